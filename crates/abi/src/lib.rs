@@ -1,0 +1,2 @@
+//! Linux constants and layouts: errno, sockaddr, socket options, netlink, tcp_info.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! pcapng and the event trace: write, read, print.
+#![forbid(unsafe_code)]

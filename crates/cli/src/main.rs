@@ -1,0 +1,4 @@
+//! The `belljar` command.
+#![forbid(unsafe_code)]
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! The real world: clock, seccomp notify, processes, descriptors.

@@ -1,0 +1,2 @@
+//! The supervisor: owns kernels, serves programs, gateway, control socket.
+#![forbid(unsafe_code)]

@@ -1,0 +1,2 @@
+//! Virtual time: hosts, links, workloads, invariants.
+#![forbid(unsafe_code)]
