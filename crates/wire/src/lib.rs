@@ -5,8 +5,21 @@
 //! whatever the bytes; what it refuses it names.
 #![forbid(unsafe_code)]
 
+pub mod arp;
+pub mod checksum;
+pub mod ethernet;
+pub mod flow;
 pub mod frame;
+pub mod gso;
+pub mod icmp;
+pub mod ipv4;
+pub mod malformed;
 pub mod seg;
+pub mod tcp;
+pub mod udp;
 
+pub use ethernet::Mac;
+pub use flow::FlowKey;
 pub use frame::{Csum, Frame, Gso, GsoType, Head, PacketId};
+pub use malformed::Malformed;
 pub use seg::{Seg, Segs};

@@ -1,0 +1,345 @@
+//! Segmentation offload in software: cut a super-segment into wire-sized frames, finish and verify checksums.
+//!
+//! IPv4 with TCP and UDP, behind Ethernet or bare. Tunnels are not looked into. Frames that are no super-segments come
+//! through with their checksum finished.
+use crate::checksum;
+use crate::flow::net_offset;
+use crate::ipv4::{self, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
+use crate::tcp::{Flags, TCP_HLEN, TcpHeader};
+use crate::udp::{UDP_HLEN, UdpHeader};
+use crate::{Csum, Frame, GsoType, Head, Malformed, Seg, Segs};
+use core::net::Ipv4Addr;
+
+/// Where things lie in the head of a TCP or UDP packet.
+#[derive(Clone, Copy, Debug)]
+struct Layout {
+    net: usize,
+    l4: usize,
+    /// End of the transport header.
+    data: usize,
+    kind: GsoType,
+}
+
+fn layout(frame: &Frame) -> Option<Layout> {
+    let net = net_offset(frame)?;
+    let b = frame.head.bytes();
+    let ihl = (*b.get(net)? & 15) as usize * 4;
+    let l4 = net + ihl;
+    let (kind, hlen) = match *b.get(net + 9)? {
+        IPPROTO_TCP => (GsoType::TcpV4, TcpHeader::parse(b.get(l4..)?).ok()?.header_len),
+        IPPROTO_UDP => (GsoType::UdpL4, UDP_HLEN),
+        _ => return None,
+    };
+    (ihl >= IPV4_HLEN && l4 + hlen <= b.len()).then_some(Layout { net, l4, data: l4 + hlen, kind })
+}
+
+/// Cuts `frame` into frames that a wire carries. IP ids and sequence numbers count up, FIN and PSH stay on the last
+/// piece, CWR on the first (RFC 3168 §6.1.2); every checksum is real afterwards. A frame without [`crate::Gso`], or one
+/// that is not what its gso says, comes back as the only piece.
+#[doc(alias = "skb_gso_segment")]
+pub fn segment(mut frame: Frame) -> Segments {
+    let cut = frame.gso.and_then(|gso| {
+        let fits = |l: &Layout| gso.size > 0 && l.data - l.net + gso.size as usize <= u16::MAX as usize;
+        let at = layout(&frame).filter(|l| l.kind == gso.kind && fits(l))?;
+        Some((at, gso.size as usize))
+    });
+    let Some((at, size)) = cut else {
+        finish_checksum(&mut frame);
+        return Segments { frame: Some(frame), plan: None };
+    };
+    // A head filled from outside may hold the first payload bytes.
+    if frame.head.len() > at.data {
+        let mut payload = Segs::from(Seg::from(&frame.head.bytes()[at.data..]));
+        payload.append(std::mem::take(&mut frame.payload));
+        frame.payload = payload;
+        frame.head.trim(at.data);
+    }
+    let ip_and_tcp = &frame.head.bytes()[at.net..];
+    let word = |i: usize| ip_and_tcp.get(i..i + 2).map_or(0, |w| u16::from_be_bytes([w[0], w[1]]));
+    let seq_at = at.l4 - at.net + 4;
+    let plan = Plan { at, size, id: word(4), seq: (word(seq_at) as u32) << 16 | word(seq_at + 2) as u32, first: true };
+    Segments { frame: Some(frame), plan: Some(plan) }
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Plan {
+    at: Layout,
+    size: usize,
+    id: u16,
+    seq: u32,
+    first: bool,
+}
+
+/// The pieces, cut as they are asked for.
+#[derive(Clone, Debug)]
+pub struct Segments {
+    frame: Option<Frame>,
+    plan: Option<Plan>,
+}
+
+impl Iterator for Segments {
+    type Item = Frame;
+
+    fn next(&mut self) -> Option<Frame> {
+        let Some(plan) = &mut self.plan else { return self.frame.take() };
+        let rest = self.frame.as_mut()?;
+        let last = rest.payload.len() <= plan.size;
+        let payload = rest.payload.split_to(plan.size);
+        let mut piece =
+            Frame { head: rest.head.clone(), payload, csum: Csum::None, gso: None, hash: rest.hash, id: rest.id };
+        plan.write(&mut piece, last);
+        plan.id = plan.id.wrapping_add(1);
+        plan.seq = plan.seq.wrapping_add(plan.size as u32);
+        plan.first = false;
+        if last {
+            self.frame = None;
+        }
+        Some(piece)
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let n = match (&self.plan, &self.frame) {
+            (_, None) => 0,
+            (None, _) => 1,
+            (Some(p), Some(f)) => f.payload.len().div_ceil(p.size).max(1),
+        };
+        (n, Some(n))
+    }
+}
+
+impl Plan {
+    fn write(&self, piece: &mut Frame, last: bool) {
+        let Layout { net, l4, data, kind } = self.at;
+        let total = data - net + piece.payload.len();
+        let b = piece.head.bytes_mut();
+        b[net + 2..net + 4].copy_from_slice(&(total as u16).to_be_bytes());
+        b[net + 4..net + 6].copy_from_slice(&self.id.to_be_bytes());
+        ipv4::set_checksum(&mut b[net..l4]);
+        match kind {
+            GsoType::TcpV4 => {
+                b[l4 + 4..l4 + 8].copy_from_slice(&self.seq.to_be_bytes());
+                let mut flags = Flags(b[l4 + 13] as u16);
+                if !last {
+                    flags = flags.without(Flags::FIN | Flags::PSH);
+                }
+                if !self.first {
+                    flags = flags.without(Flags::CWR);
+                }
+                b[l4 + 13] = flags.0 as u8;
+            }
+            GsoType::UdpL4 => b[l4 + 4..l4 + 6].copy_from_slice(&((total - (l4 - net)) as u16).to_be_bytes()),
+        }
+        write_transport_checksum(piece, l4, kind, net);
+    }
+}
+
+fn pseudo(b: &[u8], net: usize, proto: u8, len: usize) -> u32 {
+    let ip = |at: usize| b.get(at..at + 4).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
+    checksum::pseudo_v4(ip(net + 12), ip(net + 16), proto, len)
+}
+
+/// Sum of the transport bytes of the packet, trailing padding left out.
+fn transport_sum(head: &Head, payload: &Segs, l4: usize, len: usize) -> u32 {
+    let linear = head.bytes().get(l4..).unwrap_or(&[]);
+    let linear = linear.get(..len).unwrap_or(linear);
+    let rest = len - linear.len();
+    let tail = if rest < payload.len() { checksum::segs(&payload.slice(0, rest)) } else { checksum::segs(payload) };
+    checksum::combine(checksum::sum(linear, 0), tail, linear.len())
+}
+
+fn write_transport_checksum(frame: &mut Frame, l4: usize, kind: GsoType, net: usize) {
+    let (proto, field) = match kind {
+        GsoType::TcpV4 => (IPPROTO_TCP, l4 + 16),
+        GsoType::UdpL4 => (IPPROTO_UDP, l4 + 6),
+    };
+    let Some(len) = transport_len(frame, net, l4) else { return };
+    let init = pseudo(frame.head.bytes(), net, proto, len);
+    let Some(f) = frame.head.bytes_mut().get_mut(field..field + 2) else { return };
+    f.fill(0);
+    let mut c = checksum::fold(checksum::add(init, transport_sum(&frame.head, &frame.payload, l4, len)));
+    // RFC 768: a computed zero goes out as all ones, zero means none.
+    if c == 0 && kind == GsoType::UdpL4 {
+        c = 0xffff;
+    }
+    frame.head.bytes_mut()[field..field + 2].copy_from_slice(&c.to_be_bytes());
+    frame.csum = Csum::Unnecessary;
+}
+
+/// Transport bytes by the IP header; by the frame where the header cannot say (BIG TCP).
+fn transport_len(frame: &Frame, net: usize, l4: usize) -> Option<usize> {
+    let b = frame.head.bytes();
+    let total = u16::from_be_bytes([*b.get(net + 2)?, *b.get(net + 3)?]) as usize;
+    let all = frame.len() - l4;
+    Some(if total == 0 { all } else { total.checked_sub(l4 - net)?.min(all) })
+}
+
+/// Turns a [`Csum::Partial`] frame into one whose transport checksum is in its bytes. Super-segments are finished as one
+/// packet, as a capture shows them. Other frames stay as they are.
+#[doc(alias = "skb_checksum_help")]
+pub fn finish_checksum(frame: &mut Frame) {
+    if frame.csum != Csum::Partial {
+        return;
+    }
+    if let Some(at) = layout(frame) {
+        write_transport_checksum(frame, at.l4, at.kind, at.net);
+    }
+}
+
+/// Checks the IPv4 header checksum and, unless it is known good or not yet computed, the TCP, UDP or ICMP one of an
+/// unfragmented packet. What is not IPv4 passes.
+pub fn verify(frame: &Frame) -> Result<(), Malformed> {
+    let Some(net) = net_offset(frame) else { return Ok(()) };
+    let b = frame.head.bytes();
+    let b = b.get(net..).unwrap_or(&[]);
+    let good = |ok: bool| if ok { Ok(()) } else { Err(Malformed::BadChecksum) };
+    good(Ipv4Header::verify_checksum(b))?;
+    let ip = Ipv4Header::parse(b)?;
+    if frame.csum != Csum::None || ip.is_fragment() {
+        return Ok(());
+    }
+    let (l4, len) = (net + ip.ihl_bytes, ip.payload_len());
+    let init = match ip.proto {
+        IPPROTO_TCP if len < TCP_HLEN => return Err(Malformed::BadLength),
+        IPPROTO_TCP => pseudo(frame.head.bytes(), net, IPPROTO_TCP, len),
+        IPPROTO_UDP => {
+            let udp = UdpHeader::parse(b.get(ip.ihl_bytes..).unwrap_or(&[]))?;
+            if udp.csum == 0 {
+                return Ok(());
+            }
+            if udp.len as usize > len {
+                return Err(Malformed::BadLength);
+            }
+            let len = udp.len as usize;
+            let init = pseudo(frame.head.bytes(), net, IPPROTO_UDP, len);
+            return good(checksum::fold(checksum::add(init, transport_sum(&frame.head, &frame.payload, l4, len))) == 0);
+        }
+        IPPROTO_ICMP => 0,
+        _ => return Ok(()),
+    };
+    good(checksum::fold(checksum::add(init, transport_sum(&frame.head, &frame.payload, l4, len))) == 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::ethernet::{ETH_P_IP, EthHeader, Mac};
+    use crate::{Gso, tcp::TcpOptions};
+
+    const SRC: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+    const DST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+
+    fn super_segment(len: usize, eth: bool) -> (Frame, Vec<u8>) {
+        let bytes: Vec<u8> = (0..len).map(|i| (i * 7 + i / 251) as u8).collect();
+        let mut f = Frame { id: 42, csum: Csum::Partial, ..Frame::default() };
+        for part in bytes.chunks(1001) {
+            f.payload.push(Seg::from(part));
+        }
+        let opts = TcpOptions { ts: Some((5, 6)), ..Default::default() };
+        opts.emit(f.head.push(12).unwrap());
+        let tcp = TcpHeader {
+            src_port: 80,
+            dst_port: 4000,
+            seq: u32::MAX - 1000,
+            ack: 9,
+            header_len: 32,
+            flags: Flags::ACK | Flags::PSH | Flags::FIN | Flags::CWR,
+            window: 500,
+            csum: checksum::partial(checksum::pseudo_v4(SRC, DST, IPPROTO_TCP, 32 + len)),
+            urg_ptr: 0,
+        };
+        tcp.emit(f.head.push(20).unwrap());
+        let ip = Ipv4Header {
+            total_len: (52 + len) as u16,
+            id: 0xffff,
+            df: true,
+            proto: IPPROTO_TCP,
+            src: SRC,
+            dst: DST,
+            ..Default::default()
+        };
+        ip.emit(f.head.push(20).unwrap());
+        if eth {
+            EthHeader { dst: Mac::ZERO, src: Mac::ZERO, ethertype: ETH_P_IP }.emit(f.head.push(14).unwrap());
+        }
+        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 1448, segs: len.div_ceil(1448) as u16 });
+        (f, bytes)
+    }
+
+    fn check_pieces(f: Frame, bytes: &[u8], net: usize) {
+        let n = bytes.len().div_ceil(1448);
+        let iter = segment(f);
+        assert_eq!(iter.size_hint().0, n);
+        let pieces: Vec<Frame> = iter.collect();
+        assert_eq!(pieces.len(), n);
+        let mut data = Vec::new();
+        for (i, p) in pieces.iter().enumerate() {
+            // Through bytes, so that nothing but what a wire carries is looked at.
+            let raw = p.to_vec();
+            assert_eq!(verify(&Frame::from_bytes(&raw, 0)), Ok(()));
+            let ip = Ipv4Header::parse(&raw[net..]).unwrap();
+            let tcp = TcpHeader::parse(&raw[net + 20..]).unwrap();
+            assert_eq!((ip.total_len as usize, ip.id), (raw.len() - net, 0xffffu16.wrapping_add(i as u16)));
+            assert_eq!(tcp.seq, (u32::MAX - 1000).wrapping_add(i as u32 * 1448));
+            assert_eq!(tcp.flags.contains(Flags::PSH | Flags::FIN), i + 1 == n);
+            assert_eq!(tcp.flags.contains(Flags::CWR), i == 0);
+            assert_eq!((p.id, p.csum, p.gso), (42, Csum::Unnecessary, None));
+            data.extend_from_slice(&raw[net + 52..]);
+        }
+        assert_eq!(data, bytes);
+    }
+
+    #[test]
+    fn a_super_segment_becomes_valid_frames() {
+        for (len, eth) in [(1448 * 3, true), (20_000, true), (20_000, false), (60_001, true)] {
+            let (f, bytes) = super_segment(len, eth);
+            check_pieces(f, &bytes, if eth { 14 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn a_head_with_payload_bytes_is_cut_alike() {
+        let (f, bytes) = super_segment(5000, true);
+        let mut flat = Frame::from_bytes(&f.to_vec(), 42);
+        flat.gso = f.gso;
+        check_pieces(flat, &bytes, 14);
+    }
+
+    #[test]
+    fn partial_checksums_are_finished_and_faults_found() {
+        let (mut f, _) = super_segment(60_001, true);
+        f.gso = None;
+        assert_eq!(verify(&Frame::from_bytes(&f.to_vec(), 0)), Err(Malformed::BadChecksum));
+        assert_eq!(verify(&f), Ok(()));
+        let mut f = segment(f).next().unwrap();
+        assert_eq!((f.csum, verify(&Frame::from_bytes(&f.to_vec(), 0))), (Csum::Unnecessary, Ok(())));
+        f.csum = Csum::None;
+        f.head.bytes_mut()[50] ^= 4;
+        assert_eq!(verify(&f), Err(Malformed::BadChecksum));
+    }
+
+    #[test]
+    fn udp_pieces_have_their_own_lengths() {
+        let mut f = Frame { csum: Csum::Partial, payload: vec![7u8; 2500].into(), ..Frame::default() };
+        UdpHeader { src_port: 1, dst_port: 2, len: 2508, csum: 0 }.emit(f.head.push(8).unwrap());
+        let ip = Ipv4Header { total_len: 2528, proto: IPPROTO_UDP, src: SRC, dst: DST, ..Default::default() };
+        ip.emit(f.head.push(20).unwrap());
+        f.gso = Some(Gso { kind: GsoType::UdpL4, size: 1000, segs: 3 });
+        let lens: Vec<u16> = segment(f)
+            .map(|p| {
+                let raw = p.to_vec();
+                assert_eq!(verify(&Frame::from_bytes(&raw, 0)), Ok(()));
+                UdpHeader::parse(&raw[20..]).unwrap().len
+            })
+            .collect();
+        assert_eq!(lens, [1008, 1008, 508]);
+    }
+
+    #[test]
+    fn what_is_not_as_its_gso_says_comes_back_whole() {
+        let mut f = Frame::from_bytes(&[0x45; 60], 1);
+        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 0, segs: 0 });
+        f.csum = Csum::Partial;
+        assert_eq!(segment(f).count(), 1);
+        assert_eq!(segment(Frame::default()).count(), 1);
+    }
+}
