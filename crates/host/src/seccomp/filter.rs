@@ -1,0 +1,266 @@
+//! The BPF program that decides which calls reach the supervisor (architecture: control plane by notify).
+//!
+//! Every rule is one block: compare the call number, then look at arguments, and always end in a return; a call
+//! that no rule names runs at full speed (the kernel caches that answer per call number).
+//!
+//! Arguments are compared by their low 32 bits where the call takes an `int`, as the kernel itself does.
+use std::mem::offset_of;
+
+#[cfg(target_arch = "x86_64")]
+const AUDIT_ARCH: u32 = 0xc000_003e;
+#[cfg(target_arch = "aarch64")]
+const AUDIT_ARCH: u32 = 0xc000_00b7;
+
+/// x32 calls carry this bit in their number.
+#[cfg(target_arch = "x86_64")]
+const X32_BIT: u32 = 0x4000_0000;
+
+const LD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
+const JEQ: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
+const JGE: u16 = (libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K) as u16;
+const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
+const RET: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
+
+const OFF_NR: u32 = offset_of!(libc::seccomp_data, nr) as u32;
+const OFF_ARCH: u32 = offset_of!(libc::seccomp_data, arch) as u32;
+
+/// Offsets of the low and the high word of argument `n` (both supported machines are little-endian).
+const fn arg(n: u32) -> (u32, u32) {
+    let at = offset_of!(libc::seccomp_data, args) as u32 + 8 * n;
+    (at, at + 4)
+}
+
+macro_rules! calls {
+    ($($(#[$cfg:meta])* $name:ident = $nr:ident),* $(,)?) => {
+        /// The calls that can be notified.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Sys { $($(#[$cfg])* $name,)* Other(i64) }
+
+        impl Sys {
+            pub(crate) fn from_nr(nr: libc::c_long) -> Sys {
+                match nr {
+                    $($(#[$cfg])* libc::$nr => Sys::$name,)*
+                    nr => Sys::Other(i64::from(nr)),
+                }
+            }
+
+            /// The call's number on this machine.
+            pub fn nr(self) -> i64 {
+                match self {
+                    $($(#[$cfg])* Sys::$name => i64::from(libc::$nr),)*
+                    Sys::Other(nr) => nr,
+                }
+            }
+        }
+    };
+}
+
+calls! {
+    Socket = SYS_socket, Bind = SYS_bind, Listen = SYS_listen, Accept = SYS_accept, Accept4 = SYS_accept4,
+    Connect = SYS_connect, Shutdown = SYS_shutdown, Getsockname = SYS_getsockname, Getpeername = SYS_getpeername,
+    Getsockopt = SYS_getsockopt, Setsockopt = SYS_setsockopt, Ioctl = SYS_ioctl,
+    Sendto = SYS_sendto, Recvfrom = SYS_recvfrom, Sendmsg = SYS_sendmsg, Recvmsg = SYS_recvmsg,
+    Sendmmsg = SYS_sendmmsg, Recvmmsg = SYS_recvmmsg,
+    Openat = SYS_openat,
+    #[cfg(target_arch = "x86_64")] Open = SYS_open,
+}
+
+/// A finished BPF program.
+#[derive(Clone)]
+pub struct Filter {
+    prog: Vec<libc::sock_filter>,
+}
+
+impl std::fmt::Debug for Filter {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Filter({} instructions)", self.prog.len())
+    }
+}
+
+const fn op(code: u16, k: u32) -> libc::sock_filter {
+    libc::sock_filter { code, jt: 0, jf: 0, k }
+}
+
+const fn jump(code: u16, k: u32, jt: u8, jf: u8) -> libc::sock_filter {
+    libc::sock_filter { code, jt, jf, k }
+}
+
+const ALLOW: libc::sock_filter = op(RET, libc::SECCOMP_RET_ALLOW);
+const NOTIFY: libc::sock_filter = op(RET, libc::SECCOMP_RET_USER_NOTIF);
+
+const fn fail(errno: i32) -> libc::sock_filter {
+    op(RET, libc::SECCOMP_RET_ERRNO | errno as u32)
+}
+
+/// NETLINK protocols that the stack serves: ROUTE, SOCK_DIAG, NETFILTER, GENERIC. The rest stays with the host.
+const NETLINK: [u32; 4] = [0, 4, 12, 16];
+
+/// ioctl requests answered by the stack: queue lengths, and the whole `0x89xx` socket range.
+const QUEUE_IOCTLS: [u32; 2] = [0x541b, 0x5411];
+
+impl Filter {
+    /// The filter of `run` and `exec`. `with_proc`: opens are notified as well, so that `/proc/net` and its kin can be
+    /// the stack's own.
+    pub fn new(with_proc: bool) -> Filter {
+        let mut f = Filter { prog: Vec::with_capacity(160) };
+        f.prog.push(op(LD, OFF_ARCH));
+        // Foreign ABIs have other call numbers: letting one through would run the program half outside.
+        f.prog.push(jump(JEQ, AUDIT_ARCH, 1, 0));
+        f.prog.push(op(RET, libc::SECCOMP_RET_KILL_PROCESS));
+        f.prog.push(op(LD, OFF_NR));
+        #[cfg(target_arch = "x86_64")]
+        f.prog.extend([jump(JGE, X32_BIT, 0, 1), fail(libc::ENOSYS)]);
+        f.call(libc::SYS_socket, &socket_block());
+        for nr in [
+            libc::SYS_accept4,
+            libc::SYS_accept,
+            libc::SYS_getsockopt,
+            libc::SYS_setsockopt,
+            libc::SYS_shutdown,
+            libc::SYS_connect,
+            libc::SYS_bind,
+            libc::SYS_listen,
+            libc::SYS_getsockname,
+            libc::SYS_getpeername,
+            libc::SYS_sendmsg,
+            libc::SYS_recvmsg,
+            libc::SYS_sendmmsg,
+            libc::SYS_recvmmsg,
+        ] {
+            f.call(nr, &[NOTIFY]);
+        }
+        // Payload without an address crosses the planted pair; only addresses need us.
+        let (lo, hi) = arg(4);
+        let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
+        f.call(libc::SYS_sendto, &address);
+        f.call(libc::SYS_recvfrom, &address);
+        f.call(libc::SYS_ioctl, &ioctl_block());
+        // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
+        f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
+        if with_proc {
+            f.call(libc::SYS_openat, &[NOTIFY]);
+            #[cfg(target_arch = "x86_64")]
+            f.call(libc::SYS_open, &[NOTIFY]);
+        }
+        f.prog.push(ALLOW);
+        f
+    }
+
+    /// `block` runs for call `nr` and must return; every other call skips it with the number still loaded.
+    fn call(&mut self, nr: libc::c_long, block: &[libc::sock_filter]) {
+        debug_assert!(block.len() < 256 && block.last().is_some_and(|i| i.code == RET));
+        self.prog.push(jump(JEQ, nr as u32, 0, block.len() as u8));
+        self.prog.extend_from_slice(block);
+    }
+
+    pub(crate) fn prog(&self) -> &[libc::sock_filter] {
+        &self.prog
+    }
+}
+
+/// socket(domain, type, protocol): AF_INET, AF_INET6 and AF_PACKET always, AF_NETLINK by protocol.
+fn socket_block() -> Vec<libc::sock_filter> {
+    let inner = NETLINK.len() as u8 + 1;
+    let mut b = vec![
+        op(LD, arg(0).0),
+        jump(JEQ, libc::AF_INET as u32, inner + 4, 0),
+        jump(JEQ, libc::AF_INET6 as u32, inner + 3, 0),
+        jump(JEQ, libc::AF_PACKET as u32, inner + 2, 0),
+        jump(JEQ, libc::AF_NETLINK as u32, 0, inner),
+        op(LD, arg(2).0),
+    ];
+    b.extend(NETLINK.iter().enumerate().map(|(i, p)| jump(JEQ, *p, NETLINK.len() as u8 - i as u8, 0)));
+    b.extend([ALLOW, NOTIFY]);
+    b
+}
+
+fn ioctl_block() -> Vec<libc::sock_filter> {
+    let mut b = vec![op(LD, arg(1).0)];
+    b.extend(QUEUE_IOCTLS.iter().enumerate().map(|(i, r)| jump(JEQ, *r, 3 + (QUEUE_IOCTLS.len() - i - 1) as u8, 0)));
+    b.extend([op(AND, 0xffff_ff00), jump(JEQ, 0x8900, 1, 0), ALLOW, NOTIFY]);
+    b
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs the program on (number, arguments) as the kernel would.
+    fn verdict(f: &Filter, arch: u32, nr: u32, args: [u64; 6]) -> u32 {
+        let (mut pc, mut a) = (0usize, 0u32);
+        loop {
+            let i = f.prog[pc];
+            pc += 1;
+            match i.code {
+                LD => {
+                    a = match i.k {
+                        OFF_NR => nr,
+                        OFF_ARCH => arch,
+                        k => {
+                            let at = k - arg(0).0;
+                            (args[(at / 8) as usize] >> (8 * (at % 8))) as u32
+                        }
+                    }
+                }
+                JEQ => pc += usize::from(if a == i.k { i.jt } else { i.jf }),
+                JGE => pc += usize::from(if a >= i.k { i.jt } else { i.jf }),
+                AND => a &= i.k,
+                RET => return i.k,
+                other => panic!("{other:#x}"),
+            }
+        }
+    }
+
+    fn v(nr: libc::c_long, args: [u64; 6]) -> u32 {
+        verdict(&Filter::new(false), AUDIT_ARCH, nr as u32, args)
+    }
+
+    const N: u32 = libc::SECCOMP_RET_USER_NOTIF;
+    const A: u32 = libc::SECCOMP_RET_ALLOW;
+
+    #[test]
+    fn sockets_by_family_and_netlink_protocol() {
+        let s = |d: i32, p: u64| v(libc::SYS_socket, [d as u64, 1, p, 0, 0, 0]);
+        for d in [libc::AF_INET, libc::AF_INET6, libc::AF_PACKET] {
+            assert_eq!(s(d, 0), N);
+        }
+        assert_eq!(s(libc::AF_UNIX, 0), A);
+        for (p, want) in [(0, N), (4, N), (12, N), (16, N), (9, A), (15, A), (1, A)] {
+            assert_eq!(s(libc::AF_NETLINK, p), want, "netlink {p}");
+        }
+        assert_eq!(v(libc::SYS_socket, [0xdead_0000_0002, 1, 0, 0, 0, 0]), N);
+    }
+
+    #[test]
+    fn addresses_ioctls_and_the_rest() {
+        assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0, 0]), A);
+        assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0x7fff, 16]), N);
+        assert_eq!(v(libc::SYS_recvfrom, [3, 1, 1, 0, 0x7fff_0000_0000, 16]), N);
+        assert_eq!(v(libc::SYS_ioctl, [3, 0x541b, 0, 0, 0, 0]), N);
+        assert_eq!(v(libc::SYS_ioctl, [3, 0x5411, 0, 0, 0, 0]), N);
+        assert_eq!(v(libc::SYS_ioctl, [3, 0x8912, 0, 0, 0, 0]), N);
+        assert_eq!(v(libc::SYS_ioctl, [3, 0x5401, 0, 0, 0, 0]), A);
+        assert_eq!(v(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+        assert_eq!(v(libc::SYS_accept4, [0; 6]), N);
+        assert_eq!(v(libc::SYS_read, [0; 6]), A);
+        assert_eq!(v(libc::SYS_openat, [0; 6]), A);
+        assert_eq!(verdict(&Filter::new(true), AUDIT_ARCH, libc::SYS_openat as u32, [0; 6]), N);
+    }
+
+    #[test]
+    fn foreign_abis_never_run_half_outside() {
+        assert_eq!(verdict(&Filter::new(false), 0x4000_0003, 1, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
+        #[cfg(target_arch = "x86_64")]
+        assert_eq!(
+            verdict(&Filter::new(false), AUDIT_ARCH, X32_BIT | 1, [0; 6]),
+            libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32
+        );
+    }
+
+    #[test]
+    fn names_and_numbers_agree() {
+        assert_eq!(Sys::from_nr(libc::SYS_accept4), Sys::Accept4);
+        assert_eq!(Sys::Accept4.nr(), libc::SYS_accept4);
+        assert_eq!(Sys::from_nr(9999), Sys::Other(9999));
+    }
+}
