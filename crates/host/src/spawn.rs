@@ -346,7 +346,10 @@ fn exec(plan: &mut Plan) -> i32 {
         unsafe { libc::execve(c.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
         match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
             libc::ENOENT | libc::ENOTDIR => {}
-            libc::EACCES => seen = libc::EACCES,
+            // A PATH directory that we may not enter hides nothing that we could run.
+            // SAFETY: `c` is a C string.
+            libc::EACCES if unsafe { libc::access(c.as_ptr(), libc::F_OK) } == 0 => seen = libc::EACCES,
+            libc::EACCES => {}
             libc::ENOEXEC => {
                 if let Some(file) = plan.sh_argv.get_mut(1) {
                     *file = c.as_ptr();
