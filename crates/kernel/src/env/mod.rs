@@ -1,0 +1,65 @@
+//! What the stack needs of its surroundings, as data: time, timers, randomness, what rises, what is traced.
+pub mod rise;
+pub mod rng;
+pub mod time;
+pub mod timers;
+pub mod trace;
+
+pub use rise::Rise;
+pub use rng::Rng;
+use std::collections::VecDeque;
+pub use time::{Jiffies, MSEC, Nanos, SEC, USEC};
+pub use timers::{TimerKey, TimerSlot, Timers};
+pub use trace::{Event, Trace};
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Env {
+    /// Nanoseconds since boot; set once per step, never read from a clock.
+    pub now: Nanos,
+    /// Wall clock minus boot time, for time stamps that programs and captures show.
+    pub wall_offset: u64,
+    /// Timer interrupt frequency; wheel timers round up to its ticks.
+    pub hz: u32,
+    pub timers: Timers,
+    pub rng: Rng,
+    /// Values on their way up, drained in FIFO order before the next packet, timer or call.
+    pub rises: VecDeque<Rise>,
+    pub trace: Trace,
+    next_packet: u64,
+}
+
+impl Env {
+    pub fn new(now: Nanos, wall_offset: u64, hz: u32, seed: u64) -> Env {
+        Env {
+            now,
+            wall_offset,
+            hz,
+            timers: Timers::new(time::jiffies(now, hz)),
+            rng: Rng::new(seed),
+            rises: VecDeque::new(),
+            trace: Trace::default(),
+            next_packet: 1,
+        }
+    }
+
+    /// Ticks since boot, never 0 (0 means "not armed" in a [`TimerSlot`]).
+    pub fn jiffies(&self) -> Jiffies {
+        time::jiffies(self.now, self.hz)
+    }
+
+    /// `now` in microseconds: TCP's RTT clock.
+    pub fn now_us(&self) -> u64 {
+        self.now / USEC
+    }
+
+    /// `now` in milliseconds, wrapping: TCP's time stamp clock (before the offset of the connection).
+    pub fn now_ms(&self) -> u32 {
+        (self.now / MSEC) as u32
+    }
+
+    pub fn packet_id(&mut self) -> u64 {
+        self.next_packet += 1;
+        self.next_packet - 1
+    }
+}

@@ -1,0 +1,15 @@
+//! Upward everything is a value: what socket code found out and somebody above has to act on. Add a variant, never a
+//! callback.
+use crate::ids::SockId;
+use crate::task::wait::PollMask;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rise {
+    /// Something about the socket changed that a sleeper may wait for: walk its wait queue with these poll bits
+    /// (`sk_data_ready`, `sk_write_space`, `sk_state_change`, `sk_error_report`).
+    Wake { sock: SockId, mask: PollMask },
+    /// A device finished with a packet: give the bytes back to the socket's send memory (`sock_wfree`).
+    TxFree { sock: SockId, truesize: u32 },
+    /// An orphaned or unaccepted socket came to its end: take it out of its slab.
+    Reap { sock: SockId },
+}

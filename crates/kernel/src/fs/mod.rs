@@ -1,0 +1,4 @@
+//! Descriptors, open files, epoll: what a process holds and waits on.
+pub mod eventpoll;
+pub mod fdtable;
+pub mod file;

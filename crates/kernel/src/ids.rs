@@ -1,0 +1,41 @@
+//! The typed ids of everything that lives in a slab.
+pub use crate::lib::slab::{Id, Slab};
+
+pub type NsId = Id<crate::net::netns::NetNs>;
+pub type DevId = Id<crate::net::core::dev::NetDevice>;
+pub type TcpId = Id<crate::net::tcp::sock::TcpSock>;
+pub type UdpId = Id<crate::net::udp::UdpSock>;
+pub type ReqId = Id<crate::net::tcp::handshake::request::RequestSock>;
+pub type TwId = Id<crate::net::tcp::handshake::time_wait::TimeWaitSock>;
+pub type NeighId = Id<crate::net::core::neighbour::Neighbour>;
+pub type FragId = Id<crate::net::ipv4::reassembly::FragQueue>;
+pub type CallId = Id<crate::task::call::ParkedCall>;
+pub type ProcId = Id<crate::task::process::Process>;
+pub type TaskId = Id<crate::task::process::Task>;
+pub type FileId = Id<crate::fs::file::File>;
+pub type EpollId = Id<crate::fs::eventpoll::EventPoll>;
+pub type EpItemId = Id<crate::fs::eventpoll::EpItem>;
+pub type WaitId = Id<crate::task::wait::WaitEntry>;
+
+/// A socket of any kind: one slab per kind, no `dyn`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum SockId {
+    Tcp(TcpId),
+    Udp(UdpId),
+}
+
+impl SockId {
+    pub fn tcp(self) -> Option<TcpId> {
+        match self {
+            SockId::Tcp(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    pub fn udp(self) -> Option<UdpId> {
+        match self {
+            SockId::Udp(id) => Some(id),
+            _ => None,
+        }
+    }
+}

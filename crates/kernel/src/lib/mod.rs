@@ -1,0 +1,2 @@
+//! Data structures of the core that know nothing of the core.
+pub mod slab;

@@ -1,0 +1,103 @@
+//! Memory that is used again: pages for payload, packet buffers, and the books about both.
+use crate::net::core::skb::{SkBuff, Skb};
+use crate::net::drop::DropReason;
+use belljar_wire::seg::Page;
+use belljar_wire::{Seg, Segs};
+use std::sync::Arc;
+
+/// Page sizes kept for reuse: small writes, a few segments, a super-segment.
+const CLASSES: [usize; 4] = [2048, 16_384, 65_536, 262_144];
+/// Pages of one class kept at most.
+const KEEP_PAGES: usize = 64;
+const KEEP_SKBS: usize = 1024;
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Pool {
+    pages: [Vec<Page>; CLASSES.len()],
+    skbs: Vec<Skb>,
+    /// Packets born and ended: `check()` compares the difference with what all queues hold.
+    pub skbs_born: u64,
+    pub skbs_ended: u64,
+    drops: Vec<u64>,
+}
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            pages: std::array::from_fn(|_| Vec::new()),
+            skbs: Vec::new(),
+            skbs_born: 0,
+            skbs_ended: 0,
+            drops: vec![0; DropReason::ALL.len()],
+        }
+    }
+}
+
+impl Pool {
+    /// Copies `bytes` into a pooled page of at least `room` bytes: the one copy at the user boundary.
+    pub fn copy_in(&mut self, bytes: &[u8], room: usize) -> Seg {
+        let want = bytes.len().max(room);
+        let Some(class) = CLASSES.iter().position(|&c| c >= want) else {
+            return Seg::from_vec(bytes.to_vec());
+        };
+        let mut page = self.pages[class].pop().unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASSES[class])));
+        match Arc::get_mut(&mut page) {
+            Some(buf) => {
+                buf.clear();
+                buf.extend_from_slice(bytes);
+                Seg::new(page)
+            }
+            None => Seg::from_vec(bytes.to_vec()),
+        }
+    }
+
+    /// Takes payload that nobody needs any more; its pages are used again when this was their last piece.
+    pub fn give(&mut self, segs: Segs) {
+        for seg in segs {
+            self.give_seg(seg);
+        }
+    }
+
+    pub fn give_seg(&mut self, seg: Seg) {
+        if let Some(class) = CLASSES.iter().position(|&c| c == seg.capacity())
+            && self.pages[class].len() < KEEP_PAGES
+            && let Some(page) = seg.reclaim()
+        {
+            self.pages[class].push(page);
+        }
+    }
+
+    pub(crate) fn take_skb(&mut self) -> Skb {
+        self.skbs_born += 1;
+        self.skbs.pop().unwrap_or_default()
+    }
+
+    pub(crate) fn give_skb(&mut self, mut skb: Skb) {
+        self.skbs_ended += 1;
+        self.give(std::mem::take(&mut skb.frags));
+        if self.skbs.len() < KEEP_SKBS {
+            let mut head = std::mem::take(&mut skb.head);
+            head.reset();
+            *skb = SkBuff { head, ..SkBuff::default() };
+            self.skbs.push(skb);
+        }
+    }
+
+    pub(crate) fn dropped(&mut self, reason: DropReason) {
+        if let Some(n) = self.drops.get_mut(reason as usize) {
+            *n += 1;
+        }
+    }
+
+    /// How often each reason ended a packet, reasons that did.
+    pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL.iter().map(|&r| (r, self.drops[r as usize])).filter(|&(_, n)| n > 0)
+    }
+
+    /// Bytes kept for reuse.
+    pub fn bytes(&self) -> usize {
+        let pages: usize = self.pages.iter().flatten().map(|p| p.capacity()).sum();
+        pages + self.skbs.len() * size_of::<SkBuff>()
+    }
+}

@@ -1,0 +1,4 @@
+//! Neighbours: who on the link has which address, and what waits until that is known.
+
+#[derive(Clone, Debug)]
+pub struct Neighbour {}

@@ -1,0 +1,133 @@
+//! The packet buffer (Linux: `struct sk_buff`): linear headers, shared payload, and what the layers know about it.
+//!
+//! A packet ends only in [`kfree_skb`] (with a reason) or [`consume_skb`]; both live in [`Net`](crate::net::Net) because
+//! they give buffers back to the pool and bytes back to the owner. The pool counts births and ends, and
+//! `Kernel::check()` compares the difference with what all queues hold.
+use crate::env::time::Nanos;
+use crate::ids::*;
+use crate::net::ipv4::route::Dst;
+use belljar_wire::{Csum, Gso, Head, PacketId, Segs};
+
+/// What `eth_type_trans` found about the destination address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PktType {
+    #[default]
+    Host,
+    Broadcast,
+    Multicast,
+    OtherHost,
+    Outgoing,
+}
+
+/// Which socket's memory the packet is charged to; released by the destructor in `kfree_skb`/`consume_skb`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Owner {
+    #[default]
+    None,
+    /// `sock_wfree`: in `sk_wmem_alloc` until a device or receiver is done with it.
+    Tx(SockId),
+}
+
+/// TCP's control block (Linux: `TCP_SKB_CB`), filled by `tcp_v4_fill_cb`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpCb {
+    pub seq: u32,
+    pub end_seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub flags: belljar_wire::tcp::Flags,
+    pub urg_ptr: u16,
+    /// Offset of the TCP header in the head, and its length with options.
+    pub header: u8,
+    pub header_len: u8,
+    /// tcpi/ss: the time stamp of the segment was seen.
+    pub saw_tstamp: bool,
+}
+
+/// See the module. Moved as a box: a queue entry is one pointer.
+#[derive(Clone, Debug, Default)]
+pub struct SkBuff {
+    pub head: Head,
+    pub frags: Segs,
+    pub id: PacketId,
+    pub ns: Option<NsId>,
+    /// Receive: where it came in. Send: where it goes out.
+    pub dev: Option<DevId>,
+    pub protocol: u16,
+    pub pkt_type: PktType,
+    pub mac_header: u8,
+    pub network_header: u8,
+    pub transport_header: u8,
+    pub csum: Csum,
+    pub gso: Option<Gso>,
+    pub hash: u32,
+    pub priority: u32,
+    pub mark: u32,
+    pub truesize: u32,
+    pub owner: Owner,
+    pub tstamp: Nanos,
+    pub dst: Option<Dst>,
+    pub tcp: TcpCb,
+}
+
+pub type Skb = Box<SkBuff>;
+
+/// Linux charges a packet by what its buffers take there, not by its payload: the overhead of the head
+/// (`SKB_TRUESIZE(0)` with a small head, 6.18).
+pub const SKB_OVERHEAD: u32 = 256 + 576;
+
+impl SkBuff {
+    pub fn len(&self) -> usize {
+        self.head.len() + self.frags.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Charges by Linux's formula: overhead once, payload rounded up as its page fragments are.
+    pub fn set_truesize(&mut self) {
+        self.truesize = truesize(self.len());
+    }
+
+    /// All bytes after the pulled headers as segments: what is left in the linear part is copied, fragments are shared.
+    pub fn take_payload(&mut self) -> Segs {
+        let rest = self.head.bytes();
+        if rest.is_empty() {
+            return std::mem::take(&mut self.frags);
+        }
+        let mut all = Segs::from(rest.to_vec());
+        let n = self.head.len();
+        let _ = self.head.pull(n);
+        all.append(std::mem::take(&mut self.frags));
+        all
+    }
+
+    /// The first `N` bytes after the pulled headers, wherever they lie; `None` when there are fewer.
+    pub fn peek<const N: usize>(&self) -> Option<[u8; N]> {
+        let mut out = [0; N];
+        let linear = self.head.bytes();
+        let n = linear.len().min(N);
+        out[..n].copy_from_slice(&linear[..n]);
+        (n + self.frags.copy_to(0, &mut out[n..]) == N).then_some(out)
+    }
+}
+
+/// What Linux charges for a packet of `len` bytes (`SKB_TRUESIZE`: data rounded up to 64, plus the two heads).
+pub fn truesize(len: usize) -> u32 {
+    SKB_OVERHEAD + ((len as u32 + 63) & !63)
+}
+
+impl SkBuff {
+    /// The packet as it would be on a wire at this stage, sharing its payload.
+    pub fn to_frame(&self) -> belljar_wire::Frame {
+        belljar_wire::Frame {
+            head: self.head.clone(),
+            payload: self.frags.clone(),
+            csum: self.csum,
+            gso: self.gso,
+            hash: self.hash,
+            id: self.id,
+        }
+    }
+}

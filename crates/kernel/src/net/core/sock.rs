@@ -1,0 +1,162 @@
+//! What sockets of every kind have (Linux: `struct sock`, `struct inet_sock`): data and constructors; behaviour lives
+//! with the layers.
+use crate::ids::*;
+use crate::task::wait::WaitHead;
+use core::net::Ipv4Addr;
+
+/// The family the program asked for. An AF_INET6 socket speaks IPv4 through mapped addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Family {
+    #[default]
+    Inet,
+    Inet6,
+}
+
+/// One-bit options (`SOCK_*` flags and bits of `inet_sock`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SockFlags {
+    pub reuse: bool,
+    pub reuseport: bool,
+    pub keepalive: bool,
+    pub broadcast: bool,
+    pub oobinline: bool,
+    pub ipv6only: bool,
+    pub freebind: bool,
+    pub transparent: bool,
+    pub bind_address_no_port: bool,
+    pub recverr: bool,
+    pub timestamp: bool,
+    pub pktinfo: bool,
+    pub recvtos: bool,
+    pub recvttl: bool,
+    pub rxq_ovfl: bool,
+    /// No file refers to it any more (`SOCK_DEAD`).
+    pub dead: bool,
+}
+
+/// `SO_LINGER`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Linger {
+    #[default]
+    Off,
+    /// Seconds; 0 aborts.
+    On(u32),
+}
+
+pub const SOCK_SNDBUF_LOCK: u8 = 1;
+pub const SOCK_RCVBUF_LOCK: u8 = 2;
+pub const SOCK_BINDADDR_LOCK: u8 = 4;
+pub const SOCK_BINDPORT_LOCK: u8 = 8;
+/// The port was chosen by `connect` or `sendto`, not by the program (`SOCK_CONNECT_BIND`).
+pub const SOCK_CONNECT_BIND: u8 = 16;
+
+pub const RCV_SHUTDOWN: u8 = 1;
+pub const SEND_SHUTDOWN: u8 = 2;
+pub const SHUTDOWN_MASK: u8 = 3;
+
+/// Options that few sockets set, allocated when the first one is.
+#[derive(Clone, Debug, Default)]
+pub struct ColdOpts {
+    /// Nanoseconds; `None` waits for ever.
+    pub rcvtimeo: Option<u64>,
+    pub sndtimeo: Option<u64>,
+    pub local_port_range: Option<(u16, u16)>,
+    pub peek_off: Option<u32>,
+    pub user_timeout_ms: u32,
+    pub max_pacing_rate: Option<u64>,
+    pub incoming_cpu: Option<u32>,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Sock {
+    pub ns: NsId,
+    pub family: Family,
+    pub shutdown: u8,
+    pub userlocks: u8,
+    pub tos: u8,
+    pub ttl: Option<u8>,
+    /// `IP_PMTUDISC_*`.
+    pub pmtudisc: u8,
+    pub flags: SockFlags,
+    /// Pending error (`sk_err`), an errno or 0; reported and cleared by the next call.
+    pub err: i32,
+    /// Soft error (`sk_err_soft`): only told when the connection gives up, or by SO_ERROR.
+    pub err_soft: i32,
+    /// Bound local address (`inet_rcv_saddr`); 0.0.0.0 is the wildcard.
+    pub rcv_saddr: Ipv4Addr,
+    /// Source address of packets (`inet_saddr`).
+    pub saddr: Ipv4Addr,
+    pub daddr: Ipv4Addr,
+    /// Local port in host order (`inet_num`), 0 when unbound.
+    pub num: u16,
+    pub dport: u16,
+    pub bound_dev: Option<DevId>,
+    pub uid: u32,
+    pub inode: u32,
+    pub mark: u32,
+    pub priority: u32,
+    pub rcvbuf: u32,
+    pub sndbuf: u32,
+    pub rcvlowat: u32,
+    /// Charged for packets in the receive queues (`sk_rmem_alloc`), by Linux's truesize.
+    pub rmem_alloc: u32,
+    /// Charged for packets on their way through devices (`sk_wmem_alloc`).
+    pub wmem_alloc: u32,
+    /// Charged for what the write queue holds (`sk_wmem_queued`).
+    pub wmem_queued: u32,
+    /// Dropped because the receive buffer was full (`sk_drops`).
+    pub drops: u32,
+    pub linger: Linger,
+    pub wait: WaitHead,
+    /// The file whose last close releases the socket; `None` for orphans and connections nobody accepted.
+    pub file: Option<FileId>,
+    pub cold: Option<Box<ColdOpts>>,
+}
+
+impl Sock {
+    pub fn new(ns: NsId, family: Family) -> Sock {
+        Sock {
+            ns,
+            family,
+            shutdown: 0,
+            userlocks: 0,
+            tos: 0,
+            ttl: None,
+            pmtudisc: 1,
+            flags: SockFlags::default(),
+            err: 0,
+            err_soft: 0,
+            rcv_saddr: Ipv4Addr::UNSPECIFIED,
+            saddr: Ipv4Addr::UNSPECIFIED,
+            daddr: Ipv4Addr::UNSPECIFIED,
+            num: 0,
+            dport: 0,
+            bound_dev: None,
+            uid: 0,
+            inode: 0,
+            mark: 0,
+            priority: 0,
+            rcvbuf: 0,
+            sndbuf: 0,
+            rcvlowat: 1,
+            rmem_alloc: 0,
+            wmem_alloc: 0,
+            wmem_queued: 0,
+            drops: 0,
+            linger: Linger::Off,
+            wait: WaitHead::default(),
+            file: None,
+            cold: None,
+        }
+    }
+
+    /// Takes the pending error, if any (`sock_error`).
+    pub fn take_err(&mut self) -> Option<i32> {
+        (self.err != 0).then(|| std::mem::take(&mut self.err))
+    }
+
+    pub fn cold(&mut self) -> &mut ColdOpts {
+        self.cold.get_or_insert_default()
+    }
+}

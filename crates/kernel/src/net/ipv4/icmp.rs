@@ -1,0 +1,1 @@
+//! ICMP: echo, errors with rate limits, what errors do to sockets.

@@ -1,0 +1,4 @@
+//! Fragments waiting for the rest.
+
+#[derive(Clone, Debug)]
+pub struct FragQueue {}

@@ -1,0 +1,299 @@
+//! The counters of a namespace (`/proc/net/snmp`, `/proc/net/netstat`): the kernel's names, in the kernel's order, moved
+//! where the kernel moves them. Names as of Linux 6.18; what cannot move yet prints 0.
+
+macro_rules! mibs {
+    ($($group:literal { $($variant:ident = $name:literal,)* })*) => {
+        /// A counter. The first part of the name is its group, the rest the name within it.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[allow(clippy::enum_variant_names)]
+        #[repr(u16)]
+        pub enum Mib { $($($variant,)*)* }
+
+        /// Groups in the order of the files, with their counters.
+        pub const GROUPS: &[(&str, &[(Mib, &str)])] = &[$(($group, &[$((Mib::$variant, $name),)*]),)*];
+
+        const COUNT: usize = [$($(Mib::$variant,)*)*].len();
+    };
+}
+
+mibs! {
+    "Ip" {
+        IpForwarding = "Forwarding",
+        IpDefaultTTL = "DefaultTTL",
+        IpInReceives = "InReceives",
+        IpInHdrErrors = "InHdrErrors",
+        IpInAddrErrors = "InAddrErrors",
+        IpForwDatagrams = "ForwDatagrams",
+        IpInUnknownProtos = "InUnknownProtos",
+        IpInDiscards = "InDiscards",
+        IpInDelivers = "InDelivers",
+        IpOutRequests = "OutRequests",
+        IpOutDiscards = "OutDiscards",
+        IpOutNoRoutes = "OutNoRoutes",
+        IpReasmTimeout = "ReasmTimeout",
+        IpReasmReqds = "ReasmReqds",
+        IpReasmOKs = "ReasmOKs",
+        IpReasmFails = "ReasmFails",
+        IpFragOKs = "FragOKs",
+        IpFragFails = "FragFails",
+        IpFragCreates = "FragCreates",
+        IpOutTransmits = "OutTransmits",
+    }
+    "Icmp" {
+        IcmpInMsgs = "InMsgs",
+        IcmpInErrors = "InErrors",
+        IcmpInCsumErrors = "InCsumErrors",
+        IcmpInDestUnreachs = "InDestUnreachs",
+        IcmpInTimeExcds = "InTimeExcds",
+        IcmpInParmProbs = "InParmProbs",
+        IcmpInSrcQuenchs = "InSrcQuenchs",
+        IcmpInRedirects = "InRedirects",
+        IcmpInEchos = "InEchos",
+        IcmpInEchoReps = "InEchoReps",
+        IcmpInTimestamps = "InTimestamps",
+        IcmpInTimestampReps = "InTimestampReps",
+        IcmpInAddrMasks = "InAddrMasks",
+        IcmpInAddrMaskReps = "InAddrMaskReps",
+        IcmpOutMsgs = "OutMsgs",
+        IcmpOutErrors = "OutErrors",
+        IcmpOutRateLimitGlobal = "OutRateLimitGlobal",
+        IcmpOutRateLimitHost = "OutRateLimitHost",
+        IcmpOutDestUnreachs = "OutDestUnreachs",
+        IcmpOutTimeExcds = "OutTimeExcds",
+        IcmpOutParmProbs = "OutParmProbs",
+        IcmpOutSrcQuenchs = "OutSrcQuenchs",
+        IcmpOutRedirects = "OutRedirects",
+        IcmpOutEchos = "OutEchos",
+        IcmpOutEchoReps = "OutEchoReps",
+        IcmpOutTimestamps = "OutTimestamps",
+        IcmpOutTimestampReps = "OutTimestampReps",
+        IcmpOutAddrMasks = "OutAddrMasks",
+        IcmpOutAddrMaskReps = "OutAddrMaskReps",
+    }
+    "Tcp" {
+        TcpRtoAlgorithm = "RtoAlgorithm",
+        TcpRtoMin = "RtoMin",
+        TcpRtoMax = "RtoMax",
+        TcpMaxConn = "MaxConn",
+        TcpActiveOpens = "ActiveOpens",
+        TcpPassiveOpens = "PassiveOpens",
+        TcpAttemptFails = "AttemptFails",
+        TcpEstabResets = "EstabResets",
+        TcpCurrEstab = "CurrEstab",
+        TcpInSegs = "InSegs",
+        TcpOutSegs = "OutSegs",
+        TcpRetransSegs = "RetransSegs",
+        TcpInErrs = "InErrs",
+        TcpOutRsts = "OutRsts",
+        TcpInCsumErrors = "InCsumErrors",
+    }
+    "Udp" {
+        UdpInDatagrams = "InDatagrams",
+        UdpNoPorts = "NoPorts",
+        UdpInErrors = "InErrors",
+        UdpOutDatagrams = "OutDatagrams",
+        UdpRcvbufErrors = "RcvbufErrors",
+        UdpSndbufErrors = "SndbufErrors",
+        UdpInCsumErrors = "InCsumErrors",
+        UdpIgnoredMulti = "IgnoredMulti",
+        UdpMemErrors = "MemErrors",
+    }
+    "TcpExt" {
+        TcpExtSyncookiesSent = "SyncookiesSent",
+        TcpExtSyncookiesRecv = "SyncookiesRecv",
+        TcpExtSyncookiesFailed = "SyncookiesFailed",
+        TcpExtEmbryonicRsts = "EmbryonicRsts",
+        TcpExtPruneCalled = "PruneCalled",
+        TcpExtRcvPruned = "RcvPruned",
+        TcpExtOfoPruned = "OfoPruned",
+        TcpExtOutOfWindowIcmps = "OutOfWindowIcmps",
+        TcpExtLockDroppedIcmps = "LockDroppedIcmps",
+        TcpExtArpFilter = "ArpFilter",
+        TcpExtTW = "TW",
+        TcpExtTWRecycled = "TWRecycled",
+        TcpExtTWKilled = "TWKilled",
+        TcpExtPAWSActive = "PAWSActive",
+        TcpExtPAWSEstab = "PAWSEstab",
+        TcpExtBeyondWindow = "BeyondWindow",
+        TcpExtTSEcrRejected = "TSEcrRejected",
+        TcpExtPAWSOldAck = "PAWSOldAck",
+        TcpExtPAWSTimewait = "PAWSTimewait",
+        TcpExtDelayedACKs = "DelayedACKs",
+        TcpExtDelayedACKLocked = "DelayedACKLocked",
+        TcpExtDelayedACKLost = "DelayedACKLost",
+        TcpExtListenOverflows = "ListenOverflows",
+        TcpExtListenDrops = "ListenDrops",
+        TcpExtTCPHPHits = "TCPHPHits",
+        TcpExtTCPPureAcks = "TCPPureAcks",
+        TcpExtTCPHPAcks = "TCPHPAcks",
+        TcpExtTCPRenoRecovery = "TCPRenoRecovery",
+        TcpExtTCPSackRecovery = "TCPSackRecovery",
+        TcpExtTCPSACKReneging = "TCPSACKReneging",
+        TcpExtTCPSACKReorder = "TCPSACKReorder",
+        TcpExtTCPRenoReorder = "TCPRenoReorder",
+        TcpExtTCPTSReorder = "TCPTSReorder",
+        TcpExtTCPFullUndo = "TCPFullUndo",
+        TcpExtTCPPartialUndo = "TCPPartialUndo",
+        TcpExtTCPDSACKUndo = "TCPDSACKUndo",
+        TcpExtTCPLossUndo = "TCPLossUndo",
+        TcpExtTCPLostRetransmit = "TCPLostRetransmit",
+        TcpExtTCPRenoFailures = "TCPRenoFailures",
+        TcpExtTCPSackFailures = "TCPSackFailures",
+        TcpExtTCPLossFailures = "TCPLossFailures",
+        TcpExtTCPFastRetrans = "TCPFastRetrans",
+        TcpExtTCPSlowStartRetrans = "TCPSlowStartRetrans",
+        TcpExtTCPTimeouts = "TCPTimeouts",
+        TcpExtTCPLossProbes = "TCPLossProbes",
+        TcpExtTCPLossProbeRecovery = "TCPLossProbeRecovery",
+        TcpExtTCPRenoRecoveryFail = "TCPRenoRecoveryFail",
+        TcpExtTCPSackRecoveryFail = "TCPSackRecoveryFail",
+        TcpExtTCPRcvCollapsed = "TCPRcvCollapsed",
+        TcpExtTCPBacklogCoalesce = "TCPBacklogCoalesce",
+        TcpExtTCPDSACKOldSent = "TCPDSACKOldSent",
+        TcpExtTCPDSACKOfoSent = "TCPDSACKOfoSent",
+        TcpExtTCPDSACKRecv = "TCPDSACKRecv",
+        TcpExtTCPDSACKOfoRecv = "TCPDSACKOfoRecv",
+        TcpExtTCPAbortOnData = "TCPAbortOnData",
+        TcpExtTCPAbortOnClose = "TCPAbortOnClose",
+        TcpExtTCPAbortOnMemory = "TCPAbortOnMemory",
+        TcpExtTCPAbortOnTimeout = "TCPAbortOnTimeout",
+        TcpExtTCPAbortOnLinger = "TCPAbortOnLinger",
+        TcpExtTCPAbortFailed = "TCPAbortFailed",
+        TcpExtTCPMemoryPressures = "TCPMemoryPressures",
+        TcpExtTCPMemoryPressuresChrono = "TCPMemoryPressuresChrono",
+        TcpExtTCPSACKDiscard = "TCPSACKDiscard",
+        TcpExtTCPDSACKIgnoredOld = "TCPDSACKIgnoredOld",
+        TcpExtTCPDSACKIgnoredNoUndo = "TCPDSACKIgnoredNoUndo",
+        TcpExtTCPSpuriousRTOs = "TCPSpuriousRTOs",
+        TcpExtTCPMD5NotFound = "TCPMD5NotFound",
+        TcpExtTCPMD5Unexpected = "TCPMD5Unexpected",
+        TcpExtTCPMD5Failure = "TCPMD5Failure",
+        TcpExtTCPSackShifted = "TCPSackShifted",
+        TcpExtTCPSackMerged = "TCPSackMerged",
+        TcpExtTCPSackShiftFallback = "TCPSackShiftFallback",
+        TcpExtTCPBacklogDrop = "TCPBacklogDrop",
+        TcpExtPFMemallocDrop = "PFMemallocDrop",
+        TcpExtTCPMinTTLDrop = "TCPMinTTLDrop",
+        TcpExtTCPDeferAcceptDrop = "TCPDeferAcceptDrop",
+        TcpExtIPReversePathFilter = "IPReversePathFilter",
+        TcpExtTCPTimeWaitOverflow = "TCPTimeWaitOverflow",
+        TcpExtTCPReqQFullDoCookies = "TCPReqQFullDoCookies",
+        TcpExtTCPReqQFullDrop = "TCPReqQFullDrop",
+        TcpExtTCPRetransFail = "TCPRetransFail",
+        TcpExtTCPRcvCoalesce = "TCPRcvCoalesce",
+        TcpExtTCPOFOQueue = "TCPOFOQueue",
+        TcpExtTCPOFODrop = "TCPOFODrop",
+        TcpExtTCPOFOMerge = "TCPOFOMerge",
+        TcpExtTCPChallengeACK = "TCPChallengeACK",
+        TcpExtTCPSYNChallenge = "TCPSYNChallenge",
+        TcpExtTCPFastOpenActive = "TCPFastOpenActive",
+        TcpExtTCPFastOpenActiveFail = "TCPFastOpenActiveFail",
+        TcpExtTCPFastOpenPassive = "TCPFastOpenPassive",
+        TcpExtTCPFastOpenPassiveFail = "TCPFastOpenPassiveFail",
+        TcpExtTCPFastOpenListenOverflow = "TCPFastOpenListenOverflow",
+        TcpExtTCPFastOpenCookieReqd = "TCPFastOpenCookieReqd",
+        TcpExtTCPFastOpenBlackhole = "TCPFastOpenBlackhole",
+        TcpExtTCPSpuriousRtxHostQueues = "TCPSpuriousRtxHostQueues",
+        TcpExtBusyPollRxPackets = "BusyPollRxPackets",
+        TcpExtTCPAutoCorking = "TCPAutoCorking",
+        TcpExtTCPFromZeroWindowAdv = "TCPFromZeroWindowAdv",
+        TcpExtTCPToZeroWindowAdv = "TCPToZeroWindowAdv",
+        TcpExtTCPWantZeroWindowAdv = "TCPWantZeroWindowAdv",
+        TcpExtTCPSynRetrans = "TCPSynRetrans",
+        TcpExtTCPOrigDataSent = "TCPOrigDataSent",
+        TcpExtTCPHystartTrainDetect = "TCPHystartTrainDetect",
+        TcpExtTCPHystartTrainCwnd = "TCPHystartTrainCwnd",
+        TcpExtTCPHystartDelayDetect = "TCPHystartDelayDetect",
+        TcpExtTCPHystartDelayCwnd = "TCPHystartDelayCwnd",
+        TcpExtTCPACKSkippedSynRecv = "TCPACKSkippedSynRecv",
+        TcpExtTCPACKSkippedPAWS = "TCPACKSkippedPAWS",
+        TcpExtTCPACKSkippedSeq = "TCPACKSkippedSeq",
+        TcpExtTCPACKSkippedFinWait2 = "TCPACKSkippedFinWait2",
+        TcpExtTCPACKSkippedTimeWait = "TCPACKSkippedTimeWait",
+        TcpExtTCPACKSkippedChallenge = "TCPACKSkippedChallenge",
+        TcpExtTCPWinProbe = "TCPWinProbe",
+        TcpExtTCPKeepAlive = "TCPKeepAlive",
+        TcpExtTCPMTUPFail = "TCPMTUPFail",
+        TcpExtTCPMTUPSuccess = "TCPMTUPSuccess",
+        TcpExtTCPDelivered = "TCPDelivered",
+        TcpExtTCPDeliveredCE = "TCPDeliveredCE",
+        TcpExtTCPAckCompressed = "TCPAckCompressed",
+        TcpExtTCPZeroWindowDrop = "TCPZeroWindowDrop",
+        TcpExtTCPRcvQDrop = "TCPRcvQDrop",
+        TcpExtTCPWqueueTooBig = "TCPWqueueTooBig",
+        TcpExtTCPFastOpenPassiveAltKey = "TCPFastOpenPassiveAltKey",
+        TcpExtTcpTimeoutRehash = "TcpTimeoutRehash",
+        TcpExtTcpDuplicateDataRehash = "TcpDuplicateDataRehash",
+        TcpExtTCPDSACKRecvSegs = "TCPDSACKRecvSegs",
+        TcpExtTCPDSACKIgnoredDubious = "TCPDSACKIgnoredDubious",
+        TcpExtTCPMigrateReqSuccess = "TCPMigrateReqSuccess",
+        TcpExtTCPMigrateReqFailure = "TCPMigrateReqFailure",
+        TcpExtTCPPLBRehash = "TCPPLBRehash",
+        TcpExtTCPAORequired = "TCPAORequired",
+        TcpExtTCPAOBad = "TCPAOBad",
+        TcpExtTCPAOKeyNotFound = "TCPAOKeyNotFound",
+        TcpExtTCPAOGood = "TCPAOGood",
+        TcpExtTCPAODroppedIcmps = "TCPAODroppedIcmps",
+    }
+    "IpExt" {
+        IpExtInNoRoutes = "InNoRoutes",
+        IpExtInTruncatedPkts = "InTruncatedPkts",
+        IpExtInMcastPkts = "InMcastPkts",
+        IpExtOutMcastPkts = "OutMcastPkts",
+        IpExtInBcastPkts = "InBcastPkts",
+        IpExtOutBcastPkts = "OutBcastPkts",
+        IpExtInOctets = "InOctets",
+        IpExtOutOctets = "OutOctets",
+        IpExtInMcastOctets = "InMcastOctets",
+        IpExtOutMcastOctets = "OutMcastOctets",
+        IpExtInBcastOctets = "InBcastOctets",
+        IpExtOutBcastOctets = "OutBcastOctets",
+        IpExtInCsumErrors = "InCsumErrors",
+        IpExtInNoECTPkts = "InNoECTPkts",
+        IpExtInECT1Pkts = "InECT1Pkts",
+        IpExtInECT0Pkts = "InECT0Pkts",
+        IpExtInCEPkts = "InCEPkts",
+        IpExtReasmOverlaps = "ReasmOverlaps",
+    }
+}
+
+/// The counters of one namespace.
+#[derive(Clone, Debug)]
+pub struct Mibs([u64; COUNT]);
+
+impl Default for Mibs {
+    fn default() -> Mibs {
+        let mut m = Mibs([0; COUNT]);
+        m.set(Mib::IpDefaultTTL, 64);
+        m.set(Mib::IpForwarding, 2);
+        m.set(Mib::TcpRtoAlgorithm, 1);
+        m.set(Mib::TcpRtoMin, 200);
+        m.set(Mib::TcpRtoMax, 120_000);
+        m.set(Mib::TcpMaxConn, u64::MAX);
+        m
+    }
+}
+
+impl Mibs {
+    #[inline]
+    pub fn inc(&mut self, c: Mib) {
+        self.0[c as usize] += 1;
+    }
+
+    #[inline]
+    pub fn add(&mut self, c: Mib, n: u64) {
+        self.0[c as usize] += n;
+    }
+
+    pub fn dec(&mut self, c: Mib) {
+        self.0[c as usize] = self.0[c as usize].saturating_sub(1);
+    }
+
+    pub fn set(&mut self, c: Mib, v: u64) {
+        self.0[c as usize] = v;
+    }
+
+    pub fn get(&self, c: Mib) -> u64 {
+        self.0[c as usize]
+    }
+}

@@ -1,0 +1,117 @@
+//! Everything a socket may call down into ([`Net`]), and the layers below it.
+pub mod core;
+pub mod drop;
+pub mod ethernet;
+pub mod ipv4;
+pub mod mib;
+pub mod netns;
+pub mod sched;
+pub mod switch;
+pub mod sysctl;
+pub mod tcp;
+pub mod udp;
+
+use self::core::dev::NetDevice;
+use self::core::skb::{Owner, Skb};
+use self::core::softirq::Cpu;
+use self::drop::DropReason;
+use self::mib::Mib;
+use self::netns::NetNs;
+use self::sysctl::Global;
+use crate::env::{Env, Event};
+use crate::ids::*;
+use crate::mem::Pool;
+use belljar_wire::Frame;
+use std::collections::VecDeque;
+
+/// The stack below the sockets: a socket is borrowed beside it (Linux: `bh_lock_sock`), transmits straight down and
+/// sees the return value; what has to go up becomes a [`Rise`](crate::env::Rise).
+#[derive(Clone, Debug)]
+pub struct Net {
+    pub env: Env,
+    pub ns: Slab<NetNs>,
+    pub devs: Slab<NetDevice>,
+    /// Per-CPU packet processing (Linux: `softnet_data`).
+    pub cpus: Vec<Cpu>,
+    /// The CPU the current step runs on.
+    pub cpu: usize,
+    pub pool: Pool,
+    /// Settings that are not per namespace.
+    pub sysctl: Global,
+    /// Pages charged to TCP and UDP sockets, orphans and sockets in use: what tcp_mem, udp_mem and tcp_max_orphans bound.
+    pub usage: Usage,
+    /// Frames on the wire side of NICs, taken by the driver loop.
+    pub frames: VecDeque<(DevId, Frame)>,
+}
+
+/// See [`Net::usage`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes by Linux's truesize in TCP queues of all namespaces.
+    pub tcp_bytes: u64,
+    pub udp_bytes: u64,
+    pub tcp_orphans: u32,
+}
+
+impl Net {
+    /// Moves a counter of a namespace.
+    #[inline]
+    pub fn inc(&mut self, ns: NsId, c: Mib) {
+        if let Some(ns) = self.ns.get_mut(ns) {
+            ns.mib.inc(c);
+        }
+    }
+
+    pub fn add(&mut self, ns: NsId, c: Mib, n: u64) {
+        if let Some(ns) = self.ns.get_mut(ns) {
+            ns.mib.add(c, n);
+        }
+    }
+
+    /// A new packet with an id of its own.
+    pub fn alloc_skb(&mut self) -> Skb {
+        let id = self.env.packet_id();
+        let mut skb = self.pool.take_skb();
+        skb.id = id;
+        skb
+    }
+
+    /// The end of a packet that did what it was for.
+    #[doc(alias = "consume_skb")]
+    pub fn consume_skb(&mut self, skb: Skb) {
+        self.skb_release(skb);
+    }
+
+    /// The end of a packet that was dropped: named, and shown to whoever watches. `at` is the function that gave up.
+    #[doc(alias = "kfree_skb_reason")]
+    pub fn kfree_skb(&mut self, skb: Skb, reason: DropReason, at: &'static str) {
+        self.pool.dropped(reason);
+        if self.env.trace.wanted.drops {
+            let frame = Box::new(skb.to_frame());
+            let event = Event::Drop { packet: skb.id, reason, at, dev: skb.dev, frame };
+            self.env.trace.push(self.env.now, event);
+        }
+        self.skb_release(skb);
+    }
+
+    fn skb_release(&mut self, mut skb: Skb) {
+        self.skb_orphan(&mut skb);
+        self.pool.give_skb(skb);
+    }
+
+    /// Runs the destructor now: the owner's memory is free although the packet lives on (`skb_orphan`).
+    pub fn skb_orphan(&mut self, skb: &mut Skb) {
+        if let Owner::Tx(sock) = std::mem::take(&mut skb.owner) {
+            self.env.rises.push_back(crate::env::Rise::TxFree { sock, truesize: skb.truesize });
+        }
+    }
+
+    /// Marks a stage on a packet's way, for `belljar trace`.
+    #[inline]
+    pub fn stage(&mut self, skb: &Skb, stage: &'static str) {
+        if self.env.trace.wanted.stages {
+            let event = Event::Stage { packet: skb.id, stage, dev: skb.dev, len: skb.len() as u32 };
+            self.env.trace.push(self.env.now, event);
+        }
+    }
+}

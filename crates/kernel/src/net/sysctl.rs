@@ -1,0 +1,291 @@
+//! Settings: one line each with its range and default; every one of them has behaviour, anything else is ENOENT.
+//!
+//! Names and defaults are those of Linux 6.18 (`semantics` §18); memory-dependent defaults take a machine of 24 GB.
+use belljar_abi::Errno;
+
+/// A setting's value as text goes in and out by this.
+trait Value: Sized {
+    fn show(&self) -> String;
+    /// `None`: not of this shape, or outside the range (EINVAL, as the kernel's `proc_do*` handlers).
+    fn read(text: &str, min: i64, max: i64) -> Option<Self>;
+}
+
+macro_rules! int_value {
+    ($($t:ty),*) => {$(
+        impl Value for $t {
+            fn show(&self) -> String {
+                self.to_string()
+            }
+            fn read(text: &str, min: i64, max: i64) -> Option<$t> {
+                let v: i64 = text.trim().parse().ok()?;
+                (min..=max).contains(&v).then_some(v as $t)
+            }
+        }
+    )*};
+}
+int_value!(i32, u32, u64);
+
+impl<const N: usize> Value for [u64; N] {
+    fn show(&self) -> String {
+        self.map(|v| v.to_string()).join("\t")
+    }
+    fn read(text: &str, min: i64, max: i64) -> Option<[u64; N]> {
+        let mut out = [0; N];
+        let mut words = text.split_whitespace();
+        for o in &mut out {
+            let v: i64 = words.next()?.parse().ok()?;
+            *o = (min..=max).contains(&v).then_some(v as u64)?;
+        }
+        words.next().is_none().then_some(out)
+    }
+}
+
+/// `ip_local_port_range`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PortRange {
+    pub lo: u16,
+    pub hi: u16,
+}
+
+impl Value for PortRange {
+    fn show(&self) -> String {
+        format!("{}\t{}", self.lo, self.hi)
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<PortRange> {
+        let mut w = text.split_whitespace().map(str::parse::<u16>);
+        let (lo, hi) = (w.next()?.ok()?, w.next()?.ok()?);
+        (lo >= 1 && lo <= hi && w.next().is_none()).then_some(PortRange { lo, hi })
+    }
+}
+
+/// `ip_local_reserved_ports`: a list like `8080,9000-9010`, as a sorted list of ranges.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PortSet(pub Vec<(u16, u16)>);
+
+impl PortSet {
+    pub fn contains(&self, port: u16) -> bool {
+        self.0.iter().any(|&(lo, hi)| (lo..=hi).contains(&port))
+    }
+}
+
+impl Value for PortSet {
+    fn show(&self) -> String {
+        let one = |&(lo, hi): &(u16, u16)| if lo == hi { lo.to_string() } else { format!("{lo}-{hi}") };
+        self.0.iter().map(one).collect::<Vec<_>>().join(",")
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<PortSet> {
+        let mut ranges = Vec::new();
+        for part in text.trim().split(',').filter(|p| !p.is_empty()) {
+            let (lo, hi) = part.split_once('-').unwrap_or((part, part));
+            let (lo, hi) = (lo.trim().parse().ok()?, hi.trim().parse().ok()?);
+            if lo > hi {
+                return None;
+            }
+            ranges.push((lo, hi));
+        }
+        ranges.sort_unstable();
+        Some(PortSet(ranges))
+    }
+}
+
+/// `tcp_congestion_control`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CongName {
+    Reno,
+    Cubic,
+}
+
+impl CongName {
+    pub fn name(self) -> &'static str {
+        match self {
+            CongName::Reno => "reno",
+            CongName::Cubic => "cubic",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<CongName> {
+        [CongName::Reno, CongName::Cubic].into_iter().find(|c| c.name() == name)
+    }
+}
+
+impl Value for CongName {
+    fn show(&self) -> String {
+        self.name().to_owned()
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<CongName> {
+        CongName::parse(text.trim())
+    }
+}
+
+macro_rules! sysctls {
+    ($(#[$doc:meta])* $group:ident { $($key:literal $field:ident: $t:ty = $default:expr, $min:expr, $max:expr;)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Debug)]
+        pub struct $group { $(pub $field: $t,)* }
+
+        impl Default for $group {
+            fn default() -> $group {
+                $group { $($field: $default,)* }
+            }
+        }
+
+        impl $group {
+            /// Keys in alphabetical order of their declaration groups.
+            pub const KEYS: &[&str] = &[$($key,)*];
+
+            pub fn show(&self, key: &str) -> Option<String> {
+                match key {
+                    $($key => Some(Value::show(&self.$field)),)*
+                    _ => None,
+                }
+            }
+
+            /// ENOENT for an unknown key, EINVAL for a value that is malformed or out of range.
+            pub fn store(&mut self, key: &str, text: &str) -> Result<(), Errno> {
+                match key {
+                    $($key => self.$field = <$t as Value>::read(text, $min, $max).ok_or(Errno::EINVAL)?,)*
+                    _ => return Err(Errno::ENOENT),
+                }
+                Ok(())
+            }
+        }
+    };
+}
+
+const INT: i64 = i32::MAX as i64;
+const UINT: i64 = u32::MAX as i64;
+
+sysctls! {
+    /// Settings of one network namespace.
+    Sysctl {
+        "net.core.rmem_default" rmem_default: u32 = 212_992, 2304, INT;
+        "net.core.rmem_max" rmem_max: u32 = 4_194_304, 2304, INT;
+        "net.core.somaxconn" somaxconn: u32 = 4096, 0, INT;
+        "net.core.wmem_default" wmem_default: u32 = 212_992, 4608, INT;
+        "net.core.wmem_max" wmem_max: u32 = 4_194_304, 4608, INT;
+        "net.ipv4.icmp_echo_ignore_all" icmp_echo_ignore_all: u32 = 0, 0, 1;
+        "net.ipv4.icmp_echo_ignore_broadcasts" icmp_echo_ignore_broadcasts: u32 = 1, 0, 1;
+        "net.ipv4.icmp_msgs_burst" icmp_msgs_burst: u32 = 50, 0, INT;
+        "net.ipv4.icmp_msgs_per_sec" icmp_msgs_per_sec: u32 = 1000, 0, INT;
+        "net.ipv4.icmp_ratelimit" icmp_ratelimit: u32 = 1000, 0, INT;
+        "net.ipv4.icmp_ratemask" icmp_ratemask: u32 = 6168, 0, INT;
+        "net.ipv4.ip_autobind_reuse" ip_autobind_reuse: u32 = 0, 0, 1;
+        "net.ipv4.ip_default_ttl" ip_default_ttl: u32 = 64, 1, 255;
+        "net.ipv4.ip_forward" ip_forward: u32 = 0, 0, 1;
+        "net.ipv4.ip_local_port_range" ip_local_port_range: PortRange = PortRange { lo: 32768, hi: 60999 }, 0, 0;
+        "net.ipv4.ip_local_reserved_ports" ip_local_reserved_ports: PortSet = PortSet::default(), 0, 0;
+        "net.ipv4.ip_no_pmtu_disc" ip_no_pmtu_disc: u32 = 0, 0, 3;
+        "net.ipv4.ip_nonlocal_bind" ip_nonlocal_bind: u32 = 0, 0, 1;
+        "net.ipv4.ip_unprivileged_port_start" ip_unprivileged_port_start: u32 = 1024, 0, 65535;
+        "net.ipv4.ipfrag_high_thresh" ipfrag_high_thresh: u64 = 4_194_304, 0, i64::MAX;
+        "net.ipv4.ipfrag_max_dist" ipfrag_max_dist: u32 = 64, 0, INT;
+        "net.ipv4.ipfrag_time" ipfrag_time: u32 = 30, 0, INT;
+        "net.ipv4.neigh.default.base_reachable_time_ms" neigh_base_reachable_time_ms: u32 = 30_000, 0, INT;
+        "net.ipv4.neigh.default.delay_first_probe_time" neigh_delay_first_probe_time: u32 = 5, 0, INT;
+        "net.ipv4.neigh.default.gc_stale_time" neigh_gc_stale_time: u32 = 60, 0, INT;
+        "net.ipv4.neigh.default.gc_thresh1" neigh_gc_thresh1: u32 = 128, 0, INT;
+        "net.ipv4.neigh.default.gc_thresh3" neigh_gc_thresh3: u32 = 1024, 0, INT;
+        "net.ipv4.neigh.default.mcast_solicit" neigh_mcast_solicit: u32 = 3, 0, INT;
+        "net.ipv4.neigh.default.retrans_time_ms" neigh_retrans_time_ms: u32 = 1000, 0, INT;
+        "net.ipv4.neigh.default.ucast_solicit" neigh_ucast_solicit: u32 = 3, 0, INT;
+        "net.ipv4.neigh.default.unres_qlen_bytes" neigh_unres_qlen_bytes: u32 = 212_992, 0, INT;
+        "net.ipv4.route.min_pmtu" min_pmtu: u32 = 552, 68, INT;
+        "net.ipv4.route.mtu_expires" mtu_expires: u32 = 600, 0, INT;
+        "net.ipv4.tcp_abort_on_overflow" tcp_abort_on_overflow: u32 = 0, 0, 255;
+        "net.ipv4.tcp_base_mss" tcp_base_mss: u32 = 1024, 0, INT;
+        "net.ipv4.tcp_challenge_ack_limit" tcp_challenge_ack_limit: u32 = 2_147_483_647, 0, INT;
+        "net.ipv4.tcp_congestion_control" tcp_congestion_control: CongName = CongName::Cubic, 0, 0;
+        "net.ipv4.tcp_dsack" tcp_dsack: u32 = 1, 0, 255;
+        "net.ipv4.tcp_early_retrans" tcp_early_retrans: u32 = 3, 0, 4;
+        "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: u32 = 60, 0, INT;
+        "net.ipv4.tcp_invalid_ratelimit" tcp_invalid_ratelimit: u32 = 500, 0, INT;
+        "net.ipv4.tcp_keepalive_intvl" tcp_keepalive_intvl: u32 = 75, 1, 32767;
+        "net.ipv4.tcp_keepalive_probes" tcp_keepalive_probes: u32 = 9, 1, 255;
+        "net.ipv4.tcp_keepalive_time" tcp_keepalive_time: u32 = 7200, 1, 32767;
+        "net.ipv4.tcp_max_syn_backlog" tcp_max_syn_backlog: u32 = 2048, 0, INT;
+        "net.ipv4.tcp_max_tw_buckets" tcp_max_tw_buckets: u32 = 131_072, 0, INT;
+        "net.ipv4.tcp_min_snd_mss" tcp_min_snd_mss: u32 = 48, 48, 65535;
+        "net.ipv4.tcp_moderate_rcvbuf" tcp_moderate_rcvbuf: u32 = 1, 0, 255;
+        "net.ipv4.tcp_notsent_lowat" tcp_notsent_lowat: u32 = u32::MAX, 0, UINT;
+        "net.ipv4.tcp_orphan_retries" tcp_orphan_retries: u32 = 0, 0, 255;
+        "net.ipv4.tcp_pingpong_thresh" tcp_pingpong_thresh: u32 = 1, 1, 255;
+        "net.ipv4.tcp_recovery" tcp_recovery: u32 = 1, 0, 255;
+        "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 0, INT;
+        "net.ipv4.tcp_retries1" tcp_retries1: u32 = 3, 0, 255;
+        "net.ipv4.tcp_retries2" tcp_retries2: u32 = 15, 0, 255;
+        "net.ipv4.tcp_rfc1337" tcp_rfc1337: u32 = 0, 0, 255;
+        "net.ipv4.tcp_rmem" tcp_rmem: [u64; 3] = [4096, 131_072, 33_554_432], 1, INT;
+        "net.ipv4.tcp_rto_max_ms" tcp_rto_max_ms: u32 = 120_000, 1000, 120_000;
+        "net.ipv4.tcp_rto_min_us" tcp_rto_min_us: u32 = 200_000, 1, INT;
+        "net.ipv4.tcp_sack" tcp_sack: u32 = 1, 0, 255;
+        "net.ipv4.tcp_slow_start_after_idle" tcp_slow_start_after_idle: u32 = 1, 0, 255;
+        "net.ipv4.tcp_stdurg" tcp_stdurg: u32 = 0, 0, 255;
+        "net.ipv4.tcp_syn_linear_timeouts" tcp_syn_linear_timeouts: u32 = 4, 0, 127;
+        "net.ipv4.tcp_syn_retries" tcp_syn_retries: u32 = 6, 1, 127;
+        "net.ipv4.tcp_synack_retries" tcp_synack_retries: u32 = 5, 0, 255;
+        "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, 0, 2;
+        "net.ipv4.tcp_timestamps" tcp_timestamps: u32 = 1, 0, 2;
+        "net.ipv4.tcp_tso_win_divisor" tcp_tso_win_divisor: u32 = 3, 0, 255;
+        "net.ipv4.tcp_tw_reuse" tcp_tw_reuse: u32 = 2, 0, 2;
+        "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, INT;
+        "net.ipv4.tcp_window_scaling" tcp_window_scaling: u32 = 1, 0, 255;
+        "net.ipv4.tcp_wmem" tcp_wmem: [u64; 3] = [4096, 16_384, 4_194_304], 1, INT;
+        "net.ipv4.udp_rmem_min" udp_rmem_min: u32 = 4096, 0, INT;
+        "net.ipv4.udp_wmem_min" udp_wmem_min: u32 = 4096, 0, INT;
+    }
+}
+
+sysctls! {
+    /// Settings of the whole machine.
+    Global {
+        "fs.file-max" file_max: u64 = 2_457_600, 0, i64::MAX;
+        "fs.nr_open" nr_open: u32 = 1_048_576, 64, 1_073_741_816;
+        "net.core.dev_weight" dev_weight: u32 = 64, 1, INT;
+        "net.core.netdev_budget" netdev_budget: u32 = 300, 0, INT;
+        "net.core.netdev_budget_usecs" netdev_budget_usecs: u32 = 8000, 0, INT;
+        "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, 0, INT;
+        "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
+        "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
+        "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;
+    }
+}
+
+/// The known key nearest to a mistyped one, for the error message.
+pub fn nearest(key: &str) -> Option<&'static str> {
+    let all = Sysctl::KEYS.iter().chain(Global::KEYS);
+    let best = all.map(|k| (distance(key, k), *k)).min_by_key(|(d, _)| *d)?;
+    (best.0 <= key.len() / 3 + 1).then_some(best.1)
+}
+
+/// Levenshtein distance.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
+        for (j, cb) in b.iter().enumerate() {
+            let cost = diagonal + usize::from(ca != *cb);
+            diagonal = row[j + 1];
+            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_kept_and_typos_find_their_neighbour() {
+        let mut s = Sysctl::default();
+        assert_eq!(s.store("net.ipv4.tcp_syncookies", "3"), Err(Errno::EINVAL));
+        assert_eq!(s.store("net.ipv4.tcp_rmem", "1 2"), Err(Errno::EINVAL));
+        s.store("net.ipv4.tcp_rmem", "4096 87380 6291456\n").unwrap();
+        assert_eq!(s.show("net.ipv4.tcp_rmem").unwrap(), "4096\t87380\t6291456");
+        s.store("net.ipv4.ip_local_reserved_ports", "9000-9010,80").unwrap();
+        assert_eq!(s.show("net.ipv4.ip_local_reserved_ports").unwrap(), "80,9000-9010");
+        assert_eq!(nearest("net.core.somaxcon"), Some("net.core.somaxconn"));
+        assert_eq!(nearest("kernel.hostname"), None);
+    }
+}

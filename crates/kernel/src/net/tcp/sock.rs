@@ -1,0 +1,356 @@
+//! The data of a TCP socket and its constructors; no behaviour. Groups are borrowed one by one by the leaf code
+//! (`snd`, `rcv`, `rtt`, `cong`).
+//!
+//! ```text
+//!   send:     una            nxt          write_seq          una+wnd
+//!             |--- in flight --|-- unsent ---|                  |
+//!   receive:  copied_seq   nxt        wup+wnd
+//!             |-- readable --|--- window ---|      (out-of-order data lies in it)
+//! ```
+use crate::env::TimerSlot;
+use crate::ids::*;
+use crate::net::core::skb::Skb;
+use crate::net::core::sock::Sock;
+use crate::net::ipv4::route::Dst;
+use crate::net::tcp::cong::Cong;
+use crate::net::tcp::state::State;
+use belljar_wire::Segs;
+use belljar_wire::tcp::Flags;
+use std::collections::VecDeque;
+
+/// A piece of the write queue: unsent, or sent and kept until acknowledged. May stand for many wire segments.
+#[derive(Clone, Debug)]
+pub struct TxSeg {
+    pub seq: u32,
+    pub end_seq: u32,
+    pub data: Segs,
+    /// FIN, SYN, PSH, URG of the last wire segment.
+    pub flags: Flags,
+    /// `TCPCB_*` below.
+    pub sacked: u8,
+    /// MSS it was cut for when sent; 0 while unsent.
+    pub mss: u16,
+    /// Times it was sent again.
+    pub retrans: u16,
+    /// MSG_EOR: nothing may be appended.
+    pub eor: bool,
+    /// When it was last sent, microseconds.
+    pub tx_us: u64,
+    /// Delivery-rate sample at sending: `delivered`, its time, the start of the flight.
+    pub delivered: u32,
+    pub delivered_us: u64,
+    pub first_tx_us: u64,
+    pub app_limited: bool,
+    pub truesize: u32,
+}
+
+pub const TCPCB_SACKED_ACKED: u8 = 1;
+pub const TCPCB_SACKED_RETRANS: u8 = 2;
+pub const TCPCB_LOST: u8 = 4;
+/// Was ever sent again: Karn's rule.
+pub const TCPCB_EVER_RETRANS: u8 = 0x80;
+
+impl TxSeg {
+    pub fn len(&self) -> u32 {
+        self.data.len() as u32
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Wire segments it stands for (`tcp_skb_pcount`), SYN and FIN without data counting as one.
+    pub fn pcount(&self) -> u32 {
+        if self.mss == 0 || self.data.is_empty() { 1 } else { self.len().div_ceil(u32::from(self.mss)) }
+    }
+}
+
+/// The sending half.
+#[derive(Clone, Debug, Default)]
+pub struct Snd {
+    pub una: u32,
+    pub nxt: u32,
+    /// End of what the program wrote (plus the FIN once queued).
+    pub write_seq: u32,
+    pub wnd: u32,
+    /// Sequence number of the segment that last updated `wnd`.
+    pub wl1: u32,
+    pub max_window: u32,
+    /// End of the last small segment sent (Minshall's form of Nagle).
+    pub sml: u32,
+    pub pushed_seq: u32,
+    /// Urgent pointer, when `urg_mode`.
+    pub up: u32,
+    pub urg_mode: bool,
+    pub wscale: u8,
+    /// What fits a wire segment after options, and the path MTU it was computed for.
+    pub mss_cache: u16,
+    pub pmtu: u32,
+    /// What the peer announced (`mss_clamp`), and TCP_MAXSEG (`user_mss`).
+    pub mss_clamp: u16,
+    pub user_mss: u16,
+    /// In order of sequence; the first `sent` entries are in flight.
+    pub queue: VecDeque<TxSeg>,
+    pub sent: usize,
+    /// Wire segments in flight, SACKed, thought lost, sent again and not yet heard of.
+    pub packets_out: u32,
+    pub sacked_out: u32,
+    pub lost_out: u32,
+    pub retrans_out: u32,
+    /// A send hit the full buffer: tell when a third is free (`SOCK_NOSPACE`).
+    pub nospace: bool,
+    /// Zero-window probes and other unanswered probes sent (`icsk_probes_out`).
+    pub probes_out: u8,
+    /// When the last data was sent (`lsndtime`), microseconds.
+    pub last_us: u64,
+}
+
+/// The receiving half.
+#[derive(Clone, Debug, Default)]
+pub struct Rcv {
+    pub nxt: u32,
+    pub copied_seq: u32,
+    /// `nxt` when the window was last announced.
+    pub wup: u32,
+    pub wnd: u32,
+    pub window_clamp: u32,
+    /// Slow start of the window we offer.
+    pub ssthresh: u32,
+    pub wscale: u8,
+    /// MSS we announced.
+    pub advmss: u16,
+    /// Guess of the peer's segment size, for delayed ACKs (`rcv_mss`).
+    pub mss: u16,
+    /// In order, not yet read.
+    pub queue: VecDeque<Skb>,
+    /// Out of order, sorted, not overlapping.
+    pub ooo: VecDeque<Skb>,
+    /// Urgent data: pointer and state (`urg_seq`, `urg_data`).
+    pub urg_seq: u32,
+    pub urg_byte: Option<u8>,
+    pub urg_valid: bool,
+    pub urg_read: bool,
+    /// Set when the FIN was received (`RCV_SHUTDOWN` goes with it): rows show one more in Recv-Q.
+    pub fin: bool,
+    pub ack: Ack,
+    pub sack: SackBlocks,
+    pub ts_recent: u32,
+    /// Seconds since boot when `ts_recent` was taken.
+    pub ts_recent_stamp: u32,
+    /// Autotuning: bytes copied in the current round trip, its start, and the round trip measured here.
+    pub space: u32,
+    pub space_seq: u32,
+    pub space_us: u64,
+    pub rtt_us: u32,
+    pub rtt_seq: u32,
+    pub rtt_start_us: u64,
+}
+
+/// Delayed and quick acknowledgements (`icsk_ack`).
+#[derive(Clone, Debug, Default)]
+pub struct Ack {
+    /// `ICSK_ACK_*` below.
+    pub pending: u8,
+    /// Quick acknowledgements left.
+    pub quick: u8,
+    pub pingpong: u8,
+    /// Delay estimate in milliseconds; 0 before the first segment.
+    pub ato_ms: u16,
+    /// When data last came, microseconds (`lrcvtime`).
+    pub last_us: u64,
+    /// Out-of-window ACK rate limit (`last_oow_ack_time`), milliseconds.
+    pub last_oow_ms: u32,
+}
+
+pub const ICSK_ACK_SCHED: u8 = 1;
+pub const ICSK_ACK_TIMER: u8 = 2;
+pub const ICSK_ACK_PUSHED: u8 = 4;
+pub const ICSK_ACK_PUSHED2: u8 = 8;
+pub const ICSK_ACK_NOW: u8 = 16;
+
+/// What we tell the peer about out-of-order data: newest first (RFC 2018), a D-SACK before them (RFC 2883).
+#[derive(Clone, Copy, Debug, Default)]
+pub struct SackBlocks {
+    pub blocks: [(u32, u32); 4],
+    pub n: u8,
+    pub dsack: Option<(u32, u32)>,
+}
+
+/// Round-trip time (RFC 6298 in the shape Linux gives it), microseconds.
+#[derive(Clone, Debug, Default)]
+pub struct Rtt {
+    /// Eight times the smoothed value; 0 before the first sample.
+    pub srtt_us: u32,
+    pub mdev_us: u32,
+    pub mdev_max_us: u32,
+    pub rttvar_us: u32,
+    pub rtt_seq: u32,
+    pub rto_us: u32,
+    pub backoff: u8,
+    /// Minimum over `tcp_min_rtt_wlen`-like window, and when it was seen.
+    pub min_us: u32,
+    pub min_stamp_us: u64,
+}
+
+/// What congestion control and loss recovery remember.
+#[derive(Clone, Debug)]
+pub struct Loss {
+    pub ca_state: CaState,
+    pub high_seq: u32,
+    /// First byte for which an undo is possible, and unanswered retransmissions until then.
+    pub undo_marker: u32,
+    pub undo_retrans: i32,
+    pub prior_ssthresh: u32,
+    pub prior_cwnd: u32,
+    pub prr_delivered: u32,
+    pub prr_out: u32,
+    /// F-RTO is testing whether the timeout was spurious.
+    pub frto: bool,
+    /// Consecutive timeouts, SYN retransmissions (`icsk_retransmits`).
+    pub retransmits: u8,
+    pub dupacks: u8,
+    pub reordering: u32,
+    pub reord_seen: u32,
+    /// RACK: send time and end of the most recently sent segment known delivered.
+    pub rack_us: u64,
+    pub rack_end_seq: u32,
+    pub rack_rtt_us: u32,
+    pub rack_reo_wnd_steps: u8,
+    pub rack_dsack_seen: bool,
+    pub rack_advanced: bool,
+    /// End of the tail loss probe in flight, 0 when none.
+    pub tlp_high_seq: u32,
+    pub tlp_retrans: bool,
+    /// Time stamp (ours) of the first retransmission of the episode, for Eifel and for giving up.
+    pub retrans_stamp_ms: u32,
+    pub delivered: u32,
+    pub delivered_us: u64,
+    pub first_tx_us: u64,
+    pub lost: u32,
+    pub app_limited: u32,
+    pub total_retrans: u32,
+}
+
+/// `TCP_CA_*`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CaState {
+    #[default]
+    Open,
+    Disorder,
+    Cwr,
+    Recovery,
+    Loss,
+}
+
+/// What the one write timer stands for at the moment (`icsk_pending`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum WriteTimer {
+    #[default]
+    None,
+    Retrans,
+    Probe0,
+    LossProbe,
+    /// RACK's reordering timer.
+    ReoTimeout,
+}
+
+/// Options agreed in the handshake and set by the program, one bit each.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TcpFlags {
+    pub tstamp_ok: bool,
+    pub wscale_ok: bool,
+    pub sack_ok: bool,
+    /// Peer has sent D-SACK.
+    pub dsack_seen: bool,
+    pub nodelay: bool,
+    pub cork: bool,
+    pub quickack_off: bool,
+    pub inq: bool,
+    /// The connection was opened from a syncookie.
+    pub from_cookie: bool,
+    /// `tcp_is_cwnd_limited` of the last flight.
+    pub cwnd_limited: bool,
+    /// Our side began it (`connect`).
+    pub active: bool,
+    /// Already in `NetNs` accounting as an orphan.
+    pub orphan: bool,
+    /// `TCP_DEFER_ACCEPT` is in `Listener`; this one says that data is still awaited.
+    pub reuse_port_group: bool,
+}
+
+/// Per-socket values that few programs change; 0 means "the sysctl's".
+#[derive(Clone, Debug, Default)]
+pub struct TcpTune {
+    pub keepalive_time_s: u32,
+    pub keepalive_intvl_s: u32,
+    pub keepalive_probes: u8,
+    pub syn_retries: u8,
+    pub linger2: i32,
+    pub notsent_lowat: u32,
+    pub window_clamp: u32,
+    pub rto_max_ms: u32,
+    pub rto_min_us: u32,
+    pub delack_max_us: u32,
+    pub defer_accept: u8,
+}
+
+/// Counters that only TCP_INFO shows.
+#[derive(Clone, Debug, Default)]
+pub struct Totals {
+    pub bytes_acked: u64,
+    pub bytes_received: u64,
+    pub bytes_sent: u64,
+    pub bytes_retrans: u64,
+    pub segs_in: u32,
+    pub segs_out: u32,
+    pub data_segs_in: u32,
+    pub data_segs_out: u32,
+    pub dsack_dups: u32,
+    pub rcv_ooopack: u32,
+}
+
+/// A listening socket's queues.
+#[derive(Clone, Debug, Default)]
+pub struct Listener {
+    /// Limit of the accept queue after somaxconn; one more is admitted.
+    pub max_ack_backlog: u32,
+    /// Established, waiting for accept, oldest first.
+    pub accept: VecDeque<TcpId>,
+    /// Requests stored (SYN_RECV), and those whose SYN-ACK was not sent again yet.
+    pub qlen: u32,
+    pub young: u32,
+    /// Last time a cookie was sent (jiffies of overflow), for the check of cookie ACKs.
+    pub synq_overflow_us: u64,
+    pub defer_accept: u8,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct TcpSock {
+    pub sk: Sock,
+    pub state: State,
+    pub flags: TcpFlags,
+    pub snd: Snd,
+    pub rcv: Rcv,
+    pub rtt: Rtt,
+    pub loss: Loss,
+    pub cong: Cong,
+    pub totals: Totals,
+    pub tune: Option<Box<TcpTune>>,
+    pub listener: Option<Box<Listener>>,
+    /// The listener in whose accept queue this connection waits.
+    pub parent: Option<TcpId>,
+    pub write_timer: TimerSlot,
+    pub write_timer_kind: WriteTimer,
+    pub delack_timer: TimerSlot,
+    pub keepalive_timer: TimerSlot,
+    /// Added to the clock in the time stamps we send.
+    pub tsoffset: u32,
+    pub dst: Option<Dst>,
+    /// Where it stands in the hash of ports (`tables.rs`).
+    pub bind: Option<crate::net::tcp::tables::BindRef>,
+    /// Hash of its 4-tuple while it stands in ehash.
+    pub ehash: Option<u32>,
+    /// Flow hash of its packets.
+    pub txhash: u32,
+}

@@ -1,0 +1,7 @@
+//! UDP.
+use crate::net::core::sock::Sock;
+
+#[derive(Clone, Debug)]
+pub struct UdpSock {
+    pub sk: Sock,
+}

@@ -1,0 +1,23 @@
+//! Processes and tasks as the kernel sees them, parked calls, wait queues.
+pub mod call;
+pub mod process;
+pub mod wait;
+
+use crate::ids::*;
+use call::{ParkedCall, SysResult};
+use process::{Process, Task};
+use std::collections::VecDeque;
+use wait::WaitEntry;
+
+/// Who runs and who sleeps.
+#[derive(Clone, Debug, Default)]
+pub struct Tasks {
+    pub procs: Slab<Process>,
+    pub tasks: Slab<Task>,
+    pub calls: Slab<ParkedCall>,
+    pub waits: Slab<WaitEntry>,
+    /// Calls that something woke: run again from the top, in this order.
+    pub runnable: VecDeque<CallId>,
+    /// Finished calls, handed out after the step.
+    pub done: VecDeque<(CallId, SysResult)>,
+}
