@@ -77,7 +77,6 @@ impl Net {
     }
 
     /// The end of a packet that did what it was for.
-    #[doc(alias = "consume_skb")]
     pub fn consume_skb(&mut self, skb: Skb) {
         self.skb_release(skb);
     }
