@@ -53,7 +53,7 @@ impl Reader {
     }
 
     /// The next whole message, if it is there. Malformed or too long ones are InvalidData: hang up.
-    pub fn next<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
+    pub fn take<T: DeserializeOwned>(&mut self) -> io::Result<Option<T>> {
         let Some((head, rest)) = self.buf.split_first_chunk::<4>() else { return Ok(None) };
         let len = u32::from_le_bytes(*head) as usize;
         if len > MAX_MESSAGE {
@@ -73,7 +73,7 @@ impl Reader {
     /// Blocks until the next message; UnexpectedEof when the other end closes first.
     pub fn read_message<T: DeserializeOwned>(&mut self, s: &impl AsFd) -> io::Result<T> {
         loop {
-            if let Some(m) = self.next()? {
+            if let Some(m) = self.take()? {
                 return Ok(m);
             }
             match self.fill(s) {
@@ -110,10 +110,10 @@ mod tests {
     #[test]
     fn nonsense_is_refused() {
         let mut r = Reader { buf: vec![255; 8], fds: VecDeque::new() };
-        assert!(r.next::<Request>().is_err());
+        assert!(r.take::<Request>().is_err());
         let mut r = Reader { buf: vec![2, 0, 0, 0, b'{', b'x'], fds: VecDeque::new() };
-        assert!(r.next::<Request>().is_err());
+        assert!(r.take::<Request>().is_err());
         let mut r = Reader { buf: vec![9, 0, 0, 0, b'{'], fds: VecDeque::new() };
-        assert_eq!(r.next::<Request>().unwrap(), None);
+        assert_eq!(r.take::<Request>().unwrap(), None);
     }
 }
