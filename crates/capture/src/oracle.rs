@@ -1,0 +1,142 @@
+//! Tests against the real tcpdump and tshark; ignored where they are not installed
+//! (`cargo test -p belljar-capture -- --ignored`).
+use crate::print::tests::{tcp, zoo};
+use crate::{Filter, Printer, Style, Writer};
+use belljar_wire::{Gso, GsoType};
+use std::path::PathBuf;
+use std::process::Command;
+
+fn run(program: &str, args: &[&str]) -> (String, String) {
+    let out = Command::new(program).args(args).output().unwrap_or_else(|e| panic!("{program}: {e}"));
+    (String::from_utf8_lossy(&out.stdout).into_owned(), String::from_utf8_lossy(&out.stderr).into_owned())
+}
+
+fn file(name: &str, frames: &[belljar_wire::Frame]) -> PathBuf {
+    let mut w = Writer::new(Vec::new()).unwrap();
+    let eth0 = w.interface("eth0").unwrap();
+    let drop = w.interface(crate::DROP_INTERFACE).unwrap();
+    for (i, f) in frames.iter().enumerate() {
+        let ts = 1_700_000_000_000_000_000 + i as u64 * 1_234_567;
+        w.packet(eth0, ts, f, None).unwrap();
+        if i % 5 == 0 {
+            w.packet(drop, ts + 1, f, Some("NO_SOCKET at tcp_v4_rcv")).unwrap();
+        }
+    }
+    let path = std::env::temp_dir().join(format!("belljar-{}-{name}.pcapng", std::process::id()));
+    std::fs::write(&path, w.into_inner()).unwrap();
+    path
+}
+
+#[test]
+#[ignore = "needs tcpdump"]
+fn lines_equal_those_of_tcpdump() {
+    let mut frames = zoo();
+    let texts: [&[u8]; 4] = [b"GET /a?b=1 HTTP/1.1\r\nHost: x\r\n", b"HTTP/1.1 200 OK\r\n", b"POST /x", b"get lost\n"];
+    for text in texts {
+        let mut f = tcp(3000, text.len());
+        f.payload = text.to_vec().into();
+        frames.push(f);
+    }
+    let path = file("lines", &frames);
+    let name = path.to_str().unwrap();
+    for (flags, style) in [
+        ("-nt", Style { no_time: true, ..Style::default() }),
+        ("-nte", Style { no_time: true, link: true, ..Style::default() }),
+        ("-ntS", Style { no_time: true, absolute_seq: true, ..Style::default() }),
+        ("-n", Style::default()),
+    ] {
+        let (out, _) = run("env", &["TZ=UTC", "tcpdump", flags, "-r", name]);
+        let mut p = Printer::new(style);
+        let mut ours = Vec::new();
+        for got in crate::Reader::new(&std::fs::read(&path).unwrap()).unwrap() {
+            let got = got.unwrap();
+            ours.push(p.line(got.ts_ns, &got.bytes));
+        }
+        assert_eq!(out.lines().collect::<Vec<_>>(), ours, "{flags}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[ignore = "needs tcpdump"]
+fn filters_take_what_tcpdump_takes() {
+    let frames = zoo();
+    let path = file("filters", &frames);
+    let bytes = std::fs::read(&path).unwrap();
+    for text in [
+        "arp",
+        "tcp",
+        "udp or arp",
+        "ip and not tcp and not icmp",
+        "port 80",
+        "tcp port http",
+        "udp port 80",
+        "port 5533 or 80",
+        "src port 80",
+        "dst portrange 5000-6000",
+        "ip proto 17",
+        "ip proto \\icmp",
+        "host 10.0.2.15",
+        "ip host 10.0.2.15",
+        "arp host 10.0.2.15",
+        "src 10.0.2.2",
+        "src or dst host 10.0.2.2",
+        "src and dst host 10.0.2.2",
+        "net 10.0.0.0/8",
+        "net 10.0.2",
+        "dst net 192.168.0.0 mask 255.255.0.0",
+        "ether host 02:00:00:00:00:01",
+        "ether src 02:00:00:00:00:02",
+        "ether broadcast",
+        "ether proto \\arp",
+        "tcp[tcpflags] & (tcp-syn|tcp-ack) != 0",
+        "tcp[tcpflags] & (tcp-syn|tcp-ack) == tcp-syn",
+        "tcp[13] == 0x12",
+        "icmp[icmptype] = icmp-echo",
+        "icmp[0] == 3 and icmp[1] == 3",
+        "greater 1000",
+        "less 42 and arp",
+        "len >= 1000",
+        "tcp and (((ip[2:2] - ((ip[0]&0xf)<<2)) - ((tcp[12]&0xf0)>>2)) != 0)",
+        "ether[12:2] == 0x806",
+        "arp or tcp and src host 10.0.2.2",
+        "not tcp and ! icmp",
+        "tcp && port 80 || arp",
+        "not (tcp or udp)",
+        "host 10.0.2.2 and (port 80 or 5533)",
+        "tcp src port 80",
+        "ip[8] < 65",
+        "tcp[4:4] > 1000",
+    ] {
+        let (out, err) = run("tcpdump", &["-nt", "-r", path.to_str().unwrap(), text]);
+        let f = Filter::compile(text).unwrap();
+        let ours = crate::Reader::new(&bytes)
+            .unwrap()
+            .filter(|p| f.matches(&belljar_wire::Frame::from_bytes(&p.as_ref().unwrap().bytes, 0)))
+            .count();
+        assert_eq!(out.lines().count(), ours, "{text}: {err}");
+    }
+    std::fs::remove_file(path).unwrap();
+}
+
+#[test]
+#[ignore = "needs tshark and tcpdump"]
+fn tshark_finds_nothing_malformed_and_every_checksum_right() {
+    let mut frames = zoo();
+    let mut big = tcp(2000, 64_000);
+    big.gso = Some(Gso { kind: GsoType::TcpV4, size: 1448, segs: 45 });
+    frames.push(big);
+    let path = file("tshark", &frames);
+    let name = path.to_str().unwrap();
+    let checks = ["-o", "ip.check_checksum:TRUE", "-o", "tcp.check_checksum:TRUE", "-o", "udp.check_checksum:TRUE"];
+    let bad = "_ws.malformed or ip.checksum.status == 0 or tcp.checksum.status == 0 or udp.checksum.status == 0";
+    let mut args = vec!["-r", name, "-Y", bad];
+    args.extend(checks);
+    let (out, err) = run("tshark", &args);
+    assert_eq!((out.as_str(), err.contains("cut short")), ("", false), "{err}");
+    let (out, _) = run("tshark", &["-r", name, "-T", "fields", "-e", "frame.interface_name", "-e", "frame.comment"]);
+    assert_eq!(out.lines().filter(|l| l.starts_with("drop\tNO_SOCKET at")).count(), 4, "{out}");
+    let (out, err) = run("tcpdump", &["-nvvt", "-r", name]);
+    assert!(!out.contains("incorrect") && !out.contains("bad cksum") && !err.contains("malformed"), "{out}{err}");
+    std::fs::remove_file(path).unwrap();
+}
