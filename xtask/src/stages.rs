@@ -41,11 +41,7 @@ pub fn test(root: &Path, wanted: &[String]) -> ExitCode {
 fn run_stage(root: &Path, stage: &str) -> Tally {
     match stage {
         "packages" => install(),
-        "fmt" => check(root, "fmt", 120, &["cargo", "fmt", "--all", "--check"]),
-        "clippy" => {
-            let words = ["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--", "-D", "warnings"];
-            check(root, "clippy", 900, &words)
-        }
+        "fmt" | "clippy" => workspaces(root, stage),
         "tidy" => {
             let report = tidy::run(root);
             report.print();
@@ -72,6 +68,23 @@ fn install() -> Tally {
             Tally { notes: vec![format!("packages missing ({}): {word}: {why}", p.join(" "))], ..Tally::default() }
         }
     }
+}
+
+/// Format or lints of the workspace and of the ones beside it.
+fn workspaces(root: &Path, stage: &str) -> Tally {
+    let mut all = Tally::default();
+    for manifest in ["Cargo.toml", "bench/Cargo.toml", "fuzz/Cargo.toml"].into_iter().filter(|m| root.join(m).exists())
+    {
+        let name = format!("{stage} {manifest}");
+        all.add(&match stage {
+            "fmt" => check(root, &name, 120, &["cargo", "fmt", "--all", "--check", "--manifest-path", manifest]),
+            _ => {
+                let words = ["cargo", "clippy", "--quiet", "--workspace", "--all-targets", "--manifest-path", manifest];
+                check(root, &name, 900, &[&words[..], &["--", "-D", "warnings"]].concat())
+            }
+        });
+    }
+    all
 }
 
 /// Seeds of the two built-in scenarios; a failing one is printed by the lab itself.

@@ -57,6 +57,8 @@ pub fn run(root: &Path) -> Report {
             if let Some(name) = crate_of(&path) {
                 sources.entry(name.to_owned()).or_default().push((path, text));
             }
+        } else if path.ends_with(".md") {
+            named_files(root, &path, &text, &mut report);
         } else if path.ends_with("Cargo.toml") {
             imports(&path, &text, &mut report);
         }
@@ -190,6 +192,18 @@ fn names_place(line: &str, mark: &str) -> bool {
         let before = line.get(..at).and_then(|s| s.chars().next_back());
         !before.is_some_and(|c| c.is_ascii_alphanumeric() || "._-}~/".contains(c))
     })
+}
+
+/// A document that names a file of ours in backticks names one that is there.
+fn named_files(root: &Path, path: &str, text: &str, report: &mut Report) {
+    for (n, line) in text.lines().enumerate() {
+        for word in line.split('`').skip(1).step_by(2) {
+            let ours = ["crates/", "xtask/", "bench/", "fuzz/"].iter().any(|p| word.starts_with(p));
+            if ours && !word.contains([' ', '*', '{', '…']) && !root.join(word).exists() {
+                report.errors.push(format!("{path}:{}: names `{word}`, which is not there", n + 1));
+            }
+        }
+    }
 }
 
 /// `for … in` over something declared as a hash table in the same crate. Clippy sees the methods, not the loop.
