@@ -26,6 +26,7 @@ pub fn sum(data: &[u8], init: u32) -> u32 {
     add(init, u16::from_be(fold64(acc)) as u32)
 }
 
+#[inline]
 fn fold64(mut acc: u64) -> u16 {
     while acc >> 16 != 0 {
         acc = (acc & 0xffff) + (acc >> 16);
@@ -35,6 +36,7 @@ fn fold64(mut acc: u64) -> u16 {
 
 /// Ones' complement addition of two partial sums.
 #[doc(alias = "csum_add")]
+#[inline]
 pub fn add(a: u32, b: u32) -> u32 {
     let (s, carry) = a.overflowing_add(b);
     s + carry as u32
@@ -42,23 +44,27 @@ pub fn add(a: u32, b: u32) -> u32 {
 
 /// Adds the sum `b` of a piece that begins at byte `offset` of the whole: an odd offset swaps its bytes.
 #[doc(alias = "csum_block_add")]
+#[inline]
 pub fn combine(a: u32, b: u32, offset: usize) -> u32 {
     add(a, if offset & 1 == 1 { b.rotate_left(8) } else { b })
 }
 
 /// The checksum field: folded and complemented.
 #[doc(alias = "csum_fold")]
+#[inline]
 pub fn fold(sum: u32) -> u16 {
     !partial(sum)
 }
 
 /// Folded, not complemented: what a `CHECKSUM_PARTIAL` header holds.
+#[inline]
 pub fn partial(sum: u32) -> u16 {
     fold64(sum as u64)
 }
 
 /// The TCP/UDP pseudo header (RFC 9293 §3.1) of `len` transport bytes.
 #[doc(alias = "csum_tcpudp_nofold")]
+#[inline]
 pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, proto: u8, len: usize) -> u32 {
     let halves = |a: Ipv4Addr| (a.to_bits() >> 16) + (a.to_bits() & 0xffff);
     add(halves(src) + halves(dst) + proto as u32, len as u32)
@@ -77,6 +83,7 @@ pub fn segs(segs: &Segs) -> u32 {
 
 /// A checksum field after one of the 16-bit words it covers changed (RFC 1624, equation 3).
 #[doc(alias = "csum_replace2")]
+#[inline]
 pub fn replace2(field: u16, old: u16, new: u16) -> u16 {
     fold(!field as u32 + !old as u32 + new as u32)
 }

@@ -55,6 +55,7 @@ impl Default for Ipv4Header {
 
 impl Ipv4Header {
     /// Checks version, header length (all of it must be in `b`) and that the packet holds its header; not the checksum.
+    #[inline]
     pub fn parse(b: &[u8]) -> Result<Ipv4Header, Malformed> {
         let h = b.first_chunk::<IPV4_HLEN>().ok_or(Malformed::Truncated)?;
         if h[0] >> 4 != 4 {

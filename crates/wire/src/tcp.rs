@@ -120,6 +120,7 @@ pub struct TcpHeader {
 
 impl TcpHeader {
     /// Checks the data offset; the whole header must be in `b`.
+    #[inline]
     pub fn parse(b: &[u8]) -> Result<TcpHeader, Malformed> {
         let h = b.first_chunk::<TCP_HLEN>().ok_or(Malformed::Truncated)?;
         let header_len = (h[12] >> 4) as usize * 4;
@@ -186,13 +187,17 @@ impl TcpOptions {
     /// Reads option bytes as leniently as Linux: an option that cannot be ends the list, an unknown one is skipped,
     /// one with a wrong length is ignored.
     #[doc(alias = "tcp_parse_options")]
+    #[inline]
     pub fn parse(b: &[u8]) -> TcpOptions {
-        let mut o = TcpOptions::default();
         // Nearly every segment of an established connection: NOP NOP TS and nothing else.
-        if let Some(ts) = Self::parse_aligned_timestamp(b) {
-            o.ts = Some(ts);
-            return o;
+        match Self::parse_aligned_timestamp(b) {
+            None if !b.is_empty() => Self::parse_list(b),
+            ts => TcpOptions { ts, ..TcpOptions::default() },
         }
+    }
+
+    fn parse_list(b: &[u8]) -> TcpOptions {
+        let mut o = TcpOptions::default();
         let mut rest = b;
         while let [kind, tail @ ..] = rest {
             match *kind {
@@ -212,6 +217,7 @@ impl TcpOptions {
     }
 
     /// The fast path (`tcp_parse_aligned_timestamp`): exactly NOP NOP TS.
+    #[inline]
     pub fn parse_aligned_timestamp(b: &[u8]) -> Option<(u32, u32)> {
         let [TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, 10, v0, v1, v2, v3, e0, e1, e2, e3] = *b else { return None };
         Some((u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([e0, e1, e2, e3])))
