@@ -1,4 +1,5 @@
-//! Captures: write and read pcapng, print packets as tcpdump does, filter them with pcap-filter expressions.
+//! Captures: write and read pcapng, print packets as tcpdump does, filter them with pcap-filter expressions; and a
+//! kernel's events as lines.
 //!
 //! Every capture has one link type, Ethernet; a header is synthesised where a device has none. A dropped packet is a
 //! record on an interface of its own, [`DROP_INTERFACE`], with reason and place as comment.
@@ -11,6 +12,7 @@ pub mod pcapng;
 pub mod print;
 pub mod reader;
 mod services;
+pub mod trace;
 
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, EthHeader, Mac};
 use belljar_wire::{Csum, Frame, flow, gso};
@@ -19,6 +21,7 @@ pub use filter::Filter;
 pub use pcapng::Writer;
 pub use print::{Printer, Style};
 pub use reader::{Captured, Reader};
+pub use trace::Recorder;
 
 /// Name of the interface on which dropped packets are recorded.
 pub const DROP_INTERFACE: &str = "drop";

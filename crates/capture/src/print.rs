@@ -78,11 +78,20 @@ impl Printer {
 
     /// One line, without its end, for bytes that begin with an Ethernet header.
     pub fn line(&mut self, ts_ns: u64, packet: &[u8]) -> String {
-        let mut out = String::with_capacity(160);
-        if !self.style.no_time {
-            out.push_str(&time_of_day(ts_ns, self.style.utc_offset, self.style.nano));
-            out.push(' ');
+        self.time(ts_ns) + &self.packet(packet)
+    }
+
+    /// The time as the style wants it, with a space behind it; empty when it wants none.
+    pub fn time(&self, ts_ns: u64) -> String {
+        if self.style.no_time {
+            return String::new();
         }
+        time_of_day(ts_ns, self.style.utc_offset, self.style.nano) + " "
+    }
+
+    /// The line without its time.
+    pub fn packet(&mut self, packet: &[u8]) -> String {
+        let mut out = String::with_capacity(160);
         self.ethernet(&mut out, packet);
         out
     }
