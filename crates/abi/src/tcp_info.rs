@@ -49,6 +49,19 @@ macro_rules! tcp_info {
         }
 
         impl TcpInfo {
+            /// Every field of a whole number of bytes with its name, in order of the layout.
+            pub fn fields(&self) -> Vec<(&'static str, u64)> {
+                vec![$((stringify!($name), u64::from(self.$name)),)*]
+            }
+
+            /// Sets the field of this name; false when there is none or the value does not fit it.
+            pub fn set_field(&mut self, name: &str, value: u64) -> bool {
+                match name {
+                    $(stringify!($name) => <$ty>::try_from(value).map(|v| self.$name = v).is_ok(),)*
+                    _ => false,
+                }
+            }
+
             pub fn to_bytes(&self) -> [u8; TCP_INFO_LEN] {
                 let mut b = [0; TCP_INFO_LEN];
                 b[6] = self.snd_wscale & 15 | self.rcv_wscale << 4;
@@ -168,5 +181,9 @@ mod tests {
         assert_eq!((b[120..128].to_vec(), b[278]), ((1u64 << 40).to_ne_bytes().to_vec(), 3));
         assert_eq!(TcpInfo::parse(&b), i);
         assert_eq!(TcpInfo::parse(&b[..104]).bytes_acked, 0);
+        let mut back =
+            TcpInfo { snd_wscale: 7, rcv_wscale: 10, delivery_rate_app_limited: true, ..Default::default() };
+        assert!(i.fields().into_iter().all(|(name, value)| back.set_field(name, value)));
+        assert!(back == i && !back.set_field("rto", u64::MAX) && !back.set_field("nope", 1));
     }
 }

@@ -13,5 +13,6 @@ pub mod mem;
 pub mod net;
 pub mod syscall;
 pub mod task;
+pub mod view;
 
 pub use kernel::{Kernel, Output};

@@ -2,3 +2,4 @@
 pub mod eventpoll;
 pub mod fdtable;
 pub mod file;
+pub mod proc;
