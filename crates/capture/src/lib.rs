@@ -5,6 +5,7 @@
 //! record on an interface of its own, [`DROP_INTERFACE`], with reason and place as comment.
 #![forbid(unsafe_code)]
 
+mod dns;
 pub mod filter;
 #[cfg(test)]
 mod oracle;

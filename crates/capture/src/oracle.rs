@@ -37,6 +37,9 @@ fn lines_equal_those_of_tcpdump() {
         f.payload = text.to_vec().into();
         frames.push(f);
     }
+    for m in crate::dns::tests::messages() {
+        frames.push(crate::print::tests::udp_with(4000, 53, &m));
+    }
     let path = file("lines", &frames);
     let name = path.to_str().unwrap();
     for (flags, style) in [

@@ -1,5 +1,5 @@
 //! Packets as tcpdump prints them, one line each: ARP, IPv4 with ICMP, UDP and TCP. Of payloads only the first line of
-//! HTTP is shown.
+//! HTTP and the questions and answers of DNS are shown.
 use belljar_wire::arp::{ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
 use belljar_wire::ethernet::*;
 use belljar_wire::icmp::*;
@@ -150,15 +150,7 @@ impl Printer {
                 out.push_str(&proto_text(p));
             }
             IPPROTO_TCP => self.tcp(out, &ip, body),
-            IPPROTO_UDP => match UdpHeader::parse(body) {
-                Ok(u) => {
-                    let _ = write!(out, "{src}.{} > {dst}.{}: UDP, length {}", u.src_port, u.dst_port, u.len - 8);
-                    if ip.payload_len() < u.len as usize && !ip.mf {
-                        let _ = write!(out, " [bad udp length, {len} bytes there]");
-                    }
-                }
-                Err(e) => _ = write!(out, "{src} > {dst}: [|udp] {e}"),
-            },
+            IPPROTO_UDP => udp_line(out, &ip, body),
             IPPROTO_ICMP => {
                 addresses(out);
                 icmp(out, body, len);
@@ -232,6 +224,27 @@ impl Printer {
         }
         (0, 0, ack)
     }
+}
+
+fn udp_line(out: &mut String, ip: &Ipv4Header, b: &[u8]) {
+    let u = match UdpHeader::parse(b) {
+        Ok(u) => u,
+        Err(e) => {
+            let _ = write!(out, "{} > {}: [|udp] {e}", ip.src, ip.dst);
+            return;
+        }
+    };
+    let _ = write!(out, "{}.{} > {}.{}: ", ip.src, u.src_port, ip.dst, u.dst_port);
+    let len = u.len - 8;
+    if (ip.payload_len() < u.len as usize) && !ip.mf {
+        let _ = write!(out, "UDP, bad length {len} > {}", ip.payload_len().saturating_sub(8));
+        return;
+    }
+    let dns = if u.src_port == 53 || u.dst_port == 53 { crate::dns::line(b.get(8..).unwrap_or(&[])) } else { None };
+    let _ = match dns {
+        Some(text) => write!(out, "{text} ({len})"),
+        None => write!(out, "UDP, length {len}"),
+    };
 }
 
 /// The request or status line, when the segment begins with one.
@@ -426,7 +439,12 @@ pub(crate) mod tests {
     }
 
     pub(crate) fn udp(src_port: u16, dst_port: u16, len: usize) -> Frame {
-        let mut f = Frame { csum: belljar_wire::Csum::Partial, payload: vec![0; len].into(), ..Frame::default() };
+        udp_with(src_port, dst_port, &vec![0; len])
+    }
+
+    pub(crate) fn udp_with(src_port: u16, dst_port: u16, data: &[u8]) -> Frame {
+        let len = data.len();
+        let mut f = Frame { csum: belljar_wire::Csum::Partial, payload: data.to_vec().into(), ..Frame::default() };
         UdpHeader { src_port, dst_port, len: 8 + len as u16, csum: 0 }.emit(f.head.push(8).unwrap());
         eth(
             &mut f,
