@@ -24,6 +24,10 @@ pub struct Files {
     pub files: Slab<File>,
     pub epolls: Slab<EventPoll>,
     pub items: Slab<EpItem>,
+    /// The last inode number given out.
+    pub(crate) inodes: u32,
+    /// Walks through nested epoll instances so far.
+    pub(crate) walks: u64,
 }
 
 /// See the module.
@@ -49,9 +53,7 @@ impl Kernel {
     pub(crate) fn drain_rises(&mut self) {
         while let Some(rise) = self.net.env.rises.pop_front() {
             match rise {
-                Rise::Wake { sock, mask } => {
-                    let _ = (sock, mask);
-                }
+                Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { .. } | Rise::Reap { .. } => {}
             }
         }

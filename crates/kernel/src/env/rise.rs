@@ -6,7 +6,8 @@ use crate::task::wait::PollMask;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rise {
     /// Something about the socket changed that a sleeper may wait for: walk its wait queue with these poll bits
-    /// (`sk_data_ready`, `sk_write_space`, `sk_state_change`, `sk_error_report`).
+    /// (`sk_data_ready`, `sk_write_space`, `sk_state_change`, `sk_error_report`). One exclusive sleeper wakes; with mask 0
+    /// or POLLHUP, a change of state, all of them do.
     Wake { sock: SockId, mask: PollMask },
     /// A device finished with a packet: give the bytes back to the socket's send memory (`sock_wfree`).
     TxFree { sock: SockId, truesize: u32 },

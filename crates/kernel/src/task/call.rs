@@ -1,9 +1,12 @@
 //! The call boundary: one [`Call`] enum, one operation each, that can be run again from the top.
 use crate::env::{Nanos, TimerSlot};
 use crate::ids::*;
+use crate::mem::Pool;
+use crate::task::process::Caps;
 use crate::task::wait::PollMask;
 use belljar_abi::{Errno, SockAddr};
 use belljar_wire::Segs;
+use std::borrow::Cow;
 
 pub type Fd = u32;
 pub type SysResult = Result<Ret, Errno>;
@@ -26,6 +29,52 @@ impl Payload<'_> {
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
+
+    /// Takes up to `n` bytes off the front: borrowed ones are copied into pooled pages, segments are shared.
+    pub fn take(&mut self, n: usize, pool: &mut Pool) -> Segs {
+        match self {
+            Payload::Bytes(b) => {
+                let (head, rest) = b.split_at(n.min(b.len()));
+                *b = rest;
+                let mut segs = Segs::new();
+                head.chunks(COPY_CHUNK).for_each(|c| segs.push(pool.copy_in(c, 0)));
+                segs
+            }
+            Payload::Segs(s) => s.split_to(n),
+        }
+    }
+}
+
+/// Borrowed bytes are copied in pieces of this size: the largest pooled page.
+const COPY_CHUNK: usize = 262_144;
+
+/// A send while it runs: what is not yet taken, and what was.
+#[derive(Debug)]
+pub struct SendMsg<'a> {
+    /// Shrinks as the socket takes bytes (`Payload::take`).
+    pub data: Payload<'a>,
+    /// Bytes taken so far, over all runs.
+    pub sent: usize,
+    pub flags: i32,
+    pub to: Option<SockAddr>,
+    pub cmsgs: Cow<'a, [Cmsg]>,
+}
+
+/// A receive while it runs.
+#[derive(Clone, Debug, Default)]
+pub struct RecvMsg {
+    /// Room the caller has.
+    pub len: usize,
+    pub flags: i32,
+    /// Gathered so far (MSG_WAITALL, SO_RCVLOWAT).
+    pub got: Segs,
+}
+
+/// Who asks.
+#[derive(Clone, Copy, Debug)]
+pub struct Cred {
+    pub uid: u32,
+    pub caps: Caps,
 }
 
 /// A control message: level, type, data.
@@ -205,7 +254,8 @@ pub struct Sleep {
     pub mask: PollMask,
     /// One sleeper per event (`prepare_to_wait_exclusive`: accept, UDP receive).
     pub exclusive: bool,
-    /// Give up at this time (SO_RCVTIMEO, SO_SNDTIMEO, linger).
+    /// Give up at this time. `None`: the socket's SO_RCVTIMEO or SO_SNDTIMEO, whichever goes with the call. What the
+    /// first sleep of a call said holds for all of them.
     pub deadline: Option<Nanos>,
 }
 
@@ -232,14 +282,23 @@ pub enum Submitted {
 #[derive(Clone, Debug)]
 pub struct ParkedCall {
     pub task: TaskId,
-    pub op: Op,
-    /// Places in wait queues (one for a socket call, many for poll).
-    pub waits: Vec<(WaitOn, WaitId)>,
+    /// `None` while it runs.
+    pub op: Option<Op>,
+    pub waits: Waits,
     pub timer: TimerSlot,
     pub deadline: Option<Nanos>,
     pub timed_out: bool,
     /// Already in `Tasks::runnable`.
     pub queued: bool,
+}
+
+/// Places in wait queues: one for a call on one object, many for poll, which keeps every file open while it waits.
+#[derive(Clone, Debug, Default)]
+pub enum Waits {
+    #[default]
+    None,
+    One(WaitOn, WaitId),
+    Many(Vec<(WaitOn, WaitId, FileId)>),
 }
 
 /// The object whose wait queue holds an entry.
@@ -252,7 +311,7 @@ pub enum WaitOn {
     EpollPoll(EpollId),
 }
 
-/// The blocking calls, owning what they need to run again.
+/// The blocking calls, owning what they need to run again. A parked call holds its file open (`fget`).
 #[derive(Clone, Debug)]
 pub enum Op {
     Accept {
@@ -261,6 +320,7 @@ pub enum Op {
     },
     Connect {
         file: FileId,
+        addr: SockAddr,
     },
     Send {
         file: FileId,
@@ -268,17 +328,17 @@ pub enum Op {
         sent: usize,
         flags: i32,
         to: Option<SockAddr>,
+        cmsgs: Vec<Cmsg>,
     },
     Recv {
         file: FileId,
-        len: usize,
-        flags: i32,
-        got: Segs,
+        msg: RecvMsg,
     },
     Poll {
         fds: Vec<PollFd>,
     },
     EpollWait {
+        file: FileId,
         ep: EpollId,
         max: usize,
     },
@@ -286,4 +346,18 @@ pub enum Op {
     Linger {
         sock: SockId,
     },
+}
+
+impl Op {
+    /// The file that the operation keeps open.
+    pub fn file(&self) -> Option<FileId> {
+        match self {
+            Op::Accept { file, .. }
+            | Op::Connect { file, .. }
+            | Op::Send { file, .. }
+            | Op::Recv { file, .. }
+            | Op::EpollWait { file, .. } => Some(*file),
+            Op::Poll { .. } | Op::Linger { .. } => None,
+        }
+    }
 }

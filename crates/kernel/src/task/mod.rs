@@ -1,5 +1,6 @@
 //! Processes and tasks as the kernel sees them, parked calls, wait queues.
 pub mod call;
+pub mod park;
 pub mod process;
 pub mod wait;
 

@@ -116,7 +116,7 @@ impl Kernel {
 
 /// Descriptors of a table with the files they name.
 fn open_files(fds: &crate::fs::fdtable::FdTable) -> impl Iterator<Item = (u32, FileId)> + '_ {
-    fds.slots.iter().enumerate().filter_map(|(fd, slot)| slot.as_ref().map(|s| (fd as u32, s.0)))
+    fds.iter().map(|(fd, file, _)| (fd, file))
 }
 
 /// The ICMP types that moved (`IcmpMsg` lines): each has a counter of its own name as well.

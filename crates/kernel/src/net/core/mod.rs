@@ -3,4 +3,5 @@ pub mod dev;
 pub mod neighbour;
 pub mod skb;
 pub mod sock;
+pub mod sockopt;
 pub mod softirq;

@@ -30,6 +30,9 @@ pub struct SockFlags {
     pub recvtos: bool,
     pub recvttl: bool,
     pub rxq_ovfl: bool,
+    pub recvorigdstaddr: bool,
+    /// SO_DEBUG: kept and shown, as on any kernel that is not built for debugging.
+    pub debug: bool,
     /// No file refers to it any more (`SOCK_DEAD`).
     pub dead: bool,
 }
@@ -65,6 +68,9 @@ pub struct ColdOpts {
     pub user_timeout_ms: u32,
     pub max_pacing_rate: Option<u64>,
     pub incoming_cpu: Option<u32>,
+    /// IPV6_UNICAST_HOPS and IPV6_TCLASS: for IPv6 packets, of which there are none yet.
+    pub v6_hops: Option<u8>,
+    pub v6_tclass: u8,
 }
 
 /// See the module.

@@ -1,0 +1,417 @@
+//! Options that sockets of every kind have: SOL_SOCKET, SOL_IP, SOL_IPV6. An option either works or is refused as a
+//! kernel refuses that was built without it (ENOPROTOOPT).
+use crate::env::{SEC, TimerKey, USEC};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::sock::*;
+use crate::net::tcp::state::State;
+use crate::task::call::Cred;
+use crate::task::wait::PollMask;
+use belljar_abi::ioctl::IFNAMSIZ;
+use belljar_abi::*;
+
+/// Least sizes after doubling: a packet with its overhead.
+pub const SOCK_MIN_SNDBUF: u32 = 4608;
+pub const SOCK_MIN_RCVBUF: u32 = 2304;
+/// Default priority by TOS (`rt_tos2priority`): best effort, bulk, interactive, interactive bulk.
+const TOS_PRIORITY: [u32; 4] = [0, 2, 6, 4];
+
+fn int(value: &[u8]) -> Result<i32, Errno> {
+    value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)
+}
+
+fn bytes(v: i32) -> Result<Vec<u8>, Errno> {
+    Ok(v.to_ne_bytes().to_vec())
+}
+
+/// Pushes a wake-up when somebody waits.
+fn wake(k: &mut Kernel, sock: SockId, mask: PollMask) {
+    if k.socks.sk(sock).is_some_and(|sk| !sk.wait.is_empty()) {
+        k.net.env.rises.push_back(crate::env::Rise::Wake { sock, mask });
+    }
+}
+
+#[doc(alias = "sk_setsockopt")]
+pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], cred: Cred) -> Result<(), Errno> {
+    if name == SO_BINDTODEVICE {
+        return bind_to_device(k, sock, value, cred);
+    }
+    let val = int(value)?;
+    let on = val != 0;
+    let net_privileged = cred.caps.net_admin || cred.caps.net_raw;
+    let ns = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?.ns;
+    let (wmem_max, rmem_max) = k.net.ns.get(ns).map_or((0, 0), |n| (n.sysctl.wmem_max, n.sysctl.rmem_max));
+    let hz = k.net.env.hz;
+    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    match name {
+        SO_DEBUG if on && !cred.caps.net_admin => return Err(Errno::EACCES),
+        SO_DEBUG => sk.flags.debug = on,
+        SO_REUSEADDR => sk.flags.reuse = on,
+        SO_REUSEPORT => sk.flags.reuseport = on,
+        SO_BROADCAST => sk.flags.broadcast = on,
+        SO_OOBINLINE => sk.flags.oobinline = on,
+        SO_TIMESTAMP_OLD => sk.flags.timestamp = on,
+        SO_RXQ_OVFL => sk.flags.rxq_ovfl = on,
+        SO_KEEPALIVE => set_keepalive(k, sock, on),
+        // A negative size is huge, and bounded like one.
+        SO_SNDBUF => set_sndbuf(k, sock, (val as u32).min(wmem_max)),
+        SO_RCVBUF => set_rcvbuf(sk, (val as u32).min(rmem_max)),
+        SO_SNDBUFFORCE | SO_RCVBUFFORCE if !cred.caps.net_admin => return Err(Errno::EPERM),
+        SO_SNDBUFFORCE => set_sndbuf(k, sock, val.max(0) as u32),
+        SO_RCVBUFFORCE => set_rcvbuf(sk, val.max(0) as u32),
+        SO_PRIORITY if (0..=6).contains(&val) || net_privileged => sk.priority = val as u32,
+        SO_MARK if net_privileged => sk.mark = val as u32,
+        SO_PRIORITY | SO_MARK => return Err(Errno::EPERM),
+        SO_LINGER => {
+            let seconds = int(value.get(4..).unwrap_or_default())?;
+            sk.linger = if on { Linger::On(seconds as u32) } else { Linger::Off };
+        }
+        SO_RCVLOWAT => set_rcvlowat(k, sock, val),
+        SO_RCVTIMEO_OLD | SO_RCVTIMEO_NEW => {
+            let t = timeout(value, hz)?;
+            if t.is_some() || sk.cold.is_some() {
+                sk.cold().rcvtimeo = t;
+            }
+        }
+        SO_SNDTIMEO_OLD | SO_SNDTIMEO_NEW => {
+            let t = timeout(value, hz)?;
+            if t.is_some() || sk.cold.is_some() {
+                sk.cold().sndtimeo = t;
+            }
+        }
+        SO_PEEK_OFF => sk.cold().peek_off = u32::try_from(val).ok(),
+        SO_INCOMING_CPU => sk.cold().incoming_cpu = u32::try_from(val).ok(),
+        SO_BINDTOIFINDEX => {
+            let dev = if val == 0 { None } else { Some(dev_by_index(k, ns, val)?) };
+            return set_bound_dev(k, sock, dev, cred);
+        }
+        // Only local sockets have credentials to pass (since 6.16).
+        SO_PASSCRED | SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Errno::EOPNOTSUPP),
+        SO_BSDCOMPAT => {}
+        // Off is what they are; on is what this kernel has not.
+        SO_DONTROUTE | SO_NO_CHECK | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY if !on => {}
+        SO_MAX_PACING_RATE if val == -1 => {}
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+fn set_sndbuf(k: &mut Kernel, sock: SockId, val: u32) {
+    if let Some(sk) = k.socks.sk_mut(sock) {
+        sk.userlocks |= SOCK_SNDBUF_LOCK;
+        sk.sndbuf = (val.min(i32::MAX as u32 / 2) * 2).max(SOCK_MIN_SNDBUF);
+        wake(k, sock, POLLOUT | POLLWRNORM | POLLWRBAND);
+    }
+}
+
+fn set_rcvbuf(sk: &mut Sock, val: u32) {
+    sk.userlocks |= SOCK_RCVBUF_LOCK;
+    sk.rcvbuf = (val.min(i32::MAX as u32 / 2) * 2).max(SOCK_MIN_RCVBUF);
+}
+
+/// The timer of a connection starts or stops at once; other sockets only remember the wish.
+#[doc(alias = "tcp_set_keepalive")]
+fn set_keepalive(k: &mut Kernel, sock: SockId, on: bool) {
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.sk_mut(sock) else { return };
+    let (was, ns) = (std::mem::replace(&mut sk.flags.keepalive, on), sk.ns);
+    let Some((id, tcp)) = sock.tcp().and_then(|id| Some((id, socks.tcp.get_mut(id)?))) else { return };
+    if tcp.state.is(&[State::Close, State::Listen]) {
+        return;
+    }
+    if !on {
+        tcp.keepalive_timer.cancel();
+    } else if !was {
+        let own = tcp.tune.as_ref().map_or(0, |t| t.keepalive_time_s);
+        let default = net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_keepalive_time);
+        let seconds = if own > 0 { own } else { default };
+        let at = net.env.jiffies().saturating_add(seconds.saturating_mul(net.env.hz));
+        net.env.timers.arm(&mut tcp.keepalive_timer, at, TimerKey::TcpKeepalive(id));
+    }
+}
+
+/// Negative is as much as there can be; TCP bounds it by half of the largest buffer, and grows the buffer to fit.
+#[doc(alias = "tcp_set_rcvlowat")]
+fn set_rcvlowat(k: &mut Kernel, sock: SockId, val: i32) {
+    let mut val = if val < 0 { i32::MAX as u32 } else { val as u32 };
+    let Some(sk) = k.socks.sk(sock) else { return };
+    let max = k.net.ns.get(sk.ns).map_or(0, |n| n.sysctl.tcp_rmem[2] as u32);
+    let Some(sk) = k.socks.sk_mut(sock) else { return };
+    if matches!(sock, SockId::Tcp(_)) {
+        let locked = sk.userlocks & SOCK_RCVBUF_LOCK != 0;
+        val = val.min(if locked { sk.rcvbuf / 2 } else { max / 2 });
+        if !locked {
+            sk.rcvbuf = sk.rcvbuf.max(val.saturating_mul(2));
+        }
+    }
+    sk.rcvlowat = val.max(1);
+    wake(k, sock, POLLIN | POLLRDNORM);
+}
+
+/// A `struct timeval` as nanoseconds, rounded up to ticks. Zero waits for ever; negative does not wait at all.
+fn timeout(value: &[u8], hz: u32) -> Result<Option<u64>, Errno> {
+    let word = |at: usize| value.get(at..).and_then(|b| b.first_chunk()).map(|b| i64::from_ne_bytes(*b));
+    let (sec, usec) = word(0).zip(word(8)).ok_or(Errno::EINVAL)?;
+    if !(0..1_000_000).contains(&usec) {
+        return Err(Errno::EDOM);
+    }
+    if sec < 0 {
+        return Ok(Some(0));
+    }
+    let tick = SEC / u64::from(hz.max(1));
+    let ns = (sec as u64).saturating_mul(SEC).saturating_add(usec as u64 * USEC);
+    Ok((ns > 0 && ns < i64::MAX as u64).then(|| ns.div_ceil(tick) * tick))
+}
+
+fn timeval(t: Option<u64>) -> Vec<u8> {
+    let t = t.unwrap_or(0);
+    [(t / SEC) as i64, (t % SEC / USEC) as i64].iter().flat_map(|v| v.to_ne_bytes()).collect()
+}
+
+fn dev_by_index(k: &Kernel, ns: NsId, ifindex: i32) -> Result<DevId, Errno> {
+    let devs = &k.net.ns.get(ns).ok_or(Errno::ENODEV)?.devs;
+    let is = |d: &&DevId| k.net.devs.get(**d).is_some_and(|d| d.ifindex as i32 == ifindex);
+    devs.iter().find(is).copied().ok_or(Errno::ENODEV)
+}
+
+/// By name; the empty name takes the binding away.
+#[doc(alias = "sock_setbindtodevice")]
+fn bind_to_device(k: &mut Kernel, sock: SockId, value: &[u8], cred: Cred) -> Result<(), Errno> {
+    let value = value.get(..IFNAMSIZ - 1).unwrap_or(value);
+    let name = value.split(|b| *b == 0).next().unwrap_or_default();
+    let ns = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?.ns;
+    let mut dev = None;
+    if !name.is_empty() {
+        let devs = &k.net.ns.get(ns).ok_or(Errno::ENODEV)?.devs;
+        let is = |d: &&DevId| k.net.devs.get(**d).is_some_and(|d| d.name.as_bytes() == name);
+        dev = Some(devs.iter().find(is).copied().ok_or(Errno::ENODEV)?);
+    }
+    set_bound_dev(k, sock, dev, cred)
+}
+
+/// The first binding is free to everybody; only CAP_NET_RAW may change one.
+fn set_bound_dev(k: &mut Kernel, sock: SockId, dev: Option<DevId>, cred: Cred) -> Result<(), Errno> {
+    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    if sk.bound_dev.is_some() && !cred.caps.net_raw {
+        return Err(Errno::EPERM);
+    }
+    sk.bound_dev = dev;
+    Ok(())
+}
+
+#[doc(alias = "sk_getsockopt")]
+pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize) -> Result<Vec<u8>, Errno> {
+    let listening = sock.tcp().and_then(|id| k.socks.tcp.get(id)).is_some_and(|t| t.state == State::Listen);
+    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    let cold = sk.cold.as_deref();
+    let f = &sk.flags;
+    bytes(match name {
+        SO_DEBUG => f.debug.into(),
+        SO_REUSEADDR => f.reuse.into(),
+        SO_REUSEPORT => f.reuseport.into(),
+        SO_KEEPALIVE => f.keepalive.into(),
+        SO_BROADCAST => f.broadcast.into(),
+        SO_OOBINLINE => f.oobinline.into(),
+        SO_TIMESTAMP_OLD => f.timestamp.into(),
+        SO_RXQ_OVFL => f.rxq_ovfl.into(),
+        SO_ACCEPTCONN => listening.into(),
+        SO_TYPE if matches!(sock, SockId::Tcp(_)) => SOCK_STREAM,
+        SO_TYPE => SOCK_DGRAM,
+        SO_PROTOCOL if matches!(sock, SockId::Tcp(_)) => IPPROTO_TCP,
+        SO_PROTOCOL => IPPROTO_UDP,
+        SO_DOMAIN if sk.family == Family::Inet => AF_INET,
+        SO_DOMAIN => AF_INET6,
+        SO_SNDBUF => sk.sndbuf as i32,
+        SO_RCVBUF => sk.rcvbuf as i32,
+        SO_PRIORITY => sk.priority as i32,
+        SO_MARK => sk.mark as i32,
+        SO_RCVLOWAT => sk.rcvlowat as i32,
+        SO_SNDLOWAT => 1,
+        SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
+        SO_INCOMING_CPU => cold.and_then(|c| c.incoming_cpu).map_or(-1, |v| v as i32),
+        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY => 0,
+        // The pending error, then a soft one; telling clears it.
+        SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
+        SO_LINGER => {
+            let (on, seconds) = match sk.linger {
+                Linger::Off => (0, 0),
+                Linger::On(s) => (1, s),
+            };
+            return Ok([on, seconds].iter().flat_map(|v: &u32| v.to_ne_bytes()).collect());
+        }
+        SO_RCVTIMEO_OLD | SO_RCVTIMEO_NEW => return Ok(timeval(cold.and_then(|c| c.rcvtimeo))),
+        SO_SNDTIMEO_OLD | SO_SNDTIMEO_NEW => return Ok(timeval(cold.and_then(|c| c.sndtimeo))),
+        // Nobody's: pid 0, uid and gid -1.
+        SO_PEERCRED => return Ok([0, -1, -1].iter().flat_map(|v: &i32| v.to_ne_bytes()).collect()),
+        SO_PEERGROUPS => return Err(Errno::ENODATA),
+        SO_PASSCRED | SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Errno::EOPNOTSUPP),
+        SO_PEERNAME => return peer_name(k, sock, len),
+        SO_MAX_PACING_RATE if len >= 8 => return Ok(u64::MAX.to_ne_bytes().to_vec()),
+        SO_MAX_PACING_RATE => -1,
+        SO_COOKIE if len < 8 => return Err(Errno::EINVAL),
+        SO_COOKIE => return Ok(cookie(sock).to_ne_bytes().to_vec()),
+        SO_MEMINFO => {
+            let s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, 0, 0, sk.drops];
+            return Ok(s.iter().flat_map(|v| v.to_ne_bytes()).collect());
+        }
+        SO_BINDTOIFINDEX => {
+            let dev = sk.bound_dev;
+            dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex as i32)
+        }
+        SO_BINDTODEVICE => {
+            let Some(dev) = sk.bound_dev.and_then(|d| k.net.devs.get(d)) else { return Ok(Vec::new()) };
+            if len < IFNAMSIZ {
+                return Err(Errno::EINVAL);
+            }
+            return Ok(dev.name.bytes().chain([0]).collect());
+        }
+        _ => return Err(Errno::ENOPROTOOPT),
+    })
+}
+
+fn peer_name(k: &Kernel, sock: SockId, len: usize) -> Result<Vec<u8>, Errno> {
+    let sk = k.socks.sk(sock).filter(|sk| sk.dport != 0).ok_or(Errno::ENOTCONN)?;
+    let peer = SockAddr::V4(sk.daddr, sk.dport);
+    let name = if sk.family == Family::Inet6 { peer.to_mapped() } else { peer }.emit();
+    if name.len() < len { Err(Errno::EINVAL) } else { Ok(name.to_vec()) }
+}
+
+/// Unique over all kinds and all time.
+pub fn cookie(sock: SockId) -> u64 {
+    match sock {
+        SockId::Tcp(id) => id.to_bits() << 1,
+        SockId::Udp(id) => id.to_bits() << 1 | 1,
+    }
+}
+
+/// An int, or one byte of it; nothing is 0.
+fn short_int(value: &[u8]) -> i32 {
+    int(value).unwrap_or_else(|_| value.first().map_or(0, |b| i32::from(*b)))
+}
+
+#[doc(alias = "do_ip_setsockopt")]
+pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], cred: Cred) -> Result<(), Errno> {
+    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    let val = short_int(value);
+    let on = val != 0;
+    match name {
+        IP_TOS => set_tos(sk, val as u8, matches!(sock, SockId::Tcp(_))),
+        IP_TTL if value.is_empty() => return Err(Errno::EINVAL),
+        IP_TTL if val == -1 => sk.ttl = None,
+        IP_TTL => sk.ttl = Some(u8::try_from(val).ok().filter(|v| *v > 0).ok_or(Errno::EINVAL)?),
+        IP_MTU_DISCOVER if (IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&val) => sk.pmtudisc = val as u8,
+        IP_MTU_DISCOVER => return Err(Errno::EINVAL),
+        IP_RECVERR => sk.flags.recverr = on,
+        IP_PKTINFO => sk.flags.pktinfo = on,
+        IP_RECVTOS => sk.flags.recvtos = on,
+        IP_RECVTTL => sk.flags.recvttl = on,
+        IP_RECVORIGDSTADDR => sk.flags.recvorigdstaddr = on,
+        IP_FREEBIND if value.is_empty() => return Err(Errno::EINVAL),
+        IP_FREEBIND => sk.flags.freebind = on,
+        IP_BIND_ADDRESS_NO_PORT => sk.flags.bind_address_no_port = on,
+        IP_TRANSPARENT if on && !cred.caps.net_admin && !cred.caps.net_raw => return Err(Errno::EPERM),
+        IP_TRANSPARENT if value.is_empty() => return Err(Errno::EINVAL),
+        IP_TRANSPARENT => sk.flags.transparent = on,
+        IP_LOCAL_PORT_RANGE => {
+            let v = int(value).ok().filter(|_| value.len() == 4).ok_or(Errno::EINVAL)? as u32;
+            let (lo, hi) = (v as u16, (v >> 16) as u16);
+            if lo != 0 && hi != 0 && lo > hi {
+                return Err(Errno::EINVAL);
+            }
+            sk.cold().local_port_range = (v != 0).then_some((lo, hi));
+        }
+        IP_OPTIONS if value.is_empty() => {}
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+/// A stream keeps the ECN bits that TCP set.
+#[doc(alias = "__ip_sock_set_tos")]
+fn set_tos(sk: &mut Sock, tos: u8, stream: bool) {
+    let tos = if stream { tos & !3 | sk.tos & 3 } else { tos };
+    if sk.tos != tos {
+        sk.tos = tos;
+        sk.priority = TOS_PRIORITY[usize::from(tos & 0x1e) >> 3];
+    }
+}
+
+#[doc(alias = "do_ip_getsockopt")]
+pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize) -> Result<Vec<u8>, Errno> {
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    let default_ttl = k.net.ns.get(sk.ns).map_or(64, |n| n.sysctl.ip_default_ttl);
+    let f = &sk.flags;
+    let v = match name {
+        IP_TOS => sk.tos.into(),
+        IP_TTL => sk.ttl.map_or(default_ttl as i32, i32::from),
+        IP_MTU_DISCOVER => sk.pmtudisc.into(),
+        IP_RECVERR => f.recverr.into(),
+        IP_PKTINFO => f.pktinfo.into(),
+        IP_RECVTOS => f.recvtos.into(),
+        IP_RECVTTL => f.recvttl.into(),
+        IP_RECVORIGDSTADDR => f.recvorigdstaddr.into(),
+        IP_FREEBIND => f.freebind.into(),
+        IP_BIND_ADDRESS_NO_PORT => f.bind_address_no_port.into(),
+        IP_TRANSPARENT => f.transparent.into(),
+        IP_PROTOCOL if matches!(sock, SockId::Tcp(_)) => IPPROTO_TCP,
+        IP_PROTOCOL => IPPROTO_UDP,
+        IP_MTU => path_mtu(k, sock)? as i32,
+        IP_OPTIONS => return Ok(Vec::new()),
+        IP_LOCAL_PORT_RANGE => {
+            let (lo, hi) = sk.cold.as_ref().and_then(|c| c.local_port_range).unwrap_or((0, 0));
+            (u32::from(hi) << 16 | u32::from(lo)) as i32
+        }
+        _ => return Err(Errno::ENOPROTOOPT),
+    };
+    // A program that asks for less than an int gets a byte.
+    match u8::try_from(v) {
+        Ok(byte) if (1..4).contains(&len) => Ok(vec![byte]),
+        _ => bytes(v),
+    }
+}
+
+/// The MTU of the way to the peer; ENOTCONN without one.
+fn path_mtu(k: &mut Kernel, sock: SockId) -> Result<u32, Errno> {
+    let sk = k.socks.sk(sock).filter(|sk| sk.dport != 0).ok_or(Errno::ENOTCONN)?;
+    let (ns, saddr, daddr, oif, tos, mark) = (sk.ns, sk.saddr, sk.daddr, sk.bound_dev, sk.tos, sk.mark);
+    let flow = crate::net::ipv4::route::Flow4 { daddr, saddr, oif, tos, mark };
+    crate::net::ipv4::route::ip_route_output(&mut k.net, ns, &flow).map(|d| d.mtu).map_err(|_| Errno::ENOTCONN)
+}
+
+#[doc(alias = "do_ipv6_setsockopt")]
+pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let sk = k.socks.sk_mut(sock).filter(|sk| sk.family == Family::Inet6).ok_or(Errno::ENOPROTOOPT)?;
+    let val = int(value);
+    match name {
+        IPV6_V6ONLY => {
+            let on = val? != 0;
+            // Bound is bound: the port table has counted it already.
+            if sk.num != 0 {
+                return Err(Errno::EINVAL);
+            }
+            sk.flags.ipv6only = on;
+        }
+        IPV6_UNICAST_HOPS => match val? {
+            -1 => sk.cold().v6_hops = None,
+            v => sk.cold().v6_hops = Some(u8::try_from(v).map_err(|_| Errno::EINVAL)?),
+        },
+        IPV6_TCLASS => match val? {
+            -1 => sk.cold().v6_tclass = 0,
+            v => sk.cold().v6_tclass = u8::try_from(v).map_err(|_| Errno::EINVAL)?,
+        },
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+#[doc(alias = "do_ipv6_getsockopt")]
+pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result<Vec<u8>, Errno> {
+    let sk = k.socks.sk(sock).filter(|sk| sk.family == Family::Inet6).ok_or(Errno::ENOPROTOOPT)?;
+    let cold = sk.cold.as_deref();
+    bytes(match name {
+        IPV6_V6ONLY => sk.flags.ipv6only.into(),
+        IPV6_UNICAST_HOPS => cold.and_then(|c| c.v6_hops).map_or(64, i32::from),
+        IPV6_TCLASS => cold.map_or(0, |c| c.v6_tclass.into()),
+        _ => return Err(Errno::ENOPROTOOPT),
+    })
+}

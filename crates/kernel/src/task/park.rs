@@ -1,0 +1,207 @@
+//! Calls that sleep: parking, waking, running again from the top, time-outs, signals.
+use crate::env::timers::Fire;
+use crate::env::{Nanos, TimerKey, TimerSlot, time};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::task::call::*;
+use crate::task::wait::{End, PollMask, WaitEntry, Waiter};
+use belljar_abi::Errno;
+
+/// Where a call sleeps.
+#[derive(Debug)]
+pub(crate) enum Block {
+    On { on: WaitOn, mask: PollMask, exclusive: bool, end: End },
+    Many(Vec<(WaitOn, FileId, PollMask)>),
+}
+
+/// What a run of an operation came to.
+#[derive(Debug)]
+pub(crate) enum Run {
+    Done(SysResult),
+    Block(Op, Block, Option<Nanos>),
+}
+
+impl Run {
+    pub(crate) fn sleep(op: Op, s: Sleep, deadline: Option<Nanos>) -> Run {
+        let end = if s.exclusive { End::Back } else { End::Front };
+        let block = Block::On { on: WaitOn::Sock(s.on), mask: s.mask, exclusive: s.exclusive, end };
+        Run::Block(op, block, s.deadline.or(deadline))
+    }
+}
+
+impl Kernel {
+    /// A call interrupted by a signal: it leaves its wait queues and answers here, not through the completions. Bytes that
+    /// a send or receive already moved count; else it fails with `errno`. `None`: it has finished already.
+    pub fn cancel(&mut self, now: Nanos, id: CallId, errno: Errno) -> Option<SysResult> {
+        self.begin_step(now);
+        self.leave_queues(id);
+        let call = self.tasks.calls.remove(id)?;
+        let file = call.op.as_ref().and_then(Op::file);
+        let result = match call.op {
+            Some(Op::Send { sent, .. }) if sent > 0 => Ok(Ret::Int(sent as i64)),
+            Some(Op::Recv { msg, .. }) if !msg.got.is_empty() => Ok(Ret::Stream(msg.got)),
+            // The connection goes on closing without anybody waiting for it.
+            Some(Op::Linger { sock }) => {
+                self.release_quietly(sock);
+                Ok(Ret::Int(0))
+            }
+            _ => Err(errno),
+        };
+        if let Some(file) = file {
+            self.fput_call(file);
+        }
+        self.end_step();
+        Some(result)
+    }
+
+    /// The next finished call, in the order in which they finished.
+    pub fn next_completion(&mut self) -> Option<(CallId, SysResult)> {
+        self.tasks.done.pop_front()
+    }
+
+    pub(crate) fn begin_step(&mut self, now: Nanos) {
+        // Time never runs backwards, whatever a driver says.
+        self.net.env.now = self.net.env.now.max(now);
+    }
+
+    /// The softirq pass at the end of a system call, then the calls that it woke, each with a pass of its own.
+    #[doc(alias = "local_bh_enable")]
+    pub(crate) fn end_step(&mut self) {
+        self.softirq_pass();
+        while let Some(id) = self.tasks.runnable.pop_front() {
+            self.run_parked(id);
+            self.softirq_pass();
+        }
+    }
+
+    fn softirq_pass(&mut self) {
+        self.drain_rises();
+    }
+
+    /// Puts a call to sleep.
+    #[doc(alias = "prepare_to_wait")]
+    pub(crate) fn park(&mut self, task: TaskId, op: Op, block: Block, deadline: Option<Nanos>) -> CallId {
+        if let Some(file) = op.file() {
+            self.files.hold_for_call(file);
+        }
+        let call = ParkedCall {
+            task,
+            op: Some(op),
+            waits: Waits::None,
+            timer: TimerSlot::default(),
+            deadline,
+            timed_out: false,
+            queued: false,
+        };
+        let id = self.tasks.calls.insert(call);
+        self.enter_queues(id, block);
+        if let Some(at) = deadline {
+            let env = &mut self.net.env;
+            let at = time::round_up(at, env.hz);
+            if let Some(call) = self.tasks.calls.get_mut(id) {
+                env.timers.arm(&mut call.timer, at, TimerKey::Call(id));
+            }
+        }
+        self.count_sleep(task);
+        id
+    }
+
+    fn count_sleep(&mut self, task: TaskId) {
+        if let Some(t) = self.tasks.tasks.get_mut(task) {
+            t.sleeps += 1;
+        }
+    }
+
+    fn enter_queues(&mut self, id: CallId, block: Block) {
+        let who = Waiter::Call(id);
+        let waits = match block {
+            Block::On { on, mask, exclusive, end } => {
+                let wait = self.add_wait(on, WaitEntry::new(who, exclusive, mask), end);
+                wait.map_or(Waits::None, |w| Waits::One(on, w))
+            }
+            Block::Many(places) => {
+                let mut all = Vec::with_capacity(places.len());
+                for (on, file, mask) in places {
+                    if let Some(wait) = self.add_wait(on, WaitEntry::new(who, false, mask), End::Front) {
+                        self.files.hold_for_call(file);
+                        all.push((on, wait, file));
+                    }
+                }
+                Waits::Many(all)
+            }
+        };
+        if let Some(call) = self.tasks.calls.get_mut(id) {
+            call.waits = waits;
+        }
+    }
+
+    #[doc(alias = "finish_wait")]
+    fn leave_queues(&mut self, id: CallId) {
+        let Some(call) = self.tasks.calls.get_mut(id) else { return };
+        match std::mem::take(&mut call.waits) {
+            Waits::None => {}
+            Waits::One(on, wait) => self.remove_wait(on, wait),
+            Waits::Many(all) => {
+                for (on, wait, _) in &all {
+                    self.remove_wait(*on, *wait);
+                }
+                all.iter().for_each(|(_, _, file)| self.fput_call(*file));
+            }
+        }
+    }
+
+    /// Runs a woken call again from the top.
+    fn run_parked(&mut self, id: CallId) {
+        self.leave_queues(id);
+        let Some(call) = self.tasks.calls.get_mut(id) else { return };
+        call.queued = false;
+        let (task, timed_out, deadline) = (call.task, call.timed_out, call.deadline);
+        let Some(op) = call.op.take() else { return };
+        let file = op.file();
+        match self.run_op(task, op, RunCtx { nonblock: false, timed_out, again: true }, deadline) {
+            Run::Done(result) => {
+                self.tasks.calls.remove(id);
+                self.tasks.done.push_back((id, result));
+                if let Some(file) = file {
+                    self.fput_call(file);
+                }
+            }
+            Run::Block(op, block, _) => {
+                if let Some(call) = self.tasks.calls.get_mut(id) {
+                    call.op = Some(op);
+                }
+                self.enter_queues(id, block);
+                self.count_sleep(task);
+                if let Some(t) = self.tasks.tasks.get_mut(task) {
+                    t.useless_wakeups += 1;
+                }
+            }
+        }
+    }
+
+    /// The timer of a call that sleeps with a time-out.
+    #[doc(alias = "process_timeout")]
+    pub fn call_timer(&mut self, id: CallId, at: time::Jiffies) {
+        let env = &mut self.net.env;
+        let now = env.jiffies();
+        let Some(call) = self.tasks.calls.get_mut(id) else { return };
+        if env.timers.look(&mut call.timer, at, now, TimerKey::Call(id)) == Fire::Due {
+            call.timed_out = true;
+            self.wake_call(id);
+        }
+    }
+
+    /// Their threads are gone: the calls end without an answer.
+    pub(crate) fn forget_calls_of(&mut self, tasks: &[TaskId]) {
+        let ids: Vec<CallId> = self.tasks.calls.iter().filter(|(_, c)| tasks.contains(&c.task)).map(|c| c.0).collect();
+        for id in ids {
+            self.leave_queues(id);
+            let op = self.tasks.calls.remove(id).and_then(|c| c.op);
+            if let Some(Op::Linger { sock }) = op {
+                self.release_quietly(sock);
+            } else if let Some(file) = op.and_then(|op| op.file()) {
+                self.fput_call(file);
+            }
+        }
+    }
+}
