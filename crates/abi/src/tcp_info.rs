@@ -181,8 +181,7 @@ mod tests {
         assert_eq!((b[120..128].to_vec(), b[278]), ((1u64 << 40).to_ne_bytes().to_vec(), 3));
         assert_eq!(TcpInfo::parse(&b), i);
         assert_eq!(TcpInfo::parse(&b[..104]).bytes_acked, 0);
-        let mut back =
-            TcpInfo { snd_wscale: 7, rcv_wscale: 10, delivery_rate_app_limited: true, ..Default::default() };
+        let mut back = TcpInfo { snd_wscale: 7, rcv_wscale: 10, delivery_rate_app_limited: true, ..Default::default() };
         assert!(i.fields().into_iter().all(|(name, value)| back.set_field(name, value)));
         assert!(back == i && !back.set_field("rto", u64::MAX) && !back.set_field("nope", 1));
     }

@@ -1,11 +1,13 @@
 //! [`Kernel`]: the state machine of one machine, as a value. Time, frames and calls go in; frames, completions and the
 //! next deadline come out; same seed and same inputs, same outputs.
-use crate::env::{Env, Nanos, Rise};
+use crate::env::{Env, Jiffies, Nanos, Rise, TimerKey};
 use crate::fs::eventpoll::{EpItem, EventPoll};
 use crate::fs::file::File;
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
+use crate::net::tcp::state::State;
 use crate::net::udp::UdpSock;
 use crate::task::Tasks;
 use crate::task::call::SysResult;
@@ -54,8 +56,48 @@ impl Kernel {
         while let Some(rise) = self.net.env.rises.pop_front() {
             match rise {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
-                Rise::TxFree { .. } | Rise::Reap { .. } => {}
+                Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
+                Rise::Reap { sock } => self.reap(sock),
             }
+        }
+    }
+
+    /// A device is done with a packet of the socket (`sock_wfree`).
+    fn tx_free(&mut self, sock: SockId, truesize: u32) {
+        match sock {
+            SockId::Tcp(id) => {
+                if let Some(sk) = self.socks.tcp.get_mut(id) {
+                    sk.sk.wmem_alloc = sk.sk.wmem_alloc.saturating_sub(truesize);
+                }
+            }
+            SockId::Udp(id) => {
+                if let Some(sk) = self.socks.udp.get_mut(id) {
+                    sk.sk.wmem_alloc = sk.sk.wmem_alloc.saturating_sub(truesize);
+                }
+            }
+        }
+    }
+
+    /// An orphan ended: its slot is free again.
+    fn reap(&mut self, sock: SockId) {
+        if let SockId::Tcp(id) = sock
+            && self.socks.tcp.get(id).is_some_and(|sk| sk.sk.flags.dead && sk.state == State::Close)
+        {
+            self.socks.tcp.remove(id);
+        }
+    }
+
+    /// A timer's tick came: its owner looks whether it is due.
+    #[allow(dead_code)] // called by the TIMER softirq
+    pub(crate) fn fire(&mut self, key: TimerKey, at: Jiffies) {
+        match key {
+            TimerKey::TcpWrite(id) => tcp::timer::tcp_write_timer(self, id, at),
+            TimerKey::TcpDelack(id) => tcp::timer::tcp_delack_timer(self, id, at),
+            TimerKey::TcpKeepalive(id) => tcp::timer::tcp_keepalive_timer(self, id, at),
+            TimerKey::TcpRequest(ns, id) => tcp::handshake::request::request_timer(self, ns, id, at),
+            TimerKey::TcpTimeWait(ns, id) => tcp::handshake::time_wait::entry_timer(self, ns, id, at),
+            TimerKey::TcpTimeWaitQueue(ns) => tcp::handshake::time_wait::queue_timer(self, ns, at),
+            TimerKey::Neigh(..) | TimerKey::IpFrag(..) | TimerKey::Call(_) | TimerKey::NicCoalesce(_) => {}
         }
     }
 

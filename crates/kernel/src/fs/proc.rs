@@ -264,7 +264,7 @@ mod tests {
             ]
         );
         let six = SockView { inet6: true, timer: Some(keep), ..child };
-        let text = sockets(&[six.clone()], "tcp", true);
+        let text = sockets(std::slice::from_ref(&six), "tcp", true);
         let heading = "  sl  local_address                         remote_address                        st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n   0: 0000000000000000FFFF00000100007F:1F40 0000000000000000FFFF00000100007F:BF2C 01 00000000:000001F4 02:000AFC24 ";
         assert!(text.starts_with(heading), "{text}");
         assert_eq!(SockView::from_value(&six.to_value()), Some(six));

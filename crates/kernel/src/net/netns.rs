@@ -17,8 +17,19 @@ pub struct NetNs {
     pub neighs: Slab<Neighbour>,
     pub frags: Slab<FragQueue>,
     pub tcp: TcpTables,
+    /// A gateway delivers foreign connections from one device locally.
+    pub tproxy: Option<Tproxy>,
     /// Generation of routes and addresses; a cached `Dst` of another one is looked up again (`rt_genid`).
     pub rt_genid: u32,
     /// Secret of ISN, port choice, reuseport hash and cookies.
     pub secret: [u64; 2],
+}
+
+/// Connections and datagrams to any foreign address that come in by `dev` are delivered to these sockets, which see
+/// the original destination (IP_TRANSPARENT with a TPROXY rule).
+#[derive(Clone, Copy, Debug)]
+pub struct Tproxy {
+    pub dev: DevId,
+    pub tcp: Option<TcpId>,
+    pub udp: Option<UdpId>,
 }

@@ -270,7 +270,5 @@ impl Kernel {
 }
 
 fn cong_name(s: &TcpSock) -> &'static str {
-    match s.cong.algo {
-        crate::net::tcp::cong::Algo::Reno => "reno",
-    }
+    s.cong.name().name()
 }

@@ -1,9 +1,95 @@
 //! TCP, cut by what wakes it up (a segment, a SYN, a write, a timer), then by algorithm.
 //!
 //! `sock.rs` is data and constructors only; behaviour takes `&mut TcpSock` beside `&mut Net`.
+pub mod bind;
+pub mod close;
 pub mod cong;
+pub mod connect;
 pub mod handshake;
+pub mod input;
+pub mod ipv4;
+pub mod output;
+pub mod poll;
+pub mod recvmsg;
+pub mod rtt;
+pub mod sendmsg;
 pub mod seq;
 pub mod sock;
 pub mod state;
 pub mod tables;
+pub mod timer;
+
+use self::rtt::Bounds;
+use self::sock::{TcpSock, WriteTimer};
+use self::state::State;
+use crate::env::{Event, Rise, TimerKey, time};
+use crate::ids::{SockId, TcpId};
+use crate::net::Net;
+use crate::net::mib::Mib;
+use crate::net::sysctl::Sysctl;
+use crate::task::wait::PollMask;
+
+/// The settings of the socket's namespace.
+pub(crate) fn sysctl<'a>(net: &'a Net, sk: &TcpSock) -> Option<&'a Sysctl> {
+    net.ns.get(sk.sk.ns).map(|ns| &ns.sysctl)
+}
+
+/// One setting, or its default when the namespace is gone.
+pub(crate) fn setting(net: &Net, sk: &TcpSock, of: impl Fn(&Sysctl) -> u32) -> u32 {
+    sysctl(net, sk).map_or(0, of)
+}
+
+pub(crate) fn bounds(net: &Net, sk: &TcpSock) -> Bounds {
+    match sysctl(net, sk) {
+        Some(s) => Bounds::of(sk.tune.as_deref(), s),
+        None => Bounds { min_us: 200_000, max_us: 120_000_000 },
+    }
+}
+
+pub(crate) fn inc(net: &mut Net, sk: &TcpSock, c: Mib) {
+    net.inc(sk.sk.ns, c);
+}
+
+/// Wakes whoever waits for one of `mask`; nothing when nobody does.
+pub(crate) fn wake(net: &mut Net, sk: &TcpSock, id: TcpId, mask: PollMask) {
+    if !sk.sk.wait.is_empty() {
+        net.env.rises.push_back(Rise::Wake { sock: SockId::Tcp(id), mask });
+    }
+}
+
+/// The one place where the state changes; keeps CurrEstab.
+#[doc(alias = "tcp_set_state")]
+pub(crate) fn set_state(net: &mut Net, sk: &mut TcpSock, id: TcpId, to: State) {
+    let old = std::mem::replace(&mut sk.state, to);
+    let counted = |s: State| matches!(s, State::Established | State::CloseWait);
+    if let Some(ns) = net.ns.get_mut(sk.sk.ns) {
+        match (counted(old), counted(to)) {
+            (false, true) => ns.mib.inc(Mib::TcpCurrEstab),
+            (true, false) => {
+                if matches!(to, State::Close) && matches!(old, State::CloseWait | State::Established) {
+                    ns.mib.inc(Mib::TcpEstabResets);
+                }
+                ns.mib.dec(Mib::TcpCurrEstab);
+            }
+            _ => {}
+        }
+    }
+    if net.env.trace.wanted.sockets {
+        let event = Event::State { sock: SockId::Tcp(id), old: old.name(), new: to.name() };
+        net.env.trace.push(net.env.now, event);
+    }
+}
+
+/// Arms the one write timer for `kind`, `us` from now, at most the socket's RTO maximum.
+#[doc(alias = "inet_csk_reset_xmit_timer")]
+pub(crate) fn reset_write_timer(net: &mut Net, sk: &mut TcpSock, id: TcpId, kind: WriteTimer, us: u32) {
+    let us = us.min(bounds(net, sk).max_us);
+    let at = time::round_up(net.env.now + u64::from(us) * time::USEC, net.env.hz);
+    sk.write_timer_kind = kind;
+    net.env.timers.arm(&mut sk.write_timer, at, TimerKey::TcpWrite(id));
+}
+
+pub(crate) fn clear_write_timer(sk: &mut TcpSock) {
+    sk.write_timer_kind = WriteTimer::None;
+    sk.write_timer.cancel();
+}

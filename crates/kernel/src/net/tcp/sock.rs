@@ -24,7 +24,7 @@ pub struct TxSeg {
     pub seq: u32,
     pub end_seq: u32,
     pub data: Segs,
-    /// FIN, SYN, PSH, URG of the last wire segment.
+    /// FIN, SYN and PSH of the last wire segment.
     pub flags: Flags,
     /// `TCPCB_*` below.
     pub sacked: u8,
@@ -51,6 +51,32 @@ pub const TCPCB_LOST: u8 = 4;
 pub const TCPCB_EVER_RETRANS: u8 = 0x80;
 
 impl TxSeg {
+    /// An unsent piece.
+    pub fn new(seq: u32, data: Segs, flags: Flags) -> TxSeg {
+        let len = data.len() as u32;
+        let ctl = u32::from(flags.intersects(Flags::SYN | Flags::FIN));
+        TxSeg {
+            seq,
+            end_seq: seq.wrapping_add(len + ctl),
+            data,
+            flags,
+            sacked: 0,
+            mss: 0,
+            retrans: 0,
+            eor: false,
+            app_limited: false,
+            tx_us: 0,
+            delivered: 0,
+            delivered_us: 0,
+            first_tx_us: 0,
+            truesize: crate::net::core::skb::truesize(len as usize),
+        }
+    }
+
+    pub fn is(&self, bits: u8) -> bool {
+        self.sacked & bits != 0
+    }
+
     pub fn len(&self) -> u32 {
         self.data.len() as u32
     }
@@ -79,9 +105,6 @@ pub struct Snd {
     /// End of the last small segment sent (Minshall's form of Nagle).
     pub sml: u32,
     pub pushed_seq: u32,
-    /// Urgent pointer, when `urg_mode`.
-    pub up: u32,
-    pub urg_mode: bool,
     pub wscale: u8,
     /// What fits a wire segment after options, and the path MTU it was computed for.
     pub mss_cache: u16,
@@ -125,11 +148,6 @@ pub struct Rcv {
     pub queue: VecDeque<Skb>,
     /// Out of order, sorted, not overlapping.
     pub ooo: VecDeque<Skb>,
-    /// Urgent data: pointer and state (`urg_seq`, `urg_data`).
-    pub urg_seq: u32,
-    pub urg_byte: Option<u8>,
-    pub urg_valid: bool,
-    pub urg_read: bool,
     /// Set when the FIN was received (`RCV_SHUTDOWN` goes with it): rows show one more in Recv-Q.
     pub fin: bool,
     pub ack: Ack,
@@ -144,6 +162,10 @@ pub struct Rcv {
     pub rtt_us: u32,
     pub rtt_seq: u32,
     pub rtt_start_us: u64,
+    /// Last echoed time stamp that was measured.
+    pub rtt_tsecr: u32,
+    /// Share of a buffer that is payload, in 256ths (`scaling_ratio`).
+    pub scaling_ratio: u8,
 }
 
 /// Delayed and quick acknowledgements (`icsk_ack`).
@@ -272,10 +294,10 @@ pub struct TcpFlags {
     pub cwnd_limited: bool,
     /// Our side began it (`connect`).
     pub active: bool,
+    /// connect() began and its outcome was not told yet.
+    pub connecting: bool,
     /// Already in `NetNs` accounting as an orphan.
     pub orphan: bool,
-    /// `TCP_DEFER_ACCEPT` is in `Listener`; this one says that data is still awaited.
-    pub reuse_port_group: bool,
 }
 
 /// Per-socket values that few programs change; 0 means "the sysctl's".
@@ -353,4 +375,108 @@ pub struct TcpSock {
     pub ehash: Option<u32>,
     /// Flow hash of its packets.
     pub txhash: u32,
+}
+
+impl TcpSock {
+    /// A fresh socket, as `tcp_init_sock` leaves it.
+    #[doc(alias = "tcp_init_sock")]
+    pub fn new(mut sk: Sock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
+        sk.rcvbuf = sysctl.tcp_rmem[1] as u32;
+        sk.sndbuf = sysctl.tcp_wmem[1] as u32;
+        TcpSock {
+            sk,
+            state: State::Close,
+            flags: TcpFlags::default(),
+            snd: Snd { mss_cache: 536, mss_clamp: u16::MAX, ..Snd::default() },
+            rcv: Rcv { mss: 536, scaling_ratio: 128, ..Rcv::default() },
+            rtt: Rtt { rto_us: TCP_TIMEOUT_INIT_US, mdev_us: TCP_TIMEOUT_INIT_US, min_us: u32::MAX, ..Rtt::default() },
+            loss: Loss::new(sysctl.tcp_reordering),
+            cong: Cong::new(sysctl.tcp_congestion_control),
+            totals: Totals::default(),
+            tune: None,
+            listener: None,
+            parent: None,
+            write_timer: TimerSlot::default(),
+            write_timer_kind: WriteTimer::None,
+            delack_timer: TimerSlot::default(),
+            keepalive_timer: TimerSlot::default(),
+            tsoffset: 0,
+            dst: None,
+            bind: None,
+            ehash: None,
+            txhash: 0,
+        }
+    }
+
+    pub fn tune(&mut self) -> &mut TcpTune {
+        self.tune.get_or_insert_default()
+    }
+
+    /// Segments in the network (`tcp_packets_in_flight`, RFC 6675 *pipe*).
+    pub fn in_flight(&self) -> u32 {
+        let s = &self.snd;
+        (s.packets_out + s.retrans_out).saturating_sub(s.sacked_out + s.lost_out)
+    }
+
+    /// What the window we announced still allows (`tcp_receive_window`).
+    pub fn receive_window(&self) -> u32 {
+        let left = self.rcv.wup.wrapping_add(self.rcv.wnd).wrapping_sub(self.rcv.nxt) as i32;
+        left.max(0) as u32
+    }
+
+    /// End of what the peer allows us to send (`tcp_wnd_end`).
+    pub fn wnd_end(&self) -> u32 {
+        self.snd.una.wrapping_add(self.snd.wnd)
+    }
+
+    /// Bytes that can be read now.
+    pub fn readable(&self) -> u32 {
+        let fin = u32::from(self.rcv.fin);
+        self.rcv.nxt.wrapping_sub(self.rcv.copied_seq).saturating_sub(fin)
+    }
+
+    pub fn has_unsent(&self) -> bool {
+        self.snd.sent < self.snd.queue.len()
+    }
+}
+
+/// Initial retransmission time: one second (RFC 6298 §2).
+pub const TCP_TIMEOUT_INIT_US: u32 = 1_000_000;
+pub const TCP_DELACK_MIN_MS: u32 = 40;
+pub const TCP_DELACK_MAX_MS: u32 = 200;
+pub const TCP_MIN_MSS: u16 = 88;
+
+impl Loss {
+    pub fn new(reordering: u32) -> Loss {
+        Loss {
+            ca_state: CaState::Open,
+            high_seq: 0,
+            undo_marker: 0,
+            undo_retrans: -1,
+            prior_ssthresh: 0,
+            prior_cwnd: 0,
+            prr_delivered: 0,
+            prr_out: 0,
+            frto: false,
+            retransmits: 0,
+            dupacks: 0,
+            reordering,
+            reord_seen: 0,
+            rack_us: 0,
+            rack_end_seq: 0,
+            rack_rtt_us: 0,
+            rack_reo_wnd_steps: 1,
+            rack_dsack_seen: false,
+            rack_advanced: false,
+            tlp_high_seq: 0,
+            tlp_retrans: false,
+            retrans_stamp_ms: 0,
+            delivered: 0,
+            delivered_us: 0,
+            first_tx_us: 0,
+            lost: 0,
+            app_limited: 0,
+            total_retrans: 0,
+        }
+    }
 }

@@ -1,9 +1,61 @@
-//! The hash tables: ehash (connections, requests, TIME_WAIT), bhash (ports), listeners.
+//! The hash tables of a namespace: ehash (connections, requests, TIME_WAIT by 4-tuple), bhash (who holds a port), and
+//! the listeners. The tuple lives once, in the object; an ehash entry is a hash and a tagged id, 16 bytes.
+//!
+//! A port keeps its holders as *classes* (address, options, uid, listening or not) with counts: a conflict check looks
+//! at the classes, never at a million accepted connections.
+use super::handshake::request::RequestSock;
+use super::handshake::time_wait::TimeWaitSock;
+use super::sock::TcpSock;
+use super::state::State;
+use crate::env::TimerSlot;
 use crate::ids::*;
-use crate::net::tcp::handshake::request::RequestSock;
-use crate::net::tcp::handshake::time_wait::TimeWaitSock;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::skb::SkBuff;
+use crate::net::core::sock::Family;
+use core::hash::Hasher;
+use core::net::Ipv4Addr;
+use hashbrown::HashTable;
+use siphasher::sip::SipHasher13;
+use std::collections::{BTreeMap, VecDeque};
 
-/// What an ehash entry stands for: tagged, the tuple lives once in the object.
+/// A connection as this host sees it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tuple {
+    pub laddr: Ipv4Addr,
+    pub raddr: Ipv4Addr,
+    pub lport: u16,
+    pub rport: u16,
+}
+
+impl Tuple {
+    /// Of a received packet: its destination is local.
+    pub fn of_packet(skb: &SkBuff) -> Tuple {
+        let ((src, dst), (sport, dport)) = (super::ipv4::addresses(skb), super::ipv4::ports(skb));
+        Tuple { laddr: dst, raddr: src, lport: dport, rport: sport }
+    }
+
+    pub fn of(sk: &TcpSock) -> Tuple {
+        Tuple { laddr: sk.sk.rcv_saddr, raddr: sk.sk.daddr, lport: sk.sk.num, rport: sk.sk.dport }
+    }
+
+    /// Keyed: an attacker cannot choose colliding tuples (`inet_ehashfn`).
+    pub fn hash(&self, secret: [u64; 2]) -> u32 {
+        keyed(secret, u64::from(u32::from(self.laddr)) << 32 | u64::from(u32::from(self.raddr)), {
+            u64::from(self.lport) << 16 | u64::from(self.rport)
+        }) as u32
+    }
+}
+
+/// One round of the keyed hash of a namespace.
+pub fn keyed(secret: [u64; 2], a: u64, b: u64) -> u64 {
+    let mut h = SipHasher13::new_with_keys(secret[0], secret[1]);
+    h.write_u64(a);
+    h.write_u64(b);
+    h.finish()
+}
+
+/// What an ehash entry stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum EhashRef {
     Sock(TcpId),
@@ -11,14 +63,301 @@ pub enum EhashRef {
     TimeWait(TwId),
 }
 
-/// Where a socket stands in bhash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EhashEntry {
+    pub hash: u32,
+    pub what: EhashRef,
+}
+
+/// Where a socket stands in bhash: the port, and its class there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindRef {
     pub port: u16,
+    /// `None`: chosen by connect(), only counted.
+    pub class: Option<u16>,
 }
 
+/// What a conflict check has to know of a holder of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Class {
+    pub addr: Ipv4Addr,
+    pub ipv6only: bool,
+    pub reuse: bool,
+    pub reuseport: bool,
+    pub uid: u32,
+    pub dev: Option<DevId>,
+    pub hold: Hold,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hold {
+    Bound,
+    Listen,
+    TimeWait,
+}
+
+impl Class {
+    pub fn of(sk: &TcpSock) -> Class {
+        let s = &sk.sk;
+        Class {
+            addr: s.rcv_saddr,
+            ipv6only: s.family == Family::Inet6 && s.flags.ipv6only,
+            reuse: s.flags.reuse,
+            reuseport: s.flags.reuseport,
+            uid: s.uid,
+            dev: s.bound_dev,
+            hold: if sk.state == State::Listen { Hold::Listen } else { Hold::Bound },
+        }
+    }
+}
+
+/// The holders of one port (`struct inet_bind_bucket`).
+#[derive(Clone, Debug, Default)]
+pub struct Bucket {
+    classes: Vec<(Class, u32)>,
+    /// Holders that connect() put here.
+    pub connected: u32,
+}
+
+impl Bucket {
+    /// Classes with somebody in them.
+    pub fn classes(&self) -> impl Iterator<Item = &Class> {
+        self.classes.iter().filter(|c| c.1 > 0).map(|c| &c.0)
+    }
+
+    fn join(&mut self, class: Class) -> u16 {
+        let same = self.classes.iter().position(|c| c.0 == class && c.1 > 0);
+        let ix = same.or_else(|| self.classes.iter().position(|c| c.1 == 0)).unwrap_or(self.classes.len());
+        match self.classes.get_mut(ix) {
+            Some(c) => *c = (class, c.1 + 1),
+            None => self.classes.push((class, 1)),
+        }
+        ix as u16
+    }
+
+    fn leave(&mut self, class: Option<u16>) {
+        match class {
+            None => self.connected = self.connected.saturating_sub(1),
+            Some(ix) => {
+                if let Some(c) = self.classes.get_mut(ix as usize) {
+                    c.1 = c.1.saturating_sub(1);
+                }
+            }
+        }
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.connected == 0 && self.classes.iter().all(|c| c.1 == 0)
+    }
+}
+
+/// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct TcpTables {
+    pub ehash: HashTable<EhashEntry>,
+    pub bhash: BTreeMap<u16, Bucket>,
+    /// Listeners of a port in order of listen().
+    pub listeners: BTreeMap<u16, Vec<TcpId>>,
     pub reqs: Slab<RequestSock>,
     pub tws: Slab<TimeWaitSock>,
+    /// TIME_WAIT entries that live 60 seconds, oldest first.
+    pub tw_queue: VecDeque<TwId>,
+    pub tw_timer: TimerSlot,
+    /// Moves connect()'s walk over the ports on, by destination (`table_perturb`).
+    pub perturb: Vec<u32>,
+}
+
+fn spread(hash: u32) -> u64 {
+    u64::from(hash) << 32 | u64::from(hash)
+}
+
+impl TcpTables {
+    pub fn insert(&mut self, hash: u32, what: EhashRef) {
+        self.ehash.insert_unique(spread(hash), EhashEntry { hash, what }, |e| spread(e.hash));
+    }
+
+    pub fn remove(&mut self, hash: u32, what: EhashRef) {
+        if let Ok(e) = self.ehash.find_entry(spread(hash), |e| e.what == what) {
+            e.remove();
+        }
+    }
+
+    /// Takes the place of another entry with the same tuple.
+    pub fn replace(&mut self, hash: u32, old: EhashRef, new: EhashRef) {
+        if let Some(e) = self.ehash.find_mut(spread(hash), |e| e.what == old) {
+            e.what = new;
+        } else {
+            self.insert(hash, new);
+        }
+    }
+
+    /// Bytes held by the tables themselves.
+    pub fn bytes(&self) -> usize {
+        self.ehash.capacity() * (size_of::<EhashEntry>() + 1)
+            + self.bhash.len() * (size_of::<Bucket>() + 8)
+            + self.tws.bytes()
+            + self.reqs.bytes()
+            + self.tw_queue.capacity() * size_of::<TwId>()
+    }
+
+    /// Registers a holder of a port.
+    pub fn hold(&mut self, port: u16, class: Option<Class>) -> BindRef {
+        let bucket = self.bhash.entry(port).or_default();
+        let class = match class {
+            Some(c) => Some(bucket.join(c)),
+            None => {
+                bucket.connected += 1;
+                None
+            }
+        };
+        BindRef { port, class }
+    }
+
+    pub fn release(&mut self, bind: BindRef) {
+        if let Some(bucket) = self.bhash.get_mut(&bind.port) {
+            bucket.leave(bind.class);
+            if bucket.is_empty() {
+                self.bhash.remove(&bind.port);
+            }
+        }
+    }
+
+    /// The class a holder is in.
+    pub fn class(&self, bind: BindRef) -> Option<Class> {
+        self.bhash.get(&bind.port)?.classes.get(bind.class? as usize).map(|c| c.0)
+    }
+
+    /// Who stands for this tuple. `tuple_of` tells a socket's.
+    pub fn find(&self, hash: u32, t: &Tuple, socks: &Slab<TcpSock>) -> Option<EhashRef> {
+        let same = |e: &EhashEntry| {
+            e.hash == hash
+                && match e.what {
+                    EhashRef::Sock(id) => socks.get(id).is_some_and(|s| Tuple::of(s) == *t),
+                    EhashRef::Request(id) => self.reqs.get(id).is_some_and(|r| r.tuple() == *t),
+                    EhashRef::TimeWait(id) => self.tws.get(id).is_some_and(|w| w.tuple() == *t),
+                }
+        };
+        self.ehash.find(spread(hash), same).map(|e| e.what)
+    }
+}
+
+/// The connection, request or TIME_WAIT of a packet (`__inet_lookup_established`).
+#[doc(alias = "__inet_lookup_established")]
+pub fn lookup(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<EhashRef> {
+    let n = k.net.ns.get(ns)?;
+    let found = n.tcp.find(t.hash(n.secret), t, &k.socks.tcp)?;
+    if let (EhashRef::Sock(id), Some(dev)) = (found, dev)
+        && let Some(bound) = k.socks.tcp.get(id)?.sk.bound_dev
+        && bound != dev
+    {
+        return None;
+    }
+    Some(found)
+}
+
+/// The listener for a SYN: exact address before wildcard; device and family score; a SO_REUSEPORT group shares by
+/// keyed hash (`__inet_lookup_listener`).
+#[doc(alias = "__inet_lookup_listener")]
+pub fn lookup_listener(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<TcpId> {
+    let n = k.net.ns.get(ns)?;
+    if let Some(found) = lookup_port(k, n.tcp.listeners.get(&t.lport), n.secret, t, dev) {
+        return Some(found);
+    }
+    transparent_listener(k, ns, t, dev)
+}
+
+fn lookup_port(k: &Kernel, ids: Option<&Vec<TcpId>>, secret: [u64; 2], t: &Tuple, dev: Option<DevId>) -> Option<TcpId> {
+    let ids = ids?;
+    [t.laddr, Ipv4Addr::UNSPECIFIED].into_iter().find_map(|addr| best_of(k, ids, addr, secret, t, dev))
+}
+
+/// The best among the listeners of one address.
+fn best_of(
+    k: &Kernel,
+    ids: &[TcpId],
+    addr: Ipv4Addr,
+    secret: [u64; 2],
+    t: &Tuple,
+    dev: Option<DevId>,
+) -> Option<TcpId> {
+    let score = |id: &TcpId| {
+        let s = &k.socks.tcp.get(*id)?.sk;
+        if s.rcv_saddr != addr || (s.family == Family::Inet6 && s.flags.ipv6only) {
+            return None;
+        }
+        if s.bound_dev.is_some() && s.bound_dev != dev {
+            return None;
+        }
+        Some(1 + u32::from(s.bound_dev.is_some()) + u32::from(s.family == Family::Inet))
+    };
+    let mut best: Option<(u32, TcpId)> = None;
+    for id in ids {
+        if let Some(sc) = score(id)
+            && best.is_none_or(|b| sc > b.0)
+        {
+            best = Some((sc, *id));
+        }
+    }
+    let (top, id) = best?;
+    let s = &k.socks.tcp.get(id)?.sk;
+    if !s.flags.reuseport {
+        return Some(id);
+    }
+    let (uid, reuse) = (s.uid, |i: &TcpId| {
+        score(i) == Some(top) && k.socks.tcp.get(*i).is_some_and(|o| o.sk.flags.reuseport && o.sk.uid == s.uid)
+    });
+    let _ = uid;
+    let group: Vec<TcpId> = ids.iter().copied().filter(reuse).collect();
+    // reciprocal_scale: the hash decides, not readiness.
+    let ix = (u64::from(t.hash([secret[1], secret[0]])) * group.len() as u64) >> 32;
+    group.get(ix as usize).copied()
+}
+
+/// A gateway takes connections to any foreign address on one of its devices (IP_TRANSPARENT with TPROXY).
+fn transparent_listener(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<TcpId> {
+    let rule = k.net.ns.get(ns)?.tproxy?;
+    if dev != Some(rule.dev) || crate::net::ipv4::route::is_local(&k.net, ns, t.laddr) {
+        return None;
+    }
+    rule.tcp.filter(|id| k.socks.tcp.get(*id).is_some_and(|s| s.state == State::Listen))
+}
+
+/// Into ehash by its tuple.
+#[doc(alias = "inet_ehash_insert")]
+pub fn hash(net: &mut Net, sk: &mut TcpSock, id: TcpId) {
+    let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
+    let h = Tuple::of(sk).hash(n.secret);
+    n.tcp.insert(h, EhashRef::Sock(id));
+    sk.ehash = Some(h);
+    sk.txhash = h | 1;
+}
+
+/// Out of ehash, or out of the listeners.
+#[doc(alias = "inet_unhash")]
+pub fn unhash(net: &mut Net, sk: &mut TcpSock, id: TcpId) {
+    let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
+    if let Some(h) = sk.ehash.take() {
+        n.tcp.remove(h, EhashRef::Sock(id));
+    }
+}
+
+/// Gives the port back.
+#[doc(alias = "inet_put_port")]
+pub fn put_port(net: &mut Net, sk: &mut TcpSock, _id: TcpId) {
+    let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
+    if let Some(bind) = sk.bind.take() {
+        n.tcp.release(bind);
+    }
+}
+
+/// The options or the state of a bound socket changed: its class with them.
+pub fn reclass(net: &mut Net, sk: &mut TcpSock) {
+    let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
+    if let Some(bind) = sk.bind
+        && bind.class.is_some()
+    {
+        let new = n.tcp.hold(bind.port, Some(Class::of(sk)));
+        n.tcp.release(bind);
+        sk.bind = Some(new);
+    }
 }

@@ -1,0 +1,346 @@
+//! Data of a segment: in order to the receive queue, out of order to its own queue with SACK blocks, old or beyond the
+//! window dropped by name.
+use super::{READABLE, tcp_fin, window};
+use crate::ids::TcpId;
+use crate::net::Net;
+use crate::net::core::skb::Skb;
+use crate::net::drop::DropReason;
+use crate::net::mib::Mib;
+use crate::net::tcp::output::ack::enter_quickack_mode;
+use crate::net::tcp::seq::{after, before};
+use crate::net::tcp::sock::*;
+use crate::net::tcp::{inc, setting, wake};
+use belljar_wire::tcp::Flags;
+
+/// Takes the segment's data (or only its FIN).
+#[doc(alias = "tcp_data_queue")]
+pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
+    const AT: &str = "tcp_data_queue";
+    let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
+    if seq == end {
+        return net.consume_skb(skb);
+    }
+    sk.rcv.sack.dsack = None;
+    if seq == sk.rcv.nxt {
+        if sk.receive_window() == 0 {
+            // A probe of our closed window, or data that ignores it: answered at once.
+            inc(net, sk, Mib::TcpExtTCPZeroWindowDrop);
+            sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
+            enter_quickack_mode(sk, 16);
+            return net.kfree_skb(skb, DropReason::TcpZeroWindow, AT);
+        }
+        return queue_in_order(sk, net, id, skb);
+    }
+    if !after(end, sk.rcv.nxt) {
+        // All of it is old: a retransmission whose ACK was lost.
+        inc(net, sk, Mib::TcpExtDelayedACKLost);
+        dsack_set(sk, net, seq, end);
+        enter_quickack_mode(sk, 16);
+        sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
+        return net.kfree_skb(skb, DropReason::TcpOldData, AT);
+    }
+    if !before(seq, sk.rcv.nxt.wrapping_add(sk.receive_window())) {
+        enter_quickack_mode(sk, 16);
+        sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
+        return net.kfree_skb(skb, DropReason::TcpOverwindow, AT);
+    }
+    if before(seq, sk.rcv.nxt) {
+        // Partly old: tell, and keep the new part.
+        dsack_set(sk, net, seq, sk.rcv.nxt);
+        if sk.receive_window() == 0 {
+            sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
+            return net.kfree_skb(skb, DropReason::TcpZeroWindow, AT);
+        }
+        let old = sk.rcv.nxt.wrapping_sub(seq);
+        skb.frags.advance(old as usize);
+        skb.tcp.seq = sk.rcv.nxt;
+        return queue_in_order(sk, net, id, skb);
+    }
+    data_queue_ofo(sk, net, skb);
+}
+
+/// Charged and queued where the reader finds it; then what waited behind it.
+fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
+    if !rmem_schedule(sk, net, &skb) {
+        inc(net, sk, Mib::TcpExtTCPRcvQDrop);
+        sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
+        return net.kfree_skb(skb, DropReason::ProtoMem, "tcp_data_queue");
+    }
+    let fin = skb.tcp.flags.contains(Flags::FIN);
+    let has_data = !skb.frags.is_empty();
+    window::event_data_recv(sk, net, &skb);
+    push_received(sk, net, skb);
+    if fin {
+        tcp_fin(sk, net, id);
+    }
+    if !sk.rcv.ooo.is_empty() {
+        ofo_queue(sk, net, id);
+        // RFC 5681 §4.2: an immediate ACK when a hole was filled.
+        if sk.rcv.ooo.is_empty() {
+            sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
+        }
+    }
+    if sk.rcv.sack.n > 0 {
+        sack_remove(sk);
+    }
+    if has_data && !sk.sk.flags.dead {
+        data_ready(sk, net, id);
+    }
+}
+
+/// Wakes readers when there is enough for them (`tcp_data_ready`).
+fn data_ready(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let avail = sk.readable();
+    if avail >= sk.sk.rcvlowat || sk.rcv.fin || 2 * sk.receive_window() < sk.rcv.window_clamp.min(65_535) {
+        wake(net, sk, id, READABLE);
+    }
+}
+
+/// Moves RCV.NXT over an accepted segment and puts it into the queue, joined to the last one when that saves a buffer.
+#[doc(alias = "tcp_queue_rcv")]
+fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
+    let end = skb.tcp.end_seq;
+    sk.totals.bytes_received += u64::from(end.wrapping_sub(sk.rcv.nxt));
+    sk.rcv.nxt = end;
+    if skb.frags.is_empty() {
+        return net.consume_skb(skb);
+    }
+    // tcp_try_coalesce: small segments share one packet, up to a page's worth of pieces.
+    if let Some(last) = sk.rcv.queue.back_mut()
+        && last.tcp.end_seq == skb.tcp.seq
+        && last.frags.pieces() < 16
+        && !last.tcp.flags.contains(Flags::FIN)
+    {
+        last.frags.append(std::mem::take(&mut skb.frags));
+        last.tcp.end_seq = end;
+        // The head of the absorbed packet is gone, its bytes stay charged.
+        let delta = skb.truesize.saturating_sub(crate::net::core::skb::SKB_OVERHEAD);
+        last.truesize += delta;
+        sk.sk.rmem_alloc += delta;
+        inc(net, sk, Mib::TcpExtTCPRcvCoalesce);
+        return net.consume_skb(skb);
+    }
+    sk.sk.rmem_alloc += skb.truesize;
+    sk.rcv.queue.push_back(skb);
+}
+
+/// Is there room by truesize? Makes some by collapsing and pruning (`tcp_try_rmem_schedule`).
+fn rmem_schedule(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
+    if sk.sk.rmem_alloc <= sk.sk.rcvbuf {
+        return true;
+    }
+    inc(net, sk, Mib::TcpExtPruneCalled);
+    collapse(sk, net);
+    if sk.sk.rmem_alloc <= sk.sk.rcvbuf {
+        return true;
+    }
+    prune_ofo_queue(sk, net, skb.tcp.seq);
+    if sk.sk.rmem_alloc <= sk.sk.rcvbuf {
+        return true;
+    }
+    // Massively beyond: the window was offered against what is used now.
+    inc(net, sk, Mib::TcpExtRcvPruned);
+    false
+}
+
+/// Copies many small packets into few full ones, so that truesize comes near to payload (`tcp_collapse`).
+fn collapse(sk: &mut TcpSock, net: &mut Net) {
+    let mut out: std::collections::VecDeque<Skb> = Default::default();
+    for mut skb in std::mem::take(&mut sk.rcv.queue) {
+        match out.back_mut() {
+            Some(last) if last.frags.len() + skb.frags.len() <= 65_536 => {
+                last.frags.append(std::mem::take(&mut skb.frags));
+                last.tcp.end_seq = skb.tcp.end_seq;
+                inc(net, sk, Mib::TcpExtTCPRcvCollapsed);
+                net.consume_skb(skb);
+            }
+            _ => out.push_back(skb),
+        }
+    }
+    let mut total = 0;
+    for skb in &mut out {
+        if skb.frags.pieces() > 16 {
+            let bytes = skb.frags.to_vec();
+            let old = std::mem::take(&mut skb.frags);
+            net.pool.give(old);
+            skb.frags = bytes.into();
+        }
+        skb.set_truesize();
+        total += skb.truesize;
+    }
+    sk.sk.rmem_alloc = total + sk.rcv.ooo.iter().map(|s| s.truesize).sum::<u32>();
+    sk.rcv.queue = out;
+}
+
+/// Out-of-order data is the first to go: the newest beyond need (`tcp_prune_ofo_queue`).
+fn prune_ofo_queue(sk: &mut TcpSock, net: &mut Net, seq: u32) {
+    let mut pruned = false;
+    while sk.sk.rmem_alloc > sk.sk.rcvbuf {
+        match sk.rcv.ooo.back() {
+            // Do not make room for something that lies beyond what would be dropped for it.
+            Some(last) if !after(seq, last.tcp.seq) => {}
+            _ => break,
+        }
+        let Some(last) = sk.rcv.ooo.pop_back() else { break };
+        sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(last.truesize);
+        net.kfree_skb(last, DropReason::TcpOfoQueuePrune, "tcp_prune_ofo_queue");
+        pruned = true;
+    }
+    if pruned {
+        inc(net, sk, Mib::TcpExtOfoPruned);
+        // Renege on SACK: what was told may be gone.
+        sk.rcv.sack.n = 0;
+    }
+}
+
+/// Puts a segment that came too early into its place; trims or drops what is there already.
+#[doc(alias = "tcp_data_queue_ofo")]
+fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
+    const AT: &str = "tcp_data_queue_ofo";
+    sk.rcv.ack.pending |= ICSK_ACK_SCHED;
+    if !rmem_schedule(sk, net, &skb) {
+        inc(net, sk, Mib::TcpExtTCPOFODrop);
+        return net.kfree_skb(skb, DropReason::ProtoMem, AT);
+    }
+    sk.rcv.ack.pending |= ICSK_ACK_NOW;
+    inc(net, sk, Mib::TcpExtTCPOFOQueue);
+    sk.totals.rcv_ooopack = sk.totals.rcv_ooopack.wrapping_add(1);
+    let (mut seq, mut end) = (skb.tcp.seq, skb.tcp.end_seq);
+    // Most arrive behind all others; else search from the end.
+    let mut at = sk.rcv.ooo.len();
+    while at > 0 && sk.rcv.ooo.get(at - 1).is_some_and(|p| after(p.tcp.seq, seq)) {
+        at -= 1;
+    }
+    if at > 0
+        && let Some(prev) = sk.rcv.ooo.get(at - 1)
+        && before(seq, prev.tcp.end_seq)
+    {
+        let have = prev.tcp.end_seq;
+        if !after(end, have) {
+            inc(net, sk, Mib::TcpExtTCPOFOMerge);
+            dsack_set(sk, net, seq, end);
+            return net.kfree_skb(skb, DropReason::TcpOfomerge, AT);
+        }
+        dsack_set(sk, net, seq, have);
+        skb.frags.advance(have.wrapping_sub(seq) as usize);
+        skb.tcp.seq = have;
+        seq = have;
+    }
+    while let Some(next) = sk.rcv.ooo.get(at) {
+        if !after(end, next.tcp.seq) {
+            break;
+        }
+        if before(end, next.tcp.end_seq) {
+            // Its tail is there already.
+            let keep = next.tcp.seq.wrapping_sub(seq);
+            dsack_set(sk, net, next.tcp.seq, end);
+            skb.frags.truncate(keep as usize);
+            end = seq.wrapping_add(keep);
+            skb.tcp.end_seq = end;
+            skb.tcp.flags = skb.tcp.flags.without(Flags::FIN);
+            break;
+        }
+        let Some(covered) = sk.rcv.ooo.remove(at) else { break };
+        dsack_set(sk, net, covered.tcp.seq, covered.tcp.end_seq);
+        sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(covered.truesize);
+        inc(net, sk, Mib::TcpExtTCPOFOMerge);
+        net.kfree_skb(covered, DropReason::TcpOfomerge, AT);
+    }
+    if seq == end {
+        return net.kfree_skb(skb, DropReason::TcpOfomerge, AT);
+    }
+    if skb.frags.len() >= 128 {
+        window::grow_window(sk, &skb);
+    }
+    sk.sk.rmem_alloc += skb.truesize;
+    sk.rcv.ooo.insert(at, skb);
+    sack_new_ofo(sk, seq, end);
+}
+
+/// The hole is filled: what follows moves to the receive queue.
+#[doc(alias = "tcp_ofo_queue")]
+fn ofo_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    while let Some(first) = sk.rcv.ooo.front() {
+        if after(first.tcp.seq, sk.rcv.nxt) {
+            break;
+        }
+        let Some(mut skb) = sk.rcv.ooo.pop_front() else { break };
+        sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);
+        if !after(skb.tcp.end_seq, sk.rcv.nxt) {
+            net.kfree_skb(skb, DropReason::TcpOfoDrop, "tcp_ofo_queue");
+            continue;
+        }
+        if before(skb.tcp.seq, sk.rcv.nxt) {
+            let old = sk.rcv.nxt.wrapping_sub(skb.tcp.seq);
+            skb.frags.advance(old as usize);
+            skb.tcp.seq = sk.rcv.nxt;
+        }
+        let fin = skb.tcp.flags.contains(Flags::FIN);
+        push_received(sk, net, skb);
+        if fin {
+            // Nothing lies behind a FIN.
+            tcp_fin(sk, net, id);
+            break;
+        }
+    }
+}
+
+/// The block that grew comes first (RFC 2018 §4); blocks that touch become one.
+#[doc(alias = "tcp_sack_new_ofo_skb")]
+fn sack_new_ofo(sk: &mut TcpSock, seq: u32, end: u32) {
+    if !sk.flags.sack_ok {
+        return;
+    }
+    let s = &mut sk.rcv.sack;
+    let (mut lo, mut hi) = (seq, end);
+    let mut kept = [(0, 0); 4];
+    let mut n = 0;
+    for &(l, r) in s.blocks.iter().take(s.n as usize) {
+        if after(l, hi) || before(r, lo) {
+            if n < 3 {
+                kept[n] = (l, r);
+                n += 1;
+            }
+        } else {
+            lo = crate::net::tcp::seq::min(lo, l);
+            hi = crate::net::tcp::seq::max(hi, r);
+        }
+    }
+    s.blocks[0] = (lo, hi);
+    s.blocks[1..].copy_from_slice(&kept[..3]);
+    s.n = n as u8 + 1;
+}
+
+/// Blocks that RCV.NXT passed are over (`tcp_sack_remove`).
+fn sack_remove(sk: &mut TcpSock) {
+    if sk.rcv.ooo.is_empty() {
+        sk.rcv.sack.n = 0;
+        return;
+    }
+    let nxt = sk.rcv.nxt;
+    let s = &mut sk.rcv.sack;
+    let mut n = 0;
+    for i in 0..s.n as usize {
+        if after(s.blocks[i].1, nxt) && !before(s.blocks[i].0, nxt) {
+            s.blocks[n] = s.blocks[i];
+            n += 1;
+        }
+    }
+    s.n = n as u8;
+}
+
+/// Tell of a duplicate in the next ACK (RFC 2883).
+pub fn dsack_set(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32) {
+    if !sk.flags.sack_ok || setting(net, sk, |s| s.tcp_dsack) == 0 {
+        return;
+    }
+    let old = before(start, sk.rcv.nxt);
+    inc(net, sk, if old { Mib::TcpExtTCPDSACKOldSent } else { Mib::TcpExtTCPDSACKOfoSent });
+    sk.rcv.sack.dsack = Some(match sk.rcv.sack.dsack {
+        Some((l, r)) if !after(start, r) && !before(end, l) => {
+            (crate::net::tcp::seq::min(l, start), crate::net::tcp::seq::max(r, end))
+        }
+        Some(d) => d,
+        None => (start, end),
+    });
+}

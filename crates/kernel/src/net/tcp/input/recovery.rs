@@ -1,0 +1,501 @@
+//! Loss recovery (RFC 5681, 6675, 6937, 5682; Linux: `tcp_fastretrans_alert` and what it calls): the states Open,
+//! Disorder, CWR, Recovery, Loss; proportional rate reduction; undo when the alarm was false.
+use super::ack::*;
+use super::rack;
+use crate::ids::TcpId;
+use crate::net::Net;
+use crate::net::mib::Mib;
+use crate::net::tcp::output::segment::split;
+use crate::net::tcp::output::{self, Nagle, retransmit};
+use crate::net::tcp::seq::{after, before};
+use crate::net::tcp::sock::*;
+use crate::net::tcp::{inc, setting};
+
+/// What is to be sent after an ACK was digested.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rexmit {
+    None,
+    /// What is marked lost.
+    Lost,
+    /// New data first: F-RTO's test.
+    New,
+}
+
+/// `tcp_is_reno`: no SACK, duplicate ACKs stand for what arrived.
+fn is_reno(sk: &TcpSock) -> bool {
+    !sk.flags.sack_ok
+}
+
+/// Marks entry `ix` lost; counts each segment of it once per loss.
+#[doc(alias = "tcp_mark_skb_lost")]
+pub fn mark_lost(sk: &mut TcpSock, net: &mut Net, ix: usize) {
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return };
+    if seg.is(TCPCB_SACKED_ACKED) {
+        return;
+    }
+    let pcount = seg.pcount();
+    if seg.is(TCPCB_LOST) {
+        if seg.is(TCPCB_SACKED_RETRANS) {
+            // The retransmission was lost too.
+            seg.sacked &= !TCPCB_SACKED_RETRANS;
+            sk.snd.retrans_out = sk.snd.retrans_out.saturating_sub(pcount);
+            sk.loss.lost = sk.loss.lost.wrapping_add(pcount);
+            net.add(sk.sk.ns, Mib::TcpExtTCPLostRetransmit, u64::from(pcount));
+        }
+        return;
+    }
+    if seg.is(TCPCB_SACKED_RETRANS) {
+        seg.sacked &= !TCPCB_SACKED_RETRANS;
+        sk.snd.retrans_out = sk.snd.retrans_out.saturating_sub(pcount);
+    }
+    seg.sacked |= TCPCB_LOST;
+    sk.snd.lost_out += pcount;
+    sk.loss.lost = sk.loss.lost.wrapping_add(pcount);
+}
+
+/// The heart of recovery: an ACK that is a duplicate, brings SACK, or comes outside Open.
+#[doc(alias = "tcp_fastretrans_alert")]
+pub fn fastretrans_alert(
+    sk: &mut TcpSock,
+    net: &mut Net,
+    id: TcpId,
+    dupacks: u32,
+    a: &mut AckState,
+    rexmit: &mut Rexmit,
+) {
+    if sk.snd.packets_out == 0 {
+        sk.snd.sacked_out = 0;
+    }
+    if sk.loss.ca_state == CaState::Open {
+        sk.loss.retrans_stamp_ms = 0;
+    } else if !before(sk.snd.una, sk.loss.high_seq) && leave_finished_state(sk, net) {
+        return;
+    }
+    match sk.loss.ca_state {
+        CaState::Recovery => {
+            if a.flag & FLAG_SND_UNA_ADVANCED == 0 {
+                if is_reno(sk) {
+                    add_reno_sack(sk, dupacks);
+                }
+            } else if try_undo_partial(sk, net, a) {
+                return;
+            }
+            if try_undo_dsack(sk, net) {
+                try_to_open(sk, a);
+            }
+            identify_packet_loss(sk, net, id, a);
+            if sk.loss.ca_state != CaState::Recovery {
+                if !time_to_recover(sk) {
+                    return;
+                }
+                enter_recovery(sk, net);
+            }
+        }
+        CaState::Loss => {
+            process_loss(sk, net, a, dupacks, rexmit);
+            if sk.loss.ca_state != CaState::Loss {
+                identify_packet_loss(sk, net, id, a);
+            }
+            if !(sk.loss.ca_state == CaState::Open || a.flag & FLAG_LOST_RETRANS != 0) {
+                return;
+            }
+            dubious_open(sk, net, id, dupacks, a, rexmit);
+            return;
+        }
+        CaState::Open | CaState::Disorder | CaState::Cwr => {
+            dubious_open(sk, net, id, dupacks, a, rexmit);
+            return;
+        }
+    }
+    *rexmit = Rexmit::Lost;
+}
+
+/// Outside a recovery: is it time for one?
+fn dubious_open(sk: &mut TcpSock, net: &mut Net, id: TcpId, dupacks: u32, a: &mut AckState, rexmit: &mut Rexmit) {
+    if is_reno(sk) {
+        if a.flag & FLAG_SND_UNA_ADVANCED != 0 {
+            sk.snd.sacked_out = 0;
+        }
+        add_reno_sack(sk, dupacks);
+    }
+    if sk.loss.ca_state <= CaState::Disorder {
+        try_undo_dsack(sk, net);
+    }
+    identify_packet_loss(sk, net, id, a);
+    if !time_to_recover(sk) {
+        try_to_open(sk, a);
+        return;
+    }
+    enter_recovery(sk, net);
+    *rexmit = Rexmit::Lost;
+}
+
+/// Everything that was in flight when the state began is acknowledged. True when nothing more is to be done.
+fn leave_finished_state(sk: &mut TcpSock, net: &mut Net) -> bool {
+    match sk.loss.ca_state {
+        CaState::Cwr if sk.snd.una != sk.loss.high_seq => {
+            end_cwnd_reduction(sk, net);
+            set_ca_state(sk, CaState::Open);
+        }
+        CaState::Recovery => {
+            if is_reno(sk) {
+                sk.snd.sacked_out = 0;
+            }
+            if try_undo_recovery(sk, net) {
+                return true;
+            }
+            end_cwnd_reduction(sk, net);
+        }
+        _ => {}
+    }
+    false
+}
+
+/// RACK with SACK, the first hole without.
+fn identify_packet_loss(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState) {
+    if sk.snd.sent == 0 {
+        return;
+    }
+    if is_reno(sk) {
+        newreno_mark_lost(sk, net, a.flag & FLAG_SND_UNA_ADVANCED != 0);
+        return;
+    }
+    if setting(net, sk, |s| s.tcp_recovery) & 1 != 0 {
+        let prior = sk.snd.retrans_out;
+        if rack::mark_lost_by_rack(sk, net, id) {
+            a.flag &= !FLAG_SET_XMIT_TIMER;
+        }
+        if prior > sk.snd.retrans_out {
+            a.flag |= FLAG_LOST_RETRANS;
+        }
+    } else {
+        mark_lost_below_dupthresh(sk, net);
+    }
+}
+
+/// RFC 6675 without RACK: whatever has `reordering` SACKed segments above it is lost.
+fn mark_lost_below_dupthresh(sk: &mut TcpSock, net: &mut Net) {
+    let (mut above, mut ix) = (0, sk.snd.sent);
+    while ix > 0 {
+        ix -= 1;
+        let Some(seg) = sk.snd.queue.get(ix) else { break };
+        if seg.is(TCPCB_SACKED_ACKED) {
+            above += seg.pcount();
+        } else if above >= sk.loss.reordering {
+            mark_lost(sk, net, ix);
+        }
+    }
+}
+
+/// NewReno (RFC 6582): the first segment after three duplicates, the next hole after each partial ACK.
+fn newreno_mark_lost(sk: &mut TcpSock, net: &mut Net, advanced: bool) {
+    let enter = sk.loss.ca_state < CaState::Recovery && sk.snd.sacked_out >= sk.loss.reordering;
+    let partial = sk.loss.ca_state == CaState::Recovery && advanced;
+    if !(enter || partial) {
+        return;
+    }
+    let Some(seg) = sk.snd.queue.front() else { return };
+    if seg.is(TCPCB_LOST) {
+        return;
+    }
+    let mss = u32::from(seg.mss.max(1));
+    if seg.len() > mss {
+        split(&mut sk.snd, 0, mss);
+    }
+    mark_lost(sk, net, 0);
+}
+
+/// Each duplicate ACK stands for a segment that left the network, never more than there are.
+fn add_reno_sack(sk: &mut TcpSock, dupacks: u32) {
+    if dupacks == 0 {
+        return;
+    }
+    let holes = sk.snd.lost_out.max(1).min(sk.snd.packets_out);
+    let before = sk.snd.sacked_out;
+    sk.snd.sacked_out = (before + dupacks).min(sk.snd.packets_out - holes);
+    sk.loss.delivered = sk.loss.delivered.wrapping_add(sk.snd.sacked_out.saturating_sub(before));
+}
+
+fn time_to_recover(sk: &TcpSock) -> bool {
+    sk.snd.lost_out > 0
+}
+
+fn set_ca_state(sk: &mut TcpSock, to: CaState) {
+    sk.loss.ca_state = to;
+}
+
+/// `tcp_try_keep_open`.
+pub fn try_keep_open(sk: &mut TcpSock) {
+    let doubtful = sk.snd.sacked_out > 0 || sk.snd.lost_out > 0 || sk.snd.retrans_out > 0 || sk.loss.undo_marker != 0;
+    let state = if doubtful { CaState::Disorder } else { CaState::Open };
+    if sk.loss.ca_state != state {
+        set_ca_state(sk, state);
+        sk.loss.high_seq = sk.snd.nxt;
+    }
+}
+
+fn try_to_open(sk: &mut TcpSock, _a: &AckState) {
+    if sk.snd.retrans_out == 0 {
+        sk.loss.retrans_stamp_ms = 0;
+    }
+    if sk.loss.ca_state != CaState::Cwr {
+        try_keep_open(sk);
+    }
+}
+
+/// Remembers what an undo restores (`tcp_init_undo`).
+fn init_undo(sk: &mut TcpSock) {
+    sk.loss.undo_marker = sk.snd.una;
+    sk.loss.undo_retrans = if sk.snd.retrans_out == 0 { -1 } else { sk.snd.retrans_out as i32 };
+}
+
+/// `tcp_init_cwnd_reduction`.
+pub fn init_cwnd_reduction(sk: &mut TcpSock) {
+    sk.loss.high_seq = sk.snd.nxt;
+    sk.loss.tlp_high_seq = 0;
+    sk.cong.cwnd_cnt = 0;
+    sk.loss.prior_cwnd = sk.cong.cwnd;
+    sk.loss.prr_delivered = 0;
+    sk.loss.prr_out = 0;
+    sk.cong.ssthresh = sk.cong.ssthresh_after_loss();
+}
+
+#[doc(alias = "tcp_enter_recovery")]
+pub fn enter_recovery(sk: &mut TcpSock, net: &mut Net) {
+    inc(net, sk, if is_reno(sk) { Mib::TcpExtTCPRenoRecovery } else { Mib::TcpExtTCPSackRecovery });
+    sk.loss.prior_ssthresh = 0;
+    init_undo(sk);
+    if sk.loss.ca_state < CaState::Cwr {
+        sk.loss.prior_ssthresh = sk.cong.current_ssthresh();
+        init_cwnd_reduction(sk);
+    }
+    set_ca_state(sk, CaState::Recovery);
+}
+
+/// The retransmission timer fired: everything not SACKed counts as lost, one segment goes out (RFC 5681 §3.1).
+#[doc(alias = "tcp_enter_loss")]
+pub fn enter_loss(sk: &mut TcpSock, net: &mut Net) {
+    let fresh = sk.loss.ca_state < CaState::Recovery;
+    if sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_SACKED_ACKED)) {
+        // The peer threw away what it had SACKed.
+        inc(net, sk, Mib::TcpExtTCPSACKReneging);
+        for seg in sk.snd.queue.iter_mut().take(sk.snd.sent) {
+            seg.sacked &= !TCPCB_SACKED_ACKED;
+        }
+        sk.snd.sacked_out = 0;
+    }
+    if is_reno(sk) {
+        sk.snd.sacked_out = 0;
+    }
+    for ix in 0..sk.snd.sent {
+        mark_lost(sk, net, ix);
+    }
+    if sk.loss.ca_state <= CaState::Disorder
+        || !after(sk.loss.high_seq, sk.snd.una)
+        || (sk.loss.ca_state == CaState::Loss && sk.loss.retransmits == 0)
+    {
+        sk.loss.prior_ssthresh = sk.cong.current_ssthresh();
+        sk.loss.prior_cwnd = sk.cong.cwnd;
+        sk.cong.ssthresh = sk.cong.ssthresh_after_loss();
+        init_undo(sk);
+    }
+    let in_flight_before = sk.in_flight();
+    sk.cong.cwnd = in_flight_before + 1;
+    sk.cong.cwnd_cnt = 0;
+    sk.cong.cwnd_stamp_us = net.env.now_us();
+    sk.cong.on_loss();
+    // Timeouts in a disordered network ask for less trust in reordering.
+    let base = setting(net, sk, |s| s.tcp_reordering);
+    if sk.loss.ca_state <= CaState::Disorder && sk.snd.sacked_out >= base {
+        sk.loss.reordering = sk.loss.reordering.min(base);
+    }
+    set_ca_state(sk, CaState::Loss);
+    sk.loss.high_seq = sk.snd.nxt;
+    sk.loss.tlp_high_seq = 0;
+    // RFC 5682: the test needs a timeout that was not preceded by a recovery or another timeout.
+    sk.loss.frto = fresh || sk.loss.retransmits > 0;
+}
+
+/// ACKs after a timeout; F-RTO asks whether it was spurious (`tcp_process_loss`).
+fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rexmit: &mut Rexmit) {
+    let recovered = !before(sk.snd.una, sk.loss.high_seq);
+    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && try_undo_loss(sk, net, false) {
+        return;
+    }
+    if sk.loss.frto && sk.flags.sack_ok {
+        // RFC 5682 §3.1 step 3.b: what was never sent again was acknowledged: the timeout was false.
+        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && try_undo_loss(sk, net, true) {
+            return;
+        }
+        if after(sk.snd.nxt, sk.loss.high_seq) {
+            if a.flag & FLAG_DATA_SACKED != 0 || dupacks > 0 {
+                sk.loss.frto = false;
+            }
+        } else if a.flag & FLAG_SND_UNA_ADVANCED != 0 && !recovered {
+            sk.loss.high_seq = sk.snd.nxt;
+            // Step 2.b: send new data, if there is some and the window takes it.
+            if sk.has_unsent() && after(sk.wnd_end(), sk.snd.nxt) {
+                *rexmit = Rexmit::New;
+                return;
+            }
+            sk.loss.frto = false;
+        }
+    }
+    if recovered {
+        try_undo_recovery(sk, net);
+        return;
+    }
+    if is_reno(sk) {
+        if after(sk.snd.nxt, sk.loss.high_seq) && dupacks > 0 {
+            add_reno_sack(sk, dupacks);
+        } else if a.flag & FLAG_SND_UNA_ADVANCED != 0 {
+            sk.snd.sacked_out = 0;
+        }
+    }
+    *rexmit = Rexmit::Lost;
+}
+
+/// Nothing was really lost: either no retransmission is unaccounted for, or an ACK echoes a time before the first
+/// (RFC 3522, Eifel).
+fn may_undo(sk: &TcpSock) -> bool {
+    sk.loss.undo_marker != 0 && sk.loss.undo_retrans == 0
+}
+
+fn undo_cwnd_reduction(sk: &mut TcpSock, net: &Net, unmark: bool) {
+    if unmark {
+        for seg in sk.snd.queue.iter_mut().take(sk.snd.sent) {
+            seg.sacked &= !TCPCB_LOST;
+        }
+        sk.snd.lost_out = 0;
+    }
+    if sk.loss.prior_ssthresh != 0 {
+        let back = sk.cong.undo_cwnd(sk.loss.prior_cwnd);
+        sk.cong.cwnd = sk.cong.cwnd.max(back);
+        if sk.loss.prior_ssthresh > sk.cong.ssthresh {
+            sk.cong.ssthresh = sk.loss.prior_ssthresh;
+        }
+    }
+    sk.cong.cwnd_stamp_us = net.env.now_us();
+    sk.loss.undo_marker = 0;
+    sk.loss.rack_advanced = true;
+}
+
+fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net) -> bool {
+    if may_undo(sk) {
+        let loss = sk.loss.ca_state == CaState::Loss;
+        undo_cwnd_reduction(sk, net, false);
+        inc(net, sk, if loss { Mib::TcpExtTCPLossUndo } else { Mib::TcpExtTCPFullUndo });
+    }
+    if sk.snd.una == sk.loss.high_seq && is_reno(sk) {
+        // Duplicates of the old flight may still come: stay until one more is acknowledged (RFC 6582 §5).
+        if sk.snd.retrans_out == 0 {
+            sk.loss.retrans_stamp_ms = 0;
+        }
+        return true;
+    }
+    set_ca_state(sk, CaState::Open);
+    sk.loss.frto = false;
+    false
+}
+
+fn try_undo_dsack(sk: &mut TcpSock, net: &mut Net) -> bool {
+    if sk.loss.undo_marker != 0 && sk.loss.undo_retrans == 0 {
+        undo_cwnd_reduction(sk, net, false);
+        inc(net, sk, Mib::TcpExtTCPDSACKUndo);
+        return true;
+    }
+    false
+}
+
+fn try_undo_loss(sk: &mut TcpSock, net: &mut Net, frto_undo: bool) -> bool {
+    if !frto_undo && !may_undo(sk) {
+        return false;
+    }
+    undo_cwnd_reduction(sk, net, true);
+    inc(net, sk, Mib::TcpExtTCPLossUndo);
+    if frto_undo {
+        inc(net, sk, Mib::TcpExtTCPSpuriousRTOs);
+    }
+    sk.loss.retransmits = 0;
+    if frto_undo || sk.flags.sack_ok {
+        set_ca_state(sk, CaState::Open);
+        sk.loss.frto = false;
+    }
+    true
+}
+
+/// A partial ACK in a recovery whose first retransmission was unneeded (`tcp_try_undo_partial`).
+fn try_undo_partial(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
+    if sk.loss.undo_marker == 0 || !packet_delayed(sk, a) {
+        return false;
+    }
+    super::sack::check_reordering(sk, net, a.prior_una);
+    if sk.snd.retrans_out > 0 {
+        return true;
+    }
+    sk.loss.retrans_stamp_ms = 0;
+    undo_cwnd_reduction(sk, net, true);
+    inc(net, sk, Mib::TcpExtTCPPartialUndo);
+    try_keep_open(sk);
+    false
+}
+
+/// The ACK echoes a time stamp from before the first retransmission (`tcp_packet_delayed`).
+fn packet_delayed(sk: &TcpSock, a: &AckState) -> bool {
+    match (sk.loss.retrans_stamp_ms, a.tsecr) {
+        (stamp, Some(ecr)) if stamp != 0 && sk.flags.tstamp_ok => before(ecr, stamp),
+        _ => false,
+    }
+}
+
+/// Proportional rate reduction (RFC 6937, with the safe slow-start bound): out goes in proportion to what came in.
+#[doc(alias = "tcp_cwnd_reduction")]
+pub fn cwnd_reduction(sk: &mut TcpSock, newly_acked: u32, newly_lost: u32, flag: u32) {
+    if newly_acked == 0 || sk.loss.prior_cwnd == 0 {
+        return;
+    }
+    let in_flight = sk.in_flight();
+    let delta = i64::from(sk.cong.ssthresh) - i64::from(in_flight);
+    sk.loss.prr_delivered += newly_acked;
+    let out = i64::from(sk.loss.prr_out);
+    let mut send = if delta < 0 {
+        let dividend =
+            u64::from(sk.cong.ssthresh) * u64::from(sk.loss.prr_delivered) + u64::from(sk.loss.prior_cwnd) - 1;
+        (dividend / u64::from(sk.loss.prior_cwnd)) as i64 - out
+    } else {
+        let mut n = (i64::from(sk.loss.prr_delivered) - out).max(i64::from(newly_acked));
+        if flag & FLAG_SND_UNA_ADVANCED != 0 && newly_lost == 0 {
+            n += 1;
+        }
+        n.min(delta)
+    };
+    // The first retransmission always goes.
+    send = send.max(i64::from(sk.loss.prr_out == 0));
+    sk.cong.cwnd = in_flight + send.max(0) as u32;
+}
+
+/// `tcp_end_cwnd_reduction`.
+pub fn end_cwnd_reduction(sk: &mut TcpSock, net: &Net) {
+    const INFINITE: u32 = 0x7fff_ffff;
+    if sk.cong.ssthresh < INFINITE && (sk.loss.ca_state == CaState::Cwr || sk.loss.undo_marker != 0) {
+        sk.cong.cwnd = sk.cong.ssthresh;
+        sk.cong.cwnd_stamp_us = net.env.now_us();
+    }
+}
+
+/// Sends what the ACK asked for.
+#[doc(alias = "tcp_xmit_recovery")]
+pub fn xmit_recovery(sk: &mut TcpSock, net: &mut Net, id: TcpId, rexmit: Rexmit) {
+    match rexmit {
+        Rexmit::None => return,
+        Rexmit::New => {
+            output::push_pending_frames(sk, net, id, Nagle::Push);
+            if after(sk.snd.nxt, sk.loss.high_seq) {
+                return;
+            }
+            sk.loss.frto = false;
+        }
+        Rexmit::Lost => {}
+    }
+    retransmit::xmit_retransmit_queue(sk, net, id);
+}

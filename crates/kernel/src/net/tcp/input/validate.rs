@@ -1,0 +1,158 @@
+//! Is the segment acceptable at all: time stamps, sequence, RST, SYN (RFC 9293 §3.10.7.4, RFC 7323 §5.3, RFC 5961).
+use crate::env::SEC;
+use crate::ids::TcpId;
+use crate::net::Net;
+use crate::net::core::skb::Skb;
+use crate::net::drop::DropReason;
+use crate::net::mib::Mib;
+use crate::net::tcp::output::ack::send_ack;
+use crate::net::tcp::seq::{after, before};
+use crate::net::tcp::sock::*;
+use crate::net::tcp::state::State;
+use crate::net::tcp::{inc, setting};
+use belljar_wire::tcp::{Flags, TcpOptions};
+
+/// The segment when it may be processed further; else it was answered as it had to be and is gone.
+#[doc(alias = "tcp_validate_incoming")]
+pub fn validate_incoming(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOptions) -> Option<Skb> {
+    const AT: &str = "tcp_validate_incoming";
+    let (flags, cb) = (skb.tcp.flags, skb.tcp);
+    let rst = flags.contains(Flags::RST);
+    if let (true, Some((val, _))) = (sk.flags.tstamp_ok, o.ts)
+        && paws_discard(sk, net, val)
+        && !rst
+    {
+        inc(net, sk, Mib::TcpExtPAWSEstab);
+        if let Some(reason) = disordered_ack(sk, &skb, val) {
+            inc(net, sk, Mib::TcpExtTCPACKSkippedPAWS);
+            net.kfree_skb(skb, reason, AT);
+            return None;
+        }
+        if !oow_rate_limited(sk, net, &skb) {
+            send_dupack(sk, net, id, &skb);
+        }
+        net.kfree_skb(skb, DropReason::TcpRfc7323Paws, AT);
+        return None;
+    }
+    if let Err(reason) = sequence(sk, cb.seq, cb.end_seq) {
+        if rst {
+            // RFC 9293 §3.10.7.4: nothing is sent for a RST out of the window.
+            if reset_at_edge(sk, cb.seq) {
+                super::tcp_reset(sk, net, id);
+            }
+        } else if flags.contains(Flags::SYN) {
+            send_challenge_ack(sk, net, id);
+        } else if !oow_rate_limited(sk, net, &skb) {
+            send_dupack(sk, net, id, &skb);
+        }
+        net.kfree_skb(skb, reason, AT);
+        return None;
+    }
+    if rst {
+        // RFC 5961 §3.2: only the exact number resets, or the right edge of a SACK block that we told.
+        if cb.seq == sk.rcv.nxt || reset_at_edge(sk, cb.seq) || reset_at_sack(sk, cb.seq) {
+            super::tcp_reset(sk, net, id);
+        } else {
+            send_challenge_ack(sk, net, id);
+        }
+        net.kfree_skb(skb, DropReason::TcpReset, AT);
+        return None;
+    }
+    // RFC 5961 §4.2: a SYN in the window is answered, never believed. The SYN-ACK of our own simultaneous open may pass.
+    if flags.contains(Flags::SYN) {
+        if sk.state == State::SynRecv && flags.contains(Flags::ACK) && cb.seq.wrapping_add(1) == sk.rcv.nxt {
+            return Some(skb);
+        }
+        inc(net, sk, Mib::TcpExtTCPSYNChallenge);
+        send_challenge_ack(sk, net, id);
+        net.kfree_skb(skb, DropReason::TcpInvalidSyn, AT);
+        return None;
+    }
+    Some(skb)
+}
+
+/// Older than the newest time stamp we took (RFC 7323 §5.3), unless that one is 24 days old.
+fn paws_discard(sk: &TcpSock, net: &Net, val: u32) -> bool {
+    const PAWS_24DAYS: u32 = 60 * 60 * 24 * 24;
+    if (sk.rcv.ts_recent.wrapping_sub(val) as i32) <= 0 || sk.rcv.ts_recent_stamp == 0 {
+        return false;
+    }
+    ((net.env.now / SEC) as u32).wrapping_sub(sk.rcv.ts_recent_stamp) < PAWS_24DAYS
+}
+
+/// A pure ACK that was overtaken by another (`tcp_disordered_ack`): not worth an answer.
+fn disordered_ack(sk: &TcpSock, skb: &Skb, val: u32) -> Option<DropReason> {
+    let cb = &skb.tcp;
+    let late = sk.rcv.ts_recent.wrapping_sub(val) <= sk.rtt.rto_us / 1000;
+    let pure = cb.flags.contains(Flags::ACK) && cb.seq == cb.end_seq && cb.seq == sk.rcv.nxt && cb.ack == sk.snd.una;
+    (pure && late).then_some(DropReason::TcpRfc7323PawsAck)
+}
+
+/// `tcp_sequence`.
+fn sequence(sk: &TcpSock, seq: u32, end_seq: u32) -> Result<(), DropReason> {
+    if before(end_seq, sk.rcv.wup) {
+        return Err(DropReason::TcpOldSequence);
+    }
+    if after(seq, sk.rcv.nxt.wrapping_add(sk.receive_window())) {
+        return Err(DropReason::TcpInvalidSequence);
+    }
+    Ok(())
+}
+
+/// After a FIN the peer may reset with the number before ours (`tcp_reset_check`).
+fn reset_at_edge(sk: &TcpSock, seq: u32) -> bool {
+    seq == sk.rcv.nxt.wrapping_sub(1) && sk.state.is(&[State::CloseWait, State::LastAck, State::Closing])
+}
+
+fn reset_at_sack(sk: &TcpSock, seq: u32) -> bool {
+    let told = sk.rcv.sack.blocks.iter().take(sk.rcv.sack.n as usize);
+    let edge = told.map(|b| b.1).reduce(crate::net::tcp::seq::max);
+    sk.flags.sack_ok && edge == Some(seq)
+}
+
+/// Bare out-of-window segments are answered at most every tcp_invalid_ratelimit (`tcp_oow_rate_limited`).
+pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
+    let bare = skb.tcp.seq == skb.tcp.end_seq || skb.tcp.flags.contains(Flags::SYN);
+    if !bare {
+        return false;
+    }
+    let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit);
+    let now = net.env.now_ms();
+    let last = sk.rcv.ack.last_oow_ms;
+    if last != 0 && now.wrapping_sub(last) < limit {
+        inc(net, sk, Mib::TcpExtTCPACKSkippedSeq);
+        return true;
+    }
+    sk.rcv.ack.last_oow_ms = now.max(1);
+    false
+}
+
+/// At most one per tcp_invalid_ratelimit and socket (RFC 5961 §7).
+#[doc(alias = "tcp_send_challenge_ack")]
+pub fn send_challenge_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit);
+    let now = net.env.now_ms();
+    let last = sk.rcv.ack.last_oow_ms;
+    if last != 0 && now.wrapping_sub(last) < limit {
+        inc(net, sk, Mib::TcpExtTCPACKSkippedChallenge);
+        return;
+    }
+    sk.rcv.ack.last_oow_ms = now.max(1);
+    inc(net, sk, Mib::TcpExtTCPChallengeACK);
+    send_ack(sk, net, id);
+}
+
+/// Answers an old segment: D-SACK for what we have already (RFC 2883), and quick acknowledgements.
+#[doc(alias = "tcp_send_dupack")]
+pub fn send_dupack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb) {
+    let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
+    if end != seq && before(seq, sk.rcv.nxt) {
+        inc(net, sk, Mib::TcpExtDelayedACKLost);
+        crate::net::tcp::output::ack::enter_quickack_mode(sk, 16);
+        if sk.flags.sack_ok && setting(net, sk, |s| s.tcp_dsack) != 0 {
+            let end = if after(end, sk.rcv.nxt) { sk.rcv.nxt } else { end };
+            super::data::dsack_set(sk, net, seq, end);
+        }
+    }
+    send_ack(sk, net, id);
+}

@@ -1,0 +1,286 @@
+//! Acknowledgements: when to send one, and the window that goes with it.
+use super::transmit::{acceptable_seq, send_control};
+use crate::env::{MSEC, TimerKey, time};
+use crate::ids::TcpId;
+use crate::net::Net;
+use crate::net::core::sock::{RCV_SHUTDOWN, SOCK_RCVBUF_LOCK};
+use crate::net::sysctl::Sysctl;
+use crate::net::tcp::setting;
+use crate::net::tcp::sock::*;
+use crate::net::tcp::state::State;
+use belljar_wire::tcp::Flags;
+
+/// Part of `space` that may be offered as window (`tcp_win_from_space`): the rest is overhead of the packets in it.
+pub fn win_from_space(scaling_ratio: u8, space: u32) -> u32 {
+    ((u64::from(space) * u64::from(scaling_ratio)) >> 8) as u32
+}
+
+/// Buffer needed for a window (`tcp_space_from_win`).
+pub fn space_from_win(scaling_ratio: u8, win: u64) -> u64 {
+    (win << 8) / u64::from(scaling_ratio.max(1))
+}
+
+/// Free receive space as window (`tcp_space`).
+pub fn tcp_space(sk: &TcpSock) -> u32 {
+    win_from_space(sk.rcv.scaling_ratio, sk.sk.rcvbuf.saturating_sub(sk.sk.rmem_alloc))
+}
+
+pub fn tcp_full_space(sk: &TcpSock) -> u32 {
+    win_from_space(sk.rcv.scaling_ratio, sk.sk.rcvbuf)
+}
+
+/// What the first window is chosen from.
+#[derive(Clone, Copy, Debug)]
+pub struct WindowSpace {
+    /// Receive buffer as window.
+    pub space: u32,
+    /// Most the buffer may grow to, for the scale.
+    pub most: u32,
+    pub clamp: u32,
+}
+
+impl WindowSpace {
+    pub fn of(sk: &TcpSock, s: &Sysctl) -> WindowSpace {
+        let locked = sk.sk.userlocks & SOCK_RCVBUF_LOCK != 0;
+        let clamp = sk.tune.as_ref().map_or(0, |t| t.window_clamp);
+        WindowSpace {
+            space: tcp_full_space(sk),
+            most: if locked { tcp_full_space(sk) } else { (s.tcp_rmem[2] as u32).max(s.rmem_max) },
+            clamp,
+        }
+    }
+}
+
+/// The first window of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InitialWindow {
+    pub rcv_wnd: u32,
+    pub window_clamp: u32,
+    pub wscale: u8,
+}
+
+/// `tcp_select_initial_window`: the window field of a SYN is never scaled, and the window is a multiple of the MSS.
+pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> InitialWindow {
+    let mut space = from.space;
+    let mut clamp = if from.clamp == 0 { 65_535 << 14 } else { from.clamp };
+    space = space.min(clamp);
+    if space > mss && mss > 0 {
+        space = space / mss * mss;
+    }
+    let rcv_wnd = space.min(65_535);
+    let mut wscale = 0;
+    if wscale_ok {
+        let reach = space.max(from.most).min(clamp);
+        // ilog2(reach) - 15, at most 14 (RFC 7323 §2.3).
+        wscale = (32 - reach.leading_zeros()).saturating_sub(16).min(14) as u8;
+    }
+    let rcv_wnd = if rcv_wnd > mss && mss > 0 { rcv_wnd / mss * mss } else { rcv_wnd };
+    clamp = clamp.min(65_535 << wscale);
+    InitialWindow { rcv_wnd, window_clamp: clamp, wscale }
+}
+
+/// MSS to announce for a route's MTU; TCP_MAXSEG lowers it.
+pub fn advertised_mss(sk: &TcpSock, mtu: u32) -> u16 {
+    let mss = mtu.saturating_sub(40).clamp(256.min(u32::from(TCP_MIN_MSS)), 65_495) as u16;
+    if sk.snd.user_mss != 0 { mss.min(sk.snd.user_mss) } else { mss }
+}
+
+pub fn syn_window(sk: &TcpSock) -> u16 {
+    sk.rcv.wnd.min(65_535) as u16
+}
+
+/// The window field: what can be offered now, never taking back what was offered (RFC 9293 §3.8.6), scaled.
+#[doc(alias = "tcp_select_window")]
+pub fn select_window(sk: &mut TcpSock, net: &mut Net) -> u16 {
+    let old = sk.rcv.wnd;
+    let current = sk.receive_window();
+    let mut new = window_to_offer(sk);
+    let grain = 1u32 << sk.rcv.wscale;
+    if new < current {
+        if new == 0 {
+            crate::net::tcp::inc(net, sk, crate::net::mib::Mib::TcpExtTCPWantZeroWindowAdv);
+        }
+        new = current.next_multiple_of(grain);
+    }
+    sk.rcv.wnd = new;
+    sk.rcv.wup = sk.rcv.nxt;
+    let limit = 65_535u32 << sk.rcv.wscale;
+    let field = new.min(limit) >> sk.rcv.wscale;
+    if field == 0 && old != 0 {
+        crate::net::tcp::inc(net, sk, crate::net::mib::Mib::TcpExtTCPToZeroWindowAdv);
+    } else if field != 0 && old == 0 {
+        crate::net::tcp::inc(net, sk, crate::net::mib::Mib::TcpExtTCPFromZeroWindowAdv);
+    }
+    field as u16
+}
+
+/// `__tcp_select_window`: free space, in whole segments; nothing when it is less than one (receiver's silly-window
+/// avoidance, RFC 1122 §4.2.3.3).
+pub fn window_to_offer(sk: &mut TcpSock) -> u32 {
+    let allowed = tcp_full_space(sk);
+    let mut free = tcp_space(sk);
+    let full = sk.rcv.window_clamp.min(allowed);
+    let mss = u32::from(sk.rcv.mss).min(full);
+    if mss == 0 {
+        return 0;
+    }
+    let grain = 1u32 << sk.rcv.wscale;
+    if free < full >> 1 {
+        sk.rcv.ack.quick = 0;
+        free = free / grain * grain;
+        if free < allowed >> 4 || free < mss {
+            return 0;
+        }
+    }
+    free = free.min(sk.rcv.ssthresh);
+    if sk.rcv.wscale != 0 {
+        return free.next_multiple_of(grain);
+    }
+    let window = sk.rcv.wnd;
+    if window + mss <= free || window > free {
+        free / mss * mss
+    } else if mss == full && free > window + (full >> 1) {
+        free
+    } else {
+        window
+    }
+}
+
+/// Sends a bare acknowledgement now.
+#[doc(alias = "tcp_send_ack")]
+pub fn send_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.state == State::Close {
+        return;
+    }
+    let seq = acceptable_seq(sk);
+    send_control(sk, net, id, seq, Flags::ACK);
+}
+
+/// Something that carried an ACK left (`tcp_event_ack_sent`).
+pub fn event_ack_sent(sk: &mut TcpSock) {
+    let a = &mut sk.rcv.ack;
+    if a.quick > 0 {
+        a.quick -= 1;
+        if a.quick == 0 {
+            // Leaving quick-ack mode: the next delay starts short.
+            a.ato_ms = TCP_DELACK_MIN_MS as u16;
+        }
+    }
+    a.pending = 0;
+    sk.delack_timer.cancel();
+}
+
+pub fn in_quickack_mode(sk: &TcpSock, net: &Net) -> bool {
+    sk.rcv.ack.quick > 0 && !in_pingpong_mode(sk, net)
+}
+
+pub fn in_pingpong_mode(sk: &TcpSock, net: &Net) -> bool {
+    u32::from(sk.rcv.ack.pingpong) >= setting(net, sk, |s| s.tcp_pingpong_thresh).max(1)
+}
+
+/// `tcp_enter_quickack_mode`.
+pub fn enter_quickack_mode(sk: &mut TcpSock, most: u8) {
+    incr_quickack(sk, most);
+    sk.rcv.ack.pingpong = 0;
+    sk.rcv.ack.ato_ms = TCP_DELACK_MIN_MS as u16;
+}
+
+pub fn incr_quickack(sk: &mut TcpSock, most: u8) {
+    let mut quick = sk.rcv.wnd / (2 * u32::from(sk.rcv.mss.max(1)));
+    if quick == 0 {
+        quick = 2;
+    }
+    sk.rcv.ack.quick = sk.rcv.ack.quick.max(quick.min(u32::from(most)) as u8);
+}
+
+/// After data was queued: acknowledge now, or soon.
+#[doc(alias = "__tcp_ack_snd_check")]
+pub fn ack_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.rcv.ack.pending & ICSK_ACK_SCHED == 0 {
+        return;
+    }
+    let unacked = sk.rcv.nxt.wrapping_sub(sk.rcv.wup);
+    // More than one full segment, and the reader keeps the window open or has not enough yet.
+    let two_segments =
+        unacked > u32::from(sk.rcv.mss) && (sk.readable() < sk.sk.rcvlowat || window_to_offer(sk) >= sk.rcv.wnd);
+    let now = sk.rcv.ack.pending & ICSK_ACK_NOW != 0;
+    if two_segments || now || in_quickack_mode(sk, net) || !sk.rcv.ooo.is_empty() {
+        send_ack(sk, net, id);
+    } else {
+        send_delayed_ack(sk, net, id);
+    }
+}
+
+/// Arms the delayed acknowledgement by the estimate of the gaps between segments (`tcp_send_delayed_ack`).
+pub fn send_delayed_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let mut ato = u32::from(sk.rcv.ack.ato_ms);
+    if ato > TCP_DELACK_MIN_MS {
+        let interactive = in_pingpong_mode(sk, net) || sk.rcv.ack.pending & ICSK_ACK_PUSHED != 0;
+        let mut most = if interactive { TCP_DELACK_MAX_MS } else { 500 };
+        if sk.rtt.srtt_us != 0 {
+            most = most.min(((sk.rtt.srtt_us >> 3) / 1000).max(TCP_DELACK_MIN_MS));
+        }
+        ato = ato.min(most);
+    }
+    let own = sk.tune.as_ref().map_or(0, |t| t.delack_max_us / 1000);
+    ato = ato.min(if own == 0 { TCP_DELACK_MAX_MS } else { own });
+    let jiffies = net.env.jiffies();
+    let mut at = time::round_up(net.env.now + u64::from(ato) * MSEC, net.env.hz);
+    if sk.rcv.ack.pending & ICSK_ACK_TIMER != 0
+        && let Some(due) = sk.delack_timer.deadline()
+    {
+        // About to fire anyway: now.
+        if due <= jiffies + (at - jiffies) / 4 {
+            send_ack(sk, net, id);
+            return;
+        }
+        at = at.min(due);
+    }
+    sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_TIMER;
+    net.env.timers.arm(&mut sk.delack_timer, at, TimerKey::TcpDelack(id));
+}
+
+/// The program read: is an acknowledgement or a window update due?
+#[doc(alias = "tcp_cleanup_rbuf")]
+pub fn cleanup_rbuf(sk: &mut TcpSock, net: &mut Net, id: TcpId, copied: usize) {
+    if matches!(sk.state, State::Close | State::Listen | State::SynSent) {
+        return;
+    }
+    let mut due = false;
+    if sk.rcv.ack.pending & ICSK_ACK_SCHED != 0 {
+        let a = &sk.rcv.ack;
+        let pushed =
+            a.pending & ICSK_ACK_PUSHED2 != 0 || (a.pending & ICSK_ACK_PUSHED != 0 && !in_pingpong_mode(sk, net));
+        due = sk.rcv.nxt.wrapping_sub(sk.rcv.wup) > u32::from(sk.rcv.mss)
+            || (copied > 0 && pushed && sk.sk.rmem_alloc == 0);
+    }
+    if copied > 0 && !due && sk.sk.shutdown & RCV_SHUTDOWN == 0 {
+        // The window could at least double: tell.
+        let now = sk.receive_window();
+        if 2 * u64::from(now) <= u64::from(sk.rcv.window_clamp) {
+            let new = window_to_offer(sk);
+            due = new != 0 && u64::from(new) >= 2 * u64::from(now);
+        }
+    }
+    if due {
+        send_ack(sk, net, id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_window_and_scale_are_those_of_linux() {
+        let of = |rmem: u32, most: u32| WindowSpace { space: rmem / 2, most, clamp: 0 };
+        let mss = 1460;
+        // Measured on 6.18: tcp_rmem[1] of 131072, 87380 and 16384; tcp_rmem[2] of 32 MB and 6 MB.
+        assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, true).rcv_wnd, 64_240);
+        assert_eq!(select_initial_window(of(87_380, 33_554_432), mss, true).rcv_wnd, 42_340);
+        assert_eq!(select_initial_window(of(16_384, 33_554_432), mss, true).rcv_wnd, 7_300);
+        assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, true).wscale, 10);
+        assert_eq!(select_initial_window(of(131_072, 6_291_456), mss, true).wscale, 7);
+        assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, false).wscale, 0);
+    }
+}

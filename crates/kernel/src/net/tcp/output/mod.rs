@@ -1,0 +1,175 @@
+//! The send path of an established socket: what is queued goes out as far as windows and Nagle permit.
+//!
+//! `tcp_write_xmit` asks `permit.rs` for each piece, `segment.rs` cuts it, `transmit.rs` gives it a header and sends it
+//! down; `retransmit.rs`, `probe.rs` and `ack.rs` are the other reasons to send.
+pub mod ack;
+pub mod permit;
+pub mod probe;
+pub mod retransmit;
+pub mod segment;
+pub mod transmit;
+
+use super::sock::{CaState, TcpSock, WriteTimer};
+use super::{bounds, reset_write_timer, setting};
+use crate::ids::TcpId;
+use crate::net::Net;
+
+/// How a push treats a last small piece (`TCP_NAGLE_*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nagle {
+    /// As the socket's options say.
+    Default,
+    /// Send it: TCP_NODELAY was just set, the socket is uncorked or closed.
+    Push,
+}
+
+/// Sends as much as is permitted. True when there is unsent data and nothing in flight that could trigger more:
+/// then the caller arms the zero-window probe.
+pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle) -> bool {
+    let mss = segment::current_mss(sk, net);
+    let mut sent_any = false;
+    sk.flags.cwnd_limited = false;
+    while let Some(len) = permit::next_piece(sk, net, mss, nagle) {
+        let ix = sk.snd.sent;
+        let Some(seg) = sk.snd.queue.get(ix) else { break };
+        if len < seg.len() {
+            segment::split(&mut sk.snd, ix, len);
+        }
+        if transmit::transmit_queued(sk, net, id, ix, mss).is_err() {
+            break;
+        }
+        event_new_data_sent(sk, net, id);
+        sent_any = true;
+    }
+    if sent_any {
+        let limited = sk.flags.cwnd_limited || sk.in_flight() >= sk.cong.cwnd;
+        permit::cwnd_validate(sk, net, limited);
+        if sk.write_timer_kind != WriteTimer::ReoTimeout {
+            probe::schedule_loss_probe(sk, net, id);
+        }
+        return false;
+    }
+    sk.snd.packets_out == 0 && sk.has_unsent()
+}
+
+impl CaState {
+    /// Congestion window reduction is under way (CWR or Recovery): PRR decides what goes out.
+    pub fn in_reduction(self) -> bool {
+        matches!(self, CaState::Cwr | CaState::Recovery)
+    }
+}
+
+/// Books a piece that left for the first time.
+#[doc(alias = "tcp_event_new_data_sent")]
+pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let prior = sk.snd.packets_out;
+    let Some(seg) = sk.snd.queue.get(sk.snd.sent) else { return };
+    let pcount = seg.pcount();
+    sk.snd.nxt = seg.end_seq;
+    sk.snd.sent += 1;
+    sk.snd.packets_out += pcount;
+    if sk.loss.ca_state.in_reduction() {
+        sk.loss.prr_out += pcount;
+    }
+    if prior == 0 || sk.write_timer_kind == WriteTimer::LossProbe {
+        rearm_rto(sk, net, id);
+    }
+}
+
+/// Restarts the retransmission timer from now, or for what is left of it after a probe; stops it when nothing is in flight
+/// (RFC 6298 §5.1 to 5.3).
+#[doc(alias = "tcp_rearm_rto")]
+pub fn rearm_rto(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.snd.packets_out == 0 {
+        super::clear_write_timer(sk);
+        return;
+    }
+    let mut rto = sk.rtt.backed_off(bounds(net, sk));
+    if matches!(sk.write_timer_kind, WriteTimer::LossProbe | WriteTimer::ReoTimeout) {
+        // The probe took part of the time: count from when the head was sent.
+        let head = sk.snd.queue.front().map_or(0, |s| s.tx_us);
+        let left = (head + u64::from(rto)).saturating_sub(net.env.now_us());
+        rto = left.clamp(1, u64::from(rto)) as u32;
+    }
+    reset_write_timer(net, sk, id, WriteTimer::Retrans, rto);
+}
+
+/// Sends what may go, and arms the probe of a closed window when nothing could.
+#[doc(alias = "__tcp_push_pending_frames")]
+pub fn push_pending_frames(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle) {
+    if !sk.has_unsent() || sk.state == super::state::State::Close {
+        return;
+    }
+    if tcp_write_xmit(sk, net, id, nagle) {
+        check_probe_timer(sk, net, id);
+    }
+}
+
+/// `tcp_check_probe_timer`: data waits, nothing is in flight, no timer runs: probe the window.
+pub fn check_probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.snd.packets_out == 0 && sk.write_timer_kind == WriteTimer::None {
+        let when = probe::probe0_base(sk, net);
+        reset_write_timer(net, sk, id, WriteTimer::Probe0, when);
+    }
+}
+
+/// After an ACK: new room may permit more.
+#[doc(alias = "tcp_data_snd_check")]
+pub fn data_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.has_unsent() {
+        push_pending_frames(sk, net, id, Nagle::Default);
+    }
+    check_space(sk, net, id);
+}
+
+/// Tells a writer that hit the full buffer when a third of it is free again.
+#[doc(alias = "tcp_check_space")]
+pub fn check_space(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.snd.nospace {
+        sndbuf_expand(sk, net);
+        if super::poll::is_writeable(sk, net) {
+            sk.snd.nospace = false;
+            super::wake(net, sk, id, belljar_abi::POLLOUT | belljar_abi::POLLWRNORM);
+        }
+    }
+}
+
+/// Grows the send buffer with the window, unless the program fixed it.
+#[doc(alias = "tcp_sndbuf_expand")]
+pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
+    use crate::net::core::sock::SOCK_SNDBUF_LOCK;
+    if sk.sk.userlocks & SOCK_SNDBUF_LOCK != 0 {
+        return;
+    }
+    let max = super::sysctl(net, sk).map_or(0, |s| s.tcp_wmem[2]) as u32;
+    let per_mss = crate::net::core::skb::truesize(usize::from(sk.snd.mss_cache.max(sk.snd.mss_clamp.min(1460))));
+    let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
+    // Fast recovery needs twice the window: what is in flight and what is sent meanwhile.
+    let want = u64::from(per_mss) * u64::from(segs) * 2;
+    if want > u64::from(sk.sk.sndbuf) {
+        sk.sk.sndbuf = want.min(u64::from(max)) as u32;
+    }
+}
+
+/// Slow start after idle: the window decays by half for each timeout that passed (RFC 2861), not below the initial one.
+#[doc(alias = "tcp_slow_start_after_idle_check")]
+pub fn slow_start_after_idle_check(sk: &mut TcpSock, net: &Net) {
+    if setting(net, sk, |s| s.tcp_slow_start_after_idle) == 0 || sk.snd.packets_out != 0 {
+        return;
+    }
+    let idle = net.env.now_us().saturating_sub(sk.snd.last_us);
+    if sk.snd.last_us == 0 || idle <= u64::from(sk.rtt.rto_us) {
+        return;
+    }
+    let restart = 10u32.min(sk.cong.cwnd);
+    let mut cwnd = sk.cong.cwnd;
+    sk.cong.ssthresh = sk.cong.current_ssthresh();
+    let mut left = idle;
+    while left > u64::from(sk.rtt.rto_us) && cwnd > restart {
+        left -= u64::from(sk.rtt.rto_us.max(1));
+        cwnd >>= 1;
+    }
+    sk.cong.cwnd = cwnd.max(restart);
+    sk.cong.cwnd_stamp_us = net.env.now_us();
+    sk.cong.cwnd_used = 0;
+}

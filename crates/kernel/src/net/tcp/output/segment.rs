@@ -1,0 +1,109 @@
+//! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
+use crate::net::Net;
+use crate::net::core::skb::truesize;
+use crate::net::ipv4::route::{Flow4, ip_route_output};
+use crate::net::tcp::sock::*;
+use belljar_wire::tcp::{Flags, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK, TCPOLEN_TSTAMP_ALIGNED};
+
+/// Bytes of options in each data segment of this connection, SACK blocks that are due included.
+pub fn option_len(sk: &TcpSock) -> usize {
+    let ts = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 };
+    let blocks = sack_blocks_due(sk);
+    ts + if blocks > 0 { TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * blocks } else { 0 }
+}
+
+pub fn sack_blocks_due(sk: &TcpSock) -> usize {
+    let most = if sk.flags.tstamp_ok { 3 } else { 4 };
+    (sk.rcv.sack.n as usize + usize::from(sk.rcv.sack.dsack.is_some())).min(most)
+}
+
+/// The payload a wire segment takes now: the cached MSS, less what SACK blocks cost.
+#[doc(alias = "tcp_current_mss")]
+pub fn current_mss(sk: &mut TcpSock, net: &mut Net) -> u32 {
+    if let Some(dst) = check_dst(sk, net)
+        && dst.mtu != sk.snd.pmtu
+    {
+        sync_mss(sk, net, dst.mtu);
+    }
+    let base = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 };
+    let extra = option_len(sk) - base;
+    (u32::from(sk.snd.mss_cache)).saturating_sub(extra as u32).max(8)
+}
+
+/// The cached route, looked up again when tables or path MTU changed (`__sk_dst_check`).
+pub fn check_dst(sk: &mut TcpSock, net: &mut Net) -> Option<crate::net::ipv4::route::Dst> {
+    let genid = net.ns.get(sk.sk.ns)?.rt_genid;
+    if let Some(dst) = sk.dst
+        && dst.genid == genid
+    {
+        return Some(dst);
+    }
+    let fl = Flow4 { daddr: sk.sk.daddr, saddr: sk.sk.saddr, oif: sk.sk.bound_dev, tos: sk.sk.tos, mark: sk.sk.mark };
+    sk.dst = ip_route_output(net, sk.sk.ns, &fl).ok();
+    sk.dst
+}
+
+/// Recomputes the segment size for a path MTU (`tcp_sync_mss`): headers and constant options off, bounded by what the
+/// peer announced, by half the largest window it ever offered, and by tcp_min_snd_mss.
+#[doc(alias = "tcp_sync_mss")]
+pub fn sync_mss(sk: &mut TcpSock, net: &Net, pmtu: u32) {
+    sk.snd.pmtu = pmtu;
+    let floor = crate::net::tcp::setting(net, sk, |s| s.tcp_min_snd_mss);
+    let options = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED as u32 } else { 0 };
+    let mut mss = pmtu.saturating_sub(40).min(u32::from(sk.snd.mss_clamp));
+    if sk.snd.user_mss != 0 {
+        mss = mss.min(u32::from(sk.snd.user_mss));
+    }
+    mss = mss.max(floor).saturating_sub(options);
+    mss = bound_to_half_wnd(sk.snd.max_window, mss);
+    sk.snd.mss_cache = mss.clamp(8, u32::from(u16::MAX)) as u16;
+}
+
+/// Never more than half of the peer's largest window: there must be two segments in it (`tcp_bound_to_half_wnd`).
+pub fn bound_to_half_wnd(max_window: u32, mss: u32) -> u32 {
+    // A tiny window is used whole.
+    let cut = if max_window > 536 { max_window >> 1 } else { max_window };
+    if cut != 0 && mss > cut { cut.max(68 - 40) } else { mss }
+}
+
+/// Splits entry `ix` after `len` bytes; both halves keep what is known about them, FIN and PSH go to the second.
+#[doc(alias = "tcp_fragment")]
+pub fn split(snd: &mut Snd, ix: usize, len: u32) {
+    let Some(seg) = snd.queue.get_mut(ix) else { return };
+    if len == 0 || len >= seg.len() {
+        return;
+    }
+    let old = seg.pcount();
+    let sacked = seg.sacked;
+    let head_data = seg.data.split_to(len as usize);
+    let tail_data = std::mem::replace(&mut seg.data, head_data);
+    let mut tail = seg.clone();
+    tail.data = tail_data;
+    tail.seq = seg.seq.wrapping_add(len);
+    tail.truesize = truesize(tail.data.len());
+    seg.end_seq = tail.seq;
+    seg.flags = seg.flags.without(Flags::FIN | Flags::PSH);
+    seg.eor = false;
+    seg.truesize = truesize(seg.data.len());
+    let new = seg.pcount() + tail.pcount();
+    snd.queue.insert(ix + 1, tail);
+    if ix < snd.sent {
+        snd.sent += 1;
+        adjust_pcount(snd, sacked, i64::from(new) - i64::from(old));
+    }
+}
+
+/// A piece in flight now stands for `by` more (or fewer) wire segments (`tcp_adjust_pcount`).
+pub fn adjust_pcount(snd: &mut Snd, sacked: u8, by: i64) {
+    let shift = |n: &mut u32| *n = (i64::from(*n) + by).max(0) as u32;
+    shift(&mut snd.packets_out);
+    if sacked & TCPCB_SACKED_ACKED != 0 {
+        shift(&mut snd.sacked_out);
+    }
+    if sacked & TCPCB_SACKED_RETRANS != 0 {
+        shift(&mut snd.retrans_out);
+    }
+    if sacked & TCPCB_LOST != 0 {
+        shift(&mut snd.lost_out);
+    }
+}

@@ -1,0 +1,253 @@
+//! A header for each segment, and down to IP (Linux: `tcp_transmit_skb`).
+use super::ack;
+use super::segment::{check_dst, option_len};
+use crate::ids::{SockId, TcpId};
+use crate::net::Net;
+use crate::net::core::skb::{Owner, Skb, truesize};
+use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
+use crate::net::mib::Mib;
+use crate::net::tcp::sock::*;
+use crate::net::tcp::state::State;
+use crate::net::tcp::{inc, setting};
+use belljar_abi::Errno;
+use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
+use belljar_wire::{Csum, Gso, GsoType, Segs, checksum};
+
+/// Sends entry `ix` of the write queue (a clone: the payload is shared), for the first time or again.
+pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, mss: u32) -> Result<(), Errno> {
+    let now = net.env.now_us();
+    rate_sent(sk, now);
+    let (delivered, delivered_us, first_tx_us) = (sk.loss.delivered, sk.loss.delivered_us, sk.loss.first_tx_us);
+    let in_flight = ix < sk.snd.sent;
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
+    let (old, sacked) = (seg.pcount(), seg.sacked);
+    seg.mss = mss as u16;
+    let pcount = seg.pcount();
+    if in_flight && pcount != old {
+        super::segment::adjust_pcount(&mut sk.snd, sacked, i64::from(pcount) - i64::from(old));
+    }
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
+    seg.tx_us = now;
+    (seg.delivered, seg.delivered_us, seg.first_tx_us) = (delivered, delivered_us, first_tx_us);
+    let (seq, flags, data, end_seq) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq);
+    let len = data.len() as u32;
+    if len != 0 {
+        event_data_sent(sk, net);
+        sk.totals.data_segs_out = sk.totals.data_segs_out.wrapping_add(pcount);
+        sk.totals.bytes_sent += u64::from(len);
+        if len < mss || !len.is_multiple_of(mss) {
+            sk.snd.sml = end_seq;
+        }
+    }
+    sk.totals.segs_out = sk.totals.segs_out.wrapping_add(pcount);
+    net.add(sk.sk.ns, Mib::TcpOutSegs, u64::from(pcount));
+    let flags = if flags.contains(Flags::SYN) { flags } else { flags | Flags::ACK };
+    send_segment(sk, net, id, seq, flags, data, mss)
+}
+
+/// Starts or continues the delivery-rate sample of the flight (`tcp_rate_skb_sent`).
+fn rate_sent(sk: &mut TcpSock, now: u64) {
+    if sk.snd.packets_out == 0 {
+        sk.loss.first_tx_us = now;
+        sk.loss.delivered_us = now;
+    }
+}
+
+/// `tcp_event_data_sent`: answering soon after receiving makes the connection interactive.
+fn event_data_sent(sk: &mut TcpSock, net: &mut Net) {
+    if sk.snd.packets_out == 0 {
+        super::slow_start_after_idle_check(sk, net);
+    }
+    let now = net.env.now_us();
+    sk.snd.last_us = now;
+    let ato = u64::from(sk.rcv.ack.ato_ms) * 1000;
+    if now.saturating_sub(sk.rcv.ack.last_us) < ato {
+        sk.rcv.ack.pingpong = sk.rcv.ack.pingpong.saturating_add(1);
+    }
+}
+
+/// Builds one segment (or super-segment) and hands it to IP.
+#[doc(alias = "__tcp_transmit_skb")]
+pub fn send_segment(
+    sk: &mut TcpSock,
+    net: &mut Net,
+    id: TcpId,
+    seq: u32,
+    flags: Flags,
+    data: Segs,
+    mss: u32,
+) -> Result<(), Errno> {
+    let Some(dst) = check_dst(sk, net) else { return Err(Errno::EHOSTUNREACH) };
+    let len = data.len();
+    let mut skb = net.alloc_skb();
+    skb.frags = data;
+    let syn = flags.contains(Flags::SYN);
+    let window = if syn { ack::syn_window(sk) } else { ack::select_window(sk, net) };
+    let header_len = push_header(sk, net, &mut skb, seq, flags, window, len);
+    if len as u32 > mss && mss > 0 {
+        let segs = (len as u32).div_ceil(mss) as u16;
+        skb.gso = Some(Gso { kind: GsoType::TcpV4, size: mss as u16, segs });
+    }
+    skb.hash = sk.txhash;
+    skb.priority = sk.sk.priority;
+    skb.mark = sk.sk.mark;
+    skb.truesize = truesize(len);
+    if len != 0 {
+        skb.owner = Owner::Tx(SockId::Tcp(id));
+        sk.sk.wmem_alloc += skb.truesize;
+    }
+    debug_assert!(header_len >= TCP_HLEN);
+    if flags.contains(Flags::ACK) {
+        ack::event_ack_sent(sk);
+    }
+    let default_ttl = setting(net, sk, |s| s.ip_default_ttl) as u8;
+    let tx = IpTx {
+        ns: sk.sk.ns,
+        saddr: sk.sk.saddr,
+        daddr: sk.sk.daddr,
+        proto: 6,
+        tos: sk.sk.tos,
+        ttl: sk.sk.ttl.unwrap_or(default_ttl),
+        df: sk.sk.pmtudisc != 0,
+    };
+    ip_queue_xmit(net, &tx, &dst, skb)
+}
+
+/// Header with options in front of the payload; the checksum is left partial. Returns its length.
+fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flags, window: u16, len: usize) -> usize {
+    let options = options(sk, net, flags);
+    let header_len = TCP_HLEN + options.len();
+    let pseudo = checksum::pseudo_v4(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
+    let header = TcpHeader {
+        src_port: sk.sk.num,
+        dst_port: sk.sk.dport,
+        seq,
+        ack: if flags.contains(Flags::ACK) { sk.rcv.nxt } else { 0 },
+        header_len,
+        flags,
+        window,
+        csum: checksum::partial(pseudo),
+        urg_ptr: 0,
+    };
+    if let Some(room) = skb.head.push(header_len) {
+        header.emit(room);
+        if let Some(rest) = room.get_mut(TCP_HLEN..) {
+            options.emit(rest);
+        }
+    }
+    skb.transport_header = skb.head.start();
+    skb.csum = Csum::Partial;
+    header_len
+}
+
+/// `tcp_syn_options`, `tcp_established_options`.
+fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
+    let mut o = TcpOptions::default();
+    if sk.flags.tstamp_ok {
+        o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), sk.rcv.ts_recent));
+    }
+    if flags.contains(Flags::SYN) {
+        o.mss = Some(sk.rcv.advmss);
+        o.sack_ok = sk.flags.sack_ok;
+        o.wscale = sk.flags.wscale_ok.then_some(sk.rcv.wscale);
+        return o;
+    }
+    if option_len(sk) > 12 || (!sk.flags.tstamp_ok && option_len(sk) > 0) {
+        let blocks =
+            sk.rcv.sack.dsack.take().into_iter().chain(sk.rcv.sack.blocks[..sk.rcv.sack.n as usize].iter().copied());
+        for (to, block) in o.sack.iter_mut().zip(blocks) {
+            *to = block;
+            o.n_sack += 1;
+        }
+        o.n_sack = o.n_sack.min(if sk.flags.tstamp_ok { 3 } else { 4 });
+    }
+    o
+}
+
+/// Without a piece of the queue: a bare acknowledgement, a probe, a reset. `seq` is the caller's.
+pub fn send_control(sk: &mut TcpSock, net: &mut Net, id: TcpId, seq: u32, flags: Flags) {
+    sk.totals.segs_out = sk.totals.segs_out.wrapping_add(1);
+    inc(net, sk, Mib::TcpOutSegs);
+    // A failure to send is as good as a loss: the peer or a timer asks again.
+    let _ = send_segment(sk, net, id, seq, flags, Segs::new(), 0);
+}
+
+/// The sequence number for segments without data: SND.NXT, or the window's edge when the peer shrank it
+/// (`tcp_acceptable_seq`).
+pub fn acceptable_seq(sk: &TcpSock) -> u32 {
+    use crate::net::tcp::seq::before;
+    if before(sk.wnd_end(), sk.snd.nxt)
+        && sk.flags.wscale_ok
+        && sk.snd.nxt.wrapping_sub(sk.wnd_end()) < 1 << sk.snd.wscale
+    {
+        return sk.snd.nxt;
+    }
+    if before(sk.wnd_end(), sk.snd.nxt) { sk.wnd_end() } else { sk.snd.nxt }
+}
+
+/// RST for a connection that we give up (`tcp_send_active_reset`).
+pub fn send_active_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    inc(net, sk, Mib::TcpOutRsts);
+    let seq = acceptable_seq(sk);
+    send_control(sk, net, id, seq, Flags::RST | Flags::ACK);
+}
+
+/// The first SYN of `connect`: windows chosen, SYN queued and sent, timer armed.
+#[doc(alias = "tcp_connect")]
+pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Errno> {
+    let Some(dst) = check_dst(sk, net) else { return Err(Errno::ENETUNREACH) };
+    let Some(s) = crate::net::tcp::sysctl(net, sk) else { return Err(Errno::ENETUNREACH) };
+    let (ts, scaling, sack) = (s.tcp_timestamps != 0, s.tcp_window_scaling != 0, s.tcp_sack != 0);
+    let space = ack::WindowSpace::of(sk, s);
+    sk.flags.active = true;
+    sk.flags.tstamp_ok = ts;
+    sk.flags.wscale_ok = scaling;
+    sk.flags.sack_ok = sack;
+    sk.rcv.advmss = ack::advertised_mss(sk, dst.mtu);
+    sk.snd.mss_clamp = u16::MAX;
+    sync_mss_for_syn(sk, net, dst.mtu);
+    let init = ack::select_initial_window(space, u32::from(sk.rcv.advmss) - if ts { 12 } else { 0 }, scaling);
+    sk.rcv.wnd = init.rcv_wnd;
+    sk.rcv.window_clamp = init.window_clamp;
+    sk.rcv.wscale = init.wscale;
+    sk.rcv.ssthresh = init.rcv_wnd;
+    sk.rcv.nxt = 0;
+    sk.rcv.wup = 0;
+    sk.rcv.copied_seq = 0;
+    sk.loss.retransmits = 0;
+    sk.rtt.rto_us = TCP_TIMEOUT_INIT_US;
+    sk.snd.una = sk.snd.write_seq;
+    sk.snd.sml = sk.snd.write_seq;
+    sk.snd.nxt = sk.snd.write_seq;
+    sk.cong.cwnd = 10;
+    let syn = TxSeg::new(sk.snd.write_seq, Segs::new(), Flags::SYN);
+    sk.snd.write_seq = syn.end_seq;
+    sk.snd.pushed_seq = syn.end_seq;
+    sk.sk.wmem_queued += syn.truesize;
+    sk.snd.queue.push_front(syn);
+    sk.loss.retrans_stamp_ms = net.env.now_ms().wrapping_add(sk.tsoffset);
+    let mss = u32::from(sk.snd.mss_cache);
+    let sent = transmit_queued(sk, net, id, 0, mss);
+    super::event_new_data_sent(sk, net, id);
+    inc(net, sk, Mib::TcpActiveOpens);
+    crate::net::tcp::reset_write_timer(net, sk, id, WriteTimer::Retrans, sk.rtt.rto_us);
+    match sent {
+        // A resolution that failed at once or a firewall: the SYN timer tries again.
+        Err(Errno::ECONNREFUSED) => Err(Errno::ECONNREFUSED),
+        _ => Ok(()),
+    }
+}
+
+fn sync_mss_for_syn(sk: &mut TcpSock, net: &Net, mtu: u32) {
+    super::segment::sync_mss(sk, net, mtu);
+}
+
+/// SYN-ACK of a simultaneous open: the SYN that is queued, with ACK (`tcp_send_synack`).
+pub fn send_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if let Some(syn) = sk.snd.queue.front_mut() {
+        syn.flags |= Flags::ACK;
+    }
+    debug_assert!(sk.state == State::SynRecv);
+    let mss = u32::from(sk.snd.mss_cache);
+    let _ = transmit_queued(sk, net, id, 0, mss);
+}

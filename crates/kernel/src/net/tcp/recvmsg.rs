@@ -1,0 +1,145 @@
+//! recv(2) on a TCP socket: from the receive queue to the caller, as shared segments (Linux: `tcp_recvmsg_locked`).
+use super::input::{READABLE, window};
+use super::output::ack;
+use super::sock::*;
+use super::state::State;
+use crate::ids::{SockId, TcpId};
+use crate::net::Net;
+use crate::net::core::sock::RCV_SHUTDOWN;
+use crate::task::call::{Ret, RunCtx, Sleep, Step};
+use belljar_abi::{Errno, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
+use belljar_wire::Segs;
+
+/// Takes up to `len` bytes. Sleeps until SO_RCVLOWAT (all of `len` with MSG_WAITALL) are there; `got` keeps what was
+/// taken over repeated runs.
+#[doc(alias = "tcp_recvmsg_locked")]
+pub fn tcp_recvmsg(
+    sk: &mut TcpSock,
+    net: &mut Net,
+    id: TcpId,
+    len: usize,
+    flags: i32,
+    got: &mut Segs,
+    ctx: RunCtx,
+) -> Step {
+    if sk.state == State::Listen {
+        return Step::Done(Err(Errno::ENOTCONN));
+    }
+    if flags & MSG_OOB != 0 {
+        return Step::Done(Err(Errno::EINVAL));
+    }
+    if flags & MSG_PEEK != 0 {
+        return peek(sk, net, id, len, flags, ctx);
+    }
+    let wait_all = flags & MSG_WAITALL != 0;
+    let target = if wait_all { len } else { (sk.sk.rcvlowat as usize).clamp(1, len.max(1)) };
+    let took = take(sk, net, len - got.len().min(len), got);
+    if took > 0 {
+        window::rcv_space_adjust(sk, net);
+        ack::cleanup_rbuf(sk, net, id, took);
+    }
+    let done = |got: &mut Segs, flags: i32, net: &mut Net| {
+        let segs = std::mem::take(got);
+        if flags & MSG_TRUNC != 0 {
+            // Thrown away, only counted (tcp(7)).
+            let n = segs.len();
+            net.pool.give(segs);
+            return Step::Done(Ok(Ret::Int(n as i64)));
+        }
+        Step::Done(Ok(Ret::Stream(segs)))
+    };
+    if got.len() >= target || len == 0 || (!got.is_empty() && (ctx.nonblock || ctx.timed_out)) {
+        return done(got, flags, net);
+    }
+    match end_of_wait(sk, !got.is_empty()) {
+        Some(Ok(())) => return done(got, flags, net),
+        Some(Err(e)) => return Step::Done(Err(e)),
+        None => {}
+    }
+    if ctx.nonblock || ctx.timed_out {
+        return Step::Done(Err(Errno::EAGAIN));
+    }
+    sleep(sk, net, id)
+}
+
+fn sleep(sk: &TcpSock, net: &Net, id: TcpId) -> Step {
+    let deadline = sk.sk.cold.as_ref().and_then(|c| c.rcvtimeo).map(|t| net.env.now + t);
+    let mask = READABLE | belljar_abi::POLLERR | belljar_abi::POLLHUP;
+    Step::Sleep(Sleep { on: SockId::Tcp(id), mask, exclusive: false, deadline })
+}
+
+/// Nothing more in the queue: does waiting make sense? `Some(Ok)` is the end of the stream (or what there is).
+fn end_of_wait(sk: &mut TcpSock, have_some: bool) -> Option<Result<(), Errno>> {
+    if have_some {
+        let over = sk.sk.err != 0 || sk.state == State::Close || sk.sk.shutdown & RCV_SHUTDOWN != 0;
+        return over.then_some(Ok(()));
+    }
+    if sk.rcv.fin {
+        // The FIN is consumed by the first read that meets it.
+        sk.rcv.fin = false;
+        sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(1);
+        return Some(Ok(()));
+    }
+    if let Some(err) = sk.sk.take_err() {
+        return Some(Err(Errno(err)));
+    }
+    if sk.sk.shutdown & RCV_SHUTDOWN != 0 {
+        return Some(Ok(()));
+    }
+    if sk.state == State::Close {
+        // Never connected.
+        return Some(Err(Errno::ENOTCONN));
+    }
+    None
+}
+
+/// Moves up to `len` bytes from the queue to `got`.
+fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs) -> usize {
+    let mut left = len;
+    while left > 0 {
+        let Some(first) = sk.rcv.queue.front_mut() else { break };
+        let n = first.frags.len().min(left);
+        if n == first.frags.len() {
+            let Some(mut skb) = sk.rcv.queue.pop_front() else { break };
+            got.append(std::mem::take(&mut skb.frags));
+            sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);
+            net.consume_skb(skb);
+        } else {
+            got.append(first.frags.split_to(n));
+            first.tcp.seq = first.tcp.seq.wrapping_add(n as u32);
+        }
+        left -= n;
+        sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(n as u32);
+    }
+    len - left
+}
+
+/// MSG_PEEK: the same bytes again next time.
+fn peek(sk: &mut TcpSock, net: &mut Net, id: TcpId, len: usize, flags: i32, ctx: RunCtx) -> Step {
+    let mut out = Segs::new();
+    for skb in &sk.rcv.queue {
+        if out.len() >= len {
+            break;
+        }
+        let part = skb.frags.slice(0, len - out.len());
+        out.append(part);
+    }
+    let enough = if flags & MSG_WAITALL != 0 { len } else { 1 };
+    if out.len() >= enough.min(len) && (len == 0 || !out.is_empty()) {
+        return Step::Done(Ok(Ret::Stream(out)));
+    }
+    let over = sk.rcv.fin || sk.sk.shutdown & RCV_SHUTDOWN != 0;
+    if over || (!out.is_empty() && (ctx.nonblock || ctx.timed_out || sk.sk.err != 0)) {
+        return Step::Done(Ok(Ret::Stream(out)));
+    }
+    if let Some(err) = sk.sk.take_err() {
+        return Step::Done(Err(Errno(err)));
+    }
+    if sk.state == State::Close {
+        return Step::Done(Err(Errno::ENOTCONN));
+    }
+    if ctx.nonblock || ctx.timed_out {
+        return Step::Done(Err(Errno::EAGAIN));
+    }
+    sleep(sk, net, id)
+}

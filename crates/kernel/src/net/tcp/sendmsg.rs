@@ -1,0 +1,197 @@
+//! send(2) on a TCP socket: bytes into the write queue, pushed as they become worth sending (Linux: `tcp_sendmsg_locked`).
+use super::input::WRITABLE;
+use super::output::permit::GSO_MAX_PAYLOAD;
+use super::output::{self, Nagle, segment};
+use super::poll::memory_free;
+use super::sock::*;
+use super::state::State;
+use crate::ids::{SockId, TcpId};
+use crate::net::Net;
+use crate::net::core::skb::{SKB_OVERHEAD, truesize};
+use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::task::call::{Payload, Ret, RunCtx, Sleep, Step};
+use belljar_abi::{Errno, MSG_EOR, MSG_MORE, MSG_OOB};
+use belljar_wire::Segs;
+use belljar_wire::tcp::Flags;
+
+/// Takes what fits of `data` (which is advanced) and sends what may go. `sent` counts over repeated runs: a blocking
+/// call returns when all was taken, or with what was taken when it is disturbed.
+#[doc(alias = "tcp_sendmsg_locked")]
+pub fn tcp_sendmsg(
+    sk: &mut TcpSock,
+    net: &mut Net,
+    id: TcpId,
+    data: &mut Payload<'_>,
+    flags: i32,
+    sent: &mut usize,
+    ctx: RunCtx,
+) -> Step {
+    let done = |sent: usize, err: Errno| match sent {
+        0 => Step::Done(Err(err)),
+        n => Step::Done(Ok(Ret::Int(n as i64))),
+    };
+    if flags & MSG_OOB != 0 {
+        // Urgent data is not implemented yet, and must not become ordinary data.
+        return Step::Done(Err(Errno::EOPNOTSUPP));
+    }
+    if sk.state.is(&[State::SynSent, State::SynRecv]) && sk.sk.err == 0 && sk.sk.shutdown & SEND_SHUTDOWN == 0 {
+        // sk_stream_wait_connect
+        return if ctx.nonblock || ctx.timed_out { done(*sent, Errno::EAGAIN) } else { sleep(sk, net, id) };
+    }
+    if sk.sk.err != 0 || sk.sk.shutdown & SEND_SHUTDOWN != 0 || !can_send(sk.state) {
+        if *sent > 0 {
+            return done(*sent, Errno::EPIPE);
+        }
+        // sk_stream_error: the pending error once, then EPIPE; the driver raises SIGPIPE with it.
+        let err = sk.sk.take_err().map_or(Errno::EPIPE, Errno);
+        return Step::Done(Err(err));
+    }
+    let mss = segment::current_mss(sk, net);
+    let goal = size_goal(sk, mss);
+    loop {
+        if data.is_empty() {
+            break;
+        }
+        if !memory_free(sk) {
+            push(sk, net, id, flags | MSG_MORE, mss, goal);
+            if !memory_free(sk) {
+                sk.snd.nospace = true;
+                if ctx.nonblock || ctx.timed_out {
+                    return done(*sent, Errno::EAGAIN);
+                }
+                return sleep(sk, net, id);
+            }
+        }
+        *sent += take_some(sk, net, data, goal);
+        if forced_push(sk) {
+            mark_push(sk);
+            output::push_pending_frames(sk, net, id, Nagle::Push);
+        } else if !data.is_empty() && sk.snd.queue.len() - sk.snd.sent > 1 {
+            output::push_pending_frames(sk, net, id, Nagle::Default);
+        }
+    }
+    if *sent > 0 {
+        if flags & MSG_EOR != 0
+            && let Some(last) = sk.snd.queue.back_mut()
+        {
+            last.eor = true;
+        }
+        push(sk, net, id, flags, mss, goal);
+    }
+    Step::Done(Ok(Ret::Int(*sent as i64)))
+}
+
+fn can_send(state: State) -> bool {
+    matches!(state, State::Established | State::CloseWait)
+}
+
+fn sleep(sk: &TcpSock, net: &Net, id: TcpId) -> Step {
+    let deadline = sk.sk.cold.as_ref().and_then(|c| c.sndtimeo).map(|t| net.env.now + t);
+    Step::Sleep(Sleep { on: SockId::Tcp(id), mask: WRITABLE, exclusive: false, deadline })
+}
+
+/// Payload of one queue entry: a super-segment of whole segments, at most half the largest window (`tcp_send_mss`).
+fn size_goal(sk: &TcpSock, mss: u32) -> u32 {
+    let most = GSO_MAX_PAYLOAD.min(segment::bound_to_half_wnd(sk.snd.max_window, GSO_MAX_PAYLOAD));
+    (most / mss * mss).max(mss)
+}
+
+/// More than half of the largest window is unpushed (`forced_push`).
+fn forced_push(sk: &TcpSock) -> bool {
+    let half = sk.snd.max_window >> 1;
+    super::seq::after(sk.snd.write_seq, sk.snd.pushed_seq.wrapping_add(half))
+}
+
+fn mark_push(sk: &mut TcpSock) {
+    if sk.has_unsent()
+        && let Some(last) = sk.snd.queue.back_mut()
+    {
+        last.flags |= Flags::PSH;
+    }
+    sk.snd.pushed_seq = sk.snd.write_seq;
+}
+
+/// The end of a write: its last segment carries PSH, and goes if Nagle and cork let it (`tcp_push`).
+fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, mss: u32, goal: u32) {
+    let _ = (mss, goal);
+    if !sk.has_unsent() {
+        return;
+    }
+    let more = flags & MSG_MORE != 0;
+    if !more || forced_push(sk) {
+        mark_push(sk);
+    }
+    if more {
+        let corked = std::mem::replace(&mut sk.flags.cork, true);
+        output::push_pending_frames(sk, net, id, Nagle::Default);
+        sk.flags.cork = corked;
+    } else {
+        output::push_pending_frames(sk, net, id, Nagle::Default);
+    }
+}
+
+/// Moves one entry's worth from `data` to the tail of the queue; returns the bytes.
+fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32) -> usize {
+    let joinable = sk.has_unsent()
+        && sk
+            .snd
+            .queue
+            .back()
+            .is_some_and(|l| l.len() < goal && !l.eor && !l.flags.intersects(Flags::FIN | Flags::SYN));
+    let room = if joinable { goal - sk.snd.queue.back().map_or(0, TxSeg::len) } else { goal } as usize;
+    let n = room.min(data.len());
+    let last = if joinable { sk.snd.queue.back_mut() } else { None };
+    match data {
+        Payload::Bytes(bytes) => {
+            let Some((now, rest)) = bytes.split_at_checked(n) else { return 0 };
+            *bytes = rest;
+            match last {
+                Some(last) => {
+                    let fitted = last.data.append_in_place(now);
+                    if let Some(more) = now.get(fitted..).filter(|m| !m.is_empty()) {
+                        last.data.push(net.pool.copy_in(more, more.len()));
+                    }
+                    grew(sk, n as u32);
+                }
+                None => {
+                    let seg = net.pool.copy_in(now, page_room(n, sk.snd.packets_out));
+                    enqueue(sk, seg.into());
+                }
+            }
+        }
+        Payload::Segs(segs) => {
+            let now = segs.split_to(n);
+            match last {
+                Some(last) => {
+                    last.data.append(now);
+                    grew(sk, n as u32);
+                }
+                None => enqueue(sk, now),
+            }
+        }
+    }
+    n
+}
+
+/// Room to copy into: what is written, or a page when small writes are likely to be merged behind it.
+fn page_room(n: usize, in_flight: u32) -> usize {
+    if in_flight > 0 && n < 2048 { 16_384 } else { n }
+}
+
+fn enqueue(sk: &mut TcpSock, data: Segs) {
+    let seg = TxSeg::new(sk.snd.write_seq, data, Flags::NONE);
+    sk.snd.write_seq = seg.end_seq;
+    sk.sk.wmem_queued += seg.truesize;
+    sk.snd.queue.push_back(seg);
+}
+
+/// The last entry got `n` bytes more.
+fn grew(sk: &mut TcpSock, n: u32) {
+    let Some(last) = sk.snd.queue.back_mut() else { return };
+    last.end_seq = last.end_seq.wrapping_add(n);
+    last.flags = last.flags.without(Flags::PSH);
+    let old = std::mem::replace(&mut last.truesize, truesize(last.data.len()));
+    debug_assert!(last.truesize >= SKB_OVERHEAD);
+    sk.snd.write_seq = sk.snd.write_seq.wrapping_add(n);
+    sk.sk.wmem_queued = sk.sk.wmem_queued - old.min(sk.sk.wmem_queued) + last.truesize;
+}

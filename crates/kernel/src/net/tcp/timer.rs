@@ -1,0 +1,309 @@
+//! The timers of a connection: retransmission and probes, delayed acknowledgement, keepalive (Linux: `tcp_timer.c`).
+use super::input::{EVERYTHING, rack, recovery, tcp_done};
+use super::output::{self, ack, probe, retransmit, transmit};
+use super::sock::*;
+use super::state::State;
+use super::{bounds, handshake, inc, reset_write_timer, setting, wake};
+use crate::env::timers::Fire;
+use crate::env::{Jiffies, SEC, TimerKey, time};
+use crate::ids::TcpId;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::mib::Mib;
+use belljar_abi::Errno;
+
+/// The write timer: whatever it stands for now.
+#[doc(alias = "tcp_write_timer_handler")]
+pub fn tcp_write_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return };
+    let now = net.env.jiffies();
+    if net.env.timers.look(&mut sk.write_timer, at, now, TimerKey::TcpWrite(id)) != Fire::Due {
+        return;
+    }
+    if matches!(sk.state, State::Close | State::Listen) {
+        return;
+    }
+    match std::mem::take(&mut sk.write_timer_kind) {
+        WriteTimer::None => {}
+        WriteTimer::Retrans => retransmit_timer(sk, net, id),
+        WriteTimer::Probe0 => probe_timer(sk, net, id),
+        WriteTimer::LossProbe => probe::send_loss_probe(sk, net, id),
+        WriteTimer::ReoTimeout => rack::reo_timeout(sk, net, id),
+    }
+}
+
+/// RFC 6298 §5.4 to 5.7.
+#[doc(alias = "tcp_retransmit_timer")]
+fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.snd.packets_out == 0 {
+        return;
+    }
+    if sk.loss.retransmits == 0 && sk.loss.retrans_stamp_ms == 0 {
+        sk.loss.retrans_stamp_ms = net.env.now_ms().wrapping_add(sk.tsoffset).max(1);
+    }
+    let opening = sk.state.is(&[State::SynSent, State::SynRecv]);
+    if !opening && sk.snd.wnd == 0 && !sk.sk.flags.dead {
+        // The peer closed its window over data in flight: ask, do not judge by lost segments.
+        if window_timed_out(sk, net) {
+            return write_err(sk, net, id);
+        }
+        recovery::enter_loss(sk, net);
+        retransmit::retransmit(sk, net, id, 0, 1, "zero window");
+    } else {
+        if write_timeout(sk, net) {
+            return write_err(sk, net, id);
+        }
+        if sk.loss.retransmits == 0 {
+            count_first_timeout(sk, net);
+        }
+        if !opening {
+            recovery::enter_loss(sk, net);
+        }
+        inc(net, sk, Mib::TcpExtTCPTimeouts);
+        retransmit::retransmit(sk, net, id, 0, 1, "timeout");
+    }
+    sk.loss.retransmits = sk.loss.retransmits.saturating_add(1);
+    back_off(sk, net, id);
+}
+
+/// Doubles the timeout, but not for the first SYNs (tcp_syn_linear_timeouts).
+fn back_off(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let linear = setting(net, sk, |s| s.tcp_syn_linear_timeouts);
+    if sk.state != State::SynSent || u32::from(sk.loss.retransmits) > linear {
+        sk.rtt.backoff = sk.rtt.backoff.saturating_add(1);
+    }
+    let rto = sk.rtt.backed_off(bounds(net, sk));
+    reset_write_timer(net, sk, id, WriteTimer::Retrans, rto);
+}
+
+fn count_first_timeout(sk: &mut TcpSock, net: &mut Net) {
+    let c = match (sk.loss.ca_state, sk.flags.sack_ok) {
+        (CaState::Recovery, true) => Mib::TcpExtTCPSackRecoveryFail,
+        (CaState::Recovery, false) => Mib::TcpExtTCPRenoRecoveryFail,
+        (CaState::Loss, _) => Mib::TcpExtTCPLossFailures,
+        (CaState::Disorder, true) => Mib::TcpExtTCPSackFailures,
+        (CaState::Disorder, false) => Mib::TcpExtTCPRenoFailures,
+        _ => return,
+    };
+    inc(net, sk, c);
+}
+
+/// Time to give up (`tcp_write_timeout`)?
+fn write_timeout(sk: &mut TcpSock, net: &Net) -> bool {
+    let n = u32::from(sk.loss.retransmits);
+    let user = sk.sk.cold.as_ref().map_or(0, |c| c.user_timeout_ms);
+    let waited = elapsed_ms(sk, net);
+    if sk.state == State::SynSent {
+        let own = sk.tune.as_ref().map_or(0, |t| u32::from(t.syn_retries));
+        let retries = if own == 0 { setting(net, sk, |s| s.tcp_syn_retries) } else { own };
+        let most = retries + setting(net, sk, |s| s.tcp_syn_linear_timeouts);
+        if user != 0 {
+            return waited >= user;
+        }
+        // (2^(retries+1) - 1) seconds, or so many transmissions.
+        return n >= most
+            || waited >= ((1u64 << (retries + 1).min(30)) - 1).min(u64::from(u32::MAX / 1000)) as u32 * 1000;
+    }
+    if sk.state == State::SynRecv {
+        return n >= setting(net, sk, |s| s.tcp_synack_retries);
+    }
+    if user != 0 {
+        return waited >= user;
+    }
+    let mut retries = setting(net, sk, |s| s.tcp_retries2);
+    if sk.sk.flags.dead {
+        retries = orphan_retries(sk, net);
+    }
+    n > 0 && waited >= model_timeout_ms(retries, bounds(net, sk))
+}
+
+/// `tcp_orphan_retries`: 8 when the setting is 0.
+fn orphan_retries(sk: &TcpSock, net: &Net) -> u32 {
+    let n = setting(net, sk, |s| s.tcp_orphan_retries);
+    if sk.sk.err_soft != 0 {
+        return n;
+    }
+    if n == 0 { 8 } else { n }
+}
+
+/// How long `boundary` doublings of the smallest timeout take (`tcp_model_timeout`).
+fn model_timeout_ms(boundary: u32, b: super::rtt::Bounds) -> u32 {
+    let (min, max) = (u64::from(b.min_us), u64::from(b.max_us));
+    let linear = (max / min.max(1)).max(1).ilog2();
+    let us = if boundary <= linear {
+        ((2u64 << boundary) - 1) * min
+    } else {
+        ((2u64 << linear) - 1) * min + u64::from(boundary - linear) * max
+    };
+    (us / 1000).min(u64::from(u32::MAX)) as u32
+}
+
+fn elapsed_ms(sk: &TcpSock, net: &Net) -> u32 {
+    if sk.loss.retrans_stamp_ms == 0 {
+        return 0;
+    }
+    net.env.now_ms().wrapping_add(sk.tsoffset).wrapping_sub(sk.loss.retrans_stamp_ms)
+}
+
+fn window_timed_out(sk: &TcpSock, net: &Net) -> bool {
+    let heard = sk.rcv.ack.last_us.max(sk.snd.last_us);
+    let silent = net.env.now_us().saturating_sub(heard);
+    u32::from(sk.loss.retransmits) > setting(net, sk, |s| s.tcp_retries2)
+        && silent > 2 * u64::from(bounds(net, sk).max_us)
+}
+
+/// ETIMEDOUT, or what ICMP said meanwhile (`tcp_write_err`).
+fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    sk.sk.err = if sk.sk.err_soft != 0 { sk.sk.err_soft } else { Errno::ETIMEDOUT.0 };
+    super::close::purge_write_queue(sk, net);
+    tcp_done(sk, net, id);
+    wake(net, sk, id, EVERYTHING);
+    inc(net, sk, Mib::TcpExtTCPAbortOnTimeout);
+}
+
+/// The window is closed and data waits.
+#[doc(alias = "tcp_probe_timer")]
+fn probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.snd.packets_out != 0 || !sk.has_unsent() {
+        sk.snd.probes_out = 0;
+        return;
+    }
+    let user = sk.sk.cold.as_ref().map_or(0, |c| c.user_timeout_ms);
+    let since = net.env.now_us().saturating_sub(sk.snd.last_us) / 1000;
+    let mut most = setting(net, sk, |s| s.tcp_retries2);
+    if sk.sk.flags.dead {
+        most = orphan_retries(sk, net);
+    }
+    let out = u32::from(sk.snd.probes_out);
+    if out > 0 && ((user != 0 && since >= u64::from(user)) || out >= most) {
+        return write_err(sk, net, id);
+    }
+    probe::send_probe0(sk, net, id);
+}
+
+/// A delayed acknowledgement is due.
+#[doc(alias = "tcp_delack_timer_handler")]
+pub fn tcp_delack_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return };
+    let now = net.env.jiffies();
+    if net.env.timers.look(&mut sk.delack_timer, at, now, TimerKey::TcpDelack(id)) != Fire::Due {
+        return;
+    }
+    sk.rcv.ack.pending &= !ICSK_ACK_TIMER;
+    if matches!(sk.state, State::Close | State::Listen) || sk.rcv.ack.pending & ICSK_ACK_SCHED == 0 {
+        return;
+    }
+    if ack::in_pingpong_mode(sk, net) {
+        // We promised an answer and did not give it: leave interactive mode.
+        sk.rcv.ack.pingpong = 0;
+        sk.rcv.ack.ato_ms = TCP_DELACK_MIN_MS as u16;
+    } else {
+        // The guess was too short.
+        let doubled = (u32::from(sk.rcv.ack.ato_ms) << 1).min(sk.rtt.rto_us / 1000);
+        sk.rcv.ack.ato_ms = doubled.min(u32::from(u16::MAX)) as u16;
+    }
+    ack::send_ack(sk, net, id);
+    inc(net, sk, Mib::TcpExtDelayedACKs);
+}
+
+pub fn keepalive_time(sk: &TcpSock, net: &Net) -> u32 {
+    match sk.tune.as_ref().map_or(0, |t| t.keepalive_time_s) {
+        0 => setting(net, sk, |s| s.tcp_keepalive_time),
+        own => own,
+    }
+}
+
+fn keepalive_intvl(sk: &TcpSock, net: &Net) -> u32 {
+    match sk.tune.as_ref().map_or(0, |t| t.keepalive_intvl_s) {
+        0 => setting(net, sk, |s| s.tcp_keepalive_intvl),
+        own => own,
+    }
+}
+
+fn keepalive_probes(sk: &TcpSock, net: &Net) -> u32 {
+    match sk.tune.as_ref().map_or(0, |t| u32::from(t.keepalive_probes)) {
+        0 => setting(net, sk, |s| s.tcp_keepalive_probes),
+        own => own,
+    }
+}
+
+pub fn reset_keepalive(sk: &mut TcpSock, net: &mut Net, id: TcpId, ns: u64) {
+    let at = time::round_up(net.env.now + ns, net.env.hz);
+    net.env.timers.arm(&mut sk.keepalive_timer, at, TimerKey::TcpKeepalive(id));
+}
+
+/// SO_KEEPALIVE was switched (`tcp_set_keepalive`).
+pub fn set_keepalive(sk: &mut TcpSock, net: &mut Net, id: TcpId, on: bool) {
+    if matches!(sk.state, State::Close | State::Listen) {
+        return;
+    }
+    if on && !sk.sk.flags.keepalive {
+        let idle = keepalive_time(sk, net);
+        reset_keepalive(sk, net, id, u64::from(idle) * SEC);
+    } else if !on {
+        sk.keepalive_timer.cancel();
+    }
+}
+
+/// Idle too long: ask; too often unanswered: give up. Also ends FIN_WAIT2 of a long-lingering orphan.
+pub fn tcp_keepalive_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return };
+    let now = net.env.jiffies();
+    if net.env.timers.look(&mut sk.keepalive_timer, at, now, TimerKey::TcpKeepalive(id)) != Fire::Due {
+        return;
+    }
+    if sk.state == State::FinWait2 && sk.sk.flags.dead {
+        if sk.tune.as_ref().is_none_or(|t| t.linger2 >= 0) {
+            let left = super::close::fin_time(sk, net).saturating_sub(super::input::time_wait_seconds());
+            if left > 0 {
+                let t = super::input::time_wait_seconds();
+                return handshake::time_wait::tcp_time_wait(sk, net, id, State::FinWait2, t);
+            }
+        }
+        transmit::send_active_reset(sk, net, id);
+        return tcp_done(sk, net, id);
+    }
+    if !sk.sk.flags.keepalive || sk.state.is(&[State::Close, State::SynSent, State::Listen]) {
+        return;
+    }
+    let (idle_s, intvl) = (keepalive_time(sk, net), keepalive_intvl(sk, net));
+    if sk.snd.packets_out != 0 || sk.has_unsent() {
+        return reset_keepalive(sk, net, id, u64::from(idle_s) * SEC);
+    }
+    let heard = sk.rcv.ack.last_us.max(sk.snd.last_us);
+    let idle_us = net.env.now_us().saturating_sub(heard);
+    let due = u64::from(idle_s) * 1_000_000;
+    if idle_us < due {
+        return reset_keepalive(sk, net, id, (due - idle_us) * 1000);
+    }
+    let user = sk.sk.cold.as_ref().map_or(0, |c| u64::from(c.user_timeout_ms) * 1000);
+    let out = u32::from(sk.snd.probes_out);
+    let gone = if user != 0 { idle_us >= user && out > 0 } else { out >= keepalive_probes(sk, net) };
+    if gone {
+        transmit::send_active_reset(sk, net, id);
+        return write_err(sk, net, id);
+    }
+    probe::xmit_probe(sk, net, id);
+    inc(net, sk, Mib::TcpExtTCPKeepAlive);
+    sk.snd.probes_out = sk.snd.probes_out.saturating_add(1);
+    reset_keepalive(sk, net, id, u64::from(intvl) * SEC);
+}
+
+/// TCP_NODELAY set or cork taken off: what Nagle held goes now.
+pub fn push_held(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    output::push_pending_frames(sk, net, id, output::Nagle::Push);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::rtt::Bounds;
+    use super::*;
+
+    #[test]
+    fn fifteen_doublings_are_the_924_seconds_of_the_manual() {
+        assert_eq!(model_timeout_ms(15, Bounds { min_us: 200_000, max_us: 120_000_000 }), 924_600);
+    }
+}
