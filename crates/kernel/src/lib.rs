@@ -3,6 +3,7 @@
 //! Start at [`kernel::Kernel`]; the receive path begins in `drivers/`, the send path in `syscall/message.rs`.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod env;
 pub mod fs;
 pub mod ids;

@@ -146,6 +146,11 @@ impl Bucket {
         }
     }
 
+    /// Sockets and TIME_WAIT entries that hold the port.
+    pub fn holders(&self) -> u32 {
+        self.connected + self.classes.iter().map(|c| c.1).sum::<u32>()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.connected == 0 && self.classes.iter().all(|c| c.1 == 0)
     }
