@@ -201,7 +201,7 @@ impl Kernel {
         same("wait entries", self.tasks.waits.len(), linked)?;
         for (id, call) in self.tasks.calls.iter() {
             ensure(call.op.is_some(), || format!("parked call {id:?} has no operation"))?;
-            let asleep = !matches!(call.waits, Waits::None) || call.timer.is_armed();
+            let asleep = !matches!(call.waits, Waits::None) || call.deadline.is_some();
             ensure(asleep, || format!("parked call {id:?} waits for nothing: {:?}", call.op))?;
         }
         Ok(())

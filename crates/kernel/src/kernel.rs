@@ -1,17 +1,21 @@
 //! [`Kernel`]: the state machine of one machine, as a value. Time, frames and calls go in; frames, completions and the
 //! next deadline come out; same seed and same inputs, same outputs.
-use crate::env::{Env, Jiffies, Nanos, Rise, TimerKey};
+use crate::env::{Env, Jiffies, Nanos, Rise, TimerKey, time};
 use crate::fs::eventpoll::{EpItem, EventPoll};
 use crate::fs::file::File;
 use crate::ids::*;
-use crate::net::Net;
+use crate::mem::Pool;
+use crate::net::core::softirq::Cpu;
+use crate::net::sysctl::Global;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
 use crate::net::udp::UdpSock;
+use crate::net::{Net, Usage};
 use crate::task::Tasks;
 use crate::task::call::SysResult;
 use belljar_wire::Frame;
+use std::collections::VecDeque;
 
 /// Sockets, one slab per kind.
 #[derive(Clone, Debug, Default)]
@@ -51,6 +55,48 @@ pub enum Output {
 }
 
 impl Kernel {
+    /// A machine with one CPU, no namespace and no device, at time 0: HZ 250, everything random from `seed`.
+    pub fn new(seed: u64) -> Kernel {
+        Kernel {
+            tasks: Tasks::default(),
+            files: Files::default(),
+            socks: Socks::default(),
+            net: Net {
+                env: Env::new(0, 0, 250, seed),
+                ns: Slab::default(),
+                devs: Slab::default(),
+                cpus: vec![Cpu::default()],
+                cpu: 0,
+                pool: Pool::default(),
+                sysctl: Global::default(),
+                usage: Usage::default(),
+                frames: VecDeque::new(),
+            },
+        }
+    }
+
+    /// Time passed: due timers, and what the last step left to do.
+    pub fn tick(&mut self, now: Nanos) {
+        self.begin_step(now);
+        self.end_step();
+    }
+
+    /// What the steps so far put out: frames, then completions, each oldest first.
+    pub fn pop_output(&mut self) -> Option<Output> {
+        if let Some((dev, frame)) = self.net.frames.pop_front() {
+            return Some(Output::Frame { dev, frame });
+        }
+        self.next_completion().map(|(call, result)| Output::Complete { call, result })
+    }
+
+    /// When [`Kernel::tick`] is next needed if nothing comes in.
+    pub fn next_deadline(&self) -> Option<Nanos> {
+        let env = self.env();
+        let wheel = env.timers.next_tick().map(|j| time::tick_start(j, env.hz));
+        let high = env.hrtimers.first().map(|t| t.0);
+        wheel.into_iter().chain(high).min()
+    }
+
     /// Drains what rose, in FIFO order: before the next packet, timer or call.
     pub(crate) fn drain_rises(&mut self) {
         while let Some(rise) = self.net.env.rises.pop_front() {
@@ -97,7 +143,8 @@ impl Kernel {
             TimerKey::TcpRequest(ns, id) => tcp::handshake::request::request_timer(self, ns, id, at),
             TimerKey::TcpTimeWait(ns, id) => tcp::handshake::time_wait::entry_timer(self, ns, id, at),
             TimerKey::TcpTimeWaitQueue(ns) => tcp::handshake::time_wait::queue_timer(self, ns, at),
-            TimerKey::Neigh(..) | TimerKey::IpFrag(..) | TimerKey::Call(_) | TimerKey::NicCoalesce(_) => {}
+            TimerKey::Call(id) => self.call_timer(id),
+            TimerKey::Neigh(..) | TimerKey::IpFrag(..) | TimerKey::NicCoalesce(_) => {}
         }
     }
 

@@ -7,7 +7,7 @@ pub mod trace;
 
 pub use rise::Rise;
 pub use rng::Rng;
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 pub use time::{Jiffies, MSEC, Nanos, SEC, USEC};
 pub use timers::{TimerKey, TimerSlot, Timers};
 pub use trace::{Event, Trace};
@@ -22,6 +22,8 @@ pub struct Env {
     /// Timer interrupt frequency; wheel timers round up to its ticks.
     pub hz: u32,
     pub timers: Timers,
+    /// Timers that do not round to ticks: time-outs of poll and epoll_wait, pacing, compressed ACKs.
+    pub hrtimers: BTreeSet<(Nanos, TimerKey)>,
     pub rng: Rng,
     /// Values on their way up, drained in FIFO order before the next packet, timer or call.
     pub rises: VecDeque<Rise>,
@@ -36,6 +38,7 @@ impl Env {
             wall_offset,
             hz,
             timers: Timers::new(time::jiffies(now, hz)),
+            hrtimers: BTreeSet::new(),
             rng: Rng::new(seed),
             rises: VecDeque::new(),
             trace: Trace::default(),
@@ -46,6 +49,19 @@ impl Env {
     /// Ticks since boot, never 0 (0 means "not armed" in a [`TimerSlot`]).
     pub fn jiffies(&self) -> Jiffies {
         time::jiffies(self.now, self.hz)
+    }
+
+    /// Whether a timer of either kind is due.
+    pub fn timers_due(&self) -> bool {
+        self.hrtimers.first().is_some_and(|t| t.0 <= self.now)
+            || self.timers.next_tick().is_some_and(|j| j <= self.jiffies())
+    }
+
+    /// The next high-resolution timer that is due, taken out.
+    pub fn pop_hrtimer(&mut self) -> Option<TimerKey> {
+        let first = *self.hrtimers.first().filter(|t| t.0 <= self.now)?;
+        self.hrtimers.remove(&first);
+        Some(first.1)
     }
 
     /// `now` in microseconds: TCP's RTT clock.

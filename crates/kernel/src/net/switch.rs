@@ -3,9 +3,14 @@ use crate::ids::*;
 use crate::kernel::{Kernel, Socks};
 use crate::net::core::sock::{Family, Sock};
 use crate::net::core::sockopt;
+use crate::net::ipv4::route;
+use crate::net::tcp;
+use crate::net::tcp::sock::TcpSock;
+use crate::net::tcp::state::State;
 use crate::task::call::*;
 use crate::task::wait::PollMask;
 use belljar_abi::*;
+use core::net::Ipv4Addr;
 
 /// What a socket speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,75 +42,145 @@ impl Socks {
     }
 }
 
-/// A protocol that this kernel has not.
+/// EPROTONOSUPPORT for a protocol that this kernel has not.
 #[doc(alias = "inet_create")]
-pub(crate) fn create(_: &mut Kernel, _: NsId, _: Family, _: Proto) -> Result<SockId, Errno> {
-    Err(Errno::EPROTONOSUPPORT)
-}
-
-pub(crate) fn bind(_: &mut Kernel, sock: SockId, _: SockAddr, _: Cred) -> Result<(), Errno> {
-    match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
+pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto) -> Result<SockId, Errno> {
+    let sysctl = &k.net.ns.get(ns).ok_or(Errno::EAFNOSUPPORT)?.sysctl;
+    match proto {
+        Proto::Tcp => {
+            let sk = TcpSock::new(Sock::new(ns, family), sysctl);
+            Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
+        }
+        Proto::Udp => Err(Errno::EPROTONOSUPPORT),
     }
 }
 
-pub(crate) fn listen(_: &mut Kernel, sock: SockId, _backlog: i32) -> Result<(), Errno> {
+/// Local address first, then the right to the port, then the port itself.
+#[doc(alias = "__inet_bind")]
+pub(crate) fn bind(k: &mut Kernel, sock: SockId, addr: Ipv4Addr, port: u16, cred: Cred) -> Result<(), Errno> {
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    let sysctl = &k.net.ns.get(sk.ns).ok_or(Errno::EADDRNOTAVAIL)?.sysctl;
+    let anything = sysctl.ip_nonlocal_bind != 0 || sk.flags.freebind || sk.flags.transparent;
+    let here =
+        addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast() || route::is_local(&k.net, sk.ns, addr);
+    if !here && !anything {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
+    if port != 0 && u32::from(port) < sysctl.ip_unprivileged_port_start && !cred.caps.net_bind_service {
+        return Err(Errno::EACCES);
+    }
     match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Tcp(id) => tcp::bind::tcp_bind(k, id, addr, port),
+        SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
-pub(crate) fn accept(_: &mut Kernel, sock: SockId, _: RunCtx) -> Result<SockId, NoChild> {
+pub(crate) fn listen(k: &mut Kernel, sock: SockId, backlog: i32) -> Result<(), Errno> {
     match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Err(NoChild::Fails(Errno::EOPNOTSUPP)),
+        SockId::Tcp(id) => tcp::bind::tcp_listen(k, id, backlog),
+        SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
-pub(crate) fn connect(_: &mut Kernel, sock: SockId, _: SockAddr, _: RunCtx) -> Step {
-    match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+#[doc(alias = "inet_csk_accept")]
+pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId, NoChild> {
+    let SockId::Tcp(id) = sock else { return Err(NoChild::Fails(Errno::EOPNOTSUPP)) };
+    if k.socks.tcp.get(id).is_none_or(|sk| sk.state != State::Listen) {
+        return Err(NoChild::Fails(Errno::EINVAL));
+    }
+    match tcp::handshake::request::accept(k, id) {
+        Some(child) => Ok(SockId::Tcp(child)),
+        None if ctx.nonblock || ctx.timed_out => Err(NoChild::Fails(Errno::EAGAIN)),
+        // The oldest sleeper is woken, one for a connection.
+        None => Err(NoChild::Sleep(Sleep { on: sock, mask: 0, exclusive: true, deadline: None })),
     }
 }
 
-pub(crate) fn sendmsg(_: &mut Kernel, sock: SockId, _: &mut SendMsg<'_>, _: RunCtx) -> Step {
+/// `to`: IPv4, or `Unspec` to dissolve.
+pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -> Step {
     match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+        SockId::Tcp(id) => tcp::connect::tcp_connect(k, id, to.to_v4(), ctx),
+        SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
     }
 }
 
-pub(crate) fn recvmsg(_: &mut Kernel, sock: SockId, _: &mut RecvMsg, _: RunCtx) -> Step {
+pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    let Kernel { socks, net, .. } = k;
     match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+        SockId::Tcp(id) => match socks.tcp.get_mut(id) {
+            Some(sk) => tcp::sendmsg::tcp_sendmsg(sk, net, id, &mut m.data, m.flags, &mut m.sent, ctx),
+            None => Step::Done(Err(Errno::EPIPE)),
+        },
+        SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
     }
 }
 
-/// `how`: RCV_SHUTDOWN, SEND_SHUTDOWN or both.
-pub(crate) fn shutdown(_: &mut Kernel, sock: SockId, _how: u8) -> Result<(), Errno> {
+pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx) -> Step {
+    let Kernel { socks, net, .. } = k;
     match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Tcp(id) => match socks.tcp.get_mut(id) {
+            Some(sk) => tcp::recvmsg::tcp_recvmsg(sk, net, id, m.len, m.flags, &mut m.got, ctx),
+            None => Step::Done(Err(Errno::ENOTCONN)),
+        },
+        SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+    }
+}
+
+pub(crate) fn shutdown(k: &mut Kernel, sock: SockId, how: i32) -> Result<(), Errno> {
+    match sock {
+        SockId::Tcp(id) => tcp::close::tcp_shutdown(k, id, how),
+        SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
 /// The last reference went. May sleep for SO_LINGER, unless `nonblock` (a process that exits does not linger).
 #[doc(alias = "inet_release")]
-pub(crate) fn release(k: &mut Kernel, sock: SockId, _: RunCtx) -> Step {
+pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
     match sock {
-        SockId::Tcp(id) => drop(k.socks.tcp.remove(id)),
+        SockId::Tcp(id) => {
+            let lingers = ctx.again || tcp::close::tcp_close(k, id);
+            let Kernel { socks, net, .. } = k;
+            match socks.tcp.get_mut(id) {
+                Some(sk) if lingers => {
+                    let ctx = RunCtx { timed_out: ctx.timed_out || ctx.nonblock, ..ctx };
+                    return tcp::close::linger_step(sk, net, id, ctx);
+                }
+                _ => {}
+            }
+        }
         SockId::Udp(id) => drop(k.socks.udp.remove(id)),
     }
     Step::Done(Ok(Ret::Int(0)))
 }
 
 pub(crate) fn poll(k: &mut Kernel, sock: SockId) -> PollMask {
-    match k.socks.sk(sock) {
-        Some(_) => POLLOUT | POLLWRNORM,
-        None => POLLHUP,
+    let Kernel { socks, net, .. } = k;
+    match sock {
+        SockId::Tcp(id) => socks.tcp.get_mut(id).map_or(POLLHUP, |sk| tcp::poll::tcp_poll(sk, net)),
+        SockId::Udp(id) => socks.udp.get(id).map_or(POLLHUP, |_| POLLOUT | POLLWRNORM),
     }
 }
 
-pub(crate) fn ioctl(_: &mut Kernel, sock: SockId, _request: u32) -> Result<i64, Errno> {
+/// Requests that ask a socket for a number.
+#[doc(alias = "tcp_ioctl")]
+pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, Errno> {
     match sock {
-        SockId::Tcp(_) | SockId::Udp(_) => Err(Errno::ENOTTY),
+        SockId::Tcp(id) => {
+            let sk = k.socks.tcp.get(id).ok_or(Errno::ENOTTY)?;
+            let opening = sk.state.is(&[State::SynSent, State::SynRecv]);
+            let since = |from: u32| if opening { 0 } else { i64::from(sk.snd.write_seq.wrapping_sub(from)) };
+            match request {
+                SIOCINQ | SIOCOUTQ | SIOCOUTQNSD if sk.state == State::Listen => Err(Errno::EINVAL),
+                SIOCINQ if opening => Ok(0),
+                SIOCINQ => Ok(sk.readable().into()),
+                SIOCOUTQ => Ok(since(sk.snd.una)),
+                SIOCOUTQNSD => Ok(since(sk.snd.nxt)),
+                // There is no urgent data, so no mark to stand at.
+                SIOCATMARK => Ok(0),
+                _ => Err(Errno::ENOTTY),
+            }
+        }
+        SockId::Udp(_) => Err(Errno::ENOTTY),
     }
 }
 

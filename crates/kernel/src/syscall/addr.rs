@@ -23,10 +23,10 @@ fn too_long(bytes: &[u8]) -> Result<(), Errno> {
     if bytes.len() > SOCKADDR_STORAGE_LEN { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
-/// The address of bind(2): always IPv4 when it comes out.
-pub(super) fn for_bind(sk: &Sock, bytes: &[u8]) -> Result<SockAddr, Errno> {
+/// The address of bind(2).
+pub(super) fn for_bind(sk: &Sock, bytes: &[u8]) -> Result<(Ipv4Addr, u16), Errno> {
     too_long(bytes)?;
-    match sk.family {
+    let addr = match sk.family {
         Family::Inet if bytes.len() < SOCKADDR_IN_LEN => Err(Errno::EINVAL),
         Family::Inet => match SockAddr::parse_for_bind4(bytes)? {
             a @ SockAddr::V4(..) => Ok(a),
@@ -38,7 +38,8 @@ pub(super) fn for_bind(sk: &Sock, bytes: &[u8]) -> Result<SockAddr, Errno> {
             SockAddr::V6 { addr, port, .. } => v6_to_v4(sk, addr, port, Errno::EINVAL),
             _ => Err(Errno::EAFNOSUPPORT),
         },
-    }
+    };
+    addr?.to_v4().ok_or(Errno::EAFNOSUPPORT)
 }
 
 /// The address of connect(2): IPv4, or `Unspec` to dissolve the association.

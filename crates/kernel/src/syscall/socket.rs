@@ -3,7 +3,7 @@ use super::{Caller, addr};
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN};
+use crate::net::core::sock::Family;
 use crate::net::switch;
 use crate::net::tcp::state::State;
 use crate::task::call::*;
@@ -63,8 +63,8 @@ pub(super) fn socket(k: &mut Kernel, who: Caller, family: i32, kind: i32, protoc
 
 pub(super) fn bind(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
-    let to = addr::for_bind(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)?;
-    switch::bind(k, sock, to, k.cred(who.process)).map(|()| Ret::Int(0))
+    let (addr, port) = addr::for_bind(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)?;
+    switch::bind(k, sock, addr, port, k.cred(who.process)).map(|()| Ret::Int(0))
 }
 
 pub(super) fn listen(k: &mut Kernel, who: Caller, fd: Fd, backlog: i32) -> SysResult {
@@ -128,12 +128,9 @@ pub(super) fn run_connect(k: &mut Kernel, file: FileId, to: SockAddr, ctx: RunCt
 
 pub(super) fn shutdown(k: &mut Kernel, who: Caller, fd: Fd, how: i32) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
-    let how = match how {
-        SHUT_RD => RCV_SHUTDOWN,
-        SHUT_WR => SEND_SHUTDOWN,
-        SHUT_RDWR => RCV_SHUTDOWN | SEND_SHUTDOWN,
-        _ => return Err(Errno::EINVAL),
-    };
+    if !(SHUT_RD..=SHUT_RDWR).contains(&how) {
+        return Err(Errno::EINVAL);
+    }
     switch::shutdown(k, sock, how).map(|()| Ret::Int(0))
 }
 

@@ -1,5 +1,5 @@
 //! The call boundary: one [`Call`] enum, one operation each, that can be run again from the top.
-use crate::env::{Nanos, TimerSlot};
+use crate::env::Nanos;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::task::process::Caps;
@@ -285,7 +285,7 @@ pub struct ParkedCall {
     /// `None` while it runs.
     pub op: Option<Op>,
     pub waits: Waits,
-    pub timer: TimerSlot,
+    /// Of its high-resolution timer.
     pub deadline: Option<Nanos>,
     pub timed_out: bool,
     /// Already in `Tasks::runnable`.

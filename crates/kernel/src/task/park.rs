@@ -1,6 +1,5 @@
 //! Calls that sleep: parking, waking, running again from the top, time-outs, signals.
-use crate::env::timers::Fire;
-use crate::env::{Nanos, TimerKey, TimerSlot, time};
+use crate::env::{Nanos, TimerKey};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::task::call::*;
@@ -35,7 +34,7 @@ impl Kernel {
     pub fn cancel(&mut self, now: Nanos, id: CallId, errno: Errno) -> Option<SysResult> {
         self.begin_step(now);
         self.leave_queues(id);
-        let call = self.tasks.calls.remove(id)?;
+        let call = self.end_call(id)?;
         let file = call.op.as_ref().and_then(Op::file);
         let result = match call.op {
             Some(Op::Send { sent, .. }) if sent > 0 => Ok(Ret::Int(sent as i64)),
@@ -84,23 +83,11 @@ impl Kernel {
         if let Some(file) = op.file() {
             self.files.hold_for_call(file);
         }
-        let call = ParkedCall {
-            task,
-            op: Some(op),
-            waits: Waits::None,
-            timer: TimerSlot::default(),
-            deadline,
-            timed_out: false,
-            queued: false,
-        };
+        let call = ParkedCall { task, op: Some(op), waits: Waits::None, deadline, timed_out: false, queued: false };
         let id = self.tasks.calls.insert(call);
         self.enter_queues(id, block);
         if let Some(at) = deadline {
-            let env = &mut self.net.env;
-            let at = time::round_up(at, env.hz);
-            if let Some(call) = self.tasks.calls.get_mut(id) {
-                env.timers.arm(&mut call.timer, at, TimerKey::Call(id));
-            }
+            self.net.env.hrtimers.insert((at, TimerKey::Call(id)));
         }
         self.count_sleep(task);
         id
@@ -160,7 +147,7 @@ impl Kernel {
         let file = op.file();
         match self.run_op(task, op, RunCtx { nonblock: false, timed_out, again: true }, deadline) {
             Run::Done(result) => {
-                self.tasks.calls.remove(id);
+                self.end_call(id);
                 self.tasks.done.push_back((id, result));
                 if let Some(file) = file {
                     self.fput_call(file);
@@ -179,16 +166,21 @@ impl Kernel {
         }
     }
 
-    /// The timer of a call that sleeps with a time-out.
-    #[doc(alias = "process_timeout")]
-    pub fn call_timer(&mut self, id: CallId, at: time::Jiffies) {
-        let env = &mut self.net.env;
-        let now = env.jiffies();
+    /// A call's time-out passed.
+    #[doc(alias = "hrtimer_wakeup")]
+    pub(crate) fn call_timer(&mut self, id: CallId) {
         let Some(call) = self.tasks.calls.get_mut(id) else { return };
-        if env.timers.look(&mut call.timer, at, now, TimerKey::Call(id)) == Fire::Due {
-            call.timed_out = true;
-            self.wake_call(id);
+        call.timed_out = true;
+        self.wake_call(id);
+    }
+
+    /// The call is over: its timer goes with it.
+    fn end_call(&mut self, id: CallId) -> Option<ParkedCall> {
+        let call = self.tasks.calls.remove(id)?;
+        if let Some(at) = call.deadline {
+            self.net.env.hrtimers.remove(&(at, TimerKey::Call(id)));
         }
+        Some(call)
     }
 
     /// Their threads are gone: the calls end without an answer.
@@ -196,7 +188,7 @@ impl Kernel {
         let ids: Vec<CallId> = self.tasks.calls.iter().filter(|(_, c)| tasks.contains(&c.task)).map(|c| c.0).collect();
         for id in ids {
             self.leave_queues(id);
-            let op = self.tasks.calls.remove(id).and_then(|c| c.op);
+            let op = self.end_call(id).and_then(|c| c.op);
             if let Some(Op::Linger { sock }) = op {
                 self.release_quietly(sock);
             } else if let Some(file) = op.and_then(|op| op.file()) {

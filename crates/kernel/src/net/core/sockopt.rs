@@ -1,10 +1,11 @@
 //! Options that sockets of every kind have: SOL_SOCKET, SOL_IP, SOL_IPV6. An option either works or is refused as a
 //! kernel refuses that was built without it (ENOPROTOOPT).
-use crate::env::{SEC, TimerKey, USEC};
+use crate::env::{SEC, USEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::*;
 use crate::net::tcp::state::State;
+use crate::net::tcp::timer;
 use crate::task::call::Cred;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::IFNAMSIZ;
@@ -113,20 +114,11 @@ fn set_rcvbuf(sk: &mut Sock, val: u32) {
 #[doc(alias = "tcp_set_keepalive")]
 fn set_keepalive(k: &mut Kernel, sock: SockId, on: bool) {
     let Kernel { socks, net, .. } = k;
-    let Some(sk) = socks.sk_mut(sock) else { return };
-    let (was, ns) = (std::mem::replace(&mut sk.flags.keepalive, on), sk.ns);
-    let Some((id, tcp)) = sock.tcp().and_then(|id| Some((id, socks.tcp.get_mut(id)?))) else { return };
-    if tcp.state.is(&[State::Close, State::Listen]) {
-        return;
+    if let Some((id, tcp)) = sock.tcp().and_then(|id| Some((id, socks.tcp.get_mut(id)?))) {
+        timer::set_keepalive(tcp, net, id, on);
     }
-    if !on {
-        tcp.keepalive_timer.cancel();
-    } else if !was {
-        let own = tcp.tune.as_ref().map_or(0, |t| t.keepalive_time_s);
-        let default = net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_keepalive_time);
-        let seconds = if own > 0 { own } else { default };
-        let at = net.env.jiffies().saturating_add(seconds.saturating_mul(net.env.hz));
-        net.env.timers.arm(&mut tcp.keepalive_timer, at, TimerKey::TcpKeepalive(id));
+    if let Some(sk) = socks.sk_mut(sock) {
+        sk.flags.keepalive = on;
     }
 }
 
