@@ -196,6 +196,11 @@ pub(crate) fn setsockopt(
         (SOL_SOCKET, _) => sockopt::sock_setsockopt(k, sock, name, value, cred),
         (SOL_IP, _) => sockopt::ip_setsockopt(k, sock, name, value, cred),
         (SOL_IPV6, _) => sockopt::ipv6_setsockopt(k, sock, name, value),
+        (SOL_TCP, SockId::Tcp(id)) => {
+            let Kernel { socks, net, .. } = k;
+            let sk = socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
+            tcp::sockopt::tcp_setsockopt(sk, net, id, name, value)
+        }
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -205,6 +210,10 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
         (SOL_SOCKET, _) => sockopt::sock_getsockopt(k, sock, name, len),
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
         (SOL_IPV6, _) => sockopt::ipv6_getsockopt(k, sock, name),
+        (SOL_TCP, SockId::Tcp(id)) => {
+            let sk = k.socks.tcp.get(id).ok_or(Errno::ENOTSOCK)?;
+            tcp::sockopt::tcp_getsockopt(sk, &k.net, name)
+        }
         _ => Err(Errno::ENOPROTOOPT),
     }
 }

@@ -180,6 +180,8 @@ pub struct Ack {
     pub ato_ms: u16,
     /// When data last came, microseconds (`lrcvtime`).
     pub last_us: u64,
+    /// When the peer last acknowledged anything (`rcv_tstamp`), microseconds.
+    pub heard_us: u64,
     /// Out-of-window ACK rate limit (`last_oow_ack_time`), milliseconds.
     pub last_oow_ms: u32,
 }

@@ -215,14 +215,14 @@ pub fn keepalive_time(sk: &TcpSock, net: &Net) -> u32 {
     }
 }
 
-fn keepalive_intvl(sk: &TcpSock, net: &Net) -> u32 {
+pub fn keepalive_intvl(sk: &TcpSock, net: &Net) -> u32 {
     match sk.tune.as_ref().map_or(0, |t| t.keepalive_intvl_s) {
         0 => setting(net, sk, |s| s.tcp_keepalive_intvl),
         own => own,
     }
 }
 
-fn keepalive_probes(sk: &TcpSock, net: &Net) -> u32 {
+pub fn keepalive_probes(sk: &TcpSock, net: &Net) -> u32 {
     match sk.tune.as_ref().map_or(0, |t| u32::from(t.keepalive_probes)) {
         0 => setting(net, sk, |s| s.tcp_keepalive_probes),
         own => own,
@@ -273,7 +273,7 @@ pub fn tcp_keepalive_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
     if sk.snd.packets_out != 0 || sk.has_unsent() {
         return reset_keepalive(sk, net, id, u64::from(idle_s) * SEC);
     }
-    let heard = sk.rcv.ack.last_us.max(sk.snd.last_us);
+    let heard = sk.rcv.ack.last_us.max(sk.rcv.ack.heard_us);
     let idle_us = net.env.now_us().saturating_sub(heard);
     let due = u64::from(idle_s) * 1_000_000;
     if idle_us < due {

@@ -106,6 +106,7 @@ pub fn tcp_ack(
     }
     // Any ACK shows that the peer lives.
     sk.snd.probes_out = 0;
+    sk.rcv.ack.heard_us = net.env.now_us();
     if sk.snd.packets_out == 0 {
         no_queue(sk, net, id, &mut a, ack);
         return Ok(());

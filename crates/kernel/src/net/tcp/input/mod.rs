@@ -160,6 +160,7 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
     sk.loss.delivered_us = now;
     sk.snd.last_us = now;
+    (sk.rcv.ack.last_us, sk.rcv.ack.heard_us) = (now, now);
     sk.rcv.space = sk.rcv.wnd.min(10 * u32::from(sk.rcv.advmss));
     sk.rcv.space_us = now;
     sk.rcv.space_seq = sk.rcv.copied_seq;
