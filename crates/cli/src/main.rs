@@ -1,4 +1,54 @@
 //! The `belljar` command.
 #![forbid(unsafe_code)]
 
-fn main() {}
+mod args;
+mod out;
+mod parse;
+mod services;
+mod session;
+mod tools;
+
+use args::{Cli, Command};
+use clap::Parser;
+use clap::error::ErrorKind;
+use out::{Done, Paint};
+use std::process::ExitCode;
+use tools::{doctor, exec, ip, link, netstat, nstat, ps, ss, sysctl, tcpdump, trace};
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => return usage(&e),
+    };
+    let paint = Paint::of(cli.color, &std::io::stdout());
+    match command(&cli, paint) {
+        Ok(code) => ExitCode::from(code),
+        Err(f) => {
+            f.report(Paint::of(cli.color, &std::io::stderr()));
+            ExitCode::from(f.code)
+        }
+    }
+}
+
+/// Help and versions are data; anything else is a wrong command line.
+fn usage(e: &clap::Error) -> ExitCode {
+    let _ = e.print();
+    let asked = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+    ExitCode::from(if asked { 0 } else { out::USAGE })
+}
+
+fn command(cli: &Cli, paint: Paint) -> Done {
+    match &cli.command {
+        Command::Exec(c) => exec::run(c),
+        Command::Ps(c) => ps::run(c),
+        Command::Ss(c) => ss::run(c),
+        Command::Netstat(c) => netstat::run(c),
+        Command::Nstat(c) => nstat::run(c),
+        Command::Ip(c) => ip::run(c),
+        Command::Sysctl(c) => sysctl::run(c),
+        Command::Tcpdump(c) => tcpdump::run(c),
+        Command::Trace(c) => trace::run(c, paint),
+        Command::Link(c) => link::run(c),
+        Command::Doctor(c) => doctor::run(c, paint),
+    }
+}

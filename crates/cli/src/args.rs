@@ -1,0 +1,52 @@
+//! The command line.
+use crate::out::When;
+use crate::tools::{doctor, exec, ip, link, netstat, nstat, ps, ss, sysctl, tcpdump, trace};
+use clap::{Parser, Subcommand};
+
+/// The Linux network stack, under glass
+///
+/// belljar runs unmodified programs on a network stack of its own, in user space and without root, and shows every
+/// queue, packet, counter and setting of it.
+#[derive(Parser, Debug)]
+#[command(name = "belljar", version, propagate_version = true, arg_required_else_help = true)]
+#[command(
+    max_term_width = 100,
+    after_help = "\
+Exit codes: the program's own; 125 belljar failed, 126 the program cannot be run, 127 it is not there;
+            128 + N when signal N ended it; 2 a wrong command line.
+Files:      jars are found under $XDG_RUNTIME_DIR/belljar (/run/belljar for root).
+More about a command: belljar COMMAND --help"
+)]
+pub struct Cli {
+    /// Colours in what is printed; NO_COLOR turns them off as well
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t, global = true, env = "BELLJAR_COLOR")]
+    pub color: When,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Subcommand, Debug)]
+pub enum Command {
+    /// Run another program in a host of a running jar
+    Exec(exec::ExecCommand),
+    /// List the running jars
+    Ps(ps::PsCommand),
+    /// Show sockets, as ss
+    Ss(ss::SsCommand),
+    /// Show connections, counters, interfaces, routes, as netstat
+    Netstat(netstat::NetstatCommand),
+    /// Show counters that moved since the last look, as nstat
+    Nstat(nstat::NstatCommand),
+    /// Show links, addresses, routes, neighbours, as ip
+    Ip(ip::IpCommand),
+    /// Read and write settings while the jar runs, as sysctl
+    Sysctl(sysctl::SysctlCommand),
+    /// Print or save packets while they pass, as tcpdump
+    Tcpdump(tcpdump::TcpdumpCommand),
+    /// Follow packets as they cross the layers, with times and drop reasons
+    Trace(trace::TraceCommand),
+    /// Show or change the conditions of a jar's link while it runs
+    Link(link::LinkCommand),
+    /// Say what works on this machine and what is missing
+    Doctor(doctor::DoctorCommand),
+}

@@ -1,0 +1,300 @@
+//! `belljar ip`: links, addresses, routes and neighbours as iproute2 shows them. It shows only; nothing is changed.
+use super::ip_text as text;
+use crate::out::{self, Done, Fail};
+use crate::session::{Session, Target};
+use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView};
+use clap::Args;
+use core::net::Ipv4Addr;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Options:  -s statistics (twice: errors in detail)  -j JSON  -br brief  -o one line each  -4 IPv4 addresses only
+Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the devices
+          link [show] [[dev] NAME] [up]                      devices
+          route [show] [table main|local|all] [dev NAME]     routing tables
+          route get ADDRESS                                  the way a packet would take
+          neighbour [show] [dev NAME]                        who on the link has which address
+Objects and commands may be shortened as with ip: a, l, r, n; s, sh, ls.
+
+Examples: belljar ip web -s link
+          belljar ip web/gw route get 10.0.2.15")]
+pub struct IpCommand {
+    /// Options, the jar, object and command: [OPTIONS] JAR[/HOST] OBJECT [COMMAND]
+    #[arg(value_name = "ARGS", required = true, allow_hyphen_values = true, trailing_var_arg = true)]
+    pub args: Vec<String>,
+}
+
+/// What stands before the object.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Opts {
+    pub stats: u8,
+    pub json: bool,
+    pub brief: bool,
+    pub oneline: bool,
+    pub inet: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum What {
+    Addr { dev: Option<String>, up: bool, scope: Option<String> },
+    Link { dev: Option<String>, up: bool },
+    Route { table: Option<String>, dev: Option<String> },
+    Get(Ipv4Addr),
+    Neigh { dev: Option<String> },
+}
+
+pub fn run(c: &IpCommand) -> Done {
+    let (opts, target, what) = parse(&c.args)?;
+    let mut s = Session::open(&target)?;
+    let text = match what {
+        What::Addr { dev, up, scope } => {
+            let links = links(&mut s, dev.as_deref(), up)?;
+            let mut addrs: Vec<AddrView> = s.view("addrs")?;
+            addrs.retain(|a| scope.as_ref().is_none_or(|s| a.scope == *s));
+            // With a scope asked for, devices without such an address are not shown.
+            let links = links.into_iter().filter(|l| scope.is_none() || addrs.iter().any(|a| a.ifindex == l.ifindex));
+            text::addrs(&links.collect::<Vec<_>>(), &addrs, opts)
+        }
+        What::Link { dev, up } => text::links(&links(&mut s, dev.as_deref(), up)?, opts),
+        What::Route { table, dev } => {
+            let table = table.unwrap_or_else(|| "main".to_owned());
+            let mut routes: Vec<RouteView> = s.view("routes")?;
+            routes.retain(|r| (table == "all" || r.table == table) && dev.as_ref().is_none_or(|d| r.dev == *d));
+            text::routes(&routes, table == "all", dev.is_some(), opts)
+        }
+        What::Get(addr) => text::route_get(addr, &s.view::<RouteView>(&format!("route_get:{addr}"))?, opts),
+        What::Neigh { dev } => {
+            let mut neighs: Vec<NeighView> = s.view("neighs")?;
+            neighs.retain(|n| dev.as_ref().is_none_or(|d| n.dev == *d) && n.state != "NOARP" && n.state != "NONE");
+            text::neighs(&neighs, dev.is_some(), opts)
+        }
+    };
+    out::print(&text)?;
+    Ok(0)
+}
+
+fn links(s: &mut Session, dev: Option<&str>, up: bool) -> Result<Vec<LinkView>, Fail> {
+    let mut all: Vec<LinkView> = s.view("links")?;
+    if let Some(name) = dev
+        && all.iter().all(|l| l.name != name)
+    {
+        let names: Vec<_> = all.iter().map(|l| l.name.as_str()).collect();
+        let hint = format!("there are {}", names.join(", "));
+        return Err(Fail::new(format!("Device \"{name}\" does not exist.")).hint(hint));
+    }
+    all.retain(|l| dev.is_none_or(|d| l.name == d) && (!up || l.flags.iter().any(|f| f == "UP")));
+    Ok(all)
+}
+
+fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
+    let mut opts = Opts::default();
+    let mut words = args.iter().map(String::as_str).peekable();
+    let mut target: Option<Target> = None;
+    let object = loop {
+        let Some(word) = words.next() else {
+            let what = if target.is_some() { "an object: address, link, route or neighbour" } else { "a jar" };
+            return Err(Fail::usage(format!("ip wants {what}")).hint("belljar ip --help shows the forms"));
+        };
+        match word {
+            "-s" | "-stats" | "--stats" | "-statistics" => opts.stats += 1,
+            "-j" | "-json" | "--json" => opts.json = true,
+            "-br" | "-brief" | "--brief" => opts.brief = true,
+            "-o" | "-oneline" | "--oneline" => opts.oneline = true,
+            "-4" => opts.inet = true,
+            other if other.starts_with('-') => {
+                return Err(Fail::usage(format!("Option \"{other}\" is unknown, try \"belljar ip --help\".")));
+            }
+            other if target.is_none() => target = Some(other.parse().map_err(Fail::usage)?),
+            other => break other,
+        }
+    };
+    let rest: Vec<&str> = words.collect();
+    let what = match object {
+        o if abbreviates(o, "address") || o == "addr" => device_words("address", &rest, true)?,
+        o if abbreviates(o, "link") => device_words("link", &rest, false)?,
+        o if abbreviates(o, "route") => route_words(&rest)?,
+        o if abbreviates(o, "neighbour") || abbreviates(o, "neighbor") => {
+            match device_words("neighbour", &rest, false)? {
+                What::Link { dev, .. } => What::Neigh { dev },
+                other => other,
+            }
+        }
+        other => return Err(Fail::usage(format!("Object \"{other}\" is unknown, try \"belljar ip --help\"."))),
+    };
+    let target = target.ok_or_else(|| Fail::usage("ip wants a jar"))?;
+    Ok((opts, target, what))
+}
+
+fn abbreviates(word: &str, full: &str) -> bool {
+    !word.is_empty() && full.starts_with(word)
+}
+
+/// What ip can do and belljar ip does not.
+const CHANGING: [&str; 8] = ["add", "del", "delete", "set", "change", "replace", "flush", "append"];
+
+/// `show`, `list`, `ls` or one of ip's changing commands.
+fn command<'a, 'b>(object: &str, rest: &'b [&'a str]) -> Result<&'b [&'a str], Fail> {
+    match rest.split_first() {
+        Some((c, rest)) if abbreviates(c, "show") || abbreviates(c, "list") || *c == "lst" || *c == "ls" => Ok(rest),
+        Some((c, _)) if CHANGING.contains(c) => {
+            Err(Fail::usage(format!("ip {object} {c}: belljar ip shows, it does not change anything")))
+        }
+        _ => Ok(rest),
+    }
+}
+
+fn device_words(object: &str, rest: &[&str], scopes: bool) -> Result<What, Fail> {
+    let unknown = |w: &str| Fail::usage(format!("Command \"{w}\" is unknown, try \"belljar ip --help\"."));
+    let explicit = rest.first().is_some_and(|c| abbreviates(c, "show") || abbreviates(c, "list") || *c == "ls");
+    let mut words = command(object, rest)?.iter().copied();
+    let (mut dev, mut up, mut scope) = (None, false, None);
+    while let Some(w) = words.next() {
+        match w {
+            "dev" => dev = Some(words.next().ok_or_else(|| Fail::usage("dev wants the name of a device"))?.to_owned()),
+            "up" if object != "neighbour" => up = true,
+            "scope" if scopes => {
+                scope = Some(words.next().ok_or_else(|| Fail::usage("scope wants a scope"))?.to_owned())
+            }
+            name if explicit && dev.is_none() => dev = Some(name.to_owned()),
+            other => return Err(unknown(other)),
+        }
+    }
+    Ok(if scopes { What::Addr { dev, up, scope } } else { What::Link { dev, up } })
+}
+
+fn route_words(rest: &[&str]) -> Result<What, Fail> {
+    if let ["get", rest @ ..] = rest {
+        return match rest {
+            [addr] => addr
+                .parse()
+                .map(What::Get)
+                .map_err(|_| Fail::usage(format!("Error: any valid prefix is expected rather than \"{addr}\"."))),
+            _ => Err(Fail::usage("ip route get wants one address")),
+        };
+    }
+    let (mut table, mut dev) = (None, None);
+    let mut words = command("route", rest)?.iter().copied();
+    while let Some(w) = words.next() {
+        let mut value = || words.next().map(str::to_owned).ok_or_else(|| Fail::usage(format!("{w} wants a value")));
+        match w {
+            "table" => table = Some(value()?),
+            "dev" => dev = Some(value()?),
+            other => return Err(Fail::usage(format!("Command \"{other}\" is unknown, try \"belljar ip --help\"."))),
+        }
+    }
+    Ok(What::Route { table, dev })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::*;
+    use belljar_kernel::view::LinkStats;
+
+    pub fn link(name: &str, loopback: bool) -> LinkView {
+        let zero = LinkStats {
+            rx_packets: 21,
+            tx_packets: 21,
+            rx_bytes: 5277,
+            tx_bytes: 5277,
+            rx_errors: 0,
+            tx_errors: 0,
+            rx_dropped: 0,
+            tx_dropped: 0,
+            multicast: 0,
+            collisions: 0,
+            rx_length_errors: 0,
+            rx_over_errors: 0,
+            rx_crc_errors: 0,
+            rx_frame_errors: 0,
+            rx_fifo_errors: 0,
+            rx_missed_errors: 0,
+            tx_aborted_errors: 0,
+            tx_carrier_errors: 0,
+            tx_fifo_errors: 0,
+            tx_heartbeat_errors: 0,
+            tx_window_errors: 0,
+        };
+        let flags: &[&str] =
+            if loopback { &["LOOPBACK", "UP", "LOWER_UP"] } else { &["BROADCAST", "MULTICAST", "UP", "LOWER_UP"] };
+        let own = |s: &str| s.to_owned();
+        LinkView {
+            ifindex: if loopback { 1 } else { 3 },
+            name: own(name),
+            flags: flags.iter().map(|f| own(f)).collect(),
+            mtu: if loopback { 65536 } else { 1500 },
+            qdisc: own("noqueue"),
+            operstate: own(if loopback { "UNKNOWN" } else { "UP" }),
+            txqlen: 1000,
+            link_type: own(if loopback { "loopback" } else { "ether" }),
+            address: own(if loopback { "00:00:00:00:00:00" } else { "1e:fa:49:5b:09:64" }),
+            broadcast: own(if loopback { "00:00:00:00:00:00" } else { "ff:ff:ff:ff:ff:ff" }),
+            stats: zero,
+            qdisc_len: 0,
+            qdisc_drops: 0,
+            rings: None,
+        }
+    }
+
+    pub fn routes() -> Vec<RouteView> {
+        let route =
+            |kind: &str, dst: &str, prefixlen, dev: &str, table: &str, scope: Option<&str>, src: Option<&str>| {
+                RouteView {
+                    kind: kind.into(),
+                    dst: dst.parse().unwrap(),
+                    prefixlen,
+                    gateway: None,
+                    dev: dev.into(),
+                    table: table.into(),
+                    protocol: scope.map(|_| "kernel".into()),
+                    scope: scope.map(str::to_owned),
+                    prefsrc: src.map(|s| s.parse().unwrap()),
+                    metric: None,
+                    mtu: None,
+                }
+            };
+        let default = route("unicast", "0.0.0.0", 0, "v0", "main", None, None);
+        vec![
+            RouteView { gateway: Some(Ipv4Addr::new(10, 9, 0, 2)), ..default },
+            route("unicast", "10.9.0.0", 24, "v0", "main", Some("link"), Some("10.9.0.1")),
+            route("local", "10.9.0.1", 32, "v0", "local", Some("host"), Some("10.9.0.1")),
+            route("broadcast", "10.9.0.255", 32, "v0", "local", Some("link"), Some("10.9.0.1")),
+        ]
+    }
+
+    fn parsed(line: &str) -> Result<(Opts, Target, What), Fail> {
+        parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn forms_of_the_command_line() {
+        let dev = |d: &str| Some(d.to_owned());
+        for (line, what) in [
+            ("web a", What::Addr { dev: None, up: false, scope: None }),
+            ("web addr show dev eth0", What::Addr { dev: dev("eth0"), up: false, scope: None }),
+            ("web a s eth0 up scope global", What::Addr { dev: dev("eth0"), up: true, scope: dev("global") }),
+            ("web l ls lo", What::Link { dev: dev("lo"), up: false }),
+            ("web route", What::Route { table: None, dev: None }),
+            ("web r show table all dev lo", What::Route { table: dev("all"), dev: dev("lo") }),
+            ("web route get 8.8.8.8", What::Get(Ipv4Addr::new(8, 8, 8, 8))),
+            ("web neigh", What::Neigh { dev: None }),
+            ("web n show dev eth0", What::Neigh { dev: dev("eth0") }),
+        ] {
+            assert_eq!(parsed(line).unwrap().2, what, "{line}");
+        }
+        let (opts, target, _) = parsed("-s web/gw -s -j link").unwrap();
+        assert_eq!((opts.stats, opts.json, target.to_string()), (2, true, "web/gw".to_owned()));
+        for (line, part) in [
+            ("", "wants a jar"),
+            ("web", "wants an object"),
+            ("web bogus", "Object \\\"bogus\\\" is unknown"),
+            ("web addr bogus", "Command \\\"bogus\\\" is unknown"),
+            ("web addr add 1.2.3.4/8 dev lo", "does not change"),
+            ("web route get 300.1.1.1", "any valid prefix"),
+            ("-x web a", "Option \\\"-x\\\" is unknown"),
+            ("web link show dev", "wants the name"),
+        ] {
+            let text = format!("{:?}", parsed(line).unwrap_err());
+            assert!(text.contains(part) && text.contains("code: 2"), "{line}: {text}");
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! The texts and JSON of `belljar ip`, as iproute2 6.1 writes them.
+use super::ip::Opts;
+use crate::out::{self, map};
+use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, Value, View};
+use core::net::Ipv4Addr;
+use std::fmt::Write;
+
+/// Lifetimes of addresses that never end.
+const FOREVER: u64 = 0xffff_ffff;
+
+fn text(s: &str) -> Value {
+    Value::Text(s.to_owned())
+}
+
+fn list<T>(items: &[T], f: impl Fn(&T) -> Value) -> String {
+    out::json(&Value::List(items.iter().map(f).collect()))
+}
+
+/// Lines of one object become one with `-o`.
+fn joined(lines: &str, o: Opts) -> String {
+    if o.oneline { format!("{}\n", lines.trim_end_matches('\n').replace('\n', "\\")) } else { lines.to_owned() }
+}
+
+fn flags(l: &LinkView) -> String {
+    format!("<{}>", l.flags.join(","))
+}
+
+/// The first line of a device; `mode` stands in `ip link` only.
+fn head(l: &LinkView, mode: &str) -> String {
+    let mut line = format!(
+        "{}: {}: {} mtu {} qdisc {} state {} {mode}group default ",
+        l.ifindex,
+        l.name,
+        flags(l),
+        l.mtu,
+        l.qdisc,
+        l.operstate
+    );
+    if l.txqlen > 0 {
+        let _ = write!(line, "qlen {}", l.txqlen);
+    }
+    line + "\n"
+}
+
+fn hardware(l: &LinkView) -> String {
+    format!("    link/{} {} brd {}\n", l.link_type, l.address, l.broadcast)
+}
+
+fn link_json(l: &LinkView, addr: bool, o: Opts) -> Vec<(std::borrow::Cow<'static, str>, Value)> {
+    let mut f: Vec<(_, Value)> = vec![
+        ("ifindex".into(), l.ifindex.to_value()),
+        ("ifname".into(), text(&l.name)),
+        ("flags".into(), l.flags.to_value()),
+        ("mtu".into(), l.mtu.to_value()),
+        ("qdisc".into(), text(&l.qdisc)),
+        ("operstate".into(), text(&l.operstate)),
+    ];
+    if !addr {
+        f.push(("linkmode".into(), text("DEFAULT")));
+    }
+    f.extend([
+        ("group".into(), text("default")),
+        ("txqlen".into(), l.txqlen.to_value()),
+        ("link_type".into(), text(&l.link_type)),
+        ("address".into(), text(&l.address)),
+        ("broadcast".into(), text(&l.broadcast)),
+    ]);
+    if o.stats > 0 {
+        f.push(("stats64".into(), stats_json(l)));
+    }
+    f
+}
+
+fn stats_json(l: &LinkView) -> Value {
+    let (s, n) = (&l.stats, |v: u64| Value::Uint(v));
+    let rx = map([
+        ("bytes", n(s.rx_bytes)),
+        ("packets", n(s.rx_packets)),
+        ("errors", n(s.rx_errors)),
+        ("dropped", n(s.rx_dropped)),
+        ("over_errors", n(s.rx_over_errors)),
+        ("multicast", n(s.multicast)),
+        ("missed_errors", n(s.rx_missed_errors)),
+        ("fifo_errors", n(s.rx_fifo_errors)),
+    ]);
+    let tx = map([
+        ("bytes", n(s.tx_bytes)),
+        ("packets", n(s.tx_packets)),
+        ("errors", n(s.tx_errors)),
+        ("dropped", n(s.tx_dropped)),
+        ("carrier_errors", n(s.tx_carrier_errors)),
+        ("collisions", n(s.collisions)),
+    ]);
+    map([("rx", rx), ("tx", tx)])
+}
+
+/// Titles over numbers, each column as wide as the widest of both (and at least as ip has it).
+fn columns(label: &str, titles: [&str; 6], values: [u64; 6], out: &mut String, trailer: &str) {
+    let least = [10, 7, 6, 7, 7, 7];
+    let (mut heading, mut row) = (format!("    {label}"), String::from("   "));
+    for (n, (title, value)) in titles.into_iter().zip(values).enumerate() {
+        let value = if title.is_empty() { String::new() } else { value.to_string() };
+        let width = least[n].max(value.len()).max(title.len() + if n == 0 { label.len() } else { 0 });
+        match n {
+            0 => _ = write!(heading, "{title:>w$}", w = width - label.len()),
+            _ => _ = write!(heading, " {title:>width$}"),
+        }
+        let _ = write!(row, " {value:>width$}");
+    }
+    let _ = write!(out, "{heading}{trailer}\n{row} \n");
+}
+
+fn statistics(l: &LinkView, o: Opts, out: &mut String) {
+    let s = &l.stats;
+    let blank = " ".repeat(11);
+    let rx = [s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.rx_missed_errors, s.multicast];
+    columns("RX:", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], rx, out, &blank);
+    if o.stats > 1 {
+        let e = [0, s.rx_length_errors, s.rx_crc_errors, s.rx_frame_errors, s.rx_fifo_errors, s.rx_over_errors];
+        detail("RX errors:", ["length", "crc", "frame", "fifo", "overrun"], [e[1], e[2], e[3], e[4], e[5]], out);
+    }
+    let tx = [s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped, s.tx_carrier_errors, s.collisions];
+    columns("TX:", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], tx, out, &blank);
+    if o.stats > 1 {
+        let e = [s.tx_aborted_errors, s.tx_fifo_errors, s.tx_window_errors, s.tx_heartbeat_errors, 0];
+        detail("TX errors:", ["aborted", "fifo", "window", "heartbt", "transns"], e, out);
+    }
+}
+
+fn detail(label: &str, titles: [&str; 5], values: [u64; 5], out: &mut String) {
+    let least = [7, 6, 7, 7, 7];
+    let (mut heading, mut row) = (format!("    {label}"), " ".repeat(14));
+    for ((title, value), least) in titles.into_iter().zip(values).zip(least) {
+        let width = least.max(title.len()).max(value.to_string().len());
+        let _ = write!(heading, " {title:>width$}");
+        let _ = write!(row, " {value:>width$}");
+    }
+    let _ = write!(out, "{heading}\n{row} \n");
+}
+
+pub fn links(links: &[LinkView], o: Opts) -> String {
+    if o.json {
+        return list(links, |l| Value::Map(link_json(l, false, o)));
+    }
+    let one = |l: &LinkView| {
+        if o.brief {
+            return format!("{:<16} {:<14} {:<17} {} \n", l.name, l.operstate, l.address, flags(l));
+        }
+        let mut text = head(l, "mode DEFAULT ") + &hardware(l);
+        if o.stats > 0 {
+            statistics(l, o, &mut text);
+        }
+        joined(&text, o)
+    };
+    links.iter().map(one).collect()
+}
+
+pub fn addrs(links: &[LinkView], addrs: &[AddrView], o: Opts) -> String {
+    let of = |l: &LinkView| addrs.iter().filter(|a| a.ifindex == l.ifindex).collect::<Vec<_>>();
+    if o.json {
+        return list(links, |l| {
+            let mut fields = link_json(l, true, o);
+            fields.push(("addr_info".into(), Value::List(of(l).into_iter().map(addr_json).collect())));
+            Value::Map(fields)
+        });
+    }
+    let mut out = String::new();
+    for l in links {
+        let mine = of(l);
+        if o.brief {
+            let list: String = mine.iter().map(|a| format!("{}/{} ", a.local, a.prefixlen)).collect();
+            let _ = writeln!(out, "{:<16} {:<14} {list}", l.name, l.operstate);
+            continue;
+        }
+        if o.oneline {
+            for a in mine {
+                let _ = write!(out, "{}: {}    {}", l.ifindex, l.name, joined(addr(a).trim_start(), o));
+            }
+            continue;
+        }
+        if o.inet && mine.is_empty() {
+            continue;
+        }
+        out.push_str(&head(l, ""));
+        if !o.inet {
+            out.push_str(&hardware(l));
+        }
+        mine.iter().for_each(|a| out.push_str(&addr(a)));
+        if o.stats > 0 {
+            statistics(l, o, &mut out);
+        }
+    }
+    out
+}
+
+fn addr(a: &AddrView) -> String {
+    let brd = a.broadcast.map_or(String::new(), |b| format!("brd {b} "));
+    format!(
+        "    inet {}/{} {brd}scope {} {}\n       valid_lft forever preferred_lft forever\n",
+        a.local, a.prefixlen, a.scope, a.label
+    )
+}
+
+fn addr_json(a: &AddrView) -> Value {
+    let mut fields = vec![
+        ("family".into(), text("inet")),
+        ("local".into(), a.local.to_value()),
+        ("prefixlen".into(), a.prefixlen.to_value()),
+    ];
+    fields.extend(a.broadcast.map(|b| ("broadcast".into(), b.to_value())));
+    fields.extend([
+        ("scope".into(), text(&a.scope)),
+        ("label".into(), text(&a.label)),
+        ("valid_life_time".into(), Value::Uint(FOREVER)),
+        ("preferred_life_time".into(), Value::Uint(FOREVER)),
+    ]);
+    Value::Map(fields)
+}
+
+fn prefix(r: &RouteView) -> String {
+    match r.prefixlen {
+        0 => "default".to_owned(),
+        32 => r.dst.to_string(),
+        n => format!("{}/{n}", r.dst),
+    }
+}
+
+/// One line; `device` says whether the device stands there, `table` whether tables other than main do.
+fn route(r: &RouteView, table: bool, device: bool) -> String {
+    let mut out = if r.kind == "unicast" { prefix(r) } else { format!("{} {}", r.kind, prefix(r)) };
+    if let Some(g) = r.gateway {
+        let _ = write!(out, " via {g}");
+    }
+    if device && !r.dev.is_empty() {
+        let _ = write!(out, " dev {}", r.dev);
+    }
+    if table && r.table != "main" {
+        let _ = write!(out, " table {}", r.table);
+    }
+    let words = [("proto", r.protocol.clone()), ("scope", r.scope.clone()), ("src", r.prefsrc.map(|s| s.to_string()))];
+    let numbers = [("metric", r.metric), ("mtu", r.mtu)].map(|(k, v)| (k, v.map(|v| v.to_string())));
+    for (k, v) in words.into_iter().chain(numbers) {
+        if let Some(v) = v {
+            let _ = write!(out, " {k} {v}");
+        }
+    }
+    out + " \n"
+}
+
+pub fn routes(routes: &[RouteView], all: bool, one_device: bool, o: Opts) -> String {
+    if o.json {
+        return list(routes, |r| route_json(r, all));
+    }
+    routes.iter().map(|r| route(r, all, !one_device)).collect()
+}
+
+fn route_json(r: &RouteView, table: bool) -> Value {
+    let mut f: Vec<(std::borrow::Cow<'static, str>, Value)> = Vec::new();
+    if r.kind != "unicast" {
+        f.push(("type".into(), text(&r.kind)));
+    }
+    f.push(("dst".into(), text(&prefix(r))));
+    f.extend(r.gateway.map(|g| ("gateway".into(), g.to_value())));
+    f.push(("dev".into(), text(&r.dev)));
+    if table && r.table != "main" {
+        f.push(("table".into(), text(&r.table)));
+    }
+    f.extend(r.protocol.as_deref().map(|p| ("protocol".into(), text(p))));
+    f.extend(r.scope.as_deref().map(|s| ("scope".into(), text(s))));
+    f.extend(r.prefsrc.map(|s| ("prefsrc".into(), s.to_value())));
+    f.extend(r.metric.map(|m| ("metric".into(), m.to_value())));
+    f.push(("flags".into(), Value::List(Vec::new())));
+    Value::Map(f)
+}
+
+pub fn route_get(addr: Ipv4Addr, r: &RouteView, o: Opts) -> String {
+    let local = r.kind == "local";
+    if o.json {
+        let mut f: Vec<(std::borrow::Cow<'static, str>, Value)> = Vec::new();
+        if r.kind != "unicast" {
+            f.push(("type".into(), text(&r.kind)));
+        }
+        f.push(("dst".into(), addr.to_value()));
+        f.extend(r.gateway.map(|g| ("gateway".into(), g.to_value())));
+        f.push(("dev".into(), text(&r.dev)));
+        f.extend(r.prefsrc.map(|s| ("prefsrc".into(), s.to_value())));
+        let cache = if local { vec![text("local")] } else { Vec::new() };
+        f.extend([
+            ("flags".into(), Value::List(Vec::new())),
+            ("uid".into(), Value::Uint(0)),
+            ("cache".into(), Value::List(cache)),
+        ]);
+        return out::json(&Value::List(vec![Value::Map(f)]));
+    }
+    let kind = if r.kind == "unicast" { String::new() } else { format!("{} ", r.kind) };
+    let via = r.gateway.map_or(String::new(), |g| format!(" via {g}"));
+    let src = r.prefsrc.map_or(String::new(), |s| format!(" src {s}"));
+    let cache = match r.kind.as_str() {
+        "local" => "<local> ",
+        "broadcast" => "<local,brd> ",
+        _ => "",
+    };
+    let mtu = r.mtu.map_or(String::new(), |m| format!("mtu {m} "));
+    joined(&format!("{kind}{addr}{via} dev {}{src} uid 0 \n    cache {cache}{mtu}\n", r.dev), o)
+}
+
+pub fn neighs(neighs: &[NeighView], one_device: bool, o: Opts) -> String {
+    if o.json {
+        return list(neighs, |n| {
+            let mut f: Vec<(std::borrow::Cow<'static, str>, Value)> = vec![("dst".into(), n.dst.to_value())];
+            if !one_device {
+                f.push(("dev".into(), text(&n.dev)));
+            }
+            f.extend(n.lladdr.as_deref().map(|l| ("lladdr".into(), text(l))));
+            f.push(("state".into(), Value::List(vec![text(&n.state)])));
+            Value::Map(f)
+        });
+    }
+    let one = |n: &NeighView| {
+        let mut line = n.dst.to_string();
+        if !one_device {
+            let _ = write!(line, " dev {}", n.dev);
+        }
+        if let Some(l) = &n.lladdr {
+            let _ = write!(line, " lladdr {l}");
+        }
+        if o.stats > 0 {
+            if n.refs > 0 {
+                let _ = write!(line, " ref {}", n.refs);
+            }
+            let _ = write!(line, " used {}/{}/{}", n.used_s, n.confirmed_s, n.updated_s);
+            if n.probes > 0 {
+                let _ = write!(line, " probes {}", n.probes);
+            }
+        }
+        format!("{line} {} \n", n.state)
+    };
+    neighs.iter().map(one).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::ip::tests::{link, routes as sample};
+    use super::*;
+
+    fn opts(stats: u8, json: bool) -> Opts {
+        Opts { stats, json, ..Opts::default() }
+    }
+
+    fn addr_of(ifindex: u32, dev: &str, local: &str, prefixlen: u8, scope: &str) -> AddrView {
+        let (dev, label, scope) = (dev.to_owned(), dev.to_owned(), scope.to_owned());
+        AddrView { ifindex, dev, local: local.parse().unwrap(), prefixlen, broadcast: None, scope, label }
+    }
+
+    // The expected texts are what iproute2 6.1 printed.
+    #[test]
+    fn devices_and_addresses() {
+        let all = [link("lo", true), link("v0", false)];
+        let list = [addr_of(1, "lo", "127.0.0.1", 8, "host"), addr_of(3, "v0", "10.9.0.1", 24, "global")];
+        assert_eq!(
+            addrs(&all, &list, Opts::default()),
+            "\
+1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN group default qlen 1000
+    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00
+    inet 127.0.0.1/8 scope host lo
+       valid_lft forever preferred_lft forever
+3: v0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default qlen 1000
+    link/ether 1e:fa:49:5b:09:64 brd ff:ff:ff:ff:ff:ff
+    inet 10.9.0.1/24 scope global v0
+       valid_lft forever preferred_lft forever
+"
+        );
+        let line = "1: lo    inet 127.0.0.1/8 scope host lo\\       valid_lft forever preferred_lft forever\n";
+        assert_eq!(addrs(&all[..1], &list, Opts { oneline: true, ..Opts::default() }), line);
+        let brief = Opts { brief: true, ..Opts::default() };
+        assert_eq!(addrs(&all[..1], &list, brief), "lo               UNKNOWN        127.0.0.1/8 \n");
+        let line = "lo               UNKNOWN        00:00:00:00:00:00 <LOOPBACK,UP,LOWER_UP> \n";
+        assert_eq!(links(&all[..1], brief), line);
+        let json = addrs(&all[..1], &list, opts(0, true));
+        assert_eq!(
+            json.trim_end(),
+            "[{\"ifindex\":1,\"ifname\":\"lo\",\"flags\":[\"LOOPBACK\",\"UP\",\"LOWER_UP\"],\"mtu\":65536,\"qdisc\":\"noqueue\",\"operstate\":\"UNKNOWN\",\"group\":\"default\",\"txqlen\":1000,\"link_type\":\"loopback\",\"address\":\"00:00:00:00:00:00\",\"broadcast\":\"00:00:00:00:00:00\",\"addr_info\":[{\"family\":\"inet\",\"local\":\"127.0.0.1\",\"prefixlen\":8,\"scope\":\"host\",\"label\":\"lo\",\"valid_life_time\":4294967295,\"preferred_life_time\":4294967295}]}]"
+        );
+    }
+
+    #[test]
+    fn statistics_of_devices() {
+        assert_eq!(
+            links(&[link("lo", true)], opts(2, false)),
+            "\
+1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000
+    link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00
+    RX:  bytes packets errors dropped  missed   mcast           
+          5277      21      0       0       0       0 
+    RX errors:  length    crc   frame    fifo overrun
+                     0      0       0       0       0 
+    TX:  bytes packets errors dropped carrier collsns           
+          5277      21      0       0       0       0 
+    TX errors: aborted   fifo  window heartbt transns
+                     0      0       0       0       0 
+"
+        );
+        let wide = LinkView {
+            stats: belljar_kernel::view::LinkStats { rx_bytes: 123_456_789_012, ..link("lo", true).stats },
+            ..link("lo", true)
+        };
+        assert!(links(&[wide], opts(1, false)).contains("    RX:    bytes packets errors"));
+    }
+
+    #[test]
+    fn routes_and_neighbours() {
+        let main: Vec<_> = sample().into_iter().filter(|r| r.table == "main").collect();
+        assert_eq!(
+            routes(&main, false, false, Opts::default()),
+            "default via 10.9.0.2 dev v0 \n10.9.0.0/24 dev v0 proto kernel scope link src 10.9.0.1 \n"
+        );
+        assert!(
+            routes(&sample(), true, false, Opts::default())
+                .contains("local 10.9.0.1 dev v0 table local proto kernel scope host src 10.9.0.1 \n")
+        );
+        let json = "[{\"dst\":\"default\",\"gateway\":\"10.9.0.2\",\"dev\":\"v0\",\"flags\":[]},{\"dst\":\"10.9.0.0/24\",\"dev\":\"v0\",\"protocol\":\"kernel\",\"scope\":\"link\",\"prefsrc\":\"10.9.0.1\",\"flags\":[]}]\n";
+        assert_eq!(routes(&main, false, false, opts(0, true)), json);
+        let way = RouteView { prefsrc: Some(Ipv4Addr::new(10, 9, 0, 1)), ..main[0].clone() };
+        let to = Ipv4Addr::new(8, 8, 8, 8);
+        let line = "8.8.8.8 via 10.9.0.2 dev v0 src 10.9.0.1 uid 0 \n    cache \n";
+        assert_eq!(route_get(to, &way, Opts::default()), line);
+        let json = "[{\"dst\":\"8.8.8.8\",\"gateway\":\"10.9.0.2\",\"dev\":\"v0\",\"prefsrc\":\"10.9.0.1\",\"flags\":[],\"uid\":0,\"cache\":[]}]\n";
+        assert_eq!(route_get(to, &way, opts(0, true)), json);
+        let n = NeighView {
+            dst: Ipv4Addr::new(10, 9, 0, 2),
+            dev: "v0".into(),
+            lladdr: None,
+            state: "FAILED".into(),
+            used_s: 3,
+            confirmed_s: 146,
+            updated_s: 0,
+            probes: 6,
+            refs: 0,
+            queued: 0,
+        };
+        let one = std::slice::from_ref(&n);
+        assert_eq!(neighs(one, false, Opts::default()), "10.9.0.2 dev v0 FAILED \n");
+        assert_eq!(neighs(one, true, opts(1, false)), "10.9.0.2 used 3/146/0 probes 6 FAILED \n");
+        assert_eq!(
+            neighs(one, false, opts(0, true)),
+            "[{\"dst\":\"10.9.0.2\",\"dev\":\"v0\",\"state\":[\"FAILED\"]}]\n"
+        );
+    }
+}

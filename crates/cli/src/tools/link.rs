@@ -1,0 +1,96 @@
+//! `belljar link`: the conditions between a jar's host and its gateway, shown and changed while it runs.
+use crate::out::{self, Done, Fail};
+use belljar_jar::control::{Client, Request};
+use belljar_link::Conditions;
+use clap::Args;
+use serde_json::Value as Json;
+
+#[derive(Args, Debug)]
+#[command(after_help = "\
+Conditions: delay TIME [JITTER], jitter TIME, loss P, duplicate P, corrupt P, reorder P, rate RATE, limit PACKETS;
+            none takes all away. What is not named stays as it is.
+
+Examples: belljar link web                          shows them
+          belljar link web delay 40ms loss 5%
+          belljar link web none")]
+pub struct LinkCommand {
+    /// The jar
+    #[arg(value_name = "JAR")]
+    pub jar: String,
+    /// Conditions to change, in the words of tc netem
+    #[arg(value_name = "CONDITION VALUE")]
+    pub set: Vec<String>,
+    /// JSON
+    #[arg(short, long)]
+    pub json: bool,
+}
+
+pub fn run(c: &LinkCommand) -> Done {
+    let set = pairs(&c.set)?;
+    let mut client = Client::connect(&c.jar)?;
+    let now = client.value(&Request::Link { set })?;
+    out::print(&if c.json { format!("{now}\n") } else { text(&now) })?;
+    Ok(0)
+}
+
+/// Checks the words here, so that a typo never reaches the jar, and sends what changes as pairs.
+fn pairs(words: &[String]) -> Result<Vec<(String, String)>, Fail> {
+    Conditions::default().apply(words.iter().map(String::as_str)).map_err(Fail::usage)?;
+    let mut out: Vec<(String, String)> = Vec::new();
+    let mut words = words.iter().peekable();
+    while let Some(word) = words.next() {
+        if word == "none" {
+            out.push(("none".into(), String::new()));
+            continue;
+        }
+        let value = words.next().ok_or_else(|| Fail::usage(format!("{word} wants a value")))?;
+        out.push((word.clone(), value.clone()));
+        let jitter = words.next_if(|w| word == "delay" && w.starts_with(|c: char| c.is_ascii_digit()));
+        out.extend(jitter.map(|j| ("jitter".to_owned(), j.clone())));
+    }
+    Ok(out)
+}
+
+/// The conditions on a line, then what passed each way.
+fn text(now: &Json) -> String {
+    let mut out = format!("{}\n", now["conditions"].as_str().unwrap_or("none"));
+    for (way, arrow) in [("out", "host -> gw"), ("in", "gw -> host")] {
+        let Some(side) = now.get(way) else { continue };
+        let n = |k: &str| side[k].as_u64().unwrap_or(0);
+        out.push_str(&format!("{arrow}: {} packets, {} bytes, {} queued", n("sent"), n("bytes"), n("queued")));
+        for what in ["lost", "duplicated", "corrupted", "reordered", "overlimit"] {
+            if n(what) > 0 {
+                out.push_str(&format!(", {} {what}", n(what)));
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn words(s: &str) -> Vec<String> {
+        s.split_whitespace().map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn words_become_pairs() {
+        let pair = |k: &str, v: &str| (k.to_owned(), v.to_owned());
+        let expect = vec![pair("delay", "40ms"), pair("jitter", "5ms"), pair("loss", "5%")];
+        assert_eq!(pairs(&words("delay 40ms 5ms loss 5%")).unwrap(), expect);
+        assert_eq!(pairs(&words("none rate 1mbit")).unwrap(), [pair("none", ""), pair("rate", "1mbit")]);
+        for bad in ["loss", "loss x%", "speed 3", "delay 20"] {
+            assert_eq!(pairs(&words(bad)).unwrap_err().code, 2, "{bad}");
+        }
+    }
+
+    #[test]
+    fn conditions_as_text() {
+        let side = serde_json::json!({"sent": 3, "bytes": 180, "queued": 0, "lost": 1});
+        let now = serde_json::json!({"conditions": "limit 1000 loss 5%", "out": side});
+        assert_eq!(text(&now), "limit 1000 loss 5%\nhost -> gw: 3 packets, 180 bytes, 0 queued, 1 lost\n");
+    }
+}

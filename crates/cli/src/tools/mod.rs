@@ -1,0 +1,17 @@
+//! The commands that look into a running jar or at this machine; the viewing ones print what the program of their name
+//! prints.
+pub mod doctor;
+pub mod exec;
+pub mod ip;
+mod ip_text;
+pub mod link;
+pub mod netstat;
+mod netstat_words;
+pub mod nstat;
+pub mod ps;
+pub mod ss;
+mod ss_filter;
+mod ss_info;
+pub mod sysctl;
+pub mod tcpdump;
+pub mod trace;
