@@ -129,32 +129,9 @@ fn answer(out: &mut String, b: &[u8], at: usize) -> Option<usize> {
 }
 
 #[cfg(test)]
-pub(crate) mod tests {
+mod tests {
     use super::*;
-
-    const QUESTION: &[u8] = b"\x07example\x03com\x00\x00\x01\x00\x01";
-
-    /// Header words, the question, then what follows.
-    fn message(head: [u16; 6], rest: &[u8]) -> Vec<u8> {
-        [&head.map(u16::to_be_bytes).concat(), QUESTION, rest].concat()
-    }
-
-    pub(crate) fn messages() -> Vec<Vec<u8>> {
-        let a = b"\xc0\x0c\x00\x01\x00\x01\x00\x00\x00\x3c\x00\x04\x5d\xb8\xd8\x22";
-        let cname = b"\xc0\x0c\x00\x05\x00\x01\x00\x00\x00\x3c\x00\x06\x03www\xc0\x0c";
-        let aaaa = b"\xc0\x0c\x00\x1c\x00\x01\x00\x00\x00\x3c\x00\x10\x20\x01\x0d\xb8\0\0\0\0\0\0\0\0\0\0\0\x01";
-        let opt = b"\x00\x00\x29\x04\xd0\x00\x00\x00\x00\x00\x00";
-        vec![
-            message([4660, 0x0100, 1, 0, 0, 0], &[]),
-            message([4661, 0x0120, 1, 0, 0, 1], opt),
-            message([4660, 0x8180, 1, 1, 0, 0], a),
-            message([4660, 0x8180, 1, 2, 0, 0], &[&cname[..], a].concat()),
-            message([4660, 0x8400, 1, 1, 0, 0], aaaa),
-            message([4662, 0x8183, 1, 0, 0, 0], &[]),
-            message([4662, 0x8185, 1, 0, 0, 0], &[]),
-            message([4663, 0x8182, 1, 0, 0, 1], opt),
-        ]
-    }
+    use crate::zoo::dns_messages as messages;
 
     #[test]
     fn questions_and_answers() {

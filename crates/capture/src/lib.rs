@@ -7,13 +7,13 @@
 
 mod dns;
 pub mod filter;
-#[cfg(test)]
-mod oracle;
 pub mod pcapng;
 pub mod print;
 pub mod reader;
 mod services;
 pub mod trace;
+#[cfg(test)]
+mod zoo;
 
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, EthHeader, Mac};
 use belljar_wire::{Csum, Frame, flow, gso};

@@ -162,7 +162,7 @@ fn truncate(text: &str, max: usize) -> &str {
 mod tests {
     use super::*;
     use crate::Reader;
-    use crate::print::tests::tcp;
+    use crate::zoo::tcp;
     use belljar_wire::{Csum, Gso, GsoType, gso};
 
     #[test]

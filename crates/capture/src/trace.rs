@@ -197,7 +197,7 @@ impl<W: Write> Recorder<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::print::tests::syn;
+    use crate::zoo::syn;
     use crate::{Reader, Style};
     use belljar_kernel::ids::TcpId;
     use belljar_kernel::net::drop::DropReason;

@@ -108,7 +108,7 @@ fn addr(a: Ipv4Addr) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::print::tests::*;
+    use crate::zoo::*;
 
     /// Which packets of the zoo pass, by number.
     fn pass(text: &str) -> Vec<usize> {
