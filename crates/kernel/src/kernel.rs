@@ -75,6 +75,18 @@ impl Kernel {
         }
     }
 
+    /// A frame came to a NIC from its wire.
+    pub fn rx(&mut self, now: Nanos, dev: DevId, frame: Frame) {
+        self.begin_step(now);
+        crate::drivers::nic::rx_frame(&mut self.net, dev, frame);
+        self.end_step();
+    }
+
+    /// Softirqs were left to ksoftirqd: call [`Kernel::tick`] without waiting.
+    pub fn more_work(&self) -> bool {
+        self.net.cpus.iter().any(|c| c.is_pending())
+    }
+
     /// Time passed: due timers, and what the last step left to do.
     pub fn tick(&mut self, now: Nanos) {
         self.begin_step(now);
@@ -116,11 +128,7 @@ impl Kernel {
                     sk.sk.wmem_alloc = sk.sk.wmem_alloc.saturating_sub(truesize);
                 }
             }
-            SockId::Udp(id) => {
-                if let Some(sk) = self.socks.udp.get_mut(id) {
-                    sk.sk.wmem_alloc = sk.sk.wmem_alloc.saturating_sub(truesize);
-                }
-            }
+            SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
         }
     }
 
@@ -134,7 +142,6 @@ impl Kernel {
     }
 
     /// A timer's tick came: its owner looks whether it is due.
-    #[allow(dead_code)] // called by the TIMER softirq
     pub(crate) fn fire(&mut self, key: TimerKey, at: Jiffies) {
         match key {
             TimerKey::TcpWrite(id) => tcp::timer::tcp_write_timer(self, id, at),
@@ -144,7 +151,9 @@ impl Kernel {
             TimerKey::TcpTimeWait(ns, id) => tcp::handshake::time_wait::entry_timer(self, ns, id, at),
             TimerKey::TcpTimeWaitQueue(ns) => tcp::handshake::time_wait::queue_timer(self, ns, at),
             TimerKey::Call(id) => self.call_timer(id),
-            TimerKey::Neigh(..) | TimerKey::IpFrag(..) | TimerKey::NicCoalesce(_) => {}
+            TimerKey::Neigh(ns, id) => crate::net::core::neighbour::timer(&mut self.net, ns, id, at),
+            TimerKey::IpFrag(ns, id) => crate::net::ipv4::reassembly::expire(&mut self.net, ns, id, at),
+            TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
         }
     }
 

@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+pub mod drivers;
 pub mod env;
 pub mod fs;
 pub mod ids;

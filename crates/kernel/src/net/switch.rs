@@ -1,15 +1,21 @@
-//! Linux's function-pointer tables as matches: which socket code gets the call (`struct proto`, `struct proto_ops`).
+//! Linux's function-pointer tables as matches: which socket code gets the call (`struct proto`, `struct proto_ops`), which
+//! protocol gets the packet (`inet_protos`).
 use crate::ids::*;
 use crate::kernel::{Kernel, Socks};
+use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::{Family, Sock};
 use crate::net::core::sockopt;
+use crate::net::drop::DropReason;
+use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
+use crate::net::udp;
 use crate::task::call::*;
 use crate::task::wait::PollMask;
 use belljar_abi::*;
+use belljar_wire::{icmp, ipv4};
 use core::net::Ipv4Addr;
 
 /// What a socket speaks.
@@ -51,7 +57,7 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto) -> 
             let sk = TcpSock::new(Sock::new(ns, family), sysctl);
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }
-        Proto::Udp => Err(Errno::EPROTONOSUPPORT),
+        Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),
     }
 }
 
@@ -61,9 +67,7 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, addr: Ipv4Addr, port: u16, cred
     let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
     let sysctl = &k.net.ns.get(sk.ns).ok_or(Errno::EADDRNOTAVAIL)?.sysctl;
     let anything = sysctl.ip_nonlocal_bind != 0 || sk.flags.freebind || sk.flags.transparent;
-    let here =
-        addr.is_unspecified() || addr.is_multicast() || addr.is_broadcast() || route::is_local(&k.net, sk.ns, addr);
-    if !here && !anything {
+    if !addr.is_unspecified() && !anything && route::addr_type(&k.net, sk.ns, addr) == route::RouteKind::Unicast {
         return Err(Errno::EADDRNOTAVAIL);
     }
     if port != 0 && u32::from(port) < sysctl.ip_unprivileged_port_start && !cred.caps.net_bind_service {
@@ -71,7 +75,7 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, addr: Ipv4Addr, port: u16, cred
     }
     match sock {
         SockId::Tcp(id) => tcp::bind::tcp_bind(k, id, addr, port),
-        SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Udp(id) => udp::bind::bind(k, id, addr, port, cred.uid),
     }
 }
 
@@ -100,7 +104,7 @@ pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId
 pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -> Step {
     match sock {
         SockId::Tcp(id) => tcp::connect::tcp_connect(k, id, to.to_v4(), ctx),
-        SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+        SockId::Udp(id) => Step::Done(udp::bind::connect(k, id, to).map(|()| Ret::Int(0))),
     }
 }
 
@@ -111,7 +115,7 @@ pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: Ru
             Some(sk) => tcp::sendmsg::tcp_sendmsg(sk, net, id, &mut m.data, m.flags, &mut m.sent, ctx),
             None => Step::Done(Err(Errno::EPIPE)),
         },
-        SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+        SockId::Udp(id) => udp::sendmsg::sendmsg(k, id, m, ctx),
     }
 }
 
@@ -122,14 +126,14 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
             Some(sk) => tcp::recvmsg::tcp_recvmsg(sk, net, id, m.len, m.flags, &mut m.got, ctx),
             None => Step::Done(Err(Errno::ENOTCONN)),
         },
-        SockId::Udp(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+        SockId::Udp(id) => udp::recvmsg::recvmsg(k, id, m, ctx),
     }
 }
 
 pub(crate) fn shutdown(k: &mut Kernel, sock: SockId, how: i32) -> Result<(), Errno> {
     match sock {
         SockId::Tcp(id) => tcp::close::tcp_shutdown(k, id, how),
-        SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Udp(id) => udp::shutdown(k, id, how),
     }
 }
 
@@ -148,7 +152,7 @@ pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
                 _ => {}
             }
         }
-        SockId::Udp(id) => drop(k.socks.udp.remove(id)),
+        SockId::Udp(id) => udp::release(k, id),
     }
     Step::Done(Ok(Ret::Int(0)))
 }
@@ -157,7 +161,7 @@ pub(crate) fn poll(k: &mut Kernel, sock: SockId) -> PollMask {
     let Kernel { socks, net, .. } = k;
     match sock {
         SockId::Tcp(id) => socks.tcp.get_mut(id).map_or(POLLHUP, |sk| tcp::poll::tcp_poll(sk, net)),
-        SockId::Udp(id) => socks.udp.get(id).map_or(POLLHUP, |_| POLLOUT | POLLWRNORM),
+        SockId::Udp(id) => socks.udp.get(id).map_or(POLLHUP, udp::poll),
     }
 }
 
@@ -180,7 +184,7 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
                 _ => Err(Errno::ENOTTY),
             }
         }
-        SockId::Udp(_) => Err(Errno::ENOTTY),
+        SockId::Udp(id) => udp::ioctl(k, id, request),
     }
 }
 
@@ -201,6 +205,7 @@ pub(crate) fn setsockopt(
             let sk = socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
             tcp::sockopt::tcp_setsockopt(sk, net, id, name, value)
         }
+        (SOL_UDP, SockId::Udp(id)) => udp::setsockopt(k, id, name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -214,6 +219,53 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
             let sk = k.socks.tcp.get(id).ok_or(Errno::ENOTSOCK)?;
             tcp::sockopt::tcp_getsockopt(sk, &k.net, name)
         }
+        (SOL_UDP, SockId::Udp(id)) => udp::getsockopt(k, id, name),
         _ => Err(Errno::ENOPROTOOPT),
     }
+}
+
+/// A packet for this host, pulled to its transport header.
+#[doc(alias = "inet_protos")]
+pub fn inet_protocol(k: &mut Kernel, proto: u8, skb: Skb) {
+    match proto {
+        ipv4::IPPROTO_UDP => udp::rcv::udp_rcv(k, skb),
+        ipv4::IPPROTO_TCP => tcp::ipv4::tcp_v4_rcv(k, skb),
+        _ => k.net.kfree_skb(skb, DropReason::IpNoProto, "inet_protocol"),
+    }
+}
+
+/// An ICMP error; `skb` is pulled to the quoted IP header.
+#[doc(alias = "icmp_socket_deliver")]
+pub fn inet_protocol_err(k: &mut Kernel, ns: NsId, proto: u8, skb: &SkBuff, kind: u8, code: u8, info: u32) {
+    match proto {
+        ipv4::IPPROTO_UDP => udp::err::udp_err(k, ns, skb, kind, code, info),
+        ipv4::IPPROTO_TCP => tcp_err(k, ns, skb, kind, code, info),
+        _ => {}
+    }
+}
+
+/// What an error says to TCP: whose, about which sequence number, which errno.
+fn tcp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info: u32) {
+    let b = skb.head.bytes();
+    let Ok(ip) = ipv4::Ipv4Header::parse(b) else { return };
+    let Some(&[s0, s1, d0, d1, q0, q1, q2, q3]) = b.get(ip.ihl_bytes..).and_then(|t| t.first_chunk()) else { return };
+    let errno = match kind {
+        icmp::ICMP_SOURCE_QUENCH => return,
+        icmp::ICMP_TIME_EXCEEDED => Errno::EHOSTUNREACH,
+        icmp::ICMP_PARAMETERPROB => Errno::EPROTO,
+        _ => match convert(code) {
+            Some((e, _)) => e,
+            None => return,
+        },
+    };
+    let frag = kind == icmp::ICMP_DEST_UNREACH && code == icmp::ICMP_FRAG_NEEDED;
+    // The quoted packet is ours: its source is our side.
+    let tuple = tcp::tables::Tuple {
+        laddr: ip.src,
+        lport: u16::from_be_bytes([s0, s1]),
+        raddr: ip.dst,
+        rport: u16::from_be_bytes([d0, d1]),
+    };
+    let seq = u32::from_be_bytes([q0, q1, q2, q3]);
+    tcp::ipv4::tcp_v4_err(k, ns, &tuple, seq, errno, frag.then_some(info));
 }

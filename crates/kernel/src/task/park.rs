@@ -74,7 +74,8 @@ impl Kernel {
     }
 
     fn softirq_pass(&mut self) {
-        self.drain_rises();
+        // What is left over waits for the next step (`more_work`).
+        let _ = crate::net::core::softirq::do_softirq(self);
     }
 
     /// Puts a call to sleep.

@@ -1,10 +1,432 @@
-//! Network devices.
-use crate::ids::NsId;
+//! Network devices: what each has, and how they are made, addressed and set up (the `ip` commands of a namespace).
+use crate::drivers::nic::{Nic, NicConfig};
+use crate::env::Nanos;
+use crate::ids::{DevId, NsId};
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::neighbour;
+use crate::net::ipv4::fib::{Route, RouteType, Scope};
+use crate::net::sched::Qdisc;
+use belljar_abi::Errno;
+use belljar_wire::Mac;
+use core::net::Ipv4Addr;
 
+/// Which kind of hardware, or none.
+#[derive(Clone, Debug)]
+pub enum DevKind {
+    Loopback,
+    Nic(Box<Nic>),
+}
+
+/// Offloads (`ethtool -k`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// tcp-segmentation-offload: super-segments go out whole.
+    pub tso: bool,
+    /// tx-checksumming: partial checksums go out as they are.
+    pub tx_csum: bool,
+    /// rx-checksumming: the device says which checksums are good.
+    pub rx_csum: bool,
+    /// generic-receive-offload; without it super-segments are cut on arrival.
+    pub gro: bool,
+}
+
+impl Features {
+    pub const ALL: Features = Features { tso: true, tx_csum: true, rx_csum: true, gro: true };
+    pub const NONE: Features = Features { tso: false, tx_csum: false, rx_csum: false, gro: false };
+}
+
+/// Interface counters (`/proc/net/dev`, `ip -s link`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DevStats {
+    pub rx_packets: u64,
+    pub rx_bytes: u64,
+    pub rx_errors: u64,
+    pub rx_dropped: u64,
+    /// The receive ring was full.
+    pub rx_missed: u64,
+    pub rx_fifo: u64,
+    pub multicast: u64,
+    pub tx_packets: u64,
+    pub tx_bytes: u64,
+    pub tx_errors: u64,
+    pub tx_dropped: u64,
+    pub tx_carrier: u64,
+}
+
+impl DevStats {
+    pub fn rx(&mut self, packets: u64, bytes: u64) {
+        self.rx_packets += packets;
+        self.rx_bytes += bytes;
+    }
+
+    pub fn tx(&mut self, packets: u64, bytes: u64) {
+        self.tx_packets += packets;
+        self.tx_bytes += bytes;
+    }
+}
+
+/// An address of an interface (`struct in_ifaddr`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfAddr {
+    pub local: Ipv4Addr,
+    pub prefix: u8,
+    /// None unless given: `ip addr add` without `brd` sets none.
+    pub broadcast: Option<Ipv4Addr>,
+    pub scope: Scope,
+    /// Another address of the same subnet was there before.
+    pub secondary: bool,
+}
+
+impl IfAddr {
+    pub fn covers(&self, addr: Ipv4Addr) -> bool {
+        (addr.to_bits() ^ self.local.to_bits()) & mask(self.prefix) == 0
+    }
+}
+
+/// The netmask of a prefix length.
+pub fn mask(prefix: u8) -> u32 {
+    u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
+}
+
+/// Settings of one interface (`net.ipv4.conf.IF.*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct InetConf {
+    pub forwarding: bool,
+    pub rp_filter: u8,
+    pub accept_local: bool,
+    pub route_localnet: bool,
+    pub accept_source_route: bool,
+    pub send_redirects: bool,
+    pub arp_ignore: u8,
+    pub arp_announce: u8,
+    pub arp_accept: u8,
+    pub arp_notify: bool,
+    pub proxy_arp: bool,
+}
+
+/// See the module.
 #[derive(Clone, Debug)]
 pub struct NetDevice {
     pub ns: NsId,
     pub name: String,
     pub ifindex: u32,
     pub mtu: u32,
+    pub mac: Mac,
+    /// IFF_UP.
+    pub up: bool,
+    /// The other end is there (IFF_LOWER_UP).
+    pub carrier: bool,
+    pub promisc: bool,
+    pub kind: DevKind,
+    pub features: Features,
+    pub stats: DevStats,
+    pub qdisc: Qdisc,
+    pub tx_queue_len: u32,
+    /// The driver's ring is full: packets wait in the qdisc (`__QUEUE_STATE_DRV_XOFF`).
+    pub stopped: bool,
+    /// It waits in a CPU's output queue for NET_TX.
+    pub scheduled: bool,
+    pub addrs: Vec<IfAddr>,
+    pub conf: InetConf,
+    /// When its last packet was handed to the driver.
+    pub trans_start: Nanos,
+}
+
+impl NetDevice {
+    pub fn is_loopback(&self) -> bool {
+        matches!(self.kind, DevKind::Loopback)
+    }
+
+    pub fn nic(&self) -> Option<&Nic> {
+        match &self.kind {
+            DevKind::Nic(n) => Some(n),
+            DevKind::Loopback => None,
+        }
+    }
+
+    pub fn nic_mut(&mut self) -> Option<&mut Nic> {
+        match &mut self.kind {
+            DevKind::Nic(n) => Some(n),
+            DevKind::Loopback => None,
+        }
+    }
+
+    /// Up and connected: packets can go out.
+    pub fn running(&self) -> bool {
+        self.up && self.carrier
+    }
+
+    /// The address that packets without one take on the way to `to` (`inet_select_addr`, `confirm` left out).
+    #[doc(alias = "inet_select_addr")]
+    pub fn select_addr(&self, to: Ipv4Addr, scope: Scope) -> Option<Ipv4Addr> {
+        let usable = || self.addrs.iter().filter(move |a| !a.secondary && a.scope <= scope);
+        usable().find(|a| to.is_unspecified() || a.covers(to)).or_else(|| usable().next()).map(|a| a.local)
+    }
+}
+
+impl Net {
+    /// The device with this name or number in a namespace.
+    pub fn dev_by_name(&self, ns: NsId, name: &str) -> Option<DevId> {
+        self.ns_devs(ns).find(|id| self.devs.get(*id).is_some_and(|d| d.name == name))
+    }
+
+    pub fn dev_by_index(&self, ns: NsId, ifindex: u32) -> Option<DevId> {
+        self.ns_devs(ns).find(|id| self.devs.get(*id).is_some_and(|d| d.ifindex == ifindex))
+    }
+
+    pub fn ns_devs(&self, ns: NsId) -> impl Iterator<Item = DevId> + '_ {
+        self.ns.get(ns).into_iter().flat_map(|n| n.devs.iter().copied())
+    }
+
+    pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
+        if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
+            return Err(Errno::EINVAL);
+        }
+        if self.dev_by_name(ns, name).is_some() {
+            return Err(Errno::EEXIST);
+        }
+        let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        space.last_ifindex += 1;
+        let ifindex = space.last_ifindex;
+        let loopback = matches!(kind, DevKind::Loopback);
+        let dev = NetDevice {
+            ns,
+            name: name.to_owned(),
+            ifindex,
+            mtu,
+            mac: Mac::ZERO,
+            up: false,
+            carrier: true,
+            promisc: false,
+            kind,
+            features: Features::ALL,
+            stats: DevStats::default(),
+            qdisc: if loopback { Qdisc::Noqueue } else { Qdisc::pfifo_fast() },
+            tx_queue_len: 1000,
+            stopped: false,
+            scheduled: false,
+            addrs: Vec::new(),
+            conf: InetConf { send_redirects: true, ..space.conf_default },
+            trans_start: 0,
+        };
+        let id = self.devs.insert(dev);
+        self.ns.get_mut(ns).ok_or(Errno::ENODEV)?.devs.push(id);
+        Ok(id)
+    }
+
+    fn rt_cache_flush(&mut self, ns: NsId) {
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+    }
+
+    /// `ip addr add`: EEXIST when it is there already.
+    #[doc(alias = "__inet_insert_ifa")]
+    pub fn add_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
+        let broadcast = (prefix < 31 && prefix > 0).then(|| Ipv4Addr::from_bits(local.to_bits() | !mask(prefix)));
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        if prefix > 32 || local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
+            return Err(Errno::EINVAL);
+        }
+        if d.addrs.iter().any(|a| a.local == local && a.prefix == prefix) {
+            return Err(Errno::EEXIST);
+        }
+        let scope = if local.is_loopback() { Scope::Host } else { Scope::Universe };
+        let secondary = d.addrs.iter().any(|a| a.prefix == prefix && a.covers(local));
+        let broadcast = broadcast.filter(|_| !d.is_loopback());
+        let addr = IfAddr { local, prefix, broadcast, scope, secondary };
+        d.addrs.push(addr);
+        let up = d.up;
+        self.fib_add_ifaddr(dev, addr, up);
+        Ok(())
+    }
+
+    /// `ip addr del`.
+    pub fn del_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let ns = d.ns;
+        let at = d.addrs.iter().position(|a| a.local == local && a.prefix == prefix).ok_or(Errno::EADDRNOTAVAIL)?;
+        let gone = d.addrs.remove(at);
+        // promote_secondaries is 0: with the primary address its secondaries go.
+        let mut dead = vec![gone];
+        if !gone.secondary {
+            dead.extend(d.addrs.iter().filter(|a| a.secondary && a.prefix == prefix && a.covers(local)));
+            d.addrs.retain(|a| !(a.secondary && a.prefix == prefix && a.covers(local)));
+        }
+        let elsewhere = |net: &Net, a: Ipv4Addr| {
+            net.ns_devs(ns).any(|id| net.devs.get(id).is_some_and(|d| d.addrs.iter().any(|x| x.local == a)))
+        };
+        for a in dead {
+            let still = elsewhere(self, a.local);
+            if let Some(n) = self.ns.get_mut(ns) {
+                let mine = |r: &Route| r.dev == Some(dev);
+                if !still {
+                    n.fib.local.remove(a.local, 32, |r| mine(r) && r.kind == RouteType::Local);
+                }
+                if let Some(b) = a.broadcast {
+                    n.fib.local.remove(b, 32, |r| mine(r) && r.kind == RouteType::Broadcast && r.src == Some(a.local));
+                }
+                n.fib.local.remove(a.local, a.prefix, |r| mine(r) && r.src == Some(a.local) && a.scope == Scope::Host);
+                n.fib.main.remove_all(|r| mine(r) && r.src == Some(a.local));
+            }
+        }
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+
+    /// The routes that come with an address: itself in the local table; its subnet and broadcast while the device is up.
+    fn fib_add_ifaddr(&mut self, dev: DevId, a: IfAddr, up: bool) {
+        let Some((ns, loopback)) = self.devs.get(dev).map(|d| (d.ns, d.is_loopback())) else { return };
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        let route = |kind, scope| Route {
+            kind,
+            dev: Some(dev),
+            gateway: None,
+            src: Some(a.local),
+            metric: 0,
+            scope,
+            proto: Route::PROTO_KERNEL,
+            mtu: None,
+        };
+        if up || !loopback {
+            n.fib.local.insert(a.local, 32, route(RouteType::Local, Scope::Host));
+        }
+        if up {
+            if let Some(b) = a.broadcast {
+                n.fib.local.insert(b, 32, route(RouteType::Broadcast, Scope::Link));
+            }
+            if a.prefix < 32 && !a.secondary {
+                if loopback {
+                    n.fib.local.insert(a.local, a.prefix, route(RouteType::Local, Scope::Host));
+                } else {
+                    n.fib.main.insert(a.local, a.prefix, route(RouteType::Unicast, Scope::Link));
+                }
+            }
+        }
+        self.rt_cache_flush(ns);
+    }
+
+    /// `ip route add PREFIX via GATEWAY dev DEV`; EEXIST for the same destination and metric.
+    #[doc(alias = "fib_table_insert")]
+    pub fn add_route(&mut self, ns: NsId, dst: Ipv4Addr, prefix: u8, mut route: Route) -> Result<(), Errno> {
+        if prefix > 32 || dst.to_bits() & !mask(prefix) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        if let Some(gw) = route.gateway {
+            // The next hop itself has to be on a link.
+            let hop = crate::net::ipv4::fib::lookup(self, ns, gw, route.dev).ok_or(Errno::ENETUNREACH)?;
+            if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
+                return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::ENETUNREACH });
+            }
+            route.dev = route.dev.or(hop.dev);
+        }
+        if matches!(route.kind, RouteType::Unicast) {
+            let d = route.dev.and_then(|d| self.devs.get(d)).ok_or(Errno::ENODEV)?;
+            if d.ns != ns {
+                return Err(Errno::ENODEV);
+            }
+            if !d.up {
+                return Err(Errno::ENETDOWN);
+            }
+        }
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        if n.fib.main.get(dst, prefix).iter().any(|r| r.metric == route.metric) {
+            return Err(Errno::EEXIST);
+        }
+        n.fib.main.insert(dst, prefix, route);
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+
+    /// `ip route del PREFIX`: the first that fits; ESRCH when none does.
+    pub fn del_route(&mut self, ns: NsId, dst: Ipv4Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let mut first = true;
+        let gone = n.fib.main.remove(dst, prefix, |r| (dev.is_none() || r.dev == dev) && std::mem::take(&mut first));
+        self.rt_cache_flush(ns);
+        if gone == 0 { Err(Errno::ESRCH) } else { Ok(()) }
+    }
+
+    /// `ip link set DEV up|down`.
+    #[doc(alias = "dev_change_flags")]
+    pub fn set_link(&mut self, dev: DevId, up: bool) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        if d.up == up {
+            return Ok(());
+        }
+        d.up = up;
+        let (ns, loopback) = (d.ns, d.is_loopback());
+        if !up {
+            let held = d.qdisc.reset();
+            for skb in held {
+                self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "qdisc_reset");
+            }
+            neighbour::ifdown(self, ns, dev);
+            if let Some(n) = self.ns.get_mut(ns) {
+                // Local addresses stay known; what leads out of the device goes.
+                n.fib.main.remove_all(|r| r.dev == Some(dev));
+                n.fib.local.remove_all(|r| r.dev == Some(dev) && r.kind == RouteType::Broadcast);
+            }
+            self.rt_cache_flush(ns);
+            return Ok(());
+        }
+        let addrs = d.addrs.clone();
+        for a in addrs {
+            self.fib_add_ifaddr(dev, a, true);
+        }
+        if loopback && self.devs.get(dev).is_some_and(|d| d.addrs.is_empty()) {
+            self.add_address(dev, Ipv4Addr::LOCALHOST, 8)?;
+        }
+        self.rt_cache_flush(ns);
+        if self.devs.get(dev).is_some_and(|d| d.conf.arp_notify) {
+            crate::net::ipv4::arp::announce(self, dev);
+        }
+        Ok(())
+    }
+
+    /// `ip link set DEV mtu N`; below 68 IPv4 is impossible.
+    pub fn set_mtu(&mut self, dev: DevId, mtu: u32) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        if !(68..=65_536).contains(&mtu) {
+            return Err(Errno::EINVAL);
+        }
+        d.mtu = mtu;
+        let ns = d.ns;
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+}
+
+impl Kernel {
+    /// A NIC, down and without addresses.
+    pub fn add_nic(&mut self, ns: NsId, config: &NicConfig) -> Result<DevId, Errno> {
+        let nic = Nic::new(config)?;
+        let id = self.net.register_netdev(ns, &config.name, config.mtu, DevKind::Nic(Box::new(nic)))?;
+        if let Some(d) = self.net.devs.get_mut(id) {
+            d.mac = config.mac;
+            d.features = config.features;
+        }
+        Ok(id)
+    }
+
+    pub fn add_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
+        self.net.add_address(dev, local, prefix)
+    }
+
+    /// `ip route add DST/PREFIX [via VIA] [dev DEV]`.
+    pub fn add_route(
+        &mut self,
+        ns: NsId,
+        dst: Ipv4Addr,
+        prefix: u8,
+        via: Option<Ipv4Addr>,
+        dev: Option<DevId>,
+    ) -> Result<(), Errno> {
+        self.net.add_route(ns, dst, prefix, Route::unicast(via, dev))
+    }
+
+    pub fn set_link(&mut self, dev: DevId, up: bool) -> Result<(), Errno> {
+        self.net.set_link(dev, up)
+    }
 }

@@ -1,5 +1,7 @@
 //! The device layer, neighbours, and what all sockets share.
 pub mod dev;
+pub mod dev_rx;
+pub mod dev_tx;
 pub mod neighbour;
 pub mod skb;
 pub mod sock;

@@ -1,13 +1,473 @@
 //! Neighbours: who on the link has which address, and what waits until that is known.
+//!
+//! States and timers of RFC 4861 §7.3 as Linux runs them for ARP. Only Ethernet devices have entries; lo needs none.
+use crate::env::{Jiffies, MSEC, SEC, TimerKey, TimerSlot, timers::Fire};
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::core::dev_tx;
+use crate::net::core::skb::Skb;
+use crate::net::drop::DropReason;
+use crate::net::ipv4::route::Dst;
+use crate::net::ipv4::{arp, icmp};
+use crate::net::{ethernet, sysctl::Sysctl};
+use belljar_abi::Errno;
+use belljar_wire::Mac;
+use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
+use core::net::Ipv4Addr;
+use std::collections::{BTreeMap, VecDeque};
+
+/// `NUD_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Nud {
+    Incomplete,
+    Reachable,
+    Stale,
+    Delay,
+    Probe,
+    Failed,
+    Permanent,
+}
+
+impl Nud {
+    /// Confirmed: packets go straight out (`NUD_CONNECTED`).
+    pub fn connected(self) -> bool {
+        matches!(self, Nud::Reachable | Nud::Permanent)
+    }
+
+    /// An address is known (`NUD_VALID`).
+    pub fn valid(self) -> bool {
+        !matches!(self, Nud::Incomplete | Nud::Failed)
+    }
+
+    fn in_timer(self) -> bool {
+        matches!(self, Nud::Incomplete | Nud::Reachable | Nud::Delay | Nud::Probe)
+    }
+
+    /// As `ip neigh` prints it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Nud::Incomplete => "INCOMPLETE",
+            Nud::Reachable => "REACHABLE",
+            Nud::Stale => "STALE",
+            Nud::Delay => "DELAY",
+            Nud::Probe => "PROBE",
+            Nud::Failed => "FAILED",
+            Nud::Permanent => "PERMANENT",
+        }
+    }
+}
 
 #[derive(Clone, Debug)]
-pub struct Neighbour {}
+pub struct Neighbour {
+    pub dev: DevId,
+    pub addr: Ipv4Addr,
+    pub mac: Mac,
+    pub state: Nud,
+    pub probes: u32,
+    /// Ticks of the last change, the last proof that it is there, the last use.
+    pub updated: Jiffies,
+    pub confirmed: Jiffies,
+    pub used: Jiffies,
+    queue: VecDeque<Skb>,
+    queue_bytes: u32,
+    timer: TimerSlot,
+}
 
-/// Upper layers heard from the neighbour: its entry stays REACHABLE without a probe.
-pub fn confirm(
-    _net: &mut crate::net::Net,
-    _ns: crate::ids::NsId,
-    _dst: &crate::net::ipv4::route::Dst,
-    _daddr: core::net::Ipv4Addr,
-) {
+/// `/proc/net/stat/arp_cache`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NeighStats {
+    pub allocs: u64,
+    pub destroys: u64,
+    pub lookups: u64,
+    pub hits: u64,
+    pub res_failed: u64,
+    pub table_fulls: u64,
+    pub unres_discards: u64,
+    pub forced_gc_runs: u64,
+}
+
+/// The index of a namespace's entries, and the reachable time drawn for now.
+#[derive(Clone, Debug, Default)]
+pub struct NeighTable {
+    index: BTreeMap<(DevId, Ipv4Addr), NeighId>,
+    pub stats: NeighStats,
+    /// (base it was drawn from, when, ticks): 0.5 to 1.5 times the base, drawn anew every five minutes.
+    reachable: (u32, Jiffies, Jiffies),
+}
+
+impl NeighTable {
+    /// Entries by device and address.
+    pub fn iter(&self) -> impl Iterator<Item = NeighId> + '_ {
+        self.index.values().copied()
+    }
+
+    pub fn get(&self, dev: DevId, addr: Ipv4Addr) -> Option<NeighId> {
+        self.index.get(&(dev, addr)).copied()
+    }
+}
+
+/// What a neigh_update may overwrite.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Update {
+    pub r#override: bool,
+    /// By the administrator: also over PERMANENT.
+    pub admin: bool,
+}
+
+fn setting(net: &Net, ns: NsId, of: impl Fn(&Sysctl) -> u32) -> u32 {
+    net.ns.get(ns).map_or(0, |n| of(&n.sysctl))
+}
+
+fn ticks(net: &Net, nanos: u64) -> Jiffies {
+    (nanos.div_ceil(SEC / u64::from(net.env.hz.max(1)))) as Jiffies
+}
+
+fn retrans_ticks(net: &Net, ns: NsId) -> Jiffies {
+    let ms = setting(net, ns, |s| s.neigh_retrans_time_ms).max(10);
+    ticks(net, u64::from(ms) * MSEC)
+}
+
+fn delay_ticks(net: &Net, ns: NsId) -> Jiffies {
+    ticks(net, u64::from(setting(net, ns, |s| s.neigh_delay_first_probe_time)) * SEC)
+}
+
+#[doc(alias = "neigh_rand_reach_time")]
+fn reachable_ticks(net: &mut Net, ns: NsId) -> Jiffies {
+    let base = setting(net, ns, |s| s.neigh_base_reachable_time_ms);
+    let (now, redraw) = (net.env.jiffies(), ticks(net, 300 * SEC));
+    let Some((old_base, at, value)) = net.ns.get(ns).map(|n| n.neigh_table.reachable) else { return 0 };
+    if old_base == base && at != 0 && now.wrapping_sub(at) < redraw {
+        return value;
+    }
+    let ms = net.env.rng.below(base.max(1)) + base / 2;
+    let value = ticks(net, u64::from(ms) * MSEC);
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.neigh_table.reachable = (base, now, value);
+    }
+    value
+}
+
+fn after_eq(a: Jiffies, b: Jiffies) -> bool {
+    a.wrapping_sub(b) as i32 >= 0
+}
+
+/// Sends `skb` (at its network header) to `hop`: at once when the address is known, later when it has to be asked for.
+#[doc(alias = "neigh_output")]
+pub fn output(net: &mut Net, ns: NsId, dev: DevId, hop: Ipv4Addr, skb: Skb) -> Result<(), Errno> {
+    let Some(id) = lookup_or_create(net, ns, dev, hop) else {
+        net.kfree_skb(skb, DropReason::NeighCreateFail, "ip_finish_output2");
+        return Err(Errno::ENOBUFS);
+    };
+    let Some(n) = net.ns.get(ns).and_then(|n| n.neighs.get(id)) else { return Err(Errno::ENOBUFS) };
+    let (state, mac) = (n.state, n.mac);
+    if state.connected() {
+        return transmit(net, dev, mac, skb);
+    }
+    event_send(net, ns, id, skb)
+}
+
+fn transmit(net: &mut Net, dev: DevId, to: Mac, mut skb: Skb) -> Result<(), Errno> {
+    let own = net.devs.get(dev).map_or(Mac::ZERO, |d| d.mac);
+    let protocol = skb.protocol_or_ip();
+    if !ethernet::push_header(&mut skb, to, own, protocol) {
+        net.kfree_skb(skb, DropReason::NeighHhFillFail, "neigh_output");
+        return Err(Errno::ENOBUFS);
+    }
+    dev_tx::dev_queue_xmit(net, dev, skb)
+}
+
+/// The unconfirmed states (`neigh_resolve_output`, `__neigh_event_send`).
+fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errno> {
+    let now = net.env.jiffies();
+    let (ucast, limit) = (setting(net, ns, |s| s.neigh_ucast_solicit), setting(net, ns, |s| s.neigh_unres_qlen_bytes));
+    let (retrans, delay) = (retrans_ticks(net, ns), delay_ticks(net, ns));
+    let probing = ucast + setting(net, ns, |s| s.neigh_mcast_solicit) != 0;
+    let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return Err(Errno::ENOBUFS) };
+    n.used = now;
+    let dev = n.dev;
+    match n.state {
+        Nud::Stale => {
+            n.state = Nud::Delay;
+            n.updated = now;
+            let mac = n.mac;
+            arm(net, ns, id, now.wrapping_add(delay));
+            return transmit(net, dev, mac, skb);
+        }
+        Nud::Failed if !probing => {
+            net.kfree_skb(skb, DropReason::NeighFailed, "neigh_resolve_output");
+            return Err(Errno::EHOSTUNREACH);
+        }
+        state if state.valid() => {
+            let mac = n.mac;
+            return transmit(net, dev, mac, skb);
+        }
+        _ => {}
+    }
+    let begin = n.state == Nud::Failed;
+    if begin {
+        n.probes = ucast;
+        n.state = Nud::Incomplete;
+        n.updated = now;
+    }
+    n.queue_bytes = n.queue_bytes.saturating_add(skb.truesize);
+    n.queue.push_back(skb);
+    let mut dropped = Vec::new();
+    while n.queue_bytes > limit
+        && n.queue.len() > 1
+        && let Some(old) = n.queue.pop_front()
+    {
+        n.queue_bytes -= old.truesize.min(n.queue_bytes);
+        dropped.push(old);
+    }
+    for old in dropped {
+        if let Some(n) = net.ns.get_mut(ns) {
+            n.neigh_table.stats.unres_discards += 1;
+        }
+        net.kfree_skb(old, DropReason::NeighQueueFull, "neigh_resolve_output");
+    }
+    if begin {
+        arm(net, ns, id, now.wrapping_add(retrans));
+        probe(net, ns, id);
+    }
+    Ok(())
+}
+
+fn arm(net: &mut Net, ns: NsId, id: NeighId, at: Jiffies) {
+    if let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) {
+        net.env.timers.arm(&mut n.timer, at, TimerKey::Neigh(ns, id));
+    }
+}
+
+/// One question: unicast while the old address may still hold, broadcast otherwise.
+#[doc(alias = "neigh_probe")]
+fn probe(net: &mut Net, ns: NsId, id: NeighId) {
+    let ucast = setting(net, ns, |s| s.neigh_ucast_solicit);
+    let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
+    n.probes += 1;
+    let to = (n.probes <= ucast && !n.mac.is_zero()).then_some(n.mac);
+    let (dev, addr) = (n.dev, n.addr);
+    // The source of the packet that waits, so that the answer's cache on the other side is the right one.
+    let want =
+        n.queue.front().and_then(|s| belljar_wire::ipv4::Ipv4Header::parse(s.head.bytes()).ok()).map(|ip| ip.src);
+    arp::solicit(net, ns, dev, addr, to, want);
+}
+
+/// Finds the entry or makes one. Beyond gc_thresh3 unused entries go first; when none can, the packet cannot be sent.
+#[doc(alias = "__neigh_create")]
+pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv4Addr) -> Option<NeighId> {
+    let now = net.env.jiffies();
+    let n = net.ns.get_mut(ns)?;
+    if let Some(id) = n.neigh_table.get(dev, addr) {
+        return Some(id);
+    }
+    let full = n.neighs.len() as u32 >= n.sysctl.neigh_gc_thresh3;
+    if full && !forced_gc(net, ns) {
+        if let Some(n) = net.ns.get_mut(ns) {
+            n.neigh_table.stats.table_fulls += 1;
+        }
+        return None;
+    }
+    let n = net.ns.get_mut(ns)?;
+    n.neigh_table.stats.allocs += 1;
+    let id = n.neighs.insert(Neighbour {
+        dev,
+        addr,
+        mac: Mac::ZERO,
+        // Nothing known and nothing asked: the first packet begins as after a failure.
+        state: Nud::Failed,
+        probes: 0,
+        updated: now,
+        confirmed: now,
+        used: now,
+        queue: VecDeque::new(),
+        queue_bytes: 0,
+        timer: TimerSlot::default(),
+    });
+    n.neigh_table.index.insert((dev, addr), id);
+    Some(id)
+}
+
+/// Removes what is not permanent and not being asked for, oldest use first, at most 256 (`neigh_forced_gc`).
+fn forced_gc(net: &mut Net, ns: NsId) -> bool {
+    let now = net.env.jiffies();
+    let Some(n) = net.ns.get_mut(ns) else { return false };
+    n.neigh_table.stats.forced_gc_runs += 1;
+    let mut idle: Vec<(Jiffies, NeighId)> = n
+        .neighs
+        .iter()
+        .filter(|(_, e)| e.state != Nud::Permanent && e.queue.is_empty() && e.state != Nud::Reachable)
+        .map(|(id, e)| (now.wrapping_sub(e.used), id))
+        .collect();
+    idle.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
+    idle.truncate(256);
+    let any = !idle.is_empty();
+    for (_, id) in idle {
+        destroy(net, ns, id);
+    }
+    any
+}
+
+/// What nobody used for gc_stale_time goes when there are more than gc_thresh1 entries (`neigh_periodic_work`).
+pub fn gc(net: &mut Net, ns: NsId) {
+    let now = net.env.jiffies();
+    let stale = ticks(net, u64::from(setting(net, ns, |s| s.neigh_gc_stale_time)) * SEC);
+    let Some(n) = net.ns.get(ns) else { return };
+    if (n.neighs.len() as u32) < n.sysctl.neigh_gc_thresh1 {
+        return;
+    }
+    let old = |e: &Neighbour| e.state == Nud::Failed || (e.state == Nud::Stale && now.wrapping_sub(e.used) > stale);
+    let dead: Vec<NeighId> = n.neighs.iter().filter(|(_, e)| old(e) && e.queue.is_empty()).map(|(id, _)| id).collect();
+    dead.into_iter().for_each(|id| destroy(net, ns, id));
+}
+
+fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let Some(mut e) = n.neighs.remove(id) else { return };
+    n.neigh_table.index.remove(&(e.dev, e.addr));
+    n.neigh_table.stats.destroys += 1;
+    e.timer.cancel();
+    for skb in e.queue {
+        net.kfree_skb(skb, DropReason::NeighDead, "neigh_destroy");
+    }
+}
+
+/// The device went down: everything about it is forgotten.
+#[doc(alias = "neigh_ifdown")]
+pub fn ifdown(net: &mut Net, ns: NsId, dev: DevId) {
+    let Some(n) = net.ns.get(ns) else { return };
+    let dead: Vec<NeighId> = n.neigh_table.index.iter().filter(|((d, _), _)| *d == dev).map(|(_, id)| *id).collect();
+    dead.into_iter().for_each(|id| destroy(net, ns, id));
+}
+
+/// What was learned: from ARP, or from the administrator.
+#[doc(alias = "__neigh_update")]
+pub fn update(net: &mut Net, ns: NsId, id: NeighId, mac: Mac, mut to: Nud, how: Update) {
+    let now = net.env.jiffies();
+    let base = ticks(net, u64::from(setting(net, ns, |s| s.neigh_base_reachable_time_ms)) * MSEC);
+    let reach = reachable_ticks(net, ns);
+    let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
+    let (old, changed) = (n.state, n.mac != mac);
+    if old == Nud::Permanent && !how.admin {
+        return;
+    }
+    if to.connected() {
+        n.confirmed = now;
+    }
+    if old.valid() {
+        if changed && !how.r#override && !how.admin {
+            return;
+        }
+        if !changed && to == Nud::Stale && !how.admin {
+            to = old;
+        }
+    }
+    if to != old || changed {
+        n.updated = now;
+    }
+    if changed {
+        n.mac = mac;
+        if !to.connected() {
+            n.confirmed = now.wrapping_sub(base << 1);
+        }
+    }
+    if to == old {
+        return;
+    }
+    n.state = to;
+    n.timer.cancel();
+    let waiting = if old.valid() { VecDeque::new() } else { std::mem::take(&mut n.queue) };
+    let dev = n.dev;
+    n.queue_bytes = if old.valid() { n.queue_bytes } else { 0 };
+    if to == Nud::Reachable {
+        arm(net, ns, id, now.wrapping_add(reach));
+    }
+    for skb in waiting {
+        // The path there is what the packets waited for; a failure now is one of the device.
+        let _ = transmit(net, dev, mac, skb);
+    }
+}
+
+/// Progress of a connection proves that the next hop is there (`dst_confirm_neigh`).
+#[doc(alias = "sock_confirm_neigh")]
+pub fn confirm(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr) {
+    let now = net.env.jiffies();
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    if let Some(id) = n.neigh_table.get(dst.dev, dst.gateway.unwrap_or(daddr))
+        && let Some(e) = n.neighs.get_mut(id)
+    {
+        e.confirmed = now;
+    }
+}
+
+/// The wheel looked at an entry.
+#[doc(alias = "neigh_timer_handler")]
+pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Jiffies) {
+    let now = net.env.jiffies();
+    let (delay, retrans) = (delay_ticks(net, ns), retrans_ticks(net, ns));
+    let (ucast, mcast) = (setting(net, ns, |s| s.neigh_ucast_solicit), setting(net, ns, |s| s.neigh_mcast_solicit));
+    let reach = reachable_ticks(net, ns);
+    let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
+    if net.env.timers.look(&mut n.timer, at, now, TimerKey::Neigh(ns, id)) == Fire::NotYet || !n.state.in_timer() {
+        return;
+    }
+    let mut next = now.wrapping_add(retrans);
+    match n.state {
+        Nud::Reachable if after_eq(n.confirmed.wrapping_add(reach), now.wrapping_add(1)) => {
+            next = n.confirmed.wrapping_add(reach);
+        }
+        Nud::Reachable if after_eq(n.used.wrapping_add(delay), now) => {
+            n.state = Nud::Delay;
+            n.updated = now;
+            next = now.wrapping_add(delay);
+        }
+        Nud::Reachable => {
+            n.state = Nud::Stale;
+            n.updated = now;
+        }
+        Nud::Delay if after_eq(n.confirmed.wrapping_add(delay), now) => {
+            n.state = Nud::Reachable;
+            n.updated = now;
+            next = n.confirmed.wrapping_add(reach);
+        }
+        Nud::Delay => {
+            n.state = Nud::Probe;
+            n.updated = now;
+            n.probes = 0;
+        }
+        _ => {}
+    }
+    let max = if n.state == Nud::Probe { ucast } else { ucast + mcast };
+    if matches!(n.state, Nud::Incomplete | Nud::Probe) && n.probes >= max {
+        n.state = Nud::Failed;
+        n.updated = now;
+        return invalidate(net, ns, id);
+    }
+    let state = n.state;
+    if state.in_timer() {
+        arm(net, ns, id, next);
+    }
+    if matches!(state, Nud::Incomplete | Nud::Probe) {
+        probe(net, ns, id);
+    }
+    gc(net, ns);
+}
+
+/// Nobody answered: whoever waits hears "host unreachable".
+#[doc(alias = "neigh_invalidate")]
+fn invalidate(net: &mut Net, ns: NsId, id: NeighId) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    n.neigh_table.stats.res_failed += 1;
+    let Some(e) = n.neighs.get_mut(id) else { return };
+    e.queue_bytes = 0;
+    for skb in std::mem::take(&mut e.queue) {
+        icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0);
+        net.kfree_skb(skb, DropReason::NeighFailed, "arp_error_report");
+    }
+}
+
+/// `ip neigh replace`: an entry that ARP does not change.
+pub fn set_permanent(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv4Addr, mac: Mac) -> Result<(), Errno> {
+    let id = lookup_or_create(net, ns, dev, addr).ok_or(Errno::ENOBUFS)?;
+    update(net, ns, id, mac, Nud::Permanent, Update { r#override: true, admin: true });
+    Ok(())
 }

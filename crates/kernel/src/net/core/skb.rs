@@ -6,6 +6,8 @@
 use crate::env::time::Nanos;
 use crate::ids::*;
 use crate::net::ipv4::route::Dst;
+use belljar_wire::frame::HEAD_CAPACITY;
+use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::{Csum, Gso, Head, PacketId, Segs};
 
 /// What `eth_type_trans` found about the destination address.
@@ -129,5 +131,51 @@ impl SkBuff {
             hash: self.hash,
             id: self.id,
         }
+    }
+
+    /// Makes sure that `n` bytes are in the linear part, taking them from the payload if need be (`pskb_may_pull`).
+    /// False when the packet is shorter or the headers are longer than the linear part can be.
+    pub fn may_pull(&mut self, n: usize) -> bool {
+        let have = self.head.len();
+        if have >= n {
+            return true;
+        }
+        let first = self.mac_header.min(self.network_header).min(self.head.start());
+        let kept = self.head.at(first).len();
+        let mut bytes = [0; HEAD_CAPACITY];
+        if self.len() < n || kept + n - have > HEAD_CAPACITY {
+            return false;
+        }
+        bytes[..kept].copy_from_slice(self.head.at(first));
+        let pulled = self.frags.copy_to(0, &mut bytes[kept..kept + n - have]);
+        self.frags.advance(pulled);
+        let start = self.head.start() - first;
+        self.head.fill(&bytes[..kept + pulled]);
+        let _ = self.head.pull(start as usize);
+        for offset in [&mut self.mac_header, &mut self.network_header, &mut self.transport_header] {
+            *offset = offset.saturating_sub(first);
+        }
+        true
+    }
+
+    /// Cuts the packet to `n` bytes behind the pulled headers (`pskb_trim`).
+    pub fn trim(&mut self, n: usize) {
+        let linear = self.head.len();
+        if n <= linear {
+            self.head.trim(n);
+            self.frags = Segs::new();
+        } else {
+            self.frags.truncate(n - linear);
+        }
+    }
+
+    /// Ethernet type to send with.
+    pub fn protocol_or_ip(&self) -> u16 {
+        if self.protocol == 0 { belljar_wire::ethernet::ETH_P_IP } else { self.protocol }
+    }
+
+    /// The IPv4 header, pulled or not.
+    pub fn ip_hdr(&self) -> Option<Ipv4Header> {
+        Ipv4Header::parse(self.head.at(self.network_header)).ok()
     }
 }

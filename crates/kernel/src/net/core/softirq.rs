@@ -1,4 +1,250 @@
-//! Softirqs: NET_RX, NET_TX, TIMER; budget, restarts, ksoftirqd.
+//! Softirqs of a CPU: TIMER, NET_TX, NET_RX; budgets, restarts, ksoftirqd; the backlog of devices without NAPI.
+//!
+//! They run at the end of the step that raised them, as at `local_bh_enable`. Time does not pass inside a step, so of
+//! netdev_budget_usecs only 0 can be reached here: a pass then ends after one poll.
+use crate::drivers::nic;
+use crate::ids::DevId;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::skb::Skb;
+use crate::net::core::{dev_rx, dev_tx};
+use crate::net::drop::DropReason;
+use std::collections::VecDeque;
 
+/// In the order in which they are served and `/proc/softirqs` shows them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Softirq {
+    Hi,
+    Timer,
+    NetTx,
+    NetRx,
+    Block,
+    IrqPoll,
+    Tasklet,
+    Sched,
+    Hrtimer,
+    Rcu,
+}
+
+impl Softirq {
+    pub const NAMES: [&str; 10] =
+        ["HI", "TIMER", "NET_TX", "NET_RX", "BLOCK", "IRQ_POLL", "TASKLET", "SCHED", "HRTIMER", "RCU"];
+}
+
+/// After so many rounds in one go the rest is left to ksoftirqd.
+const MAX_SOFTIRQ_RESTART: u32 = 10;
+
+/// Who is on a CPU's poll list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Napi {
+    /// `process_backlog`: packets of lo and other devices without NAPI.
+    Backlog,
+    Nic(DevId),
+}
+
+/// Columns of `/proc/net/softnet_stat` that are not queue lengths.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SoftnetStat {
+    pub processed: u64,
+    pub dropped: u64,
+    pub time_squeeze: u64,
+    pub received_rps: u64,
+    pub flow_limit_count: u64,
+}
+
+/// Packet processing of one CPU (`softnet_data`) and its softirq state.
 #[derive(Clone, Debug, Default)]
-pub struct Cpu {}
+pub struct Cpu {
+    pending: u16,
+    poll_list: VecDeque<Napi>,
+    /// NAPIs put aside by the NET_RX pass that runs (`repoll`).
+    repoll: VecDeque<Napi>,
+    pub input_pkt_queue: VecDeque<Skb>,
+    pub process_queue: VecDeque<Skb>,
+    backlog_scheduled: bool,
+    /// Devices whose qdisc is to be run again.
+    output_queue: VecDeque<DevId>,
+    pub stat: SoftnetStat,
+    /// Times each softirq ran.
+    pub softirqs: [u64; 10],
+    /// Passes that ksoftirqd had to make.
+    pub ksoftirqd_runs: u64,
+    ksoftirqd: bool,
+}
+
+impl Cpu {
+    pub fn raise(&mut self, which: Softirq) {
+        self.pending |= 1 << which as u16;
+    }
+
+    /// Whether anything is to be done.
+    pub fn is_pending(&self) -> bool {
+        self.pending != 0
+    }
+
+    pub fn napi_schedule(&mut self, napi: Napi) {
+        self.poll_list.push_back(napi);
+        self.raise(Softirq::NetRx);
+    }
+}
+
+impl Net {
+    /// The CPU that runs the current step.
+    pub fn this_cpu(&mut self) -> Option<&mut Cpu> {
+        self.cpus.get_mut(self.cpu)
+    }
+}
+
+/// Into this CPU's backlog; dropped when that is longer than netdev_max_backlog.
+pub fn enqueue_to_backlog(net: &mut Net, skb: Skb) {
+    let (at, max) = (net.cpu, net.sysctl.netdev_max_backlog as usize);
+    let Some(cpu) = net.cpus.get_mut(at) else { return };
+    if cpu.input_pkt_queue.len() <= max {
+        cpu.input_pkt_queue.push_back(skb);
+        if !std::mem::replace(&mut cpu.backlog_scheduled, true) {
+            cpu.napi_schedule(Napi::Backlog);
+        }
+        return;
+    }
+    cpu.stat.dropped += 1;
+    if let Some(d) = skb.dev.and_then(|d| net.devs.get_mut(d)) {
+        d.stats.rx_dropped += 1;
+    }
+    net.kfree_skb(skb, DropReason::CpuBacklog, "enqueue_to_backlog");
+}
+
+/// The qdisc of `dev` wants to run later (`__netif_schedule`).
+pub fn netif_schedule(net: &mut Net, dev: DevId) {
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    if std::mem::replace(&mut d.scheduled, true) {
+        return;
+    }
+    let at = net.cpu;
+    if let Some(cpu) = net.cpus.get_mut(at) {
+        cpu.output_queue.push_back(dev);
+        cpu.raise(Softirq::NetTx);
+    }
+}
+
+/// One pass over what is pending, with due timers first. True when work is left for ksoftirqd: call again.
+#[doc(alias = "__do_softirq")]
+pub fn do_softirq(k: &mut Kernel) -> bool {
+    k.drain_rises();
+    if k.net.env.timers_due() {
+        k.net.this_cpu().into_iter().for_each(|c| c.raise(Softirq::Timer));
+    }
+    if let Some(cpu) = k.net.this_cpu()
+        && std::mem::take(&mut cpu.ksoftirqd)
+    {
+        cpu.ksoftirqd_runs += 1;
+    }
+    for _ in 0..MAX_SOFTIRQ_RESTART {
+        let Some(cpu) = k.net.this_cpu() else { return false };
+        let pending = std::mem::take(&mut cpu.pending);
+        if pending == 0 {
+            return false;
+        }
+        for (which, run) in [
+            (Softirq::Timer, run_timers as fn(&mut Kernel)),
+            (Softirq::NetTx, net_tx_action),
+            (Softirq::NetRx, net_rx_action),
+        ] {
+            if pending & (1 << which as u16) != 0 {
+                if let Some(cpu) = k.net.this_cpu() {
+                    cpu.softirqs[which as usize] += 1;
+                }
+                run(k);
+                k.drain_rises();
+            }
+        }
+    }
+    let Some(cpu) = k.net.this_cpu() else { return false };
+    cpu.ksoftirqd = cpu.is_pending();
+    cpu.ksoftirqd
+}
+
+/// `run_timer_softirq`: everything due, in order.
+fn run_timers(k: &mut Kernel) {
+    let now = k.net.env.jiffies();
+    while let Some((at, key)) = k.net.env.timers.pop_due(now) {
+        k.fire(key, at);
+        k.drain_rises();
+    }
+    while let Some(key) = k.net.env.pop_hrtimer() {
+        k.fire(key, now);
+        k.drain_rises();
+    }
+}
+
+fn net_tx_action(k: &mut Kernel) {
+    let devs = k.net.this_cpu().map(|c| std::mem::take(&mut c.output_queue)).unwrap_or_default();
+    for dev in devs {
+        if let Some(d) = k.net.devs.get_mut(dev) {
+            d.scheduled = false;
+        }
+        dev_tx::qdisc_run(&mut k.net, dev);
+    }
+}
+
+/// Polls who is on the list until nobody has work, or the budget is used up: the rest is a squeeze and comes again.
+fn net_rx_action(k: &mut Kernel) {
+    let mut budget = i64::from(k.net.sysctl.netdev_budget);
+    let out_of_time = k.net.sysctl.netdev_budget_usecs == 0;
+    let weight = k.net.sysctl.dev_weight;
+    loop {
+        let Some(cpu) = k.net.this_cpu() else { return };
+        let Some(napi) = cpu.poll_list.pop_front() else {
+            cpu.poll_list = std::mem::take(&mut cpu.repoll);
+            if !cpu.poll_list.is_empty() {
+                cpu.raise(Softirq::NetRx);
+            }
+            return;
+        };
+        let work = match napi {
+            Napi::Backlog => process_backlog(k, weight),
+            Napi::Nic(dev) => nic::rx::poll(k, dev, nic::NAPI_WEIGHT),
+        };
+        let quota = if napi == Napi::Backlog { weight } else { nic::NAPI_WEIGHT };
+        budget -= i64::from(work);
+        let Some(cpu) = k.net.this_cpu() else { return };
+        if work >= quota {
+            // It may have more: to the tail, behind the others.
+            cpu.repoll.push_back(napi);
+        }
+        if budget <= 0 || out_of_time {
+            if !cpu.poll_list.is_empty() || !cpu.repoll.is_empty() {
+                cpu.stat.time_squeeze += 1;
+                let again = std::mem::take(&mut cpu.repoll);
+                cpu.poll_list.extend(again);
+                cpu.raise(Softirq::NetRx);
+            }
+            return;
+        }
+    }
+}
+
+/// The backlog NAPI: what came in moves to the process queue in one go, then packet by packet up the stack.
+fn process_backlog(k: &mut Kernel, quota: u32) -> u32 {
+    let mut work = 0;
+    loop {
+        while work < quota {
+            let Some(skb) = k.net.this_cpu().and_then(|c| c.process_queue.pop_front()) else { break };
+            if let Some(c) = k.net.this_cpu() {
+                c.stat.processed += 1;
+            }
+            dev_rx::netif_receive_skb(k, skb);
+            k.drain_rises();
+            work += 1;
+        }
+        let Some(cpu) = k.net.this_cpu() else { return work };
+        if work >= quota {
+            return work;
+        }
+        if cpu.input_pkt_queue.is_empty() {
+            cpu.backlog_scheduled = false;
+            return work;
+        }
+        std::mem::swap(&mut cpu.input_pkt_queue, &mut cpu.process_queue);
+    }
+}

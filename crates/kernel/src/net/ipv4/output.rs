@@ -1,9 +1,17 @@
-//! The send path of IPv4.
-use crate::ids::NsId;
+//! The send path of IPv4: header, fragmentation, down to the neighbour.
+use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::core::skb::Skb;
-use crate::net::ipv4::route::Dst;
+use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::{dev_rx, dev_tx, neighbour};
+use crate::net::drop::DropReason;
+use crate::net::ethernet;
+use crate::net::ipv4::fragment;
+use crate::net::ipv4::route::{Dst, RouteKind, select_ident};
+use crate::net::mib::Mib;
 use belljar_abi::Errno;
+use belljar_wire::ethernet::ETH_P_IP;
+use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
+use belljar_wire::{Csum, Mac};
 use core::net::Ipv4Addr;
 
 /// What the header needs that the packet does not know.
@@ -20,7 +28,127 @@ pub struct IpTx {
 }
 
 /// Transport header in `skb.head`, payload in `skb.frags`: adds the IP header and sends (`ip_queue_xmit`).
-pub fn ip_queue_xmit(net: &mut Net, _tx: &IpTx, _dst: &Dst, skb: Skb) -> Result<(), Errno> {
-    net.consume_skb(skb);
-    Ok(())
+#[doc(alias = "ip_send_skb")]
+pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Result<(), Errno> {
+    let total = skb.len() + IPV4_HLEN;
+    if total > u16::MAX as usize && skb.gso.is_none() {
+        net.kfree_skb(skb, DropReason::PktTooBig, "ip_queue_xmit");
+        return Err(Errno::EMSGSIZE);
+    }
+    let segs = skb.gso.map_or(1, |g| u32::from(g.segs));
+    // RFC 6864: an atomic datagram needs no identification; flows keep counting as Linux's sockets do.
+    let id =
+        if tx.df && skb.hash == 0 { 0 } else { select_ident(net, tx.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs) };
+    let header = Ipv4Header {
+        tos: tx.tos,
+        // BIG TCP: a super-segment beyond 64 KB has no length in its header.
+        total_len: if total > u16::MAX as usize { 0 } else { total as u16 },
+        id,
+        df: tx.df,
+        ttl: tx.ttl,
+        proto: tx.proto,
+        src: tx.saddr,
+        dst: tx.daddr,
+        ..Ipv4Header::default()
+    };
+    let Some(room) = skb.head.push(IPV4_HLEN) else {
+        net.kfree_skb(skb, DropReason::NoMem, "ip_queue_xmit");
+        return Err(Errno::ENOBUFS);
+    };
+    header.emit(room);
+    skb.ns = Some(tx.ns);
+    skb.network_header = skb.head.start();
+    skb.protocol = ETH_P_IP;
+    net.stage(&skb, "ip_local_out");
+    net.inc(tx.ns, Mib::IpOutRequests);
+    ip_output(net, tx.ns, dst, tx.daddr, skb)
+}
+
+/// A packet with its IP header, towards `dst`; counts, loops broadcasts back, cuts what does not fit.
+#[doc(alias = "ip_finish_output")]
+pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: Skb) -> Result<(), Errno> {
+    skb.dev = Some(dst.dev);
+    skb.pkt_type = PktType::Outgoing;
+    skb.dst = Some(*dst);
+    net.stage(&skb, "ip_output");
+    if matches!(dst.kind, RouteKind::Broadcast) && !net.devs.get(dst.dev).is_some_and(|d| d.is_loopback()) {
+        loop_back(net, ns, &skb);
+    }
+    let mtu = dst.mtu as usize;
+    let too_long = match skb.gso {
+        None => skb.len() > mtu,
+        Some(g) => skb.head.len() + g.size as usize > mtu,
+    };
+    if too_long {
+        return fragment::ip_fragment(net, ns, dst, daddr, skb);
+    }
+    ip_finish_output2(net, ns, dst, daddr, skb)
+}
+
+/// Hosts hear their own broadcasts (`dev_loopback_xmit`).
+fn loop_back(net: &mut Net, ns: NsId, skb: &Skb) {
+    let mut copy = net.alloc_skb();
+    copy.head = skb.head.clone();
+    copy.frags = skb.frags.clone();
+    copy.id = skb.id;
+    copy.ns = Some(ns);
+    copy.dev = skb.dev;
+    copy.protocol = skb.protocol;
+    copy.network_header = skb.network_header;
+    copy.mac_header = skb.network_header;
+    copy.transport_header = skb.transport_header;
+    copy.pkt_type = PktType::Broadcast;
+    copy.csum = Csum::Unnecessary;
+    copy.truesize = skb.truesize;
+    dev_rx::netif_rx(net, copy);
+}
+
+/// Finds out the next hop's hardware address and hands the packet to the device, or to the queue that waits for it.
+pub fn ip_finish_output2(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: Skb) -> Result<(), Errno> {
+    let len = skb.len() as u64;
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.mib.inc(Mib::IpOutTransmits);
+        n.mib.add(Mib::IpExtOutOctets, len);
+        match dst.kind {
+            RouteKind::Broadcast => {
+                n.mib.inc(Mib::IpExtOutBcastPkts);
+                n.mib.add(Mib::IpExtOutBcastOctets, len);
+            }
+            RouteKind::Multicast => {
+                n.mib.inc(Mib::IpExtOutMcastPkts);
+                n.mib.add(Mib::IpExtOutMcastOctets, len);
+            }
+            _ => {}
+        }
+    }
+    let Some((own, loopback)) = net.devs.get(dst.dev).map(|d| (d.mac, d.is_loopback())) else {
+        net.kfree_skb(skb, DropReason::DevReady, "ip_finish_output2");
+        return Err(Errno::ENODEV);
+    };
+    let to = if loopback {
+        Mac::ZERO
+    } else {
+        match dst.kind {
+            RouteKind::Broadcast => Mac::BROADCAST,
+            RouteKind::Multicast => multicast_mac(daddr),
+            _ => return neighbour::output(net, ns, dst.dev, dst.gateway.unwrap_or(daddr), skb),
+        }
+    };
+    if !ethernet::push_header(&mut skb, to, own, ETH_P_IP) {
+        net.kfree_skb(skb, DropReason::DevHdr, "ip_finish_output2");
+        return Err(Errno::ENOBUFS);
+    }
+    dev_tx::dev_queue_xmit(net, dst.dev, skb)
+}
+
+/// RFC 1112 §6.4: the low 23 bits of the group.
+#[doc(alias = "ip_eth_mc_map")]
+fn multicast_mac(group: Ipv4Addr) -> Mac {
+    let [_, b, c, d] = group.octets();
+    Mac([1, 0, 0x5e, b & 0x7f, c, d])
+}
+
+/// MTU of a device, for senders that ignore the path's.
+pub fn dev_mtu(net: &Net, dev: DevId) -> u32 {
+    net.devs.get(dev).map_or(0, |d| d.mtu)
 }

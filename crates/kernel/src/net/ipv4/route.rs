@@ -1,8 +1,14 @@
 //! Routing: local table, then main; the result is a [`Dst`].
+use crate::env::{Jiffies, SEC, time};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::skb::SkBuff;
+use crate::net::ipv4::fib::{self, RouteType, Scope};
+use crate::net::mib::Mib;
 use belljar_abi::Errno;
+use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
 
 /// What the lookup asks (Linux: `struct flowi4`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,13 +51,340 @@ pub struct Dst {
     pub genid: u32,
 }
 
+/// Path MTUs learned, kept for mtu_expires (600 s). Bounded: the oldest goes first.
+#[derive(Clone, Debug, Default)]
+pub struct Exceptions {
+    by_dst: BTreeMap<Ipv4Addr, Exception>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Exception {
+    pub mtu: u32,
+    /// The path is narrower than min_pmtu: packets go without DF.
+    pub locked: bool,
+    pub expires: Jiffies,
+}
+
+const MAX_EXCEPTIONS: usize = 10_240;
+
+impl Exceptions {
+    pub fn get(&self, dst: Ipv4Addr, now: Jiffies) -> Option<Exception> {
+        self.by_dst.get(&dst).filter(|e| e.expires > now).copied()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, Exception)> + '_ {
+        self.by_dst.iter().map(|(d, e)| (*d, *e))
+    }
+
+    fn insert(&mut self, dst: Ipv4Addr, e: Exception) {
+        if self.by_dst.len() >= MAX_EXCEPTIONS
+            && let Some((&oldest, _)) = self.by_dst.iter().min_by_key(|(_, e)| e.expires)
+        {
+            self.by_dst.remove(&oldest);
+        }
+        self.by_dst.insert(dst, e);
+    }
+}
+
+fn zeronet(a: Ipv4Addr) -> bool {
+    a.octets()[0] == 0
+}
+
 /// `ip_route_output_key`. ENETUNREACH without a route, the route type's own error otherwise.
 #[doc(alias = "ip_route_output_key_hash")]
-pub fn ip_route_output(_net: &mut Net, _ns: NsId, _fl: &Flow4) -> Result<Dst, Errno> {
-    Err(Errno::ENETUNREACH)
+pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno> {
+    let n = net.ns.get(ns).ok_or(Errno::ENETUNREACH)?;
+    let (lo, genid) = (n.lo, n.rt_genid);
+    let (mut daddr, saddr, any) = (fl.daddr, fl.saddr, fl.saddr.is_unspecified());
+    if !any {
+        // A source has to be ours; where packets for everybody are taken in, answers leave from their addresses too.
+        let ours = n.tproxy.is_some() || n.sysctl.ip_nonlocal_bind != 0 || is_local(net, ns, saddr);
+        if saddr.is_multicast() || saddr.is_broadcast() || zeronet(saddr) || !ours {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let mut oif = fl.oif;
+    if let Some(id) = oif {
+        let d = net.devs.get(id).filter(|d| d.ns == ns).ok_or(Errno::ENODEV)?;
+        if !d.up {
+            return Err(Errno::ENETUNREACH);
+        }
+    } else if !any && (daddr.is_multicast() || daddr.is_broadcast()) {
+        oif = dev_of_addr(net, ns, saddr);
+    }
+    if daddr.is_unspecified() {
+        daddr = if any { Ipv4Addr::LOCALHOST } else { saddr };
+    }
+    let pick = |net: &Net, dev: DevId, scope| {
+        let chosen = net.devs.get(dev).and_then(|d| d.select_addr(daddr, scope));
+        if any { chosen.or_else(|| any_addr(net, ns, scope)).unwrap_or(Ipv4Addr::UNSPECIFIED) } else { saddr }
+    };
+    if let Some(dev) = oif
+        && (daddr.is_broadcast() || daddr.is_multicast())
+    {
+        let kind = if daddr.is_multicast() { RouteKind::Multicast } else { RouteKind::Broadcast };
+        return Ok(Dst { kind, dev, gateway: None, src: pick(net, dev, Scope::Link), mtu: mtu(net, dev), genid });
+    }
+    let Some(r) = fib::lookup(net, ns, daddr, oif) else {
+        // Bound to a device: what no route knows is taken to be on its link.
+        let dev = oif.ok_or(Errno::ENETUNREACH)?;
+        let src = pick(net, dev, Scope::Link);
+        return finish(net, ns, daddr, Dst { kind: RouteKind::Unicast, dev, gateway: None, src, mtu: 0, genid });
+    };
+    let kind = match r.kind {
+        RouteType::Local => {
+            let src = if any { r.src.filter(|_| !daddr.is_loopback()).unwrap_or(daddr) } else { saddr };
+            let up = net.devs.get(lo).is_some_and(|d| d.up);
+            let dst = Dst { kind: RouteKind::Local, dev: lo, gateway: None, src, mtu: mtu(net, lo), genid };
+            return if up { Ok(dst) } else { Err(Errno::ENETUNREACH) };
+        }
+        RouteType::Unreachable => return Err(Errno::EHOSTUNREACH),
+        RouteType::Blackhole => return Err(Errno::EINVAL),
+        RouteType::Prohibit => return Err(Errno::EACCES),
+        RouteType::Broadcast => RouteKind::Broadcast,
+        RouteType::Unicast if daddr.is_broadcast() => RouteKind::Broadcast,
+        RouteType::Unicast if daddr.is_multicast() => RouteKind::Multicast,
+        RouteType::Unicast => RouteKind::Unicast,
+    };
+    let dev = r.dev.ok_or(Errno::ENETUNREACH)?;
+    if saddr.is_loopback() && !any && !net.devs.get(dev).is_some_and(|d| d.is_loopback() || d.conf.route_localnet) {
+        return Err(Errno::EINVAL);
+    }
+    let src = match r.src {
+        Some(s) if any => s,
+        _ => pick_via(net, ns, dev, r.gateway.unwrap_or(daddr), saddr),
+    };
+    let gateway = r.gateway.filter(|_| kind == RouteKind::Unicast);
+    finish(net, ns, daddr, Dst { kind, dev, gateway, src, mtu: r.mtu.unwrap_or(0), genid })
+}
+
+/// The source for a next hop: the caller's, or the device's address on the hop's subnet.
+fn pick_via(net: &Net, ns: NsId, dev: DevId, hop: Ipv4Addr, saddr: Ipv4Addr) -> Ipv4Addr {
+    if !saddr.is_unspecified() {
+        return saddr;
+    }
+    let chosen = net.devs.get(dev).and_then(|d| d.select_addr(hop, Scope::Universe));
+    chosen.or_else(|| any_addr(net, ns, Scope::Universe)).unwrap_or(Ipv4Addr::UNSPECIFIED)
+}
+
+/// Some address of the host, when the device has none of its own.
+fn any_addr(net: &Net, ns: NsId, scope: Scope) -> Option<Ipv4Addr> {
+    net.ns_devs(ns).find_map(|id| net.devs.get(id)?.addrs.iter().find(|a| a.scope <= scope).map(|a| a.local))
+}
+
+/// Device MTU and what was learned about the path.
+fn finish(net: &Net, ns: NsId, daddr: Ipv4Addr, mut dst: Dst) -> Result<Dst, Errno> {
+    let dev_mtu = mtu(net, dst.dev);
+    dst.mtu = if dst.mtu == 0 { dev_mtu } else { dst.mtu.min(dev_mtu) };
+    if let Some(e) = net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, net.env.jiffies())) {
+        dst.mtu = dst.mtu.min(e.mtu);
+    }
+    Ok(dst)
+}
+
+fn mtu(net: &Net, dev: DevId) -> u32 {
+    net.devs.get(dev).map_or(0, |d| d.mtu)
+}
+
+fn dev_of_addr(net: &Net, ns: NsId, addr: Ipv4Addr) -> Option<DevId> {
+    net.ns_devs(ns).find(|id| net.devs.get(*id).is_some_and(|d| d.addrs.iter().any(|a| a.local == addr)))
 }
 
 /// Whether `addr` is one of this host (local table; `inet_addr_type` = RTN_LOCAL).
-pub fn is_local(_net: &Net, _ns: NsId, _addr: Ipv4Addr) -> bool {
-    false
+pub fn is_local(net: &Net, ns: NsId, addr: Ipv4Addr) -> bool {
+    addr_type(net, ns, addr) == RouteKind::Local
+}
+
+/// What kind of address this is to the host. In a namespace whose local table is still empty (lo was never up)
+/// everything counts as broadcast, which bind accepts.
+#[doc(alias = "inet_addr_type")]
+pub fn addr_type(net: &Net, ns: NsId, addr: Ipv4Addr) -> RouteKind {
+    if addr.is_unspecified() || addr.is_broadcast() {
+        return RouteKind::Broadcast;
+    }
+    if addr.is_multicast() {
+        return RouteKind::Multicast;
+    }
+    let Some(n) = net.ns.get(ns) else { return RouteKind::Unicast };
+    if n.fib.local.is_empty() {
+        return RouteKind::Broadcast;
+    }
+    match n.fib.local.lookup(addr, |_| true).map(|r| r.kind) {
+        Some(RouteType::Local) => RouteKind::Local,
+        Some(RouteType::Broadcast) => RouteKind::Broadcast,
+        _ => RouteKind::Unicast,
+    }
+}
+
+/// Why a received packet has no way on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InputError {
+    /// Source or destination that cannot come from there (`ip_handle_martian_source`, martian destination).
+    MartianSource,
+    MartianDestination,
+    /// Strict or loose reverse path check.
+    RpFilter,
+    /// Not for us and not to be passed on: counted, silent.
+    NotForwarding,
+    /// The routing layer answers with an ICMP error for this errno.
+    Refused(Errno),
+}
+
+/// `ip_route_input_slow`: local delivery, forwarding, or why not.
+#[doc(alias = "ip_route_input_noref")]
+pub fn ip_route_input(
+    net: &mut Net,
+    ns: NsId,
+    dev: DevId,
+    src: Ipv4Addr,
+    dst: Ipv4Addr,
+    proto: u8,
+) -> Result<Dst, InputError> {
+    let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
+    let (lo, genid) = (n.lo, n.rt_genid);
+    let Some(d) = net.devs.get(dev) else { return Err(InputError::NotForwarding) };
+    let (conf, loopback_dev) = (d.conf, d.is_loopback());
+    let to = |kind, dev, mtu| Dst { kind, dev, gateway: None, src: dst, mtu, genid };
+    if src.is_multicast() || src.is_broadcast() {
+        return Err(InputError::MartianSource);
+    }
+    if dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified()) {
+        if !src.is_unspecified() {
+            validate_source(net, ns, dev, src)?;
+        }
+        return Ok(to(RouteKind::Broadcast, dev, mtu(net, dev)));
+    }
+    if zeronet(src) {
+        return Err(InputError::MartianSource);
+    }
+    if zeronet(dst) {
+        return Err(InputError::MartianDestination);
+    }
+    let localnet = conf.route_localnet || loopback_dev;
+    if dst.is_loopback() && !localnet {
+        return Err(InputError::MartianDestination);
+    }
+    if src.is_loopback() && !localnet {
+        return Err(InputError::MartianSource);
+    }
+    if dst.is_multicast() {
+        // Only groups that somebody joined are taken; there are none yet.
+        return Err(InputError::NotForwarding);
+    }
+    let found = fib::lookup(net, ns, dst, None);
+    let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
+    let foreign = !matches!(found.map(|r| r.kind), Some(RouteType::Local | RouteType::Broadcast));
+    if foreign && let Some(t) = n.tproxy.filter(|t| t.dev == dev) {
+        let taken = (proto == IPPROTO_TCP && t.tcp.is_some()) || (proto == IPPROTO_UDP && t.udp.is_some());
+        if taken {
+            return Ok(to(RouteKind::Local, dev, mtu(net, dev)));
+        }
+    }
+    let forwarding = n.sysctl.ip_forward != 0 || conf.forwarding;
+    let Some(r) = found else {
+        return Err(if forwarding { InputError::Refused(Errno::ENETUNREACH) } else { InputError::NotForwarding });
+    };
+    match r.kind {
+        RouteType::Local | RouteType::Broadcast => {
+            validate_source(net, ns, dev, src)?;
+            let local = r.kind == RouteType::Local;
+            let kind = if local { RouteKind::Local } else { RouteKind::Broadcast };
+            Ok(to(kind, if local { lo } else { dev }, mtu(net, dev)))
+        }
+        _ if !forwarding => Err(InputError::NotForwarding),
+        RouteType::Unreachable => Err(InputError::Refused(Errno::EHOSTUNREACH)),
+        RouteType::Blackhole => Err(InputError::Refused(Errno::EINVAL)),
+        RouteType::Prohibit => Err(InputError::Refused(Errno::EACCES)),
+        RouteType::Unicast => {
+            validate_source(net, ns, dev, src)?;
+            let out = r.dev.ok_or(InputError::NotForwarding)?;
+            let hop = Dst {
+                kind: RouteKind::Unicast,
+                dev: out,
+                gateway: r.gateway,
+                src: dst,
+                mtu: r.mtu.unwrap_or(0),
+                genid,
+            };
+            finish(net, ns, dst, hop).map_err(InputError::Refused)
+        }
+    }
+}
+
+/// `fib_validate_source`: a source of ours is refused unless accept_local; rp_filter 1 wants the way back through the
+/// same device, 2 any way back. The effective rp_filter is the larger of all and the interface's.
+#[doc(alias = "__fib_validate_source")]
+fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr) -> Result<(), InputError> {
+    let Some(d) = net.devs.get(dev) else { return Err(InputError::MartianSource) };
+    if d.is_loopback() {
+        return Ok(());
+    }
+    let rp = d.conf.rp_filter;
+    let back = fib::lookup(net, ns, src, None);
+    match back.map(|r| r.kind) {
+        Some(RouteType::Local) if d.conf.accept_local && rp == 0 => return Ok(()),
+        Some(RouteType::Local | RouteType::Broadcast) => return Err(InputError::MartianSource),
+        _ if rp == 0 => return Ok(()),
+        Some(RouteType::Unicast) => {}
+        _ => return Err(InputError::RpFilter),
+    }
+    let same = back.and_then(|r| r.dev) == Some(dev);
+    if same || rp == 2 { Ok(()) } else { Err(InputError::RpFilter) }
+}
+
+/// A smaller path MTU became known (`ip_rt_update_pmtu`): remembered for every socket of the namespace.
+#[doc(alias = "__ip_rt_update_pmtu")]
+pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv4Addr, mtu: u32) {
+    let now = net.env.jiffies();
+    let (hz, at) = (net.env.hz, net.env.now);
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let floor = n.sysctl.min_pmtu;
+    let locked = mtu < floor;
+    let mtu = mtu.max(floor);
+    if n.exceptions.get(daddr, now).is_some_and(|e| e.mtu < mtu) {
+        return;
+    }
+    let expires = time::round_up(at + u64::from(n.sysctl.mtu_expires) * SEC, hz);
+    n.exceptions.insert(daddr, Exception { mtu, locked, expires });
+    n.rt_genid = n.rt_genid.wrapping_add(1);
+}
+
+/// The route of a packet that has one of this generation; `None` asks for a lookup.
+pub fn valid(net: &Net, ns: NsId, dst: &Option<Dst>) -> Option<Dst> {
+    let d = (*dst)?;
+    net.ns.get(ns).is_some_and(|n| n.rt_genid == d.genid).then_some(d)
+}
+
+/// The priority that a type of service stands for; pfifo_fast's band follows from it.
+pub fn rt_tos2priority(tos: u8) -> u32 {
+    const IP_TOS2PRIO: [u8; 16] = [0, 0, 0, 0, 2, 2, 2, 2, 6, 6, 6, 6, 4, 4, 4, 4];
+    u32::from(IP_TOS2PRIO[(tos >> 1 & 15) as usize])
+}
+
+/// An identification for packets that may be cut on their way; `segs` numbers are used up.
+#[doc(alias = "__ip_select_ident")]
+pub fn select_ident(net: &mut Net, ns: NsId, skb: &SkBuff, key: (Ipv4Addr, Ipv4Addr, u8), segs: u32) -> u16 {
+    use std::hash::Hasher;
+    let Some(n) = net.ns.get_mut(ns) else { return 0 };
+    let bucket = if skb.hash != 0 {
+        // A flow with a hash of its own counts alone, as a connected socket does (`inet_id`).
+        u64::from(skb.hash)
+    } else {
+        let mut h = siphasher::sip::SipHasher13::new_with_keys(n.secret[0], n.secret[1]);
+        h.write_u32(key.0.to_bits());
+        h.write_u32(key.1.to_bits());
+        h.write_u8(key.2);
+        h.finish()
+    };
+    let len = n.idents.len().max(1) as u64;
+    let Some(id) = n.idents.get_mut((bucket % len) as usize) else { return 0 };
+    *id = id.wrapping_add(segs);
+    id.wrapping_sub(segs) as u16
+}
+
+/// Counts what a lookup error means on the send path.
+pub fn count_no_route(net: &mut Net, ns: NsId, e: Errno) {
+    if e == Errno::ENETUNREACH {
+        net.inc(ns, Mib::IpOutNoRoutes);
+    }
 }

@@ -277,7 +277,9 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
     if sk.snd.pmtu <= mtu {
         return;
     }
-    segment::sync_mss(sk, net, mtu);
+    crate::net::ipv4::route::update_pmtu(net, sk.sk.ns, sk.sk.daddr, mtu);
+    let Some(dst) = segment::check_dst(sk, net) else { return };
+    segment::sync_mss(sk, net, dst.mtu);
     let mss = u32::from(sk.snd.mss_cache);
     for ix in 0..sk.snd.sent {
         let too_big = sk.snd.queue.get(ix).is_some_and(|s| u32::from(s.mss) > mss && !s.is(TCPCB_SACKED_ACKED));

@@ -1,7 +1,210 @@
-//! UDP.
-use crate::net::core::sock::Sock;
+//! UDP: its socket, and what a program does with it. The way in is `rcv.rs`, the way out `sendmsg.rs`.
+pub mod bind;
+pub mod err;
+pub mod rcv;
+pub mod recvmsg;
+pub mod sendmsg;
+pub mod tables;
 
+use crate::ids::{NsId, SockId, UdpId};
+use crate::kernel::Kernel;
+use crate::net::core::skb::Skb;
+use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
+use crate::net::ipv4::route::Dst;
+use crate::task::wait::PollMask;
+use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
+use belljar_abi::poll::*;
+use belljar_abi::{Errno, SHUT_RD, SHUT_RDWR, SHUT_WR, UDP_CORK};
+use belljar_wire::Segs;
+use core::net::Ipv4Addr;
+use std::collections::VecDeque;
+
+/// A datagram socket.
 #[derive(Clone, Debug)]
 pub struct UdpSock {
     pub sk: Sock,
+    /// Datagrams, IP and UDP header still reachable.
+    pub queue: VecDeque<Skb>,
+    /// ICMP errors for IP_RECVERR (MSG_ERRQUEUE).
+    pub errors: VecDeque<SockErr>,
+    /// The route to the peer of a connected socket.
+    pub dst: Option<Dst>,
+    /// Parts joined by MSG_MORE or UDP_CORK until the datagram is complete.
+    pub cork: Option<Box<Cork>>,
+    pub corked: bool,
+    /// Address it was bound to, when `connect` moved it to a more special one and disconnecting moves it back.
+    pub bound_addr: Ipv4Addr,
+    /// In the tables under this port.
+    pub hashed: bool,
+    /// The peer's 4-tuple is in the table of connected sockets.
+    pub hashed4: bool,
+}
+
+/// An entry of the error queue (`struct sock_extended_err` and what it is about).
+#[derive(Clone, Debug)]
+pub struct SockErr {
+    pub errno: Errno,
+    pub kind: u8,
+    pub code: u8,
+    pub info: u32,
+    /// Destination of the datagram that caused it.
+    pub to: (Ipv4Addr, u16),
+    pub offender: Ipv4Addr,
+    pub payload: Segs,
+    pub truesize: u32,
+}
+
+/// A datagram under construction.
+#[derive(Clone, Debug)]
+pub struct Cork {
+    pub data: Segs,
+    pub daddr: Ipv4Addr,
+    pub dport: u16,
+    pub saddr: Ipv4Addr,
+    pub dst: Dst,
+    pub tos: u8,
+    pub ttl: u8,
+}
+
+impl UdpSock {
+    pub fn new(mut sk: Sock, rmem: u32, wmem: u32) -> UdpSock {
+        (sk.rcvbuf, sk.sndbuf) = (rmem, wmem);
+        UdpSock {
+            sk,
+            queue: VecDeque::new(),
+            errors: VecDeque::new(),
+            dst: None,
+            cork: None,
+            corked: false,
+            bound_addr: Ipv4Addr::UNSPECIFIED,
+            hashed: false,
+            hashed4: false,
+        }
+    }
+
+    /// `sk_state == TCP_ESTABLISHED`, as `ss` prints it too.
+    pub fn connected(&self) -> bool {
+        self.sk.dport != 0 || !self.sk.daddr.is_unspecified()
+    }
+}
+
+/// What Linux charges for a datagram of `len` payload bytes: a small head with its shared info, or the next power of two
+/// (`__alloc_skb`); what is beyond 16 KB lies in page fragments.
+pub fn truesize(len: usize) -> u32 {
+    // IP and UDP header, link header room, alignment.
+    let linear = (len + 28 + 16 + 15).next_multiple_of(64) + 320;
+    match linear {
+        0..=576 => 256 + 576,
+        577..=16_384 => 256 + linear.next_power_of_two() as u32,
+        _ => 256 + 576 + len as u32,
+    }
+}
+
+/// A socket that is not bound.
+#[doc(alias = "udp_init_sock")]
+pub fn create(k: &mut Kernel, ns: NsId, family: Family) -> Result<UdpId, Errno> {
+    let s = &k.net.ns.get(ns).ok_or(Errno::ENODEV)?.sysctl;
+    let sock = UdpSock::new(Sock::new(ns, family), s.rmem_default, s.wmem_default);
+    Ok(k.socks.udp.insert(sock))
+}
+
+/// Readiness (`udp_poll`, `datagram_poll`).
+#[doc(alias = "udp_poll")]
+pub fn poll(s: &UdpSock) -> PollMask {
+    let mut mask = 0;
+    if s.sk.err != 0 || !s.errors.is_empty() {
+        mask |= EPOLLERR;
+    }
+    if s.sk.shutdown & RCV_SHUTDOWN != 0 {
+        mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;
+    }
+    if s.sk.shutdown & SHUTDOWN_MASK == SHUTDOWN_MASK {
+        mask |= EPOLLHUP;
+    }
+    if !s.queue.is_empty() {
+        mask |= EPOLLIN | EPOLLRDNORM;
+    }
+    if s.sk.wmem_alloc * 2 <= s.sk.sndbuf {
+        mask |= EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND;
+    }
+    mask
+}
+
+/// Wakes sleepers of the socket.
+pub(crate) fn wake(k: &mut Kernel, id: UdpId, mask: PollMask) {
+    if k.socks.udp.get(id).is_some_and(|s| !s.sk.wait.is_empty()) {
+        k.net.env.rises.push_back(crate::env::Rise::Wake { sock: SockId::Udp(id), mask });
+    }
+}
+
+/// A device or receiver is done with bytes of this socket (`sock_wfree`): the writer may go on once half is free.
+#[doc(alias = "sock_wfree")]
+pub fn wfree(k: &mut Kernel, id: UdpId, truesize: u32) {
+    let Some(s) = k.socks.udp.get_mut(id) else { return };
+    s.sk.wmem_alloc = s.sk.wmem_alloc.saturating_sub(truesize);
+    if s.sk.wmem_alloc * 2 <= s.sk.sndbuf {
+        wake(k, id, EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
+    }
+}
+
+/// ENOTCONN unless connected. `how` as in shutdown(2).
+pub fn shutdown(k: &mut Kernel, id: UdpId, how: i32) -> Result<(), Errno> {
+    let how = match how {
+        SHUT_RD => RCV_SHUTDOWN,
+        SHUT_WR => SEND_SHUTDOWN,
+        SHUT_RDWR => SHUTDOWN_MASK,
+        _ => return Err(Errno::EINVAL),
+    };
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    if !s.connected() {
+        return Err(Errno::ENOTCONN);
+    }
+    s.sk.shutdown |= how;
+    wake(k, id, EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
+    Ok(())
+}
+
+/// SIOCINQ: length of the first datagram; SIOCOUTQ: bytes in device queues.
+pub fn ioctl(k: &Kernel, id: UdpId, request: u32) -> Result<i64, Errno> {
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    match request {
+        SIOCINQ => Ok(s.queue.front().map_or(0, |skb| skb.len() as i64)),
+        SIOCOUTQ => Ok(s.sk.wmem_alloc.into()),
+        _ => Err(Errno::ENOTTY),
+    }
+}
+
+/// SOL_UDP. Segmentation offload and tunnels are not there: as on a kernel without them.
+pub fn setsockopt(k: &mut Kernel, id: UdpId, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let v = value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?;
+    match name {
+        UDP_CORK => {
+            let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+            s.corked = v != 0;
+            if s.corked || s.cork.is_none() { Ok(()) } else { sendmsg::push_pending(k, id) }
+        }
+        _ => Err(Errno::ENOPROTOOPT),
+    }
+}
+
+pub fn getsockopt(k: &Kernel, id: UdpId, name: i32) -> Result<Vec<u8>, Errno> {
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    match name {
+        UDP_CORK => Ok(i32::from(s.corked).to_ne_bytes().to_vec()),
+        _ => Err(Errno::ENOPROTOOPT),
+    }
+}
+
+/// The last reference is gone: port free, queue thrown away.
+#[doc(alias = "udp_destroy_sock")]
+pub fn release(k: &mut Kernel, id: UdpId) {
+    bind::unhash(k, id);
+    let Some(s) = k.socks.udp.remove(id) else { return };
+    for e in s.errors {
+        k.net.pool.give(e.payload);
+    }
+    k.net.usage.udp_bytes = k.net.usage.udp_bytes.saturating_sub(s.sk.rmem_alloc.into());
+    for skb in s.queue {
+        k.net.kfree_skb(skb, crate::net::drop::DropReason::SocketDestroyed, "udp_destruct");
+    }
 }

@@ -1,0 +1,3 @@
+//! Devices: loopback, and a NIC with rings, interrupts and NAPI.
+pub mod loopback;
+pub mod nic;

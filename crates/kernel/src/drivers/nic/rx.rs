@@ -1,0 +1,166 @@
+//! Receiving: the hardware writes frames into free descriptors, NAPI takes them out.
+use super::{irq, tx};
+use crate::ids::DevId;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::dev_rx;
+use crate::net::core::skb::Skb;
+use crate::net::drop::DropReason;
+use crate::net::ethernet;
+use belljar_wire::{Csum, Frame, gso};
+
+/// A descriptor, as the hardware sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RxDesc {
+    /// Descriptor done: the buffer holds a frame.
+    pub dd: bool,
+    pub len: u32,
+}
+
+/// The two arrays of a ring: descriptors, which the hardware reads and writes, and the driver's buffers behind them.
+#[derive(Clone, Debug)]
+pub struct RxRing {
+    desc: Box<[RxDesc]>,
+    buffer: Box<[Option<Frame>]>,
+    /// Where the hardware writes next, and where the driver reads next.
+    next_to_use: usize,
+    next_to_clean: usize,
+    /// Frames that found no free descriptor.
+    pub full: u64,
+}
+
+impl RxRing {
+    pub fn new(size: u32) -> RxRing {
+        RxRing {
+            desc: vec![RxDesc::default(); size as usize].into(),
+            buffer: vec![None; size as usize].into(),
+            next_to_use: 0,
+            next_to_clean: 0,
+            full: 0,
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.desc.len()
+    }
+
+    /// Frames that wait for NAPI.
+    pub fn used(&self) -> usize {
+        self.desc.iter().filter(|d| d.dd).count()
+    }
+
+    /// DMA into the next free descriptor; the frame comes back when there is none.
+    fn dma(&mut self, frame: Frame) -> Result<(), Frame> {
+        let at = self.next_to_use;
+        let (Some(desc), Some(buffer)) = (self.desc.get_mut(at), self.buffer.get_mut(at)) else { return Err(frame) };
+        if desc.dd {
+            return Err(frame);
+        }
+        *desc = RxDesc { dd: true, len: frame.len() as u32 };
+        *buffer = Some(frame);
+        self.next_to_use = (at + 1) % self.desc.len();
+        Ok(())
+    }
+
+    fn clean(&mut self) -> Option<Frame> {
+        let at = self.next_to_clean;
+        let frame = self.buffer.get_mut(at)?.take()?;
+        self.desc.get_mut(at)?.dd = false;
+        self.next_to_clean = (at + 1) % self.desc.len();
+        Some(frame)
+    }
+}
+
+/// A frame from the wire. Without a free descriptor the card drops it and counts; the stack never sees it.
+pub fn rx_frame(net: &mut Net, dev: DevId, frame: Frame) {
+    let Some(d) = net.devs.get(dev) else { return };
+    if !d.running() {
+        return;
+    }
+    if frame.gso.is_some() && !d.features.gro {
+        // The receiver takes no super-segments: it gets what a wire would have carried.
+        return gso::segment(frame).for_each(|f| rx_one(net, dev, f));
+    }
+    rx_one(net, dev, frame);
+}
+
+fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
+    if frame.id == 0 {
+        frame.id = net.env.packet_id();
+    }
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    let Some(nic) = d.nic_mut() else { return };
+    let Err(frame) = nic.rx.dma(frame) else { return irq::rx_interrupt(net, dev) };
+    nic.rx.full += 1;
+    d.stats.rx_missed += 1;
+    d.stats.rx_fifo += 1;
+    let skb = build_skb(net, dev, frame);
+    net.kfree_skb(skb, DropReason::FullRing, "nic_rx");
+}
+
+/// The packet buffer around a frame; headers move, payload is shared.
+fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
+    let mut skb = net.pool.take_skb();
+    skb.id = frame.id;
+    skb.head = frame.head;
+    skb.frags = frame.payload;
+    skb.csum = frame.csum;
+    skb.gso = frame.gso;
+    skb.hash = frame.hash;
+    skb.dev = Some(dev);
+    skb.mac_header = skb.head.start();
+    skb.set_truesize();
+    skb
+}
+
+/// NAPI: transmit completions first (they cost no budget), then up to `budget` frames.
+#[doc(alias = "napi_poll")]
+pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
+    tx::clean(&mut k.net, dev);
+    let mut work = 0;
+    while work < budget {
+        let Some(d) = k.net.devs.get_mut(dev) else { return 0 };
+        let (own, rx_csum) = (d.mac, d.features.rx_csum);
+        let Some(frame) = d.nic_mut().and_then(|n| n.rx.clean()) else { break };
+        work += 1;
+        let (segs, len) = (frame.gso.map_or(1, |g| u64::from(g.segs)), frame.len() as u64);
+        d.stats.rx(segs, len);
+        receive(k, dev, frame, own, rx_csum);
+        k.drain_rises();
+    }
+    // Completions may have come while the stack answered.
+    tx::clean(&mut k.net, dev);
+    if work < budget {
+        irq::napi_complete(&mut k.net, dev);
+    }
+    work
+}
+
+fn receive(k: &mut Kernel, dev: DevId, mut frame: Frame, own: belljar_wire::Mac, rx_csum: bool) {
+    if let Some(c) = k.net.this_cpu() {
+        c.stat.processed += 1;
+    }
+    match (rx_csum, frame.csum) {
+        // The card looks; what it cannot vouch for the stack checks again.
+        (true, Csum::None) if gso::verify(&frame).is_ok() && checkable(&frame) => frame.csum = Csum::Unnecessary,
+        (false, _) => {
+            gso::finish_checksum(&mut frame);
+            frame.csum = Csum::None;
+        }
+        _ => {}
+    }
+    let mut skb = build_skb(&mut k.net, dev, frame);
+    skb.tstamp = k.net.env.now;
+    if !skb.may_pull(belljar_wire::ethernet::ETH_HLEN) || !ethernet::type_trans(&mut skb, own) {
+        if let Some(d) = k.net.devs.get_mut(dev) {
+            d.stats.rx_errors += 1;
+        }
+        return k.net.kfree_skb(skb, DropReason::DevHdr, "eth_type_trans");
+    }
+    dev_rx::netif_receive_skb(k, skb);
+}
+
+/// TCP and UDP in whole packets are what cards check.
+fn checkable(frame: &Frame) -> bool {
+    belljar_wire::FlowKey::dissect(frame).is_some_and(|f| f.sport != 0 || f.dport != 0)
+}

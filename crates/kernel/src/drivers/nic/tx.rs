@@ -1,0 +1,99 @@
+//! Transmitting: the driver fills descriptors and rings the doorbell, the hardware puts frames on the wire, and the
+//! completion interrupt (handled in NET_RX, not NET_TX) frees what was sent.
+use super::irq;
+use crate::ids::DevId;
+use crate::net::Net;
+use crate::net::core::skb::Skb;
+use crate::net::core::softirq;
+use crate::net::drop::DropReason;
+
+/// A descriptor, as the hardware sees it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TxDesc {
+    /// Descriptor done: on the wire, the driver may free the buffer.
+    pub dd: bool,
+    pub len: u32,
+}
+
+/// Descriptors and the driver's packets behind them.
+#[derive(Clone, Debug)]
+pub struct TxRing {
+    desc: Box<[TxDesc]>,
+    buffer: Box<[Option<Skb>]>,
+    next_to_use: usize,
+    next_to_clean: usize,
+    used: usize,
+    /// Times the ring was full and the queue was stopped.
+    pub stops: u64,
+}
+
+impl TxRing {
+    pub fn new(size: u32) -> TxRing {
+        TxRing {
+            desc: vec![TxDesc::default(); size as usize].into(),
+            buffer: (0..size).map(|_| None).collect(),
+            next_to_use: 0,
+            next_to_clean: 0,
+            used: 0,
+            stops: 0,
+        }
+    }
+
+    pub fn size(&self) -> usize {
+        self.desc.len()
+    }
+
+    pub fn used(&self) -> usize {
+        self.used
+    }
+}
+
+/// `ndo_start_xmit`. The queue is stopped before it can overflow; a packet that comes all the same is dropped.
+#[doc(alias = "ndo_start_xmit")]
+pub fn start_xmit(net: &mut Net, dev: DevId, skb: Skb) {
+    let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
+    let carrier = d.carrier;
+    let Some(nic) = d.nic_mut().filter(|n| n.tx.used < n.tx.desc.len() && carrier) else {
+        d.stats.tx_dropped += 1;
+        return net.kfree_skb(skb, DropReason::FullRing, "ndo_start_xmit");
+    };
+    let (ring, len) = (&mut nic.tx, skb.len());
+    let at = ring.next_to_use;
+    let frame = skb.to_frame();
+    let segs = skb.gso.map_or(1, |g| u64::from(g.segs));
+    ring.desc[at].len = len as u32;
+    ring.buffer[at] = Some(skb);
+    ring.next_to_use = (at + 1) % ring.desc.len();
+    ring.used += 1;
+    let full = ring.used == ring.desc.len();
+    if full {
+        ring.stops += 1;
+    }
+    // The doorbell: the hardware fetches the descriptor, the wire takes the frame.
+    ring.desc[at].dd = true;
+    d.stopped = full;
+    d.stats.tx(segs, len as u64);
+    net.frames.push_back((dev, frame));
+    irq::tx_interrupt(net, dev);
+}
+
+/// Frees what the hardware is done with and lets a stopped queue go on.
+pub fn clean(net: &mut Net, dev: DevId) {
+    loop {
+        let Some(ring) = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).map(|n| &mut n.tx) else { return };
+        let at = ring.next_to_clean;
+        if ring.used == 0 || !std::mem::take(&mut ring.desc[at].dd) {
+            break;
+        }
+        let skb = ring.buffer[at].take();
+        ring.next_to_clean = (at + 1) % ring.desc.len();
+        ring.used -= 1;
+        if let Some(skb) = skb {
+            net.consume_skb(skb);
+        }
+    }
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    if std::mem::take(&mut d.stopped) {
+        softirq::netif_schedule(net, dev);
+    }
+}

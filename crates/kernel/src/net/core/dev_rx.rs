@@ -1,0 +1,45 @@
+//! From a driver to the protocols: the backlog, taps, and whose packet it is.
+use crate::env::Event;
+use crate::env::trace::Dir;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::skb::Skb;
+use crate::net::core::softirq;
+use crate::net::drop::DropReason;
+use crate::net::ipv4::{arp, input};
+use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP};
+
+/// For devices without NAPI: the packet, with its Ethernet header pulled, waits for the softirq.
+#[doc(alias = "netif_rx_internal")]
+pub fn netif_rx(net: &mut Net, skb: Skb) {
+    net.stage(&skb, "netif_rx");
+    softirq::enqueue_to_backlog(net, skb);
+}
+
+/// Taps, then the protocol's handler.
+#[doc(alias = "__netif_receive_skb_core")]
+pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
+    let Some(dev) = skb.dev else { return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb") };
+    let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.up) else {
+        return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
+    };
+    let ns = d.ns;
+    skb.ns = Some(ns);
+    skb.network_header = skb.head.start();
+    if k.net.env.trace.wanted.taps {
+        let mut frame = Box::new(skb.to_frame());
+        frame.head.rewind(skb.mac_header);
+        k.net.env.trace.push(k.net.env.now, Event::Tap { dev, dir: Dir::In, frame });
+    }
+    k.net.stage(&skb, "netif_receive_skb");
+    match skb.protocol {
+        ETH_P_IP => input::ip_rcv(k, ns, dev, skb),
+        ETH_P_ARP => arp::arp_rcv(&mut k.net, ns, dev, skb),
+        _ => {
+            if let Some(d) = k.net.devs.get_mut(dev) {
+                d.stats.rx_dropped += 1;
+            }
+            k.net.kfree_skb(skb, DropReason::UnhandledProto, "__netif_receive_skb_core");
+        }
+    }
+}

@@ -1,0 +1,134 @@
+//! From the network layer to a driver: queueing discipline, software offloads, taps.
+use crate::drivers::{loopback, nic};
+use crate::env::Event;
+use crate::env::trace::Dir;
+use crate::ids::DevId;
+use crate::net::Net;
+use crate::net::core::dev::DevKind;
+use crate::net::core::skb::{SkBuff, Skb};
+use crate::net::core::softirq;
+use crate::net::drop::DropReason;
+use crate::net::sched::Qdisc;
+use belljar_abi::Errno;
+use belljar_wire::{Csum, gso};
+
+/// A complete frame for `dev`. ENETDOWN when it is down, ENOBUFS when its queue is full.
+#[doc(alias = "__dev_queue_xmit")]
+pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
+    skb.dev = Some(dev);
+    let Some(d) = net.devs.get_mut(dev).filter(|d| d.up) else {
+        net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
+        return Err(Errno::ENETDOWN);
+    };
+    if matches!(d.qdisc, Qdisc::Noqueue) {
+        dev_hard_start_xmit(net, dev, skb);
+        return Ok(());
+    }
+    if d.qdisc.is_empty() && !d.stopped && d.carrier {
+        d.qdisc.bypass(&skb);
+        dev_hard_start_xmit(net, dev, skb);
+        return Ok(());
+    }
+    let limit = d.tx_queue_len;
+    if let Err(skb) = d.qdisc.enqueue(skb, limit) {
+        net.kfree_skb(skb, DropReason::QdiscDrop, "pfifo_fast_enqueue");
+        return Err(Errno::ENOBUFS);
+    }
+    qdisc_run(net, dev);
+    Ok(())
+}
+
+/// Sends what waits, at most dev_weight packets; the rest is NET_TX's.
+#[doc(alias = "__qdisc_run")]
+pub fn qdisc_run(net: &mut Net, dev: DevId) {
+    let mut quota = net.sysctl.dev_weight;
+    loop {
+        let Some(d) = net.devs.get_mut(dev) else { return };
+        if d.stopped || !d.carrier || !d.up {
+            return;
+        }
+        let Some(skb) = d.qdisc.dequeue() else { return };
+        dev_hard_start_xmit(net, dev, skb);
+        quota = quota.saturating_sub(1);
+        if quota == 0 {
+            softirq::netif_schedule(net, dev);
+            return;
+        }
+    }
+}
+
+/// Software segmentation and checksums where the device has none, taps, driver.
+fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
+    let Some(d) = net.devs.get_mut(dev) else {
+        net.kfree_skb(skb, DropReason::DevReady, "dev_hard_start_xmit");
+        return;
+    };
+    d.trans_start = net.env.now;
+    let features = d.features;
+    if skb.gso.is_some() && !features.tso {
+        return segment(net, dev, skb, features.tx_csum);
+    }
+    if skb.csum == Csum::Partial && !features.tx_csum {
+        skb_checksum_help(&mut skb);
+    }
+    xmit_one(net, dev, skb);
+}
+
+/// `skb_gso_segment` in software: each piece gets its own way through the driver.
+fn segment(net: &mut Net, dev: DevId, mut skb: Skb, _tx_csum: bool) {
+    let mut last = None;
+    for frame in gso::segment(skb.to_frame()) {
+        let mut s = net.alloc_skb();
+        (s.ns, s.dev, s.protocol, s.priority, s.pkt_type) = (skb.ns, skb.dev, skb.protocol, skb.priority, skb.pkt_type);
+        (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
+        s.mac_header = s.head.start();
+        s.network_header = s.mac_header + (skb.network_header - skb.mac_header);
+        s.transport_header = s.mac_header + (skb.transport_header - skb.mac_header);
+        if let Some(s) = last.replace(s) {
+            queue_or_xmit(net, dev, s);
+        }
+    }
+    // The last piece carries the charge, so that the sender's memory is free when all have left.
+    if let Some(mut s) = last {
+        s.owner = std::mem::take(&mut skb.owner);
+        s.truesize = skb.truesize;
+        queue_or_xmit(net, dev, s);
+    }
+    net.consume_skb(skb);
+}
+
+/// A piece when the ring may have become full in between.
+fn queue_or_xmit(net: &mut Net, dev: DevId, skb: Skb) {
+    let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
+    if !d.stopped {
+        return xmit_one(net, dev, skb);
+    }
+    // Pieces of a packet that was already admitted are kept whatever the limit (Linux: `gso_skb` of the qdisc).
+    if let Err(skb) = d.qdisc.enqueue(skb, u32::MAX) {
+        net.kfree_skb(skb, DropReason::QdiscDrop, "dev_hard_start_xmit");
+    }
+}
+
+fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
+    if net.env.trace.wanted.taps {
+        let event = Event::Tap { dev, dir: Dir::Out, frame: Box::new(skb.to_frame()) };
+        net.env.trace.push(net.env.now, event);
+    }
+    net.stage(&skb, "dev_hard_start_xmit");
+    match net.devs.get(dev).map(|d| &d.kind) {
+        Some(DevKind::Loopback) => loopback::loopback_xmit(net, dev, skb),
+        Some(DevKind::Nic(_)) => nic::tx::start_xmit(net, dev, skb),
+        None => net.kfree_skb(skb, DropReason::DevReady, "dev_hard_start_xmit"),
+    }
+}
+
+/// Puts the transport checksum into the packet if it is still to be computed.
+pub fn skb_checksum_help(skb: &mut SkBuff) {
+    if skb.csum != Csum::Partial {
+        return;
+    }
+    let mut frame = skb.to_frame();
+    gso::finish_checksum(&mut frame);
+    skb.head = frame.head;
+    skb.csum = Csum::Unnecessary;
+}

@@ -1,0 +1,159 @@
+//! ARP (RFC 826): questions, answers, and which of them change what is known.
+use crate::env::SEC;
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::core::dev::NetDevice;
+use crate::net::core::dev_tx;
+use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::core::skb::{PktType, Skb};
+use crate::net::drop::DropReason;
+use crate::net::ethernet;
+use crate::net::ipv4::fib::{self, RouteType, Scope};
+use crate::net::ipv4::route::{RouteKind, addr_type, ip_route_input};
+use belljar_wire::Mac;
+use belljar_wire::arp::{ARP_HLEN, ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
+use belljar_wire::ethernet::ETH_P_ARP;
+use core::net::Ipv4Addr;
+
+/// Changes within this time after the last one are not believed (`locktime`).
+const LOCKTIME_NS: u64 = SEC;
+
+/// Asks for `target`, by unicast when an old address is there to be checked.
+#[doc(alias = "arp_solicit")]
+pub fn solicit(net: &mut Net, ns: NsId, dev: DevId, target: Ipv4Addr, to: Option<Mac>, want: Option<Ipv4Addr>) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let own = |a: Ipv4Addr| addr_type(net, ns, a) == RouteKind::Local;
+    // arp_announce 0: the source of the packet whatever its device; 1: if on the target's subnet; 2: our best.
+    let source = match d.conf.arp_announce {
+        0 => want.filter(|a| own(*a)),
+        1 => want.filter(|a| own(*a) && d.addrs.iter().any(|i| i.covers(target) && i.covers(*a))),
+        _ => None,
+    };
+    let Some(source) = source.or_else(|| d.select_addr(target, Scope::Link)) else { return };
+    send(net, dev, ARPOP_REQUEST, target, to.unwrap_or(Mac::BROADCAST), source, Mac::ZERO);
+}
+
+/// Builds and sends one packet (`arp_send`).
+fn send(net: &mut Net, dev: DevId, op: u16, tpa: Ipv4Addr, to: Mac, spa: Ipv4Addr, tha: Mac) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let (own, ns) = (d.mac, d.ns);
+    let mut skb = net.alloc_skb();
+    if let Some(room) = skb.head.push(ARP_HLEN) {
+        ArpPacket { op, sha: own, spa, tha, tpa }.emit(room);
+    }
+    skb.ns = Some(ns);
+    skb.network_header = skb.head.start();
+    skb.protocol = ETH_P_ARP;
+    // Control traffic does not wait behind data.
+    skb.priority = 7;
+    skb.set_truesize();
+    if !ethernet::push_header(&mut skb, to, own, ETH_P_ARP) {
+        return net.kfree_skb(skb, DropReason::DevHdr, "arp_xmit");
+    }
+    // Like any packet it may find the queue full; the timer asks again.
+    let _ = dev_tx::dev_queue_xmit(net, dev, skb);
+}
+
+/// Gratuitous requests for the addresses of a device that came up (arp_notify).
+#[doc(alias = "inetdev_send_gratuitous_arp")]
+pub fn announce(net: &mut Net, dev: DevId) {
+    let addrs: Vec<Ipv4Addr> = net.devs.get(dev).map_or(Vec::new(), |d| d.addrs.iter().map(|a| a.local).collect());
+    for a in addrs {
+        send(net, dev, ARPOP_REQUEST, a, Mac::BROADCAST, a, Mac::ZERO);
+    }
+}
+
+/// `arp_rcv`, `arp_process`.
+#[doc(alias = "arp_process")]
+pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
+    let kind = skb.pkt_type;
+    if kind == PktType::OtherHost || !skb.may_pull(ARP_HLEN) {
+        return net.consume_skb(skb);
+    }
+    let parsed = ArpPacket::parse(skb.head.bytes());
+    let Ok(p) = parsed else { return net.kfree_skb(skb, DropReason::NotSpecified, "arp_rcv") };
+    net.stage(&skb, "arp_rcv");
+    net.consume_skb(skb);
+    if !matches!(p.op, ARPOP_REQUEST | ARPOP_REPLY) || p.tpa.is_multicast() {
+        return;
+    }
+    let Some(d) = net.devs.get(dev) else { return };
+    if d.is_loopback() || (p.tpa.is_loopback() && !d.conf.route_localnet) {
+        return;
+    }
+    let request = p.op == ARPOP_REQUEST;
+    if p.spa.is_unspecified() {
+        // Somebody checks whether the address is free (RFC 5227): say that it is not, remember nothing.
+        if request && addr_type(net, ns, p.tpa) == RouteKind::Local && !ignored(net, dev, p.spa, p.tpa) {
+            send(net, dev, ARPOP_REPLY, p.spa, p.sha, p.tpa, p.sha);
+        }
+        return;
+    }
+    if request && let Ok(dst) = ip_route_input(net, ns, dev, p.spa, p.tpa, 0) {
+        if dst.kind == RouteKind::Local {
+            if !ignored(net, dev, p.spa, p.tpa) {
+                answer(net, ns, dev, &p);
+            }
+            return;
+        }
+        if dst.kind == RouteKind::Unicast && proxy(net, dev, dst.dev) {
+            return answer(net, ns, dev, &p);
+        }
+    }
+    learn(net, ns, dev, &p, kind);
+}
+
+/// Tells the asker, and remembers it: it will want to talk to us.
+fn answer(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) {
+    let Some(id) = neighbour::lookup_or_create(net, ns, dev, p.spa) else { return };
+    neighbour::update(net, ns, id, p.sha, Nud::Stale, Update { r#override: true, admin: false });
+    send(net, dev, ARPOP_REPLY, p.spa, p.sha, p.tpa, p.sha);
+}
+
+/// proxy_arp: for targets behind another device.
+fn proxy(net: &Net, dev: DevId, out: DevId) -> bool {
+    dev != out && net.devs.get(dev).is_some_and(|d| d.conf.proxy_arp)
+}
+
+/// arp_ignore: for whom and which of our addresses no answer is given.
+#[doc(alias = "arp_ignore")]
+fn ignored(net: &Net, dev: DevId, asker: Ipv4Addr, target: Ipv4Addr) -> bool {
+    let Some(d) = net.devs.get(dev) else { return true };
+    let here = d.addrs.iter().find(|a| a.local == target);
+    match d.conf.arp_ignore {
+        0 => false,
+        1 => here.is_none(),
+        2 => !here.is_some_and(|a| a.covers(asker)),
+        // Addresses of host scope are for the host alone.
+        3 => !global_scope(net, d, target),
+        8 => true,
+        _ => false,
+    }
+}
+
+fn global_scope(net: &Net, d: &NetDevice, target: Ipv4Addr) -> bool {
+    let of = |d: &NetDevice| d.addrs.iter().any(|a| a.local == target && a.scope != Scope::Host);
+    of(d) || net.ns_devs(d.ns).any(|id| net.devs.get(id).is_some_and(of))
+}
+
+/// Replies, and gratuitous packets about hosts we know (or arp_accept lets us get to know).
+fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
+    let reply = p.op == ARPOP_REPLY;
+    let accept = net.devs.get(dev).map_or(0, |d| d.conf.arp_accept);
+    let gratuitous = p.spa == p.tpa && (!reply || p.tha == p.sha || p.tha.is_zero() || p.tha.is_broadcast());
+    let known = net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, p.spa));
+    let unicast = matches!(fib::lookup(net, ns, p.spa, None).map(|r| r.kind), Some(RouteType::Unicast));
+    let same_net = net.devs.get(dev).is_some_and(|d| d.addrs.iter().any(|a| a.covers(p.spa)));
+    let create = gratuitous && unicast && (accept == 1 || (accept == 2 && same_net));
+    let id = match known {
+        Some(id) => Some(id),
+        None if create => neighbour::lookup_or_create(net, ns, dev, p.spa),
+        None => None,
+    };
+    let Some(id) = id else { return };
+    let (now, hz) = (net.env.jiffies(), u64::from(net.env.hz));
+    let Some(updated) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|n| n.updated) else { return };
+    let believed = gratuitous || u64::from(now.wrapping_sub(updated)) * (SEC / hz.max(1)) > LOCKTIME_NS;
+    let state = if reply && kind == PktType::Host { Nud::Reachable } else { Nud::Stale };
+    neighbour::update(net, ns, id, p.sha, state, Update { r#override: believed, admin: false });
+}

@@ -1,0 +1,178 @@
+//! The routing tables: local before main, longest prefix first, then the smallest metric.
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::core::dev::mask;
+use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
+
+/// `RTN_*`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RouteType {
+    Unicast,
+    Local,
+    Broadcast,
+    /// EHOSTUNREACH, ICMP host unreachable.
+    Unreachable,
+    /// EINVAL, silence.
+    Blackhole,
+    /// EACCES, ICMP administratively prohibited.
+    Prohibit,
+}
+
+/// `RT_SCOPE_*`, widest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    Universe,
+    Link,
+    Host,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    pub kind: RouteType,
+    pub dev: Option<DevId>,
+    pub gateway: Option<Ipv4Addr>,
+    /// Preferred source address.
+    pub src: Option<Ipv4Addr>,
+    pub metric: u32,
+    pub scope: Scope,
+    /// `RTPROT_*`: who made it.
+    pub proto: u8,
+    pub mtu: Option<u32>,
+}
+
+impl Route {
+    pub const PROTO_KERNEL: u8 = 2;
+    pub const PROTO_BOOT: u8 = 3;
+
+    pub fn unicast(gateway: Option<Ipv4Addr>, dev: Option<DevId>) -> Route {
+        let scope = if gateway.is_some() { Scope::Universe } else { Scope::Link };
+        Route {
+            kind: RouteType::Unicast,
+            dev,
+            gateway,
+            src: None,
+            metric: 0,
+            scope,
+            proto: Route::PROTO_BOOT,
+            mtu: None,
+        }
+    }
+
+    /// A route that refuses.
+    pub fn refusing(kind: RouteType) -> Route {
+        Route { kind, ..Route::unicast(None, None) }
+    }
+}
+
+/// One table. Lookup tries the prefix lengths that occur, longest first.
+#[derive(Clone, Debug, Default)]
+pub struct Table {
+    routes: BTreeMap<(u8, u32), Vec<Route>>,
+    /// Bit n: prefixes of length n exist.
+    lengths: u64,
+}
+
+impl Table {
+    pub fn insert(&mut self, dst: Ipv4Addr, prefix: u8, route: Route) {
+        let prefix = prefix.min(32);
+        let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
+        if routes.contains(&route) {
+            return;
+        }
+        let at = routes.partition_point(|r| r.metric <= route.metric);
+        routes.insert(at, route);
+        self.lengths |= 1 << prefix;
+    }
+
+    pub fn get(&self, dst: Ipv4Addr, prefix: u8) -> &[Route] {
+        self.routes.get(&(prefix, dst.to_bits() & mask(prefix))).map_or(&[], |r| r)
+    }
+
+    /// Removes from one prefix what `which` names; returns how many.
+    pub fn remove(&mut self, dst: Ipv4Addr, prefix: u8, mut which: impl FnMut(&Route) -> bool) -> usize {
+        let key = (prefix, dst.to_bits() & mask(prefix));
+        let Some(routes) = self.routes.get_mut(&key) else { return 0 };
+        let before = routes.len();
+        routes.retain(|r| !which(r));
+        let gone = before - routes.len();
+        if routes.is_empty() {
+            self.routes.remove(&key);
+            self.recount();
+        }
+        gone
+    }
+
+    pub fn remove_all(&mut self, which: impl Fn(&Route) -> bool) {
+        self.routes.retain(|_, routes| {
+            routes.retain(|r| !which(r));
+            !routes.is_empty()
+        });
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        self.lengths = self.routes.keys().fold(0, |bits, (p, _)| bits | 1 << p);
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.lengths == 0
+    }
+
+    /// The longest prefix with a route that `fits`.
+    #[doc(alias = "fib_table_lookup")]
+    pub fn lookup(&self, dst: Ipv4Addr, fits: impl Fn(&Route) -> bool) -> Option<&Route> {
+        let mut lengths = self.lengths;
+        while lengths != 0 {
+            let prefix = 63 - lengths.leading_zeros();
+            lengths &= !(1 << prefix);
+            let key = (prefix as u8, dst.to_bits() & mask(prefix as u8));
+            if let Some(r) = self.routes.get(&key).and_then(|rs| rs.iter().find(|r| fits(r))) {
+                return Some(r);
+            }
+        }
+        None
+    }
+
+    /// (destination, prefix, route), longest prefix last.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, u8, &Route)> {
+        self.routes.iter().flat_map(|(&(p, d), rs)| rs.iter().map(move |r| (Ipv4Addr::from_bits(d), p, r)))
+    }
+}
+
+/// The tables of a namespace, in the order of the rules (0: local, 32766: main).
+#[derive(Clone, Debug, Default)]
+pub struct Fib {
+    pub local: Table,
+    pub main: Table,
+}
+
+/// `fib_lookup`: the route for `dst`, if `oif` is given only one through that device. A route through a device without
+/// carrier counts only if `ignore_routes_with_linkdown` is 0, which it is.
+pub fn lookup(net: &Net, ns: NsId, dst: Ipv4Addr, oif: Option<DevId>) -> Option<Route> {
+    let n = net.ns.get(ns)?;
+    let fits = |r: &Route| oif.is_none() || r.dev == oif;
+    n.fib.local.lookup(dst, fits).or_else(|| n.fib.main.lookup(dst, fits)).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_prefix_then_metric() {
+        let ip = |s: &str| s.parse::<Ipv4Addr>().unwrap();
+        let mut t = Table::default();
+        let via = |gw: &str, metric| Route { metric, ..Route::unicast(Some(ip(gw)), None) };
+        t.insert(ip("0.0.0.0"), 0, via("10.0.0.1", 0));
+        t.insert(ip("10.1.0.0"), 16, via("10.0.0.3", 20));
+        t.insert(ip("10.1.0.0"), 16, via("10.0.0.2", 10));
+        t.insert(ip("10.1.2.3"), 32, Route::refusing(RouteType::Unreachable));
+        let gw = |a: &str| t.lookup(ip(a), |_| true).and_then(|r| r.gateway);
+        assert_eq!((gw("9.9.9.9"), gw("10.1.9.9")), (Some(ip("10.0.0.1")), Some(ip("10.0.0.2"))));
+        assert_eq!(t.lookup(ip("10.1.2.3"), |_| true).unwrap().kind, RouteType::Unreachable);
+        t.remove(ip("10.1.0.0"), 16, |r| r.metric == 10);
+        t.remove_all(|r| r.kind == RouteType::Unreachable);
+        assert_eq!(t.lookup(ip("10.1.2.3"), |_| true).unwrap().gateway, Some(ip("10.0.0.3")));
+    }
+}

@@ -1,0 +1,179 @@
+//! The receive path of IPv4: header checks, route, local delivery.
+use crate::ids::{DevId, NsId};
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::skb::{PktType, Skb};
+use crate::net::drop::DropReason;
+use crate::net::ipv4::route::{InputError, RouteKind, ip_route_input, valid};
+use crate::net::ipv4::{forward, icmp, icmp_rcv, options, reassembly};
+use crate::net::mib::Mib;
+use crate::net::switch;
+use belljar_abi::Errno;
+use belljar_wire::Malformed;
+use belljar_wire::icmp::*;
+use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
+
+/// A packet with its Ethernet header pulled.
+#[doc(alias = "ip_rcv_core")]
+pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
+    let net = &mut k.net;
+    if skb.pkt_type == PktType::OtherHost {
+        return net.kfree_skb(skb, DropReason::OtherHost, "ip_rcv");
+    }
+    net.stage(&skb, "ip_rcv");
+    net.inc(ns, Mib::IpInReceives);
+    net.add(ns, Mib::IpExtInOctets, skb.len() as u64);
+    let ip = match header(&mut skb) {
+        Ok(ip) => ip,
+        Err((reason, counter)) => {
+            net.inc(ns, counter);
+            if counter == Mib::IpExtInCsumErrors {
+                net.inc(ns, Mib::IpInHdrErrors);
+            }
+            return net.kfree_skb(skb, reason, "ip_rcv");
+        }
+    };
+    let ect = [Mib::IpExtInNoECTPkts, Mib::IpExtInECT1Pkts, Mib::IpExtInECT0Pkts, Mib::IpExtInCEPkts];
+    net.inc(ns, ect[(ip.tos & 3) as usize]);
+    skb.transport_header = skb.network_header + ip.ihl_bytes as u8;
+    ip_rcv_finish(k, ns, dev, skb, &ip);
+}
+
+/// The checks of RFC 1122 §3.2.1: version, lengths, checksum; link padding is cut off.
+fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
+    const BAD: (DropReason, Mib) = (DropReason::IpInHdr, Mib::IpInHdrErrors);
+    if !skb.may_pull(IPV4_HLEN) {
+        return Err((DropReason::PktTooSmall, Mib::IpInHdrErrors));
+    }
+    let ihl = usize::from(skb.head.bytes()[0] & 15) * 4;
+    if !skb.may_pull(ihl.max(IPV4_HLEN)) {
+        return Err(BAD);
+    }
+    let len = skb.len();
+    let mut ip = match Ipv4Header::parse(skb.head.bytes()) {
+        Ok(ip) => ip,
+        // A super-segment beyond 64 KB says nothing about its length (BIG TCP).
+        Err(Malformed::BadLength) if skb.gso.is_some() && skb.head.bytes()[2..4] == [0, 0] => big(skb).ok_or(BAD)?,
+        Err(_) => return Err(BAD),
+    };
+    // A packet that never left memory has the checksum that was computed for it.
+    if !Ipv4Header::verify_checksum(skb.head.bytes()) {
+        return Err((DropReason::IpCsum, Mib::IpExtInCsumErrors));
+    }
+    if ip.total_len == 0 {
+        ip.total_len = u16::MAX;
+    } else if len < ip.total_len as usize {
+        return Err((DropReason::PktTooSmall, Mib::IpExtInTruncatedPkts));
+    } else {
+        skb.trim(ip.total_len as usize);
+    }
+    Ok(ip)
+}
+
+fn big(skb: &Skb) -> Option<Ipv4Header> {
+    let mut b = [0; 60];
+    let n = skb.head.len().min(60);
+    b[..n].copy_from_slice(&skb.head.bytes()[..n]);
+    b[2..4].copy_from_slice(&u16::MAX.to_be_bytes());
+    Some(Ipv4Header { total_len: 0, ..Ipv4Header::parse(&b[..n]).ok()? })
+}
+
+/// Route (a packet of lo brings its own), options, then up or on.
+fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4Header) {
+    let net = &mut k.net;
+    let own = valid(net, ns, &skb.dst).filter(|d| d.kind == RouteKind::Local);
+    let found = match own {
+        Some(d) => Ok(d),
+        None => ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto),
+    };
+    let dst = match found {
+        Ok(dst) => dst,
+        Err(e) => return ip_error(net, ns, skb, e),
+    };
+    skb.dst = Some(dst);
+    if ip.ihl_bytes > IPV4_HLEN && !rcv_options(net, ns, dev, &skb, ip) {
+        return net.kfree_skb(skb, DropReason::IpInHdr, "ip_rcv_options");
+    }
+    if dst.kind == RouteKind::Broadcast {
+        net.inc(ns, Mib::IpExtInBcastPkts);
+        net.add(ns, Mib::IpExtInBcastOctets, skb.len() as u64);
+    }
+    match dst.kind {
+        RouteKind::Local | RouteKind::Broadcast | RouteKind::Multicast => ip_local_deliver(k, ns, skb, ip),
+        RouteKind::Unicast => forward::ip_forward(net, ns, dev, &dst, ip, skb),
+    }
+}
+
+/// False when the options end the packet: malformed, or a source route that is not accepted.
+#[doc(alias = "ip_rcv_options")]
+fn rcv_options(net: &mut Net, ns: NsId, dev: DevId, skb: &Skb, ip: &Ipv4Header) -> bool {
+    let bytes = skb.head.bytes();
+    match options::compile(bytes.get(..ip.ihl_bytes).unwrap_or(bytes)) {
+        Err(at) => {
+            net.inc(ns, Mib::IpInHdrErrors);
+            icmp::icmp_send(net, skb, ICMP_PARAMETERPROB, 0, u32::from(at) << 24);
+            false
+        }
+        Ok(o) => !o.source_route || net.devs.get(dev).is_some_and(|d| d.conf.accept_source_route),
+    }
+}
+
+/// No way on: counted, dropped, and where the host forwards, answered.
+fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
+    let (counter, reason) = match e {
+        InputError::RpFilter => (Some(Mib::TcpExtIPReversePathFilter), DropReason::IpRpFilter),
+        InputError::MartianSource => (None, DropReason::IpInvalidSource),
+        InputError::MartianDestination => (None, DropReason::IpInvalidDest),
+        InputError::NotForwarding => (Some(Mib::IpInAddrErrors), DropReason::IpInAddrErrors),
+        InputError::Refused(Errno::ENETUNREACH) => (Some(Mib::IpExtInNoRoutes), DropReason::IpInNoRoutes),
+        InputError::Refused(_) => (None, DropReason::IpInNoRoutes),
+    };
+    if let Some(c) = counter {
+        net.inc(ns, c);
+    }
+    let code = match e {
+        InputError::Refused(Errno::EHOSTUNREACH) => Some(ICMP_HOST_UNREACH),
+        InputError::Refused(Errno::ENETUNREACH) => Some(ICMP_NET_UNREACH),
+        InputError::Refused(Errno::EACCES) => Some(ICMP_PKT_FILTERED),
+        _ => None,
+    };
+    if let Some(code) = code
+        && let Some(ip) = skb.ip_hdr()
+        // The routing layer has a check of its own before the general one: such errors cost two tokens.
+        && icmp::peer_allow(net, ns, ip.src)
+    {
+        icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, code, 0);
+    }
+    net.kfree_skb(skb, reason, "ip_error");
+}
+
+/// Fragments wait until the datagram is whole; then the protocol.
+fn ip_local_deliver(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
+    if !ip.is_fragment() {
+        return ip_local_deliver_finish(k, ns, skb, ip);
+    }
+    let Some(whole) = reassembly::ip_defrag(&mut k.net, ns, skb, ip) else { return };
+    let Some(ip) = whole.ip_hdr() else { return k.net.kfree_skb(whole, DropReason::IpInHdr, "ip_defrag") };
+    ip_local_deliver_finish(k, ns, whole, &ip);
+}
+
+#[doc(alias = "ip_protocol_deliver_rcu")]
+fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header) {
+    let net = &mut k.net;
+    if skb.head.pull(ip.ihl_bytes).is_none() {
+        return net.kfree_skb(skb, DropReason::IpInHdr, "ip_local_deliver_finish");
+    }
+    net.stage(&skb, "ip_local_deliver");
+    match ip.proto {
+        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP => net.inc(ns, Mib::IpInDelivers),
+        _ => {
+            net.inc(ns, Mib::IpInUnknownProtos);
+            icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0);
+            return net.kfree_skb(skb, DropReason::IpNoProto, "ip_protocol_deliver");
+        }
+    }
+    match ip.proto {
+        IPPROTO_ICMP => icmp_rcv::icmp_rcv(k, ns, skb, ip),
+        proto => switch::inet_protocol(k, proto, skb),
+    }
+}

@@ -1,0 +1,125 @@
+//! Datagrams from the network: checks, lookup, receive queue.
+use super::tables::{Lookup, lookup};
+use super::{UdpSock, truesize, wake};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::skb::{PktType, Skb};
+use crate::net::drop::DropReason;
+use crate::net::ipv4::icmp::icmp_send;
+use crate::net::ipv4::route::RouteKind;
+use crate::net::mib::Mib;
+use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
+use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_PORT_UNREACH};
+use belljar_wire::ipv4::{IPPROTO_UDP, Ipv4Header};
+use belljar_wire::udp::{UDP_HLEN, UdpHeader};
+use belljar_wire::{Csum, checksum};
+
+/// A datagram, pulled to its UDP header.
+#[doc(alias = "__udp4_lib_rcv")]
+pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
+    let (Some(ns), Some(ip)) = (skb.ns, skb.ip_hdr()) else {
+        return k.net.kfree_skb(skb, DropReason::NotSpecified, "udp_rcv");
+    };
+    k.net.stage(&skb, "udp_rcv");
+    let header = if skb.may_pull(UDP_HLEN) { UdpHeader::parse(skb.head.bytes()).ok() } else { None };
+    let Some(h) = header.filter(|h| h.len as usize <= skb.len()) else {
+        k.net.inc(ns, Mib::UdpInErrors);
+        return k.net.kfree_skb(skb, DropReason::PktTooSmall, "udp_rcv");
+    };
+    skb.trim(h.len as usize);
+    if !checksum_good(&skb, &h, &ip) {
+        k.net.inc(ns, Mib::UdpInCsumErrors);
+        k.net.inc(ns, Mib::UdpInErrors);
+        return k.net.kfree_skb(skb, DropReason::UdpCsum, "udp_rcv");
+    }
+    skb.transport_header = skb.head.start();
+    let everybody = skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast));
+    if everybody {
+        return deliver_to_all(k, ns, skb, &h, &ip);
+    }
+    let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
+    let l =
+        Lookup { daddr: ip.dst, dport: h.dst_port, saddr: ip.src, sport: h.src_port, dev: skb.dev, secret: n.secret };
+    let taken = n.tproxy.filter(|t| Some(t.dev) == skb.dev).and_then(|t| t.udp);
+    let found = lookup(&n.udp, &k.socks.udp, &l).or(taken.filter(|_| {
+        // Only what is addressed to somebody else; our own closed ports answer as ever.
+        crate::net::ipv4::route::addr_type(&k.net, ns, ip.dst) == RouteKind::Unicast
+    }));
+    match found {
+        Some(id) => queue_rcv(k, ns, id, skb),
+        None => {
+            k.net.inc(ns, Mib::UdpNoPorts);
+            icmp_send(&mut k.net, &skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0);
+            k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv");
+        }
+    }
+}
+
+/// RFC 768: zero says that there is none.
+fn checksum_good(skb: &Skb, h: &UdpHeader, ip: &Ipv4Header) -> bool {
+    if skb.csum != Csum::None || h.csum == 0 {
+        return true;
+    }
+    let linear = skb.head.bytes();
+    let rest = checksum::segs(&skb.frags);
+    let init = checksum::pseudo_v4(ip.src, ip.dst, IPPROTO_UDP, h.len as usize);
+    checksum::fold(checksum::add(init, checksum::combine(checksum::sum(linear, 0), rest, linear.len()))) == 0
+}
+
+/// A broadcast goes to every socket that fits; nobody is told when there is none.
+#[doc(alias = "__udp4_lib_mcast_deliver")]
+fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4Header) {
+    let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
+    let fits = |s: &UdpSock| {
+        let sk = &s.sk;
+        (sk.daddr.is_unspecified() || sk.daddr == ip.src)
+            && (sk.dport == 0 || sk.dport == h.src_port)
+            && (sk.rcv_saddr.is_unspecified() || sk.rcv_saddr == ip.dst)
+            && !sk.flags.ipv6only
+            && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
+    };
+    let on_port = n.udp.on_port(h.dst_port);
+    let to: Vec<UdpId> = on_port.iter().filter(|id| k.socks.udp.get(**id).is_some_and(fits)).copied().collect();
+    let Some((last, others)) = to.split_last() else {
+        k.net.inc(ns, Mib::UdpIgnoredMulti);
+        return k.net.consume_skb(skb);
+    };
+    for id in others {
+        let mut copy = k.net.alloc_skb();
+        *copy = (*skb).clone();
+        queue_rcv(k, ns, *id, copy);
+    }
+    queue_rcv(k, ns, *last, skb);
+}
+
+/// Into the receive queue if there is room by truesize; one datagram always has some.
+#[doc(alias = "__udp_enqueue_schedule_skb")]
+fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
+    let limit = k.net.sysctl.udp_mem[2] * 4096;
+    let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
+    let _ = skb.head.pull(UDP_HLEN);
+    let size = truesize(skb.len());
+    skb.truesize = size;
+    let rmem = s.sk.rmem_alloc;
+    let full = rmem.saturating_add(size) > s.sk.rcvbuf && (rmem > s.sk.rcvbuf || s.sk.rcvbuf > i32::MAX as u32 / 2);
+    if full {
+        s.sk.drops = s.sk.drops.wrapping_add(1);
+        k.net.inc(ns, Mib::UdpRcvbufErrors);
+        k.net.inc(ns, Mib::UdpInErrors);
+        return k.net.kfree_skb(skb, DropReason::SocketRcvbuff, "udp_queue_rcv_skb");
+    }
+    if k.net.usage.udp_bytes + u64::from(size) > limit {
+        s.sk.drops = s.sk.drops.wrapping_add(1);
+        k.net.inc(ns, Mib::UdpMemErrors);
+        k.net.inc(ns, Mib::UdpInErrors);
+        return k.net.kfree_skb(skb, DropReason::ProtoMem, "udp_queue_rcv_skb");
+    }
+    s.sk.rmem_alloc += size;
+    k.net.usage.udp_bytes += u64::from(size);
+    if skb.tstamp == 0 {
+        skb.tstamp = k.net.env.now;
+    }
+    skb.pkt_type = if skb.pkt_type == PktType::Outgoing { PktType::Host } else { skb.pkt_type };
+    s.queue.push_back(skb);
+    wake(k, id, EPOLLIN | EPOLLRDNORM);
+}

@@ -1,0 +1,165 @@
+//! What a program reads: datagrams with their sender and control messages, and the error queue.
+use super::{SockErr, UdpSock};
+use crate::env::{SEC, USEC};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::skb::Skb;
+use crate::net::core::sock::RCV_SHUTDOWN;
+use crate::net::mib::Mib;
+use crate::task::call::*;
+use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
+use belljar_abi::*;
+use belljar_wire::udp::UdpHeader;
+use core::net::Ipv4Addr;
+
+/// One datagram; cut to the buffer, the rest of it is lost.
+#[doc(alias = "udp_recvmsg")]
+pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Step {
+    if msg.flags & MSG_ERRQUEUE != 0 {
+        return Step::Done(recv_error(k, id, msg.len));
+    }
+    let Some(s) = k.socks.udp.get_mut(id) else { return Step::Done(Err(Errno::EBADF)) };
+    let ns = s.sk.ns;
+    if let Some(e) = s.sk.take_err() {
+        return Step::Done(Err(Errno(e)));
+    }
+    let peek = msg.flags & MSG_PEEK != 0;
+    let Some(skb) = (if peek { peeked(k, id) } else { dequeue(k, id) }) else {
+        let Some(s) = k.socks.udp.get(id) else { return Step::Done(Err(Errno::EBADF)) };
+        return if s.sk.shutdown & RCV_SHUTDOWN != 0 {
+            Step::Done(Ok(Ret::Data(Box::default())))
+        } else if ctx.nonblock || ctx.timed_out {
+            Step::Done(Err(Errno::EAGAIN))
+        } else {
+            let mask = EPOLLIN | EPOLLRDNORM;
+            Step::Sleep(Sleep { on: SockId::Udp(id), mask, exclusive: true, deadline: None })
+        };
+    };
+    if !peek {
+        k.net.inc(ns, Mib::UdpInDatagrams);
+    }
+    let received = take(k, id, skb, msg);
+    Step::Done(Ok(Ret::Data(received)))
+}
+
+/// The first datagram, out of the queue and off the books.
+fn dequeue(k: &mut Kernel, id: UdpId) -> Option<Skb> {
+    let s = k.socks.udp.get_mut(id)?;
+    let skb = s.queue.pop_front()?;
+    s.sk.rmem_alloc = s.sk.rmem_alloc.saturating_sub(skb.truesize);
+    k.net.usage.udp_bytes = k.net.usage.udp_bytes.saturating_sub(u64::from(skb.truesize));
+    Some(skb)
+}
+
+/// A copy that shares its payload.
+fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
+    let s = k.socks.udp.get(id)?;
+    let first = s.queue.front()?;
+    let mut copy = k.net.alloc_skb();
+    *copy = (**first).clone();
+    Some(copy)
+}
+
+/// Payload, sender and control messages of a datagram, which ends here.
+fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received> {
+    let mut r = Box::<Received>::default();
+    r.full_len = skb.len();
+    if let (Some(ip), Ok(udp)) = (skb.ip_hdr(), UdpHeader::parse(skb.head.at(skb.transport_header))) {
+        r.from = Some(SockAddr::V4(ip.src, udp.src_port));
+        if let Some(s) = k.socks.udp.get(id) {
+            control(k, s, &skb, &ip, udp.dst_port, &mut r.cmsgs);
+        }
+    }
+    r.segs = if skb.head.is_empty() {
+        std::mem::take(&mut skb.frags)
+    } else {
+        let mut all = belljar_wire::Segs::new();
+        all.push(k.net.pool.copy_in(skb.head.bytes(), 0));
+        all.append(std::mem::take(&mut skb.frags));
+        all
+    };
+    if r.segs.len() > msg.len {
+        r.segs.truncate(msg.len);
+        r.flags |= MSG_TRUNC;
+    }
+    k.net.consume_skb(skb);
+    r
+}
+
+/// What the program asked to be told beside the payload (`ip_cmsg_recv`).
+#[doc(alias = "ip_cmsg_recv_offset")]
+fn control(k: &Kernel, s: &UdpSock, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header, dport: u16, out: &mut Vec<Cmsg>) {
+    let f = &s.sk.flags;
+    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
+    if f.timestamp {
+        let at = skb.tstamp.saturating_add(k.net.env.wall_offset);
+        let tv = [(at / SEC) as i64, (at % SEC / USEC) as i64];
+        put(SOL_SOCKET, SO_TIMESTAMP, tv.iter().flat_map(|v| v.to_ne_bytes()).collect());
+    }
+    if f.rxq_ovfl && s.sk.drops != 0 {
+        put(SOL_SOCKET, SO_RXQ_OVFL, s.sk.drops.to_ne_bytes().to_vec());
+    }
+    if f.pktinfo {
+        let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
+        let mut info = ifindex.to_ne_bytes().to_vec();
+        // ipi_spec_dst, then ipi_addr: our address for answers, and the destination as the header says.
+        info.extend(spec_dst(skb, ip.dst).octets());
+        info.extend(ip.dst.octets());
+        put(SOL_IP, IP_PKTINFO, info);
+    }
+    if f.recvttl {
+        put(SOL_IP, IP_TTL, i32::from(ip.ttl).to_ne_bytes().to_vec());
+    }
+    if f.recvtos {
+        put(SOL_IP, IP_TOS, vec![ip.tos]);
+    }
+    if f.recvorigdstaddr {
+        put(SOL_IP, IP_ORIGDSTADDR, SockAddr::V4(ip.dst, dport).emit().to_vec());
+    }
+}
+
+fn spec_dst(skb: &Skb, dst: Ipv4Addr) -> Ipv4Addr {
+    match skb.dst {
+        Some(d) if d.kind == crate::net::ipv4::route::RouteKind::Broadcast => Ipv4Addr::UNSPECIFIED,
+        _ => dst,
+    }
+}
+
+/// MSG_ERRQUEUE: the datagram that failed, why, and who said so; never sleeps.
+#[doc(alias = "ip_recv_error")]
+fn recv_error(k: &mut Kernel, id: UdpId, len: usize) -> SysResult {
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let e = s.errors.pop_front().ok_or(Errno::EAGAIN)?;
+    s.sk.rmem_alloc = s.sk.rmem_alloc.saturating_sub(e.truesize);
+    k.net.usage.udp_bytes = k.net.usage.udp_bytes.saturating_sub(u64::from(e.truesize));
+    // The next error of the queue becomes the pending one.
+    s.sk.err = s.errors.front().map_or(0, |n| n.errno.0);
+    let mut r = Box::<Received>::default();
+    r.full_len = e.payload.len();
+    r.flags = MSG_ERRQUEUE;
+    r.from = Some(SockAddr::V4(e.to.0, e.to.1));
+    r.cmsgs.push(Cmsg { level: SOL_IP, kind: IP_RECVERR, data: extended_err(&e) });
+    r.segs = e.payload;
+    if r.segs.len() > len {
+        r.segs.truncate(len);
+        r.flags |= MSG_TRUNC;
+    }
+    Ok(Ret::Data(r))
+}
+
+/// `struct sock_extended_err` and the offender's sockaddr_in.
+fn extended_err(e: &SockErr) -> Vec<u8> {
+    const SO_EE_ORIGIN_LOCAL: u8 = 1;
+    const SO_EE_ORIGIN_ICMP: u8 = 2;
+    let local = e.offender.is_unspecified();
+    let mut b = e.errno.0.to_ne_bytes().to_vec();
+    b.extend([if local { SO_EE_ORIGIN_LOCAL } else { SO_EE_ORIGIN_ICMP }, e.kind, e.code, 0]);
+    b.extend(e.info.to_ne_bytes());
+    b.extend(0u32.to_ne_bytes());
+    if local {
+        b.extend([0; 16]);
+    } else {
+        b.extend_from_slice(&SockAddr::V4(e.offender, 0).emit());
+    }
+    b
+}

@@ -1,0 +1,301 @@
+//! What a program sends: destination, route, one datagram or a part of one.
+use super::err::queue;
+use super::{Cork, SockErr, UdpSock, bind, truesize};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::skb::Owner;
+use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::ipv4::output::{IpTx, dev_mtu, ip_queue_xmit};
+use crate::net::ipv4::route::{Dst, Flow4, RouteKind, count_no_route, ip_route_output, rt_tos2priority};
+use crate::net::mib::Mib;
+use crate::task::call::*;
+use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
+use belljar_abi::*;
+use belljar_wire::ipv4::IPPROTO_UDP as PROTO;
+use belljar_wire::udp::{UDP_HLEN, UdpHeader};
+use belljar_wire::{Csum, Segs, checksum};
+use core::net::Ipv4Addr;
+
+const MAX_PAYLOAD: usize = 65_507;
+
+/// What one send asks beside its payload (`struct ipcm_cookie`).
+#[derive(Clone, Copy)]
+struct Ipcm {
+    daddr: Ipv4Addr,
+    dport: u16,
+    saddr: Ipv4Addr,
+    oif: Option<DevId>,
+    tos: u8,
+    ttl: Option<u8>,
+    tos_given: bool,
+    connected: bool,
+}
+
+#[doc(alias = "udp_sendmsg")]
+pub fn sendmsg(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    match try_send(k, id, msg, ctx) {
+        Ok(step) => step,
+        Err(e) => Step::Done(Err(e)),
+    }
+}
+
+fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Result<Step, Errno> {
+    let len = msg.data.len();
+    if len > 0xffff {
+        return Err(Errno::EMSGSIZE);
+    }
+    if msg.flags & MSG_OOB != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    if let Some(e) = s.sk.take_err() {
+        return Err(Errno(e));
+    }
+    if s.sk.shutdown & SEND_SHUTDOWN != 0 {
+        return Err(Errno::EPIPE);
+    }
+    let more = s.corked || msg.flags & MSG_MORE != 0;
+    if s.cork.is_none() {
+        let ipc = cookie(k, id, msg)?;
+        bind::autobind(k, id)?;
+        let (dst, daddr) = route(k, id, &ipc)?;
+        return transmit(k, id, msg, ctx, &ipc, dst, daddr, more);
+    }
+    append(k, id, msg)?;
+    if !more {
+        push_pending(k, id)?;
+    }
+    Ok(Step::Done(Ok(Ret::Int(len as i64))))
+}
+
+/// Destination and control messages; EDESTADDRREQ without either an address or a peer.
+fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    let (daddr, dport, connected) = match msg.to {
+        Some(SockAddr::V4(a, p)) if p != 0 => (a, p, false),
+        Some(SockAddr::V4(..)) => return Err(Errno::EINVAL),
+        Some(_) => return Err(Errno::EAFNOSUPPORT),
+        None if s.connected() => (s.sk.daddr, s.sk.dport, true),
+        None => return Err(Errno::EDESTADDRREQ),
+    };
+    let saddr = s.sk.saddr;
+    let mut c =
+        Ipcm { daddr, dport, saddr, oif: s.sk.bound_dev, tos: s.sk.tos, ttl: s.sk.ttl, tos_given: false, connected };
+    for m in msg.cmsgs.iter().filter(|m| m.level == SOL_IP) {
+        let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
+        match m.kind {
+            IP_PKTINFO => {
+                let b: [u8; 12] = m.data.first_chunk().copied().ok_or(Errno::EINVAL)?;
+                let ifindex = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
+                if ifindex != 0 {
+                    c.oif = Some(k.net.dev_by_index(s.sk.ns, ifindex).ok_or(Errno::ENODEV)?);
+                }
+                let spec = Ipv4Addr::new(b[4], b[5], b[6], b[7]);
+                c.saddr = if spec.is_unspecified() { c.saddr } else { spec };
+                c.connected = false;
+            }
+            IP_TTL => c.ttl = Some(u8::try_from(int()?).ok().filter(|t| *t > 0).ok_or(Errno::EINVAL)?),
+            IP_TOS => {
+                c.tos = match m.data.len() {
+                    1 => m.data[0],
+                    _ => u8::try_from(int()?).map_err(|_| Errno::EINVAL)?,
+                };
+                c.tos_given = true;
+            }
+            _ => return Err(Errno::EINVAL),
+        }
+    }
+    Ok(c)
+}
+
+/// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
+fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, Ipv4Addr), Errno> {
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    let (ns, broadcast, mark) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark);
+    let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
+    if c.connected
+        && let Some(d) = s.dst.filter(|d| d.genid == genid)
+    {
+        return Ok((d, c.daddr));
+    }
+    let fl = Flow4 { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark };
+    let dst = match ip_route_output(&mut k.net, ns, &fl) {
+        Ok(d) => d,
+        Err(e) => {
+            count_no_route(&mut k.net, ns, e);
+            return Err(e);
+        }
+    };
+    if dst.kind == RouteKind::Broadcast && !broadcast {
+        return Err(Errno::EACCES);
+    }
+    let mut daddr = c.daddr;
+    if daddr.is_unspecified() {
+        daddr = if c.saddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { c.saddr };
+    }
+    if c.connected
+        && let Some(s) = k.socks.udp.get_mut(id)
+    {
+        s.dst = Some(dst);
+    }
+    Ok((dst, daddr))
+}
+
+#[allow(clippy::too_many_arguments)]
+fn transmit(
+    k: &mut Kernel,
+    id: UdpId,
+    msg: &mut SendMsg<'_>,
+    ctx: RunCtx,
+    c: &Ipcm,
+    dst: Dst,
+    daddr: Ipv4Addr,
+    more: bool,
+) -> Result<Step, Errno> {
+    let len = msg.data.len();
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    if let Err(e) = check_size(k, s, &dst, len) {
+        too_big(k, id, daddr, c.dport, &dst, e);
+        return Err(e);
+    }
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    if s.sk.wmem_alloc >= s.sk.sndbuf {
+        if ctx.nonblock || ctx.timed_out {
+            return Err(Errno::EAGAIN);
+        }
+        let mask = EPOLLOUT | EPOLLWRNORM;
+        return Ok(Step::Sleep(Sleep { on: SockId::Udp(id), mask, exclusive: false, deadline: None }));
+    }
+    let default_ttl = k.net.ns.get(s.sk.ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
+    let ttl = match (c.ttl, dst.kind) {
+        (Some(t), _) => t,
+        (None, RouteKind::Multicast) => 1,
+        (None, _) => default_ttl,
+    };
+    let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
+    let data = msg.data.take(usize::MAX, &mut k.net.pool);
+    if more {
+        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl };
+        let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+        s.cork = Some(Box::new(cork));
+        return Ok(Step::Done(Ok(Ret::Int(len as i64))));
+    }
+    send_skb(k, id, data, (saddr, daddr, c.dport), c.tos, c.tos_given, ttl, &dst)?;
+    Ok(Step::Done(Ok(Ret::Int(len as i64))))
+}
+
+/// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
+fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize) -> Result<(), Errno> {
+    let max = match i32::from(s.sk.pmtudisc) {
+        IP_PMTUDISC_DO => dst.mtu,
+        IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
+        _ => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
+    };
+    if len > MAX_PAYLOAD || len + 28 > max as usize { Err(Errno::EMSGSIZE) } else { Ok(()) }
+}
+
+/// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
+fn too_big(k: &mut Kernel, id: UdpId, daddr: Ipv4Addr, dport: u16, dst: &Dst, e: Errno) {
+    let Some(s) = k.socks.udp.get_mut(id).filter(|s| s.sk.flags.recverr) else { return };
+    let entry = SockErr {
+        errno: e,
+        kind: 0,
+        code: 0,
+        info: dst.mtu,
+        to: (daddr, dport),
+        offender: Ipv4Addr::UNSPECIFIED,
+        payload: Segs::new(),
+        truesize: 0,
+    };
+    queue(s, &mut k.net.usage.udp_bytes, entry);
+}
+
+/// More of a datagram under construction.
+#[doc(alias = "ip_append_data")]
+fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno> {
+    let len = msg.data.len();
+    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
+    check_size(k, s, &cork.dst, cork.data.len() + len)?;
+    let data = msg.data.take(usize::MAX, &mut k.net.pool);
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    if let Some(cork) = &mut s.cork {
+        cork.data.append(data);
+    }
+    Ok(())
+}
+
+/// The datagram is complete (`udp_push_pending_frames`).
+#[doc(alias = "udp_push_pending_frames")]
+pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let Some(c) = s.cork.take() else { return Ok(()) };
+    send_skb(k, id, c.data, (c.saddr, c.daddr, c.dport), c.tos, false, c.ttl, &c.dst)
+}
+
+/// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
+#[doc(alias = "udp_send_skb")]
+#[allow(clippy::too_many_arguments)]
+fn send_skb(
+    k: &mut Kernel,
+    id: UdpId,
+    data: Segs,
+    (saddr, daddr, dport): (Ipv4Addr, Ipv4Addr, u16),
+    tos: u8,
+    tos_given: bool,
+    ttl: u8,
+    dst: &Dst,
+) -> Result<(), Errno> {
+    let Kernel { socks, net, .. } = k;
+    let Some(s) = socks.udp.get_mut(id) else { return Err(Errno::EBADF) };
+    let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
+    // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
+    let fits = total + 20 <= dst.mtu as usize;
+    let df = match i32::from(s.sk.pmtudisc) {
+        IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
+        IP_PMTUDISC_WANT => fits && !path_locked(net, ns, daddr),
+        _ => false,
+    };
+    let mut skb = net.alloc_skb();
+    let pseudo = checksum::pseudo_v4(saddr, daddr, PROTO, total);
+    let mut header =
+        UdpHeader { src_port: s.sk.num, dst_port: dport, len: total as u16, csum: checksum::partial(pseudo) };
+    skb.csum = Csum::Partial;
+    if !fits {
+        // Fragments leave separately: the sum over all of them is computed before.
+        let mut b = [0; UDP_HLEN];
+        UdpHeader { csum: 0, ..header }.emit(&mut b);
+        let sum = checksum::fold(checksum::add(checksum::sum(&b, pseudo), checksum::segs(&data)));
+        header.csum = if sum == 0 { 0xffff } else { sum };
+        skb.csum = Csum::Unnecessary;
+    }
+    if let Some(room) = skb.head.push(UDP_HLEN) {
+        header.emit(room);
+    }
+    skb.transport_header = skb.head.start();
+    skb.truesize = truesize(data.len());
+    skb.frags = data;
+    skb.priority = if tos_given { rt_tos2priority(tos) } else { s.sk.priority };
+    skb.mark = s.sk.mark;
+    skb.owner = Owner::Tx(SockId::Udp(id));
+    s.sk.wmem_alloc += skb.truesize;
+    let tx = IpTx { ns, saddr, daddr, proto: PROTO, tos, ttl, df };
+    match ip_queue_xmit(net, &tx, dst, skb) {
+        Err(Errno::ENOBUFS) => {
+            net.inc(ns, Mib::UdpSndbufErrors);
+            if recverr {
+                return Err(Errno::ENOBUFS);
+            }
+        }
+        Err(e) => return Err(e),
+        Ok(()) => {}
+    }
+    net.inc(ns, Mib::UdpOutDatagrams);
+    Ok(())
+}
+
+/// The path is narrower than any MTU we believe: routers have to cut.
+fn path_locked(net: &crate::net::Net, ns: NsId, daddr: Ipv4Addr) -> bool {
+    let now = net.env.jiffies();
+    net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, now)).is_some_and(|e| e.locked)
+}

@@ -1,0 +1,158 @@
+//! Which socket a datagram is for: tables by port, by address and port, and by the whole 4-tuple of connected sockets.
+use crate::ids::*;
+use crate::lib::slab::Slab;
+use crate::net::ipv4::peer::Hash;
+use crate::net::udp::UdpSock;
+use core::net::Ipv4Addr;
+use hashbrown::HashMap;
+use std::hash::Hasher;
+
+/// Local address and port, peer's address and port.
+pub type Tuple = (Ipv4Addr, u16, Ipv4Addr, u16);
+
+/// See the module. Lists are in order of entry: the newest comes last.
+#[derive(Clone, Debug, Default)]
+pub struct UdpTables {
+    by_port: HashMap<u16, Vec<UdpId>, Hash>,
+    by_addr: HashMap<(Ipv4Addr, u16), Vec<UdpId>, Hash>,
+    by_peer: HashMap<Tuple, Vec<UdpId>, Hash>,
+}
+
+fn take<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<UdpId>, Hash>, key: &K, id: UdpId) {
+    if let Some(list) = map.get_mut(key) {
+        list.retain(|x| *x != id);
+        if list.is_empty() {
+            map.remove(key);
+        }
+    }
+}
+
+impl UdpTables {
+    pub fn insert(&mut self, id: UdpId, addr: Ipv4Addr, port: u16) {
+        self.by_port.entry(port).or_default().push(id);
+        self.by_addr.entry((addr, port)).or_default().push(id);
+    }
+
+    pub fn remove(&mut self, id: UdpId, addr: Ipv4Addr, port: u16) {
+        take(&mut self.by_port, &port, id);
+        take(&mut self.by_addr, &(addr, port), id);
+    }
+
+    /// The local address changed (`udp_lib_rehash`).
+    pub fn rehash(&mut self, id: UdpId, from: Ipv4Addr, to: Ipv4Addr, port: u16) {
+        take(&mut self.by_addr, &(from, port), id);
+        self.by_addr.entry((to, port)).or_default().push(id);
+    }
+
+    pub fn insert_peer(&mut self, id: UdpId, tuple: Tuple) {
+        self.by_peer.entry(tuple).or_default().push(id);
+    }
+
+    pub fn remove_peer(&mut self, id: UdpId, tuple: Tuple) {
+        take(&mut self.by_peer, &tuple, id);
+    }
+
+    /// Sockets on a port, oldest first.
+    pub fn on_port(&self, port: u16) -> &[UdpId] {
+        self.by_port.get(&port).map_or(&[], |l| l)
+    }
+
+    fn on_addr(&self, addr: Ipv4Addr, port: u16) -> &[UdpId] {
+        self.by_addr.get(&(addr, port)).map_or(&[], |l| l)
+    }
+
+    /// Sockets in the tables, for `check()`.
+    pub fn len(&self) -> usize {
+        let mut n = 0;
+        (0..=u16::MAX).for_each(|p| n += self.on_port(p).len());
+        n
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_port.is_empty()
+    }
+}
+
+/// The datagram that looks for a socket: destination first, as the tables are keyed.
+#[derive(Clone, Copy, Debug)]
+pub struct Lookup {
+    pub daddr: Ipv4Addr,
+    pub dport: u16,
+    pub saddr: Ipv4Addr,
+    pub sport: u16,
+    pub dev: Option<DevId>,
+    pub secret: [u64; 2],
+}
+
+impl Lookup {
+    /// `udp_ehashfn`: the same 4-tuple always gives the same member of a group.
+    fn hash(&self) -> u32 {
+        let mut h = siphasher::sip::SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
+        h.write_u32(self.daddr.to_bits());
+        h.write_u32(self.saddr.to_bits());
+        h.write_u32(u32::from(self.dport) << 16 | u32::from(self.sport));
+        h.finish() as u32
+    }
+
+    /// How well a socket fits; `None` not at all. Family, peer, device and CPU count as in Linux.
+    #[doc(alias = "compute_score")]
+    fn score(&self, s: &UdpSock) -> Option<u32> {
+        let sk = &s.sk;
+        if sk.flags.ipv6only || (!sk.rcv_saddr.is_unspecified() && sk.rcv_saddr != self.daddr) {
+            return None;
+        }
+        let mut score = if sk.family == crate::net::core::sock::Family::Inet { 2 } else { 1 };
+        for (set, same) in [
+            (!sk.daddr.is_unspecified(), sk.daddr == self.saddr),
+            (sk.dport != 0, sk.dport == self.sport),
+            (sk.bound_dev.is_some(), sk.bound_dev == self.dev),
+        ] {
+            match (set, same) {
+                (true, false) => return None,
+                (true, true) => score += 4,
+                _ => {}
+            }
+        }
+        Some(score)
+    }
+}
+
+/// Connected to the sender, else bound to the address, else to the wildcard; among equals the newest ("overshadowing"),
+/// in an SO_REUSEPORT group the hash decides.
+#[doc(alias = "__udp4_lib_lookup")]
+pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup) -> Option<UdpId> {
+    if let Some(list) = t.by_peer.get(&(l.daddr, l.dport, l.saddr, l.sport))
+        && let Some(id) = list.iter().rev().find(|id| socks.get(**id).is_some_and(|s| l.score(s).is_some()))
+    {
+        return Some(*id);
+    }
+    among(t.on_addr(l.daddr, l.dport), socks, l).or_else(|| among(t.on_addr(Ipv4Addr::UNSPECIFIED, l.dport), socks, l))
+}
+
+#[doc(alias = "udp4_lib_lookup2")]
+fn among(list: &[UdpId], socks: &Slab<UdpSock>, l: &Lookup) -> Option<UdpId> {
+    let mut best: Option<(u32, UdpId)> = None;
+    for id in list.iter().rev() {
+        let Some(s) = socks.get(*id).filter(|s| !s.hashed4) else { continue };
+        let Some(score) = l.score(s) else { continue };
+        if best.is_none_or(|(b, _)| score > b) {
+            best = Some((score, *id));
+        }
+    }
+    let (_, id) = best?;
+    let chosen = socks.get(id)?;
+    if !chosen.sk.flags.reuseport {
+        return Some(id);
+    }
+    // The group: same address, port, device and owner, all with the option.
+    let member = |m: &UdpId| {
+        socks.get(*m).is_some_and(|s| {
+            !s.hashed4
+                && s.sk.flags.reuseport
+                && (s.sk.uid, s.sk.bound_dev, s.sk.family) == (chosen.sk.uid, chosen.sk.bound_dev, chosen.sk.family)
+        })
+    };
+    let n = list.iter().filter(|m| member(m)).count() as u64;
+    let at = (u64::from(l.hash()) * n) >> 32;
+    list.iter().filter(|m| member(m)).nth(at as usize).copied()
+}
