@@ -110,6 +110,13 @@ pub fn set_opt(fd: &impl AsFd, level: i32, name: i32, value: i32) -> io::Result<
     set_int(fd.as_fd(), level, name, value)
 }
 
+/// A socket option as bytes, for what a program set on its own end.
+pub fn set_opt_bytes(fd: &impl AsFd, level: i32, name: i32, value: &[u8]) -> io::Result<()> {
+    let (p, len) = (value.as_ptr().cast(), value.len() as libc::socklen_t);
+    // SAFETY: pointer and length describe `value`.
+    cvt(unsafe { libc::setsockopt(fd.as_fd().as_raw_fd(), level, name, p, len) }).map(drop)
+}
+
 pub fn write(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     // SAFETY: pointer and length describe `bytes`.
     cvt_size(unsafe { libc::write(fd.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len()) })

@@ -1,4 +1,24 @@
 //! The supervisor: owns kernels, serves programs, gateway, control socket.
+//!
+//! [`run`] starts a program in a new jar; [`control`] speaks with a running one. Inside, `jar.rs` is the loop, `serve/`
+//! answers calls, `pump/` moves payload, `gateway/` is the way to the machine's network.
 #![forbid(unsafe_code)]
 
+mod boot;
 pub mod control;
+mod devices;
+mod gateway;
+mod jar;
+mod key;
+mod life;
+mod machine;
+mod netlink;
+mod options;
+mod park;
+mod pump;
+mod record;
+mod serve;
+mod socks;
+
+pub use boot::run;
+pub use options::{Ended, NetMode, Options, PublishSpec, RunError};

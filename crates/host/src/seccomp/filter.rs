@@ -44,6 +44,15 @@ macro_rules! calls {
                 }
             }
 
+            /// open or openat.
+            pub fn is_open(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if self == Sys::Open {
+                    return true;
+                }
+                self == Sys::Openat
+            }
+
             /// The call's number on this machine.
             pub fn nr(self) -> i64 {
                 match self {

@@ -5,6 +5,8 @@
 //! (captures, traces) goes to a descriptor that travels with the request, so that a slow reader delays nobody.
 pub mod client;
 pub mod frame;
+pub(crate) mod server;
+mod views;
 
 pub use client::{Client, ClientError};
 use serde::{Deserialize, Serialize};

@@ -1,0 +1,256 @@
+//! From options to a running jar: name and socket first, then kernels, ports, files, and the program last.
+use crate::control::server::Server;
+use crate::gateway::{self, GW, Gateway, HOST};
+use crate::jar::{Jar, Watched};
+use crate::key::Key;
+use crate::life::Life;
+use crate::machine::{Machine, MachineConfig};
+use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
+use crate::record::Recording;
+use crate::socks::Socks;
+use belljar_host::epoll::{self, Epoll};
+use belljar_host::seccomp::Filter;
+use belljar_host::signal::{self, SignalFd};
+use belljar_host::spawn::{self, Command};
+use belljar_host::task::Tasks;
+use belljar_host::{clock, fd, process, rundir};
+use belljar_kernel::ids::Slab;
+use belljar_link::Link;
+use std::ffi::OsString;
+use std::fs::File;
+use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::path::Path;
+
+/// The kernels' clock at the start: as if booted a little while ago, so that nothing is at time 0.
+const BOOTED: u64 = 1_000_000_000;
+
+/// Runs a program in a new jar until the jar ends.
+pub fn run(options: Options) -> Result<Ended, RunError> {
+    let nofile = fd::raise_nofile();
+    let signals = SignalFd::new(&[
+        signal::SIGCHLD,
+        signal::SIGINT,
+        signal::SIGTERM,
+        signal::SIGHUP,
+        signal::SIGQUIT,
+        signal::SIGUSR1,
+        signal::SIGUSR2,
+        signal::SIGWINCH,
+    ])
+    .map_err(|e| RunError::new(format!("signals: {e}")))?;
+    process::become_subreaper().map_err(|e| RunError::new(format!("subreaper: {e}")))?;
+    let mut jar = build(options, signals)?;
+    jar.open_files()?;
+    jar.publish_all()?;
+    jar.answer_nameservers();
+    jar.start(nofile)?;
+    jar.run_loop();
+    Ok(jar.finish())
+}
+
+/// The program's basename, as a jar's name can be.
+fn base_name(program: &OsString) -> String {
+    let base = Path::new(program).file_name().map_or_else(|| "jar".into(), |n| n.to_string_lossy());
+    let name: String = base.chars().filter(|c| c.is_ascii_alphanumeric() || "._-".contains(*c)).take(48).collect();
+    if rundir::valid_name(&name) { name } else { "jar".into() }
+}
+
+fn claim(o: &Options) -> Result<rundir::Claim, RunError> {
+    let dir = rundir::dir().map_err(|e| RunError::new(format!("no directory for the control socket: {e}")))?;
+    // What dead supervisors left goes first.
+    let _ = rundir::living(&dir);
+    let take = |name: &str| rundir::claim(&dir, name).map_err(|e| RunError::new(format!("{}: {e}", dir.display())));
+    if let Some(name) = &o.name {
+        if !rundir::valid_name(name) {
+            return Err(RunError::usage(format!(
+                "'{name}' is no name for a jar: letters, digits, '.', '_' and '-', at most 64"
+            )));
+        }
+        return take(name)?.ok_or_else(|| RunError::new(format!("a jar named '{name}' is running already")));
+    }
+    let base = base_name(&o.program);
+    for n in 1..1000 {
+        let name = if n == 1 { base.clone() } else { format!("{base}-{n}") };
+        if let Some(c) = take(&name)? {
+            return Ok(c);
+        }
+    }
+    Err(RunError::new(format!("too many jars named '{base}'")))
+}
+
+fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
+    let ep = Epoll::new().map_err(|e| RunError::new(format!("epoll: {e}")))?;
+    ep.add(&signals, epoll::IN, Key::Signals.pack()).map_err(|e| RunError::new(format!("epoll: {e}")))?;
+    let claim = claim(&options)?;
+    let name = claim.name().to_owned();
+    let control = Server::new(claim, &ep).map_err(|e| RunError::new(format!("control socket: {e}")))?;
+    let seed = options.seed.unwrap_or_else(clock::seed);
+    let start = clock::monotonic_ns();
+    let epoch = start.saturating_sub(BOOTED);
+    let (ip, prefix) = options.ip;
+    let (gw_ip, dns_ip) = neighbours_of(ip, prefix);
+    let with_gateway = options.net == NetMode::User;
+    let config =
+        |name, ip: Option<Ipv4Addr>, via, nic: &[(String, String)], sysctls: &[(String, String)], drop_caps| {
+            MachineConfig {
+                name,
+                now: BOOTED,
+                wall: clock::realtime_ns(),
+                seed: seed ^ (ip == Some(gw_ip)) as u64,
+                addr: ip.map(|ip| (ip, prefix)),
+                via,
+                mtu: options.mtu,
+                nic: nic.to_vec(),
+                sysctls: sysctls.to_vec(),
+                drop_caps,
+            }
+        };
+    let host_addr = with_gateway.then_some(ip);
+    let host =
+        config("host", host_addr, with_gateway.then_some(gw_ip), &options.nic, &options.sysctls, options.drop_caps);
+    let mut machines = vec![Machine::new(&host).map_err(RunError::usage)?];
+    if with_gateway {
+        let mut gw = Machine::new(&config("gw", Some(gw_ip), None, &[], &[], false)).map_err(RunError::usage)?;
+        gw.add_nic_address(dns_ip, prefix);
+        machines.push(gw);
+    }
+    let mut link = Link::new(seed);
+    link.set(options.conditions);
+    let gateway = Gateway {
+        nameserver: gateway::nameservers().first().map(|ip| SocketAddrV4::new(*ip, 53)),
+        host_ip: host_addr,
+        gw_ip: with_gateway.then_some(gw_ip),
+        dns_ip: with_gateway.then_some(dns_ip),
+        ..Gateway::default()
+    };
+    Ok(Jar {
+        options,
+        name,
+        now: start.saturating_sub(epoch),
+        epoch,
+        ep,
+        machines,
+        link,
+        listeners: Vec::new(),
+        socks: Socks::default(),
+        parked: Slab::default(),
+        tasks: Tasks::new(),
+        replay: Default::default(),
+        gateway,
+        publish_udp: Vec::new(),
+        ports: Vec::new(),
+        signals,
+        control,
+        life: Life::default(),
+        record: Recording::default(),
+        resolved: None,
+        scratch: Vec::with_capacity(128 * 1024),
+        shut: Vec::new(),
+        notified: 0,
+        dgram_errors: 0,
+        sweep_at: start.saturating_sub(epoch),
+        warnings: Vec::new(),
+    })
+}
+
+/// Gateway and nameserver: .2 and .3 of the program's network, or the next free when it has one of them itself.
+fn neighbours_of(ip: Ipv4Addr, prefix: u8) -> (Ipv4Addr, Ipv4Addr) {
+    let net = u32::from(ip) & u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    let mut free = (2..).map(|n| Ipv4Addr::from(net.wrapping_add(n))).filter(|a| *a != ip);
+    let gw = free.next().unwrap_or(ip);
+    (gw, free.next().unwrap_or(ip))
+}
+
+impl Jar {
+    fn open_files(&mut self) -> Result<(), RunError> {
+        let create = |p: &Path| {
+            File::create(p).map_err(|e| RunError::new(format!("{}: cannot be written: {}", p.display(), plain(&e))))
+        };
+        if let Some(p) = self.options.pcap.clone() {
+            let f = create(&p)?;
+            self.record.set_pcap(f).map_err(|e| RunError::new(format!("{}: {}", p.display(), plain(&e))))?;
+        }
+        if let Some(p) = self.options.trace.clone() {
+            self.record.set_trace(create(&p)?);
+        }
+        self.apply_wanted();
+        Ok(())
+    }
+
+    fn publish_all(&mut self) -> Result<(), RunError> {
+        for p in self.options.publish.clone() {
+            if self.gateway.host_ip.is_none() {
+                return Err(RunError::usage("-p needs a network: it cannot be used with --net none"));
+            }
+            let at = SocketAddr::new(p.ip, p.host_port);
+            let bound = if p.udp { self.publish_udp(at, p.port) } else { self.publish_tcp(at, p.port) };
+            let bound = bound.map_err(|e| RunError::new(format!("cannot publish {p}: {at}: {}", plain(&e))))?;
+            self.ports.push(PublishSpec { host_port: bound.port(), ..p }.to_string());
+            if p.host_port == 0 {
+                eprintln!("belljar: published {}", PublishSpec { host_port: bound.port(), ..p });
+            }
+        }
+        Ok(())
+    }
+
+    fn answer_nameservers(&mut self) {
+        if self.machines.get(GW).is_none() {
+            return;
+        }
+        for ip in gateway::nameservers().into_iter().filter(Ipv4Addr::is_loopback) {
+            self.serve_nameserver(SocketAddrV4::new(ip, 53));
+        }
+    }
+
+    fn start(&mut self, nofile: (u64, u64)) -> Result<(), RunError> {
+        let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
+        env.extend(self.options.env.iter().cloned());
+        let command = Command {
+            program: self.options.program.clone(),
+            args: self.options.args.clone(),
+            env,
+            nofile: Some(nofile),
+            ..Command::default()
+        };
+        let s = spawn::spawn(&command, &Filter::new(self.options.with_proc), self.signals.before())?;
+        self.life.program = s.pid;
+        self.watch_listener(Watched { listener: s.listener, host: HOST, killable: s.killable });
+        self.control.note(&format!("{} {}", std::process::id(), self.options.program.to_string_lossy()));
+        Ok(())
+    }
+
+    /// Completes the files and hands out what the account is told from.
+    fn finish(mut self) -> Ended {
+        self.record_events();
+        if let Err(e) = self.record.finish() {
+            self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
+        }
+        let link = (self.link.ab.stats(), self.link.ba.stats());
+        let code = self.life.exit.map_or(125, process::Exit::shell_code);
+        let mut kernels = std::mem::take(&mut self.machines).into_iter().map(|m| m.k);
+        let host = kernels.next().unwrap_or_else(Machine::empty_kernel);
+        let gateway = kernels.next();
+        Ended { code, host, gateway, link, calls: self.notified, warnings: std::mem::take(&mut self.warnings) }
+    }
+}
+
+/// An error's words without the number.
+fn plain(e: &std::io::Error) -> String {
+    let s = e.to_string();
+    s.split(" (os error").next().unwrap_or(&s).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_and_neighbours() {
+        assert_eq!(base_name(&"/usr/bin/python3".into()), "python3");
+        assert_eq!(base_name(&"./..".into()), "jar");
+        let (gw, dns) = neighbours_of(Ipv4Addr::new(10, 0, 2, 15), 24);
+        assert_eq!((gw, dns), (Ipv4Addr::new(10, 0, 2, 2), Ipv4Addr::new(10, 0, 2, 3)));
+        let (gw, dns) = neighbours_of(Ipv4Addr::new(192, 168, 7, 2), 24);
+        assert_eq!((gw, dns), (Ipv4Addr::new(192, 168, 7, 3), Ipv4Addr::new(192, 168, 7, 4)));
+    }
+}

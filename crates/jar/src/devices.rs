@@ -1,0 +1,130 @@
+//! Devices, addresses, routes and neighbours of a host, as netlink and the old ioctls show them.
+use crate::jar::Jar;
+use crate::serve::{Asked, Outcome, attempt, write_mem};
+use belljar_abi::{self as abi, Errno, SockAddr};
+use std::net::Ipv4Addr;
+
+/// A network device.
+#[derive(Clone, Debug, Default)]
+pub struct Device {
+    pub index: u32,
+    pub name: String,
+    pub loopback: bool,
+    /// `IFF_*`.
+    pub flags: u32,
+    pub mtu: u32,
+    pub txqlen: u32,
+    pub mac: [u8; 6],
+    /// In the order of `rtnl_link_stats64`: packets and bytes received and sent come first.
+    pub stats: Vec<u64>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Addr {
+    pub index: u32,
+    pub label: String,
+    pub addr: Ipv4Addr,
+    pub prefix: u8,
+}
+
+#[derive(Clone, Debug)]
+pub struct Route {
+    pub table: u8,
+    pub kind: u8,
+    pub scope: u8,
+    pub protocol: u8,
+    pub dst: Ipv4Addr,
+    pub prefix: u8,
+    pub via: Option<Ipv4Addr>,
+    pub prefsrc: Option<Ipv4Addr>,
+    pub index: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct Neighbour {
+    pub index: u32,
+    pub addr: Ipv4Addr,
+    pub mac: Option<[u8; 6]>,
+    /// `NUD_*`.
+    pub state: u16,
+}
+
+fn sockaddr(addr: Ipv4Addr) -> Vec<u8> {
+    SockAddr::V4(addr, 0).emit().to_vec()
+}
+
+fn mask(prefix: u8) -> Ipv4Addr {
+    Ipv4Addr::from(u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0))
+}
+
+impl Jar {
+    /// The `SIOCGIF*` family; changing ones need a tool of ours.
+    pub(crate) fn ioctl_device(&mut self, a: &Asked<'_>, request: u32) -> Outcome {
+        let (tid, at) = (a.note.tid, a.note.word(2));
+        let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
+        let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADF.into() };
+        let (devices, addrs) = (m.devices(), m.addresses());
+        if request == abi::SIOCGIFCONF {
+            return ifconf(tid, at, &addrs).into();
+        }
+        let mut req = [0u8; abi::IFREQ_LEN];
+        attempt!(belljar_host::memory::read(tid, at, &mut req).map_err(|_| Errno::EFAULT));
+        let found = if request == abi::SIOCGIFNAME {
+            let index = req.get(16..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b));
+            devices.iter().find(|d| d.index == index)
+        } else {
+            let name = abi::ifreq_name(&req).unwrap_or("");
+            devices.iter().find(|d| d.name == name)
+        };
+        let Some(d) = found else { return Errno::ENODEV.into() };
+        let addr = addrs.iter().find(|a| a.index == d.index).ok_or(Errno::EADDRNOTAVAIL);
+        let value = match request {
+            abi::SIOCGIFNAME => {
+                let mut name = [0u8; abi::IFNAMSIZ];
+                name.iter_mut().zip(d.name.bytes().take(abi::IFNAMSIZ - 1)).for_each(|(t, b)| *t = b);
+                return write_mem(tid, at, &name).map(|()| 0).into();
+            }
+            abi::SIOCGIFINDEX => d.index.to_ne_bytes().to_vec(),
+            abi::SIOCGIFFLAGS => (d.flags as u16).to_ne_bytes().to_vec(),
+            abi::SIOCGIFMTU => d.mtu.to_ne_bytes().to_vec(),
+            abi::SIOCGIFMETRIC => 0u32.to_ne_bytes().to_vec(),
+            abi::SIOCGIFTXQLEN => d.txqlen.to_ne_bytes().to_vec(),
+            abi::SIOCGIFADDR | abi::SIOCGIFDSTADDR => sockaddr(attempt!(addr).addr),
+            abi::SIOCGIFNETMASK => sockaddr(mask(attempt!(addr).prefix)),
+            abi::SIOCGIFBRDADDR => {
+                let a = attempt!(addr);
+                sockaddr(Ipv4Addr::from(u32::from(a.addr) | !u32::from(mask(a.prefix))))
+            }
+            abi::SIOCGIFHWADDR => {
+                let kind = if d.loopback { abi::ARPHRD_LOOPBACK } else { abi::ARPHRD_ETHER };
+                [&kind.to_ne_bytes()[..], &d.mac, &[0; 8]].concat()
+            }
+            _ => return Errno::EOPNOTSUPP.into(),
+        };
+        write_mem(tid, at + abi::IFNAMSIZ as u64, &value).map(|()| 0).into()
+    }
+}
+
+/// `struct ifconf`: length and pointer; an entry per address, or only the length when the pointer is NULL.
+fn ifconf(tid: u32, at: u64, addrs: &[Addr]) -> Result<i64, Errno> {
+    let mut b = [0u8; 16];
+    belljar_host::memory::read(tid, at, &mut b).map_err(|_| Errno::EFAULT)?;
+    let room = b.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b)).max(0) as usize;
+    let buf = b.get(8..).and_then(|b| b.first_chunk()).map_or(0, |b| u64::from_ne_bytes(*b));
+    let mut out = Vec::new();
+    for a in addrs {
+        let mut e = [0u8; abi::IFREQ_LEN];
+        e.iter_mut().zip(a.label.bytes().take(abi::IFNAMSIZ - 1)).for_each(|(t, b)| *t = b);
+        let addr = sockaddr(a.addr);
+        e.iter_mut().skip(abi::IFNAMSIZ).zip(addr).for_each(|(t, b)| *t = b);
+        if buf != 0 && out.len() + e.len() > room {
+            break;
+        }
+        out.extend_from_slice(&e);
+    }
+    if buf != 0 {
+        write_mem(tid, buf, &out)?;
+    }
+    write_mem(tid, at, &(out.len() as i32).to_ne_bytes())?;
+    Ok(0)
+}

@@ -1,0 +1,221 @@
+//! [`Jar`]: one thread, one epoll loop. Notified calls, pairs, outer sockets, control connections, signals and the
+//! kernels' deadlines are all events of it.
+//!
+//! A turn is: take what the host has ready, run the kernels and carry frames until nothing moves, then what is due.
+use crate::gateway::{Gateway, PublishUdp};
+use crate::key::Key;
+use crate::machine::Machine;
+use crate::options::Options;
+use crate::park::Parked;
+use crate::record::Recording;
+use crate::socks::{SockId, Socks};
+use belljar_host::clock;
+use belljar_host::epoll::{Epoll, Ready};
+use belljar_host::seccomp::Listener;
+use belljar_host::signal::SignalFd;
+use belljar_host::task::Tasks;
+use belljar_kernel::ids::Slab;
+use belljar_link::Link;
+
+/// A program's filter, and the host its calls belong to.
+#[derive(Debug)]
+pub struct Watched {
+    pub listener: Listener,
+    pub host: usize,
+    /// Its kernel loses no answers to signals.
+    pub killable: bool,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Jar {
+    pub(crate) options: Options,
+    pub(crate) name: String,
+    /// Nanoseconds since the kernels booted; read from the clock once per turn.
+    pub(crate) now: u64,
+    /// CLOCK_MONOTONIC when they did.
+    pub(crate) epoch: u64,
+    pub(crate) ep: Epoll,
+    pub(crate) machines: Vec<Machine>,
+    pub(crate) link: Link,
+    pub(crate) listeners: Vec<Option<Watched>>,
+    pub(crate) socks: Socks,
+    pub(crate) parked: Slab<Parked>,
+    pub(crate) tasks: Tasks,
+    pub(crate) replay: crate::serve::replay::Replay,
+    pub(crate) gateway: Gateway,
+    pub(crate) publish_udp: Vec<PublishUdp>,
+    /// Published ports as they are shown.
+    pub(crate) ports: Vec<String>,
+    pub(crate) signals: SignalFd,
+    pub(crate) control: crate::control::server::Server,
+    pub(crate) life: crate::life::Life,
+    pub(crate) record: Recording,
+    /// The socket that the call being served was found to be about.
+    pub(crate) resolved: Option<SockId>,
+    /// Reused for reads.
+    pub(crate) scratch: Vec<u8>,
+    /// Sockets with both halves shut, see [`crate::socks::Sock::shut`].
+    pub(crate) shut: Vec<SockId>,
+    pub(crate) notified: u64,
+    pub(crate) dgram_errors: u64,
+    pub(crate) sweep_at: u64,
+    pub(crate) warnings: Vec<String>,
+}
+
+/// Rounds of carrying frames and events in one turn; what is left comes in the next, which then does not wait.
+const ROUNDS: usize = 64;
+const SWEEP: u64 = 10_000_000_000;
+
+impl Jar {
+    pub(crate) fn host_of(&self, listener: u32) -> usize {
+        self.listeners.get(listener as usize).and_then(Option::as_ref).map_or(0, |w| w.host)
+    }
+
+    pub(crate) fn tick(&mut self) {
+        self.now = clock::monotonic_ns().saturating_sub(self.epoch);
+    }
+
+    /// Runs until the jar ends.
+    pub(crate) fn run_loop(&mut self) {
+        let mut ready: Vec<Ready> = Vec::new();
+        let mut busy = self.turn();
+        while !self.over() {
+            let timeout = if busy { Some(0) } else { self.deadline().map(|d| d.saturating_sub(self.now)) };
+            if let Err(e) = self.ep.wait(timeout, &mut ready) {
+                self.warnings.push(format!("epoll: {e}"));
+                break;
+            }
+            self.tick();
+            for r in &ready {
+                self.dispatch(*r);
+            }
+            busy = self.turn();
+            self.due();
+        }
+    }
+
+    fn dispatch(&mut self, r: Ready) {
+        match Key::unpack(r.key) {
+            Some(Key::Sock(id)) => self.pair_event(id, r.events),
+            Some(Key::Flow(id)) => self.flow_outer(id),
+            Some(Key::Listener(n)) => self.notifications(n, r.events),
+            Some(Key::Publish(n)) => self.published(n),
+            Some(Key::PublishUdp(n)) => self.published_datagrams(n),
+            Some(Key::Assoc(id)) => self.assoc_outer(id),
+            Some(Key::Control(n)) => self.control_event(n, r.events),
+            Some(Key::ControlListener) => self.control_accept(),
+            Some(Key::Signals) => self.take_signals(),
+            Some(Key::Inner(_)) | None => {}
+        }
+    }
+
+    fn notifications(&mut self, n: u32, events: u32) {
+        use belljar_host::epoll::{HUP, IN, ready_now};
+        // A bound, so that a program which only calls does not keep packets from moving.
+        for _ in 0..32 {
+            let Some(w) = self.listeners.get(n as usize).and_then(Option::as_ref) else { return };
+            if !ready_now(&w.listener, IN) {
+                break;
+            }
+            match w.listener.recv() {
+                Ok(Some(note)) => self.serve(n, note),
+                Ok(None) => break,
+                Err(_) => break,
+            }
+        }
+        // Nobody is left under this filter.
+        if events & HUP != 0
+            && let Some(slot) = self.listeners.get_mut(n as usize)
+        {
+            *slot = None;
+        }
+    }
+
+    /// Runs the kernels and hands out what they report until nothing moves; true when something is left to do.
+    pub(crate) fn turn(&mut self) -> bool {
+        for _ in 0..ROUNDS {
+            let more = self.step_kernels();
+            let mut any = false;
+            for i in 0..self.machines.len() {
+                let Some(m) = self.machines.get_mut(i) else { continue };
+                for e in m.ready(self.now) {
+                    any = true;
+                    match Key::unpack(e.data) {
+                        Some(Key::Sock(id)) => self.sock_event(id, e.events),
+                        Some(Key::Flow(id)) => self.flow_inner(id, e.events),
+                        Some(Key::Inner(n)) => self.inner_event(n),
+                        Some(Key::Assoc(id)) => self.assoc_inner(id),
+                        _ => {}
+                    }
+                }
+            }
+            if !any && !more {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Steps the kernels and carries frames over the link; true when something still moves.
+    pub(crate) fn step_kernels(&mut self) -> bool {
+        let now = self.now;
+        for _ in 0..ROUNDS {
+            let mut moved = false;
+            for i in 0..self.machines.len() {
+                let Some(m) = self.machines.get_mut(i) else { continue };
+                m.step(now);
+                let pipe = if i == crate::gateway::HOST { &mut self.link.ab } else { &mut self.link.ba };
+                while let Some(frame) = m.frame_out() {
+                    moved = true;
+                    pipe.push(now, frame);
+                }
+            }
+            while let Some(frame) = self.link.ab.pop(now) {
+                moved = true;
+                if let Some(frame) = self.gateway_frame(frame)
+                    && let Some(m) = self.machines.get_mut(crate::gateway::GW)
+                {
+                    m.frame_in(now, frame);
+                }
+            }
+            while let Some(frame) = self.link.ba.pop(now) {
+                moved = true;
+                if let Some(m) = self.machines.get_mut(crate::gateway::HOST) {
+                    m.frame_in(now, frame);
+                }
+            }
+            self.record_events();
+            if !moved {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// When something is due by itself.
+    fn deadline(&self) -> Option<u64> {
+        let kernels = self.machines.iter().filter_map(Machine::deadline).min();
+        [kernels, self.link.next_deadline(), self.parked_deadline(), self.shut_deadline(), self.life_deadline()]
+            .into_iter()
+            .flatten()
+            .chain([self.sweep_at])
+            .min()
+    }
+
+    fn due(&mut self) {
+        if self.parked_deadline().is_some_and(|d| d <= self.now) {
+            self.look_at_parked();
+        }
+        if self.shut_deadline().is_some_and(|d| d <= self.now) {
+            self.look_at_shut();
+        }
+        self.life_due();
+        if self.sweep_at <= self.now {
+            self.sweep_at = self.now + SWEEP;
+            self.tasks.sweep();
+            self.expire_assocs();
+            self.expire_flows();
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! One kernel of the jar, and the process in it that stands for all programs of that host.
+//!
+//! Every socket is non-blocking there and watched by one epoll instance of the kernel's own, edge-triggered: the
+//! supervisor is a program of the stack like any other.
+mod inspect;
+mod setup;
+use crate::key::Key;
+use belljar_abi::{self as abi, Errno, SockAddr};
+use belljar_kernel::ids::{DevId, NsId, TaskId};
+use belljar_kernel::kernel::Kernel;
+use belljar_kernel::task::call::{Call, Cmsg, EpollEvent, Fd, Payload, Received, Ret, Submitted, SysResult};
+
+/// See the module.
+#[derive(Debug)]
+pub struct Machine {
+    pub name: &'static str,
+    pub k: Kernel,
+    pub ns: NsId,
+    pub task: TaskId,
+    pub nic: Option<DevId>,
+    pub booted: u64,
+    epfd: Fd,
+    /// Something arrived that the kernel has not seen to.
+    fed: bool,
+}
+
+const EVENTS: u32 = abi::EPOLLIN | abi::EPOLLOUT | abi::EPOLLRDHUP | abi::EPOLLERR | abi::EPOLLHUP | abi::EPOLLET;
+
+impl Machine {
+    /// A call of the host's programs. All descriptors are non-blocking; what would sleep all the same is EAGAIN.
+    pub fn call(&mut self, now: u64, call: Call<'_>) -> SysResult {
+        match self.k.call(now, self.task, call) {
+            Submitted::Done(r) => r,
+            Submitted::Parked(id) => {
+                self.k.cancel(now, id, Errno::EAGAIN);
+                Err(Errno::EAGAIN)
+            }
+        }
+    }
+
+    pub fn socket(&mut self, now: u64, family: i32, kind: i32, protocol: i32) -> Result<Fd, Errno> {
+        let kind = (kind & abi::SOCK_TYPE_MASK) | abi::SOCK_NONBLOCK | abi::SOCK_CLOEXEC;
+        match self.call(now, Call::Socket { family, kind, protocol })? {
+            Ret::Fd(fd) => Ok(fd),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    /// From now on `key` is reported when something about `fd` changes.
+    pub fn watch(&mut self, now: u64, fd: Fd, key: Key) -> Result<(), Errno> {
+        let event = Some(EpollEvent { events: EVENTS, data: key.pack() });
+        self.call(now, Call::EpollCtl { epfd: self.epfd, op: abi::EPOLL_CTL_ADD, fd, event }).map(drop)
+    }
+
+    /// What changed, at most 128 entries.
+    pub fn ready(&mut self, now: u64) -> Vec<EpollEvent> {
+        match self.call(now, Call::EpollWait { epfd: self.epfd, max: 128, timeout: Some(0) }) {
+            Ok(Ret::Events(e)) => e,
+            _ => Vec::new(),
+        }
+    }
+
+    /// Closes; with SO_LINGER the kernel finishes in its own time.
+    pub fn close(&mut self, now: u64, fd: Fd) {
+        let _ = self.k.call(now, self.task, Call::Close { fd });
+    }
+
+    pub fn bind(&mut self, now: u64, fd: Fd, addr: SockAddr) -> Result<(), Errno> {
+        self.call(now, Call::Bind { fd, addr: &addr.emit() }).map(drop)
+    }
+
+    pub fn connect(&mut self, now: u64, fd: Fd, addr: SockAddr) -> Result<(), Errno> {
+        self.call(now, Call::Connect { fd, addr: &addr.emit() }).map(drop)
+    }
+
+    pub fn listen(&mut self, now: u64, fd: Fd, backlog: i32) -> Result<(), Errno> {
+        self.call(now, Call::Listen { fd, backlog }).map(drop)
+    }
+
+    pub fn accept(&mut self, now: u64, fd: Fd) -> Result<(Fd, SockAddr), Errno> {
+        match self.call(now, Call::Accept { fd, flags: abi::SOCK_NONBLOCK | abi::SOCK_CLOEXEC })? {
+            Ret::Accepted { fd, peer } => Ok((fd, peer)),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    /// Sends what fits; returns how much.
+    pub fn send(&mut self, now: u64, fd: Fd, data: Payload<'_>) -> Result<usize, Errno> {
+        self.send_to(now, fd, data, 0, None, &[])
+    }
+
+    pub fn send_to(
+        &mut self,
+        now: u64,
+        fd: Fd,
+        data: Payload<'_>,
+        flags: i32,
+        to: Option<&[u8]>,
+        cmsgs: &[Cmsg],
+    ) -> Result<usize, Errno> {
+        let flags = flags | abi::MSG_DONTWAIT | abi::MSG_NOSIGNAL;
+        match self.call(now, Call::Send { fd, data, flags, to, cmsgs })? {
+            Ret::Int(n) => Ok(usize::try_from(n).unwrap_or(0)),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    /// Receives what is there.
+    pub fn recv(&mut self, now: u64, fd: Fd, len: usize, flags: i32) -> Result<Received, Errno> {
+        match self.call(now, Call::Recv { fd, len, flags: flags | abi::MSG_DONTWAIT })? {
+            Ret::Data(r) => Ok(*r),
+            Ret::Stream(segs) => Ok(Received { full_len: segs.len(), segs, ..Received::default() }),
+            Ret::Int(_) => Ok(Received::default()),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    /// Takes `n` bytes that the program has read out of the receive queue.
+    pub fn consume(&mut self, now: u64, fd: Fd, mut n: usize) {
+        while n > 0 {
+            match self.recv(now, fd, n, 0) {
+                Ok(r) if !r.segs.is_empty() => n = n.saturating_sub(r.segs.len()),
+                _ => return,
+            }
+        }
+    }
+
+    pub fn shutdown(&mut self, now: u64, fd: Fd, how: i32) -> Result<(), Errno> {
+        self.call(now, Call::Shutdown { fd, how }).map(drop)
+    }
+
+    pub fn getsockname(&mut self, now: u64, fd: Fd) -> Result<SockAddr, Errno> {
+        self.addr(now, Call::GetSockName { fd })
+    }
+
+    pub fn getpeername(&mut self, now: u64, fd: Fd) -> Result<SockAddr, Errno> {
+        self.addr(now, Call::GetPeerName { fd })
+    }
+
+    fn addr(&mut self, now: u64, call: Call<'_>) -> Result<SockAddr, Errno> {
+        match self.call(now, call)? {
+            Ret::Addr(a) => Ok(a),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    pub fn getsockopt(&mut self, now: u64, fd: Fd, level: i32, name: i32, len: usize) -> Result<Vec<u8>, Errno> {
+        match self.call(now, Call::GetSockOpt { fd, level, name, len })? {
+            Ret::Opt(v) => Ok(v),
+            Ret::Int(n) => Ok((n as i32).to_ne_bytes().to_vec()),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    pub fn setsockopt(&mut self, now: u64, fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+        self.call(now, Call::SetSockOpt { fd, level, name, value }).map(drop)
+    }
+
+    pub fn set_flag(&mut self, now: u64, fd: Fd, level: i32, name: i32) -> Result<(), Errno> {
+        self.setsockopt(now, fd, level, name, &1i32.to_ne_bytes())
+    }
+
+    pub fn ioctl(&mut self, now: u64, fd: Fd, request: u64) -> Result<i64, Errno> {
+        match self.call(now, Call::Ioctl { fd, request, arg: 0 })? {
+            Ret::Int(n) => Ok(n),
+            _ => Err(Errno::EIO),
+        }
+    }
+
+    /// Takes the pending error (SO_ERROR).
+    pub fn take_error(&mut self, now: u64, fd: Fd) -> i32 {
+        let v = self.getsockopt(now, fd, abi::SOL_SOCKET, abi::SO_ERROR, 4).unwrap_or_default();
+        v.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b))
+    }
+
+    /// The text of a `/proc` or `/sys` file of the stack.
+    pub fn proc_text(&mut self, path: &str) -> Option<String> {
+        let ns = self.ns;
+        if let Some(key) = path.strip_prefix("/proc/sys/") {
+            let key = key.replace('/', ".");
+            let all = self.k.view_sysctls(ns);
+            return all.into_iter().find(|s| s.key == key).map(|s| s.value + "\n");
+        }
+        if let Some((dev, what)) = path.strip_prefix("/sys/class/net/").and_then(|p| p.split_once('/')) {
+            let d = self.devices().into_iter().find(|d| d.name == dev)?;
+            let mac: Vec<String> = d.mac.iter().map(|b| format!("{b:02x}")).collect();
+            return Some(match what {
+                "mtu" => format!("{}\n", d.mtu),
+                "ifindex" => format!("{}\n", d.index),
+                "address" => format!("{}\n", mac.join(":")),
+                "tx_queue_len" => format!("{}\n", d.txqlen),
+                "flags" => format!("{:#x}\n", d.flags & 0xffff),
+                "operstate" => format!("{}\n", if d.loopback { "unknown" } else { "up" }),
+                "carrier" => "1\n".to_owned(),
+                _ => return None,
+            });
+        }
+        self.k.proc_text(ns, path)
+    }
+
+    /// A time limit option (SO_RCVTIMEO, SO_SNDTIMEO) in nanoseconds, `None` for ever.
+    pub fn time_limit(&mut self, now: u64, fd: Fd, name: i32) -> Option<u64> {
+        let v = self.getsockopt(now, fd, abi::SOL_SOCKET, name, 16).ok()?;
+        let (s, us) = (i64::from_ne_bytes(*v.first_chunk()?), i64::from_ne_bytes(*v.get(8..)?.first_chunk()?));
+        let ns = (s as u64).checked_mul(1_000_000_000)?.checked_add((us as u64).checked_mul(1000)?)?;
+        (ns > 0).then_some(ns)
+    }
+}
+
+/// How a machine is made.
+#[derive(Clone, Debug)]
+pub struct MachineConfig {
+    pub name: &'static str,
+    pub now: u64,
+    pub wall: u64,
+    pub seed: u64,
+    pub addr: Option<(std::net::Ipv4Addr, u8)>,
+    pub via: Option<std::net::Ipv4Addr>,
+    pub mtu: u32,
+    pub nic: Vec<(String, String)>,
+    pub sysctls: Vec<(String, String)>,
+    pub drop_caps: bool,
+}

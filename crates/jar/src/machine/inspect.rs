@@ -1,0 +1,210 @@
+//! What the supervisor looks at directly, without a call: queues of a socket, and the tables that netlink shows.
+use super::Machine;
+use super::setup::v4;
+use crate::devices::{Addr, Device, Neighbour, Route};
+use belljar_abi::rtnetlink::*;
+use belljar_abi::{self as abi, Errno, SockAddr};
+use belljar_kernel::fs::file::FileKind;
+use belljar_kernel::ids::{DevId, SockId};
+use belljar_kernel::net::core::neighbour::Nud;
+use belljar_kernel::net::core::sock::Family;
+use belljar_kernel::net::ipv4::fib::{self, RouteType, Scope};
+use belljar_kernel::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use belljar_kernel::net::tcp::sock::TcpSock;
+use belljar_kernel::task::call::Fd;
+use belljar_wire::Segs;
+use belljar_wire::ipv4::IPPROTO_TCP;
+use std::net::Ipv4Addr;
+
+impl Machine {
+    fn tcp(&self, fd: Fd) -> Option<&TcpSock> {
+        let process = self.k.tasks.tasks.get(self.task)?.process;
+        let (file, _) = self.k.tasks.procs.get(process)?.fds.get(fd)?;
+        match self.k.files.files.get(file)?.kind {
+            FileKind::Sock(SockId::Tcp(id)) => self.k.socks.tcp.get(id),
+            _ => None,
+        }
+    }
+
+    /// Up to `len` bytes of the receive queue from byte `skip` on, shared; they stay in the queue.
+    pub fn peek(&self, fd: Fd, mut skip: usize, len: usize) -> Segs {
+        let mut out = Segs::new();
+        let Some(t) = self.tcp(fd) else { return out };
+        for skb in &t.rcv.queue {
+            let here = skb.frags.len();
+            if skip >= here {
+                skip -= here;
+                continue;
+            }
+            out.append(skb.frags.slice(skip, len - out.len()));
+            skip = 0;
+            if out.len() >= len {
+                break;
+            }
+        }
+        out
+    }
+
+    /// Bytes in the receive queue.
+    pub fn readable(&self, fd: Fd) -> usize {
+        self.tcp(fd).map_or(0, |t| t.rcv.queue.iter().map(|s| s.frags.len()).sum())
+    }
+
+    /// The peer's FIN is behind what is in the receive queue.
+    pub fn got_fin(&self, fd: Fd) -> bool {
+        self.tcp(fd).is_some_and(|t| t.rcv.fin)
+    }
+
+    /// Connections that wait for accept.
+    pub fn accept_queue(&self, fd: Fd) -> usize {
+        self.tcp(fd).and_then(|t| t.listener.as_ref()).map_or(0, |l| l.accept.len())
+    }
+
+    /// The peer of the connection that accept would return.
+    pub fn accept_peer(&self, fd: Fd) -> Option<SockAddr> {
+        let listener = self.tcp(fd)?;
+        let child = self.k.socks.tcp.get(*listener.listener.as_ref()?.accept.front()?)?;
+        let peer = v4(child.sk.daddr, child.sk.dport);
+        Some(if listener.sk.family == Family::Inet6 { peer.to_mapped() } else { peer })
+    }
+
+    /// True when some socket of the host has that port.
+    pub fn has_port(&self, proto: u8, port: u16) -> bool {
+        if proto == IPPROTO_TCP {
+            self.k.socks.tcp.iter().any(|(_, t)| t.sk.num == port && t.listener.is_some())
+        } else {
+            self.k.socks.udp.iter().any(|(_, u)| u.sk.num == port)
+        }
+    }
+
+    fn devs(&self) -> impl Iterator<Item = (DevId, &belljar_kernel::net::core::dev::NetDevice)> {
+        self.k.net.ns_devs(self.ns).filter_map(|id| Some((id, self.k.net.devs.get(id)?)))
+    }
+
+    fn index(&self, dev: Option<DevId>) -> u32 {
+        dev.and_then(|d| self.k.net.devs.get(d)).map_or(0, |d| d.ifindex)
+    }
+
+    pub fn devices(&self) -> Vec<Device> {
+        self.devs()
+            .map(|(_, d)| {
+                let mut flags =
+                    if d.is_loopback() { abi::IFF_LOOPBACK } else { abi::IFF_BROADCAST | abi::IFF_MULTICAST };
+                if d.up {
+                    flags |= abi::IFF_UP | abi::IFF_RUNNING;
+                }
+                if d.carrier {
+                    flags |= abi::IFF_LOWER_UP;
+                }
+                let s = &d.stats;
+                Device {
+                    index: d.ifindex,
+                    name: d.name.clone(),
+                    loopback: d.is_loopback(),
+                    flags,
+                    mtu: d.mtu,
+                    txqlen: d.tx_queue_len,
+                    mac: d.mac.0,
+                    stats: vec![
+                        s.rx_packets,
+                        s.tx_packets,
+                        s.rx_bytes,
+                        s.tx_bytes,
+                        s.rx_errors,
+                        s.tx_errors,
+                        s.rx_dropped,
+                        s.tx_dropped,
+                        s.multicast,
+                    ],
+                }
+            })
+            .collect()
+    }
+
+    pub fn addresses(&self) -> Vec<Addr> {
+        let of = |d: &belljar_kernel::net::core::dev::NetDevice| {
+            let (index, label) = (d.ifindex, d.name.clone());
+            d.addrs
+                .iter()
+                .map(|a| Addr { index, label: label.clone(), addr: a.local, prefix: a.prefix })
+                .collect::<Vec<_>>()
+        };
+        self.devs().flat_map(|(_, d)| of(d)).collect()
+    }
+
+    pub fn routes(&self) -> Vec<Route> {
+        let Some(ns) = self.k.net.ns.get(self.ns) else { return Vec::new() };
+        let main = ns.fib.main.iter().map(|r| (RT_TABLE_MAIN, r));
+        let local = ns.fib.local.iter().map(|r| (RT_TABLE_LOCAL, r));
+        main.chain(local).map(|(table, (dst, prefix, r))| self.route(table, dst, prefix, r)).collect()
+    }
+
+    fn route(&self, table: u8, dst: Ipv4Addr, prefix: u8, r: &fib::Route) -> Route {
+        let kind = match r.kind {
+            RouteType::Unicast => RTN_UNICAST,
+            RouteType::Local => RTN_LOCAL,
+            RouteType::Broadcast => RTN_BROADCAST,
+            RouteType::Unreachable => RTN_UNREACHABLE,
+            RouteType::Blackhole => RTN_BLACKHOLE,
+            RouteType::Prohibit => RTN_PROHIBIT,
+        };
+        let scope = match r.scope {
+            Scope::Universe => 0,
+            Scope::Link => RT_SCOPE_LINK,
+            Scope::Host => RT_SCOPE_HOST,
+        };
+        Route {
+            table,
+            kind,
+            scope,
+            protocol: r.proto,
+            dst,
+            prefix,
+            via: r.gateway,
+            prefsrc: r.src,
+            index: self.index(r.dev),
+        }
+    }
+
+    /// Where a packet to `dst` goes (`ip route get`).
+    pub fn route_to(&mut self, dst: Ipv4Addr) -> Result<Route, Errno> {
+        let found = ip_route_output(&mut self.k.net, self.ns, &Flow4::to(dst))?;
+        let kind = match found.kind {
+            RouteKind::Unicast => RTN_UNICAST,
+            RouteKind::Local => RTN_LOCAL,
+            RouteKind::Broadcast => RTN_BROADCAST,
+            RouteKind::Multicast => RTN_MULTICAST,
+        };
+        let table = if found.kind == RouteKind::Local { RT_TABLE_LOCAL } else { RT_TABLE_MAIN };
+        Ok(Route {
+            table,
+            kind,
+            scope: 0,
+            protocol: RTPROT_UNSPEC,
+            dst,
+            prefix: 32,
+            via: found.gateway,
+            prefsrc: Some(found.src),
+            index: self.index(Some(found.dev)),
+        })
+    }
+
+    pub fn neighbours(&self) -> Vec<Neighbour> {
+        let all = self.k.net.ns.get(self.ns).into_iter().flat_map(|n| n.neighs.iter());
+        all.map(|(_, n)| Neighbour {
+            index: self.index(Some(n.dev)),
+            addr: n.addr,
+            mac: n.state.valid().then_some(n.mac.0),
+            state: match n.state {
+                Nud::Incomplete => NUD_INCOMPLETE,
+                Nud::Reachable => NUD_REACHABLE,
+                Nud::Stale => NUD_STALE,
+                Nud::Delay => NUD_DELAY,
+                Nud::Probe => NUD_PROBE,
+                Nud::Failed => NUD_FAILED,
+                Nud::Permanent => NUD_PERMANENT,
+            },
+        })
+        .collect()
+    }
+}

@@ -1,0 +1,157 @@
+//! Making a machine: namespace, devices, addresses, settings; frames and time in, frames out.
+use super::{Machine, MachineConfig};
+use belljar_abi::{self as abi, SockAddr};
+use belljar_kernel::drivers::nic::{NicConfig, rx_frame};
+use belljar_kernel::kernel::{Kernel, Output};
+use belljar_kernel::net::sysctl;
+use belljar_kernel::task::call::{Call, Fd, Ret, Submitted};
+use belljar_kernel::task::process::Caps;
+use belljar_wire::{Frame, Mac};
+use std::net::Ipv4Addr;
+
+/// Descriptors the jar's process may have in a kernel: the programs' own limits are the host's business.
+const NOFILE: u32 = 1 << 20;
+
+impl Machine {
+    /// `Err` is one sentence about a setting.
+    pub fn new(c: &MachineConfig) -> Result<Machine, String> {
+        let mut k = Kernel::new(c.seed);
+        k.net.env.now = c.now;
+        k.net.env.wall_offset = c.wall.saturating_sub(c.now);
+        let mut nic =
+            NicConfig { mtu: c.mtu, mac: mac(c.addr.map_or(Ipv4Addr::UNSPECIFIED, |a| a.0)), ..NicConfig::default() };
+        nic_settings(&mut nic, &c.nic)?;
+        let (ns, dev) = match c.addr {
+            Some(addr) => {
+                let (ns, dev) = k
+                    .add_host(c.name, &nic, addr, c.via)
+                    .map_err(|e| format!("cannot set up the network of '{}': {e}", c.name))?;
+                (ns, Some(dev))
+            }
+            None => {
+                let ns = k.net.add_ns(c.name);
+                if let Some(lo) = k.net.ns.get(ns).map(|n| n.lo) {
+                    k.set_link(lo, true).map_err(|e| format!("lo: {e}"))?;
+                }
+                (ns, None)
+            }
+        };
+        for (key, value) in &c.sysctls {
+            set(&mut k, ns, key, value)?;
+        }
+        let caps = if c.drop_caps { Caps::NONE } else { Caps::ROOT };
+        let uid = if c.drop_caps { 1000 } else { 0 };
+        let process = k.add_process(ns, uid, caps, NOFILE, c.name);
+        let task = k.add_task(process, 0).ok_or("no task")?;
+        let epfd = match k.call(c.now, task, Call::EpollCreate { flags: 0 }) {
+            Submitted::Done(Ok(Ret::Fd(fd))) => fd,
+            other => return Err(format!("epoll: {other:?}")),
+        };
+        let nic = dev;
+        Ok(Machine { name: c.name, k, ns, task, nic, booted: c.now, epfd, fed: true })
+    }
+
+    pub fn empty_kernel() -> Kernel {
+        Kernel::new(0)
+    }
+
+    pub fn sysctl_set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        set(&mut self.k, self.ns, key, value)
+    }
+
+    /// A second address of the NIC.
+    pub fn add_nic_address(&mut self, addr: Ipv4Addr, prefix: u8) {
+        if let Some(nic) = self.nic {
+            let _ = self.k.add_address(nic, addr, prefix);
+        }
+    }
+
+    /// An address of lo, so that what is sent to it is accepted.
+    pub fn add_address(&mut self, addr: Ipv4Addr) {
+        if let Some(lo) = self.k.net.ns.get(self.ns).map(|n| n.lo) {
+            let _ = self.k.add_address(lo, addr, 32);
+        }
+    }
+
+    /// A frame arrives at the NIC; [`Machine::step`] lets the kernel see to it.
+    pub fn frame_in(&mut self, now: u64, frame: Frame) {
+        if let Some(nic) = self.nic {
+            self.k.net.env.now = self.k.net.env.now.max(now);
+            rx_frame(&mut self.k.net, nic, frame);
+            self.fed = true;
+        }
+    }
+
+    /// Lets time pass in the kernel where something is due or arrived.
+    pub fn step(&mut self, now: u64) {
+        if std::mem::take(&mut self.fed) || self.k.next_deadline().is_some_and(|d| d <= now) {
+            self.k.tick(now);
+        }
+    }
+
+    /// The next frame that leaves the NIC.
+    pub fn frame_out(&mut self) -> Option<Frame> {
+        loop {
+            match self.k.pop_output()? {
+                Output::Frame { frame, .. } => return Some(frame),
+                // Only closes with SO_LINGER were parked, and nobody waits for those.
+                Output::Complete { .. } => {}
+            }
+        }
+    }
+
+    pub fn deadline(&self) -> Option<u64> {
+        self.k.next_deadline()
+    }
+
+    /// Closes with RST.
+    pub fn abort(&mut self, now: u64, fd: Fd) {
+        let linger = [1i32.to_ne_bytes(), 0i32.to_ne_bytes()].concat();
+        let _ = self.setsockopt(now, fd, abi::SOL_SOCKET, abi::SO_LINGER, &linger);
+        self.close(now, fd);
+    }
+}
+
+fn set(k: &mut Kernel, ns: belljar_kernel::ids::NsId, key: &str, value: &str) -> Result<(), String> {
+    k.sysctl_set(ns, key, value).map_err(|e| match (e, sysctl::nearest(key)) {
+        (abi::Errno::ENOENT, Some(near)) => format!("no setting '{key}'; the nearest is '{near}'"),
+        (abi::Errno::ENOENT, None) => format!("no setting '{key}'"),
+        _ => format!("'{value}' is not allowed for {key}: {e}"),
+    })
+}
+
+/// A locally administered address that shows the IPv4 one.
+fn mac(ip: Ipv4Addr) -> Mac {
+    let [a, b, c, d] = ip.octets();
+    Mac([0x52, 0x55, a, b, c, d])
+}
+
+fn nic_settings(nic: &mut NicConfig, settings: &[(String, String)]) -> Result<(), String> {
+    for (key, value) in settings {
+        let number = || value.parse::<u32>().map_err(|_| format!("--nic {key}: '{value}' is not a number"));
+        let switch = || match value.as_str() {
+            "on" => Ok(true),
+            "off" => Ok(false),
+            _ => Err(format!("--nic {key}: '{value}' is neither on nor off")),
+        };
+        match key.as_str() {
+            "rx" | "rx-ring" => nic.rx_ring = number()?,
+            "tx" | "tx-ring" => nic.tx_ring = number()?,
+            "tso" => nic.features.tso = switch()?,
+            "tx-checksumming" => nic.features.tx_csum = switch()?,
+            "rx-checksumming" => nic.features.rx_csum = switch()?,
+            "gro" => nic.features.gro = switch()?,
+            _ => {
+                return Err(format!(
+                    "no NIC setting '{key}'; there are: rx, tx, tso, tx-checksumming, rx-checksumming, gro"
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// `SockAddr` as an IPv4 pair.
+pub(super) fn v4(ip: Ipv4Addr, port: u16) -> SockAddr {
+    SockAddr::V4(ip, port)
+}

@@ -1,0 +1,129 @@
+//! What `belljar run` was asked for, checked by the command line already, and how a run can fail.
+use belljar_host::spawn::SpawnError;
+use belljar_kernel::Kernel;
+use belljar_link::{Conditions, Stats};
+use std::ffi::OsString;
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+
+/// A `-p [IP:]HOST:PORT[/udp]`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PublishSpec {
+    pub ip: IpAddr,
+    /// 0 lets the machine choose; the choice is printed.
+    pub host_port: u16,
+    pub port: u16,
+    pub udp: bool,
+}
+
+impl fmt::Display for PublishSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let at = std::net::SocketAddr::new(self.ip, self.host_port);
+        write!(f, "{at}->{}/{}", self.port, if self.udp { "udp" } else { "tcp" })
+    }
+}
+
+/// How the jar is connected.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NetMode {
+    /// Through the gateway, with the machine's own sockets.
+    #[default]
+    User,
+    /// Only lo.
+    None,
+}
+
+/// See the module.
+#[derive(Clone, Debug)]
+pub struct Options {
+    pub name: Option<String>,
+    pub publish: Vec<PublishSpec>,
+    pub sysctls: Vec<(String, String)>,
+    /// Settings of the program's NIC: `rx-ring`, `tx-ring`, `rx-usecs`, `rx-frames`, `tso`, `gro`, `txqueuelen`.
+    pub nic: Vec<(String, String)>,
+    pub conditions: Conditions,
+    pub mtu: u32,
+    pub ip: (Ipv4Addr, u8),
+    pub net: NetMode,
+    pub seed: Option<u64>,
+    pub drop_caps: bool,
+    pub linger: bool,
+    pub with_proc: bool,
+    pub pcap: Option<PathBuf>,
+    pub trace: Option<PathBuf>,
+    /// Added to the environment of the program.
+    pub env: Vec<(OsString, OsString)>,
+    pub program: OsString,
+    pub args: Vec<OsString>,
+}
+
+impl Options {
+    pub fn new(program: impl Into<OsString>, args: Vec<OsString>) -> Options {
+        Options {
+            name: None,
+            publish: Vec::new(),
+            sysctls: Vec::new(),
+            nic: Vec::new(),
+            conditions: Conditions::default(),
+            mtu: 1500,
+            ip: (Ipv4Addr::new(10, 0, 2, 15), 24),
+            net: NetMode::User,
+            seed: None,
+            drop_caps: false,
+            linger: false,
+            with_proc: false,
+            pcap: None,
+            trace: None,
+            env: Vec::new(),
+            program: program.into(),
+            args,
+        }
+    }
+}
+
+/// Why a run could not begin: one sentence and its exit code.
+#[derive(Debug)]
+pub struct RunError {
+    pub message: String,
+    pub code: u8,
+}
+
+impl RunError {
+    pub fn new(message: impl Into<String>) -> RunError {
+        RunError { message: message.into(), code: 125 }
+    }
+
+    pub fn usage(message: impl Into<String>) -> RunError {
+        RunError { message: message.into(), code: 2 }
+    }
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for RunError {}
+
+impl From<SpawnError> for RunError {
+    fn from(e: SpawnError) -> RunError {
+        RunError { code: e.exit_code(), message: e.to_string() }
+    }
+}
+
+/// A run that ended, with everything the end-of-run account is told from.
+#[derive(Debug)]
+pub struct Ended {
+    /// The program's exit code, or 128 + signal.
+    pub code: u8,
+    pub host: Kernel,
+    pub gateway: Option<Kernel>,
+    /// Link statistics from the host, and to it.
+    pub link: (Stats, Stats),
+    /// Notified calls that were served.
+    pub calls: u64,
+    /// What could not be written or done on the way, one sentence each.
+    pub warnings: Vec<String>,
+}

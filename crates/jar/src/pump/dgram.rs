@@ -1,0 +1,113 @@
+//! Datagrams: one at a time in the pair, its address and control messages kept here.
+use crate::jar::Jar;
+use crate::socks::{Dgram, Flow, Meta, SockId};
+use belljar_abi::Errno;
+use belljar_host::fd;
+use belljar_kernel::task::call::{Payload, Received};
+use std::io::{ErrorKind, IoSlice};
+
+/// Longest datagram.
+pub const MAX: usize = 65_536;
+
+impl Jar {
+    /// EPOLLOUT of our end: a plain read took the datagram.
+    pub(crate) fn dgram_taken(&mut self, id: SockId) {
+        self.dgram_in(id);
+    }
+
+    /// Puts the next datagram into the empty pair.
+    pub(crate) fn dgram_in(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Dgram(d) = &mut s.flow else { return };
+        if d.current.is_some() {
+            if fd::outq(&s.ours).unwrap_or(0) != 0 {
+                return;
+            }
+            d.current = None;
+        }
+        let Some(next) = self.next_datagram(id, MAX, 0) else { return self.watch_out(id, false) };
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Dgram(d) = &mut s.flow else { return };
+        let slices: Vec<IoSlice<'_>> = next.segs.iter().take(1024).map(|p| IoSlice::new(p.as_slice())).collect();
+        if fd::send_vectored(&s.ours, &slices).is_ok() {
+            d.current = Some(Meta { from: next.from, cmsgs: next.cmsgs, flags: next.flags, len: next.full_len });
+            self.watch_out(id, true);
+        }
+    }
+
+    /// Takes (or looks at) the next datagram that is not in the pair.
+    pub(crate) fn next_datagram(&mut self, id: SockId, len: usize, flags: i32) -> Option<Received> {
+        let s = self.socks.get_mut(id)?;
+        let Flow::Dgram(d) = &mut s.flow else { return None };
+        if let Some(nl) = &mut d.netlink {
+            return nl.next(flags);
+        }
+        let (kfd, m) = (s.fd?, self.machines.get_mut(s.host)?);
+        match m.recv(self.now, kfd, len, flags) {
+            Ok(r) => Some(r),
+            Err(e) => {
+                if e != Errno::EAGAIN {
+                    self.dgram_errors += 1;
+                }
+                None
+            }
+        }
+    }
+
+    /// Sends what the program wrote without an address.
+    pub(crate) fn dgram_out(&mut self, id: SockId) {
+        loop {
+            let Some(s) = self.socks.get_mut(id) else { return };
+            let Flow::Dgram(d) = &mut s.flow else { return };
+            let data = match d.unsent.take() {
+                Some(data) => data,
+                None => {
+                    let mut buf = vec![0; 0];
+                    match fd::recv_append(&s.ours, &mut buf, MAX) {
+                        // A record of length 0 and the end look alike; HUP follows the latter.
+                        Ok(0)
+                            if s.closed
+                                || belljar_host::epoll::poll_now(&s.ours, 1) & belljar_host::epoll::HUP != 0 =>
+                        {
+                            return;
+                        }
+                        Ok(_) => buf,
+                        Err(e) if e.kind() == ErrorKind::Interrupted => continue,
+                        Err(_) => return,
+                    }
+                }
+            };
+            if let Err(Errno::EAGAIN) = self.dgram_send(id, &data, 0, None, &[]) {
+                if let Some(s) = self.socks.get_mut(id)
+                    && let Flow::Dgram(Dgram { unsent, .. }) = &mut s.flow
+                {
+                    *unsent = Some(data);
+                }
+                return;
+            }
+        }
+    }
+
+    /// Hands a datagram to the kernel, or a request to netlink.
+    pub(crate) fn dgram_send(
+        &mut self,
+        id: SockId,
+        data: &[u8],
+        flags: i32,
+        to: Option<&[u8]>,
+        cmsgs: &[belljar_kernel::task::call::Cmsg],
+    ) -> Result<usize, Errno> {
+        let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
+        let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
+        let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
+        if let Some(nl) = &mut d.netlink {
+            nl.request(m, data);
+            // Who waits already takes the answer; it lies in the pair only for a plain read.
+            self.retry_parked(id);
+            self.dgram_in(id);
+            return Ok(data.len());
+        }
+        let kfd = s.fd.ok_or(Errno::EBADF)?;
+        m.send_to(self.now, kfd, Payload::Bytes(data), flags, to, cmsgs)
+    }
+}

@@ -1,0 +1,374 @@
+//! Streams: bytes both ways, ends and resets in their order, connects that complete, listeners with their tokens.
+use crate::jar::Jar;
+use crate::socks::{BATCH_MAX, BATCH_MIN, Batch, Flow, PAIR_MAX, Phase, SockId, Tomb};
+use belljar_abi::{self as abi, Errno, SockAddr};
+use belljar_host::{epoll, fd};
+use belljar_kernel::task::call::Payload;
+use belljar_wire::Segs;
+use std::io::{ErrorKind, IoSlice};
+
+/// One read from a pair.
+const READ: usize = 64 * 1024;
+/// From so many bytes on the buffer itself is handed over instead of being copied.
+const HAND_OVER: usize = 8 * 1024;
+/// With this much read but still in the kernel's queue, reading is told at once, because the window may wait for it.
+const LAZY: usize = 16 * 1024;
+
+enum Taken {
+    /// All that was there.
+    All,
+    /// The kernel's send buffer is full.
+    Full,
+    /// The connection is over for writing.
+    Broken,
+}
+
+impl Jar {
+    /// The kernel's socket changed.
+    pub(crate) fn stream_event(&mut self, id: SockId, events: u32) {
+        let Some(s) = self.socks.get(id) else { return };
+        let Flow::Stream(st) = &s.flow else { return };
+        match st.phase {
+            Phase::Fresh => {}
+            Phase::Listening { .. } => self.sync_tokens(id),
+            Phase::Connecting { .. } => {
+                if events & (abi::EPOLLERR | abi::EPOLLHUP) != 0 && !self.connected(id) {
+                    self.connect_failed(id);
+                } else if events & abi::EPOLLOUT != 0 {
+                    self.connect_done(id);
+                    self.stream_in(id);
+                }
+            }
+            Phase::Open => {
+                if !st.unsent.is_empty() {
+                    self.stream_out(id);
+                }
+                self.stream_in(id);
+                if events & abi::EPOLLERR != 0 {
+                    self.check_reset(id);
+                }
+            }
+        }
+    }
+
+    fn connected(&mut self, id: SockId) -> bool {
+        let Some(s) = self.socks.get(id) else { return false };
+        let (Some(fd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return false };
+        m.getpeername(self.now, fd).is_ok()
+    }
+
+    /// Moves what the kernel has for the program into the pair.
+    pub(crate) fn stream_in(&mut self, id: SockId) {
+        loop {
+            self.settle(id);
+            let Some(s) = self.socks.get_mut(id) else { return };
+            let Flow::Stream(st) = &mut s.flow else { return };
+            let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+            if st.phase != Phase::Open || st.fin_passed || s.closed {
+                return;
+            }
+            if st.batches.is_empty() {
+                st.batch = (st.batch * 2).min(BATCH_MAX);
+            }
+            let room = PAIR_MAX.saturating_sub(st.in_pair).min(st.batch);
+            let segs = m.peek(kfd, st.in_pair, room);
+            if segs.is_empty() {
+                let (all, fin) = (m.readable(kfd) <= st.in_pair, m.got_fin(kfd));
+                if all && fin {
+                    st.fin_passed = true;
+                    let both = st.write_shut;
+                    let _ = fd::shutdown(&s.ours, fd::Half::Write);
+                    if both {
+                        self.note_shut(id);
+                    }
+                }
+                // More is there than the pair may hold, or the window waits for what is in it.
+                let tell = !all || self.in_pair(id) > LAZY;
+                return self.watch_out(id, tell);
+            }
+            let before = if st.batches.is_empty() { 0 } else { fd::outq(&s.ours).unwrap_or(0) };
+            let slices: Vec<IoSlice<'_>> = segs.iter().take(64).map(|p| IoSlice::new(p.as_slice())).collect();
+            match fd::send_vectored(&s.ours, &slices) {
+                Ok(n) => {
+                    let mem =
+                        if st.batches.is_empty() { n } else { fd::outq(&s.ours).unwrap_or(0).saturating_sub(before) };
+                    st.batches.push_back(Batch { bytes: n, mem });
+                    st.in_pair += n;
+                }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    st.batch = BATCH_MIN;
+                    return self.watch_out(id, true);
+                }
+                // EPIPE: closed, or the program shut its reading half; HUP tells which.
+                Err(_) => return,
+            }
+        }
+    }
+
+    fn in_pair(&self, id: SockId) -> usize {
+        match self.socks.get(id).map(|s| &s.flow) {
+            Some(Flow::Stream(st)) => st.in_pair,
+            _ => 0,
+        }
+    }
+
+    /// Takes what the program has read out of the kernel's queue: the window opens, Recv-Q falls.
+    pub(crate) fn settle(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Stream(st) = &mut s.flow else { return };
+        if st.batches.is_empty() || s.closed {
+            return;
+        }
+        let Ok(outq) = fd::outq(&s.ours) else { return };
+        let n = st.settle(outq);
+        if n > 0
+            && let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host))
+        {
+            m.consume(self.now, kfd, n);
+        }
+    }
+
+    /// Moves what the program wrote into the kernel; sees its end.
+    pub(crate) fn stream_out(&mut self, id: SockId) {
+        loop {
+            let Some(s) = self.socks.get_mut(id) else { return };
+            let Flow::Stream(st) = &mut s.flow else { return };
+            if !matches!(st.phase, Phase::Open) {
+                return;
+            }
+            if !st.unsent.is_empty() {
+                let rest = std::mem::take(&mut st.unsent);
+                match self.segs_to_kernel(id, rest) {
+                    Taken::All => continue,
+                    Taken::Full => return,
+                    Taken::Broken => continue,
+                }
+            }
+            let mut buf = std::mem::take(&mut self.scratch);
+            buf.clear();
+            match fd::recv_append(&s.ours, &mut buf, READ) {
+                Ok(0) => {
+                    self.scratch = buf;
+                    return self.end_of_program_bytes(id);
+                }
+                Ok(n) => {
+                    let taken = if n >= HAND_OVER {
+                        self.segs_to_kernel(id, Segs::from(buf))
+                    } else {
+                        let t = self.bytes_to_kernel(id, &buf);
+                        self.scratch = buf;
+                        t
+                    };
+                    if matches!(taken, Taken::Full) {
+                        return;
+                    }
+                    // A short read emptied the pair; a new edge comes with new bytes, but not with an end seen before.
+                    if n < READ / 2 && !self.end_expected(id) {
+                        return self.settle(id);
+                    }
+                }
+                Err(e) => {
+                    self.scratch = buf;
+                    match e.kind() {
+                        ErrorKind::WouldBlock => return,
+                        ErrorKind::Interrupted => {}
+                        // Unread data was thrown away by the last close.
+                        _ => return self.program_end(id, true),
+                    }
+                }
+            }
+        }
+    }
+
+    fn end_expected(&self, id: SockId) -> bool {
+        self.socks.get(id).is_none_or(|s| s.closed || matches!(&s.flow, Flow::Stream(st) if st.fin_wanted))
+    }
+
+    fn segs_to_kernel(&mut self, id: SockId, mut data: Segs) -> Taken {
+        let Some(s) = self.socks.get_mut(id) else { return Taken::Broken };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken };
+        let Flow::Stream(st) = &mut s.flow else { return Taken::Broken };
+        match m.send(self.now, kfd, Payload::Segs(data.clone())) {
+            Ok(n) if n >= data.len() => Taken::All,
+            Ok(n) => {
+                data.advance(n);
+                st.unsent = data;
+                Taken::Full
+            }
+            Err(Errno::EAGAIN) => {
+                st.unsent = data;
+                Taken::Full
+            }
+            Err(_) => Taken::Broken,
+        }
+    }
+
+    fn bytes_to_kernel(&mut self, id: SockId, data: &[u8]) -> Taken {
+        let Some(s) = self.socks.get_mut(id) else { return Taken::Broken };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken };
+        let Flow::Stream(st) = &mut s.flow else { return Taken::Broken };
+        let n = match m.send(self.now, kfd, Payload::Bytes(data)) {
+            Ok(n) if n >= data.len() => return Taken::All,
+            Ok(n) => n,
+            Err(Errno::EAGAIN) => 0,
+            Err(_) => return Taken::Broken,
+        };
+        st.unsent = Segs::from(data.get(n..).unwrap_or(&[]).to_vec());
+        Taken::Full
+    }
+
+    /// Reading our end gave 0: shut by a call, or closed.
+    fn end_of_program_bytes(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        if s.shut.is_none() && epoll::poll_now(&s.ours, epoll::IN) & epoll::HUP != 0 {
+            s.closed = true;
+        }
+        self.program_end(id, false);
+    }
+
+    /// All bytes of the program are in the kernel (or lost with a reset): FIN or close, in their place.
+    fn program_end(&mut self, id: SockId, unread: bool) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Stream(st) = &mut s.flow else { return };
+        if unread {
+            s.closed = true;
+        }
+        if s.closed {
+            // Without unread data everything in the pair was read, and leaves the kernel's queue as such; with it the
+            // kernel's own close finds it there and answers with RST, as RFC 2525 §2.17 asks.
+            let n = if unread { 0 } else { st.in_pair };
+            if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
+                m.consume(self.now, kfd, n);
+            }
+            return self.release(id);
+        }
+        if st.fin_wanted {
+            st.fin_wanted = false;
+            if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
+                let _ = m.shutdown(self.now, kfd, abi::SHUT_WR);
+            }
+        }
+    }
+
+    /// The last close: what was written before it still goes out.
+    pub(crate) fn stream_closed(&mut self, id: SockId) {
+        let Some(s) = self.socks.get(id) else { return };
+        let Flow::Stream(st) = &s.flow else { return };
+        match st.phase {
+            Phase::Open => self.stream_out(id),
+            _ => self.release(id),
+        }
+    }
+
+    /// A pending error on an open connection: the peer's RST, or a time-out.
+    fn check_reset(&mut self, id: SockId) {
+        let Some(s) = self.socks.get(id) else { return };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        let error = m.take_error(self.now, kfd);
+        if error != 0 {
+            self.kill_pair(id, error);
+        }
+    }
+
+    /// Makes the program see a reset: our end closes with something unread in it.
+    pub(crate) fn kill_pair(&mut self, id: SockId, error: i32) {
+        let has_unread = self.socks.get(id).is_some_and(|s| fd::inq(&s.ours).is_ok_and(|n| n > 0));
+        let copy = if has_unread { None } else { self.find_program_end(id) };
+        if let Some(copy) = &copy {
+            let _ = fd::send(copy, b"\0");
+        }
+        drop(copy);
+        self.fail_parked(id, Errno(error));
+        let Some(s) = self.socks.remove(id) else { return };
+        let mut local = SockAddr::Unspec;
+        if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
+            local = m.getsockname(self.now, kfd).unwrap_or_default();
+            m.close(self.now, kfd);
+        }
+        self.socks.bury(s.inode, Tomb { error, local });
+    }
+
+    /// A non-blocking connect succeeded: the program's end becomes writable.
+    pub(crate) fn connect_done(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Stream(st) = &mut s.flow else { return };
+        let Phase::Connecting { mut junk } = st.phase else { return };
+        st.phase = Phase::Open;
+        let mut buf = [0u8; 16 * 1024];
+        while junk > 0 {
+            let want = junk.min(buf.len());
+            match fd::recv(&s.ours, buf.get_mut(..want).unwrap_or(&mut []), false) {
+                Ok(n) if n > 0 => junk -= n.min(junk),
+                _ => break,
+            }
+        }
+        self.stream_out(id);
+    }
+
+    fn connect_failed(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        if !s.parked.is_empty() {
+            // The waiting connect itself asks for the outcome; the socket stays usable.
+            return;
+        }
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        let error = m.take_error(self.now, kfd);
+        if error != 0 {
+            self.kill_pair(id, error);
+        }
+    }
+
+    /// Fills the program's send side through `copy` until it is not writable.
+    pub(crate) fn fill(&mut self, id: SockId, copy: &impl std::os::fd::AsFd) {
+        let mut junk = 0;
+        let filling = [0u8; 16 * 1024];
+        while epoll::poll_now(copy, epoll::OUT) & epoll::OUT != 0 && junk < 8 << 20 {
+            match fd::send(copy, &filling) {
+                Ok(n) => junk += n,
+                Err(_) => break,
+            }
+        }
+        if let Some(s) = self.socks.get_mut(id)
+            && let Flow::Stream(st) = &mut s.flow
+        {
+            st.phase = Phase::Connecting { junk };
+        }
+    }
+
+    /// One token byte in the pair per connection in the accept queue.
+    pub(crate) fn sync_tokens(&mut self, id: SockId) {
+        // A waiting accept takes its connection without a token.
+        self.retry_parked(id);
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        let queued = m.accept_queue(kfd);
+        let Flow::Stream(st) = &mut s.flow else { return };
+        let Phase::Listening { tokens } = &mut st.phase else { return };
+        while *tokens < queued {
+            if fd::send(&s.ours, b"\0").is_err() {
+                break;
+            }
+            *tokens += 1;
+        }
+    }
+
+    /// After an accept: takes superfluous tokens out through the program's end.
+    pub(crate) fn drop_tokens(&mut self, id: SockId, copy: &impl std::os::fd::AsFd) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        let queued = m.accept_queue(kfd);
+        let Flow::Stream(st) = &mut s.flow else { return };
+        let Phase::Listening { tokens } = &mut st.phase else { return };
+        let mut one = [0u8; 64];
+        while *tokens > queued {
+            let want = (*tokens - queued).min(one.len());
+            match fd::recv(copy, one.get_mut(..want).unwrap_or(&mut []), false) {
+                Ok(n) if n > 0 => *tokens = tokens.saturating_sub(n),
+                _ => {
+                    // Somebody read them; what matters is that none is too many.
+                    *tokens = queued;
+                }
+            }
+        }
+    }
+}

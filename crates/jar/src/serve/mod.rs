@@ -1,0 +1,222 @@
+//! Answering the program's calls: find the socket, run the kernel's call, reply.
+//!
+//! Every call resolves its descriptor anew, through a momentary copy and the inode behind it; a descriptor that is not
+//! ours is continued by the host. Calls that must wait are parked (`park.rs`) and come back through `serve_again`.
+mod msg;
+mod open;
+mod opt;
+pub(crate) mod replay;
+mod socket;
+
+use crate::jar::Jar;
+use crate::park::Parked;
+use crate::socks::{Flow, Hint, SockId};
+use belljar_abi::{Errno, SockAddr};
+use belljar_host::seccomp::{Listener, Notification, Sys};
+use belljar_host::{fd, memory};
+use std::os::fd::OwnedFd;
+
+/// How a call stands after it ran.
+pub(crate) enum Outcome {
+    Reply(Result<i64, Errno>),
+    /// Already answered (a descriptor was planted).
+    Answered,
+    /// The host's own kernel does it.
+    Continue,
+    /// Cannot be finished now. With SO_RCVTIMEO and its kin: until when, and what it returns then.
+    Wait {
+        deadline: Option<(u64, Errno)>,
+        sent: usize,
+    },
+}
+
+impl From<Result<i64, Errno>> for Outcome {
+    fn from(r: Result<i64, Errno>) -> Outcome {
+        Outcome::Reply(r)
+    }
+}
+
+impl From<Errno> for Outcome {
+    fn from(e: Errno) -> Outcome {
+        Outcome::Reply(Err(e))
+    }
+}
+
+/// Shorthand inside the calls: an error ends the call with that errno.
+macro_rules! attempt {
+    ($e:expr) => {
+        match $e {
+            Ok(v) => v,
+            Err(e) => return crate::serve::Outcome::from(e),
+        }
+    };
+}
+pub(crate) use attempt;
+
+/// A call with everything found out about it.
+pub(crate) struct Asked<'a> {
+    pub note: &'a Notification,
+    pub listener: u32,
+    pub id: SockId,
+    /// The momentary copy of the program's end.
+    pub copy: OwnedFd,
+    pub nonblock: bool,
+    /// It waited already.
+    pub again: bool,
+}
+
+impl Jar {
+    pub(crate) fn listener(&self, n: u32) -> Option<&Listener> {
+        self.listeners.get(n as usize)?.as_ref().map(|w| &w.listener)
+    }
+
+    pub(crate) fn reply(&self, listener: u32, note: &Notification, result: Result<i64, Errno>) {
+        let Some(l) = self.listener(listener) else { return };
+        match result {
+            Ok(v) => l.reply(note.id, v),
+            Err(e) => l.reply_errno(note.id, e.0),
+        };
+    }
+
+    /// Serves a call that just arrived.
+    pub(crate) fn serve(&mut self, listener: u32, note: Notification) {
+        self.notified += 1;
+        let loses = self.listeners.get(listener as usize).and_then(Option::as_ref).is_some_and(|w| !w.killable);
+        if loses && let Some(result) = self.replay.again(&note, self.now) {
+            return self.reply(listener, &note, result);
+        }
+        let outcome = match note.sys {
+            Sys::Socket => self.sys_socket(listener, &note),
+            s if s.is_open() => self.sys_open(listener, &note),
+            _ => self.serve_on_socket(listener, &note),
+        };
+        let id = match outcome {
+            Outcome::Wait { deadline, sent } => {
+                if let Some(id) = self.resolved {
+                    self.park(listener, note, id, deadline, sent);
+                }
+                return;
+            }
+            Outcome::Reply(r) => {
+                if loses {
+                    self.replay.answered(&note, r, self.now);
+                }
+                return self.reply(listener, &note, r);
+            }
+            Outcome::Answered => return,
+            Outcome::Continue => note.id,
+        };
+        if let Some(l) = self.listener(listener) {
+            l.reply_continue(id);
+        }
+    }
+
+    /// Runs a parked call again; true when it must go on waiting.
+    pub(crate) fn serve_again(&mut self, p: &Parked) -> bool {
+        let Ok(copy) = self.tasks.copy_fd(p.note.tid, p.note.int(0)) else {
+            self.reply(p.listener, &p.note, Err(Errno::EBADF));
+            return false;
+        };
+        let asked = Asked { note: &p.note, listener: p.listener, id: p.sock, copy, nonblock: false, again: true };
+        match self.run(&asked) {
+            Outcome::Wait { .. } => return true,
+            Outcome::Reply(r) => self.reply(p.listener, &p.note, r),
+            Outcome::Answered => {}
+            Outcome::Continue => {
+                if let Some(l) = self.listener(p.listener) {
+                    l.reply_continue(p.note.id);
+                }
+            }
+        }
+        false
+    }
+
+    fn serve_on_socket(&mut self, listener: u32, note: &Notification) -> Outcome {
+        self.resolved = None;
+        // EBADF is the host kernel's to say, and so is everything about descriptors we may not look at.
+        let Ok(copy) = self.tasks.copy_fd(note.tid, note.int(0)) else { return Outcome::Continue };
+        let Ok(Some(inode)) = fd::socket_inode(&copy) else { return Outcome::Continue };
+        let Some(id) = self.socks.by_inode(inode) else { return self.serve_tomb(inode, note, &copy) };
+        self.resolved = Some(id);
+        if let Some(s) = self.socks.get_mut(id) {
+            s.hint = Hint { tid: note.tid, fd: note.int(0) };
+        }
+        let nonblock = fd::is_nonblocking(&copy);
+        self.run(&Asked { note, listener, id, copy, nonblock, again: false })
+    }
+
+    fn run(&mut self, a: &Asked<'_>) -> Outcome {
+        let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
+        let dgram = matches!(s.flow, Flow::Dgram(_));
+        if matches!(&s.flow, Flow::Dgram(d) if d.netlink.is_some()) {
+            return self.serve_netlink(a);
+        }
+        match a.note.sys {
+            Sys::Bind => self.sys_bind(a),
+            Sys::Listen => self.sys_listen(a),
+            Sys::Accept => self.sys_accept(a, 0),
+            Sys::Accept4 => self.sys_accept(a, a.note.int(3)),
+            Sys::Connect if dgram => self.sys_connect_dgram(a),
+            Sys::Connect => self.sys_connect(a),
+            Sys::Shutdown => self.sys_shutdown(a),
+            Sys::Getsockname | Sys::Getpeername => self.sys_getname(a),
+            Sys::Getsockopt => self.sys_getsockopt(a),
+            Sys::Setsockopt => self.sys_setsockopt(a),
+            Sys::Ioctl => self.sys_ioctl(a),
+            // A stream's bytes are in the pair already, or go there: the host kernel does these, waiting included.
+            _ if !dgram => Outcome::Continue,
+            Sys::Sendto => self.sys_sendto(a),
+            Sys::Sendmsg => self.sys_sendmsg(a),
+            Sys::Sendmmsg => self.sys_sendmmsg(a),
+            Sys::Recvfrom => self.sys_recvfrom(a),
+            Sys::Recvmsg => self.sys_recvmsg(a),
+            Sys::Recvmmsg => self.sys_recvmmsg(a),
+            _ => Outcome::Continue,
+        }
+    }
+
+    /// Calls on a socket whose connection was reset: what a dead socket answers.
+    fn serve_tomb(&mut self, inode: u64, note: &Notification, copy: &OwnedFd) -> Outcome {
+        let Some(tomb) = self.socks.tomb(inode) else { return Outcome::Continue };
+        match note.sys {
+            Sys::Getpeername | Sys::Shutdown => Errno::ENOTCONN.into(),
+            Sys::Getsockname => give_addr(note, 1, 2, tomb.local).map(|()| 0).into(),
+            Sys::Getsockopt if (note.int(1), note.int(2)) == (belljar_abi::SOL_SOCKET, belljar_abi::SO_ERROR) => {
+                // The pair knows whether a read or write has told it already.
+                let error = if fd::take_error(copy) == 0 { 0 } else { tomb.error };
+                opt::give_value(note, &error.to_ne_bytes()).into()
+            }
+            Sys::Connect => Errno::ECONNABORTED.into(),
+            Sys::Accept | Sys::Accept4 | Sys::Listen | Sys::Bind => Errno::EINVAL.into(),
+            _ => Outcome::Continue,
+        }
+    }
+}
+
+/// Reads a socket address argument.
+pub(crate) fn take_addr(tid: u32, addr: u64, len: i32) -> Result<Vec<u8>, Errno> {
+    let len = usize::try_from(len).ok().filter(|l| *l <= 128).ok_or(Errno::EINVAL)?;
+    let mut b = vec![0; len];
+    memory::read(tid, addr, &mut b).map_err(|_| Errno::EFAULT)?;
+    Ok(b)
+}
+
+pub(crate) fn read_int(tid: u32, at: u64) -> Result<i32, Errno> {
+    let mut b = [0; 4];
+    memory::read(tid, at, &mut b).map_err(|_| Errno::EFAULT)?;
+    Ok(i32::from_ne_bytes(b))
+}
+
+pub(crate) fn write_mem(tid: u32, at: u64, bytes: &[u8]) -> Result<(), Errno> {
+    memory::write(tid, at, bytes).map_err(|_| Errno::EFAULT)
+}
+
+/// Stores an address where arguments `addr` (pointer) and `len` (pointer to the room, then the true length) say.
+pub(crate) fn give_addr(note: &Notification, addr: usize, len: usize, value: SockAddr) -> Result<(), Errno> {
+    let (at, len_at) = (note.word(addr), note.word(len));
+    let room = read_int(note.tid, len_at)?;
+    let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
+    let bytes = value.emit();
+    write_mem(note.tid, at, bytes.get(..room.min(bytes.len())).unwrap_or(&[]))?;
+    write_mem(note.tid, len_at, &(bytes.len() as i32).to_ne_bytes())
+}

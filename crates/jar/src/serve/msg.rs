@@ -1,0 +1,369 @@
+//! sendto, sendmsg, sendmmsg, recvfrom, recvmsg, recvmmsg on datagram sockets: payload with addresses and control
+//! messages, straight between the program's memory and the kernel.
+use super::{Asked, Outcome, attempt, give_addr, read_int, take_addr, write_mem};
+use crate::jar::Jar;
+use crate::pump::dgram::MAX;
+use crate::socks::{Flow, Meta, SockId};
+use belljar_abi::{self as abi, Errno};
+use belljar_host::{fd, memory};
+use belljar_kernel::task::call::Cmsg;
+use std::os::fd::OwnedFd;
+
+/// `UIO_MAXIOV`, and the most messages of one sendmmsg or recvmmsg.
+const MAX_IOV: usize = 1024;
+/// Longest control area that is read.
+const MAX_CONTROL: usize = 20_480;
+/// `struct msghdr`, and with the length behind it `struct mmsghdr`.
+const MSGHDR: usize = 56;
+const MMSGHDR: u64 = 64;
+
+/// `struct msghdr` as it lies in the program's memory.
+struct MsgHdr {
+    at: u64,
+    name: u64,
+    name_len: i32,
+    iov: Vec<(u64, usize)>,
+    control: u64,
+    control_len: usize,
+}
+
+fn word(b: &[u8], at: usize) -> u64 {
+    b.get(at..).and_then(|b| b.first_chunk::<8>()).map_or(0, |w| u64::from_ne_bytes(*w))
+}
+
+impl MsgHdr {
+    fn read(tid: u32, at: u64) -> Result<MsgHdr, Errno> {
+        let mut b = [0u8; MSGHDR];
+        memory::read(tid, at, &mut b).map_err(|_| Errno::EFAULT)?;
+        let n = usize::try_from(word(&b, 24)).ok().filter(|n| *n <= MAX_IOV).ok_or(Errno::EMSGSIZE)?;
+        let mut raw = vec![0u8; n * 16];
+        memory::read(tid, word(&b, 16), &mut raw).map_err(|_| Errno::EFAULT)?;
+        let iov = raw.chunks_exact(16).map(|c| (word(c, 0), word(c, 8) as usize)).collect();
+        Ok(MsgHdr {
+            at,
+            name: word(&b, 0),
+            name_len: word(&b, 8) as i32,
+            iov,
+            control: word(&b, 32),
+            control_len: word(&b, 40) as usize,
+        })
+    }
+
+    fn room(&self) -> usize {
+        self.iov.iter().fold(0usize, |n, (_, l)| n.saturating_add(*l))
+    }
+}
+
+fn gather(tid: u32, iov: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
+    let total = iov.iter().fold(0usize, |n, (_, l)| n.saturating_add(*l));
+    if total > MAX {
+        return Err(Errno::EMSGSIZE);
+    }
+    let mut out = vec![0; total];
+    let mut rest = out.as_mut_slice();
+    for (at, len) in iov {
+        let (part, tail) = rest.split_at_mut((*len).min(rest.len()));
+        memory::read(tid, *at, part).map_err(|_| Errno::EFAULT)?;
+        rest = tail;
+    }
+    Ok(out)
+}
+
+fn scatter(tid: u32, iov: &[(u64, usize)], mut data: &[u8]) -> Result<(), Errno> {
+    for (at, len) in iov {
+        let (part, tail) = data.split_at((*len).min(data.len()));
+        write_mem(tid, *at, part)?;
+        data = tail;
+    }
+    Ok(())
+}
+
+/// Control messages as they lie in memory: length, level, type, data, each aligned to 8.
+fn parse_cmsgs(mut b: &[u8]) -> Result<Vec<Cmsg>, Errno> {
+    let mut out = Vec::new();
+    while b.len() >= 16 {
+        let len = word(b, 0) as usize;
+        let data = b.get(16..len).ok_or(Errno::EINVAL)?;
+        let int = |at: usize| b.get(at..).and_then(|b| b.first_chunk()).map_or(0, |w| i32::from_ne_bytes(*w));
+        out.push(Cmsg { level: int(8), kind: int(12), data: data.to_vec() });
+        b = b.get(len.next_multiple_of(8)..).unwrap_or(&[]);
+    }
+    Ok(out)
+}
+
+/// The bytes of `cmsgs` that fit `room`, and whether something was cut (MSG_CTRUNC).
+fn emit_cmsgs(cmsgs: &[Cmsg], room: usize) -> (Vec<u8>, bool) {
+    let mut out = Vec::new();
+    for c in cmsgs {
+        let len = 16 + c.data.len();
+        if out.len() + len > room {
+            return (out, true);
+        }
+        out.extend_from_slice(&(len as u64).to_ne_bytes());
+        out.extend_from_slice(&c.level.to_ne_bytes());
+        out.extend_from_slice(&c.kind.to_ne_bytes());
+        out.extend_from_slice(&c.data);
+        out.resize(out.len().next_multiple_of(8).min(room), 0);
+    }
+    (out, false)
+}
+
+impl Jar {
+    fn send_one(&mut self, a: &Asked<'_>, data: &[u8], flags: i32, to: &[u8], cmsgs: &[Cmsg]) -> Result<i64, Errno> {
+        // A plain write before it goes first.
+        self.dgram_out(a.id);
+        let to = (!to.is_empty()).then_some(to);
+        self.dgram_send(a.id, data, flags, to, cmsgs).map(|n| n as i64)
+    }
+
+    /// EAGAIN of a blocking call waits for room.
+    fn send_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
+        match r {
+            Err(Errno::EAGAIN) if !a.nonblock && flags & abi::MSG_DONTWAIT == 0 => self.wait(a, abi::SO_SNDTIMEO),
+            r => r.into(),
+        }
+    }
+
+    fn wait(&mut self, a: &Asked<'_>, limit: i32) -> Outcome {
+        let now = self.now;
+        let limit = self.kernel_of(a).ok().and_then(|(m, fd)| m.time_limit(now, fd, limit));
+        Outcome::Wait { deadline: limit.map(|ns| (now + ns, Errno::EAGAIN)), sent: 0 }
+    }
+
+    pub(crate) fn sys_sendto(&mut self, a: &Asked<'_>) -> Outcome {
+        let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
+        let data = attempt!(gather(a.note.tid, &[(a.note.word(1), len)]));
+        let to = attempt!(take_addr(a.note.tid, a.note.word(4), a.note.int(5)));
+        let flags = a.note.int(3);
+        let r = self.send_one(a, &data, flags, &to, &[]);
+        self.send_outcome(a, flags, r)
+    }
+
+    fn send_hdr(&mut self, a: &Asked<'_>, at: u64, flags: i32) -> Result<i64, Errno> {
+        let tid = a.note.tid;
+        let h = MsgHdr::read(tid, at)?;
+        let data = gather(tid, &h.iov)?;
+        let to = if h.name != 0 && h.name_len != 0 { take_addr(tid, h.name, h.name_len)? } else { Vec::new() };
+        let mut control = vec![0; h.control_len.min(MAX_CONTROL)];
+        memory::read(tid, h.control, &mut control).map_err(|_| Errno::EFAULT)?;
+        let cmsgs = parse_cmsgs(&control)?;
+        self.send_one(a, &data, flags, &to, &cmsgs)
+    }
+
+    pub(crate) fn sys_sendmsg(&mut self, a: &Asked<'_>) -> Outcome {
+        let flags = a.note.int(2);
+        let r = self.send_hdr(a, a.note.word(1), flags);
+        self.send_outcome(a, flags, r)
+    }
+
+    pub(crate) fn sys_sendmmsg(&mut self, a: &Asked<'_>) -> Outcome {
+        let (vec, n, flags) = (a.note.word(1), (a.note.word(2) as usize).min(MAX_IOV), a.note.int(3));
+        for i in 0..n {
+            let at = vec.wrapping_add(i as u64 * MMSGHDR);
+            match self.send_hdr(a, at, flags) {
+                Ok(sent) => attempt!(write_mem(a.note.tid, at + MSGHDR as u64, &(sent as u32).to_ne_bytes())),
+                Err(e) if i == 0 => return self.send_outcome(a, flags, Err(e)),
+                Err(_) => return Outcome::Reply(Ok(i as i64)),
+            }
+        }
+        Outcome::Reply(Ok(n as i64))
+    }
+
+    /// The next datagram with its address: the one in the pair, else the kernel's next.
+    fn receive(&mut self, id: SockId, copy: &OwnedFd, room: usize, flags: i32) -> Result<(Vec<u8>, Meta), Errno> {
+        let peek = flags & abi::MSG_PEEK != 0;
+        if flags & abi::MSG_ERRQUEUE == 0 {
+            let current = match self.socks.get(id).map(|s| &s.flow) {
+                Some(Flow::Dgram(d)) => d.current.clone(),
+                _ => return Err(Errno::EBADF),
+            };
+            if let Some(meta) = current {
+                let mut data = vec![0; MAX];
+                if let Ok(n) = fd::recv(copy, &mut data, peek) {
+                    data.truncate(n);
+                    if !peek {
+                        self.set_current(id, None);
+                    }
+                    return Ok((data, meta));
+                }
+                // A plain reader was faster.
+                self.set_current(id, None);
+            }
+        }
+        let s = self.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
+        let got = if let Some(nl) = &mut d.netlink {
+            nl.next(flags).ok_or(Errno::EAGAIN)?
+        } else {
+            let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
+            m.recv(self.now, kfd, room.min(MAX), flags & !abi::MSG_TRUNC)?
+        };
+        let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len };
+        Ok((got.segs.to_vec(), meta))
+    }
+
+    fn set_current(&mut self, id: SockId, meta: Option<Meta>) {
+        if let Some(s) = self.socks.get_mut(id)
+            && let Flow::Dgram(d) = &mut s.flow
+        {
+            d.current = meta;
+        }
+    }
+
+    /// After a receive: the next one may lie in the pair.
+    fn recv_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
+        match r {
+            Err(Errno::EAGAIN) if !a.nonblock && flags & abi::MSG_DONTWAIT == 0 => self.wait(a, abi::SO_RCVTIMEO),
+            r => {
+                self.dgram_in(a.id);
+                r.into()
+            }
+        }
+    }
+
+    pub(crate) fn sys_recvfrom(&mut self, a: &Asked<'_>) -> Outcome {
+        let (at, flags) = (a.note.word(1), a.note.int(3));
+        let room = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
+        let r = self.receive(a.id, &a.copy, room, flags).and_then(|(data, meta)| {
+            let n = data.len().min(room);
+            write_mem(a.note.tid, at, data.get(..n).unwrap_or(&[]))?;
+            match meta.from {
+                Some(from) => give_addr(a.note, 4, 5, from)?,
+                None => write_mem(a.note.tid, a.note.word(5), &0i32.to_ne_bytes())?,
+            }
+            Ok(if flags & abi::MSG_TRUNC != 0 { meta.len } else { n } as i64)
+        });
+        self.recv_outcome(a, flags, r)
+    }
+
+    fn recv_hdr(&mut self, a: &Asked<'_>, at: u64, flags: i32) -> Result<i64, Errno> {
+        let tid = a.note.tid;
+        let h = MsgHdr::read(tid, at)?;
+        let room = h.room();
+        let (data, meta) = self.receive(a.id, &a.copy, room, flags)?;
+        scatter(tid, &h.iov, &data)?;
+        let mut out_flags = meta.flags | if meta.len.max(data.len()) > room { abi::MSG_TRUNC } else { 0 };
+        let mut name_len = 0u32;
+        if h.name != 0
+            && let Some(from) = meta.from
+        {
+            let b = from.emit();
+            let n = usize::try_from(h.name_len).unwrap_or(0).min(b.len());
+            write_mem(tid, h.name, b.get(..n).unwrap_or(&[]))?;
+            name_len = b.len() as u32;
+        }
+        let (control, cut) = emit_cmsgs(&meta.cmsgs, if h.control == 0 { 0 } else { h.control_len });
+        if cut {
+            out_flags |= abi::MSG_CTRUNC;
+        }
+        write_mem(tid, h.control, &control)?;
+        if h.name != 0 {
+            write_mem(tid, h.at + 8, &name_len.to_ne_bytes())?;
+        }
+        write_mem(tid, h.at + 40, &(control.len() as u64).to_ne_bytes())?;
+        write_mem(tid, h.at + 48, &out_flags.to_ne_bytes())?;
+        Ok(if flags & abi::MSG_TRUNC != 0 { meta.len.max(data.len()) } else { data.len().min(room) } as i64)
+    }
+
+    pub(crate) fn sys_recvmsg(&mut self, a: &Asked<'_>) -> Outcome {
+        let flags = a.note.int(2);
+        let r = self.recv_hdr(a, a.note.word(1), flags);
+        self.recv_outcome(a, flags, r)
+    }
+
+    /// Its timeout is looked at after each datagram only, as Linux does; so it counts only as "do not wait for more".
+    pub(crate) fn sys_recvmmsg(&mut self, a: &Asked<'_>) -> Outcome {
+        let (vec, n, flags) = (a.note.word(1), (a.note.word(2) as usize).min(MAX_IOV), a.note.int(3));
+        for i in 0..n {
+            let at = vec.wrapping_add(i as u64 * MMSGHDR);
+            match self.recv_hdr(a, at, flags & !abi::MSG_WAITFORONE) {
+                Ok(got) => attempt!(write_mem(a.note.tid, at + MSGHDR as u64, &(got as u32).to_ne_bytes())),
+                Err(e) if i == 0 => return self.recv_outcome(a, flags, Err(e)),
+                Err(_) => return self.recv_outcome(a, flags, Ok(i as i64)),
+            }
+        }
+        self.recv_outcome(a, flags, Ok(n as i64))
+    }
+
+    /// Calls on a NETLINK_ROUTE socket: the supervisor is the kernel's side.
+    pub(crate) fn serve_netlink(&mut self, a: &Asked<'_>) -> Outcome {
+        use belljar_host::seccomp::Sys;
+        let tid = a.note.tid;
+        match a.note.sys {
+            Sys::Sendto => self.sys_sendto(a),
+            Sys::Sendmsg => self.sys_sendmsg(a),
+            Sys::Sendmmsg => self.sys_sendmmsg(a),
+            Sys::Recvfrom => self.sys_recvfrom(a),
+            Sys::Recvmsg => self.sys_recvmsg(a),
+            Sys::Recvmmsg => self.sys_recvmmsg(a),
+            Sys::Bind | Sys::Connect => {
+                let addr = attempt!(take_addr(tid, a.note.word(1), a.note.int(2)));
+                let tgid = belljar_host::task::tgid(tid).unwrap_or(tid);
+                match (abi::SockAddr::parse(&addr), self.netlink_of(a.id)) {
+                    (Ok(abi::SockAddr::Netlink { pid, groups }), Some(nl)) if a.note.sys == Sys::Bind => {
+                        nl.bind(if pid == 0 { tgid } else { pid }, groups);
+                        Outcome::Reply(Ok(0))
+                    }
+                    (Ok(abi::SockAddr::Netlink { .. }), Some(nl)) => {
+                        nl.autobind(tgid);
+                        Outcome::Reply(Ok(0))
+                    }
+                    _ => Errno::EINVAL.into(),
+                }
+            }
+            Sys::Getsockname => {
+                let tgid = belljar_host::task::tgid(tid).unwrap_or(tid);
+                let Some(nl) = self.netlink_of(a.id) else { return Errno::EBADF.into() };
+                nl.autobind(tgid);
+                give_addr(a.note, 1, 2, nl.addr()).map(|()| 0).into()
+            }
+            Sys::Getpeername => {
+                give_addr(a.note, 1, 2, abi::SockAddr::Netlink { pid: 0, groups: 0 }).map(|()| 0).into()
+            }
+            Sys::Getsockopt => {
+                let Some(nl) = self.netlink_of(a.id) else { return Errno::EBADF.into() };
+                match nl.getsockopt(a.note.int(1), a.note.int(2)) {
+                    Some(v) => {
+                        attempt!(read_int(tid, a.note.word(4)));
+                        super::opt::give_value(a.note, &v.to_ne_bytes()).into()
+                    }
+                    // Buffers, time limits, credentials: the pair's own.
+                    None if a.note.int(1) == abi::SOL_SOCKET => Outcome::Continue,
+                    None => Errno::ENOPROTOOPT.into(),
+                }
+            }
+            Sys::Setsockopt if a.note.int(1) == abi::SOL_SOCKET => Outcome::Continue,
+            Sys::Setsockopt if a.note.int(1) == abi::SOL_NETLINK => {
+                let v = attempt!(read_int(tid, a.note.word(3)));
+                let Some(nl) = self.netlink_of(a.id) else { return Errno::EBADF.into() };
+                nl.setsockopt(a.note.int(2), v).map(|()| 0).into()
+            }
+            Sys::Ioctl => self.sys_ioctl(a),
+            _ => Errno::EOPNOTSUPP.into(),
+        }
+    }
+
+    fn netlink_of(&mut self, id: SockId) -> Option<&mut crate::netlink::Netlink> {
+        match &mut self.socks.get_mut(id)?.flow {
+            Flow::Dgram(d) => d.netlink.as_deref_mut(),
+            Flow::Stream(_) => None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_messages_go_round_and_are_cut_whole() {
+        let c = |n: usize| Cmsg { level: 0, kind: 8, data: vec![7; n] };
+        let all = [c(12), c(4), c(1)];
+        let (b, cut) = emit_cmsgs(&all, 200);
+        assert!(!cut && b.len() == 32 + 24 + 24);
+        assert_eq!(parse_cmsgs(&b).unwrap(), all);
+        assert_eq!(emit_cmsgs(&all, 40).0.len(), 32);
+        assert!(emit_cmsgs(&all, 40).1);
+        assert_eq!(parse_cmsgs(&[255; 32]).unwrap_err(), Errno::EINVAL);
+    }
+}

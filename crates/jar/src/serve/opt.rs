@@ -1,0 +1,107 @@
+//! getsockopt, setsockopt and the ioctls of sockets and devices.
+use super::{Asked, Outcome, attempt, read_int, write_mem};
+use crate::jar::Jar;
+use crate::socks::Flow;
+use belljar_abi::{self as abi, Errno};
+use belljar_host::fd;
+use belljar_host::seccomp::Notification;
+
+/// Longest option value that is read from a program.
+const MAX_VALUE: usize = 65_536;
+
+/// Stores an option's value where getsockopt's arguments say, cut to the room there.
+pub(crate) fn give_value(note: &Notification, value: &[u8]) -> Result<i64, Errno> {
+    let room = usize::try_from(read_int(note.tid, note.word(4))?).map_err(|_| Errno::EINVAL)?;
+    let value = value.get(..room.min(value.len())).unwrap_or(&[]);
+    write_mem(note.tid, note.word(3), value)?;
+    write_mem(note.tid, note.word(4), &(value.len() as i32).to_ne_bytes())?;
+    Ok(0)
+}
+
+impl Jar {
+    pub(crate) fn sys_getsockopt(&mut self, a: &Asked<'_>) -> Outcome {
+        let (level, name) = (a.note.int(1), a.note.int(2));
+        let len = attempt!(read_int(a.note.tid, a.note.word(4)));
+        let len = attempt!(usize::try_from(len).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
+        self.order(a.id);
+        let now = self.now;
+        let (m, kfd) = attempt!(self.kernel_of(a));
+        let value = attempt!(m.getsockopt(now, kfd, level, name, len));
+        give_value(a.note, &value).into()
+    }
+
+    /// What a call on a stream comes after: the bytes written before it, and the bytes read.
+    fn order(&mut self, id: crate::socks::SockId) {
+        match self.socks.get(id).map(|s| &s.flow) {
+            Some(Flow::Stream(st)) if st.phase == crate::socks::Phase::Open => {
+                self.stream_out(id);
+                self.settle(id);
+            }
+            Some(Flow::Dgram(_)) => self.dgram_out(id),
+            _ => {}
+        }
+    }
+
+    pub(crate) fn sys_setsockopt(&mut self, a: &Asked<'_>) -> Outcome {
+        let (level, name) = (a.note.int(1), a.note.int(2));
+        let len = attempt!(usize::try_from(a.note.int(4)).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
+        let mut value = vec![0; len];
+        attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut value).map_err(|_| Errno::EFAULT));
+        self.order(a.id);
+        let now = self.now;
+        let (m, kfd) = attempt!(self.kernel_of(a));
+        attempt!(m.setsockopt(now, kfd, level, name, &value));
+        // What the host kernel acts on when the program waits on the pair itself.
+        if level == abi::SOL_SOCKET {
+            match name {
+                abi::SO_RCVTIMEO_OLD
+                | abi::SO_SNDTIMEO_OLD
+                | abi::SO_RCVTIMEO_NEW
+                | abi::SO_SNDTIMEO_NEW
+                | abi::SO_RCVLOWAT => {
+                    let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
+                }
+                abi::SO_SNDBUF => {
+                    let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
+                }
+                _ => {}
+            }
+        }
+        Outcome::Reply(Ok(0))
+    }
+
+    pub(crate) fn sys_ioctl(&mut self, a: &Asked<'_>) -> Outcome {
+        let request = a.note.word(1) as u32;
+        match request {
+            // Owner and signals of the descriptor itself work on the pair.
+            abi::FIOSETOWN | abi::SIOCSPGRP | abi::FIOGETOWN | abi::SIOCGPGRP => Outcome::Continue,
+            abi::SIOCINQ | abi::SIOCOUTQ | abi::SIOCOUTQNSD | abi::SIOCATMARK => {
+                let n = attempt!(self.queue_length(a, request));
+                attempt!(write_mem(a.note.tid, a.note.word(2), &(n as i32).to_ne_bytes()));
+                Outcome::Reply(Ok(0))
+            }
+            0x8910..=0x8970 => self.ioctl_device(a, request),
+            _ => Errno::ENOTTY.into(),
+        }
+    }
+
+    /// Both queues as the program would see them on Linux: what lies in the pair is in them.
+    fn queue_length(&mut self, a: &Asked<'_>, request: u32) -> Result<i64, Errno> {
+        self.order(a.id);
+        let now = self.now;
+        let s = self.socks.get(a.id).ok_or(Errno::EBADF)?;
+        let (in_pair, held) = match &s.flow {
+            Flow::Stream(st) => (0, st.unsent.len() + fd::inq(&s.ours).unwrap_or(0)),
+            Flow::Dgram(d) => {
+                let first = d.current.as_ref().filter(|_| fd::outq(&s.ours).unwrap_or(0) > 0).map_or(0, |m| m.len);
+                (first, d.unsent.as_ref().map_or(0, Vec::len))
+            }
+        };
+        if request == abi::SIOCINQ && in_pair > 0 {
+            return Ok(in_pair as i64);
+        }
+        let (m, kfd) = self.kernel_of(a)?;
+        let n = m.ioctl(now, kfd, u64::from(request))?;
+        Ok(if request == abi::SIOCINQ || request == abi::SIOCATMARK { n } else { n + held as i64 })
+    }
+}

@@ -1,0 +1,211 @@
+//! The programs' sockets as the supervisor knows them: our end of the pair, the kernel's descriptor, what waits.
+use crate::park::ParkId;
+use belljar_abi::SockAddr;
+use belljar_kernel::ids::{Id, Slab};
+use belljar_kernel::task::call::{Cmsg, Fd};
+use belljar_wire::Segs;
+use std::collections::{HashMap, VecDeque};
+use std::os::fd::OwnedFd;
+
+pub type SockId = Id<Sock>;
+
+/// Where the program's end was last seen: thread or process, and descriptor number. Only a hint.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hint {
+    pub tid: u32,
+    pub fd: i32,
+}
+
+/// See the module.
+#[derive(Debug)]
+pub struct Sock {
+    /// Index of the machine whose socket it is.
+    pub host: usize,
+    /// The socket in that machine's kernel; none for netlink, which the supervisor answers itself.
+    pub fd: Option<Fd>,
+    pub ours: OwnedFd,
+    /// Inode of the program's end: how calls find it.
+    pub inode: u64,
+    pub hint: Hint,
+    pub family: i32,
+    pub flow: Flow,
+    pub parked: Vec<ParkId>,
+    /// EPOLLOUT of our end is asked for.
+    pub watch_out: bool,
+    /// Nobody has the program's end any more.
+    pub closed: bool,
+    /// Both halves are shut, so HUP does not mean "closed": look for the program's end at this time, with this patience.
+    pub shut: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+pub enum Flow {
+    Stream(Stream),
+    Dgram(Dgram),
+}
+
+/// How far a stream socket is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    Fresh,
+    /// Token bytes in the pair, one per queued connection.
+    Listening {
+        tokens: usize,
+    },
+    /// Bytes of filling that keep the program's end from being writable.
+    Connecting {
+        junk: usize,
+    },
+    Open,
+}
+
+/// Bytes moved into the pair in one go, and the memory they took there (never over-estimated).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Batch {
+    pub bytes: usize,
+    pub mem: usize,
+}
+
+#[derive(Debug)]
+pub struct Stream {
+    pub phase: Phase,
+    /// In the pair towards the program and still in the kernel's receive queue: they leave it when they are read.
+    pub batches: VecDeque<Batch>,
+    pub in_pair: usize,
+    /// Size of the next batch.
+    pub batch: usize,
+    /// The peer's FIN was passed on.
+    pub fin_passed: bool,
+    /// Read from the pair, not yet taken by the kernel's send buffer.
+    pub unsent: Segs,
+    /// shutdown(SHUT_WR) waits for `unsent`.
+    pub fin_wanted: bool,
+    /// The program has shut its writing half.
+    pub write_shut: bool,
+}
+
+pub const BATCH_MIN: usize = 16 * 1024;
+pub const BATCH_MAX: usize = 64 * 1024;
+/// Most that lies in a pair.
+pub const PAIR_MAX: usize = 256 * 1024;
+
+impl Stream {
+    pub fn new(phase: Phase) -> Stream {
+        Stream {
+            phase,
+            batches: VecDeque::new(),
+            in_pair: 0,
+            batch: BATCH_MIN,
+            fin_passed: false,
+            unsent: Segs::new(),
+            fin_wanted: false,
+            write_shut: false,
+        }
+    }
+
+    /// What of the pair has been read when `outq` of its memory is left; those bytes may leave the kernel's queue. Memory
+    /// is freed in order, so a batch is read when the ones after it account for all that is left.
+    pub fn settle(&mut self, outq: usize) -> usize {
+        let mut done = 0;
+        while let Some(first) = self.batches.front().copied() {
+            let rest: usize = self.batches.iter().skip(1).map(|b| b.mem).sum();
+            if outq > rest {
+                break;
+            }
+            self.batches.pop_front();
+            done += first.bytes;
+        }
+        self.in_pair -= done;
+        done
+    }
+}
+
+/// A datagram beside whose payload (in the pair) its address and control messages wait.
+#[derive(Clone, Debug, Default)]
+pub struct Meta {
+    pub from: Option<SockAddr>,
+    pub cmsgs: Vec<Cmsg>,
+    pub flags: i32,
+    pub len: usize,
+}
+
+#[derive(Debug, Default)]
+pub struct Dgram {
+    /// What lies in the pair.
+    pub current: Option<Meta>,
+    /// From the program, refused by the full send buffer so far.
+    pub unsent: Option<Vec<u8>>,
+    pub netlink: Option<Box<crate::netlink::Netlink>>,
+}
+
+/// What is remembered of a socket whose pair is gone, for the calls that still ask.
+#[derive(Clone, Copy, Debug)]
+pub struct Tomb {
+    pub error: i32,
+    pub local: SockAddr,
+}
+
+const MAX_TOMBS: usize = 4096;
+
+/// All of them, found by id and by inode.
+#[derive(Debug, Default)]
+pub struct Socks {
+    slab: Slab<Sock>,
+    by_inode: HashMap<u64, SockId>,
+    tombs: HashMap<u64, Tomb>,
+    tomb_order: VecDeque<u64>,
+}
+
+impl Socks {
+    pub fn insert(&mut self, s: Sock) -> SockId {
+        let inode = s.inode;
+        let id = self.slab.insert(s);
+        self.by_inode.insert(inode, id);
+        self.tombs.remove(&inode);
+        id
+    }
+
+    pub fn get(&self, id: SockId) -> Option<&Sock> {
+        self.slab.get(id)
+    }
+
+    pub fn get_mut(&mut self, id: SockId) -> Option<&mut Sock> {
+        self.slab.get_mut(id)
+    }
+
+    pub fn by_inode(&self, inode: u64) -> Option<SockId> {
+        self.by_inode.get(&inode).copied()
+    }
+
+    pub fn tomb(&self, inode: u64) -> Option<Tomb> {
+        self.tombs.get(&inode).copied()
+    }
+
+    pub fn remove(&mut self, id: SockId) -> Option<Sock> {
+        let s = self.slab.remove(id)?;
+        if self.by_inode.get(&s.inode) == Some(&id) {
+            self.by_inode.remove(&s.inode);
+        }
+        Some(s)
+    }
+
+    /// Remembers what a removed socket's remaining descriptors will be told.
+    pub fn bury(&mut self, inode: u64, tomb: Tomb) {
+        if self.tombs.insert(inode, tomb).is_none() {
+            self.tomb_order.push_back(inode);
+        }
+        while self.tomb_order.len() > MAX_TOMBS {
+            if let Some(old) = self.tomb_order.pop_front() {
+                self.tombs.remove(&old);
+            }
+        }
+    }
+
+    pub fn len(&self) -> usize {
+        self.slab.len()
+    }
+
+    pub fn ids(&self) -> Vec<SockId> {
+        self.slab.iter().map(|(id, _)| id).collect()
+    }
+}
