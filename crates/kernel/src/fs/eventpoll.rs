@@ -17,8 +17,8 @@ const INOUT_BITS: u32 = EPOLLIN | EPOLLOUT;
 
 #[derive(Clone, Debug, Default)]
 pub struct EventPoll {
-    /// By (file, descriptor); never iterated.
-    items: HashTable<EpItemId>,
+    /// By (file, descriptor), with the hash so that growing looks at no item; never iterated.
+    items: HashTable<(u32, EpItemId)>,
     /// Ready list.
     first: Option<EpItemId>,
     last: Option<EpItemId>,
@@ -75,15 +75,21 @@ impl EventPoll {
 }
 
 /// Neither part is chosen by a stranger, so a multiplication spreads well enough.
-fn key(file: FileId, fd: Fd) -> u64 {
+fn key(file: FileId, fd: Fd) -> u32 {
     let x = (file.to_bits() ^ u64::from(fd) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    x ^ x >> 32
+    (x >> 32) as u32
+}
+
+/// The table takes its tag from the top bits and its place from the bottom ones.
+fn spread(key: u32) -> u64 {
+    u64::from(key) << 32 | u64::from(key)
 }
 
 impl Files {
     pub(crate) fn ep_find(&self, ep: EpollId, file: FileId, fd: Fd) -> Option<EpItemId> {
-        let is = |id: &EpItemId| self.items.get(*id).is_some_and(|i| i.fd == fd && i.file == file);
-        self.epolls.get(ep)?.items.find(key(file, fd), is).copied()
+        let key = key(file, fd);
+        let is = |e: &(u32, EpItemId)| e.0 == key && self.items.get(e.1).is_some_and(|i| i.fd == fd && i.file == file);
+        self.epolls.get(ep)?.items.find(spread(key), is).map(|e| e.1)
     }
 
     /// The registrations of an instance, oldest first.
@@ -136,7 +142,8 @@ impl Files {
         let (ep_id, file, fd) = (item.ep, item.file, item.fd);
         let Files { files, epolls, items, .. } = self;
         let Some(ep) = epolls.get_mut(ep_id) else { return };
-        ep.items.insert_unique(key(file, fd), id, |i| items.get(*i).map_or(0, |i| key(i.file, i.fd)));
+        let key = key(file, fd);
+        ep.items.insert_unique(spread(key), (key, id), |e| spread(e.0));
         let before = ep.all_last.replace(id);
         match before.and_then(|l| items.get_mut(l)) {
             Some(l) => l.all_next = Some(id),
@@ -156,7 +163,7 @@ impl Files {
         let item = self.items.remove(id)?;
         let Files { files, epolls, items, .. } = self;
         if let Some(ep) = epolls.get_mut(item.ep) {
-            if let Ok(found) = ep.items.find_entry(key(item.file, item.fd), |i| *i == id) {
+            if let Ok(found) = ep.items.find_entry(spread(key(item.file, item.fd)), |e| e.1 == id) {
                 found.remove();
             }
             match item.all_prev.and_then(|p| items.get_mut(p)) {

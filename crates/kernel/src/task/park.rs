@@ -2,6 +2,7 @@
 use crate::env::{Nanos, TimerKey};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::softirq;
 use crate::task::call::*;
 use crate::task::wait::{End, PollMask, WaitEntry, Waiter};
 use belljar_abi::Errno;
@@ -73,9 +74,18 @@ impl Kernel {
         }
     }
 
+    /// What is left over waits for ksoftirqd: [`Kernel::more_work`].
     fn softirq_pass(&mut self) {
-        // What is left over waits for the next step (`more_work`).
-        let _ = crate::net::core::softirq::do_softirq(self);
+        softirq::do_softirq(self);
+        let here = self.net.cpu;
+        for cpu in (0..self.net.cpus.len()).filter(|c| *c != here) {
+            if self.net.cpus.get(cpu).is_some_and(|c| c.is_pending()) {
+                self.net.cpu = cpu;
+                softirq::do_softirq(self);
+            }
+        }
+        self.net.cpu = here;
+        self.drain_rises();
     }
 
     /// Puts a call to sleep.
@@ -145,6 +155,9 @@ impl Kernel {
         call.queued = false;
         let (task, timed_out, deadline) = (call.task, call.timed_out, call.deadline);
         let Some(op) = call.op.take() else { return };
+        if let Some(t) = self.tasks.tasks.get(task) {
+            self.net.cpu = t.cpu;
+        }
         let file = op.file();
         match self.run_op(task, op, RunCtx { nonblock: false, timed_out, again: true }, deadline) {
             Run::Done(result) => {

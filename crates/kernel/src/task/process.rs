@@ -61,8 +61,9 @@ impl Kernel {
         })
     }
 
-    /// A thread of a process; `None` when there is no such process.
+    /// A thread of a process on a CPU (the last one when there are not so many); `None` when there is no such process.
     pub fn add_task(&mut self, process: ProcId, cpu: usize) -> Option<TaskId> {
+        let cpu = cpu.min(self.net.cpus.len().saturating_sub(1));
         let p = self.tasks.procs.get_mut(process)?;
         let id = self.tasks.tasks.insert(Task { process, cpu, sleeps: 0, wakeups: 0, useless_wakeups: 0 });
         p.tasks.push(id);
