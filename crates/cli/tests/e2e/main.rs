@@ -1,0 +1,29 @@
+//! End-to-end tests: real, unmodified programs under `belljar run`, as an ordinary user.
+//!
+//! A harness of its own instead of libtest, because a test here may need programs that the machine lacks: it is then
+//! skipped with a line that says so, or failed when CI=true, and it never counts as passed. The output is libtest's, so
+//! that cargo and people read it as usual. `BELLJAR_E2E=off` runs nothing, `full` the long versions too, anything else
+//! the short ones; `BELLJAR_BIN` names another binary to test. A word on the command line selects tests by name.
+#![forbid(unsafe_code)]
+
+mod conditions;
+mod harness;
+mod http;
+mod refusals;
+mod servers;
+mod signals;
+mod tools;
+
+use harness::{Suite, Test};
+
+fn tests() -> Vec<Test> {
+    [http::tests(), servers::tests(), conditions::tests(), signals::tests(), tools::tests(), refusals::tests()].concat()
+}
+
+/// Written ahead of what they test, and shown as skipped until that is there: BELLJAR_E2E=all runs them as well.
+const PENDING: &[&str] = &["*"];
+const PASSING: &[&str] = &["doctor"];
+
+fn main() -> std::process::ExitCode {
+    Suite::from_args(tests(), PENDING, PASSING).run()
+}

@@ -1,0 +1,169 @@
+//! The commands that look into a jar: same columns and words as the originals, JSON with -j, and exec beside them.
+
+use crate::harness::{Env, Proc, Test, free_port, test, until};
+use crate::http::ready;
+use anyhow::{Context, Result, ensure};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("exec_and_ps", &["python3", "curl"], exec_and_ps),
+        test("views_of_a_jar", &["python3", "curl"], views_of_a_jar),
+        test("views_as_json", &["python3"], views_as_json),
+        test("sysctl_changes_a_jar", &["python3"], sysctl_changes_a_jar),
+        test("tcpdump_and_trace_live", &["python3", "tcpdump"], tcpdump_and_trace_live),
+        test("doctor", &[], doctor),
+        test("help", &[], help),
+    ]
+}
+
+fn jar(env: &Env) -> Result<(Proc, u16)> {
+    let port = free_port()?;
+    let publish = format!("{port}:80");
+    let www = env.dir.join("www");
+    std::fs::create_dir_all(&www)?;
+    let mut server = env.run(
+        &["--name", "web", "-p", &publish],
+        &["python3", "-m", "http.server", "80", "--directory", &www.to_string_lossy()],
+    )?;
+    ready(&mut server, port)?;
+    Ok((server, port))
+}
+
+fn exec_and_ps(env: &Env) -> Result<()> {
+    let (mut server, _) = jar(env)?;
+    let ps = env.ask(&["ps"])?;
+    ensure!(ps.lines().any(|l| l.contains("web") && l.contains("python3")), "{ps}");
+    for address in ["127.0.0.1", "10.0.2.15"] {
+        let url = format!("http://{address}/");
+        let words = ["exec", "web", "--", "curl", "--silent", "--show-error", "--fail", &url];
+        let out = env.finish(env.belljar(&words), 20)?;
+        ensure!(out.code == Some(0) && out.stdout.contains("Directory listing"), "{out:?}");
+    }
+    // Exit code, stdin, environment and directory are the caller's.
+    let mut c = env.belljar(&["exec", "web", "--", "sh", "-c", "read line; echo $line $FROM; pwd; exit 7"]);
+    c.env("FROM", "caller").stdin(std::fs::File::open(env.write("in", b"typed\n")?)?);
+    let out = env.finish(c, 20)?;
+    ensure!(out.code == Some(7) && out.stdout == format!("typed caller\n{}\n", env.dir.display()), "{out:?}");
+    ensure!(server.running(), "{}", server.stderr());
+    server.stop()?;
+    let ps = env.ask(&["ps"])?;
+    ensure!(!ps.contains("web"), "still listed: {ps}");
+    Ok(())
+}
+
+fn has(text: &str, words: &[&str]) -> Result<()> {
+    for word in words {
+        ensure!(text.contains(word), "{word:?} is not in:\n{text}");
+    }
+    Ok(())
+}
+
+fn views_of_a_jar(env: &Env) -> Result<()> {
+    let (_server, port) = jar(env)?;
+    crate::http::get(port, "/")?;
+    has(&env.ask(&["ss", "web", "-ltn"])?, &["State", "Recv-Q", "Send-Q", "Local Address:Port", "LISTEN", ":80"])?;
+    has(&env.ask(&["ss", "web", "-tan"])?, &["TIME-WAIT"])
+        .or_else(|_| has(&env.ask(&["ss", "web/gw", "-tan"])?, &["TIME-WAIT"]))?;
+    has(&env.ask(&["netstat", "web", "-s"])?, &["Ip:", "Tcp:", "passive connection openings", "TcpExt:"])?;
+    has(&env.ask(&["netstat", "web", "-ant"])?, &["Proto", "LISTEN", "0.0.0.0:80"])
+        .or_else(|_| has(&env.ask(&["netstat", "web", "-ant"])?, &["tcp6", ":::80"]))?;
+    has(&env.ask(&["nstat", "web", "-az"])?, &["#kernel", "TcpPassiveOpens", "TcpExtListenOverflows", "IpInReceives"])?;
+    has(
+        &env.ask(&["ip", "web", "addr"])?,
+        &["1: lo: <LOOPBACK,UP,LOWER_UP> mtu 65536", "inet 127.0.0.1/8", "2: eth0:", "inet 10.0.2.15/24"],
+    )?;
+    has(&env.ask(&["ip", "web", "link"])?, &["eth0", "link/ether", "link/loopback"])?;
+    has(&env.ask(&["ip", "web", "route"])?, &["default via 10.0.2.2 dev eth0", "10.0.2.0/24 dev eth0"])?;
+    has(&env.ask(&["ip", "web", "neigh"])?, &["10.0.2.2 dev eth0 lladdr"])?;
+    has(&env.ask(&["ip", "web/gw", "addr"])?, &["10.0.2.2/24"])?;
+    has(&env.ask(&["sysctl", "web", "-a"])?, &["net.core.somaxconn = 4096", "net.ipv4.tcp_syncookies = 1"])?;
+    env.ask(&["link", "web"])?;
+    Ok(())
+}
+
+fn views_as_json(env: &Env) -> Result<()> {
+    let (_server, _) = jar(env)?;
+    for words in [
+        &["ss", "web", "-tan", "-j"][..],
+        &["nstat", "web", "-j"],
+        &["netstat", "web", "-s", "-j"],
+        &["ip", "web", "-j", "addr"],
+        &["ip", "web", "-j", "route"],
+        &["ip", "web", "-j", "link"],
+        &["ip", "web", "-j", "neigh"],
+        &["sysctl", "web", "-a", "-j"],
+        &["link", "web", "-j"],
+        &["ps", "-j"],
+        &["doctor", "-j"],
+    ] {
+        let text = env.ask(words)?;
+        let value: Result<serde_json::Value, _> = serde_json::from_str(&text);
+        ensure!(value.is_ok_and(|v| !v.is_null()), "{words:?} is not JSON: {text}");
+    }
+    Ok(())
+}
+
+fn sysctl_changes_a_jar(env: &Env) -> Result<()> {
+    let (_server, _) = jar(env)?;
+    has(&env.ask(&["sysctl", "web", "net.ipv4.tcp_fin_timeout"])?, &["net.ipv4.tcp_fin_timeout = 60"])?;
+    has(&env.ask(&["sysctl", "web", "-w", "net.ipv4.tcp_fin_timeout=7"])?, &["net.ipv4.tcp_fin_timeout = 7"])?;
+    has(&env.ask(&["sysctl", "web", "net.ipv4.tcp_fin_timeout"])?, &["net.ipv4.tcp_fin_timeout = 7"])?;
+    ensure!(env.ask(&["sysctl", "web", "-n", "net.ipv4.tcp_fin_timeout"])?.trim() == "7", "-n");
+    let out = env.finish(env.belljar(&["sysctl", "web", "net.ipv4.tcp_fin_timeou"]), 10)?;
+    ensure!(out.code != Some(0) && out.stderr.contains("net.ipv4.tcp_fin_timeout"), "the nearest name: {out:?}");
+    Ok(())
+}
+
+fn tcpdump_and_trace_live(env: &Env) -> Result<()> {
+    let (_server, port) = jar(env)?;
+    let mut dump = env.start(env.belljar(&["tcpdump", "web", "-n", "tcp", "port", "80"]))?;
+    let mut raw = env.start(env.belljar(&["tcpdump", "web", "-w", &env.file("live.pcapng")]))?;
+    let mut trace = env.start(env.belljar(&["trace", "web"]))?;
+    let seen = until(15, || {
+        let _ = crate::http::get(port, "/");
+        let text = dump.stdout();
+        (text.contains("Flags [S]")
+            && text.contains("Flags [S.]")
+            && text.contains("> 10.0.2.15.80")
+            && trace.stdout().contains("tcp_v4_rcv"))
+        .then_some(())
+    });
+    ensure!(
+        seen.is_some(),
+        "tcpdump: {:?} {:?}\ntrace: {:?} {:?}",
+        dump.stdout(),
+        dump.stderr(),
+        trace.stdout(),
+        trace.stderr()
+    );
+    ensure!(dump.running() && raw.running() && trace.running(), "one of them ended by itself");
+    for p in [dump, raw, trace] {
+        p.signal("INT");
+        p.wait(5).context("after SIGINT")?;
+    }
+    let mut c = env.user("tcpdump");
+    c.args(["-n", "-r", "live.pcapng"]);
+    let out = env.finish(c, 20)?;
+    ensure!(out.code == Some(0) && out.stdout.contains("Flags [S]"), "{out:?}");
+    Ok(())
+}
+
+fn doctor(env: &Env) -> Result<()> {
+    let text = env.ask(&["doctor"])?;
+    has(&text, &["seccomp"])
+}
+
+fn help(env: &Env) -> Result<()> {
+    for words in [
+        &["--help"][..],
+        &["run", "--help"],
+        &["exec", "--help"],
+        &["ss", "--help"],
+        &["lab", "--help"],
+        &["link", "--help"],
+    ] {
+        let text = env.ask(words)?;
+        ensure!(text.lines().count() > 5, "{words:?}: {text}");
+    }
+    has(&env.ask(&["run", "--help"])?, &["--sysctl", "--pcap", "--loss", "--linger", "-p"])
+}
