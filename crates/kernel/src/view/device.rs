@@ -1,6 +1,15 @@
 //! Devices, addresses, routes, neighbours and the per-CPU packet processing, as `ip`, `netstat -i` and
 //! `/proc/net/softnet_stat` see them.
 use super::views;
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::dev::{IfAddr, NetDevice};
+use crate::net::core::neighbour::Neighbour;
+use crate::net::core::softirq::Cpu;
+use crate::net::ipv4::fib::{Route, RouteType, Scope, Table};
+use crate::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use belljar_abi::Errno;
+use belljar_wire::Mac;
 use core::net::Ipv4Addr;
 
 views! {
@@ -14,8 +23,12 @@ views! {
         tx_window_errors: u64,
     }
 
-    /// Descriptor rings of a NIC: sizes and how much of them is in use.
-    struct RingView { rx: u32, rx_used: u32, tx: u32, tx_used: u32, }
+    /// Descriptor rings of a NIC: sizes and how much of them is in use; interrupts.
+    struct RingView {
+        rx: u32, rx_used: u32, tx: u32, tx_used: u32, rx_interrupts: u64, tx_interrupts: u64,
+        /// Times the full transmit ring stopped the queue.
+        tx_stops: u64,
+    }
 
     struct LinkView {
         ifindex: u32,
@@ -72,8 +85,236 @@ views! {
 
     /// One CPU's line of `/proc/net/softnet_stat`, its softirq counts, and what waits there.
     struct SoftnetView {
-        cpu: usize, processed: u64, dropped: u64, time_squeeze: u64, received_rps: u64,
-        backlog_len: u32, input_qlen: u32, process_qlen: u32,
-        net_rx: u64, net_tx: u64, timer: u64,
+        cpu: usize, processed: u64, dropped: u64, time_squeeze: u64, received_rps: u64, flow_limit_count: u64,
+        input_qlen: u32, process_qlen: u32,
+        /// Times each softirq ran, in the order of `/proc/softirqs`.
+        softirqs: Vec<u64>,
+        ksoftirqd_runs: u64,
+    }
+}
+
+impl Kernel {
+    pub fn view_links(&self, ns: NsId) -> Vec<LinkView> {
+        self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)).map(link).collect()
+    }
+
+    pub fn view_addrs(&self, ns: NsId) -> Vec<AddrView> {
+        let of = |d: &NetDevice| {
+            let (ifindex, dev) = (d.ifindex, d.name.clone());
+            let one = move |a: &IfAddr| AddrView {
+                ifindex,
+                dev: dev.clone(),
+                local: a.local,
+                prefixlen: a.prefix,
+                broadcast: a.broadcast,
+                scope: match a.scope {
+                    Scope::Universe if a.secondary => "global secondary",
+                    Scope::Universe => "global",
+                    Scope::Link => "link",
+                    Scope::Host => "host",
+                }
+                .into(),
+                label: dev.clone(),
+            };
+            d.addrs.iter().map(one).collect::<Vec<_>>()
+        };
+        self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)).flat_map(of).collect()
+    }
+
+    /// Main table, then local, each in the order of addresses.
+    pub fn view_routes(&self, ns: NsId) -> Vec<RouteView> {
+        let Some(n) = self.net.ns.get(ns) else { return Vec::new() };
+        let table = |name: &str, t: &Table| {
+            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route(name, dst, len, r)).collect();
+            rows.sort_by_key(|r| (r.dst, r.prefixlen));
+            rows
+        };
+        [table("main", &n.fib.main), table("local", &n.fib.local)].concat()
+    }
+
+    fn dev_name(&self, dev: DevId) -> String {
+        self.net.devs.get(dev).map_or_else(String::new, |d| d.name.clone())
+    }
+
+    fn route(&self, table: &str, dst: Ipv4Addr, prefixlen: u8, r: &Route) -> RouteView {
+        let kind = match r.kind {
+            RouteType::Unicast => "unicast",
+            RouteType::Local => "local",
+            RouteType::Broadcast => "broadcast",
+            RouteType::Unreachable => "unreachable",
+            RouteType::Blackhole => "blackhole",
+            RouteType::Prohibit => "prohibit",
+        };
+        let scope = match r.scope {
+            Scope::Universe => None,
+            Scope::Link => Some("link"),
+            Scope::Host => Some("host"),
+        };
+        RouteView {
+            kind: kind.into(),
+            dst,
+            prefixlen,
+            gateway: r.gateway,
+            dev: r.dev.map_or_else(String::new, |d| self.dev_name(d)),
+            table: table.into(),
+            protocol: (r.proto == Route::PROTO_KERNEL).then(|| "kernel".into()),
+            scope: scope.map(str::to_owned),
+            prefsrc: r.src,
+            metric: Some(r.metric).filter(|m| *m != 0),
+            mtu: r.mtu,
+        }
+    }
+
+    /// The way a packet to `dst` would take, by the stack's own lookup (`ip route get`).
+    pub fn view_route_get(&mut self, ns: NsId, dst: Ipv4Addr) -> Result<RouteView, Errno> {
+        let d = ip_route_output(&mut self.net, ns, &Flow4::to(dst))?;
+        let kind = match d.kind {
+            RouteKind::Unicast => "unicast",
+            RouteKind::Local => "local",
+            RouteKind::Broadcast => "broadcast",
+            RouteKind::Multicast => "multicast",
+        };
+        // A path MTU learned by ICMP is shown, the device's own is not.
+        let own = self.net.devs.get(d.dev).map(|dev| dev.mtu);
+        Ok(RouteView {
+            kind: kind.into(),
+            dst,
+            prefixlen: 32,
+            gateway: d.gateway,
+            dev: self.dev_name(d.dev),
+            table: if d.kind == RouteKind::Local { "local" } else { "main" }.into(),
+            protocol: None,
+            scope: None,
+            prefsrc: Some(d.src).filter(|s| !s.is_unspecified()),
+            metric: None,
+            mtu: Some(d.mtu).filter(|m| own.is_some_and(|own| *m < own)),
+        })
+    }
+
+    pub fn view_neighs(&self, ns: NsId) -> Vec<NeighView> {
+        let Some(n) = self.net.ns.get(ns) else { return Vec::new() };
+        let hz = u64::from(self.net.env.hz.max(1));
+        let age = |then| u64::from(self.net.env.jiffies().saturating_sub(then)) / hz;
+        let one = |e: &Neighbour| NeighView {
+            dst: e.addr,
+            dev: self.dev_name(e.dev),
+            lladdr: e.state.valid().then(|| e.mac.to_string()),
+            state: e.state.name().into(),
+            used_s: age(e.used),
+            confirmed_s: age(e.confirmed),
+            updated_s: age(e.updated),
+            probes: e.probes,
+            refs: 0,
+            queued: e.queued() as u32,
+        };
+        n.neigh_table.iter().filter_map(|id| n.neighs.get(id)).map(one).collect()
+    }
+
+    pub fn view_softnet(&self) -> Vec<SoftnetView> {
+        let one = |(cpu, c): (usize, &Cpu)| SoftnetView {
+            cpu,
+            processed: c.stat.processed,
+            dropped: c.stat.dropped,
+            time_squeeze: c.stat.time_squeeze,
+            received_rps: c.stat.received_rps,
+            flow_limit_count: c.stat.flow_limit_count,
+            input_qlen: c.input_pkt_queue.len() as u32,
+            process_qlen: c.process_queue.len() as u32,
+            softirqs: c.softirqs.to_vec(),
+            ksoftirqd_runs: c.ksoftirqd_runs,
+        };
+        self.net.cpus.iter().enumerate().map(one).collect()
+    }
+}
+
+/// Flags in the order of ip.
+fn flags(d: &NetDevice) -> Vec<String> {
+    let (lo, down) = (d.is_loopback(), d.up && !d.carrier);
+    let all = [
+        (down, "NO-CARRIER"),
+        (lo, "LOOPBACK"),
+        (!lo, "BROADCAST"),
+        (!lo, "MULTICAST"),
+        (d.promisc, "PROMISC"),
+        (d.up, "UP"),
+        (d.running(), "LOWER_UP"),
+    ];
+    all.into_iter().filter(|f| f.0).map(|f| f.1.to_owned()).collect()
+}
+
+fn link(d: &NetDevice) -> LinkView {
+    let (s, q) = (&d.stats, d.qdisc.stats());
+    let operstate = match (d.is_loopback(), d.running()) {
+        (true, _) => "UNKNOWN",
+        (_, true) => "UP",
+        _ => "DOWN",
+    };
+    let broadcast = if d.is_loopback() { Mac::ZERO } else { Mac::BROADCAST };
+    LinkView {
+        ifindex: d.ifindex,
+        name: d.name.clone(),
+        flags: flags(d),
+        mtu: d.mtu,
+        qdisc: d.qdisc.name().into(),
+        operstate: operstate.into(),
+        txqlen: d.tx_queue_len,
+        link_type: if d.is_loopback() { "loopback" } else { "ether" }.into(),
+        address: d.mac.to_string(),
+        broadcast: broadcast.to_string(),
+        stats: LinkStats {
+            rx_packets: s.rx_packets,
+            tx_packets: s.tx_packets,
+            rx_bytes: s.rx_bytes,
+            tx_bytes: s.tx_bytes,
+            rx_errors: s.rx_errors,
+            tx_errors: s.tx_errors,
+            rx_dropped: s.rx_dropped,
+            tx_dropped: s.tx_dropped,
+            multicast: s.multicast,
+            rx_fifo_errors: s.rx_fifo,
+            rx_missed_errors: s.rx_missed,
+            tx_carrier_errors: s.tx_carrier,
+            ..LinkStats::zero()
+        },
+        qdisc_len: d.qdisc.len() as u32,
+        qdisc_drops: q.drops,
+        rings: d.nic().map(|n| RingView {
+            rx: n.rx.size() as u32,
+            rx_used: n.rx.used() as u32,
+            tx: n.tx.size() as u32,
+            tx_used: n.tx.used() as u32,
+            rx_interrupts: n.irq.rx_count,
+            tx_interrupts: n.irq.tx_count,
+            tx_stops: n.tx.stops,
+        }),
+    }
+}
+
+impl LinkStats {
+    /// Nothing counted yet; what no device here can count stays so.
+    pub fn zero() -> LinkStats {
+        LinkStats {
+            rx_packets: 0,
+            tx_packets: 0,
+            rx_bytes: 0,
+            tx_bytes: 0,
+            rx_errors: 0,
+            tx_errors: 0,
+            rx_dropped: 0,
+            tx_dropped: 0,
+            multicast: 0,
+            collisions: 0,
+            rx_length_errors: 0,
+            rx_over_errors: 0,
+            rx_crc_errors: 0,
+            rx_frame_errors: 0,
+            rx_fifo_errors: 0,
+            rx_missed_errors: 0,
+            tx_aborted_errors: 0,
+            tx_carrier_errors: 0,
+            tx_fifo_errors: 0,
+            tx_heartbeat_errors: 0,
+            tx_window_errors: 0,
+        }
     }
 }

@@ -31,8 +31,9 @@ views! {
     }
 }
 
-/// Names that [`Kernel::view`] knows, besides `proc:PATH`.
-pub const NAMES: &[&str] = &["sockets", "counters", "sysctls", "drops", "processes"];
+/// Names that [`Kernel::view`] knows, besides `proc:PATH` and `route_get:ADDRESS`.
+pub const NAMES: &[&str] =
+    &["sockets", "counters", "sysctls", "drops", "links", "addrs", "routes", "neighs", "softnet", "processes"];
 
 impl Kernel {
     /// A view by name; ENOENT when there is none of it.
@@ -40,11 +41,20 @@ impl Kernel {
         if let Some(path) = what.strip_prefix("proc:") {
             return self.proc_text(ns, path).map(Value::Text).ok_or(Errno::ENOENT);
         }
+        if let Some(addr) = what.strip_prefix("route_get:") {
+            let addr = addr.parse().map_err(|_| Errno::EINVAL)?;
+            return self.view_route_get(ns, addr).map(|r| r.to_value());
+        }
         Ok(match what {
             "sockets" => self.view_sockets(ns).to_value(),
             "counters" => self.view_counters(ns).to_value(),
             "sysctls" => self.view_sysctls(ns).to_value(),
             "drops" => self.view_drops().to_value(),
+            "links" => self.view_links(ns).to_value(),
+            "addrs" => self.view_addrs(ns).to_value(),
+            "routes" => self.view_routes(ns).to_value(),
+            "neighs" => self.view_neighs(ns).to_value(),
+            "softnet" => self.view_softnet().to_value(),
             "processes" => self.view_processes(ns).to_value(),
             _ => return Err(Errno::ENOENT),
         })

@@ -7,6 +7,8 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::{Family, Sock};
 use crate::net::netns::NetNs;
+use crate::net::tcp::handshake::time_wait::TimeWaitSock;
+use crate::net::tcp::info::tcp_info;
 use crate::net::tcp::sock::{TcpSock, WriteTimer};
 use crate::net::tcp::state::State;
 use belljar_abi::tcp_info::TcpInfo;
@@ -184,8 +186,8 @@ impl Kernel {
         SockView {
             recv_q: l.map_or(0, |l| l.accept.len() as u64),
             send_q: l.map_or(0, |l| u64::from(l.max_ack_backlog)),
-            cong: Some(cong_name(s).into()),
-            info: None,
+            cong: Some(s.cong.name().name().into()),
+            info: Some(tcp_info(s, &self.net)),
             syn_queue: Some(l.map_or(0, |l| l.qlen)),
             ..self.common(&s.sk, State::Listen)
         }
@@ -197,8 +199,8 @@ impl Kernel {
             send_q: u64::from(s.snd.write_seq.wrapping_sub(s.snd.una)),
             timer: self.tcp_timer(s),
             quickack: u32::from(s.rcv.ack.quick) << 1 | u32::from(s.rcv.ack.pingpong >= 3),
-            cong: Some(cong_name(s).into()),
-            info: None,
+            cong: Some(s.cong.name().name().into()),
+            info: Some(tcp_info(s, &self.net)),
             ..self.common(&s.sk, s.state)
         }
     }
@@ -236,39 +238,35 @@ impl Kernel {
             });
         }
         for (id, t) in ns.tcp.tws.iter() {
-            let expires_ms = self.expires_ms(&t.timer).unwrap_or(0);
-            out.push(self.time_wait_row(id.to_bits(), (t.laddr, t.lport), (t.raddr, t.rport), expires_ms));
-        }
-    }
-
-    fn time_wait_row(&self, cookie: u64, l: (Ipv4Addr, u16), p: (Ipv4Addr, u16), expires_ms: u64) -> SockView {
-        SockView {
-            netid: "tcp".into(),
-            state: State::TimeWait.name().into(),
-            inet6: false,
-            v6only: false,
-            recv_q: 0,
-            send_q: 0,
-            local: l.0,
-            lport: l.1,
-            peer: p.0,
-            pport: p.1,
-            device: None,
-            uid: 0,
-            inode: 0,
-            cookie,
-            shutdown: 0,
-            timer: Some(TimerView { kind: "timewait".into(), expires_ms, retrans: 0 }),
-            skmem: None,
-            cong: None,
-            info: None,
-            quickack: 0,
-            syn_queue: None,
-            users: Vec::new(),
+            let left = tick_start(t.deadline, self.net.env.hz).saturating_sub(self.net.env.now);
+            out.push(time_wait_row(id.to_bits(), t, left / 1_000_000));
         }
     }
 }
 
-fn cong_name(s: &TcpSock) -> &'static str {
-    s.cong.name().name()
+fn time_wait_row(cookie: u64, t: &TimeWaitSock, expires_ms: u64) -> SockView {
+    SockView {
+        netid: "tcp".into(),
+        state: t.state().name().into(),
+        inet6: false,
+        v6only: false,
+        recv_q: 0,
+        send_q: 0,
+        local: t.laddr,
+        lport: t.lport,
+        peer: t.raddr,
+        pport: t.rport,
+        device: None,
+        uid: 0,
+        inode: 0,
+        cookie,
+        shutdown: 0,
+        timer: Some(TimerView { kind: "timewait".into(), expires_ms, retrans: 0 }),
+        skmem: None,
+        cong: None,
+        info: None,
+        quickack: 0,
+        syn_queue: None,
+        users: Vec::new(),
+    }
 }

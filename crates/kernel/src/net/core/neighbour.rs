@@ -95,6 +95,13 @@ pub struct NeighTable {
     reachable: (u32, Jiffies, Jiffies),
 }
 
+impl Neighbour {
+    /// Packets that wait until the address is known.
+    pub fn queued(&self) -> usize {
+        self.queue.len()
+    }
+}
+
 impl NeighTable {
     /// Entries by device and address.
     pub fn iter(&self) -> impl Iterator<Item = NeighId> + '_ {

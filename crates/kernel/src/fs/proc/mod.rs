@@ -1,6 +1,8 @@
 //! The texts of `/proc/net/*`, `/proc/softirqs` and friends: built on request from the views, in the kernel's columns.
 //!
 //! What Linux prints of things that this stack has not got (IPv6 sockets' own tables, raw sockets) is left out.
+mod dev;
+
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::view::{CounterView, SockView, TimerView};
@@ -16,6 +18,14 @@ pub const FILES: &[&str] = &[
     "/proc/net/snmp",
     "/proc/net/netstat",
     "/proc/net/sockstat",
+    "/proc/net/sockstat6",
+    "/proc/net/dev",
+    "/proc/net/arp",
+    "/proc/net/route",
+    "/proc/net/softnet_stat",
+    "/proc/net/if_inet6",
+    "/proc/softirqs",
+    "/proc/interrupts",
     "/proc/slabinfo",
 ];
 
@@ -30,6 +40,15 @@ impl Kernel {
             "/proc/net/snmp" => snmp(&self.view_counters(ns), &["Ip", "Icmp", "IcmpMsg", "Tcp", "Udp"]),
             "/proc/net/netstat" => snmp(&self.view_counters(ns), &["TcpExt", "IpExt"]),
             "/proc/net/sockstat" => self.sockstat(ns),
+            "/proc/net/sockstat6" => self.sockstat6(ns),
+            "/proc/net/dev" => dev::dev(&self.view_links(ns)),
+            "/proc/net/arp" => dev::arp(&self.view_neighs(ns)),
+            "/proc/net/route" => dev::route(&self.view_routes(ns)),
+            "/proc/net/softnet_stat" => dev::softnet_stat(&self.view_softnet()),
+            // No IPv6 yet, as with disable_ipv6=1: there is the file and no address.
+            "/proc/net/if_inet6" => String::new(),
+            "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
+            "/proc/interrupts" => dev::interrupts(&self.view_links(ns), self.net.cpus.len()),
             "/proc/slabinfo" => self.slabinfo(ns),
             _ => return None,
         })
@@ -38,19 +57,31 @@ impl Kernel {
     /// `inuse` and `tw` are of the namespace, `orphan`, `alloc` and `mem` of the machine.
     fn sockstat(&self, ns: NsId) -> String {
         let rows = self.view_sockets(ns);
-        let tcp = rows.iter().filter(|s| s.netid == "tcp" && s.state != "TIME_WAIT" && s.state != "SYN_RECV").count();
-        let udp = rows.iter().filter(|s| s.netid == "udp").count();
-        let tws = rows.iter().filter(|s| s.state == "TIME_WAIT").count();
-        let opened: usize = rows.iter().filter(|s| !s.users.is_empty()).count();
+        let full = |s: &&SockView| s.skmem.is_some();
+        let inuse = |netid: &str| rows.iter().filter(full).filter(|s| s.netid == netid && !s.inet6).count();
+        let tws = self.net.ns.get(ns).map_or(0, |n| n.tcp.tws.len());
         let usage = &self.net.usage;
         let frags = self.net.ns.get(ns).map_or(0, |n| n.frags.len());
         format!(
-            "sockets: used {opened}\nTCP: inuse {tcp} orphan {} tw {tws} alloc {} mem {}\nUDP: inuse {udp} mem {}\n\
+            "sockets: used {}\nTCP: inuse {} orphan {} tw {tws} alloc {} mem {}\nUDP: inuse {} mem {}\n\
              UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse {frags} memory 0\n",
+            rows.iter().filter(full).count(),
+            inuse("tcp"),
             usage.tcp_orphans,
             self.socks.tcp.len(),
             usage.tcp_bytes.div_ceil(4096),
+            inuse("udp"),
             usage.udp_bytes.div_ceil(4096),
+        )
+    }
+
+    fn sockstat6(&self, ns: NsId) -> String {
+        let rows = self.view_sockets(ns);
+        let inuse = |netid: &str| rows.iter().filter(|s| s.skmem.is_some() && s.netid == netid && s.inet6).count();
+        format!(
+            "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n",
+            inuse("tcp"),
+            inuse("udp")
         )
     }
 

@@ -1,0 +1,224 @@
+//! Texts of devices and packet processing: `/proc/net/{dev,arp,route,softnet_stat}`, `/proc/softirqs`, `/proc/interrupts`.
+use crate::net::core::softirq::Softirq;
+use crate::view::{LinkView, NeighView, RouteView, SoftnetView};
+use core::net::Ipv4Addr;
+use std::fmt::Write;
+
+pub fn dev(links: &[LinkView]) -> String {
+    let mut out = String::from(
+        "Inter-|   Receive                                                |  Transmit\n \
+         face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n",
+    );
+    for l in links {
+        let s = &l.stats;
+        let frame = s.rx_length_errors + s.rx_over_errors + s.rx_crc_errors + s.rx_frame_errors;
+        let carrier = s.tx_carrier_errors + s.tx_aborted_errors + s.tx_window_errors + s.tx_heartbeat_errors;
+        let _ = writeln!(
+            out,
+            "{:>6}: {:>7} {:>7} {:>4} {:>4} {:>4} {frame:>5} {:>10} {:>9} {:>8} {:>7} {:>4} {:>4} {:>4} {:>5} {carrier:>7} {:>10}",
+            l.name,
+            s.rx_bytes,
+            s.rx_packets,
+            s.rx_errors,
+            s.rx_dropped + s.rx_missed_errors,
+            s.rx_fifo_errors,
+            0,
+            s.multicast,
+            s.tx_bytes,
+            s.tx_packets,
+            s.tx_errors,
+            s.tx_dropped,
+            s.tx_fifo_errors,
+            s.collisions,
+            0
+        );
+    }
+    out
+}
+
+pub fn arp(neighs: &[NeighView]) -> String {
+    let mut out = String::from("IP address       HW type     Flags       HW address            Mask     Device\n");
+    for n in neighs {
+        let flags = match (n.state.as_str(), &n.lladdr) {
+            ("PERMANENT", _) => "0x6",
+            (_, Some(_)) => "0x2",
+            _ => "0x0",
+        };
+        let mac = n.lladdr.as_deref().unwrap_or("00:00:00:00:00:00");
+        let _ = writeln!(out, "{:<16} {:<11} {flags:<11} {mac:<21} *        {}", n.dst.to_string(), "0x1", n.dev);
+    }
+    out
+}
+
+/// An address in the byte order in which the file prints words.
+fn word(a: Ipv4Addr) -> String {
+    format!("{:08X}", u32::from_ne_bytes(a.octets()))
+}
+
+/// The main table; lines of 127 characters.
+pub fn route(routes: &[RouteView]) -> String {
+    let heading = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
+    let mut out = format!("{heading:<127}\n");
+    for r in routes.iter().filter(|r| r.table == "main") {
+        let refuses = matches!(r.kind.as_str(), "unreachable" | "prohibit" | "blackhole");
+        let bits = [(true, 1), (r.gateway.is_some(), 2), (r.prefixlen == 32, 4), (refuses, 0x200)];
+        let flags: u16 = bits.iter().filter(|b| b.0).map(|b| b.1).sum();
+        let mask = Ipv4Addr::from_bits(crate::net::core::dev::mask(r.prefixlen));
+        let line = format!(
+            "{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t{}\t0\t0",
+            if refuses { "*" } else { &r.dev },
+            word(r.dst),
+            word(r.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED)),
+            r.metric.unwrap_or(0),
+            word(mask),
+            r.mtu.map_or(0, |m| m.saturating_sub(40)),
+        );
+        let _ = writeln!(out, "{line:<127}");
+    }
+    out
+}
+
+pub fn softnet_stat(cpus: &[SoftnetView]) -> String {
+    let mut out = String::new();
+    for c in cpus {
+        let waiting = u64::from(c.input_qlen) + u64::from(c.process_qlen);
+        let columns = [
+            c.processed,
+            c.dropped,
+            c.time_squeeze,
+            0,
+            0,
+            0,
+            0,
+            0,
+            0,
+            c.received_rps,
+            c.flow_limit_count,
+            waiting,
+            c.cpu as u64,
+            c.input_qlen.into(),
+            c.process_qlen.into(),
+        ];
+        let line: Vec<_> = columns.iter().map(|v| format!("{:08x}", *v as u32)).collect();
+        let _ = writeln!(out, "{}", line.join(" "));
+    }
+    out
+}
+
+pub fn softirqs(cpus: &[SoftnetView]) -> String {
+    let heading: String = cpus.iter().map(|c| format!("CPU{:<8}", c.cpu)).collect();
+    let mut out = format!("{}{heading}\n", " ".repeat(20));
+    for (n, name) in Softirq::NAMES.iter().enumerate() {
+        let counts: String = cpus.iter().map(|c| format!(" {:>10}", c.softirqs.get(n).unwrap_or(&0))).collect();
+        let _ = writeln!(out, "{name:>12}:{counts}");
+    }
+    out
+}
+
+/// The vectors of the cards, on the CPU that serves them: the first.
+pub fn interrupts(links: &[LinkView], cpus: usize) -> String {
+    let heading: String = (0..cpus).map(|c| format!("CPU{c:<8}")).collect();
+    let mut out = format!("{}{heading}\n", " ".repeat(11));
+    let cards = links.iter().filter_map(|l| l.rings.as_ref().map(|r| (l, r)));
+    let vectors = cards.flat_map(|(l, r)| [(l, "input", r.rx_interrupts), (l, "output", r.tx_interrupts)]);
+    for (n, (l, way, count)) in vectors.enumerate() {
+        let counts: String = (0..cpus).map(|c| format!(" {:>10}", if c == 0 { count } else { 0 })).collect();
+        let _ = writeln!(
+            out,
+            "{:>3}:{counts} PCI-MSIX-0000:00:{:02x}.0 {n:>3}-edge      {}-{way}.0",
+            n + 24,
+            l.ifindex,
+            l.name
+        );
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::view::LinkStats;
+
+    fn link(name: &str) -> LinkView {
+        let text = |s: &str| s.to_owned();
+        LinkView {
+            ifindex: 1,
+            name: text(name),
+            flags: vec![text("UP")],
+            mtu: 65536,
+            qdisc: text("noqueue"),
+            operstate: text("UNKNOWN"),
+            txqlen: 1000,
+            link_type: text("loopback"),
+            address: text("00:00:00:00:00:00"),
+            broadcast: text("00:00:00:00:00:00"),
+            stats: LinkStats { rx_bytes: 5277, rx_packets: 52, tx_bytes: 5277, tx_packets: 52, ..LinkStats::zero() },
+            qdisc_len: 0,
+            qdisc_drops: 0,
+            rings: None,
+        }
+    }
+
+    // The lines are Linux's own for such a machine.
+    #[test]
+    fn columns_are_the_kernels() {
+        let line = "    lo:    5277      52    0    0    0     0          0         0     5277      52    0    0    0     0       0          0";
+        assert_eq!(dev(&[link("lo")]).lines().nth(2), Some(line));
+        let n = NeighView {
+            dst: Ipv4Addr::new(10, 9, 0, 2),
+            dev: "v0".into(),
+            lladdr: None,
+            state: "FAILED".into(),
+            used_s: 0,
+            confirmed_s: 0,
+            updated_s: 0,
+            probes: 6,
+            refs: 0,
+            queued: 0,
+        };
+        let line = "10.9.0.2         0x1         0x0         00:00:00:00:00:00     *        v0";
+        assert_eq!(arp(&[n]).lines().nth(1), Some(line));
+        let r = RouteView {
+            kind: "unicast".into(),
+            dst: Ipv4Addr::UNSPECIFIED,
+            prefixlen: 0,
+            gateway: Some(Ipv4Addr::new(10, 9, 0, 2)),
+            dev: "v0".into(),
+            table: "main".into(),
+            protocol: None,
+            scope: None,
+            prefsrc: None,
+            metric: None,
+            mtu: None,
+        };
+        let subnet = RouteView { dst: Ipv4Addr::new(10, 9, 0, 0), prefixlen: 24, gateway: None, ..r.clone() };
+        let text = route(&[r, subnet]);
+        let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "v0\t00000000\t0200090A\t0003\t0\t0\t0\t00000000\t0\t0\t0",
+                "v0\t0000090A\t00000000\t0001\t0\t0\t0\t00FFFFFF\t0\t0\t0"
+            ]
+        );
+        assert!(text.lines().all(|l| l.len() == 127));
+        let cpu = SoftnetView {
+            cpu: 1,
+            processed: 0x1d701c,
+            dropped: 0,
+            time_squeeze: 1,
+            received_rps: 0,
+            flow_limit_count: 0,
+            input_qlen: 0,
+            process_qlen: 0,
+            softirqs: vec![0, 25033, 92, 1_916_271, 0, 0, 0, 0, 0, 0],
+            ksoftirqd_runs: 0,
+        };
+        let cpus = [cpu];
+        let line = "001d701c 00000000 00000001 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000000 00000001 00000000 00000000\n";
+        assert_eq!(softnet_stat(&cpus), line);
+        let text = softirqs(&cpus);
+        assert_eq!(text.lines().nth(4), Some("      NET_RX:    1916271"));
+        assert_eq!(text.lines().next(), Some("                    CPU1       "));
+    }
+}
