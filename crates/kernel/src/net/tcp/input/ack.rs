@@ -229,7 +229,7 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
             if seg.len() <= mss || covered < mss {
                 break;
             }
-            output::segment::split(&mut sk.snd, 0, covered);
+            output::segment::split(sk, 0, covered);
             continue;
         }
         let Some(seg) = sk.snd.queue.pop_front() else { break };

@@ -96,8 +96,13 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
     match sk.state {
         State::CloseWait | State::Closing | State::LastAck => {
             if !before(skb.tcp.seq, sk.rcv.nxt) {
-                // Data behind the FIN cannot be.
-                return net.kfree_skb(skb, DropReason::TcpInvalidSequence, "tcp_rcv_state_process");
+                // Data behind the FIN cannot be; its acknowledgement counted, and may let us send more.
+                match skb.tcp.seq == skb.tcp.end_seq {
+                    true => net.consume_skb(skb),
+                    false => net.kfree_skb(skb, DropReason::TcpInvalidSequence, "tcp_rcv_state_process"),
+                }
+                output::data_snd_check(sk, net, id);
+                return out_ack::ack_snd_check(sk, net, id);
             }
         }
         State::FinWait1 | State::FinWait2 => {

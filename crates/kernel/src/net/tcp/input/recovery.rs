@@ -200,7 +200,7 @@ fn newreno_mark_lost(sk: &mut TcpSock, net: &mut Net, advanced: bool) {
     }
     let mss = u32::from(seg.mss.max(1));
     if seg.len() > mss {
-        split(&mut sk.snd, 0, mss);
+        split(sk, 0, mss);
     }
     mark_lost(sk, net, 0);
 }

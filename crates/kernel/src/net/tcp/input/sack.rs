@@ -95,7 +95,7 @@ fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckS
                     ix += 1;
                     continue;
                 }
-                split(&mut sk.snd, ix, ahead);
+                split(sk, ix, ahead);
                 ix += 1;
                 continue;
             }
@@ -105,7 +105,7 @@ fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckS
                 if inside == 0 {
                     break;
                 }
-                split(&mut sk.snd, ix, inside);
+                split(sk, ix, inside);
             }
             sacktag_one(sk, net, ix, a);
         }

@@ -33,7 +33,7 @@ pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle) 
         let ix = sk.snd.sent;
         let Some(seg) = sk.snd.queue.get(ix) else { break };
         if len < seg.len() {
-            segment::split(&mut sk.snd, ix, len);
+            segment::split(sk, ix, len);
         }
         if transmit::transmit_queued(sk, net, id, ix, mss).is_err() {
             break;

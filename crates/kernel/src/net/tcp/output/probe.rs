@@ -30,7 +30,7 @@ pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     {
         let mss = segment::current_mss(sk, net);
         let room = end.wrapping_sub(sk.snd.queue.get(ix).map_or(end, |s| s.seq)).min(mss);
-        segment::split(&mut sk.snd, ix, room);
+        segment::split(sk, ix, room);
         if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
             super::event_new_data_sent(sk, net, id);
         }
@@ -95,7 +95,7 @@ pub fn send_loss_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         if sk.has_unsent() && super::permit::snd_wnd_test(sk, mss) {
             // New data may exceed the congestion window by this one segment.
             let ix = sk.snd.sent;
-            segment::split(&mut sk.snd, ix, mss);
+            segment::split(sk, ix, mss);
             if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
                 super::event_new_data_sent(sk, net, id);
             }
@@ -120,7 +120,7 @@ fn retransmit_last(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u32) -> bool
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
     let pcount = seg.pcount();
     if pcount > 1 && seg.len() > (pcount - 1) * mss {
-        segment::split(&mut sk.snd, ix, (pcount - 1) * mss);
+        segment::split(sk, ix, (pcount - 1) * mss);
         ix += 1;
     }
     retransmit::retransmit(sk, net, id, ix, 1, "tail loss probe")

@@ -21,7 +21,7 @@ pub fn retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u
     }
     let most = segs.saturating_mul(mss).max(mss);
     if seg.len() > most {
-        split(&mut sk.snd, ix, most);
+        split(sk, ix, most);
     }
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
     let (first, len) = (seg.seq, seg.len());

@@ -68,13 +68,14 @@ pub fn bound_to_half_wnd(max_window: u32, mss: u32) -> u32 {
 
 /// Splits entry `ix` after `len` bytes; both halves keep what is known about them, FIN and PSH go to the second.
 #[doc(alias = "tcp_fragment")]
-pub fn split(snd: &mut Snd, ix: usize, len: u32) {
+pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
+    let snd = &mut sk.snd;
     let Some(seg) = snd.queue.get_mut(ix) else { return };
     if len == 0 || len >= seg.len() {
         return;
     }
     let old = seg.pcount();
-    let sacked = seg.sacked;
+    let (sacked, was) = (seg.sacked, seg.truesize);
     let head_data = seg.data.split_to(len as usize);
     let tail_data = std::mem::replace(&mut seg.data, head_data);
     let mut tail = seg.clone();
@@ -86,6 +87,8 @@ pub fn split(snd: &mut Snd, ix: usize, len: u32) {
     seg.eor = false;
     seg.truesize = truesize(seg.data.len());
     let new = seg.pcount() + tail.pcount();
+    // Two heads now where one was.
+    sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + seg.truesize + tail.truesize;
     snd.queue.insert(ix + 1, tail);
     if ix < snd.sent {
         snd.sent += 1;
