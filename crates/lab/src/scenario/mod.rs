@@ -1,0 +1,33 @@
+//! The built-in experiments.
+mod mischief;
+pub mod random;
+pub mod transfer;
+mod workload;
+
+use crate::lab::Lab;
+use crate::report::Report;
+use crate::settings::{Known, Settings};
+
+/// What `lab list` shows.
+#[derive(Clone, Copy, Debug)]
+pub struct Experiment {
+    pub name: &'static str,
+    pub about: &'static str,
+    pub settings: &'static [Known],
+    pub(crate) run: fn(&mut Lab, u64, &Settings, &mut Report) -> Result<(), String>,
+}
+
+pub const ALL: &[Experiment] = &[
+    Experiment {
+        name: "transfer",
+        about: "one TCP stream over a link with delay and loss, every byte checked",
+        settings: transfer::KNOWN,
+        run: transfer::run,
+    },
+    Experiment {
+        name: "random",
+        about: "a random small network with faults and workloads; every invariant after every step",
+        settings: random::KNOWN,
+        run: random::run,
+    },
+];

@@ -1,0 +1,252 @@
+//! `random`: a small network drawn from the seed (a tree of two to four hosts that forward for each other, bad links,
+//! odd settings), workloads that connect, talk, close and break off in all ways, faults while they do. After every step
+//! `Kernel::check()`; at the end everything is closed, time passes, and nothing may be left.
+use crate::lab::Lab;
+use crate::net::Nic;
+use crate::report::Report;
+use crate::settings::{Known, Settings};
+use belljar_abi::SockAddr;
+use belljar_kernel::env::{MSEC, SEC};
+use belljar_link::{Conditions, Rng};
+use core::net::Ipv4Addr;
+use std::cell::RefCell;
+use std::rc::Rc;
+
+pub const KNOWN: &[Known] = &[
+    Known { key: "hosts", default: "0", about: "hosts, 2 to 4; 0: by the seed" },
+    Known { key: "flows", default: "0", about: "clients, 1 to 100; 0: by the seed" },
+    Known { key: "faults", default: "1", about: "0: clean links and default settings" },
+    Known { key: "bytes", default: "200000", about: "most bytes of one connection, each way" },
+    Known { key: "check", default: "1", about: "steps between checks of all invariants" },
+];
+
+/// Where clients may connect to.
+pub(super) type Addrs = Rc<Vec<(usize, Ipv4Addr)>>;
+pub(super) const TCP_PORT: u16 = 7000;
+pub(super) const UDP_PORT: u16 = 7001;
+/// The longest that workloads may go on; one operation gives up long before.
+const WORK: u64 = 4 * 3600 * SEC;
+/// After the end everything has to be gone within this time.
+const AFTER: u64 = 3600 * SEC;
+
+/// What happened, for the report and for expectations at the end.
+#[derive(Debug, Default)]
+pub(super) struct Tally {
+    pub complete: u64,
+    pub broken: u64,
+    pub refused: u64,
+    pub datagrams: u64,
+    pub bytes: u64,
+}
+
+pub(super) type Tallies = Rc<RefCell<Tally>>;
+
+pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Result<(), String> {
+    let mut rng = Rng::new(seed);
+    let faults = s.count("faults")? != 0;
+    let hosts = match s.count("hosts")? {
+        0 => 2 + rng.below(3) as usize,
+        n => n.clamp(2, 4) as usize,
+    };
+    let flows = match s.count("flows")? {
+        0 => 1 + rng.below(6),
+        n => n.min(100),
+    };
+    {
+        let mut w = lab.world.borrow_mut();
+        w.limits.check_every = s.count("check")?;
+        w.limits.steps = 5_000_000;
+        w.limits.until = WORK + AFTER + SEC;
+    }
+    let addrs = topology(lab, &mut rng, hosts, faults, seed)?;
+    if faults {
+        odd_settings(lab, &mut rng, hosts);
+    }
+    lab.apply_sysctls(s)?;
+    let tallies = Tallies::default();
+    let max = s.count("bytes")?.clamp(1, 1 << 30);
+    for host in 0..hosts {
+        super::workload::servers(lab, host, &mut rng, faults, tallies.clone())?;
+    }
+    for flow in 0..flows {
+        let client = super::workload::Client::draw(&mut rng, flow, &addrs, max, faults, tallies.clone());
+        client.spawn(lab)?;
+    }
+    if faults {
+        super::mischief::links(lab, rng.next_u64());
+        if rng.chance(0.3) {
+            super::mischief::intruder(lab, rng.next_u64());
+        }
+    }
+    lab.run();
+    settle(lab);
+    let (w, t) = (lab.world.borrow(), tallies.borrow());
+    report.text.push(format!("{hosts} hosts, {flows} clients, {} steps, {} bytes moved", w.steps, w.moved));
+    report.text.push(format!(
+        "connections: {} complete, {} broken off, {} refused or timed out; {} datagrams came back",
+        t.complete, t.broken, t.refused, t.datagrams
+    ));
+    report.figure("complete", t.complete as f64, "connections");
+    report.figure("broken", t.broken as f64, "connections");
+    report.figure("refused", t.refused as f64, "connections");
+    report.figure("datagrams", t.datagrams as f64, "");
+    report.figure("bytes", t.bytes as f64, "B");
+    Ok(())
+}
+
+fn topology(lab: &mut Lab, rng: &mut Rng, hosts: usize, faults: bool, seed: u64) -> Result<Addrs, String> {
+    let mut addrs: Vec<(usize, Ipv4Addr)> = Vec::new();
+    // Of each subnet: parent, child. Subnet i hangs child i under a host before it.
+    let mut parents = vec![0];
+    (0..hosts).for_each(|h| _ = lab.host(&format!("h{h}"), seed ^ (h as u64) << 32));
+    for child in 1..hosts {
+        let parent = rng.below(child as u64) as usize;
+        parents.push(parent);
+        let (up, down) = (Ipv4Addr::new(10, 0, child as u8, 1), Ipv4Addr::new(10, 0, child as u8, 2));
+        let nic = if faults { odd_nic(rng) } else { Nic::default() };
+        let link =
+            if faults { bad_link(rng) } else { Conditions { delay_ns: rng.below(40) * MSEC, ..Default::default() } };
+        lab.wire((parent, up), (child, down), 24, nic, link, rng.next_u64())?;
+        addrs.extend([(parent, up), (child, down)]);
+    }
+    // Every host reaches every subnet: down the child whose subtree has it, else up.
+    for host in 0..hosts {
+        lab.world.borrow_mut().sysctl(host, "net.ipv4.ip_forward", "1").map_err(|e| e.to_string())?;
+        for subnet in 1..hosts {
+            if subnet == host || parents[subnet] == host {
+                continue;
+            }
+            // The ancestor of the subnet that is a child of this host, if it lies below.
+            let mut at = subnet;
+            while at != 0 && parents[at] != host {
+                at = parents[at];
+            }
+            let via = if at != 0 { Ipv4Addr::new(10, 0, at as u8, 2) } else { Ipv4Addr::new(10, 0, host as u8, 1) };
+            lab.route(host, Ipv4Addr::new(10, 0, subnet as u8, 0), 24, via)?;
+        }
+    }
+    addrs.extend((0..hosts).map(|h| (h, Ipv4Addr::LOCALHOST)));
+    Ok(Rc::new(addrs))
+}
+
+fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> Option<T> {
+    of.get(rng.below(of.len() as u64) as usize).copied()
+}
+
+fn odd_nic(rng: &mut Rng) -> Nic {
+    Nic {
+        mtu: pick(rng, &[1500, 1500, 1500, 576, 1280, 9000, 65_535]).unwrap_or(1500),
+        ring: pick(rng, &[256, 256, 64, 8]).unwrap_or(256),
+        offloads: rng.chance(0.7),
+    }
+}
+
+pub(super) fn bad_link(rng: &mut Rng) -> Conditions {
+    let mut c = Conditions::default();
+    if rng.chance(0.2) {
+        return c;
+    }
+    c.delay_ns = pick(rng, &[0, 10_000, MSEC, 5 * MSEC, 20 * MSEC, 100 * MSEC, 600 * MSEC]).unwrap_or(0);
+    for (p, value) in [(0.5, &mut c.loss), (0.3, &mut c.duplicate), (0.3, &mut c.reorder), (0.2, &mut c.corrupt)] {
+        if rng.chance(p) {
+            *value = [0.001, 0.01, 0.05, 0.2][rng.below(4) as usize];
+        }
+    }
+    if rng.chance(0.3) {
+        c.jitter_ns = rng.below(c.delay_ns.max(MSEC));
+    }
+    if rng.chance(0.3) {
+        c.rate_bps = pick(rng, &[64_000, 1_000_000, 10_000_000, 1_000_000_000]);
+    }
+    if rng.chance(0.3) {
+        c.limit = pick(rng, &[1, 5, 20, 100]).unwrap_or(1000);
+    }
+    c
+}
+
+/// Settings that make rare paths common.
+const ODD: &[(&str, &[&str])] = &[
+    ("net.core.somaxconn", &["0", "1", "2", "4"]),
+    ("net.ipv4.tcp_max_syn_backlog", &["1", "2", "8"]),
+    ("net.ipv4.tcp_syncookies", &["0", "2"]),
+    ("net.ipv4.tcp_abort_on_overflow", &["1"]),
+    ("net.ipv4.tcp_timestamps", &["0", "2"]),
+    ("net.ipv4.tcp_sack", &["0"]),
+    ("net.ipv4.tcp_dsack", &["0"]),
+    ("net.ipv4.tcp_window_scaling", &["0"]),
+    ("net.ipv4.tcp_congestion_control", &["reno"]),
+    ("net.ipv4.tcp_recovery", &["0"]),
+    ("net.ipv4.tcp_early_retrans", &["0"]),
+    ("net.ipv4.tcp_slow_start_after_idle", &["0"]),
+    ("net.ipv4.tcp_rmem", &["4096 4096 4096", "2304 8192 16384", "4096 131072 6291456"]),
+    ("net.ipv4.tcp_wmem", &["4096 4096 4096", "4096 16384 65536"]),
+    ("net.ipv4.tcp_moderate_rcvbuf", &["0"]),
+    ("net.ipv4.tcp_mem", &["4 8 16", "16 32 64"]),
+    ("net.ipv4.tcp_max_orphans", &["0", "1"]),
+    ("net.ipv4.tcp_max_tw_buckets", &["0", "1"]),
+    ("net.ipv4.tcp_tw_reuse", &["0", "1"]),
+    ("net.ipv4.tcp_fin_timeout", &["1", "5"]),
+    ("net.ipv4.tcp_retries2", &["2", "5"]),
+    ("net.ipv4.tcp_orphan_retries", &["1"]),
+    ("net.ipv4.tcp_syn_retries", &["1", "2"]),
+    ("net.ipv4.tcp_synack_retries", &["0", "1"]),
+    ("net.ipv4.tcp_rfc1337", &["1"]),
+    ("net.ipv4.tcp_notsent_lowat", &["1", "4096"]),
+    ("net.ipv4.tcp_rto_min_us", &["5000", "1000000"]),
+    ("net.ipv4.tcp_rto_max_ms", &["1000", "5000"]),
+    ("net.ipv4.tcp_challenge_ack_limit", &["1"]),
+    ("net.ipv4.tcp_pingpong_thresh", &["3"]),
+    ("net.ipv4.ip_local_port_range", &["40000 40003", "40000 40000"]),
+    ("net.ipv4.ip_no_pmtu_disc", &["1"]),
+    ("net.ipv4.ipfrag_high_thresh", &["0", "10000"]),
+    ("net.ipv4.ipfrag_time", &["1"]),
+    ("net.ipv4.neigh.default.gc_thresh3", &["1", "2"]),
+    ("net.ipv4.neigh.default.unres_qlen_bytes", &["0", "2304"]),
+    ("net.ipv4.icmp_msgs_per_sec", &["0", "1"]),
+    ("net.ipv4.ip_default_ttl", &["1", "2"]),
+    ("net.core.rmem_default", &["2304"]),
+    ("net.core.wmem_default", &["4608"]),
+    ("net.core.netdev_budget", &["1", "3"]),
+    ("net.core.dev_weight", &["1", "2"]),
+    ("net.core.netdev_max_backlog", &["1", "4"]),
+    ("fs.file-max", &["12"]),
+];
+
+fn odd_settings(lab: &Lab, rng: &mut Rng, hosts: usize) {
+    let mut w = lab.world.borrow_mut();
+    for host in 0..hosts {
+        if rng.chance(0.3) {
+            continue;
+        }
+        for (key, values) in ODD {
+            if rng.chance(0.06)
+                && let Some(value) = pick(rng, values)
+            {
+                let told = w.sysctl(host, key, value);
+                let now = w.now;
+                w.recorder.note(now, &format!("h{host}"), "sysctl", format_args!("{key}={value} {told:?}"));
+            }
+        }
+    }
+}
+
+/// The end: programs exit, links heal, time passes, and nothing may be left.
+fn settle(lab: &mut Lab) {
+    lab.stop_jobs();
+    if lab.failed() {
+        return;
+    }
+    lab.exit_all();
+    let cables = lab.world.borrow().cables.len();
+    (0..cables).for_each(|c| lab.world.borrow_mut().set_conditions(c, Conditions::default()));
+    let until = lab.now() + AFTER;
+    lab.run_until(until);
+    if !lab.failed() {
+        let left = lab.leftovers();
+        Lab::expect(&lab.world, left.is_empty(), || format!("left behind an hour after the end: {left}"));
+    }
+}
+
+pub(super) fn addr(ip: Ipv4Addr, port: u16) -> SockAddr {
+    SockAddr::V4(ip, port)
+}

@@ -1,0 +1,105 @@
+//! `--set K=V`: the settings of an experiment with their defaults, read with the units that people write.
+use belljar_link::{parse_delay, parse_percent, parse_rate};
+
+/// One setting that an experiment knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Known {
+    pub key: &'static str,
+    pub default: &'static str,
+    pub about: &'static str,
+}
+
+/// The values of a run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    known: &'static [Known],
+    given: Vec<(String, String)>,
+}
+
+impl Settings {
+    /// Keys with a dot are sysctls of every host; others must be known.
+    pub fn new(known: &'static [Known], given: &[(String, String)]) -> Result<Settings, String> {
+        for (key, _) in given {
+            if !key.contains('.') && !known.iter().any(|k| k.key == key) {
+                let keys: Vec<_> = known.iter().map(|k| k.key).collect();
+                return Err(format!("unknown setting {key:?}: one of {}, or a sysctl", keys.join(", ")));
+            }
+        }
+        Ok(Settings { known, given: given.to_vec() })
+    }
+
+    pub fn text(&self, key: &str) -> &str {
+        let given = self.given.iter().rev().find(|(k, _)| k == key).map(|(_, v)| v.as_str());
+        given.or_else(|| self.known.iter().find(|k| k.key == key).map(|k| k.default)).unwrap_or("")
+    }
+
+    pub fn sysctls(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.given.iter().filter(|(k, _)| k.contains('.')).map(|(k, v)| (k.as_str(), v.as_str()))
+    }
+
+    pub fn count(&self, key: &str) -> Result<u64, String> {
+        let text = self.text(key);
+        text.parse().map_err(|_| format!("{key} {text:?} is no number"))
+    }
+
+    pub fn delay(&self, key: &str) -> Result<u64, String> {
+        parse_delay(self.text(key)).map_err(|e| format!("{key}: {e}"))
+    }
+
+    pub fn percent(&self, key: &str) -> Result<f64, String> {
+        parse_percent(self.text(key)).map_err(|e| format!("{key}: {e}"))
+    }
+
+    /// `none` is no limit.
+    pub fn rate(&self, key: &str) -> Result<Option<u64>, String> {
+        match self.text(key) {
+            "none" => Ok(None),
+            text => parse_rate(text).map(Some).map_err(|e| format!("{key}: {e}")),
+        }
+    }
+
+    /// Bytes: `1GB`, `64MiB`, `5000`.
+    pub fn size(&self, key: &str) -> Result<u64, String> {
+        let text = self.text(key).trim();
+        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+        let (number, unit) = text.split_at(end);
+        let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+            "" | "b" => 1,
+            "k" | "kb" => 1000,
+            "m" | "mb" => 1_000_000,
+            "g" | "gb" => 1_000_000_000,
+            "kib" => 1 << 10,
+            "mib" => 1 << 20,
+            "gib" => 1 << 30,
+            _ => return Err(format!("{key} {text:?} has an unknown unit: write bytes, KB, MB, GB, KiB, MiB or GiB")),
+        };
+        let n: u64 = number.parse().map_err(|_| format!("{key} {text:?} is no size, as in 1GB"))?;
+        n.checked_mul(scale).ok_or_else(|| format!("{key} {text:?} is too much"))
+    }
+
+    /// The words that give these settings again.
+    pub fn replay(&self) -> String {
+        self.given.iter().map(|(k, v)| format!(" --set '{k}={v}'")).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KNOWN: &[Known] =
+        &[Known { key: "size", default: "1GB", about: "" }, Known { key: "rate", default: "none", about: "" }];
+
+    #[test]
+    fn units_defaults_and_mistakes() {
+        let of = |k: &str, v: &str| Settings::new(KNOWN, &[(k.to_owned(), v.to_owned())]);
+        assert_eq!(Settings::new(KNOWN, &[]).unwrap().size("size"), Ok(1_000_000_000));
+        assert_eq!(of("size", "64MiB").unwrap().size("size"), Ok(64 << 20));
+        assert!(of("size", "1 parsec").unwrap().size("size").unwrap_err().contains("unknown unit"));
+        assert_eq!(of("rate", "8mbit").unwrap().rate("rate"), Ok(Some(8_000_000)));
+        assert!(of("sise", "1").unwrap_err().contains("one of size, rate"));
+        let s = of("net.core.somaxconn", "4").unwrap();
+        assert_eq!(s.sysctls().collect::<Vec<_>>(), [("net.core.somaxconn", "4")]);
+        assert_eq!(s.replay(), " --set 'net.core.somaxconn=4'");
+    }
+}

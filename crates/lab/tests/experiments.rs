@@ -1,0 +1,67 @@
+//! The built-in experiments, small: they pass, repeat themselves, and say no to what they do not know.
+use belljar_lab::{Failure, Report, RunOptions, list, run, shard};
+
+fn go(name: &str, seed: u64, set: &[(&str, &str)]) -> Report {
+    let set = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
+    run(name, RunOptions { seed, set, twice: true, ..RunOptions::default() }).unwrap()
+}
+
+fn figure(r: &Report, name: &str) -> f64 {
+    r.figures.iter().find(|f| f.0 == name).map(|f| f.1).unwrap()
+}
+
+#[test]
+fn a_transfer_over_a_clean_link_loses_nothing() {
+    let r = go("transfer", 1, &[("size", "3MB"), ("loss", "0%"), ("delay", "10ms"), ("check", "1")]);
+    assert_eq!(r.failure, None, "{}", r.replay);
+    assert_eq!((figure(&r, "bytes"), figure(&r, "retransmissions")), (3e6, 0.0));
+}
+
+#[test]
+fn a_transfer_over_a_bad_link_arrives_whole() {
+    for (seed, set) in [
+        (1, [("loss", "1%"), ("delay", "100ms"), ("reorder", "0%")]),
+        (2, [("loss", "5%"), ("delay", "20ms"), ("reorder", "10%")]),
+        (3, [("corrupt", "2%"), ("duplicate", "5%"), ("delay", "1ms")]),
+    ] {
+        let set: Vec<_> = set.into_iter().chain([("size", "1MB"), ("check", "1")]).collect();
+        let r = go("transfer", seed, &set);
+        assert_eq!(r.failure, None, "{}", r.replay);
+        assert!(figure(&r, "retransmissions") > 0.0, "{:?}", r.text);
+    }
+}
+
+#[test]
+fn random_networks_hold_their_invariants() {
+    for seed in 0..40 {
+        let r = go("random", seed, &[("bytes", "20000")]);
+        assert_eq!(r.failure, None, "{}", r.replay);
+    }
+}
+
+#[test]
+fn without_faults_every_connection_is_complete() {
+    for seed in 0..10 {
+        let r = go("random", seed, &[("faults", "0"), ("bytes", "50000")]);
+        assert_eq!(r.failure, None, "{}", r.replay);
+        assert_eq!((figure(&r, "broken"), figure(&r, "refused")), (0.0, 0.0), "{}", r.replay);
+    }
+}
+
+#[test]
+fn mistakes_are_told() {
+    assert!(run("tranfser", RunOptions::default()).unwrap_err().contains("transfer"));
+    let r = go("transfer", 1, &[("sise", "1GB")]);
+    assert!(matches!(&r.failure, Some(Failure::BadSetting { what }) if what.contains("size")));
+    assert_eq!(r.exit_code(), 2);
+    let r = go("transfer", 1, &[("net.ipv4.tcp_sakc", "0")]);
+    assert_eq!(r.exit_code(), 2);
+    assert_eq!(list().iter().map(|e| e.name).collect::<Vec<_>>(), ["transfer", "random"]);
+}
+
+#[test]
+fn shards_cover_every_seed_once() {
+    let mut all: Vec<u64> = (1..=3).flat_map(|i| shard(10..30, i, 3)).collect();
+    all.sort();
+    assert_eq!(all, (10..30).collect::<Vec<_>>());
+}
