@@ -323,3 +323,63 @@ fn shutdown_and_names_of_what_is_not_connected() {
     }
     assert_eq!(h.int(Call::Ioctl { fd: l, request: 0x1234, arg: 0 }), Err(Errno::ENOTTY));
 }
+
+#[test]
+fn peek_offsets_move_with_peeks_and_reads() {
+    let mut h = Host::new();
+    let peek = |h: &mut Host, fd, len| h.call(Call::Recv { fd, len, flags: MSG_PEEK | MSG_DONTWAIT }).map(bytes);
+    let (c, s) = h.pair(80);
+    h.send(c, b"abc").unwrap();
+    h.send(c, b"defg").unwrap();
+    h.set(s, SOL_SOCKET, SO_PEEK_OFF, 1).unwrap();
+    assert_eq!(peek(&mut h, s, 3).unwrap(), b"bcd");
+    assert_eq!(h.get(s, SOL_SOCKET, SO_PEEK_OFF), Ok(4));
+    assert_eq!(h.recv(s, 2).unwrap(), b"ab");
+    assert_eq!(peek(&mut h, s, 9).unwrap(), b"efg");
+    assert_eq!(peek(&mut h, s, 9), Err(Errno::EAGAIN));
+    assert_eq!(h.recv(s, 9).unwrap(), b"cdefg");
+    assert_eq!(h.get(s, SOL_SOCKET, SO_PEEK_OFF), Ok(0));
+    let (u, from) = (h.udp(1), h.udp(2));
+    h.sendto(from, b"abc", 1).unwrap();
+    h.sendto(from, b"de", 1).unwrap();
+    h.set(u, SOL_SOCKET, SO_PEEK_OFF, 0).unwrap();
+    assert_eq!(peek(&mut h, u, 2).unwrap(), b"ab");
+    assert_eq!(peek(&mut h, u, 9).unwrap(), b"c");
+    assert_eq!(peek(&mut h, u, 9).unwrap(), b"de");
+    assert_eq!(peek(&mut h, u, 9), Err(Errno::EAGAIN));
+    assert_eq!(h.recv(u, 9).unwrap(), b"abc");
+    assert_eq!(h.get(u, SOL_SOCKET, SO_PEEK_OFF), Ok(2));
+}
+
+#[test]
+fn ports_are_shared_between_the_families_as_measured() {
+    // Rows: the first socket; columns: 4any 4lo 6any 6map 6only. No option set.
+    let kinds = ["4any", "4lo", "6any", "6map", "6only"];
+    let free = [[0, 0, 0, 0, 1], [0, 0, 0, 0, 1], [0; 5], [0, 0, 0, 0, 1], [1, 1, 0, 1, 0]];
+    for kind in [SOCK_STREAM, SOCK_DGRAM] {
+        let mut h = Host::new();
+        let mut port = 1000;
+        let bind = |h: &mut Host, what: &str, port| {
+            let any = v6(Ipv6Addr::UNSPECIFIED, port);
+            let (family, addr) = match what {
+                "4any" => (AF_INET, SockAddr::V4(Ipv4Addr::UNSPECIFIED, port).emit()),
+                "4lo" => (AF_INET, SockAddr::V4(LO, port).emit()),
+                "6map" => (AF_INET6, mapped(LO, port)),
+                _ => (AF_INET6, any),
+            };
+            let fd = h.int(Call::Socket { family, kind, protocol: 0 }).unwrap() as Fd;
+            if what == "6only" {
+                h.set(fd, SOL_IPV6, IPV6_V6ONLY, 1).unwrap();
+            }
+            h.int(Call::Bind { fd, addr: &addr })
+        };
+        for (first, row) in kinds.iter().zip(free) {
+            for (second, ok) in kinds.iter().zip(row) {
+                port += 1;
+                bind(&mut h, first, port).unwrap();
+                let want = if ok == 1 { Ok(0) } else { Err(Errno::EADDRINUSE) };
+                assert_eq!(bind(&mut h, second, port), want, "{kind}: {first}, then {second}");
+            }
+        }
+    }
+}

@@ -67,7 +67,6 @@ pub struct ColdOpts {
     pub peek_off: Option<u32>,
     pub user_timeout_ms: u32,
     pub max_pacing_rate: Option<u64>,
-    pub incoming_cpu: Option<u32>,
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS: for IPv6 packets, of which there are none yet.
     pub v6_hops: Option<u8>,
     pub v6_tclass: u8,
@@ -160,6 +159,25 @@ impl Sock {
     /// Takes the pending error, if any (`sock_error`).
     pub fn take_err(&mut self) -> Option<i32> {
         (self.err != 0).then(|| std::mem::take(&mut self.err))
+    }
+
+    /// Where the next MSG_PEEK begins (SO_PEEK_OFF), or 0.
+    pub fn peek_offset(&self) -> usize {
+        self.cold.as_ref().and_then(|c| c.peek_off).map_or(0, |v| v as usize)
+    }
+
+    /// A peek moves on (`sk_peek_offset_fwd`).
+    pub fn peeked(&mut self, n: usize) {
+        if let Some(off) = self.cold.as_mut().and_then(|c| c.peek_off.as_mut()) {
+            *off = off.saturating_add(n as u32);
+        }
+    }
+
+    /// What was read is no longer there to peek at (`sk_peek_offset_bwd`).
+    pub fn was_read(&mut self, n: usize) {
+        if let Some(off) = self.cold.as_mut().and_then(|c| c.peek_off.as_mut()) {
+            *off = off.saturating_sub(n as u32);
+        }
     }
 
     pub fn cold(&mut self) -> &mut ColdOpts {

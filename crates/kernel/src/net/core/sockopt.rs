@@ -51,7 +51,7 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_REUSEPORT => sk.flags.reuseport = on,
         SO_BROADCAST => sk.flags.broadcast = on,
         SO_OOBINLINE => sk.flags.oobinline = on,
-        SO_TIMESTAMP_OLD => sk.flags.timestamp = on,
+        SO_TIMESTAMP_OLD if !on || matches!(sock, SockId::Udp(_)) => sk.flags.timestamp = on,
         SO_RXQ_OVFL => sk.flags.rxq_ovfl = on,
         SO_KEEPALIVE => set_keepalive(k, sock, on),
         // A negative size is huge, and bounded like one.
@@ -81,7 +81,6 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
             }
         }
         SO_PEEK_OFF => sk.cold().peek_off = u32::try_from(val).ok(),
-        SO_INCOMING_CPU => sk.cold().incoming_cpu = u32::try_from(val).ok(),
         SO_BINDTOIFINDEX => {
             let dev = if val == 0 { None } else { Some(dev_by_index(k, ns, val)?) };
             return set_bound_dev(k, sock, dev, cred);
@@ -220,7 +219,6 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVLOWAT => sk.rcvlowat as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
-        SO_INCOMING_CPU => cold.and_then(|c| c.incoming_cpu).map_or(-1, |v| v as i32),
         SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY => 0,
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),

@@ -58,10 +58,11 @@ pub fn conflicts(bucket: &Bucket, new: &Class) -> bool {
     bucket.connected > 0 || bucket.classes().any(|old| overlap(old, new) && !compatible(old, new))
 }
 
-/// Equal addresses, or one is the wildcard; different devices and an IPv6-only wildcard keep apart.
+/// Equal addresses, or one is the wildcard; different devices keep apart, and an IPv6-only wildcard meets
+/// only the other kind of `::`.
 fn overlap(a: &Class, b: &Class) -> bool {
     if a.ipv6only || b.ipv6only {
-        return a.ipv6only && b.ipv6only;
+        return a.v6_any && b.v6_any;
     }
     let devices = a.dev.is_none() || b.dev.is_none() || a.dev == b.dev;
     devices && (a.addr == b.addr || a.addr.is_unspecified() || b.addr.is_unspecified())

@@ -111,21 +111,25 @@ fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs) -> usize {
         left -= n;
         sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(n as u32);
     }
+    sk.sk.was_read(len - left);
     len - left
 }
 
 /// MSG_PEEK: the same bytes again next time.
 fn peek(sk: &mut TcpSock, net: &mut Net, id: TcpId, len: usize, flags: i32, ctx: RunCtx) -> Step {
     let mut out = Segs::new();
+    let mut skip = sk.sk.peek_offset();
     for skb in &sk.rcv.queue {
         if out.len() >= len {
             break;
         }
-        let part = skb.frags.slice(0, len - out.len());
-        out.append(part);
+        let here = skip.min(skb.frags.len());
+        skip -= here;
+        out.append(skb.frags.slice(here, len - out.len()));
     }
     let enough = if flags & MSG_WAITALL != 0 { len } else { 1 };
     if out.len() >= enough.min(len) && (len == 0 || !out.is_empty()) {
+        sk.sk.peeked(out.len());
         return Step::Done(Ok(Ret::Stream(out)));
     }
     let over = sk.rcv.fin || sk.sk.shutdown & RCV_SHUTDOWN != 0;

@@ -82,6 +82,8 @@ pub struct BindRef {
 pub struct Class {
     pub addr: Ipv4Addr,
     pub ipv6only: bool,
+    /// Bound to `::`, with or without IPv4.
+    pub v6_any: bool,
     pub reuse: bool,
     pub reuseport: bool,
     pub uid: u32,
@@ -102,6 +104,7 @@ impl Class {
         Class {
             addr: s.rcv_saddr,
             ipv6only: s.family == Family::Inet6 && s.flags.ipv6only,
+            v6_any: s.family == Family::Inet6 && s.rcv_saddr.is_unspecified(),
             reuse: s.flags.reuse,
             reuseport: s.flags.reuseport,
             uid: s.uid,

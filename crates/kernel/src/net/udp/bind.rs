@@ -64,8 +64,9 @@ fn conflicts(a: &UdpSock, b: &UdpSock) -> bool {
 /// `inet_rcv_saddr_equal` with wildcards; an IPV6_V6ONLY socket meets no IPv4 address.
 fn overlap(x: &Sock, y: &Sock) -> bool {
     let any = x.rcv_saddr.is_unspecified() || y.rcv_saddr.is_unspecified();
-    if x.flags.ipv6only != y.flags.ipv6only {
-        return false;
+    let v6_any = |s: &Sock| s.family == Family::Inet6 && s.rcv_saddr.is_unspecified();
+    if x.flags.ipv6only || y.flags.ipv6only {
+        return v6_any(x) && v6_any(y);
     }
     any || x.rcv_saddr == y.rcv_saddr
 }

@@ -39,6 +39,9 @@ pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
         k.net.inc(ns, Mib::UdpInDatagrams);
     }
     let received = take(k, id, skb, msg);
+    if let Some(s) = k.socks.udp.get_mut(id) {
+        if peek { s.sk.peeked(received.segs.len()) } else { s.sk.was_read(received.full_len) }
+    }
     Step::Done(Ok(Ret::Data(received)))
 }
 
@@ -51,12 +54,21 @@ fn dequeue(k: &mut Kernel, id: UdpId) -> Option<Skb> {
     Some(skb)
 }
 
-/// A copy that shares its payload.
+/// A copy that shares its payload, without what SO_PEEK_OFF passes over.
 fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
     let s = k.socks.udp.get(id)?;
-    let first = s.queue.front()?;
+    let mut skip = s.sk.peek_offset();
+    let found = s.queue.iter().find(|skb| {
+        let past = skip > 0 && skip >= skb.len();
+        skip -= if past { skb.len() } else { 0 };
+        !past
+    })?;
+    let copy_of = (**found).clone();
     let mut copy = k.net.alloc_skb();
-    *copy = (**first).clone();
+    *copy = copy_of;
+    let linear = skip.min(copy.head.len());
+    let _ = copy.head.pull(linear);
+    copy.frags.advance(skip - linear);
     Some(copy)
 }
 
