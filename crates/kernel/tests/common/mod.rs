@@ -59,13 +59,16 @@ impl Host {
     }
 
     pub fn collect(&mut self) {
-        while let Some(o) = self.k.pop_output() {
-            match o {
-                Output::Frame { frame, .. } => self.out.push(frame),
-                Output::Complete { call, result } => self.completions.push((call, result)),
+        loop {
+            while let Some(o) = self.k.pop_output() {
+                match o {
+                    Output::Frame { frame, .. } => self.out.push(frame),
+                    Output::Complete { call, result } => self.completions.push((call, result)),
+                }
             }
-        }
-        while self.k.more_work() {
+            if !self.k.more_work() {
+                break;
+            }
             self.k.tick(self.now);
         }
         self.k.check().unwrap();

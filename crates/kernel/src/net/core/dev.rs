@@ -385,6 +385,15 @@ impl Net {
         Ok(())
     }
 
+    /// The other end was plugged in or pulled out: without it packets wait in the qdisc.
+    #[doc(alias = "netif_carrier_on")]
+    pub fn set_carrier(&mut self, dev: DevId, on: bool) {
+        if let Some(d) = self.devs.get_mut(dev) {
+            d.carrier = on;
+            crate::net::core::softirq::netif_schedule(self, dev);
+        }
+    }
+
     /// `ip link set DEV mtu N`; below 68 IPv4 is impossible.
     pub fn set_mtu(&mut self, dev: DevId, mtu: u32) -> Result<(), Errno> {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;

@@ -1,0 +1,208 @@
+//! Rings, interrupts, softirqs, queues.
+mod common;
+use belljar_abi::*;
+use belljar_kernel::net::mib::Mib;
+use belljar_kernel::task::call::*;
+use belljar_wire::ipv4::IPPROTO_UDP;
+use belljar_kernel::drivers::nic;
+use belljar_kernel::net::core::dev::Features;
+use belljar_kernel::net::core::softirq;
+use belljar_kernel::net::drop::DropReason;
+use common::*;
+
+/// TCP over lo: the whole way down and up.
+#[test]
+fn a_stream_over_loopback() {
+    let mut h = Host::new();
+    let l = h.socket(SOCK_STREAM | SOCK_NONBLOCK);
+    h.bind(l, LO, 80).unwrap();
+    h.call(Call::Listen { fd: l, backlog: 5 }).unwrap();
+    let c = h.socket(SOCK_STREAM | SOCK_NONBLOCK);
+    assert_eq!(h.connect(c, LO, 80), Err(Errno::EINPROGRESS));
+    let Ok(Ret::Accepted { fd: s, .. }) = h.call(Call::Accept { fd: l, flags: SOCK_NONBLOCK }) else { panic!() };
+    let data: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7 + i / 251) as u8).collect();
+    let (mut sent, mut got) = (0, Vec::new());
+    for _ in 0..100_000 {
+        if sent < data.len() {
+            match h.send(c, &data[sent..]) {
+                Ok(Ret::Int(n)) => sent += n as usize,
+                Err(Errno::EAGAIN) => {}
+                r => panic!("{r:?}"),
+            }
+        }
+        match h.call(Call::Recv { fd: s, len: 65_536, flags: 0 }) {
+            Ok(Ret::Stream(b)) => got.extend(b.to_vec()),
+            Err(Errno::EAGAIN) => h.advance(MS),
+            r => panic!("{r:?}"),
+        }
+        if got.len() == data.len() {
+            break;
+        }
+    }
+    assert_eq!((sent, got.len()), (data.len(), data.len()));
+    assert!(got == data);
+    h.call(Call::Close { fd: c }).unwrap();
+    assert!(matches!(h.call(Call::Recv { fd: s, len: 1, flags: 0 }), Ok(Ret::Stream(b)) if b.is_empty()));
+    h.call(Call::Close { fd: s }).unwrap();
+    h.advance(SEC);
+    assert_eq!(h.counter(Mib::TcpExtTCPTimeouts), 0);
+}
+
+#[test]
+fn udp_in_burst() {
+    let mut h = Host::new();
+    h.know_peer();
+    let fd = h.udp_on(HOST, 7);
+    for _ in 0..300 {
+        h.rx(ip(from_peer(IPPROTO_UDP), &udp((PEER, 9), (HOST, 7), &[0; 64])));
+    }
+    assert_eq!(h.get(fd, SOL_SOCKET, SO_RCVBUF), 212_992);
+    // 212992 / 832, and one more that found the queue not yet over its limit.
+    let mut n = 0;
+    while h.recv(fd).is_ok() {
+        n += 1;
+    }
+    assert_eq!((n, h.counter(Mib::UdpRcvbufErrors)), (257, 43));
+}
+
+fn datagram() -> belljar_wire::Frame {
+    ip(from_peer(IPPROTO_UDP), &udp((PEER, 9), (HOST, 7), b"x"))
+}
+
+#[test]
+fn a_full_ring_drops_before_the_stack_sees_anything() {
+    let mut h = Host::new();
+    let fd = h.udp_on(HOST, 7);
+    // Frames arrive while no softirq runs: as on a machine whose CPU is busy.
+    for _ in 0..300 {
+        nic::rx_frame(&mut h.k.net, h.dev, datagram());
+    }
+    let stats = h.k.net.devs.get(h.dev).unwrap().stats;
+    assert_eq!((stats.rx_missed, stats.rx_fifo, stats.rx_packets), (44, 44, 0));
+    assert_eq!(h.k.net.pool.drops().collect::<Vec<_>>(), [(DropReason::FullRing, 44)]);
+    h.k.tick(h.now);
+    h.collect();
+    let d = h.k.net.devs.get(h.dev).unwrap();
+    assert_eq!((d.stats.rx_packets, d.nic().unwrap().irq.rx_count), (256, 1));
+    let mut n = 0;
+    while h.recv(fd).is_ok() {
+        n += 1;
+    }
+    assert_eq!(n, 256);
+}
+
+#[test]
+fn a_small_budget_squeezes_and_leaves_work_to_ksoftirqd() {
+    let mut h = Host::new();
+    h.k.net.sysctl.netdev_budget = 1;
+    for _ in 0..256 {
+        nic::rx_frame(&mut h.k.net, h.dev, datagram());
+    }
+    h.k.tick(h.now);
+    let cpu = &h.k.net.cpus[0];
+    assert_eq!((cpu.stat.processed, cpu.stat.time_squeeze, h.k.more_work()), (256, 4, false));
+    for _ in 0..2000 {
+        softirq::enqueue_to_backlog(&mut h.k.net, Default::default());
+    }
+    let cpu = &h.k.net.cpus[0];
+    assert_eq!((cpu.input_pkt_queue.len(), cpu.stat.dropped), (1001, 999));
+    h.k.net.sysctl.dev_weight = 16;
+    h.k.tick(h.now);
+    assert!(h.k.more_work());
+    h.collect();
+    let cpu = &h.k.net.cpus[0];
+    assert_eq!((cpu.stat.processed, cpu.ksoftirqd_runs > 0), (256 + 1001, true));
+}
+
+#[test]
+fn coalescing_holds_the_interrupt_back() {
+    let mut h = Host::new();
+    let irq = |h: &mut Host| h.k.net.devs.get_mut(h.dev).unwrap().nic_mut().unwrap().irq.clone();
+    {
+        let nic = h.k.net.devs.get_mut(h.dev).unwrap().nic_mut().unwrap();
+        (nic.irq.rx_usecs, nic.irq.rx_frames) = (50, 4);
+    }
+    let fd = h.udp_on(HOST, 7);
+    h.rx(datagram());
+    assert_eq!((irq(&mut h).rx_count, h.recv(fd).is_ok()), (0, false));
+    h.advance(49_000);
+    assert_eq!(irq(&mut h).rx_count, 0);
+    h.advance(1_000);
+    assert_eq!((irq(&mut h).rx_count, h.recv(fd).is_ok()), (1, true));
+    for n in 0..4 {
+        assert_eq!(irq(&mut h).rx_count, 1, "{n}");
+        h.rx(datagram());
+    }
+    assert_eq!(irq(&mut h).rx_count, 2);
+}
+
+#[test]
+fn without_carrier_packets_wait_in_the_qdisc() {
+    let mut h = Host::new();
+    h.know_peer();
+    let fd = h.udp();
+    h.set(fd, SOL_SOCKET, SO_SNDBUF, 4 << 20).unwrap();
+    h.k.net.set_carrier(h.dev, false);
+    for _ in 0..1010 {
+        h.send_to(fd, b"x", PEER, 9).unwrap();
+    }
+    let d = h.k.net.devs.get(h.dev).unwrap();
+    assert_eq!((d.qdisc.len(), d.qdisc.stats().drops, h.sent().len()), (1000, 10, 0));
+    assert_eq!(h.counter(Mib::UdpSndbufErrors), 10);
+    h.k.net.set_carrier(h.dev, true);
+    h.k.tick(h.now);
+    h.collect();
+    assert_eq!(h.sent().len(), 1000);
+}
+
+/// Two machines, cables without delay: a stream crosses as super-segments, or cut where a card has no offload.
+#[test]
+fn a_stream_between_two_cards() {
+    for (features, whole) in [(Features::ALL, true), (Features::NONE, false)] {
+        let mut a = Host::new();
+        let mut b = Host::at(PEER, PEER_MAC, HOST);
+        for h in [&mut a, &mut b] {
+            h.k.net.devs.get_mut(h.dev).unwrap().features = features;
+        }
+        let l = b.socket(SOCK_STREAM | SOCK_NONBLOCK);
+        b.bind(l, PEER, 80).unwrap();
+        b.call(Call::Listen { fd: l, backlog: 5 }).unwrap();
+        let c = a.socket(SOCK_STREAM | SOCK_NONBLOCK);
+        a.connect(c, PEER, 80).unwrap_err();
+        let data: Vec<u8> = (0..400_000u32).map(|i| (i * 7 + i / 251) as u8).collect();
+        let (mut sent, mut got, mut largest, mut server) = (0, vec![], 0, None);
+        for _ in 0..20_000 {
+            for (from, to) in [(0, 1), (1, 0)] {
+                let hosts = [&mut a, &mut b];
+                let frames = hosts[from].sent();
+                for f in frames {
+                    largest = largest.max(f.len());
+                    let to = if to == 0 { &mut a } else { &mut b };
+                    to.rx(f);
+                }
+            }
+            if server.is_none()
+                && let Ok(Ret::Accepted { fd, .. }) = b.call(Call::Accept { fd: l, flags: SOCK_NONBLOCK })
+            {
+                server = Some(fd);
+            }
+            let Some(s) = server else { continue };
+            if sent < data.len()
+                && let Ok(Ret::Int(n)) = a.send(c, &data[sent..])
+            {
+                sent += n as usize;
+            }
+            if let Ok(Ret::Stream(x)) = b.call(Call::Recv { fd: s, len: 1 << 20, flags: 0 }) {
+                got.extend(x.to_vec());
+            } else if a.out.is_empty() && b.out.is_empty() {
+                a.advance(MS);
+                b.advance(MS);
+            }
+            if got.len() == data.len() {
+                break;
+            }
+        }
+        assert!(got == data, "{} of {}", got.len(), data.len());
+        assert_eq!(largest > 1514, whole, "{largest}");
+    }
+}
