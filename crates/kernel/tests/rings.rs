@@ -1,13 +1,13 @@
 //! Rings, interrupts, softirqs, queues.
 mod common;
 use belljar_abi::*;
-use belljar_kernel::net::mib::Mib;
-use belljar_kernel::task::call::*;
-use belljar_wire::ipv4::IPPROTO_UDP;
 use belljar_kernel::drivers::nic;
 use belljar_kernel::net::core::dev::Features;
 use belljar_kernel::net::core::softirq;
 use belljar_kernel::net::drop::DropReason;
+use belljar_kernel::net::mib::Mib;
+use belljar_kernel::task::call::*;
+use belljar_wire::ipv4::IPPROTO_UDP;
 use common::*;
 
 /// TCP over lo: the whole way down and up.
@@ -102,7 +102,8 @@ fn a_small_budget_squeezes_and_leaves_work_to_ksoftirqd() {
     let cpu = &h.k.net.cpus[0];
     assert_eq!((cpu.stat.processed, cpu.stat.time_squeeze, h.k.more_work()), (256, 4, false));
     for _ in 0..2000 {
-        softirq::enqueue_to_backlog(&mut h.k.net, Default::default());
+        let skb = h.k.net.alloc_skb();
+        softirq::enqueue_to_backlog(&mut h.k.net, skb);
     }
     let cpu = &h.k.net.cpus[0];
     assert_eq!((cpu.input_pkt_queue.len(), cpu.stat.dropped), (1001, 999));

@@ -179,6 +179,17 @@ impl Net {
         self.ns.get(ns).into_iter().flat_map(|n| n.devs.iter().copied())
     }
 
+    /// Packets in the queues below the sockets, for `check()`.
+    pub(crate) fn held_skbs(&self) -> usize {
+        let cpus: usize = self.cpus.iter().map(|c| c.input_pkt_queue.len() + c.process_queue.len()).sum();
+        let devs = self.devs.iter().map(|(_, d)| d.qdisc.len() + d.nic().map_or(0, |n| n.tx.used()));
+        let spaces = self.ns.iter().map(|(_, n)| {
+            let waiting: usize = n.neighs.iter().map(|(_, e)| e.queued()).sum();
+            waiting + n.frags.iter().map(|(_, q)| q.len()).sum::<usize>()
+        });
+        cpus + devs.sum::<usize>() + spaces.sum::<usize>()
+    }
+
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
         if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
             return Err(Errno::EINVAL);

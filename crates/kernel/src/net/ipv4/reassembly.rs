@@ -122,6 +122,15 @@ enum Overlap {
 }
 
 impl FragQueue {
+    /// Fragments that wait for the rest.
+    pub fn len(&self) -> usize {
+        self.pieces.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.pieces.is_empty()
+    }
+
     fn last_end(&self) -> u32 {
         self.pieces.last_key_value().map_or(0, |(o, s)| u32::from(*o) + payload_len(s))
     }
