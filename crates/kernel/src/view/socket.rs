@@ -238,7 +238,7 @@ impl Kernel {
             });
         }
         for (id, t) in ns.tcp.tws.iter() {
-            let left = tick_start(t.deadline, self.net.env.hz).saturating_sub(self.net.env.now);
+            let left = tick_start(t.deadline(), self.net.env.hz).saturating_sub(self.net.env.now);
             out.push(time_wait_row(id.to_bits(), t, left / 1_000_000));
         }
     }

@@ -44,6 +44,8 @@ pub struct TcpCb {
     pub header_len: u8,
     /// tcpi/ss: the time stamp of the segment was seen.
     pub saw_tstamp: bool,
+    /// A SYN that takes the place of a TIME_WAIT entry: the initial sequence number to answer with, else 0.
+    pub tw_isn: u32,
 }
 
 /// See the module. Moved as a box: a queue entry is one pointer.

@@ -16,11 +16,12 @@ use core::net::Ipv4Addr;
 pub fn tcp_bind(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
-    if sk.state != State::Close || sk.sk.num != 0 {
+    if sk.state != State::Close || sk.bind.is_some() {
         return Err(Errno::EINVAL);
     }
     sk.sk.rcv_saddr = addr;
-    sk.sk.saddr = addr;
+    // Nothing is ever sent from a group's or a broadcast address.
+    sk.sk.saddr = if addr.is_multicast() || addr.is_broadcast() { Ipv4Addr::UNSPECIFIED } else { addr };
     let wants_port = port != 0 || !sk.sk.flags.bind_address_no_port;
     if wants_port && let Err(e) = get_port(sk, net, port) {
         sk.sk.rcv_saddr = Ipv4Addr::UNSPECIFIED;
@@ -32,6 +33,8 @@ pub fn tcp_bind(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<
     }
     if port != 0 {
         sk.sk.userlocks |= SOCK_BINDPORT_LOCK;
+    } else if !wants_port {
+        sk.sk.num = 0;
     }
     Ok(())
 }
@@ -47,15 +50,14 @@ pub fn get_port(sk: &mut TcpSock, net: &mut Net, port: u16) -> Result<(), Errno>
         p if n.tcp.bhash.get(&p).is_some_and(|b| conflicts(b, &class)) => return Err(Errno::EADDRINUSE),
         p => p,
     };
-    sk.bind = Some(n.tcp.hold(port, Some(class)));
+    sk.bind = Some(n.tcp.hold(port, class));
     sk.sk.num = port;
     Ok(())
 }
 
 /// Whether `new` may not join the holders of a port (`inet_csk_bind_conflict`).
 pub fn conflicts(bucket: &Bucket, new: &Class) -> bool {
-    // A port that connect() chose is nobody's to bind.
-    bucket.connected > 0 || bucket.classes().any(|old| overlap(old, new) && !compatible(old, new))
+    bucket.classes().any(|old| overlap(old, new) && !compatible(old, new))
 }
 
 /// Equal addresses, or one is the wildcard; different devices keep apart, and an IPv6-only wildcard meets
@@ -88,8 +90,9 @@ pub fn port_range(sk: &Sock, sysctl: &Sysctl) -> PortRange {
     PortRange { lo, hi }
 }
 
-/// Walks the range by twos from a random start: first ports of the other parity than the first port of the range, which
-/// connect() prefers; with SO_REUSEADDR one random half of the range before all of it (`inet_csk_find_open_port`).
+/// A port that nobody holds on an overlapping address, whatever the options; failing that, with ip_autobind_reuse, one
+/// that SO_REUSEADDR sockets share (`inet_csk_find_open_port`). With SO_REUSEADDR one half of the range, by chance, is
+/// tried before all of it.
 fn find_open_port(
     sk: &TcpSock,
     tables: &TcpTables,
@@ -100,39 +103,35 @@ fn find_open_port(
     let PortRange { lo, hi } = port_range(&sk.sk, sysctl);
     let (lo, hi) = (u32::from(lo), u32::from(hi) + 1);
     let half = lo + ((hi - lo) >> 2 << 1);
-    let mut tries = vec![(lo, hi)];
-    if sk.sk.flags.reuse && hi - lo >= 4 {
-        tries.insert(0, if rng.below(2) == 0 { (lo, half) } else { (half, hi) });
-    }
-    for (low, high) in tries {
-        let mut span = high - low;
-        if span > 1 {
-            span &= !1;
-        }
-        let start = rng.below(span) | 1;
-        for parity in [0, 1] {
-            let mut offset = start.wrapping_sub(parity);
-            for _ in 0..span.div_ceil(2) {
-                let port = (low + offset % span.max(1)) as u16;
-                offset = offset.wrapping_add(2);
-                if sysctl.ip_local_reserved_ports.contains(port) {
-                    continue;
-                }
-                if free_for(tables, port, class, sysctl.ip_autobind_reuse != 0) {
-                    return Some(port);
-                }
-            }
-        }
-    }
-    None
+    let halves = sk.sk.flags.reuse && hi - lo >= 4;
+    let first = if rng.below(2) == 0 { (lo, half) } else { (half, hi) };
+    let unused = |port| tables.bhash.get(&port).is_none_or(|b| !b.classes().any(|old| overlap(old, class)));
+    let shared = |port| {
+        let ok = |old: &Class| !overlap(old, class) || (old.reuse && class.reuse && old.hold != Hold::Listen);
+        tables.bhash.get(&port).is_none_or(|b| b.classes().all(ok))
+    };
+    let mut search = |(low, high), free: &dyn Fn(u16) -> bool| {
+        walk(low, high, rng, |port| !sysctl.ip_local_reserved_ports.contains(port) && free(port))
+    };
+    halves
+        .then(|| search(first, &unused))
+        .flatten()
+        .or_else(|| search((lo, hi), &unused))
+        .or_else(|| if sysctl.ip_autobind_reuse != 0 { search((lo, hi), &shared) } else { None })
 }
 
-/// Automatic ports are not shared, unless ip_autobind_reuse says so and both sides allow it.
-fn free_for(tables: &TcpTables, port: u16, class: &Class, share: bool) -> bool {
-    match tables.bhash.get(&port) {
-        None => true,
-        Some(b) => share && class.reuse && !conflicts(b, class),
+/// By twos from a random start: first the ports of the other parity than the first of the range, which connect()
+/// prefers, then the rest.
+fn walk(low: u32, high: u32, rng: &mut crate::env::Rng, mut take: impl FnMut(u16) -> bool) -> Option<u16> {
+    let mut span = high.saturating_sub(low);
+    if span > 1 {
+        span &= !1;
     }
+    let start = rng.below(span) | 1;
+    [start, start.wrapping_sub(1)].into_iter().find_map(|start| {
+        let ports = (0..span.div_ceil(2)).map(|i| (low + (start + 2 * i) % span) as u16);
+        ports.into_iter().find(|port| take(*port))
+    })
 }
 
 /// listen(2): also again, to change the backlog.
@@ -149,16 +148,13 @@ pub fn tcp_listen(k: &mut Kernel, id: TcpId, backlog: i32) -> Result<(), Errno> 
             }
             return Ok(());
         }
-        State::Close => {}
+        // A connection that ended, or one whose failure connect() has yet to tell, is not unconnected.
+        State::Close if !sk.flags.connecting && !sk.flags.connected => {}
         _ => return Err(Errno::EINVAL),
     }
-    if sk.sk.num == 0 {
-        get_port(sk, net, 0)?;
-    } else if sk.bind.is_none() {
-        let port = sk.sk.num;
-        get_port(sk, net, port)?;
-    } else {
-        recheck(sk, net)?;
+    match sk.bind {
+        None => get_port(sk, net, 0)?,
+        Some(_) => recheck(sk, net)?,
     }
     let defer_accept = sk.tune.as_ref().map_or(0, |t| t.defer_accept);
     sk.listener = Some(Box::new(Listener { max_ack_backlog: limit, defer_accept, ..Listener::default() }));
@@ -179,11 +175,7 @@ fn recheck(sk: &mut TcpSock, net: &mut Net) -> Result<(), Errno> {
     let Some(bind) = sk.bind else { return Ok(()) };
     n.tcp.release(bind);
     let class = Class { hold: Hold::Listen, ..Class::of(sk) };
-    let clash = n
-        .tcp
-        .bhash
-        .get(&bind.port)
-        .is_some_and(|b| b.classes().any(|old| overlap(old, &class) && !compatible(old, &class)));
-    sk.bind = Some(n.tcp.hold(bind.port, Some(Class::of(sk))));
+    let clash = n.tcp.bhash.get(&bind.port).is_some_and(|b| conflicts(b, &class));
+    sk.bind = Some(n.tcp.hold(bind.port, Class::of(sk)));
     if clash { Err(Errno::EADDRINUSE) } else { Ok(()) }
 }

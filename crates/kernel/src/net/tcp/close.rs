@@ -181,6 +181,9 @@ pub fn tcp_shutdown(k: &mut Kernel, id: TcpId, how: i32) -> Result<(), Errno> {
         }
         _ => {}
     }
+    if std::mem::take(&mut sk.flags.connecting) {
+        sk.flags.connected = true;
+    }
     sk.sk.shutdown |= bits;
     if bits & SEND_SHUTDOWN != 0
         && sk.state.is(&[State::Established, State::SynRecv, State::CloseWait])
@@ -211,6 +214,7 @@ pub fn disconnect(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.keepalive_timer.cancel();
     purge_queues(sk, net);
     reset_connection_state(sk, net);
+    tables::reclass(net, sk);
 }
 
 /// What the next connection of the socket must not inherit.
@@ -220,7 +224,12 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     let user_mss = sk.snd.user_mss;
     let kept = sk.flags;
     let cong = sk.cong.name();
-    sk.snd = Snd { user_mss, write_seq: sk.snd.write_seq.wrapping_add(sk.snd.max_window).wrapping_add(2), ..fresh.snd };
+    // Beyond the old connection; a socket that never had one draws its number when it connects.
+    let write_seq = match sk.snd.write_seq {
+        0 => 0,
+        old => old.wrapping_add(sk.snd.max_window).wrapping_add(2).max(1),
+    };
+    sk.snd = Snd { user_mss, write_seq, ..fresh.snd };
     sk.rcv = fresh.rcv;
     sk.rtt = fresh.rtt;
     sk.loss = fresh.loss;

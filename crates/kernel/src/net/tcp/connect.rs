@@ -4,7 +4,7 @@ use super::bind::port_range;
 use super::handshake::isn;
 use super::input::EVERYTHING;
 use super::output::transmit;
-use super::sock::*;
+
 use super::state::State;
 use super::tables::{self, EhashRef, Tuple, keyed};
 use super::{close, set_state};
@@ -12,6 +12,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::*;
 use crate::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use crate::net::mib::Mib;
 use crate::net::sysctl::PortRange;
 use crate::task::call::{Ret, RunCtx, Sleep, Step};
 use belljar_abi::Errno;
@@ -27,21 +28,19 @@ pub fn tcp_connect(k: &mut Kernel, id: TcpId, to: Target, ctx: RunCtx) -> Step {
     let Some(sk) = k.socks.tcp.get_mut(id) else { return done(Err(Errno::EINVAL)) };
     if !ctx.again {
         let Some((addr, port)) = to else { return done(dissolve(k, id)) };
-        match sk.state {
-            State::Listen => return done(Err(Errno::EISCONN)),
-            State::SynSent | State::SynRecv => {
-                if ctx.nonblock {
-                    return done(Err(Errno::EALREADY));
-                }
-            }
-            State::Close => match begin(k, id, addr, port) {
+        let opening = sk.state.is(&[State::SynSent, State::SynRecv]);
+        if sk.flags.connected || (!sk.flags.connecting && sk.state != State::Close) {
+            return done(Err(Errno::EISCONN));
+        }
+        if sk.flags.connecting && opening && ctx.nonblock {
+            return done(Err(Errno::EALREADY));
+        }
+        if !sk.flags.connecting {
+            match begin(k, id, addr, port) {
                 Ok(()) if ctx.nonblock => return done(Err(Errno::EINPROGRESS)),
                 Ok(()) => {}
                 Err(e) => return done(Err(e)),
-            },
-            // The first call after it was established says so once.
-            _ if std::mem::take(&mut sk.flags.connecting) => return done(Ok(())),
-            _ => return done(Err(Errno::EISCONN)),
+            }
         }
     }
     let Kernel { socks, net, .. } = k;
@@ -56,48 +55,32 @@ pub fn tcp_connect(k: &mut Kernel, id: TcpId, to: Target, ctx: RunCtx) -> Step {
             Step::Sleep(Sleep { on: SockId::Tcp(id), mask: EVERYTHING, exclusive: false, deadline })
         }
         State::Close => {
-            // The error once, ECONNABORTED when it was read already.
-            sk.flags.connecting = false;
+            // The error once, ECONNABORTED when it was read already; then the socket is as new.
             let err = sk.sk.take_err().map_or(Errno::ECONNABORTED, Errno);
             close::disconnect(sk, net, id);
             sk.sk.err = 0;
-            give_back_port(sk, net, id);
             done(Err(err))
         }
         _ => {
-            sk.flags.connecting = false;
+            (sk.flags.connecting, sk.flags.connected) = (false, true);
             done(Ok(()))
         }
     }
 }
 
 fn dissolve(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
+    if k.socks.tcp.get(id).is_some_and(|sk| sk.state == State::Listen) {
+        super::handshake::request::listen_stop(k, id);
+    }
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
-    if sk.state == State::Listen {
-        super::handshake::request::listen_stop(k, id);
-        let Kernel { socks, net, .. } = k;
-        let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
-        set_state(net, sk, id, State::Close);
-        return Ok(());
-    }
     let was = sk.state;
     close::disconnect(sk, net, id);
     if was == State::Close {
         sk.sk.err = 0;
     }
-    sk.flags.connecting = false;
-    give_back_port(sk, net, id);
     super::wake(net, sk, id, EVERYTHING);
     Ok(())
-}
-
-/// A port that connect() or bind(0) chose is free at once; the number stays readable until the next bind or connect.
-fn give_back_port(sk: &mut TcpSock, net: &mut crate::net::Net, id: TcpId) {
-    if sk.sk.userlocks & SOCK_BINDPORT_LOCK == 0 {
-        tables::put_port(net, sk, id);
-        sk.sk.userlocks &= !SOCK_CONNECT_BIND;
-    }
 }
 
 /// Route, source, port, ehash, SYN.
@@ -105,17 +88,19 @@ fn give_back_port(sk: &mut TcpSock, net: &mut crate::net::Net, id: TcpId) {
 fn begin(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
-    if std::mem::take(&mut sk.flags.connecting) && sk.sk.err == 0 {
-        // It failed, and the error was read with SO_ERROR.
-        sk.sk.shutdown = 0;
-        return Err(Errno::ECONNABORTED);
-    }
-    if let Some(err) = sk.sk.take_err() {
-        return Err(Errno(err));
-    }
-    let addr = if addr.is_unspecified() { Ipv4Addr::LOCALHOST } else { addr };
+    // "This host": the address the socket is bound to, else loopback.
+    let addr = match (addr.is_unspecified(), sk.sk.saddr.is_unspecified()) {
+        (false, _) => addr,
+        (true, false) => sk.sk.saddr,
+        (true, true) => Ipv4Addr::LOCALHOST,
+    };
     let fl = Flow4 { daddr: addr, saddr: sk.sk.saddr, oif: sk.sk.bound_dev, tos: sk.sk.tos, mark: sk.sk.mark };
-    let dst = ip_route_output(net, sk.sk.ns, &fl)?;
+    let ns = sk.sk.ns;
+    let dst = ip_route_output(net, ns, &fl).inspect_err(|e| {
+        if *e == Errno::ENETUNREACH {
+            net.inc(ns, Mib::IpOutNoRoutes);
+        }
+    })?;
     if matches!(dst.kind, RouteKind::Broadcast | RouteKind::Multicast) {
         return Err(Errno::ENETUNREACH);
     }
@@ -131,26 +116,32 @@ fn begin(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<(), Err
     let chosen = if fixed { take_bound_port(k, id) } else { choose_port(k, id) };
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
-    if let Err(e) = chosen {
-        sk.sk.daddr = Ipv4Addr::UNSPECIFIED;
-        sk.sk.dport = 0;
+    let started = chosen.and_then(|()| {
+        let t = Tuple::of(sk);
+        if let Some(n) = net.ns.get(ns) {
+            if sk.snd.write_seq == 0 {
+                sk.snd.write_seq = isn::secure_tcp_seq(n.secret, &t, net.env.now);
+            }
+            sk.tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
+        }
+        set_state(net, sk, id, State::SynSent);
+        sk.flags.connecting = true;
+        tables::reclass(net, sk);
+        transmit::connect_init(sk, net, id)
+    });
+    if let Err(e) = started {
+        // As if it had not been called.
+        if sk.state != State::Close {
+            close::disconnect(sk, net, id);
+        }
+        sk.sk.err = 0;
+        (sk.sk.daddr, sk.sk.dport, sk.dst) = (Ipv4Addr::UNSPECIFIED, 0, None);
         if sk.sk.userlocks & SOCK_BINDADDR_LOCK == 0 {
-            sk.sk.saddr = Ipv4Addr::UNSPECIFIED;
-            sk.sk.rcv_saddr = Ipv4Addr::UNSPECIFIED;
+            (sk.sk.saddr, sk.sk.rcv_saddr) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
         }
         return Err(e);
     }
-    let t = Tuple::of(sk);
-    if let Some(n) = net.ns.get(sk.sk.ns) {
-        if sk.snd.write_seq == 0 {
-            sk.snd.write_seq = isn::secure_tcp_seq(n.secret, &t, net.env.now);
-        }
-        sk.tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
-    }
-    set_state(net, sk, id, State::SynSent);
-    sk.flags.connecting = true;
-    tables::reclass(net, sk);
-    transmit::connect_init(sk, net, id)
+    Ok(())
 }
 
 /// The program bound the port: only the 4-tuple must be free (a TIME_WAIT with time stamps may go).
@@ -182,7 +173,7 @@ fn try_tuple(k: &mut Kernel, id: TcpId, bound: bool) -> bool {
                 sk.rcv.ts_recent = ts_recent;
                 sk.rcv.ts_recent_stamp = stamp;
             }
-            net.inc(ns, crate::net::mib::Mib::TcpExtTWRecycled);
+            net.inc(ns, Mib::TcpExtTWRecycled);
         }
         Some(_) => return false,
     }
@@ -202,28 +193,27 @@ fn choose_port(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
     let n = k.net.ns.get_mut(ns).ok_or(Errno::EADDRNOTAVAIL)?;
     let PortRange { lo, hi } = port_range(&sk.sk, &n.sysctl);
     let (lo, hi) = (u32::from(lo), u32::from(hi) + 1);
+    // In a range of its own the socket has no parity to keep to.
+    let stride = if sk.sk.cold.as_ref().is_some_and(|c| c.local_port_range.is_some()) { 1 } else { 2 };
     let mut span = hi - lo;
-    if span > 1 {
+    if span > 1 && stride == 2 {
         span &= !1;
     }
     let secret =
         keyed(n.secret, u64::from(u32::from(saddr)) << 32 | u64::from(u32::from(daddr)), u64::from(dport) << 1 | 1);
     let slot = (secret >> 32) as usize % PERTURB;
     n.tcp.perturb.resize(PERTURB, 0);
-    let offset = ((secret as u32).wrapping_add(n.tcp.perturb[slot]) % span) & !1;
-    for parity in [0, 1] {
-        for step in 0..span.div_ceil(2) {
-            let port = (lo + (offset + 2 * step) % span + parity).min(hi - 1) as u16;
+    let offset = (secret as u32).wrapping_add(n.tcp.perturb[slot]) % span / stride * stride;
+    for parity in 0..stride.min(span) {
+        for step in 0..span.div_ceil(stride) {
+            let port = (lo + (offset + stride * step) % span + parity) as u16;
             if candidate(k, ns, port) && claim(k, id, port) {
-                // A small random even step, so that neighbours in time are not neighbours in port.
-                let jump = (k.net.env.rng.below(8) * 2 + 2).wrapping_add(2 * step);
+                // A small random step beyond it, so that neighbours in time are not neighbours in port.
+                let jump = stride * (k.net.env.rng.below(8) + step + 1);
                 if let Some(n) = k.net.ns.get_mut(ns) {
                     n.tcp.perturb[slot] = n.tcp.perturb[slot].wrapping_add(jump);
                 }
                 return Ok(());
-            }
-            if span == 1 {
-                break;
             }
         }
     }
@@ -233,26 +223,22 @@ fn choose_port(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
 /// Free, or used only by other connect()s.
 fn candidate(k: &Kernel, ns: NsId, port: u16) -> bool {
     let Some(n) = k.net.ns.get(ns) else { return false };
-    !n.sysctl.ip_local_reserved_ports.contains(port)
-        && n.tcp.bhash.get(&port).is_none_or(|b| b.classes().next().is_none())
+    !n.sysctl.ip_local_reserved_ports.contains(port) && n.tcp.bhash.get(&port).is_none_or(|b| b.only_connects())
 }
 
 fn claim(k: &mut Kernel, id: TcpId, port: u16) -> bool {
-    if let Some(sk) = k.socks.tcp.get_mut(id) {
-        sk.sk.num = port;
-    }
-    if !try_tuple(k, id, false) {
-        if let Some(sk) = k.socks.tcp.get_mut(id) {
-            sk.sk.num = 0;
-        }
+    let Some(sk) = k.socks.tcp.get_mut(id) else { return false };
+    let old = std::mem::replace(&mut sk.sk.num, port);
+    let taken = try_tuple(k, id, false);
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return false };
+    if !taken {
+        sk.sk.num = old;
         return false;
     }
-    let Kernel { socks, net, .. } = k;
-    if let Some(sk) = socks.tcp.get_mut(id)
-        && let Some(n) = net.ns.get_mut(sk.sk.ns)
-    {
-        sk.bind = Some(n.tcp.hold(port, None));
-        sk.sk.userlocks |= SOCK_CONNECT_BIND;
+    sk.sk.userlocks |= SOCK_CONNECT_BIND;
+    if let Some(n) = net.ns.get_mut(sk.sk.ns) {
+        sk.bind = Some(n.tcp.hold(port, tables::Class::of(sk)));
     }
     true
 }

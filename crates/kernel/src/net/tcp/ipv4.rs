@@ -112,6 +112,7 @@ fn fill_cb(mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
         header: at,
         header_len: h.header_len as u8,
         saw_tstamp: false,
+        tw_isn: 0,
     };
     skb.truesize = truesize(len as usize);
     Ok(skb)
@@ -246,7 +247,9 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply) {
 pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errno, frag_mtu: Option<u32>) {
     let id = match tables::lookup(k, ns, tuple, None) {
         Some(EhashRef::Sock(id)) => id,
-        Some(EhashRef::Request(req)) => return request::icmp_error(k, ns, req, seq),
+        Some(EhashRef::Request(req)) => {
+            return request::icmp_error(k, ns, req, seq, if frag_mtu.is_some() { Errno::EMSGSIZE } else { errno });
+        }
         _ => return k.net.inc(ns, Mib::IcmpInErrors),
     };
     let Kernel { socks, net, .. } = k;

@@ -27,6 +27,7 @@ use self::state::State;
 use crate::env::{Event, Rise, TimerKey, time};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
+use crate::net::core::sock::SOCK_BINDPORT_LOCK;
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::task::wait::PollMask;
@@ -75,6 +76,10 @@ pub(crate) fn set_state(net: &mut Net, sk: &mut TcpSock, id: TcpId, to: State) {
             }
             _ => {}
         }
+    }
+    // A port that the program did not name is free as soon as the connection is over.
+    if to == State::Close && sk.sk.userlocks & SOCK_BINDPORT_LOCK == 0 {
+        tables::put_port(net, sk, id);
     }
     if net.env.trace.wanted.sockets {
         let event = Event::State { sock: SockId::Tcp(id), old: old.name(), new: to.name() };

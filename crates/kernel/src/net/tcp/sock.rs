@@ -296,8 +296,10 @@ pub struct TcpFlags {
     pub cwnd_limited: bool,
     /// Our side began it (`connect`).
     pub active: bool,
-    /// connect() began and its outcome was not told yet.
+    /// connect() began and its outcome was not told yet (`SS_CONNECTING`).
     pub connecting: bool,
+    /// connect() or accept() told that it is connected (`SS_CONNECTED`); stays when the connection ends.
+    pub connected: bool,
     /// Already in `NetNs` accounting as an orphan.
     pub orphan: bool,
 }

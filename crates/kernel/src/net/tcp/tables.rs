@@ -12,7 +12,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
-use crate::net::core::sock::Family;
+use crate::net::core::sock::{Family, SOCK_CONNECT_BIND};
 use core::hash::Hasher;
 use core::net::Ipv4Addr;
 use hashbrown::HashTable;
@@ -73,8 +73,7 @@ pub struct EhashEntry {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BindRef {
     pub port: u16,
-    /// `None`: chosen by connect(), only counted.
-    pub class: Option<u16>,
+    pub class: u16,
 }
 
 /// What a conflict check has to know of a holder of a port.
@@ -89,6 +88,8 @@ pub struct Class {
     pub uid: u32,
     pub dev: Option<DevId>,
     pub hold: Hold,
+    /// connect() chose the port: others may connect from it too (`SOCK_CONNECT_BIND`).
+    pub connect: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,52 +111,67 @@ impl Class {
             uid: s.uid,
             dev: s.bound_dev,
             hold: if sk.state == State::Listen { Hold::Listen } else { Hold::Bound },
+            connect: s.userlocks & SOCK_CONNECT_BIND != 0,
         }
     }
 }
 
-/// The holders of one port (`struct inet_bind_bucket`).
-#[derive(Clone, Debug, Default)]
+/// The holders of one port (`struct inet_bind_bucket`). Most ports have holders of one class only: no list for them.
+#[derive(Clone, Debug)]
 pub struct Bucket {
-    classes: Vec<(Class, u32)>,
-    /// Holders that connect() put here.
-    pub connected: u32,
+    first: (Class, u32),
+    others: Vec<(Class, u32)>,
 }
 
 impl Bucket {
+    fn new(class: Class) -> Bucket {
+        Bucket { first: (class, 0), others: Vec::new() }
+    }
+
+    fn all(&self) -> impl Iterator<Item = &(Class, u32)> {
+        std::iter::once(&self.first).chain(&self.others)
+    }
+
+    fn slot(&mut self, ix: u16) -> Option<&mut (Class, u32)> {
+        match ix.checked_sub(1) {
+            None => Some(&mut self.first),
+            Some(i) => self.others.get_mut(usize::from(i)),
+        }
+    }
+
     /// Classes with somebody in them.
     pub fn classes(&self) -> impl Iterator<Item = &Class> {
-        self.classes.iter().filter(|c| c.1 > 0).map(|c| &c.0)
-    }
-
-    fn join(&mut self, class: Class) -> u16 {
-        let same = self.classes.iter().position(|c| c.0 == class && c.1 > 0);
-        let ix = same.or_else(|| self.classes.iter().position(|c| c.1 == 0)).unwrap_or(self.classes.len());
-        match self.classes.get_mut(ix) {
-            Some(c) => *c = (class, c.1 + 1),
-            None => self.classes.push((class, 1)),
-        }
-        ix as u16
-    }
-
-    fn leave(&mut self, class: Option<u16>) {
-        match class {
-            None => self.connected = self.connected.saturating_sub(1),
-            Some(ix) => {
-                if let Some(c) = self.classes.get_mut(ix as usize) {
-                    c.1 = c.1.saturating_sub(1);
-                }
-            }
-        }
+        self.all().filter(|c| c.1 > 0).map(|c| &c.0)
     }
 
     /// Sockets and TIME_WAIT entries that hold the port.
     pub fn holders(&self) -> u32 {
-        self.connected + self.classes.iter().map(|c| c.1).sum::<u32>()
+        self.all().map(|c| c.1).sum()
+    }
+
+    /// Only connect()s are here: one more may come, if its tuple is new.
+    pub fn only_connects(&self) -> bool {
+        self.classes().all(|c| c.connect)
+    }
+
+    fn join(&mut self, class: Class) -> u16 {
+        let same = self.all().position(|c| c.0 == class && c.1 > 0);
+        let ix = same.or_else(|| self.all().position(|c| c.1 == 0)).unwrap_or(1 + self.others.len()) as u16;
+        match self.slot(ix) {
+            Some(c) => *c = (class, c.1 + 1),
+            None => self.others.push((class, 1)),
+        }
+        ix
+    }
+
+    fn leave(&mut self, class: u16) {
+        if let Some(c) = self.slot(class) {
+            c.1 = c.1.saturating_sub(1);
+        }
     }
 
     pub fn is_empty(&self) -> bool {
-        self.connected == 0 && self.classes.iter().all(|c| c.1 == 0)
+        self.all().all(|c| c.1 == 0)
     }
 }
 
@@ -209,16 +225,9 @@ impl TcpTables {
     }
 
     /// Registers a holder of a port.
-    pub fn hold(&mut self, port: u16, class: Option<Class>) -> BindRef {
-        let bucket = self.bhash.entry(port).or_default();
-        let class = match class {
-            Some(c) => Some(bucket.join(c)),
-            None => {
-                bucket.connected += 1;
-                None
-            }
-        };
-        BindRef { port, class }
+    pub fn hold(&mut self, port: u16, class: Class) -> BindRef {
+        let bucket = self.bhash.entry(port).or_insert_with(|| Bucket::new(class));
+        BindRef { port, class: bucket.join(class) }
     }
 
     pub fn release(&mut self, bind: BindRef) {
@@ -232,7 +241,7 @@ impl TcpTables {
 
     /// The class a holder is in.
     pub fn class(&self, bind: BindRef) -> Option<Class> {
-        self.bhash.get(&bind.port)?.classes.get(bind.class? as usize).map(|c| c.0)
+        self.bhash.get(&bind.port)?.all().nth(usize::from(bind.class)).map(|c| c.0)
     }
 
     /// Who stands for this tuple. `tuple_of` tells a socket's.
@@ -298,27 +307,19 @@ fn best_of(
         }
         Some(1 + u32::from(s.bound_dev.is_some()) + u32::from(s.family == Family::Inet))
     };
-    let mut best: Option<(u32, TcpId)> = None;
-    for id in ids {
-        if let Some(sc) = score(id)
-            && best.is_none_or(|b| sc > b.0)
-        {
-            best = Some((sc, *id));
-        }
-    }
-    let (top, id) = best?;
+    // The first of the best: `max_by_key` would take the last.
+    let (top, id) = ids.iter().rev().filter_map(|id| Some((score(id)?, *id))).max_by_key(|b| b.0)?;
     let s = &k.socks.tcp.get(id)?.sk;
     if !s.flags.reuseport {
         return Some(id);
     }
-    let (uid, reuse) = (s.uid, |i: &TcpId| {
-        score(i) == Some(top) && k.socks.tcp.get(*i).is_some_and(|o| o.sk.flags.reuseport && o.sk.uid == s.uid)
-    });
-    let _ = uid;
-    let group: Vec<TcpId> = ids.iter().copied().filter(reuse).collect();
+    let in_group = |i: &&TcpId| {
+        score(i) == Some(top) && k.socks.tcp.get(**i).is_some_and(|o| o.sk.flags.reuseport && o.sk.uid == s.uid)
+    };
     // reciprocal_scale: the hash decides, not readiness.
-    let ix = (u64::from(t.hash([secret[1], secret[0]])) * group.len() as u64) >> 32;
-    group.get(ix as usize).copied()
+    let members = ids.iter().filter(in_group).count() as u64;
+    let ix = (u64::from(t.hash([secret[1], secret[0]])) * members) >> 32;
+    ids.iter().filter(in_group).nth(ix as usize).copied()
 }
 
 /// A gateway takes connections to any foreign address on one of its devices (IP_TRANSPARENT with TPROXY).
@@ -355,16 +356,15 @@ pub fn put_port(net: &mut Net, sk: &mut TcpSock, _id: TcpId) {
     let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
     if let Some(bind) = sk.bind.take() {
         n.tcp.release(bind);
+        sk.sk.userlocks &= !SOCK_CONNECT_BIND;
     }
 }
 
 /// The options or the state of a bound socket changed: its class with them.
 pub fn reclass(net: &mut Net, sk: &mut TcpSock) {
     let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
-    if let Some(bind) = sk.bind
-        && bind.class.is_some()
-    {
-        let new = n.tcp.hold(bind.port, Some(Class::of(sk)));
+    if let Some(bind) = sk.bind {
+        let new = n.tcp.hold(bind.port, Class::of(sk));
         n.tcp.release(bind);
         sk.bind = Some(new);
     }

@@ -1,24 +1,29 @@
-//! A half-open connection (`struct tcp_request_sock`): lives in ehash, counted by its listener. A SYN makes one, the third
-//! segment turns it into a child in the accept queue.
-use super::{cookies, isn, synack};
+//! A half-open connection (`struct tcp_request_sock`): lives in ehash, counted by its listener; from the SYN to the
+//! connection in the accept queue.
+//!
+//! Fast Open, request migration between SO_REUSEPORT listeners and ECN negotiation are not here.
+use super::cookies;
+use super::synack::send_synack;
+use super::{in_window, isn, oow_rate_limited, paws_reject};
 use crate::env::timers::Fire;
 use crate::env::{Jiffies, MSEC, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{PktType, Skb};
 use crate::net::core::sock::SOCK_BINDPORT_LOCK;
 use crate::net::drop::DropReason;
+use crate::net::ipv4::route::{Dst, Flow4, RouteKind, ip_route_output};
 use crate::net::mib::Mib;
 use crate::net::tcp::input::{READABLE, destroy};
-use crate::net::tcp::ipv4::{self, options, send_reset};
-use crate::net::tcp::output::{ack, transmit};
-use crate::net::tcp::seq::{after, before};
+use crate::net::tcp::ipv4::{self, Reply};
+use crate::net::tcp::output::{ack, segment};
+use crate::net::tcp::seq::between;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
-use crate::net::tcp::tables::{self, EhashRef, Tuple};
-use crate::net::tcp::{inc, set_state, setting, wake};
-use crate::task::wait::WaitHead;
+use crate::net::tcp::tables::{self, Class, EhashRef, Tuple};
+use crate::net::tcp::{close, set_state, wake};
+use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use core::net::Ipv4Addr;
 
@@ -33,7 +38,10 @@ pub struct RequestSock {
     pub snt_isn: u32,
     pub ts_recent: u32,
     pub tsoffset: u32,
-    /// What the peer announced.
+    /// First and last time stamp sent, between which an echo must lie.
+    pub snt_tsval_first: u32,
+    pub snt_tsval_last: u32,
+    /// Peer's MSS (at most TCP_MAXSEG), and ours.
     pub mss: u16,
     pub advmss: u16,
     pub snd_wscale: u8,
@@ -43,10 +51,12 @@ pub struct RequestSock {
     pub tstamp_ok: bool,
     pub sack_ok: bool,
     pub wscale_ok: bool,
-    /// The third segment came but the accept queue was full, or data is awaited.
+    /// The third segment came but the accept queue was full, or data is awaited (TCP_DEFER_ACCEPT).
     pub acked: bool,
+    /// SYN-ACKs sent again, and timeouts.
     pub num_retrans: u8,
     pub num_timeout: u8,
+    /// When the first SYN-ACK went; 0 for a cookie.
     pub snt_synack_us: u64,
     pub timer: TimerSlot,
     pub last_oow_ms: u32,
@@ -57,474 +67,704 @@ impl RequestSock {
     pub fn tuple(&self) -> Tuple {
         Tuple { laddr: self.laddr, raddr: self.raddr, lport: self.lport, rport: self.rport }
     }
+
+    /// A SYN with its options, as the settings allow them (`tcp_openreq_init`).
+    fn new(
+        listener: TcpId,
+        lsk: &TcpSock,
+        t: &Tuple,
+        skb: &Skb,
+        o: &TcpOptions,
+        s: &crate::net::sysctl::Sysctl,
+    ) -> Self {
+        let ts = o.ts.filter(|_| s.tcp_timestamps != 0);
+        let wscale = o.wscale.filter(|_| s.tcp_window_scaling != 0);
+        let user = if lsk.snd.user_mss == 0 { u16::MAX } else { lsk.snd.user_mss };
+        RequestSock {
+            listener,
+            laddr: t.laddr,
+            raddr: t.raddr,
+            lport: t.lport,
+            rport: t.rport,
+            rcv_isn: skb.tcp.seq,
+            snt_isn: 0,
+            ts_recent: ts.map_or(0, |t| t.0),
+            tsoffset: 0,
+            snt_tsval_first: 0,
+            snt_tsval_last: 0,
+            mss: o.mss.filter(|m| *m != 0).unwrap_or(536).min(user),
+            advmss: 0,
+            // RFC 7323 §2.3: more than 14 is 14.
+            snd_wscale: wscale.unwrap_or(0).min(14),
+            rcv_wscale: 0,
+            rcv_wnd: 0,
+            window_clamp: 0,
+            tstamp_ok: ts.is_some(),
+            sack_ok: o.sack_ok && s.tcp_sack != 0,
+            wscale_ok: wscale.is_some(),
+            acked: false,
+            num_retrans: 0,
+            num_timeout: 0,
+            snt_synack_us: 0,
+            timer: TimerSlot::default(),
+            last_oow_ms: 0,
+            hash: 0,
+        }
+    }
+
+    /// MSS and window to announce on this route (`tcp_openreq_init_rwin`).
+    fn init_rwin(&mut self, lsk: &TcpSock, dst: &Dst, s: &crate::net::sysctl::Sysctl) {
+        self.advmss = ack::advertised_mss(lsk, dst.mtu);
+        let mss = u32::from(self.advmss) - if self.tstamp_ok { 12 } else { 0 };
+        let w = ack::select_initial_window(ack::WindowSpace::of(lsk, s), mss, self.wscale_ok);
+        (self.rcv_wnd, self.window_clamp, self.rcv_wscale) = (w.rcv_wnd, w.window_clamp, w.wscale);
+    }
 }
 
-/// `tcp_listendrop`: whatever a listener had to drop.
-fn listen_drop(net: &mut Net, sk: &mut TcpSock) {
-    sk.sk.drops = sk.sk.drops.wrapping_add(1);
-    inc(net, sk, Mib::TcpExtListenDrops);
+impl Listener {
+    /// More waiting for accept than the limit, which admits one more than it says.
+    #[doc(alias = "sk_acceptq_is_full")]
+    pub fn accept_full(&self) -> bool {
+        self.accept.len() > self.max_ack_backlog as usize
+    }
+
+    #[doc(alias = "inet_csk_reqsk_queue_is_full")]
+    pub fn requests_full(&self) -> bool {
+        self.qlen > self.max_ack_backlog
+    }
 }
 
-/// A SYN for a listener. The order of the tests is Linux's: request queue, accept queue, backlog reserve.
+/// A packet that a listener could not take (`tcp_listendrop`).
+fn listen_drop(k: &mut Kernel, listener: TcpId, ns: NsId, skb: Skb, reason: DropReason, at: &'static str) {
+    if let Some(sk) = k.socks.tcp.get_mut(listener) {
+        sk.sk.drops = sk.sk.drops.wrapping_add(1);
+    }
+    k.net.inc(ns, Mib::TcpExtListenDrops);
+    k.net.kfree_skb(skb, reason, at);
+}
+
+/// What becomes of a SYN before anything is stored.
+enum Admit {
+    Store,
+    Cookie,
+    Drop(DropReason),
+}
+
+/// The first three tests, in this order: requests, accept queue, what is kept for proven peers.
+fn admit(net: &mut Net, ns: NsId, l: &Listener, again: bool) -> Admit {
+    let Some(n) = net.ns.get_mut(ns) else { return Admit::Drop(DropReason::NotSpecified) };
+    let (cookies, backlog) = (n.sysctl.tcp_syncookies, n.sysctl.tcp_max_syn_backlog);
+    let flood = cookies == 2 || l.requests_full();
+    if flood && cookies == 0 {
+        n.mib.inc(Mib::TcpExtTCPReqQFullDrop);
+        return Admit::Drop(DropReason::TcpReqQFull);
+    }
+    if flood {
+        n.mib.inc(Mib::TcpExtTCPReqQFullDoCookies);
+    }
+    if l.accept_full() {
+        n.mib.inc(Mib::TcpExtListenOverflows);
+        return Admit::Drop(DropReason::TcpListenOverflow);
+    }
+    match flood {
+        true => Admit::Cookie,
+        // Without cookies the last quarter of the backlog is for peers that are known; none is remembered here.
+        false if !again && cookies == 0 && i64::from(backlog) - i64::from(l.qlen) < i64::from(backlog >> 2) => {
+            Admit::Drop(DropReason::TcpReqQFull)
+        }
+        false => Admit::Store,
+    }
+}
+
+/// A SYN for a listener: stored and answered, answered with a cookie, or dropped without a word. With `skb.tcp.tw_isn`
+/// it takes the place of a TIME_WAIT entry.
+#[doc(alias = "tcp_v4_conn_request")]
 pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     const AT: &str = "tcp_conn_request";
     let Kernel { socks, net, .. } = k;
-    let Some(sk) = socks.tcp.get_mut(listener) else { return net.kfree_skb(skb, DropReason::NoSocket, AT) };
-    let cookies_mode = setting(net, sk, |s| s.tcp_syncookies);
-    let Some(l) = sk.listener.as_deref() else { return net.kfree_skb(skb, DropReason::NoSocket, AT) };
-    let (limit, qlen, waiting) = (l.max_ack_backlog, l.qlen, l.accept.len() as u32);
-    let mut want_cookie = cookies_mode == 2;
-    if qlen > limit || cookies_mode == 2 {
-        if cookies_mode == 0 {
-            inc(net, sk, Mib::TcpExtTCPReqQFullDrop);
-            listen_drop(net, sk);
-            return net.kfree_skb(skb, DropReason::TcpReqQFull, AT);
-        }
-        want_cookie = true;
-        inc(net, sk, Mib::TcpExtTCPReqQFullDoCookies);
-    }
-    if waiting > limit {
-        inc(net, sk, Mib::TcpExtListenOverflows);
-        listen_drop(net, sk);
-        return net.kfree_skb(skb, DropReason::TcpListenOverflow, AT);
-    }
-    // Without cookies the last quarter of tcp_max_syn_backlog is for peers that proved to be alive.
-    let backlog = setting(net, sk, |s| s.tcp_max_syn_backlog);
-    if cookies_mode == 0 && !want_cookie && i64::from(backlog) - i64::from(qlen) < i64::from(backlog >> 2) {
-        listen_drop(net, sk);
-        return net.kfree_skb(skb, DropReason::TcpReqQFull, AT);
-    }
-    let o = options(&skb);
-    let Some(mut req) = new_request(sk, net, listener, &skb, &o) else {
-        listen_drop(net, sk);
-        return net.kfree_skb(skb, DropReason::IpOutNoRoutes, AT);
+    let (Some(ns), Some(lsk)) = (skb.ns, socks.tcp.get_mut(listener)) else {
+        return net.kfree_skb(skb, DropReason::NoSocket, AT);
     };
-    if want_cookie {
-        cookies::prepare(&mut req, &skb, net, sk.sk.ns);
-        if let Some(l) = &mut sk.listener {
-            l.synq_overflow_us = net.env.now_us().max(1);
+    // RFC 1122 §4.2.3.10.
+    if skb.pkt_type != PktType::Host
+        || skb.dst.is_some_and(|d| d.kind != RouteKind::Local && d.kind != RouteKind::Unicast)
+    {
+        return listen_drop(k, listener, ns, skb, DropReason::IpInAddrErrors, AT);
+    }
+    let Some(l) = &lsk.listener else { return net.kfree_skb(skb, DropReason::TcpClose, AT) };
+    let again = skb.tcp.tw_isn != 0;
+    let cookie = match admit(net, ns, l, again) {
+        Admit::Store => false,
+        Admit::Cookie => true,
+        Admit::Drop(reason) => return listen_drop(k, listener, ns, skb, reason, AT),
+    };
+    let mut o = ipv4::options(&skb);
+    if cookie && o.ts.is_none() {
+        // Without time stamps there is no room for them in the cookie.
+        o = TcpOptions { mss: o.mss, ..TcpOptions::default() };
+    }
+    let t = Tuple::of_packet(&skb);
+    let Ok(dst) = route(net, ns, lsk, &t) else {
+        return listen_drop(k, listener, ns, skb, DropReason::IpOutNoRoutes, AT);
+    };
+    let now = net.env.now;
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let mut req = RequestSock::new(listener, lsk, &t, &skb, &o, &n.sysctl);
+    req.hash = t.hash(n.secret);
+    req.tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
+    req.init_rwin(lsk, &dst, &n.sysctl);
+    if cookie {
+        (req.snt_isn, req.mss) = cookies::cookie_init_sequence(n.secret, &t, req.rcv_isn, req.mss, now);
+        n.mib.inc(Mib::TcpExtSyncookiesSent);
+        if let Some(l) = &mut lsk.listener {
+            l.synq_overflow_us = (now / time::USEC).max(1);
         }
-        inc(net, sk, Mib::TcpExtSyncookiesSent);
-        synack::send(net, sk, &req, skb.priority);
+        let _ = send_synack(net, ns, lsk, &dst, &mut req, true);
         return net.consume_skb(skb);
     }
-    synack::send(net, sk, &req, skb.priority);
-    store(net, sk, req);
+    req.snt_isn = if again { skb.tcp.tw_isn } else { isn::secure_tcp_seq(n.secret, &t, now) };
+    let _ = send_synack(net, ns, lsk, &dst, &mut req, false);
+    store(net, ns, lsk, req);
     net.consume_skb(skb);
 }
 
-/// What the SYN says, and what we answer. `None` without a route back.
-fn new_request(sk: &TcpSock, net: &mut Net, listener: TcpId, skb: &Skb, o: &TcpOptions) -> Option<RequestSock> {
-    let t = Tuple::of_packet(skb);
-    let dst = synack::route(net, sk, &t)?;
-    let now = net.env.now;
-    let n = net.ns.get(sk.sk.ns)?;
-    let s = &n.sysctl;
-    let tstamp_ok = s.tcp_timestamps != 0 && o.ts.is_some();
-    let wscale_ok = s.tcp_window_scaling != 0 && o.wscale.is_some();
-    let advmss = ack::advertised_mss(sk, dst.mtu);
-    let space = ack::WindowSpace::of(sk, s);
-    let payload = u32::from(advmss) - if tstamp_ok { 12 } else { 0 };
-    let win = ack::select_initial_window(space, payload, wscale_ok);
-    Some(RequestSock {
-        listener,
-        laddr: t.laddr,
-        raddr: t.raddr,
-        lport: t.lport,
-        rport: t.rport,
-        rcv_isn: skb.tcp.seq,
-        snt_isn: isn::secure_tcp_seq(n.secret, &t, now),
-        ts_recent: o.ts.map_or(0, |ts| ts.0),
-        tsoffset: if s.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 },
-        mss: o.mss.unwrap_or(536),
-        advmss,
-        snd_wscale: o.wscale.unwrap_or(0).min(14),
-        rcv_wscale: win.wscale,
-        rcv_wnd: win.rcv_wnd,
-        window_clamp: win.window_clamp,
-        tstamp_ok,
-        sack_ok: s.tcp_sack != 0 && o.sack_ok,
-        wscale_ok,
-        acked: false,
-        num_retrans: 0,
-        num_timeout: 0,
-        snt_synack_us: now / 1000,
-        timer: TimerSlot::default(),
-        last_oow_ms: 0,
-        hash: t.hash(n.secret),
-    })
+fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
+    let fl = Flow4 { daddr: t.raddr, saddr: t.laddr, oif: lsk.sk.bound_dev, tos: lsk.sk.tos, mark: lsk.sk.mark };
+    ip_route_output(net, ns, &fl)
 }
 
-/// Into ehash, counted, with its timer (`inet_csk_reqsk_queue_hash_add`).
-fn store(net: &mut Net, sk: &mut TcpSock, req: RequestSock) {
-    let Net { env, ns, .. } = net;
-    let Some(n) = ns.get_mut(sk.sk.ns) else { return };
+/// Into ehash, with its timer (`inet_csk_reqsk_queue_hash_add`).
+fn store(net: &mut Net, ns: NsId, lsk: &mut TcpSock, req: RequestSock) {
+    let at = time::round_up(net.env.now + SEC, net.env.hz);
+    let Net { env, ns: spaces, .. } = net;
+    let Some(n) = spaces.get_mut(ns) else { return };
     let hash = req.hash;
     let id = n.tcp.reqs.insert(req);
     n.tcp.insert(hash, EhashRef::Request(id));
-    if let Some(l) = &mut sk.listener {
+    if let Some(req) = n.tcp.reqs.get_mut(id) {
+        env.timers.arm(&mut req.timer, at, TimerKey::TcpRequest(ns, id));
+    }
+    if let Some(l) = &mut lsk.listener {
         l.qlen += 1;
         l.young += 1;
     }
-    if let Some(req) = n.tcp.reqs.get_mut(id) {
-        let at = time::round_up(env.now + SEC, env.hz);
-        env.timers.arm(&mut req.timer, at, TimerKey::TcpRequest(sk.sk.ns, id));
-    }
 }
 
-/// Takes a request out of everything.
-fn drop_request(k: &mut Kernel, ns: NsId, id: ReqId) -> Option<RequestSock> {
-    let Kernel { socks, net, .. } = k;
-    let n = net.ns.get_mut(ns)?;
+/// Out of the tables and the listener's count (`inet_csk_reqsk_queue_drop`).
+fn drop_request(k: &mut Kernel, ns: NsId, id: ReqId, unhash: bool) -> Option<RequestSock> {
+    let n = k.net.ns.get_mut(ns)?;
     let req = n.tcp.reqs.remove(id)?;
-    n.tcp.remove(req.hash, EhashRef::Request(id));
-    if let Some(l) = socks.tcp.get_mut(req.listener).and_then(|s| s.listener.as_deref_mut()) {
+    if unhash {
+        n.tcp.remove(req.hash, EhashRef::Request(id));
+    }
+    if let Some(l) = k.socks.tcp.get_mut(req.listener).and_then(|sk| sk.listener.as_mut()) {
         l.qlen = l.qlen.saturating_sub(1);
-        if req.num_timeout == 0 {
-            l.young = l.young.saturating_sub(1);
-        }
+        l.young = l.young.saturating_sub(u32::from(req.num_timeout == 0));
     }
     Some(req)
 }
 
-/// No third segment yet: SYN-ACK again, or the end (`reqsk_timer_handler`).
+/// The timeout of a request: SYN-ACK again, less patiently when the listener has many old ones, or away.
 #[doc(alias = "reqsk_timer_handler")]
 pub fn request_timer(k: &mut Kernel, ns: NsId, id: ReqId, at: Jiffies) {
-    let Kernel { socks, net, .. } = k;
-    let now = net.env.jiffies();
-    let Net { env, ns: spaces, .. } = net;
+    let now = k.net.env.jiffies();
+    let Net { env, ns: spaces, .. } = &mut k.net;
     let Some(n) = spaces.get_mut(ns) else { return };
     let Some(req) = n.tcp.reqs.get_mut(id) else { return };
     if env.timers.look(&mut req.timer, at, now, TimerKey::TcpRequest(ns, id)) != Fire::Due {
         return;
     }
-    let req = req.clone();
-    let Some(sk) = socks.tcp.get_mut(req.listener) else {
-        drop_request(k, ns, id);
+    let mut req = req.clone();
+    let retries = n.sysctl.tcp_synack_retries;
+    let Some(lsk) = k.socks.tcp.get(req.listener).filter(|l| l.state == State::Listen) else {
+        drop_request(k, ns, id, true);
         return;
     };
-    let Some(l) = sk.listener.as_deref() else { return };
-    let own = sk.tune.as_ref().map_or(0, |t| u32::from(t.syn_retries));
-    let mut most = if own != 0 { own } else { setting(net, sk, |s| s.tcp_synack_retries) };
-    // A crowded queue gives old requests up sooner.
-    if l.qlen << 1 > l.max_ack_backlog.max(8) {
-        let mut young = l.young << 1;
-        while most > 2 && l.qlen >= young {
-            most -= 1;
-            young <<= 1;
-        }
-    }
-    let (n_out, defer) = (u32::from(req.num_timeout), u32::from(l.defer_accept));
-    let expire = if defer == 0 { n_out >= most } else { n_out >= most && (!req.acked || n_out >= defer) };
-    let resend = defer == 0 || !req.acked || n_out + 1 >= defer;
-    if expire {
-        drop_request(k, ns, id);
+    let Some(l) = &lsk.listener else { return };
+    let own = lsk.tune.as_ref().map_or(0, |t| u32::from(t.syn_retries));
+    let retries = patience(if own == 0 { retries } else { own }, l);
+    let (expire, resend) = recalc(&req, retries, u32::from(l.defer_accept));
+    k.net.inc(ns, Mib::TcpExtTCPTimeouts);
+    let kept = !expire && (!resend || rtx_synack(k, ns, &mut req) || req.acked);
+    if !kept {
+        drop_request(k, ns, id, true);
         return;
     }
-    if resend {
-        synack::send(net, sk, &req, 0);
-        inc(net, sk, Mib::TcpRetransSegs);
-        inc(net, sk, Mib::TcpExtTCPSynRetrans);
-    }
     if req.num_timeout == 0
-        && let Some(l) = &mut sk.listener
+        && let Some(l) = k.socks.tcp.get_mut(req.listener).and_then(|sk| sk.listener.as_mut())
     {
         l.young = l.young.saturating_sub(1);
     }
-    let rto_max = u64::from(setting(net, sk, |s| s.tcp_rto_max_ms)) * MSEC;
-    let Net { env, ns: spaces, .. } = net;
-    if let Some(req) = spaces.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
-        req.num_timeout = req.num_timeout.saturating_add(1);
-        req.num_retrans = req.num_retrans.saturating_add(u8::from(resend));
-        let wait = (SEC << req.num_timeout.min(20)).min(rto_max);
-        let at = time::round_up(env.now + wait, env.hz);
-        env.timers.arm(&mut req.timer, at, TimerKey::TcpRequest(ns, id));
+    req.num_timeout = req.num_timeout.saturating_add(1);
+    let at = time::round_up(k.net.env.now + timeout(&k.net, ns, &req), k.net.env.hz);
+    let Net { env, ns: spaces, .. } = &mut k.net;
+    if let Some(slot) = spaces.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
+        let timer = slot.timer;
+        *slot = RequestSock { timer, ..req };
+        env.timers.arm(&mut slot.timer, at, TimerKey::TcpRequest(ns, id));
     }
 }
 
-/// A segment for a request. The child and the segment when the handshake is complete (`tcp_check_req`).
-pub fn tcp_check_req(k: &mut Kernel, ns: NsId, id: ReqId, skb: Skb) -> Option<(TcpId, Skb)> {
-    const AT: &str = "tcp_check_req";
-    let req = k.net.ns.get(ns)?.tcp.reqs.get(id)?.clone();
-    let (flags, cb, o) = (skb.tcp.flags, skb.tcp, options(&skb));
-    let paws = req.tstamp_ok && o.ts.is_some_and(|(val, _)| before(val, req.ts_recent));
-    let plain_syn = flags & (Flags::SYN | Flags::ACK | Flags::RST | Flags::FIN) == Flags::SYN;
-    if cb.seq == req.rcv_isn && plain_syn && !paws {
-        // The SYN again: our answer was lost.
-        if !rate_limited(k, ns, id) {
-            answer_again(k, &req);
+/// A listener whose queue is half full of old requests waits less for each (`reqsk_timer_handler`).
+fn patience(mut retries: u32, l: &Listener) -> u32 {
+    if l.qlen << 1 > l.max_ack_backlog.max(8) {
+        let mut young = l.young << 1;
+        while retries > 2 && l.qlen >= young {
+            retries -= 1;
+            young <<= 1;
         }
-        k.net.consume_skb(skb);
+    }
+    retries
+}
+
+/// Is its time over, and is the SYN-ACK due? While data is awaited it is not (`syn_ack_recalc`).
+fn recalc(req: &RequestSock, retries: u32, defer: u32) -> (bool, bool) {
+    let n = u32::from(req.num_timeout);
+    if defer == 0 {
+        return (n >= retries, true);
+    }
+    (n >= retries && (!req.acked || n >= defer), !req.acked || n >= defer - 1)
+}
+
+/// One second, doubled for each timeout, at most the RTO maximum.
+fn timeout(net: &Net, ns: NsId, req: &RequestSock) -> u64 {
+    let max = net.ns.get(ns).map_or(120_000, |n| n.sysctl.tcp_rto_max_ms);
+    (SEC << req.num_timeout.min(30)).min(u64::from(max) * MSEC)
+}
+
+/// `tcp_rtx_synack`; false when it could not be sent.
+fn rtx_synack(k: &mut Kernel, ns: NsId, req: &mut RequestSock) -> bool {
+    let Kernel { socks, net, .. } = k;
+    let Some(lsk) = socks.tcp.get_mut(req.listener) else { return false };
+    let Ok(dst) = route(net, ns, lsk, &req.tuple()) else { return false };
+    if send_synack(net, ns, lsk, &dst, req, false).is_err() {
+        return false;
+    }
+    net.inc(ns, Mib::TcpRetransSegs);
+    net.inc(ns, Mib::TcpExtTCPSynRetrans);
+    lsk.loss.total_retrans = lsk.loss.total_retrans.wrapping_add(1);
+    req.num_retrans = req.num_retrans.saturating_add(1);
+    true
+}
+
+/// A segment for a half-open connection. `Some`: a child was made (or the cookie of one was found) and the segment is
+/// its first.
+pub fn tcp_check_req(k: &mut Kernel, ns: NsId, id: ReqId, skb: Skb) -> Option<(TcpId, Skb)> {
+    let Some(req) = k.net.ns.get(ns).and_then(|n| n.tcp.reqs.get(id)).cloned() else {
+        k.net.kfree_skb(skb, DropReason::NoSocket, "tcp_check_req");
         return None;
+    };
+    if k.socks.tcp.get(req.listener).is_none_or(|l| l.state != State::Listen) {
+        // The listener is gone: the segment is for whoever listens now, or for nobody.
+        drop_request(k, ns, id, true);
+        return to_listener(k, ns, skb);
+    }
+    match judge(k, ns, id, &req, &skb) {
+        Ok(()) => complete(k, ns, id, req, skb),
+        Err(Refusal::Listener) => to_listener(k, ns, skb),
+        Err(Refusal::Drop(reason)) => {
+            k.net.kfree_skb(skb, reason, "tcp_check_req");
+            None
+        }
+        Err(Refusal::Reset) => {
+            ipv4::send_reset(&mut k.net, &skb, None);
+            embryonic_drop(k, ns, id, skb)
+        }
+        Err(Refusal::Remove) => embryonic_drop(k, ns, id, skb),
+    }
+}
+
+/// Why a segment does not complete the handshake.
+enum Refusal {
+    /// The listener judges it: an acknowledgement of something that was never sent.
+    Listener,
+    Drop(DropReason),
+    /// RST to the peer, request removed.
+    Reset,
+    /// Request removed.
+    Remove,
+}
+
+fn embryonic_drop(k: &mut Kernel, ns: NsId, id: ReqId, skb: Skb) -> Option<(TcpId, Skb)> {
+    if drop_request(k, ns, id, true).is_some() {
+        k.net.inc(ns, Mib::TcpExtEmbryonicRsts);
+    }
+    k.net.kfree_skb(skb, DropReason::TcpReset, "tcp_check_req");
+    None
+}
+
+fn put_back(net: &mut Net, ns: NsId, id: ReqId, f: impl FnOnce(&mut RequestSock)) {
+    if let Some(req) = net.ns.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
+        f(req);
+    }
+}
+
+/// The checks of RFC 9293 §3.10.7.4 for SYN-RECEIVED, in the order in which Linux makes them.
+fn judge(k: &mut Kernel, ns: NsId, id: ReqId, req: &RequestSock, skb: &Skb) -> Result<(), Refusal> {
+    let (cb, flags) = (&skb.tcp, skb.tcp.flags);
+    let now_s = (k.net.env.now / SEC) as u32;
+    let ts = ipv4::options(skb).ts.filter(|_| req.tstamp_ok);
+    // The true time of the SYN's stamp is not kept; the age of the timer is near enough.
+    let stamp = now_s.wrapping_sub((timeout(&k.net, ns, req) / SEC) as u32);
+    let paws = ts.is_some_and(|(v, _)| paws_reject(req.ts_recent, stamp, v, flags.contains(Flags::RST), now_s));
+    let ecr_bad = ts.is_some_and(|(_, e)| e != 0 && !between(e, req.snt_tsval_first, req.snt_tsval_last));
+    let only = flags.0 & (Flags::SYN | Flags::ACK | Flags::RST | Flags::FIN).0;
+    let mut last = req.last_oow_ms;
+    if cb.seq == req.rcv_isn && only == Flags::SYN.0 && !paws {
+        // The same SYN again: the same SYN-ACK, and the timer counts from here.
+        if !oow_rate_limited(&mut k.net, ns, skb, &mut last, Mib::TcpExtTCPACKSkippedSynRecv) {
+            duplicate_syn(k, ns, id, req, last);
+        }
+        return Err(Refusal::Drop(DropReason::TcpInvalidSyn));
     }
     if flags.contains(Flags::ACK) && cb.ack != req.snt_isn.wrapping_add(1) {
-        send_reset(&mut k.net, &skb, None);
-        k.net.kfree_skb(skb, DropReason::TcpInvalidAckSequence, AT);
-        return None;
+        return Err(Refusal::Listener);
     }
-    let first = req.rcv_isn.wrapping_add(1);
-    if paws || !in_window(cb.seq, cb.end_seq, first, first.wrapping_add(req.rcv_wnd)) {
-        // RFC 9293 §3.10.7.4: acknowledge what does not fit, unless it is a RST.
-        if !flags.contains(Flags::RST) && !rate_limited(k, ns, id) {
-            send_request_ack(k, ns, &req, &skb);
+    let next = req.rcv_isn.wrapping_add(1);
+    if paws || ecr_bad || !in_window(cb.seq, cb.end_seq, next, next.wrapping_add(req.rcv_wnd)) {
+        if !flags.contains(Flags::RST)
+            && !oow_rate_limited(&mut k.net, ns, skb, &mut last, Mib::TcpExtTCPACKSkippedSynRecv)
+        {
+            put_back(&mut k.net, ns, id, |r| r.last_oow_ms = last);
+            send_ack(&mut k.net, ns, req, skb);
         }
-        if paws {
-            k.net.inc(ns, Mib::TcpExtPAWSEstab);
-        }
-        k.net.kfree_skb(skb, if paws { DropReason::TcpRfc7323Paws } else { DropReason::TcpInvalidSequence }, AT);
-        return None;
+        return Err(Refusal::Drop(match (paws, ecr_bad) {
+            (true, _) => {
+                k.net.inc(ns, Mib::TcpExtPAWSEstab);
+                DropReason::TcpRfc7323Paws
+            }
+            (_, true) => {
+                k.net.inc(ns, Mib::TcpExtTSEcrRejected);
+                DropReason::TcpRfc7323Paws
+            }
+            _ => DropReason::TcpOverwindow,
+        }));
     }
-    if let (Some((val, _)), Some(r)) = (o.ts, k.net.ns.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)))
-        && !after(cb.seq, first)
+    if let Some((val, _)) = ts
+        && !crate::net::tcp::seq::after(cb.seq, next)
     {
-        r.ts_recent = val;
+        put_back(&mut k.net, ns, id, |r| r.ts_recent = val);
     }
+    // A SYN that repeats the first byte is cut off, another one is an error.
     let syn = flags.contains(Flags::SYN) && cb.seq != req.rcv_isn;
     if flags.contains(Flags::RST) || syn {
-        if syn {
-            send_reset(&mut k.net, &skb, None);
-        }
         k.net.inc(ns, Mib::TcpAttemptFails);
-        k.net.inc(ns, Mib::TcpExtEmbryonicRsts);
-        drop_request(k, ns, id);
-        k.net.kfree_skb(skb, DropReason::TcpReset, AT);
-        return None;
+        return Err(if flags.contains(Flags::RST) { Refusal::Remove } else { Refusal::Reset });
     }
     if !flags.contains(Flags::ACK) {
-        k.net.kfree_skb(skb, DropReason::TcpFlags, AT);
-        return None;
+        return Err(Refusal::Drop(DropReason::TcpFlags));
     }
-    if awaits_data(k, &req, cb.end_seq == first) {
+    let defer = k.socks.tcp.get(req.listener).and_then(|l| l.listener.as_ref()).map_or(0, |l| l.defer_accept);
+    if req.num_timeout < defer && cb.end_seq == next {
+        put_back(&mut k.net, ns, id, |r| r.acked = true);
         k.net.inc(ns, Mib::TcpExtTCPDeferAcceptDrop);
-        mark_acked(k, ns, id);
-        k.net.kfree_skb(skb, DropReason::NotSpecified, AT);
-        return None;
+        return Err(Refusal::Drop(DropReason::NotSpecified));
     }
-    complete(k, ns, id, req, skb)
+    Ok(())
 }
 
-/// The accept queue takes it, or not (`tcp_v4_syn_recv_sock`).
-fn complete(k: &mut Kernel, ns: NsId, id: ReqId, req: RequestSock, skb: Skb) -> Option<(TcpId, Skb)> {
-    if accept_queue_full(k, req.listener) {
-        overflow(k, req.listener);
-        if k.net.ns.get(ns).is_some_and(|n| n.sysctl.tcp_abort_on_overflow != 0) {
-            send_reset(&mut k.net, &skb, None);
-            k.net.inc(ns, Mib::TcpExtEmbryonicRsts);
-            drop_request(k, ns, id);
-        } else {
-            mark_acked(k, ns, id);
+fn duplicate_syn(k: &mut Kernel, ns: NsId, id: ReqId, req: &RequestSock, last: u32) {
+    let mut req = RequestSock { last_oow_ms: last, ..req.clone() };
+    let sent = rtx_synack(k, ns, &mut req);
+    let at = time::round_up(k.net.env.now + timeout(&k.net, ns, &req), k.net.env.hz);
+    let Net { env, ns: spaces, .. } = &mut k.net;
+    if let Some(slot) = spaces.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
+        let timer = slot.timer;
+        *slot = RequestSock { timer, ..req };
+        if sent {
+            env.timers.arm(&mut slot.timer, at, TimerKey::TcpRequest(ns, id));
         }
-        k.net.kfree_skb(skb, DropReason::TcpListenOverflow, "tcp_v4_syn_recv_sock");
-        return None;
-    }
-    let mut req = drop_request(k, ns, id).unwrap_or(req);
-    if let Some((val, _)) = options(&skb).ts {
-        req.ts_recent = val;
-    }
-    let child = create_child(k, &req)?;
-    Some((child, skb))
-}
-
-pub(super) fn accept_queue_full(k: &Kernel, listener: TcpId) -> bool {
-    let l = k.socks.tcp.get(listener).and_then(|s| s.listener.as_deref());
-    l.is_none_or(|l| l.accept.len() as u32 > l.max_ack_backlog)
-}
-
-pub(super) fn overflow(k: &mut Kernel, listener: TcpId) {
-    let Kernel { socks, net, .. } = k;
-    if let Some(sk) = socks.tcp.get_mut(listener) {
-        inc(net, sk, Mib::TcpExtListenOverflows);
-        listen_drop(net, sk);
     }
 }
 
-fn awaits_data(k: &Kernel, req: &RequestSock, bare: bool) -> bool {
-    let l = k.socks.tcp.get(req.listener).and_then(|s| s.listener.as_deref());
-    bare && l.is_some_and(|l| req.num_timeout < l.defer_accept)
-}
-
-fn mark_acked(k: &mut Kernel, ns: NsId, id: ReqId) {
-    if let Some(r) = k.net.ns.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
-        r.acked = true;
-    }
-}
-
-fn in_window(seq: u32, end: u32, low: u32, high: u32) -> bool {
-    seq == low || (after(end, low) && before(seq, high)) || (seq == high && seq == end)
-}
-
-fn rate_limited(k: &mut Kernel, ns: NsId, id: ReqId) -> bool {
-    let now = k.net.env.now_ms().max(1);
-    let Some(n) = k.net.ns.get_mut(ns) else { return true };
-    let limit = n.sysctl.tcp_invalid_ratelimit;
-    let Some(r) = n.tcp.reqs.get_mut(id) else { return true };
-    if r.last_oow_ms != 0 && now.wrapping_sub(r.last_oow_ms) < limit {
-        n.mib.inc(Mib::TcpExtTCPACKSkippedSynRecv);
-        return true;
-    }
-    r.last_oow_ms = now;
-    false
-}
-
-fn answer_again(k: &mut Kernel, req: &RequestSock) {
-    let Kernel { socks, net, .. } = k;
-    if let Some(sk) = socks.tcp.get_mut(req.listener) {
-        synack::send(net, sk, req, 0);
-        inc(net, sk, Mib::TcpRetransSegs);
-        inc(net, sk, Mib::TcpExtTCPSynRetrans);
-    }
-}
-
-fn send_request_ack(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &Skb) {
-    let ts = req.tstamp_ok.then(|| (k.net.env.now_ms().wrapping_add(req.tsoffset), req.ts_recent));
-    let reply = ipv4::Reply {
+/// A bare ACK in the name of the request (`tcp_v4_reqsk_send_ack`).
+fn send_ack(net: &mut Net, ns: NsId, req: &RequestSock, skb: &Skb) {
+    let ts = req.tstamp_ok.then(|| (net.env.now_ms().wrapping_add(req.tsoffset), req.ts_recent));
+    let reply = Reply {
         seq: req.snt_isn.wrapping_add(1),
         ack: Some(req.rcv_isn.wrapping_add(1)),
         flags: Flags::ACK,
         window: (req.rcv_wnd >> req.rcv_wscale).min(65_535) as u16,
         ts,
     };
-    ipv4::send_reply(&mut k.net, ns, skb, reply);
+    ipv4::send_reply(net, ns, skb, reply);
 }
 
-/// A full socket from the request, in SYN_RECV, at the end of the accept queue (`tcp_create_openreq_child`).
-#[doc(alias = "tcp_create_openreq_child")]
-pub(super) fn create_child(k: &mut Kernel, req: &RequestSock) -> Option<TcpId> {
-    let Kernel { socks, net, .. } = k;
-    let parent = socks.tcp.get(req.listener)?;
-    let ns = parent.sk.ns;
-    let mut sk = TcpSock::new(parent.sk.clone(), &net.ns.get(ns)?.sysctl);
-    sk.sk.rcvbuf = parent.sk.rcvbuf;
-    sk.sk.sndbuf = parent.sk.sndbuf;
-    (sk.sk.wait, sk.sk.file, sk.sk.inode, sk.sk.err, sk.sk.drops) = (WaitHead::default(), None, 0, 0, 0);
-    sk.sk.userlocks &= !SOCK_BINDPORT_LOCK;
-    (sk.sk.rcv_saddr, sk.sk.saddr, sk.sk.daddr, sk.sk.dport) = (req.laddr, req.laddr, req.raddr, req.rport);
-    sk.flags = TcpFlags {
-        tstamp_ok: req.tstamp_ok,
-        wscale_ok: req.wscale_ok,
-        sack_ok: req.sack_ok,
-        nodelay: parent.flags.nodelay,
-        cork: parent.flags.cork,
-        inq: parent.flags.inq,
-        ..TcpFlags::default()
+/// The segment as a listener sees it: a SYN opens, an ACK may be a cookie, otherwise RST.
+fn to_listener(k: &mut Kernel, ns: NsId, skb: Skb) -> Option<(TcpId, Skb)> {
+    let flags = skb.tcp.flags;
+    let found = tables::lookup_listener(k, ns, &Tuple::of_packet(&skb), skb.dev);
+    if let Some(l) = found {
+        if flags.contains(Flags::SYN) && !flags.intersects(Flags::ACK | Flags::RST | Flags::FIN) {
+            tcp_conn_request(k, l, skb);
+            return None;
+        }
+        if flags.contains(Flags::ACK) && !flags.intersects(Flags::SYN | Flags::RST) {
+            return match cookie_check(k, l, skb) {
+                Ok(child) => Some(child),
+                Err(skb) => {
+                    if let Some(skb) = skb {
+                        ipv4::send_reset(&mut k.net, &skb, None);
+                        k.net.kfree_skb(skb, DropReason::TcpInvalidAckSequence, "tcp_check_req");
+                    }
+                    None
+                }
+            };
+        }
+    }
+    ipv4::send_reset(&mut k.net, &skb, None);
+    let reason = if found.is_some() { DropReason::TcpFlags } else { DropReason::NoSocket };
+    k.net.kfree_skb(skb, reason, "tcp_check_req");
+    None
+}
+
+/// The handshake is complete: a full socket in the accept queue, unless there is no room for it.
+fn complete(k: &mut Kernel, ns: NsId, id: ReqId, req: RequestSock, skb: Skb) -> Option<(TcpId, Skb)> {
+    let listener = req.listener;
+    let full = k.socks.tcp.get(listener).and_then(|l| l.listener.as_ref()).is_none_or(|l| l.accept_full());
+    if full {
+        k.net.inc(ns, Mib::TcpExtListenOverflows);
+        let abort = k.net.ns.get(ns).is_some_and(|n| n.sysctl.tcp_abort_on_overflow != 0);
+        if !abort {
+            put_back(&mut k.net, ns, id, |r| r.acked = true);
+            listen_drop(k, listener, ns, skb, DropReason::TcpListenOverflow, "tcp_v4_syn_recv_sock");
+            return None;
+        }
+        k.net.inc(ns, Mib::TcpExtListenDrops);
+        ipv4::send_reset(&mut k.net, &skb, None);
+        return embryonic_drop(k, ns, id, skb);
+    }
+    let Some(child) = syn_recv_sock(k, ns, &req, &skb) else {
+        listen_drop(k, listener, ns, skb, DropReason::IpOutNoRoutes, "tcp_v4_syn_recv_sock");
+        return None;
     };
-    sk.tune = parent.tune.clone();
-    sk.cong = crate::net::tcp::cong::Cong::new(parent.cong.name());
-    sk.snd.user_mss = parent.snd.user_mss;
-    sk.parent = Some(req.listener);
-    let first = req.rcv_isn.wrapping_add(1);
-    (sk.rcv.nxt, sk.rcv.wup, sk.rcv.copied_seq, sk.rcv.space_seq) = (first, first, first, first);
-    sk.rcv.wnd = req.rcv_wnd;
-    sk.rcv.ssthresh = req.rcv_wnd;
-    sk.rcv.window_clamp = req.window_clamp;
-    sk.rcv.advmss = req.advmss;
-    if req.wscale_ok {
-        (sk.rcv.wscale, sk.snd.wscale) = (req.rcv_wscale, req.snd_wscale);
-    } else {
-        sk.rcv.window_clamp = sk.rcv.window_clamp.min(65_535);
+    if let Some(n) = k.net.ns.get_mut(ns) {
+        n.tcp.replace(req.hash, EhashRef::Request(id), EhashRef::Sock(child));
     }
+    drop_request(k, ns, id, false);
+    queue_child(k, listener, child);
+    Some((child, skb))
+}
+
+/// A child with what it inherits from its listener and what the handshake agreed on; not in ehash yet.
+#[doc(alias = "tcp_v4_syn_recv_sock")]
+#[doc(alias = "tcp_create_openreq_child")]
+fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &Skb) -> Option<TcpId> {
+    let Kernel { socks, net, .. } = k;
+    let lsk = socks.tcp.get(req.listener)?;
+    let dst = route(net, ns, lsk, &req.tuple()).ok()?;
+    let mut child = inherit(lsk, &net.ns.get(ns)?.sysctl);
+    child.sk.rcv_saddr = req.laddr;
+    child.sk.saddr = req.laddr;
+    child.sk.daddr = req.raddr;
+    child.sk.num = req.lport;
+    child.sk.dport = req.rport;
+    child.parent = Some(req.listener);
+    child.dst = Some(dst);
+    child.ehash = Some(req.hash);
+    child.txhash = req.hash | 1;
+    agree(&mut child, req, skb, net);
+    segment::sync_mss(&mut child, net, dst.mtu);
+    if req.snt_synack_us != 0 && req.num_retrans == 0 {
+        // The SYN-ACK's round trip (Karn: not if it was sent twice).
+        let us = net.env.now_us().saturating_sub(req.snt_synack_us).clamp(1, u64::from(u32::MAX >> 4));
+        crate::net::tcp::input::ack::take_rtt(&mut child, net, us as u32);
+    }
+    let n = net.ns.get_mut(ns)?;
+    child.bind = Some(n.tcp.hold(req.lport, Class::of(&child)));
+    n.mib.inc(Mib::TcpPassiveOpens);
+    Some(socks.tcp.insert(child))
+}
+
+/// `sk_clone`: options go over, queues, errors and the place in tables do not.
+fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
+    let mut sk = lsk.sk.clone();
+    sk.wait = Default::default();
+    sk.file = None;
+    sk.inode = 0;
+    sk.shutdown = 0;
+    (sk.err, sk.err_soft, sk.drops) = (0, 0, 0);
+    (sk.rmem_alloc, sk.wmem_alloc, sk.wmem_queued) = (0, 0, 0);
+    sk.flags.dead = false;
+    sk.userlocks &= !SOCK_BINDPORT_LOCK;
+    let (rcvbuf, sndbuf) = (sk.rcvbuf, sk.sndbuf);
+    let mut child = TcpSock::new(sk, sysctl);
+    (child.sk.rcvbuf, child.sk.sndbuf) = (rcvbuf, sndbuf);
+    child.state = State::SynRecv;
+    child.tune = lsk.tune.clone();
+    child.cong = super::super::cong::Cong::new(lsk.cong.name());
+    child.snd.user_mss = lsk.snd.user_mss;
+    let f = &lsk.flags;
+    child.flags.nodelay = f.nodelay;
+    child.flags.cork = f.cork;
+    child.flags.inq = f.inq;
+    child.flags.quickack_off = f.quickack_off;
+    child
+}
+
+/// Numbers, windows and options of the handshake.
+fn agree(c: &mut TcpSock, req: &RequestSock, skb: &Skb, net: &Net) {
+    c.flags.tstamp_ok = req.tstamp_ok;
+    c.flags.sack_ok = req.sack_ok;
+    c.flags.wscale_ok = req.wscale_ok;
+    let (snd, rcv) = (req.snt_isn.wrapping_add(1), req.rcv_isn.wrapping_add(1));
+    let s = &mut c.snd;
+    (s.una, s.nxt, s.write_seq, s.sml, s.pushed_seq) = (snd, snd, snd, snd, snd);
+    s.wl1 = req.rcv_isn;
+    s.wscale = req.snd_wscale;
+    s.mss_clamp = req.mss;
+    s.wnd = u32::from(skb.tcp.window) << req.snd_wscale;
+    s.max_window = s.wnd;
+    let r = &mut c.rcv;
+    (r.nxt, r.wup, r.copied_seq, r.space_seq) = (rcv, rcv, rcv, rcv);
+    r.wnd = req.rcv_wnd;
+    r.ssthresh = req.rcv_wnd;
+    r.window_clamp = if req.wscale_ok { req.window_clamp } else { req.window_clamp.min(65_535) };
+    r.wscale = req.rcv_wscale;
+    r.advmss = req.advmss;
     if req.tstamp_ok {
-        sk.rcv.ts_recent = req.ts_recent;
-        sk.rcv.ts_recent_stamp = ((net.env.now / SEC) as u32).max(1);
-        sk.tsoffset = req.tsoffset;
+        r.ts_recent = req.ts_recent;
+        r.ts_recent_stamp = (net.env.now / SEC) as u32;
+        c.tsoffset = req.tsoffset;
     }
-    let ours = req.snt_isn.wrapping_add(1);
-    (sk.snd.una, sk.snd.nxt, sk.snd.sml) = (ours, ours, ours);
-    (sk.snd.write_seq, sk.snd.pushed_seq) = (ours, ours);
-    sk.snd.mss_clamp = req.mss;
-    sk.loss.total_retrans = u32::from(req.num_retrans);
-    sk.loss.retransmits = req.num_retrans;
-    sk.state = State::SynRecv;
-    if req.num_retrans == 0 && req.snt_synack_us != 0 {
-        let us = net.env.now_us().saturating_sub(req.snt_synack_us);
-        crate::net::tcp::input::ack::take_rtt(&mut sk, net, us.min(u64::from(u32::MAX >> 4)) as u32);
-    }
-    inc(net, &sk, Mib::TcpPassiveOpens);
-    let id = socks.tcp.insert(sk);
-    let sk = socks.tcp.get_mut(id)?;
-    if let Some(n) = net.ns.get_mut(ns) {
-        sk.bind = Some(n.tcp.hold(req.lport, Some(tables::Class::of(sk))));
-    }
-    tables::hash(net, sk, id);
-    let parent = socks.tcp.get_mut(req.listener)?;
-    if let Some(l) = &mut parent.listener {
-        l.accept.push_back(id);
-    }
-    wake(net, parent, req.listener, READABLE);
-    Some(id)
+    c.loss.total_retrans = u32::from(req.num_retrans);
+    c.loss.retransmits = req.num_timeout;
+    c.totals.segs_in = 1;
 }
 
-/// The ACK may carry a cookie (`tcp_v4_cookie_check`). `Err(Some)`: answer with RST.
+/// To the end of the accept queue; one sleeper wakes (`inet_csk_reqsk_queue_add`).
+fn queue_child(k: &mut Kernel, listener: TcpId, child: TcpId) {
+    let Kernel { socks, net, .. } = k;
+    let Some(lsk) = socks.tcp.get_mut(listener) else { return };
+    if let Some(l) = &mut lsk.listener {
+        l.accept.push_back(child);
+    }
+    wake(net, lsk, listener, READABLE);
+}
+
+/// An ACK that no request knows: is it the answer to a cookie? `Ok`: the child it made. `Err(Some)`: it is not, the
+/// caller resets. `Err(None)`: dropped here.
+#[doc(alias = "cookie_v4_check")]
 pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId, Skb), Option<Skb>> {
-    cookies::cookie_v4_check(k, listener, skb)
-}
-
-/// An ICMP error about a SYN-ACK of ours: the request is over (`tcp_req_err`).
-pub fn icmp_error(k: &mut Kernel, ns: NsId, id: ReqId, seq: u32) {
-    let Some(req) = k.net.ns.get(ns).and_then(|n| n.tcp.reqs.get(id)) else { return };
-    if seq != req.snt_isn {
-        return k.net.inc(ns, Mib::TcpExtOutOfWindowIcmps);
+    let Kernel { socks, net, .. } = k;
+    let (Some(ns), Some(lsk)) = (skb.ns, socks.tcp.get(listener)) else { return Err(Some(skb)) };
+    let (Some(n), Some(l)) = (net.ns.get_mut(ns), &lsk.listener) else { return Err(Some(skb)) };
+    let now_us = net.env.now / time::USEC;
+    let recent = l.synq_overflow_us != 0 && now_us.saturating_sub(l.synq_overflow_us) < cookies::TCP_SYNCOOKIE_VALID_US;
+    if n.sysctl.tcp_syncookies == 0 || (n.sysctl.tcp_syncookies == 1 && !recent) {
+        return Err(Some(skb));
     }
-    if let Some(req) = drop_request(k, ns, id) {
-        let Kernel { socks, net, .. } = k;
-        if let Some(sk) = socks.tcp.get_mut(req.listener) {
-            listen_drop(net, sk);
+    let t = Tuple::of_packet(&skb);
+    let (isn, cookie) = (skb.tcp.seq.wrapping_sub(1), skb.tcp.ack.wrapping_sub(1));
+    let Some(mss) = cookies::cookie_check(n.secret, &t, isn, cookie, net.env.now) else {
+        n.mib.inc(Mib::TcpExtSyncookiesFailed);
+        return Err(Some(skb));
+    };
+    n.mib.inc(Mib::TcpExtSyncookiesRecv);
+    let o = ipv4::options(&skb);
+    let tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
+    let ecr = o.ts.map_or(0, |(_, e)| e.wrapping_sub(tsoffset));
+    let Some((wscale, sack_ok)) = cookies::timestamp_decode(&o, ecr, &n.sysctl) else { return Err(Some(skb)) };
+    let hash = t.hash(n.secret);
+    let Ok(dst) = route(net, ns, lsk, &t) else {
+        net.kfree_skb(skb, DropReason::IpOutNoRoutes, "cookie_v4_check");
+        return Err(None);
+    };
+    let Some(n) = net.ns.get(ns) else { return Err(Some(skb)) };
+    let syn = TcpOptions { mss: Some(mss), wscale, sack_ok, ts: o.ts, ..TcpOptions::default() };
+    let mut req = RequestSock::new(listener, lsk, &t, &skb, &syn, &n.sysctl);
+    (req.rcv_isn, req.snt_isn, req.tsoffset, req.hash) = (isn, cookie, tsoffset, hash);
+    req.init_rwin(lsk, &dst, &n.sysctl);
+    let full = l.accept_full();
+    if full {
+        net.inc(ns, Mib::TcpExtListenOverflows);
+    }
+    match if full { None } else { syn_recv_sock(k, ns, &req, &skb) } {
+        Some(child) => {
+            if let Some(n) = k.net.ns.get_mut(ns) {
+                n.tcp.insert(hash, EhashRef::Sock(child));
+            }
+            if let Some(c) = k.socks.tcp.get_mut(child) {
+                c.flags.from_cookie = true;
+            }
+            queue_child(k, listener, child);
+            Ok((child, skb))
+        }
+        None => {
+            listen_drop(k, listener, ns, skb, DropReason::TcpListenOverflow, "cookie_v4_check");
+            Err(None)
         }
     }
 }
 
-/// The oldest established connection, taken out of the queue (`inet_csk_accept`).
+/// The oldest connection that waits for accept.
 #[doc(alias = "inet_csk_accept")]
 pub fn accept(k: &mut Kernel, listener: TcpId) -> Option<TcpId> {
-    let id = k.socks.tcp.get_mut(listener)?.listener.as_mut()?.accept.pop_front()?;
-    if let Some(child) = k.socks.tcp.get_mut(id) {
-        child.parent = None;
+    loop {
+        let child = k.socks.tcp.get_mut(listener)?.listener.as_mut()?.accept.pop_front()?;
+        if let Some(sk) = k.socks.tcp.get_mut(child) {
+            (sk.parent, sk.flags.connected) = (None, true);
+            return Some(child);
+        }
     }
-    Some(id)
 }
 
 /// Puts a connection back to the front: its descriptor could not be made.
 pub fn unaccept(k: &mut Kernel, listener: TcpId, child: TcpId) {
     if let Some(sk) = k.socks.tcp.get_mut(child) {
-        sk.parent = Some(listener);
+        (sk.parent, sk.flags.connected) = (Some(listener), false);
     }
     if let Some(l) = k.socks.tcp.get_mut(listener).and_then(|s| s.listener.as_mut()) {
         l.accept.push_front(child);
     }
 }
 
-/// The listener closes: half-open ones vanish, established ones are reset (`inet_csk_listen_stop`).
+/// The listener stops (close, shutdown, AF_UNSPEC): nobody finds it any more, half-open requests vanish, what waited for
+/// accept is reset.
 #[doc(alias = "inet_csk_listen_stop")]
-pub fn listen_stop(k: &mut Kernel, listener: TcpId) {
-    let Some(sk) = k.socks.tcp.get_mut(listener) else { return };
+pub fn listen_stop(k: &mut Kernel, id: TcpId) {
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return };
     let (ns, port) = (sk.sk.ns, sk.sk.num);
-    let queue = sk.listener.take().map(|l| l.accept).unwrap_or_default();
-    if let Some(n) = k.net.ns.get_mut(ns) {
+    let waiting = sk.listener.take().map(|l| l.accept).unwrap_or_default();
+    if let Some(n) = net.ns.get_mut(ns) {
         if let Some(ids) = n.tcp.listeners.get_mut(&port) {
-            ids.retain(|l| *l != listener);
+            ids.retain(|l| *l != id);
             if ids.is_empty() {
                 n.tcp.listeners.remove(&port);
             }
         }
-        let mine: Vec<ReqId> = n.tcp.reqs.iter().filter(|(_, r)| r.listener == listener).map(|(id, _)| id).collect();
-        for id in mine {
-            drop_request(k, ns, id);
+        let mine: Vec<ReqId> = n.tcp.reqs.iter().filter(|(_, r)| r.listener == id).map(|(id, _)| id).collect();
+        for req in mine {
+            if let Some(r) = n.tcp.reqs.remove(req) {
+                n.tcp.remove(r.hash, EhashRef::Request(req));
+            }
         }
     }
-    let Kernel { socks, net, .. } = k;
-    for child in queue {
-        let Some(sk) = socks.tcp.get_mut(child) else { continue };
-        sk.parent = None;
-        sk.sk.flags.dead = true;
-        if sk.state == State::Close {
-            destroy(sk, net, child);
-            continue;
-        }
-        transmit::send_active_reset(sk, net, child);
-        crate::net::tcp::input::tcp_done(sk, net, child);
+    set_state(net, sk, id, State::Close);
+    tables::reclass(net, sk);
+    for child in waiting {
+        let Some(c) = socks.tcp.get_mut(child) else { continue };
+        c.parent = None;
+        c.sk.flags.dead = true;
+        close::disconnect(c, net, child);
+        destroy(c, net, child);
     }
-    if let Some(sk) = socks.tcp.get_mut(listener) {
-        set_state(net, sk, listener, State::Close);
-        tables::reclass(net, sk);
+}
+
+/// An ICMP error that quotes our SYN-ACK: a hard one ends the request.
+#[doc(alias = "tcp_req_err")]
+pub fn icmp_error(k: &mut Kernel, ns: NsId, id: ReqId, seq: u32, errno: Errno) {
+    let Some(req) = k.net.ns.get(ns).and_then(|n| n.tcp.reqs.get(id)) else { return };
+    if seq != req.snt_isn {
+        return k.net.inc(ns, Mib::TcpExtOutOfWindowIcmps);
+    }
+    if matches!(errno, Errno::ENETUNREACH | Errno::EHOSTUNREACH | Errno::EPROTO)
+        && let Some(req) = drop_request(k, ns, id, true)
+    {
+        if let Some(sk) = k.socks.tcp.get_mut(req.listener) {
+            sk.sk.drops = sk.sk.drops.wrapping_add(1);
+        }
+        k.net.inc(ns, Mib::TcpExtListenDrops);
     }
 }

@@ -1,33 +1,50 @@
-//! The SYN-ACK, built without a socket (Linux: `tcp_make_synack`).
+//! The SYN-ACK of a request: built from the request alone, sent at once, again by its timer, or once with a cookie.
+use super::cookies;
 use super::request::RequestSock;
+use crate::ids::*;
 use crate::net::Net;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
-use crate::net::ipv4::route::{Dst, Flow4, ip_route_output};
+use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
 use crate::net::tcp::sock::TcpSock;
-use crate::net::tcp::tables::Tuple;
-use crate::net::tcp::{inc, setting};
+use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, checksum};
 
-/// The way back to the peer.
-pub fn route(net: &mut Net, sk: &TcpSock, t: &Tuple) -> Option<Dst> {
-    let fl = Flow4 { daddr: t.raddr, saddr: t.laddr, oif: sk.sk.bound_dev, tos: sk.sk.tos, mark: sk.sk.mark };
-    ip_route_output(net, sk.sk.ns, &fl).ok()
-}
-
-/// Options of the SYN that was answered: never more than the peer offered. The window is not scaled.
-#[doc(alias = "tcp_make_synack")]
-pub fn send(net: &mut Net, sk: &TcpSock, req: &RequestSock, priority: u32) {
-    let Some(dst) = route(net, sk, &req.tuple()) else { return };
-    let now_ms = net.env.now_ms();
-    let o = TcpOptions {
+/// Options of a SYN-ACK: only what the SYN offered (`tcp_synack_options`).
+fn options(net: &Net, req: &RequestSock, cookie: bool) -> TcpOptions {
+    let now = net.env.now_ms();
+    let clock =
+        if cookie { cookies::timestamp_encode(req.wscale_ok.then_some(req.snd_wscale), req.sack_ok, now) } else { now };
+    TcpOptions {
         mss: Some(req.advmss),
         wscale: req.wscale_ok.then_some(req.rcv_wscale),
         sack_ok: req.sack_ok,
-        ts: req.tstamp_ok.then(|| (super::cookies::tsval(req, now_ms), req.ts_recent)),
+        ts: req.tstamp_ok.then(|| (clock.wrapping_add(req.tsoffset), req.ts_recent)),
         ..TcpOptions::default()
-    };
+    }
+}
+
+/// Builds it and hands it to IP.
+#[doc(alias = "tcp_v4_send_synack")]
+pub fn send_synack(
+    net: &mut Net,
+    ns: NsId,
+    listener: &TcpSock,
+    dst: &Dst,
+    req: &mut RequestSock,
+    cookie: bool,
+) -> Result<(), Errno> {
+    let o = options(net, req, cookie);
+    if let Some((val, _)) = o.ts {
+        if req.snt_synack_us == 0 {
+            req.snt_tsval_first = val;
+        }
+        req.snt_tsval_last = val;
+    }
+    if req.snt_synack_us == 0 && !cookie {
+        req.snt_synack_us = net.env.now_us().max(1);
+    }
     let header_len = TCP_HLEN + o.len();
     let header = TcpHeader {
         src_port: req.lport,
@@ -36,6 +53,7 @@ pub fn send(net: &mut Net, sk: &TcpSock, req: &RequestSock, priority: u32) {
         ack: req.rcv_isn.wrapping_add(1),
         header_len,
         flags: Flags::SYN | Flags::ACK,
+        // Never scaled in a SYN (RFC 7323 §2.2).
         window: req.rcv_wnd.min(65_535) as u16,
         csum: checksum::partial(checksum::pseudo_v4(req.laddr, req.raddr, 6, header_len)),
         urg_ptr: 0,
@@ -50,9 +68,18 @@ pub fn send(net: &mut Net, sk: &TcpSock, req: &RequestSock, priority: u32) {
     skb.transport_header = skb.head.start();
     skb.csum = Csum::Partial;
     skb.hash = req.hash | 1;
-    skb.priority = priority;
-    inc(net, sk, Mib::TcpOutSegs);
-    let ttl = sk.sk.ttl.unwrap_or(setting(net, sk, |s| s.ip_default_ttl) as u8);
-    let tx = IpTx { ns: sk.sk.ns, saddr: req.laddr, daddr: req.raddr, proto: 6, tos: sk.sk.tos, ttl, df: true };
-    let _ = ip_queue_xmit(net, &tx, &dst, skb);
+    skb.priority = listener.sk.priority;
+    skb.mark = listener.sk.mark;
+    net.inc(ns, Mib::TcpOutSegs);
+    let default_ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
+    let tx = IpTx {
+        ns,
+        saddr: req.laddr,
+        daddr: req.raddr,
+        proto: 6,
+        tos: listener.sk.tos,
+        ttl: listener.sk.ttl.unwrap_or(default_ttl),
+        df: listener.sk.pmtudisc != 0,
+    };
+    ip_queue_xmit(net, &tx, dst, skb)
 }

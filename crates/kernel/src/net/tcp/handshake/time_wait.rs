@@ -1,7 +1,10 @@
-//! TIME_WAIT as a small object of its own (`struct tcp_timewait_sock`), also for FIN_WAIT2 of orphans. Those that live
-//! 60 seconds stand in one queue by age; only the others have a timer of their own.
+//! TIME_WAIT as a small object of its own (`struct tcp_timewait_sock`); also FIN_WAIT2 of orphans.
+//!
+//! Entries that live the usual 60 seconds stand in one queue with one timer for its oldest; an entry that is restarted,
+//! or has a time of its own, is in the wheel by itself.
+use super::{in_window, oow_rate_limited, paws_reject};
 use crate::env::timers::Fire;
-use crate::env::{Jiffies, SEC, TimerKey, TimerSlot, time};
+use crate::env::{Jiffies, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -9,15 +12,20 @@ use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
-use crate::net::tcp::input::{tcp_done, time_wait_seconds};
-use crate::net::tcp::ipv4::{self, options, send_reset};
+use crate::net::tcp::input::tcp_done;
+use crate::net::tcp::ipv4::{self, Reply};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
 use crate::net::tcp::tables::{self, BindRef, Class, EhashRef, Hold, Tuple};
-use belljar_wire::tcp::{Flags, TcpOptions};
+use belljar_wire::tcp::Flags;
 use core::net::Ipv4Addr;
 
+pub const TCP_TIMEWAIT_LEN: Nanos = 60 * SEC;
+/// A sequence number beyond all the old connection can have used.
+const TW_SEQ_GAP: u32 = 65_535 + 2;
+
+/// See the module. 68 bytes; the tuple is here, the namespace is where it is stored.
 #[derive(Clone, Debug)]
 pub struct TimeWaitSock {
     pub laddr: Ipv4Addr,
@@ -28,18 +36,24 @@ pub struct TimeWaitSock {
     pub snd_nxt: u32,
     pub rcv_wnd: u32,
     pub ts_recent: u32,
-    /// Seconds since boot; 0: no time stamps.
+    /// Seconds; 0: no time stamps were used.
     pub ts_recent_stamp: u32,
     pub tsoffset: u32,
+    /// When it began, in milliseconds.
+    pub entry_ms: u32,
     pub hash: u32,
-    /// When it ends, in ticks.
-    pub deadline: Jiffies,
     pub timer: TimerSlot,
-    pub bind: Option<BindRef>,
+    /// Its end while it stands in the queue; a timer of its own has the deadline in `timer`.
+    pub expires: Jiffies,
     pub last_oow_ms: u32,
-    pub rcv_wscale: u8,
-    /// `tw_substate`: FIN_WAIT2 until the peer's FIN comes.
+    /// Its place among the holders of the port.
+    pub bind: Option<BindRef>,
+    /// FIN_WAIT2 instead of TIME_WAIT.
     pub fin_wait2: bool,
+    pub rcv_wscale: u8,
+    pub tos: u8,
+    /// The connection was on the loopback device.
+    pub loopback: bool,
 }
 
 impl TimeWaitSock {
@@ -47,88 +61,147 @@ impl TimeWaitSock {
         Tuple { laddr: self.laddr, raddr: self.raddr, lport: self.lport, rport: self.rport }
     }
 
+    /// What tools show: TIME_WAIT, or FIN_WAIT2 while the peer's FIN is awaited.
     pub fn state(&self) -> State {
         if self.fin_wait2 { State::FinWait2 } else { State::TimeWait }
     }
 
-    /// May a new connection take the tuple (`tcp_twsk_unique`)? Needs time stamps, and their clock must have moved.
-    pub fn may_be_reused(&self, s: &Sysctl, now: u64, bound: bool) -> bool {
+    /// Tick of its end.
+    pub fn deadline(&self) -> Jiffies {
+        self.timer.deadline().unwrap_or(self.expires)
+    }
+
+    /// May connect() take the tuple? A program that bound the port: when time stamps tell old segments apart (RFC 6191).
+    /// A port that the kernel chose: only where tcp_tw_reuse allows it, and not within tcp_tw_reuse_delay.
+    #[doc(alias = "tcp_twsk_unique")]
+    pub fn may_be_reused(&self, s: &Sysctl, now: Nanos, bound: bool) -> bool {
         if self.ts_recent_stamp == 0 {
             return false;
         }
-        let loopback = self.laddr.is_loopback() || self.raddr.is_loopback() || self.laddr == self.raddr;
-        let allowed = bound || s.tcp_tw_reuse == 1 || (s.tcp_tw_reuse == 2 && loopback);
-        let age_ms = (now / SEC).saturating_sub(u64::from(self.ts_recent_stamp)) * 1000;
-        allowed
-            && (bound || age_ms > u64::from(s.tcp_tw_reuse_delay) || (age_ms >= 1000 && s.tcp_tw_reuse_delay < 1000))
+        let allowed = match s.tcp_tw_reuse {
+            _ if self.fin_wait2 => false,
+            0 => false,
+            2 => self.loopback || self.laddr.is_loopback() || self.raddr.is_loopback(),
+            _ => true,
+        };
+        let age = ((now / crate::env::MSEC) as u32).wrapping_sub(self.entry_ms);
+        bound || (allowed && age > s.tcp_tw_reuse_delay)
     }
 
-    /// Where the new connection's numbers begin, and the time stamps it goes on with.
+    /// Where the new connection begins: its sequence number, `ts_recent` and the second that was taken in.
     pub fn reuse_state(&self) -> (u32, u32, u32) {
-        let seq = self.snd_nxt.wrapping_add(65_535 + 2);
-        (if seq == 0 { 1 } else { seq }, self.ts_recent, self.ts_recent_stamp)
+        (self.snd_nxt.wrapping_add(TW_SEQ_GAP).max(1), self.ts_recent, self.ts_recent_stamp)
     }
 }
 
-/// The socket goes, a small one takes its place; none when there are tcp_max_tw_buckets of them already.
+/// The socket becomes a TIME_WAIT (or a small FIN_WAIT2 for `seconds`) entry and is done. Without room for one the
+/// connection just ends.
 pub fn tcp_time_wait(sk: &mut TcpSock, net: &mut Net, id: TcpId, state: State, seconds: u32) {
-    let Net { env, ns, .. } = net;
-    if let Some(n) = ns.get_mut(sk.sk.ns) {
-        if n.tcp.tws.len() as u32 >= n.sysctl.tcp_max_tw_buckets {
-            n.mib.inc(Mib::TcpExtTCPTimeWaitOverflow);
-        } else if let Some(hash) = sk.ehash.take() {
-            let bind = sk.bind.map(|b| {
-                let class = n.tcp.class(b).map(|c| Class { hold: Hold::TimeWait, ..c });
-                n.tcp.hold(b.port, class)
-            });
-            let seconds = if state == State::TimeWait { time_wait_seconds() } else { seconds };
-            let at = time::round_up(env.now + u64::from(seconds) * SEC, env.hz);
-            let tw = n.tcp.tws.insert(TimeWaitSock {
-                laddr: sk.sk.rcv_saddr,
-                raddr: sk.sk.daddr,
-                lport: sk.sk.num,
-                rport: sk.sk.dport,
-                rcv_nxt: sk.rcv.nxt,
-                snd_nxt: sk.snd.nxt,
-                rcv_wnd: sk.receive_window(),
-                ts_recent: sk.rcv.ts_recent,
-                ts_recent_stamp: if sk.flags.tstamp_ok { sk.rcv.ts_recent_stamp } else { 0 },
-                tsoffset: sk.tsoffset,
-                hash,
-                deadline: at,
-                timer: TimerSlot::default(),
-                bind,
-                last_oow_ms: 0,
-                rcv_wscale: sk.rcv.wscale,
-                fin_wait2: state == State::FinWait2,
-            });
-            n.tcp.replace(hash, EhashRef::Sock(id), EhashRef::TimeWait(tw));
-            schedule(net, sk.sk.ns, tw, seconds);
-        }
+    let ns = sk.sk.ns;
+    // At least 3.5 retransmission timeouts, so that a lost FIN can come again.
+    let rto = u64::from(sk.rtt.rto_us) * 7 / 2 * time::USEC;
+    let ns_long = if state == State::TimeWait { TCP_TIMEWAIT_LEN } else { (u64::from(seconds) * SEC).max(rto) };
+    let now_ms = net.env.now_ms();
+    let lo = net.ns.get(ns).map(|n| n.lo);
+    let full = net.ns.get(ns).is_none_or(|n| n.tcp.tws.len() >= n.sysctl.tcp_max_tw_buckets as usize);
+    if full {
+        net.inc(ns, Mib::TcpExtTCPTimeWaitOverflow);
+        return tcp_done(sk, net, id);
+    }
+    let tw = TimeWaitSock {
+        laddr: sk.sk.rcv_saddr,
+        raddr: sk.sk.daddr,
+        lport: sk.sk.num,
+        rport: sk.sk.dport,
+        rcv_nxt: sk.rcv.nxt,
+        snd_nxt: sk.snd.nxt,
+        rcv_wnd: sk.receive_window(),
+        ts_recent: sk.rcv.ts_recent,
+        ts_recent_stamp: if sk.flags.tstamp_ok { sk.rcv.ts_recent_stamp.max(1) } else { 0 },
+        tsoffset: sk.tsoffset,
+        entry_ms: now_ms,
+        hash: sk.ehash.unwrap_or(0),
+        timer: TimerSlot::default(),
+        expires: 0,
+        last_oow_ms: 0,
+        bind: None,
+        fin_wait2: state == State::FinWait2,
+        rcv_wscale: sk.rcv.wscale,
+        tos: sk.sk.tos,
+        loopback: lo.is_some() && sk.sk.bound_dev == lo,
+    };
+    if sk.ehash.is_some() {
+        insert(net, sk, id, tw, ns_long);
     }
     tcp_done(sk, net, id);
 }
 
-/// Starts (again) the time of an entry (`inet_twsk_schedule`).
-fn schedule(net: &mut Net, ns: NsId, tw: TwId, seconds: u32) {
+/// Takes the socket's place in ehash and a place of its own at the port.
+#[doc(alias = "inet_twsk_hashdance_schedule")]
+fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, long: Nanos) {
+    let ns = sk.sk.ns;
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let hash = tw.hash;
+    let twid = n.tcp.tws.insert(tw);
+    n.tcp.replace(hash, EhashRef::Sock(id), EhashRef::TimeWait(twid));
+    sk.ehash = None;
+    if let Some(bind) = sk.bind {
+        // The options count as they are now: a later bind meets them for 60 seconds.
+        let held = n.tcp.hold(bind.port, Class { hold: Hold::TimeWait, uid: 0, ..Class::of(sk) });
+        if let Some(tw) = n.tcp.tws.get_mut(twid) {
+            tw.bind = Some(held);
+        }
+    }
+    net.inc(ns, if long <= 4 * SEC { Mib::TcpExtTWKilled } else { Mib::TcpExtTW });
+    schedule(net, ns, twid, long);
+}
+
+fn schedule(net: &mut Net, ns: NsId, id: TwId, long: Nanos) {
+    let at = time::round_up(net.env.now + long, net.env.hz);
     let Net { env, ns: spaces, .. } = net;
     let Some(n) = spaces.get_mut(ns) else { return };
-    let Some(w) = n.tcp.tws.get_mut(tw) else { return };
-    let at = time::round_up(env.now + u64::from(seconds) * SEC, env.hz);
-    w.deadline = at;
-    if seconds == time_wait_seconds() {
-        // Restarted entries appear twice; the older place finds the later deadline and goes on.
-        w.timer.cancel();
-        n.tcp.tw_queue.push_back(tw);
+    let Some(tw) = n.tcp.tws.get_mut(id) else { return };
+    // Only an entry of the full length, scheduled for the first time, keeps the queue in order.
+    if long == TCP_TIMEWAIT_LEN && tw.expires == 0 && !tw.timer.is_armed() {
+        tw.expires = at;
+        n.tcp.tw_queue.push_back(id);
         if !n.tcp.tw_timer.is_armed() {
             env.timers.arm(&mut n.tcp.tw_timer, at, TimerKey::TcpTimeWaitQueue(ns));
         }
-    } else {
-        env.timers.arm(&mut w.timer, at, TimerKey::TcpTimeWait(ns, tw));
+        return;
+    }
+    env.timers.arm(&mut tw.timer, at, TimerKey::TcpTimeWait(ns, id));
+}
+
+/// Out of all tables (`inet_twsk_kill`).
+#[doc(alias = "inet_twsk_deschedule_put")]
+pub fn kill(net: &mut Net, ns: NsId, id: TwId) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let Some(tw) = n.tcp.tws.remove(id) else { return };
+    n.tcp.remove(tw.hash, EhashRef::TimeWait(id));
+    if let Some(bind) = tw.bind {
+        n.tcp.release(bind);
+    }
+    // Killed entries leave their place in the queue; when most of it is such places it is cleaned.
+    if n.tcp.tw_queue.len() > 64 && n.tcp.tw_queue.len() > 2 * n.tcp.tws.len() {
+        let tws = &n.tcp.tws;
+        n.tcp.tw_queue.retain(|id| tws.contains(*id));
     }
 }
 
-/// The oldest of the queue are due.
+/// An entry with a timer of its own.
+#[doc(alias = "tw_timer_handler")]
+pub fn entry_timer(k: &mut Kernel, ns: NsId, id: TwId, at: Jiffies) {
+    let net = &mut k.net;
+    let now = net.env.jiffies();
+    let Net { env, ns: spaces, .. } = net;
+    let Some(tw) = spaces.get_mut(ns).and_then(|n| n.tcp.tws.get_mut(id)) else { return };
+    if env.timers.look(&mut tw.timer, at, now, TimerKey::TcpTimeWait(ns, id)) == Fire::Due {
+        kill(net, ns, id);
+    }
+}
+
+/// The oldest entries of the queue.
 pub fn queue_timer(k: &mut Kernel, ns: NsId, at: Jiffies) {
     let net = &mut k.net;
     let now = net.env.jiffies();
@@ -137,181 +210,155 @@ pub fn queue_timer(k: &mut Kernel, ns: NsId, at: Jiffies) {
     if env.timers.look(&mut n.tcp.tw_timer, at, now, TimerKey::TcpTimeWaitQueue(ns)) != Fire::Due {
         return;
     }
-    while let Some(&tw) = k.net.ns.get(ns).and_then(|n| n.tcp.tw_queue.front()) {
-        let Some(n) = k.net.ns.get_mut(ns) else { return };
-        match n.tcp.tws.get(tw).map(|w| (w.deadline, w.timer.is_armed())) {
-            // Restarted (it stands again further back), or it got a timer of its own.
-            Some((_, true)) | None => {
+    loop {
+        let Net { env, ns: spaces, .. } = net;
+        let Some(n) = spaces.get_mut(ns) else { return };
+        let Some(&id) = n.tcp.tw_queue.front() else { return };
+        match n.tcp.tws.get(id) {
+            // Restarted: the wheel has it now.
+            Some(tw) if tw.timer.is_armed() => {}
+            Some(tw) if tw.expires > now => {
+                let at = tw.expires;
+                return env.timers.arm(&mut n.tcp.tw_timer, at, TimerKey::TcpTimeWaitQueue(ns));
+            }
+            Some(_) => {
                 n.tcp.tw_queue.pop_front();
+                kill(net, ns, id);
+                continue;
             }
-            Some((deadline, _)) if deadline <= now => {
-                n.tcp.tw_queue.pop_front();
-                n.mib.inc(Mib::TcpExtTW);
-                kill(&mut k.net, ns, tw);
-            }
-            Some((deadline, _)) => {
-                if n.tcp.tw_queue.iter().skip(1).take(1).count() == 1 && duplicate_at_front(n, deadline) {
-                    n.tcp.tw_queue.pop_front();
-                    continue;
-                }
-                let Net { env, ns: spaces, .. } = &mut k.net;
-                if let Some(n) = spaces.get_mut(ns) {
-                    env.timers.arm(&mut n.tcp.tw_timer, deadline, TimerKey::TcpTimeWaitQueue(ns));
-                }
-                return;
-            }
+            None => {}
         }
+        n.tcp.tw_queue.pop_front();
     }
 }
 
-/// The front entry was restarted later than its neighbour: this place is an old one.
-fn duplicate_at_front(n: &crate::net::netns::NetNs, deadline: Jiffies) -> bool {
-    let next = n.tcp.tw_queue.get(1).and_then(|id| n.tcp.tws.get(*id)).map(|w| w.deadline);
-    next.is_some_and(|d| d < deadline)
+/// What a segment for the entry asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Verdict {
+    /// Nothing, for the reason given; `None`: it was in order.
+    Drop(Option<DropReason>),
+    /// Repeat our last acknowledgement, unless the counter's rate limit says no.
+    Ack(Option<Mib>),
+    Reset,
+    /// A new connection may begin (RFC 9293 §3.6.1, RFC 6191).
+    Syn,
+    Kill,
 }
 
-/// An entry with its own time (FIN_WAIT2) is due.
-pub fn entry_timer(k: &mut Kernel, ns: NsId, tw: TwId, at: Jiffies) {
-    let now = k.net.env.jiffies();
-    let Net { env, ns: spaces, .. } = &mut k.net;
-    let Some(w) = spaces.get_mut(ns).and_then(|n| n.tcp.tws.get_mut(tw)) else { return };
-    if env.timers.look(&mut w.timer, at, now, TimerKey::TcpTimeWait(ns, tw)) == Fire::Due {
-        k.net.inc(ns, Mib::TcpExtTW);
-        kill(&mut k.net, ns, tw);
+/// A segment for a TIME_WAIT entry. A SYN that may open a new connection is given back, with the entry gone and the
+/// initial sequence number to use in it, when somebody listens.
+pub fn tcp_timewait_state_process(k: &mut Kernel, ns: NsId, id: TwId, mut skb: Skb) -> Option<Skb> {
+    let (verdict, reset_timer) = judge(&mut k.net, ns, id, &skb);
+    if reset_timer {
+        schedule(&mut k.net, ns, id, TCP_TIMEWAIT_LEN);
     }
-}
-
-/// Takes an entry out (`inet_twsk_kill`).
-pub fn kill(net: &mut Net, ns: NsId, tw: TwId) {
-    let Some(n) = net.ns.get_mut(ns) else { return };
-    if let Some(w) = n.tcp.tws.remove(tw) {
-        n.tcp.remove(w.hash, EhashRef::TimeWait(tw));
-        if let Some(bind) = w.bind {
-            n.tcp.release(bind);
-        }
-    }
-}
-
-/// A segment for an entry. `Some`: a SYN that opens anew, the entry is gone.
-pub fn tcp_timewait_state_process(k: &mut Kernel, ns: NsId, tw: TwId, skb: Skb) -> Option<Skb> {
     const AT: &str = "tcp_timewait_state_process";
-    let w = k.net.ns.get(ns)?.tcp.tws.get(tw)?.clone();
-    let o = options(&skb);
-    let (flags, cb) = (skb.tcp.flags, skb.tcp);
-    let paws = w.ts_recent_stamp != 0 && o.ts.is_some_and(|(val, _)| before(val, w.ts_recent));
-    if w.fin_wait2 {
-        fin_wait2_segment(k, ns, tw, &w, skb, &o, paws);
-        return None;
-    }
-    let (rst, syn, ack) = (flags.contains(Flags::RST), flags.contains(Flags::SYN), flags.contains(Flags::ACK));
-    if !paws && cb.seq == w.rcv_nxt && (cb.seq == cb.end_seq || rst) {
-        // RFC 1337: a RST may end TIME_WAIT unless told otherwise.
-        if rst && k.net.ns.get(ns).is_some_and(|n| n.sysctl.tcp_rfc1337 == 0) {
-            kill(&mut k.net, ns, tw);
-        } else {
-            schedule(&mut k.net, ns, tw, time_wait_seconds());
-            note_ts(k, ns, tw, &o);
+    match verdict {
+        Verdict::Drop(Some(reason)) => k.net.kfree_skb(skb, reason, AT),
+        Verdict::Drop(None) => k.net.consume_skb(skb),
+        Verdict::Ack(limit) => answer(&mut k.net, ns, id, skb, limit),
+        Verdict::Reset => {
+            ipv4::send_reset(&mut k.net, &skb, None);
+            kill(&mut k.net, ns, id);
+            k.net.kfree_skb(skb, DropReason::TcpClose, AT);
         }
-        k.net.consume_skb(skb);
-        return None;
-    }
-    // RFC 9293 §3.6.1, RFC 6191: a SYN that cannot be of the old connection.
-    let newer = after(cb.seq, w.rcv_nxt) || (w.ts_recent_stamp != 0 && o.ts.is_some_and(|t| after(t.0, w.ts_recent)));
-    if syn && !rst && !ack && !paws && newer && tables::lookup_listener(k, ns, &w.tuple(), skb.dev).is_some() {
-        kill(&mut k.net, ns, tw);
-        return Some(skb);
-    }
-    if paws {
-        k.net.inc(ns, Mib::TcpExtPAWSEstab);
-    }
-    if !rst {
-        if paws || ack {
-            schedule(&mut k.net, ns, tw, time_wait_seconds());
+        Verdict::Kill => {
+            kill(&mut k.net, ns, id);
+            k.net.consume_skb(skb);
         }
-        answer(k, ns, tw, &w, &skb);
+        Verdict::Syn => {
+            let t = Tuple::of_packet(&skb);
+            if tables::lookup_listener(k, ns, &t, skb.dev).is_none() {
+                answer(&mut k.net, ns, id, skb, Some(Mib::TcpExtTCPACKSkippedTimeWait));
+                return None;
+            }
+            let isn = k.net.ns.get(ns).and_then(|n| n.tcp.tws.get(id)).map_or(0, |tw| tw.reuse_state().0);
+            kill(&mut k.net, ns, id);
+            skb.tcp.tw_isn = isn;
+            return Some(skb);
+        }
     }
-    k.net.kfree_skb(skb, if paws { DropReason::TcpRfc7323TwPaws } else { DropReason::TcpOldSequence }, AT);
     None
 }
 
-/// FIN_WAIT2 without a socket: only the FIN is wanted.
-fn fin_wait2_segment(k: &mut Kernel, ns: NsId, tw: TwId, w: &TimeWaitSock, skb: Skb, o: &TcpOptions, paws: bool) {
-    const AT: &str = "tcp_timewait_state_process";
-    let (flags, cb) = (skb.tcp.flags, skb.tcp);
-    let end = w.rcv_nxt.wrapping_add(w.rcv_wnd);
-    let fits = cb.seq == w.rcv_nxt
-        || (after(cb.end_seq, w.rcv_nxt) && before(cb.seq, end))
-        || (cb.seq == end && cb.seq == cb.end_seq);
-    if paws || !fits {
-        if !flags.contains(Flags::RST) {
-            answer(k, ns, tw, w, &skb);
+/// Decides, and whether the 60 seconds begin again.
+fn judge(net: &mut Net, ns: NsId, id: TwId, skb: &Skb) -> (Verdict, bool) {
+    let now_s = (net.env.now / SEC) as u32;
+    let Some(n) = net.ns.get_mut(ns) else { return (Verdict::Drop(None), false) };
+    let rfc1337 = n.sysctl.tcp_rfc1337 != 0;
+    let Some(tw) = n.tcp.tws.get_mut(id) else { return (Verdict::Drop(None), false) };
+    let (cb, flags) = (&skb.tcp, skb.tcp.flags);
+    let (syn, ack, rst, fin) = (
+        flags.contains(Flags::SYN),
+        flags.contains(Flags::ACK),
+        flags.contains(Flags::RST),
+        flags.contains(Flags::FIN),
+    );
+    let ts = if tw.ts_recent_stamp != 0 { ipv4::options(skb).ts } else { None };
+    let paws = ts.is_some_and(|(val, _)| paws_reject(tw.ts_recent, tw.ts_recent_stamp, val, rst, now_s));
+    if tw.fin_wait2 {
+        if paws || !in_window(cb.seq, cb.end_seq, tw.rcv_nxt, tw.rcv_nxt.wrapping_add(tw.rcv_wnd)) {
+            return (Verdict::Ack(Some(Mib::TcpExtTCPACKSkippedFinWait2)), false);
         }
-        return k.net.kfree_skb(skb, DropReason::TcpInvalidSequence, AT);
-    }
-    if flags.contains(Flags::RST) {
-        kill(&mut k.net, ns, tw);
-        return k.net.kfree_skb(skb, DropReason::TcpReset, AT);
-    }
-    if flags.contains(Flags::SYN) && !before(cb.seq, w.rcv_nxt) {
-        send_reset(&mut k.net, &skb, None);
-        return k.net.kfree_skb(skb, DropReason::TcpInvalidSyn, AT);
-    }
-    if !flags.contains(Flags::ACK) || !after(cb.end_seq, w.rcv_nxt) || cb.end_seq == cb.seq {
-        return k.net.consume_skb(skb);
-    }
-    if !flags.contains(Flags::FIN) || cb.end_seq != w.rcv_nxt.wrapping_add(1) {
-        // Data that nobody will read (RFC 1122 §4.2.2.13).
-        k.net.inc(ns, Mib::TcpExtTCPAbortOnData);
-        send_reset(&mut k.net, &skb, None);
-        kill(&mut k.net, ns, tw);
-        return k.net.kfree_skb(skb, DropReason::TcpAbortOnData, AT);
-    }
-    if let Some(w) = k.net.ns.get_mut(ns).and_then(|n| n.tcp.tws.get_mut(tw)) {
-        w.fin_wait2 = false;
-        w.rcv_nxt = cb.end_seq;
-    }
-    note_ts(k, ns, tw, o);
-    schedule(&mut k.net, ns, tw, time_wait_seconds());
-    if let Some(w) = k.net.ns.get(ns).and_then(|n| n.tcp.tws.get(tw)).cloned() {
-        send_ack(k, ns, &w, &skb);
-    }
-    k.net.consume_skb(skb);
-}
-
-fn note_ts(k: &mut Kernel, ns: NsId, tw: TwId, o: &TcpOptions) {
-    let now = (k.net.env.now / SEC) as u32;
-    if let (Some((val, _)), Some(w)) = (o.ts, k.net.ns.get_mut(ns).and_then(|n| n.tcp.tws.get_mut(tw)))
-        && w.ts_recent_stamp != 0
-    {
-        w.ts_recent = val;
-        w.ts_recent_stamp = now.max(1);
-    }
-}
-
-/// An ACK, at most one per tcp_invalid_ratelimit for bare segments.
-fn answer(k: &mut Kernel, ns: NsId, tw: TwId, w: &TimeWaitSock, skb: &Skb) {
-    let now = k.net.env.now_ms().max(1);
-    let bare = skb.tcp.seq == skb.tcp.end_seq || skb.tcp.flags.contains(Flags::SYN);
-    let Some(n) = k.net.ns.get_mut(ns) else { return };
-    let limit = n.sysctl.tcp_invalid_ratelimit;
-    if let Some(w) = n.tcp.tws.get_mut(tw) {
-        if bare && w.last_oow_ms != 0 && now.wrapping_sub(w.last_oow_ms) < limit {
-            n.mib.inc(Mib::TcpExtTCPACKSkippedTimeWait);
-            return;
+        if rst {
+            return (Verdict::Kill, false);
         }
-        w.last_oow_ms = now;
+        if syn && !before(cb.seq, tw.rcv_nxt) {
+            return (Verdict::Reset, false);
+        }
+        if !ack || !after(cb.end_seq, tw.rcv_nxt) || cb.end_seq == cb.seq {
+            return (Verdict::Drop(None), false);
+        }
+        // Data for a program that is gone (RFC 1122 §4.2.2.13).
+        if !fin || cb.end_seq != tw.rcv_nxt.wrapping_add(1) {
+            return (Verdict::Reset, false);
+        }
+        tw.fin_wait2 = false;
+        tw.rcv_nxt = cb.end_seq;
+        tw.entry_ms = (net.env.now / crate::env::MSEC) as u32;
+        if let Some((val, _)) = ts {
+            (tw.ts_recent, tw.ts_recent_stamp) = (val, now_s.max(1));
+        }
+        return (Verdict::Ack(None), true);
     }
-    send_ack(k, ns, w, skb);
+    if !paws && cb.seq == tw.rcv_nxt && (cb.seq == cb.end_seq || rst) {
+        if rst && !rfc1337 {
+            // TIME-WAIT assassination (RFC 1337 §2): allowed unless the setting protects.
+            return (Verdict::Kill, false);
+        }
+        if let Some((val, _)) = ts {
+            (tw.ts_recent, tw.ts_recent_stamp) = (val, now_s.max(1));
+        }
+        return (Verdict::Drop(None), !rst);
+    }
+    let newer = ts.is_some_and(|(val, _)| (tw.ts_recent.wrapping_sub(val) as i32) < 0);
+    if syn && !rst && !ack && !paws && (after(cb.seq, tw.rcv_nxt) || newer) {
+        return (Verdict::Syn, false);
+    }
+    if paws {
+        n.mib.inc(Mib::TcpExtPAWSTimewait);
+    }
+    if rst {
+        return (Verdict::Drop(Some(if paws { DropReason::TcpRfc7323TwPaws } else { DropReason::TcpReset })), false);
+    }
+    // A SYN without ACK may be an old duplicate: it does not prolong the wait.
+    (Verdict::Ack(Some(Mib::TcpExtTCPACKSkippedTimeWait)), paws || ack)
 }
 
-fn send_ack(k: &mut Kernel, ns: NsId, w: &TimeWaitSock, skb: &Skb) {
-    let ts = (w.ts_recent_stamp != 0).then(|| (k.net.env.now_ms().wrapping_add(w.tsoffset), w.ts_recent));
-    let reply = ipv4::Reply {
-        seq: w.snd_nxt,
-        ack: Some(w.rcv_nxt),
-        flags: Flags::ACK,
-        window: (w.rcv_wnd >> w.rcv_wscale).min(65_535) as u16,
-        ts,
-    };
-    ipv4::send_reply(&mut k.net, ns, skb, reply);
+/// Our last acknowledgement again (`tcp_v4_timewait_ack`).
+fn answer(net: &mut Net, ns: NsId, id: TwId, skb: Skb, limit: Option<Mib>) {
+    let find = |net: &Net| net.ns.get(ns).and_then(|n| n.tcp.tws.get(id)).cloned();
+    let Some(tw) = find(net) else { return net.consume_skb(skb) };
+    let mut last = tw.last_oow_ms;
+    let limited = limit.is_some_and(|mib| oow_rate_limited(net, ns, &skb, &mut last, mib));
+    if !limited {
+        let ts = (tw.ts_recent_stamp != 0).then(|| (net.env.now_ms().wrapping_add(tw.tsoffset), tw.ts_recent));
+        let window = (tw.rcv_wnd >> tw.rcv_wscale).min(65_535) as u16;
+        let reply = Reply { seq: tw.snd_nxt, ack: Some(tw.rcv_nxt), flags: Flags::ACK, window, ts };
+        ipv4::send_reply(net, ns, &skb, reply);
+        if let Some(tw) = net.ns.get_mut(ns).and_then(|n| n.tcp.tws.get_mut(id)) {
+            tw.last_oow_ms = last;
+        }
+    }
+    net.kfree_skb(skb, DropReason::TcpOldSequence, "tcp_v4_timewait_ack");
 }
