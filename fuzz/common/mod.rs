@@ -1,0 +1,192 @@
+//! A kernel under the fuzzer: set-up, a script read from the input's bytes, and the loop that drives time and outputs.
+#![allow(dead_code)]
+use belljar_abi::*;
+use belljar_kernel::drivers::nic::NicConfig;
+use belljar_kernel::ids::*;
+use belljar_kernel::task::call::{Call, Ret, Submitted};
+use belljar_kernel::task::process::Caps;
+use belljar_kernel::{Kernel, Output};
+use belljar_wire::arp::{ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
+use belljar_wire::ethernet::{ETH_P_ARP, EthHeader, Mac};
+use belljar_wire::{Frame, gso};
+use core::net::Ipv4Addr;
+
+pub const HOST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
+pub const PEER: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
+pub const HOST_MAC: Mac = Mac([2, 0, 0, 0, 2, 15]);
+pub const PEER_MAC: Mac = Mac([2, 0, 0, 0, 2, 2]);
+/// Steps between two inputs; a kernel that still has work due then never comes to rest.
+const MAX_STEPS: usize = 10_000;
+
+/// The input as a script: numbers are taken from the front, zeros when it is used up.
+pub struct Script<'a>(pub &'a [u8]);
+
+impl<'a> Script<'a> {
+    pub fn more(&self) -> bool {
+        !self.0.is_empty()
+    }
+
+    pub fn u8(&mut self) -> u8 {
+        let Some((&b, rest)) = self.0.split_first() else { return 0 };
+        self.0 = rest;
+        b
+    }
+
+    pub fn u16(&mut self) -> u16 {
+        u16::from_be_bytes([self.u8(), self.u8()])
+    }
+
+    pub fn u32(&mut self) -> u32 {
+        (self.u16() as u32) << 16 | self.u16() as u32
+    }
+
+    pub fn bytes(&mut self, n: usize) -> &'a [u8] {
+        let (a, b) = self.0.split_at(n.min(self.0.len()));
+        self.0 = b;
+        a
+    }
+
+    /// One of the numbers that matter, sometimes any.
+    pub fn one_of(&mut self, of: &[i32]) -> i32 {
+        match self.u8() {
+            255 => self.u32() as i32,
+            b => of[b as usize % of.len()],
+        }
+    }
+}
+
+/// One host with loopback and a NIC, a task that may do everything, and the calls that sleep.
+pub struct Machine {
+    pub k: Kernel,
+    pub now: u64,
+    pub dev: DevId,
+    pub task: TaskId,
+    pub parked: Vec<CallId>,
+    /// What the NIC sent, for whoever plays the peer.
+    pub sent: Vec<Frame>,
+    pub results: Vec<(CallId, Result<Ret, Errno>)>,
+    /// With BELLJAR_FUZZ_TRACE set: what goes in and out, on stderr.
+    trace: Option<belljar_capture::Printer>,
+}
+
+pub fn machine() -> Machine {
+    let mut k = Kernel::new(7);
+    let nic = NicConfig { mac: HOST_MAC, ..NicConfig::default() };
+    let (ns, dev) = k.add_host("host", &nic, (HOST, 24), Some(PEER)).expect("a host");
+    let process = k.add_process(ns, 0, Caps::ROOT, 64, "fuzz");
+    let task = k.add_task(process, 0).expect("a task");
+    let mut m =
+        Machine { k, now: 1, dev, task, parked: Vec::new(), sent: Vec::new(), results: Vec::new(), trace: trace() };
+    m.settle();
+    m.rx(arp(ARPOP_REQUEST, Mac::BROADCAST));
+    m
+}
+
+fn trace() -> Option<belljar_capture::Printer> {
+    std::env::var_os("BELLJAR_FUZZ_TRACE").map(|_| belljar_capture::Printer::default())
+}
+
+/// The peer asks for the host, or answers it.
+fn arp(op: u16, dst: Mac) -> Frame {
+    let mut f = Frame::default();
+    let tha = if op == ARPOP_REPLY { HOST_MAC } else { Mac::ZERO };
+    ArpPacket { op, sha: PEER_MAC, spa: PEER, tha, tpa: HOST }.emit(f.head.push(28).expect("room"));
+    EthHeader { dst, src: PEER_MAC, ethertype: ETH_P_ARP }.emit(f.head.push(14).expect("room"));
+    f
+}
+
+impl Machine {
+    fn say(&mut self, way: &str, frame: &Frame) {
+        if let Some(p) = &mut self.trace {
+            eprintln!("{way} {}", p.line(self.now, &belljar_capture::to_wire(frame)));
+        }
+    }
+
+    pub fn call(&mut self, call: Call<'_>) -> Option<Result<Ret, Errno>> {
+        let said = self.trace.is_some().then(|| format!("{call:?}"));
+        let r = match self.k.call(self.now, self.task, call) {
+            Submitted::Done(r) => Some(r),
+            Submitted::Parked(id) => {
+                self.parked.push(id);
+                None
+            }
+        };
+        if let Some(said) = said {
+            eprintln!("{said:.200} = {:.200}", format!("{r:?}"));
+        }
+        self.settle();
+        r
+    }
+
+    /// A call of the set-up, which must succeed at once.
+    pub fn must(&mut self, call: Call<'_>) -> Ret {
+        self.call(call).expect("does not sleep").expect("succeeds")
+    }
+
+    pub fn socket(&mut self, kind: i32) -> u32 {
+        match self.must(Call::Socket { family: AF_INET, kind: kind | SOCK_NONBLOCK, protocol: 0 }) {
+            Ret::Fd(fd) => fd,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    pub fn rx(&mut self, frame: Frame) {
+        self.say("<", &frame);
+        self.k.rx(self.now, self.dev, frame);
+        self.settle();
+    }
+
+    /// Lets the kernel work until nothing is due now, and takes what comes out.
+    pub fn settle(&mut self) {
+        for _ in 0..MAX_STEPS {
+            while let Some(o) = self.k.pop_output() {
+                match o {
+                    Output::Frame { frame, .. } => {
+                        self.say(">", &frame);
+                        // What leaves is whole and right, or says that a device must finish it.
+                        if frame.csum != belljar_wire::Csum::Partial && frame.gso.is_none() {
+                            gso::verify(&Frame::from_bytes(&frame.to_vec(), 0)).expect("a frame with right checksums");
+                        }
+                        let asks = frame.head.bytes().get(14..).map(ArpPacket::parse);
+                        if let Some(Ok(a)) = asks.filter(|_| frame.head.bytes()[12..14] == ETH_P_ARP.to_be_bytes())
+                            && (a.op, a.tpa) == (ARPOP_REQUEST, PEER)
+                        {
+                            self.k.rx(self.now, self.dev, arp(ARPOP_REPLY, HOST_MAC));
+                        } else if self.sent.len() < 256 {
+                            self.sent.push(frame);
+                        }
+                    }
+                    Output::Complete { call, result } => {
+                        self.parked.retain(|c| *c != call);
+                        self.results.push((call, result));
+                    }
+                }
+            }
+            if !self.k.more_work() && self.k.next_deadline().is_none_or(|at| at > self.now) {
+                return;
+            }
+            self.k.tick(self.now);
+        }
+        panic!("the kernel does not come to rest at {}", self.now);
+    }
+
+    /// Time passes; timers on the way fire at their time.
+    pub fn sleep(&mut self, ns: u64) {
+        let until = self.now.saturating_add(ns);
+        for _ in 0..1000 {
+            let Some(at) = self.k.next_deadline().filter(|at| *at <= until) else { break };
+            self.now = self.now.max(at);
+            self.k.tick(self.now);
+            self.settle();
+        }
+        self.now = until;
+        self.k.tick(self.now);
+        self.settle();
+    }
+
+    pub fn check(&self) {
+        if let Err(e) = self.k.check() {
+            panic!("an invariant broke: {e:?}");
+        }
+    }
+}
