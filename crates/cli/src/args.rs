@@ -1,6 +1,6 @@
 //! The command line.
 use crate::out::When;
-use crate::tools::{doctor, exec, ip, link, netstat, nstat, ps, ss, sysctl, tcpdump, trace};
+use crate::tools::{doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
 use clap::{Parser, Subcommand};
 
 /// The Linux network stack, under glass
@@ -27,6 +27,8 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
+    /// Run a program in a new jar
+    Run(Box<run::RunCommand>),
     /// Run another program in a host of a running jar
     Exec(exec::ExecCommand),
     /// List the running jars

@@ -1,6 +1,7 @@
 //! The `belljar` command.
 #![forbid(unsafe_code)]
 
+mod account;
 mod args;
 mod out;
 mod parse;
@@ -13,7 +14,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{doctor, exec, ip, link, netstat, nstat, ps, ss, sysctl, tcpdump, trace};
+use tools::{doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -39,6 +40,7 @@ fn usage(e: &clap::Error) -> ExitCode {
 
 fn command(cli: &Cli, paint: Paint) -> Done {
     match &cli.command {
+        Command::Run(c) => run::run(c),
         Command::Exec(c) => exec::run(c),
         Command::Ps(c) => ps::run(c),
         Command::Ss(c) => ss::run(c),

@@ -9,6 +9,7 @@ pub mod netstat;
 mod netstat_words;
 pub mod nstat;
 pub mod ps;
+pub mod run;
 pub mod ss;
 mod ss_filter;
 mod ss_info;
