@@ -46,6 +46,7 @@ const ROWS: &[Row] = &[
     row("epoll_wait_empty", "ns", false, &["belljar", "linux"]),
     row("sock_idle_bytes", "bytes", false, &["belljar", "linux", "smoltcp"]),
     row("tw_bytes", "bytes", false, &["belljar", "linux"]),
+    row("lab_pps", "packets/s", true, &["belljar"]),
     program("run_start_ms", "ms", false, &["belljar", "linux"]),
     program("run_http_keepalive", "req/s", true, &["belljar", "linux"]),
     program("run_http_close", "req/s", true, &["belljar", "linux"]),
