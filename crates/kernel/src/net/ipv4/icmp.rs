@@ -30,7 +30,7 @@ fn limited(net: &Net, ns: NsId, kind: u8, code: u8) -> bool {
 
 /// A token of the destination's own bucket.
 #[doc(alias = "icmpv4_xrlim_allow")]
-pub fn peer_allow(net: &mut Net, ns: NsId, to: Ipv4Addr) -> bool {
+fn peer_allow(net: &mut Net, ns: NsId, to: Ipv4Addr) -> bool {
     let (now, hz) = (net.env.jiffies(), net.env.hz);
     let Some(n) = net.ns.get_mut(ns) else { return false };
     let timeout = (u64::from(n.sysctl.icmp_ratelimit) * u64::from(hz) / 1000) as u32;

@@ -139,8 +139,8 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     };
     if let Some(code) = code
         && let Some(ip) = skb.ip_hdr()
-        // The routing layer has a check of its own before the general one: such errors cost two tokens.
-        && icmp::peer_allow(net, ns, ip.src)
+        && let (now, hz) = (net.env.jiffies(), net.env.hz)
+        && net.ns.get_mut(ns).is_some_and(|n| n.peers.get(ip.src, now).route_error_allow(hz, now))
     {
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, code, 0);
     }

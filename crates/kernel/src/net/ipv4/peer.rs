@@ -85,15 +85,22 @@ impl Peer {
     /// One token every `timeout` ticks, six at most in the bucket; 0 means no limit.
     #[doc(alias = "inet_peer_xrlim_allow")]
     pub fn xrlim_allow(&mut self, timeout: u32, now: Jiffies) -> bool {
-        if timeout == 0 {
-            return true;
-        }
+        timeout == 0 || self.take(timeout, timeout.saturating_mul(XRLIM_BURST_FACTOR), now)
+    }
+
+    /// The routing layer's own check, before the general one: one a second, five at once (`route.error_cost`,
+    /// `route.error_burst`), out of the same bucket.
+    #[doc(alias = "ip_error")]
+    pub fn route_error_allow(&mut self, hz: u32, now: Jiffies) -> bool {
+        self.take(hz, 5 * hz, now)
+    }
+
+    fn take(&mut self, cost: u32, most: u32, now: Jiffies) -> bool {
         let filled = self.tokens.saturating_add(now.wrapping_sub(self.last));
-        self.tokens = filled.min(timeout.saturating_mul(XRLIM_BURST_FACTOR));
-        self.last = now;
-        let allowed = self.tokens >= timeout;
+        (self.tokens, self.last) = (filled.min(most), now);
+        let allowed = self.tokens >= cost;
         if allowed {
-            self.tokens -= timeout;
+            self.tokens -= cost;
         }
         allowed
     }

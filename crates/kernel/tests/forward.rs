@@ -1,0 +1,132 @@
+//! A machine between two networks: forwarding, its errors, the reverse path check.
+mod common;
+use belljar_kernel::drivers::nic::NicConfig;
+use belljar_kernel::ids::DevId;
+use belljar_kernel::net::ipv4::fib::{Route, RouteType};
+use belljar_kernel::net::mib::Mib;
+use belljar_kernel::net::netns::Tproxy;
+use belljar_wire::Mac;
+use belljar_wire::arp::ARPOP_REPLY;
+use belljar_wire::icmp::*;
+use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, Ipv4Header};
+use common::*;
+use std::net::Ipv4Addr;
+
+const FAR: Ipv4Addr = Ipv4Addr::new(10, 7, 0, 9);
+const FAR_MAC: Mac = Mac([2, 0, 0, 0, 7, 9]);
+
+/// eth0 as ever, eth1 with 10.7.0.1/24 and a host behind it.
+fn router(mtu: u32) -> (Host, DevId) {
+    let mut h = Host::new();
+    h.know_peer();
+    let own = Mac([2, 0, 0, 0, 7, 1]);
+    let nic = NicConfig { name: "eth1".into(), mac: own, mtu, ..NicConfig::default() };
+    let out = h.k.add_nic(h.ns, &nic).unwrap();
+    h.k.set_link(out, true).unwrap();
+    let addr = Ipv4Addr::new(10, 7, 0, 1);
+    h.k.add_address(out, addr, 24).unwrap();
+    h.sysctl("net.ipv4.ip_forward", "1");
+    let id = belljar_kernel::net::core::neighbour::lookup_or_create(&mut h.k.net, h.ns, out, FAR);
+    assert!(id.is_some());
+    h.k.rx(h.now, out, arp(ARPOP_REPLY, FAR_MAC, FAR, own, addr, own));
+    h.collect();
+    h.sent();
+    (h, out)
+}
+
+fn to_far(header: Ipv4Header, len: usize) -> belljar_wire::Frame {
+    ip(Ipv4Header { dst: FAR, proto: IPPROTO_UDP, ..header }, &udp((PEER, 9), (FAR, 7), &vec![1; len]))
+}
+
+/// ICMP type, code and next-hop MTU of the one answer.
+fn error(h: &mut Host) -> Option<(u8, u8, u16)> {
+    let out = h.sent();
+    let (_, ip, body) = parse(out.first()?);
+    (ip.proto == IPPROTO_ICMP && ip.dst == PEER).then(|| (body[0], body[1], u16::from_be_bytes([body[6], body[7]])))
+}
+
+#[test]
+fn one_hop_less_and_a_checksum_that_is_right() {
+    let (mut h, _) = router(1500);
+    for (ttl, left) in [(64, 63), (2, 1)] {
+        h.rx(to_far(Ipv4Header { ttl, ..from_peer(0) }, 100));
+        let out = h.sent();
+        let (eth, ip, _) = parse(&out[0]);
+        assert_eq!((eth.dst, ip.ttl, ip.src), (FAR_MAC, left, PEER));
+        belljar_wire::gso::verify(&out[0]).unwrap();
+    }
+    h.rx(to_far(Ipv4Header { ttl: 1, ..from_peer(0) }, 100));
+    assert_eq!(error(&mut h), Some((ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0)));
+    assert_eq!(h.counter(Mib::IpForwDatagrams), 2);
+}
+
+#[test]
+fn a_narrow_link_cuts_or_complains() {
+    let (mut h, _) = router(1400);
+    h.rx(to_far(Ipv4Header { df: true, ..from_peer(0) }, 1450));
+    assert_eq!(error(&mut h), Some((ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, 1400)));
+    h.rx(to_far(from_peer(0), 1450));
+    let cuts: Vec<_> = h.sent().iter().map(|f| parse(f).1).map(|i| (i.total_len, i.frag_off, i.mf)).collect();
+    assert_eq!(cuts, [(1396, 0, true), (102, 1376, false)]);
+    assert_eq!((h.counter(Mib::IpFragOKs), h.counter(Mib::IpFragCreates), h.counter(Mib::IpFragFails)), (1, 2, 1));
+}
+
+#[test]
+fn routes_that_refuse_say_so() {
+    let (mut h, _) = router(1500);
+    h.k.net.del_route(h.ns, Ipv4Addr::UNSPECIFIED, 0, None).unwrap();
+    for (kind, code) in [
+        (RouteType::Unreachable, Some(ICMP_HOST_UNREACH)),
+        (RouteType::Prohibit, Some(ICMP_PKT_FILTERED)),
+        (RouteType::Blackhole, None),
+    ] {
+        let dst = Ipv4Addr::new(10, 99, 0, 0);
+        h.k.net.add_route(h.ns, dst, 16, Route::refusing(kind)).unwrap();
+        h.rx(ip(Ipv4Header { dst: Ipv4Addr::new(10, 99, 1, 1), ..from_peer(IPPROTO_UDP) }, &[0; 8]));
+        assert_eq!(error(&mut h).map(|e| e.1), code);
+        h.k.net.del_route(h.ns, dst, 16, None).unwrap();
+        h.advance(10 * SEC);
+    }
+    // Without a route: two tokens each, of which there are five.
+    for _ in 0..50 {
+        h.rx(ip(Ipv4Header { dst: Ipv4Addr::new(9, 9, 9, 9), ..from_peer(IPPROTO_UDP) }, &[0; 8]));
+    }
+    assert_eq!(h.sent().len(), 2);
+    h.sysctl("net.ipv4.ip_forward", "0");
+    h.rx(to_far(from_peer(0), 10));
+    assert_eq!((h.sent().len(), h.counter(Mib::IpInAddrErrors)), (0, 1));
+}
+
+#[test]
+fn back_by_the_way_it_came_is_told_and_done() {
+    let (mut h, _) = router(1500);
+    let other = Ipv4Addr::new(10, 0, 2, 77);
+    h.k.add_route(h.ns, Ipv4Addr::new(10, 50, 0, 0), 16, Some(other), None).unwrap();
+    h.rx(ip(Ipv4Header { dst: Ipv4Addr::new(10, 50, 0, 1), ..from_peer(IPPROTO_UDP) }, &[0; 8]));
+    let out = h.sent();
+    let (_, ip, body) = parse(&out[0]);
+    assert_eq!((ip.dst, body[0], body[1], &body[4..8]), (PEER, ICMP_REDIRECT, 1, &other.octets()[..]));
+    assert_eq!(h.counter(Mib::IpForwDatagrams), 1);
+}
+
+#[test]
+fn the_way_back() {
+    let (mut h, out) = router(1500);
+    h.k.net.del_route(h.ns, Ipv4Addr::UNSPECIFIED, 0, None).unwrap();
+    let fd = h.udp_on(HOST, 7);
+    for (rp_filter, want) in [(0, [true, true, true]), (1, [true, false, false]), (2, [true, true, false])] {
+        h.k.net.devs.get_mut(h.dev).unwrap().conf.rp_filter = rp_filter;
+        for (src, arrives) in [PEER, FAR, Ipv4Addr::new(9, 9, 9, 9)].into_iter().zip(want) {
+            h.rx(ip(Ipv4Header { src, ..from_peer(IPPROTO_UDP) }, &udp((src, 9), (HOST, 7), b"x")));
+            assert_eq!(h.recv(fd).is_ok(), arrives, "{rp_filter} {src}");
+        }
+    }
+    assert_eq!(h.counter(Mib::TcpExtIPReversePathFilter), 3);
+    // Weak host model: an address of another device is ours as well.
+    let t = Tproxy { dev: out, tcp: None, udp: None };
+    h.k.net.ns.get_mut(h.ns).unwrap().tproxy = Some(t);
+    let other = h.udp_on(Ipv4Addr::new(10, 7, 0, 1), 7);
+    let dst = Ipv4Addr::new(10, 7, 0, 1);
+    h.rx(ip(Ipv4Header { dst, ..from_peer(IPPROTO_UDP) }, &udp((PEER, 9), (dst, 7), b"x")));
+    assert!(h.recv(other).is_ok());
+}
