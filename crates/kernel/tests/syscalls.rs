@@ -54,7 +54,8 @@ fn descriptors_are_the_lowest_and_end_at_the_limit() {
 
     let mut h = Host::with(0, Caps::NONE, 64);
     h.k.net.sysctl.file_max = 2;
-    (h.socket(SOCK_DGRAM), h.socket(SOCK_DGRAM));
+    h.socket(SOCK_DGRAM);
+    h.socket(SOCK_DGRAM);
     assert_eq!(h.int(socket()), Err(Errno::ENFILE));
     h.k.tasks.procs.get_mut(h.process).unwrap().caps = Caps::ROOT;
     assert_eq!(h.int(socket()), Ok(2));
@@ -81,7 +82,8 @@ fn open_files_are_shared_by_dup_and_fork_and_close_on_exec() {
     assert_eq!(h.int(Call::Fcntl { fd: s, cmd: 3, arg: 0 }), Ok(0x802), "O_NONBLOCK belongs to the open file");
     let child = h.k.fork(h.process).unwrap();
     let t = h.k.add_task(child, 0).unwrap();
-    (h.close(s), h.close(dup));
+    h.close(s);
+    h.close(dup);
     assert_eq!(h.poll(c), POLLOUT as u16, "the child holds it");
     let from_child = h.call_as(t, Call::Send { fd: s, data: Payload::Bytes(b"hi"), flags: 0, to: None, cmsgs: &[] });
     assert_eq!(from_child, Ok(Ret::Int(2)));
@@ -382,4 +384,21 @@ fn ports_are_shared_between_the_families_as_measured() {
             }
         }
     }
+}
+
+#[test]
+fn a_connection_that_was_reset_is_no_new_socket() {
+    let mut h = Host::new();
+    let l = h.listener(80, 4);
+    let c = h.client(80);
+    let s = h.accept(l).unwrap();
+    h.send(c, b"unread").unwrap();
+    let linger = [1i32, 0].map(i32::to_ne_bytes).concat();
+    h.int(Call::SetSockOpt { fd: c, level: SOL_SOCKET, name: SO_LINGER, value: &linger }).unwrap();
+    h.close(c);
+    assert_eq!(h.connect(s, 80), Err(Errno::EISCONN));
+    assert_eq!(h.int(Call::Listen { fd: s, backlog: 1 }), Err(Errno::EINVAL));
+    assert_eq!(h.recv(s, 9).unwrap(), b"unread");
+    assert_eq!(h.int(Call::Connect { fd: s, addr: &[0; 16] }), Ok(0), "AF_UNSPEC");
+    assert_eq!(h.connect(s, 80), Ok(0));
 }

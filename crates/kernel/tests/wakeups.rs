@@ -228,7 +228,7 @@ fn a_blocking_send_returns_when_all_is_taken() {
     let mut h = Host::new();
     let (c, s) = h.pair(80);
     let t = h.thread();
-    let big: Vec<u8> = (0..9_000_000u32).map(|n| (n * 7 >> 3) as u8).collect();
+    let big: Vec<u8> = (0..9_000_000u32).map(|n| (n % 251) as u8).collect();
     let writer = h.park(t, Call::Send { fd: c, data: Payload::Bytes(&big), flags: 0, to: None, cmsgs: &[] });
     let mut got = Vec::new();
     while got.len() < big.len() {

@@ -81,7 +81,13 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, addr: Ipv4Addr, port: u16, cred
 
 pub(crate) fn listen(k: &mut Kernel, sock: SockId, backlog: i32) -> Result<(), Errno> {
     match sock {
-        SockId::Tcp(id) => tcp::bind::tcp_listen(k, id, backlog),
+        SockId::Tcp(id) => {
+            let sk = k.socks.tcp.get(id).ok_or(Errno::EINVAL)?;
+            if sk.sk.flags.ss_connected || sk.flags.connecting {
+                return Err(Errno::EINVAL);
+            }
+            tcp::bind::tcp_listen(k, id, backlog)
+        }
         SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
     }
 }
@@ -93,7 +99,12 @@ pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId
         return Err(NoChild::Fails(Errno::EINVAL));
     }
     match tcp::handshake::request::accept(k, id) {
-        Some(child) => Ok(SockId::Tcp(child)),
+        Some(child) => {
+            if let Some(sk) = k.socks.tcp.get_mut(child) {
+                sk.sk.flags.ss_connected = true;
+            }
+            Ok(SockId::Tcp(child))
+        }
         None if ctx.nonblock || ctx.timed_out => Err(NoChild::Fails(Errno::EAGAIN)),
         // The oldest sleeper is woken, one for a connection.
         None => Err(NoChild::Sleep(Sleep { on: sock, mask: 0, exclusive: true, deadline: None })),
@@ -103,7 +114,17 @@ pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId
 /// `to`: IPv4, or `Unspec` to dissolve.
 pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -> Step {
     match sock {
-        SockId::Tcp(id) => tcp::connect::tcp_connect(k, id, to.to_v4(), ctx),
+        SockId::Tcp(id) => {
+            let target = to.to_v4();
+            if target.is_some() && k.socks.tcp.get(id).is_some_and(|sk| sk.sk.flags.ss_connected) {
+                return Step::Done(Err(Errno::EISCONN));
+            }
+            let step = tcp::connect::tcp_connect(k, id, target, ctx);
+            if let (Step::Done(Ok(_)), Some(sk)) = (&step, k.socks.tcp.get_mut(id)) {
+                sk.sk.flags.ss_connected = target.is_some();
+            }
+            step
+        }
         SockId::Udp(id) => Step::Done(udp::bind::connect(k, id, to).map(|()| Ret::Int(0))),
     }
 }

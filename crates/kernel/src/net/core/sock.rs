@@ -33,6 +33,8 @@ pub struct SockFlags {
     pub recvorigdstaddr: bool,
     /// SO_DEBUG: kept and shown, as on any kernel that is not built for debugging.
     pub debug: bool,
+    /// The program knows it as connected (`SS_CONNECTED`), also after a reset: only AF_UNSPEC makes it new.
+    pub ss_connected: bool,
     /// No file refers to it any more (`SOCK_DEAD`).
     pub dead: bool,
 }
