@@ -279,7 +279,7 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
         return;
     }
     if !sk.flags.sack_ok {
-        reno_delivered(sk, pkts_acked, a);
+        reno_delivered(sk, net, pkts_acked, a);
     } else if before(a.reord, sk.snd.una) && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
         sack::check_reordering(sk, net, a.reord);
     }
@@ -295,13 +295,13 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
     a.flag |= FLAG_SET_XMIT_TIMER;
 }
 
-fn reno_delivered(sk: &mut TcpSock, pkts_acked: u32, a: &AckState) {
+fn reno_delivered(sk: &mut TcpSock, net: &mut Net, pkts_acked: u32, a: &AckState) {
     // Without SACK: duplicate ACKs already counted as delivered one segment each.
     let fresh = pkts_acked.saturating_sub(sk.snd.sacked_out).max(1);
     sk.loss.delivered = sk.loss.delivered.wrapping_add(fresh);
     if a.flag & FLAG_SND_UNA_ADVANCED != 0 {
         sk.snd.sacked_out = sk.snd.sacked_out.saturating_sub(pkts_acked.saturating_sub(1));
-        sk.snd.sacked_out = sk.snd.sacked_out.min(sk.snd.packets_out.saturating_sub(sk.snd.lost_out));
+        recovery::check_reno_reordering(sk, net, pkts_acked);
     }
 }
 

@@ -75,7 +75,7 @@ pub fn fastretrans_alert(
         CaState::Recovery => {
             if a.flag & FLAG_SND_UNA_ADVANCED == 0 {
                 if is_reno(sk) {
-                    add_reno_sack(sk, dupacks);
+                    add_reno_sack(sk, net, dupacks);
                 }
             } else if try_undo_partial(sk, net, a) {
                 return;
@@ -116,7 +116,7 @@ fn dubious_open(sk: &mut TcpSock, net: &mut Net, id: TcpId, dupacks: u32, a: &mu
         if a.flag & FLAG_SND_UNA_ADVANCED != 0 {
             sk.snd.sacked_out = 0;
         }
-        add_reno_sack(sk, dupacks);
+        add_reno_sack(sk, net, dupacks);
     }
     if sk.loss.ca_state <= CaState::Disorder {
         try_undo_dsack(sk, net);
@@ -205,15 +205,29 @@ fn newreno_mark_lost(sk: &mut TcpSock, net: &mut Net, advanced: bool) {
     mark_lost(sk, net, 0);
 }
 
-/// Each duplicate ACK stands for a segment that left the network, never more than there are.
-fn add_reno_sack(sk: &mut TcpSock, dupacks: u32) {
+/// Each duplicate ACK stands for a segment that left the network.
+fn add_reno_sack(sk: &mut TcpSock, net: &mut Net, dupacks: u32) {
     if dupacks == 0 {
         return;
     }
-    let holes = sk.snd.lost_out.max(1).min(sk.snd.packets_out);
     let before = sk.snd.sacked_out;
-    sk.snd.sacked_out = (before + dupacks).min(sk.snd.packets_out - holes);
+    sk.snd.sacked_out += dupacks;
+    check_reno_reordering(sk, net, 0);
     sk.loss.delivered = sk.loss.delivered.wrapping_add(sk.snd.sacked_out.saturating_sub(before));
+}
+
+/// There is always a hole that the duplicates speak of: more of them than segments beyond it mean that the network
+/// reorders or repeats.
+#[doc(alias = "tcp_limit_reno_sacked")]
+pub fn check_reno_reordering(sk: &mut TcpSock, net: &mut Net, acked: u32) {
+    const TCP_MAX_REORDERING: u32 = 300;
+    let most = sk.snd.packets_out - sk.snd.lost_out.max(1).min(sk.snd.packets_out);
+    if sk.snd.sacked_out > most {
+        sk.snd.sacked_out = most;
+        sk.loss.reordering = (sk.snd.packets_out + acked).min(TCP_MAX_REORDERING).max(sk.loss.reordering);
+        sk.loss.reord_seen = sk.loss.reord_seen.saturating_add(1);
+        inc(net, sk, Mib::TcpExtTCPRenoReorder);
+    }
 }
 
 fn time_to_recover(sk: &TcpSock) -> bool {
@@ -347,7 +361,7 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
     }
     if is_reno(sk) {
         if after(sk.snd.nxt, sk.loss.high_seq) && dupacks > 0 {
-            add_reno_sack(sk, dupacks);
+            add_reno_sack(sk, net, dupacks);
         } else if a.flag & FLAG_SND_UNA_ADVANCED != 0 {
             sk.snd.sacked_out = 0;
         }
