@@ -3,7 +3,7 @@
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{Owner, Skb};
 use crate::net::netns::NetNs;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
@@ -231,13 +231,26 @@ impl Kernel {
         Ok(n)
     }
 
-    /// Packets born and not ended are those that a queue holds.
-    /// Every packet that was born and did not end is in a queue that is known.
+    /// Packets born and not ended are those that a queue holds, and each socket's send memory is what it has among them.
     fn packets(&self) -> Checked {
-        let alive = self.net.pool.skbs_born.wrapping_sub(self.net.pool.skbs_ended);
+        let alive = self.net.pool.skbs_born.wrapping_sub(self.net.pool.skbs_ended) as usize;
         let tcp: usize = self.socks.tcp.iter().map(|(_, s)| s.rcv.queue.len() + s.rcv.ooo.len()).sum();
         let udp: usize = self.socks.udp.iter().map(|(_, s)| s.queue.len()).sum();
-        same("skbs alive", alive, (tcp + udp + self.net.held_skbs()) as u64)
+        let mut below = 0;
+        let mut charged: BTreeMap<SockId, u32> = BTreeMap::new();
+        for skb in self.net.held_skbs() {
+            below += 1;
+            if let Owner::Tx(sock) = skb.owner {
+                *charged.entry(sock).or_default() += skb.truesize;
+            }
+        }
+        same("packets alive", alive, tcp + udp + below)?;
+        let tcp = self.socks.tcp.iter().map(|(id, s)| (SockId::Tcp(id), s.sk.wmem_alloc));
+        let udp = self.socks.udp.iter().map(|(id, s)| (SockId::Udp(id), s.sk.wmem_alloc));
+        for (id, kept) in tcp.chain(udp) {
+            same(&format!("wmem_alloc of {id:?}"), kept, charged.get(&id).copied().unwrap_or(0))?;
+        }
+        Ok(())
     }
 }
 

@@ -24,7 +24,7 @@ pub(super) fn links(lab: &mut Lab, seed: u64) {
                 sleep(&world, (1 + rng.below(10_000)) * MSEC).await;
                 world.borrow_mut().set_conditions(cable, before.unwrap_or_default());
             } else {
-                let conditions = bad_link(&mut rng);
+                let conditions = bad_link(&mut rng, cable == 0);
                 world.borrow_mut().set_conditions(cable, conditions);
             }
         }

@@ -268,9 +268,11 @@ async fn talk(s: &Sock, deal: Deal, rng: &mut Rng) -> Result<(), End> {
         _ => {}
     }
     let up = send_pattern(s, deal.key, 0, deal.up, chunk).await;
-    // A server that breaks off may still have answered something before.
-    if deal.ending != Ending::ServerAborts && deal.ending != Ending::ServerCloses {
-        up?;
+    // A server that breaks off may still have answered something before; who lost patience must not end cleanly.
+    let breaks_off = matches!(deal.ending, Ending::ServerAborts | Ending::ServerCloses);
+    match up {
+        Err(End::Err(e)) if breaks_off && e != Errno::EINTR => {}
+        other => other?,
     }
     match s.shutdown(SHUT_WR).await {
         Err(Errno::ENOTCONN) => return Err(End::Err(Errno::ENOTCONN)),

@@ -46,6 +46,11 @@ impl TxRing {
     pub fn used(&self) -> usize {
         self.used
     }
+
+    /// Packets that the driver has not freed yet.
+    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        self.buffer.iter().flatten()
+    }
 }
 
 /// `ndo_start_xmit`. The queue is stopped before it can overflow; a packet that comes all the same is dropped.

@@ -5,6 +5,7 @@ use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::neighbour;
+use crate::net::core::skb::Skb;
 use crate::net::ipv4::fib::{Route, RouteType, Scope};
 use crate::net::sched::Qdisc;
 use belljar_abi::Errno;
@@ -180,14 +181,13 @@ impl Net {
     }
 
     /// Packets in the queues below the sockets, for `check()`.
-    pub(crate) fn held_skbs(&self) -> usize {
-        let cpus: usize = self.cpus.iter().map(|c| c.input_pkt_queue.len() + c.process_queue.len()).sum();
-        let devs = self.devs.iter().map(|(_, d)| d.qdisc.len() + d.nic().map_or(0, |n| n.tx.used()));
-        let spaces = self.ns.iter().map(|(_, n)| {
-            let waiting: usize = n.neighs.iter().map(|(_, e)| e.queued()).sum();
-            waiting + n.frags.iter().map(|(_, q)| q.len()).sum::<usize>()
-        });
-        cpus + devs.sum::<usize>() + spaces.sum::<usize>()
+    pub(crate) fn held_skbs(&self) -> impl Iterator<Item = &Skb> {
+        let rings = self.devs.iter().filter_map(|(_, d)| d.nic()).flat_map(|n| n.tx.skbs());
+        let qdiscs = self.devs.iter().flat_map(|(_, d)| d.qdisc.skbs());
+        let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
+        let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
+        let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.skbs());
+        rings.chain(qdiscs).chain(backlog).chain(neighs).chain(frags)
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {

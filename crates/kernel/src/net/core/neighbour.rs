@@ -73,6 +73,13 @@ pub struct Neighbour {
     timer: TimerSlot,
 }
 
+impl Neighbour {
+    /// Packets that wait for the address.
+    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        self.queue.iter()
+    }
+}
+
 /// `/proc/net/stat/arp_cache`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NeighStats {

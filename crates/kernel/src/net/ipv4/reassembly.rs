@@ -39,6 +39,12 @@ pub struct FragQueue {
     max_size: u16,
 }
 
+impl FragQueue {
+    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        self.pieces.values()
+    }
+}
+
 /// The index of a namespace's queues and the memory they take.
 #[derive(Clone, Debug, Default)]
 pub struct FragTable {

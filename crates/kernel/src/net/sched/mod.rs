@@ -50,6 +50,14 @@ impl Qdisc {
         }
     }
 
+    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        let bands = match self {
+            Qdisc::Noqueue => &[][..],
+            Qdisc::PfifoFast(q) => &q.bands,
+        };
+        bands.iter().flatten()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
