@@ -1,17 +1,13 @@
 //! The end-of-run account: what happened that an engineer would want to know, on stderr; nothing when nothing did.
 use belljar_jar::Ended;
 use belljar_kernel::Kernel;
+use belljar_kernel::net::drop::DropReason;
+use belljar_kernel::net::tcp::handshake::overflow::Overflow;
 use belljar_kernel::view::CounterView;
 use std::fmt::Write as _;
 
 /// Counters worth a line, with what they mean and what to do.
 const TELLING: &[(&str, &str, &str)] = &[
-    (
-        "TcpExt",
-        "ListenOverflows",
-        "connections found an accept queue full (net.core.somaxconn and the program's backlog)",
-    ),
-    ("TcpExt", "TCPReqQFullDrop", "SYNs found a full SYN queue (net.ipv4.tcp_max_syn_backlog)"),
     ("TcpExt", "TCPReqQFullDoCookies", "SYNs were answered with cookies (net.ipv4.tcp_max_syn_backlog)"),
     ("Tcp", "RetransSegs", "segments were sent again"),
     ("TcpExt", "TCPTimeouts", "retransmission timers ran out"),
@@ -24,7 +20,8 @@ const TELLING: &[(&str, &str, &str)] = &[
 ];
 
 /// Drops that are part of every connection's life.
-const ORDINARY: &[&str] = &["TCP_OLD_DATA", "TCP_OLD_ACK", "NO_SOCKET", "SOCKET_CLOSE", "NOT_SPECIFIED", "QUEUE_PURGE"];
+const ORDINARY: &[&str] =
+    &["TCP_OLD_DATA", "TCP_OLD_ACK", "NO_SOCKET", "SOCKET_CLOSE", "NOT_SPECIFIED", "QUEUE_PURGE", "TCP_RESET"];
 
 fn of_host(k: &Kernel) -> String {
     let mut out = String::new();
@@ -34,6 +31,9 @@ fn of_host(k: &Kernel) -> String {
         let find = |c: &&CounterView| c.group == group && c.name == name;
         counters.iter().find(find).map_or(0, |c| c.value)
     };
+    for o in k.net.ns.get(ns).map(|n| n.tcp.overflows.as_slice()).unwrap_or_default() {
+        out.push_str(&overflow(o));
+    }
     for (group, name, meaning) in TELLING {
         let n = value(group, name);
         if n > 0 {
@@ -44,6 +44,31 @@ fn of_host(k: &Kernel) -> String {
         let _ = writeln!(out, "  {:>8}  packets dropped: {}", d.packets, d.reason);
     }
     out
+}
+
+/// Queue, limit, setting and client of an overflow.
+fn overflow(o: &Overflow) -> String {
+    let (at, (first, first_port), (last, last_port)) = (o.port, o.first_client, o.last_client);
+    let setting = match o.reason {
+        DropReason::TcpListenOverflow => format!(
+            "accept queue of {}:{at} was full at {} (limit {}: the smaller of listen()'s backlog and net.core.somaxconn; one more is \
+             admitted) [TcpExtListenOverflows]",
+            o.addr,
+            o.limit + 1,
+            o.limit
+        ),
+        _ => format!(
+            "SYN queue of {}:{at} was full (limit {}; net.ipv4.tcp_max_syn_backlog, net.ipv4.tcp_syncookies=0) \
+             [TcpExtTCPReqQFullDrop]",
+            o.addr, o.limit
+        ),
+    };
+    let seconds = (o.last_at - o.first_at) as f64 / 1e9;
+    let clients = match (first, first_port) == (last, last_port) {
+        true => format!("client {first}:{first_port}"),
+        false => format!("clients from {first}:{first_port} to {last}:{last_port}"),
+    };
+    format!("  {:>8}  segments dropped: {setting}; {clients}, within {seconds:.1} s\n", o.count)
 }
 
 /// The whole account, empty when there is nothing to tell.

@@ -189,6 +189,8 @@ pub struct TcpTables {
     pub tw_timer: TimerSlot,
     /// Moves connect()'s walk over the ports on, by destination (`table_perturb`).
     pub perturb: Vec<u32>,
+    /// Queues that overflowed, for the end account.
+    pub overflows: Vec<super::handshake::overflow::Overflow>,
 }
 
 fn spread(hash: u32) -> u64 {

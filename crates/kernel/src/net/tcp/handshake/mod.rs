@@ -1,6 +1,7 @@
 //! Opening and the little socks around it: requests, cookies, initial numbers, TIME_WAIT.
 pub mod cookies;
 pub mod isn;
+pub mod overflow;
 pub mod request;
 pub mod synack;
 pub mod time_wait;

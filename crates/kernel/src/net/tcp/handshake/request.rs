@@ -138,6 +138,12 @@ impl Listener {
 fn listen_drop(k: &mut Kernel, listener: TcpId, ns: NsId, skb: Skb, reason: DropReason, at: &'static str) {
     if let Some(sk) = k.socks.tcp.get_mut(listener) {
         sk.sk.drops = sk.sk.drops.wrapping_add(1);
+        let now = k.net.env.now;
+        if matches!(reason, DropReason::TcpListenOverflow | DropReason::TcpReqQFull)
+            && let Some(n) = k.net.ns.get_mut(ns)
+        {
+            super::overflow::note(&mut n.tcp.overflows, sk, &Tuple::of_packet(&skb), reason, now);
+        }
     }
     k.net.inc(ns, Mib::TcpExtListenDrops);
     k.net.kfree_skb(skb, reason, at);

@@ -172,6 +172,10 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     window::init_buffer_space(sk);
     output::sndbuf_expand(sk, net);
     sk.cong.init(net.env.now_us(), sk.snd.nxt);
+    if sk.snd.queue.is_empty() {
+        // An idle connection holds no buffers, not even the SYN's place.
+        sk.snd.queue = Default::default();
+    }
     if sk.sk.flags.keepalive {
         let idle = super::timer::keepalive_time(sk, net);
         super::timer::reset_keepalive(sk, net, id, u64::from(idle) * SEC);
