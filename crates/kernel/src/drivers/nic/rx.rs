@@ -3,8 +3,8 @@ use super::{irq, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev_rx;
 use crate::net::core::skb::Skb;
+use crate::net::core::{dev_rx, gro};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use belljar_wire::{Csum, Frame, gso};
@@ -27,6 +27,8 @@ pub struct RxRing {
     next_to_clean: usize,
     /// Frames that found no free descriptor.
     pub full: u64,
+    /// Room for GRO, empty between polls.
+    gro: (gro::Held, Vec<Skb>),
 }
 
 impl RxRing {
@@ -37,6 +39,7 @@ impl RxRing {
             next_to_use: 0,
             next_to_clean: 0,
             full: 0,
+            gro: Default::default(),
         }
     }
 
@@ -114,20 +117,32 @@ fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
     skb
 }
 
-/// NAPI: transmit completions first (they cost no budget), then up to `budget` frames.
+/// NAPI: transmit completions first (they cost no budget), then up to `budget` frames through GRO.
 #[doc(alias = "napi_poll")]
 pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
     tx::clean(&mut k.net, dev);
+    let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return 0 };
+    let (mut held, mut up) = std::mem::take(&mut n.rx.gro);
     let mut work = 0;
     while work < budget {
         let Some(d) = k.net.devs.get_mut(dev) else { return 0 };
-        let (own, rx_csum) = (d.mac, d.features.rx_csum);
+        let (own, features) = (d.mac, d.features);
         let Some(frame) = d.nic_mut().and_then(|n| n.rx.clean()) else { break };
         work += 1;
         let (segs, len) = (frame.gso.map_or(1, |g| u64::from(g.segs)), frame.len() as u64);
         d.stats.rx(segs, len);
-        receive(k, dev, frame, own, rx_csum);
-        k.drain_rises();
+        let Some(skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
+        if features.gro {
+            gro::gro_receive(&mut k.net, &mut held, skb, &mut up);
+        } else {
+            up.push(skb);
+        }
+        deliver(k, &mut up);
+    }
+    gro::gro_flush(&mut held, &mut up);
+    deliver(k, &mut up);
+    if let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) {
+        n.rx.gro = (held, up);
     }
     // Completions may have come while the stack answered.
     tx::clean(&mut k.net, dev);
@@ -137,7 +152,15 @@ pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
     work
 }
 
-fn receive(k: &mut Kernel, dev: DevId, mut frame: Frame, own: belljar_wire::Mac, rx_csum: bool) {
+fn deliver(k: &mut Kernel, up: &mut Vec<Skb>) {
+    for skb in up.drain(..) {
+        dev_rx::netif_receive_skb(k, skb);
+        k.drain_rises();
+    }
+}
+
+/// A frame as a packet, with what the card knows about its checksum; `None` when it was too short to be one.
+fn receive(k: &mut Kernel, dev: DevId, mut frame: Frame, own: belljar_wire::Mac, rx_csum: bool) -> Option<Skb> {
     if let Some(c) = k.net.this_cpu() {
         c.stat.processed += 1;
     }
@@ -152,13 +175,14 @@ fn receive(k: &mut Kernel, dev: DevId, mut frame: Frame, own: belljar_wire::Mac,
     }
     let mut skb = build_skb(&mut k.net, dev, frame);
     skb.tstamp = k.net.env.now;
-    if !skb.may_pull(belljar_wire::ethernet::ETH_HLEN) || !ethernet::type_trans(&mut skb, own) {
-        if let Some(d) = k.net.devs.get_mut(dev) {
-            d.stats.rx_errors += 1;
-        }
-        return k.net.kfree_skb(skb, DropReason::DevHdr, "eth_type_trans");
+    if skb.may_pull(belljar_wire::ethernet::ETH_HLEN) && ethernet::type_trans(&mut skb, own) {
+        return Some(skb);
     }
-    dev_rx::netif_receive_skb(k, skb);
+    if let Some(d) = k.net.devs.get_mut(dev) {
+        d.stats.rx_errors += 1;
+    }
+    k.net.kfree_skb(skb, DropReason::DevHdr, "eth_type_trans");
+    None
 }
 
 /// TCP and UDP in whole packets are what cards check.

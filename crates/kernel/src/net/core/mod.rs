@@ -2,6 +2,7 @@
 pub mod dev;
 pub mod dev_rx;
 pub mod dev_tx;
+pub mod gro;
 pub mod neighbour;
 pub mod skb;
 pub mod sock;
