@@ -63,7 +63,6 @@ impl Lab {
                 rx_ring: nic.ring,
                 tx_ring: nic.ring,
                 features: if nic.offloads { Features::ALL } else { Features::NONE },
-                ..NicConfig::default()
             };
             let dev = h.kernel.add_nic(h.ns, &config).map_err(|e| e.to_string())?;
             h.kernel.net.set_link(dev, true).map_err(|e| e.to_string())?;

@@ -71,12 +71,6 @@ pub struct World {
     results: BTreeMap<(usize, CallId), SysResult>,
 }
 
-/// The input of one step.
-enum Input {
-    Frame(DevId, Frame),
-    Tick,
-}
-
 impl World {
     pub fn new(recorder: Recorder) -> World {
         World {
@@ -193,13 +187,10 @@ impl World {
         self.sleeps.insert((at, self.next_sleep, self.current));
     }
 
-    fn step(&mut self, host: usize, input: Input) {
+    fn step(&mut self, host: usize, input: impl FnOnce(&mut Kernel, Nanos)) {
         let now = self.now;
         let Some(h) = self.hosts.get_mut(host) else { return };
-        match input {
-            Input::Frame(dev, frame) => h.kernel.rx(now, dev, frame),
-            Input::Tick => h.kernel.tick(now),
-        }
+        input(&mut h.kernel, now);
         self.after_step(host);
     }
 
@@ -259,7 +250,7 @@ impl World {
             for end in 0..2 {
                 while let Some((host, dev, frame)) = self.arrived(cable, end) {
                     any = true;
-                    self.step(host, Input::Frame(dev, frame));
+                    self.step(host, |k, now| k.rx(now, dev, frame));
                     if self.failure.is_some() {
                         return true;
                     }
@@ -270,7 +261,7 @@ impl World {
             let Some(h) = self.hosts.get(host) else { continue };
             if h.more || h.kernel.next_deadline().is_some_and(|at| at <= self.now) {
                 any = true;
-                self.step(host, Input::Tick);
+                self.step(host, |k, now| k.tick(now));
             }
         }
         while let Some(&(at, n, job)) = self.sleeps.first() {
@@ -307,7 +298,7 @@ impl World {
         let Some((host, dev)) = self.cables.get(cable).and_then(|c| c.ends.get(end)).copied() else { return };
         let (now, name) = (self.now, format!("{cable}.{end}"));
         self.recorder.frame(now, "forged", "", &name, &frame);
-        self.step(host, Input::Frame(dev, frame));
+        self.step(host, |k, now| k.rx(now, dev, frame));
     }
 
     /// When something will be due.

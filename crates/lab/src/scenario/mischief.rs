@@ -64,9 +64,9 @@ fn forge(frame: &Frame, rng: &mut Rng) -> Option<Frame> {
     if ip.proto != IPPROTO_TCP || ip.is_fragment() {
         return None;
     }
-    let at = ETH_HLEN + usize::from(ip.ihl_bytes);
+    let at = ETH_HLEN + ip.ihl_bytes;
     let mut tcp = TcpHeader::parse(b.get(at..)?).ok()?;
-    let len = usize::from(tcp.header_len);
+    let len = tcp.header_len;
     b.truncate(at + len);
     let near = |x: u32, rng: &mut Rng| match rng.below(6) {
         0 | 1 => x,
