@@ -251,6 +251,10 @@ fn a_narrower_path_is_remembered_by_all_sockets() {
     h.connect(other, far, 99).unwrap();
     assert_eq!(h.get(other, SOL_IP, IP_MTU), 1400);
     h.advance(601 * SEC);
+    h.sent();
+    h.send(fd, &[0; 1450]).unwrap();
+    h.rx(arp(ARPOP_REPLY, PEER_MAC, PEER, HOST_MAC, HOST, HOST_MAC));
+    assert!(cuts(&mut h).contains(&(1478, 0, false, true)));
     let third = h.udp();
     h.connect(third, far, 99).unwrap();
     assert_eq!(h.get(third, SOL_IP, IP_MTU), 1500);

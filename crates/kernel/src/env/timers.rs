@@ -24,6 +24,8 @@ pub enum TimerKey {
     Neigh(NsId, NeighId),
     /// A datagram that never became complete (`ip_expire`).
     IpFrag(NsId, FragId),
+    /// A path MTU that was learned is forgotten.
+    PmtuExpire(NsId),
     /// A call that sleeps with a timeout.
     Call(CallId),
     /// A NIC whose interrupt is held back for coalescing.

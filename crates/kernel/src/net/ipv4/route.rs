@@ -1,5 +1,6 @@
 //! Routing: local table, then main; the result is a [`Dst`].
-use crate::env::{Jiffies, SEC, time};
+use crate::env::timers::Fire;
+use crate::env::{Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -55,6 +56,7 @@ pub struct Dst {
 #[derive(Clone, Debug, Default)]
 pub struct Exceptions {
     by_dst: BTreeMap<Ipv4Addr, Exception>,
+    timer: TimerSlot,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,6 +349,27 @@ pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv4Addr, mtu: u32) {
     let expires = time::round_up(at + u64::from(n.sysctl.mtu_expires) * SEC, hz);
     n.exceptions.insert(daddr, Exception { mtu, locked, expires });
     n.rt_genid = n.rt_genid.wrapping_add(1);
+    arm_expiry(net, ns);
+}
+
+fn arm_expiry(net: &mut Net, ns: NsId) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    if let Some(first) = n.exceptions.by_dst.values().map(|e| e.expires).min() {
+        net.env.timers.arm(&mut n.exceptions.timer, first, TimerKey::PmtuExpire(ns));
+    }
+}
+
+/// Learned path MTUs are old: routes that sockets hold are looked up again and find the device's.
+#[doc(alias = "rt_bind_exception")]
+pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Jiffies) {
+    let now = net.env.jiffies();
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    if net.env.timers.look(&mut n.exceptions.timer, at, now, TimerKey::PmtuExpire(ns)) == Fire::NotYet {
+        return;
+    }
+    n.exceptions.by_dst.retain(|_, e| e.expires > now);
+    n.rt_genid = n.rt_genid.wrapping_add(1);
+    arm_expiry(net, ns);
 }
 
 /// The route of a packet that has one of this generation; `None` asks for a lookup.
