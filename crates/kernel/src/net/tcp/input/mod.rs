@@ -94,21 +94,18 @@ pub fn rcv_state_process(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
 /// The data of a segment in the states that may still receive.
 fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOptions) {
     match sk.state {
-        State::CloseWait | State::Closing | State::LastAck => {
-            if !before(skb.tcp.seq, sk.rcv.nxt) {
-                // Data behind the FIN cannot be; its acknowledgement counted, and may let us send more.
-                match skb.tcp.seq == skb.tcp.end_seq {
-                    true => net.consume_skb(skb),
-                    false => net.kfree_skb(skb, DropReason::TcpInvalidSequence, "tcp_rcv_state_process"),
-                }
-                output::data_snd_check(sk, net, id);
-                return out_ack::ack_snd_check(sk, net, id);
+        State::CloseWait | State::Closing | State::LastAck if !before(skb.tcp.seq, sk.rcv.nxt) => {
+            // Data behind the FIN cannot be; its acknowledgement counted, and may let us send more.
+            match skb.tcp.seq == skb.tcp.end_seq {
+                true => net.consume_skb(skb),
+                false => net.kfree_skb(skb, DropReason::TcpInvalidSequence, "tcp_rcv_state_process"),
             }
+            output::data_snd_check(sk, net, id);
+            return out_ack::ack_snd_check(sk, net, id);
         }
-        State::FinWait1 | State::FinWait2 => {
-            // Data after shutdown(RDWR) or close: nobody will read it (RFC 1122 §4.2.2.13).
+        State::CloseWait | State::Closing | State::LastAck | State::FinWait1 | State::FinWait2 => {
+            // Data after shutdown(RDWR), close or the peer's own FIN: nobody will read it (RFC 1122 §4.2.2.13).
             if sk.sk.shutdown & RCV_SHUTDOWN != 0
-                && sk.sk.shutdown & SEND_SHUTDOWN != 0
                 && skb.tcp.end_seq != skb.tcp.seq
                 && after(skb.tcp.end_seq.wrapping_sub(u32::from(skb.tcp.flags.contains(Flags::FIN))), sk.rcv.nxt)
             {
