@@ -672,6 +672,11 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
     let ecr = o.ts.map_or(0, |(_, e)| e.wrapping_sub(tsoffset));
     let Some((wscale, sack_ok)) = cookies::timestamp_decode(&o, ecr, &n.sysctl) else { return Err(Some(skb)) };
     let hash = t.hash(n.secret);
+    if n.tcp.find(hash, &t, &socks.tcp).is_some() {
+        // A later SYN of the same connection was stored: one tuple, one entry. Its own SYN-ACK will be answered.
+        net.kfree_skb(skb, DropReason::NoSocket, "cookie_v4_check");
+        return Err(None);
+    }
     let Ok(dst) = route(net, ns, lsk, &t) else {
         net.kfree_skb(skb, DropReason::IpOutNoRoutes, "cookie_v4_check");
         return Err(None);
