@@ -81,7 +81,7 @@ fn big(skb: &Skb) -> Option<Ipv4Header> {
 /// Route (a packet of lo brings its own), options, then up or on.
 fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4Header) {
     let net = &mut k.net;
-    let own = valid(net, ns, &skb.dst).filter(|d| d.kind == RouteKind::Local);
+    let own = valid(net, ns, &skb.dst).filter(|d| matches!(d.kind, RouteKind::Local | RouteKind::Broadcast));
     let found = match own {
         Some(d) => Ok(d),
         None => ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto),

@@ -97,6 +97,8 @@ fn loop_back(net: &mut Net, ns: NsId, skb: &Skb) {
     copy.network_header = skb.network_header;
     copy.mac_header = skb.network_header;
     copy.transport_header = skb.transport_header;
+    // Routed on its way out: on its way in its own source address is no stranger.
+    copy.dst = skb.dst;
     copy.pkt_type = PktType::Broadcast;
     copy.csum = Csum::Unnecessary;
     copy.truesize = skb.truesize;
