@@ -1,97 +1,225 @@
-//! The end-of-run account: what happened that an engineer would want to know, on stderr; nothing when nothing did.
-use belljar_jar::Ended;
+//! The account at the end of a run: what an engineer would want to know, and nothing when nothing happened.
 use belljar_kernel::Kernel;
+use belljar_kernel::ids::NsId;
 use belljar_kernel::net::drop::DropReason;
+use belljar_kernel::net::mib::Mib;
 use belljar_kernel::net::tcp::handshake::overflow::Overflow;
-use belljar_kernel::view::CounterView;
-use std::fmt::Write as _;
+use belljar_link::Stats;
 
-/// Counters worth a line, with what they mean and what to do.
-const TELLING: &[(&str, &str, &str)] = &[
-    ("TcpExt", "TCPReqQFullDoCookies", "SYNs were answered with cookies (net.ipv4.tcp_max_syn_backlog)"),
-    ("Tcp", "RetransSegs", "segments were sent again"),
-    ("TcpExt", "TCPTimeouts", "retransmission timers ran out"),
-    ("TcpExt", "TCPAbortOnMemory", "connections were aborted for lack of memory (net.ipv4.tcp_mem)"),
-    ("TcpExt", "TCPTimeWaitOverflow", "TIME_WAIT had no room (net.ipv4.tcp_max_tw_buckets)"),
-    ("TcpExt", "TCPRcvQDrop", "segments found a receive buffer full (net.ipv4.tcp_rmem)"),
-    ("TcpExt", "PruneCalled", "receive queues were pruned (net.ipv4.tcp_rmem)"),
-    ("Udp", "RcvbufErrors", "datagrams found a receive buffer full (net.core.rmem_default)"),
-    ("Ip", "ReasmFails", "packets could not be put together from their fragments"),
-];
-
-/// Drops that are part of every connection's life.
-const ORDINARY: &[&str] =
-    &["TCP_OLD_DATA", "TCP_OLD_ACK", "NO_SOCKET", "SOCKET_CLOSE", "NOT_SPECIFIED", "QUEUE_PURGE", "TCP_RESET"];
-
-fn of_host(k: &Kernel) -> String {
-    let mut out = String::new();
-    let Some((ns, _)) = k.net.ns.iter().next() else { return out };
-    let counters = k.view_counters(ns);
-    let value = |group: &str, name: &str| {
-        let find = |c: &&CounterView| c.group == group && c.name == name;
-        counters.iter().find(find).map_or(0, |c| c.value)
-    };
-    for o in k.net.ns.get(ns).map(|n| n.tcp.overflows.as_slice()).unwrap_or_default() {
-        out.push_str(&overflow(o));
-    }
-    for (group, name, meaning) in TELLING {
-        let n = value(group, name);
-        if n > 0 {
-            let _ = writeln!(out, "  {n:>8}  {meaning} [{group}{name}]");
+/// Lines for stderr; empty when nothing happened.
+pub fn account(host: &Kernel, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
+    let mut out = Vec::new();
+    for (name, k) in [("", Some(host)), ("gw: ", gateway)] {
+        let Some(k) = k else { continue };
+        for (ns, _) in k.net.ns.iter() {
+            overflows(k, ns, name, &mut out);
+            retransmissions(k, ns, name, &mut out);
+            table_limits(k, ns, name, &mut out);
         }
+        drops(k, name, &mut out);
     }
-    for d in k.view_drops().iter().filter(|d| d.packets > 0 && !ORDINARY.contains(&d.reason.as_str())) {
-        let _ = writeln!(out, "  {:>8}  packets dropped: {}", d.packets, d.reason);
-    }
+    conditions(link, &mut out);
     out
 }
 
+fn times(n: u64, one: &str) -> String {
+    if n == 1 { format!("1 {one}") } else { format!("{n} {one}s") }
+}
+
+fn setting(k: &Kernel, ns: NsId, key: &str) -> String {
+    let value = k.net.ns.get(ns).and_then(|n| n.sysctl.show(key)).or_else(|| k.net.sysctl.show(key));
+    format!("{key} = {}", value.unwrap_or_default())
+}
+
+fn overflows(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
+    let Some(n) = k.net.ns.get(ns) else { return };
+    out.extend(n.tcp.overflows.iter().map(|o| format!("{name}{}", overflow(k, ns, o))));
+    let late = n.mib.get(Mib::UdpRcvbufErrors);
+    if late > 0 {
+        let what = times(late, "datagram");
+        let (now, max) = (setting(k, ns, "net.core.rmem_default"), setting(k, ns, "net.core.rmem_max"));
+        out.push(format!("{name}{what} found the receive queue of a UDP socket full: SO_RCVBUF; {now}, {max}"));
+    }
+}
+
 /// Queue, limit, setting and client of an overflow.
-fn overflow(o: &Overflow) -> String {
-    let (at, (first, first_port), (last, last_port)) = (o.port, o.first_client, o.last_client);
-    let setting = match o.reason {
+fn overflow(k: &Kernel, ns: NsId, o: &Overflow) -> String {
+    let at = format!("of {}:{} was full {}", o.addr, o.port, times(o.count, "time"));
+    let what = match o.reason {
         DropReason::TcpListenOverflow => format!(
-            "accept queue of {}:{at} was full at {} (limit {}: the smaller of listen()'s backlog and net.core.somaxconn; one more is \
-             admitted) [TcpExtListenOverflows]",
-            o.addr,
-            o.limit + 1,
-            o.limit
+            "accept queue {at}: limit {} (it holds one more), the smaller of listen()'s backlog and {}",
+            o.limit,
+            setting(k, ns, "net.core.somaxconn")
         ),
         _ => format!(
-            "SYN queue of {}:{at} was full (limit {}; net.ipv4.tcp_max_syn_backlog, net.ipv4.tcp_syncookies=0) \
-             [TcpExtTCPReqQFullDrop]",
-            o.addr, o.limit
+            "SYN queue {at}: limit {}; {}, {}",
+            o.limit,
+            setting(k, ns, "net.ipv4.tcp_max_syn_backlog"),
+            setting(k, ns, "net.ipv4.tcp_syncookies")
         ),
     };
-    let seconds = (o.last_at - o.first_at) as f64 / 1e9;
-    let clients = match (first, first_port) == (last, last_port) {
-        true => format!("client {first}:{first_port}"),
-        false => format!("clients from {first}:{first_port} to {last}:{last_port}"),
-    };
-    format!("  {:>8}  segments dropped: {setting}; {clients}, within {seconds:.1} s\n", o.count)
+    let ((first, port), (last, last_port)) = (o.first_client, o.last_client);
+    let seconds = o.last_at.saturating_sub(o.first_at) as f64 / 1e9;
+    match o.first_client == o.last_client {
+        true => format!("{what}; client {first}:{port}"),
+        false => format!("{what}; clients from {first}:{port} to {last}:{last_port}, within {seconds:.1} s"),
+    }
 }
 
-/// The whole account, empty when there is nothing to tell.
-pub fn text(e: &Ended) -> String {
-    let mut out = of_host(&e.host);
-    let (a, b) = e.link;
-    let lost = a.lost + b.lost;
-    let full = a.overlimit + b.overlimit;
-    if lost > 0 {
-        let _ = writeln!(out, "  {lost:>8}  packets lost on the link, as asked");
+fn retransmissions(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
+    let Some(n) = k.net.ns.get(ns) else { return };
+    let (sent, again) = (n.mib.get(Mib::TcpOutSegs), n.mib.get(Mib::TcpRetransSegs));
+    if again == 0 {
+        return;
     }
-    if full > 0 {
-        let _ = writeln!(out, "  {full:>8}  packets found the link's queue full (--limit)");
-    }
-    for w in &e.warnings {
-        let _ = writeln!(out, "  {w}");
-    }
-    if out.is_empty() { out } else { format!("belljar: what happened on the stack\n{out}") }
+    let kinds = [
+        (Mib::TcpExtTCPFastRetrans, "fast"),
+        (Mib::TcpExtTCPSlowStartRetrans, "in slow start"),
+        (Mib::TcpExtTCPLossProbes, "loss probes"),
+        (Mib::TcpExtTCPSynRetrans, "SYN or SYN-ACK"),
+        (Mib::TcpExtTCPTimeouts, "timeouts"),
+        (Mib::TcpExtTCPSpuriousRTOs, "spurious timeouts"),
+    ];
+    let parts: Vec<_> = kinds
+        .iter()
+        .map(|(m, what)| (n.mib.get(*m), what))
+        .filter(|p| p.0 > 0)
+        .map(|(c, w)| format!("{c} {w}"))
+        .collect();
+    let detail = if parts.is_empty() { String::new() } else { format!(" ({})", parts.join(", ")) };
+    out.push(format!("{name}retransmitted {again} of {}{detail}", times(sent + again, "segment")));
 }
 
-pub fn print(e: &Ended) {
-    let t = text(e);
-    if !t.is_empty() {
-        eprint!("{t}");
+/// Tables that were full, with the setting that bounds each.
+fn table_limits(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
+    let Some(n) = k.net.ns.get(ns) else { return };
+    for (mib, what, key) in [
+        (
+            Mib::TcpExtTCPTimeWaitOverflow,
+            "connections ended without TIME_WAIT, its table was full",
+            "net.ipv4.tcp_max_tw_buckets",
+        ),
+        (
+            Mib::TcpExtTCPReqQFullDoCookies,
+            "SYNs answered with cookies instead of being stored",
+            "net.ipv4.tcp_syncookies",
+        ),
+        (Mib::TcpExtTCPAbortOnMemory, "connections aborted for want of memory", "net.ipv4.tcp_mem"),
+        (Mib::TcpExtTCPAbortOnTimeout, "connections given up after too many timeouts", "net.ipv4.tcp_retries2"),
+        (Mib::TcpExtPruneCalled, "times a receive buffer was pruned", "net.ipv4.tcp_rmem"),
+        (Mib::IpReasmFails, "datagrams whose fragments did not come together", "net.ipv4.ipfrag_time"),
+    ] {
+        let count = n.mib.get(mib);
+        if count > 0 {
+            out.push(format!("{name}{count} {what} ({})", setting(k, ns, key)));
+        }
+    }
+}
+
+/// Ends of packets that are the ordinary course of things.
+const ORDINARY: &[DropReason] = &[
+    DropReason::NotSpecified,
+    DropReason::NoSocket,
+    DropReason::OtherHost,
+    DropReason::TcpClose,
+    DropReason::TcpReset,
+    DropReason::TcpOldData,
+    DropReason::TcpOldAck,
+    DropReason::TcpOldSequence,
+    DropReason::TcpOfomerge,
+    DropReason::TcpFlags,
+    DropReason::TcpAbortOnData,
+    DropReason::SocketClose,
+    DropReason::SocketDestroyed,
+    DropReason::QueuePurge,
+    DropReason::UnhandledProto,
+    DropReason::IpNoProto,
+    // Told with the queues.
+    DropReason::TcpListenOverflow,
+    DropReason::TcpReqQFull,
+    DropReason::SocketRcvbuff,
+    // Told with the link.
+    DropReason::LinkLoss,
+    DropReason::LinkLimit,
+];
+
+fn drops(k: &Kernel, name: &str, out: &mut Vec<String>) {
+    let told: Vec<_> = k
+        .net
+        .pool
+        .drops()
+        .filter(|(r, _)| !ORDINARY.contains(r))
+        .map(|(r, n)| format!("{n} {}{}", r.name(), knob(r).map_or(String::new(), |s| format!(" ({s})"))))
+        .collect();
+    if !told.is_empty() {
+        out.push(format!("{name}dropped packets: {}", told.join(", ")));
+    }
+}
+
+/// What to turn against a reason.
+fn knob(r: DropReason) -> Option<&'static str> {
+    Some(match r {
+        DropReason::CpuBacklog => "net.core.netdev_max_backlog",
+        DropReason::FullRing => "the receive ring: --nic rx=N",
+        DropReason::QdiscDrop => "txqueuelen of the device",
+        DropReason::NeighQueueFull => "net.ipv4.neigh.default.unres_qlen_bytes",
+        DropReason::ProtoMem => "net.ipv4.tcp_mem, net.ipv4.udp_mem",
+        DropReason::FragReasmTimeout => "net.ipv4.ipfrag_time",
+        _ => return None,
+    })
+}
+
+fn conditions((there, back): (Stats, Stats), out: &mut Vec<String>) {
+    let both = |f: fn(&Stats) -> u64| f(&there) + f(&back);
+    let told = [
+        (both(|s| s.lost), "lost"),
+        (both(|s| s.overlimit), "over the link's limit"),
+        (both(|s| s.corrupted), "corrupted"),
+        (both(|s| s.duplicated), "duplicated"),
+        (both(|s| s.reordered), "reordered"),
+    ];
+    let told: Vec<_> = told.iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{n} {what}")).collect();
+    if !told.is_empty() {
+        let all = both(|s| s.sent) + both(|s| s.lost) + both(|s| s.overlimit);
+        out.push(format!("the link, of {}: {}", times(all, "packet"), told.join(", ")));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_happened_nothing_is_said() {
+        let mut k = Kernel::new(1);
+        let ns = k.net.add_ns("host");
+        assert!(account(&k, None, Default::default()).is_empty());
+        k.sysctl_set(ns, "net.core.somaxconn", "4").unwrap();
+        let client = ([10, 0, 2, 15].into(), 40000);
+        let o = Overflow {
+            addr: [0, 0, 0, 0].into(),
+            port: 80,
+            limit: 4,
+            reason: DropReason::TcpListenOverflow,
+            count: 3,
+            first_client: client,
+            last_client: client,
+            first_at: 0,
+            last_at: 0,
+        };
+        k.net.ns.get_mut(ns).unwrap().tcp.overflows.push(o);
+        k.net.add(ns, Mib::TcpOutSegs, 100);
+        k.net.add(ns, Mib::TcpRetransSegs, 2);
+        k.net.add(ns, Mib::TcpExtTCPTimeouts, 1);
+        let lost = Stats { sent: 9, lost: 1, ..Stats::default() };
+        assert_eq!(
+            account(&k, None, (lost, Stats::default())),
+            [
+                "accept queue of 0.0.0.0:80 was full 3 times: limit 4 (it holds one more), the smaller of listen()'s \
+                 backlog and net.core.somaxconn = 4; client 10.0.2.15:40000",
+                "retransmitted 2 of 102 segments (1 timeouts)",
+                "the link, of 10 packets: 1 lost",
+            ]
+        );
     }
 }

@@ -1,4 +1,5 @@
 //! The command line.
+use crate::lab::LabCommand;
 use crate::out::When;
 use crate::tools::{doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
 use clap::{Parser, Subcommand};
@@ -27,7 +28,7 @@ pub struct Cli {
 
 #[derive(Subcommand, Debug)]
 pub enum Command {
-    /// Run a program in a new jar
+    /// Run a program on a network stack of its own, in a new jar
     Run(Box<run::RunCommand>),
     /// Run another program in a host of a running jar
     Exec(exec::ExecCommand),
@@ -49,6 +50,8 @@ pub enum Command {
     Trace(trace::TraceCommand),
     /// Show or change the conditions of a jar's link while it runs
     Link(link::LinkCommand),
+    /// Experiments in virtual time, deterministic from a seed
+    Lab(LabCommand),
     /// Say what works on this machine and what is missing
     Doctor(doctor::DoctorCommand),
 }

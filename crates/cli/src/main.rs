@@ -3,6 +3,7 @@
 
 mod account;
 mod args;
+mod lab;
 mod out;
 mod parse;
 mod services;
@@ -40,7 +41,7 @@ fn usage(e: &clap::Error) -> ExitCode {
 
 fn command(cli: &Cli, paint: Paint) -> Done {
     match &cli.command {
-        Command::Run(c) => run::run(c),
+        Command::Run(c) => run::run(c, cli.color),
         Command::Exec(c) => exec::run(c),
         Command::Ps(c) => ps::run(c),
         Command::Ss(c) => ss::run(c),
@@ -51,6 +52,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),
         Command::Link(c) => link::run(c),
+        Command::Lab(c) => lab::run(c, paint),
         Command::Doctor(c) => doctor::run(c, paint),
     }
 }
