@@ -89,8 +89,8 @@ impl History {
     }
 }
 
-/// Removes the memory of jars that do not run any more.
-fn forget_dead(dir: &Path) {
+/// Removes the memory of jars that do not run any more; also the last thing that a run does.
+pub fn forget_dead(dir: &Path) {
     let Ok(living) = rundir::living(dir) else { return };
     for e in fs::read_dir(dir).into_iter().flatten().flatten() {
         let name = e.file_name();

@@ -1,7 +1,9 @@
 //! `belljar run`: options, the run itself, its account.
+use super::nstat;
 use crate::account::account;
 use crate::out::{self, Done, Fail, Paint};
 use crate::parse::{self, Publish};
+use belljar_host::rundir;
 use belljar_jar::{NetMode, Options, PublishSpec, RunError};
 use belljar_link::Conditions;
 use clap::{Args, ValueEnum};
@@ -109,6 +111,9 @@ impl From<RunError> for Fail {
 
 pub fn run(c: &RunCommand, color: out::When) -> Done {
     let ended = belljar_jar::run(options(c)?)?;
+    if let Ok(dir) = rundir::dir() {
+        nstat::forget_dead(&dir);
+    }
     let paint = Paint::of(color, &std::io::stderr());
     for w in &ended.warnings {
         out::say(format_args!("{} {w}", paint.yellow("belljar:")));
