@@ -5,6 +5,7 @@
 pub mod cubic;
 pub mod reno;
 
+use crate::net::mib::Mib;
 use crate::net::sysctl::CongName;
 use cubic::Cubic;
 
@@ -46,6 +47,16 @@ pub enum HystartExit {
     Train,
     /// The smallest round trip of a flight exceeded the path's by an eighth.
     Delay,
+}
+
+impl HystartExit {
+    /// How often, and at which windows in sum.
+    pub fn counters(self) -> (Mib, Mib) {
+        match self {
+            HystartExit::Train => (Mib::TcpExtTCPHystartTrainDetect, Mib::TcpExtTCPHystartTrainCwnd),
+            HystartExit::Delay => (Mib::TcpExtTCPHystartDelayDetect, Mib::TcpExtTCPHystartDelayCwnd),
+        }
+    }
 }
 
 impl Cong {

@@ -25,7 +25,7 @@ pub(crate) fn in_window(seq: u32, end_seq: u32, start: u32, end: u32) -> bool {
 pub(crate) fn paws_reject(ts_recent: u32, stamp_s: u32, tsval: u32, rst: bool, now_s: u32) -> bool {
     const PAWS_24DAYS: u32 = 60 * 60 * 24 * 24;
     const PAWS_MSL: u32 = 60;
-    let age = now_s.wrapping_sub(stamp_s);
+    let age = now_s.saturating_sub(stamp_s);
     ts_recent != 0 && (ts_recent.wrapping_sub(tsval) as i32) > 0 && age < PAWS_24DAYS && !(rst && age >= PAWS_MSL)
 }
 

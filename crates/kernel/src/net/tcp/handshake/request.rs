@@ -630,7 +630,7 @@ fn agree(c: &mut TcpSock, req: &RequestSock, skb: &Skb, net: &Net) {
     r.advmss = req.advmss;
     if req.tstamp_ok {
         r.ts_recent = req.ts_recent;
-        r.ts_recent_stamp = (net.env.now / SEC) as u32;
+        r.ts_recent_stamp = ((net.env.now / SEC) as u32).max(1);
         c.tsoffset = req.tsoffset;
     }
     c.loss.total_retrans = u32::from(req.num_retrans);

@@ -8,6 +8,7 @@ use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
+use crate::net::tcp::cong::HystartExit;
 use crate::net::tcp::output::{self, probe};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
@@ -286,7 +287,11 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
     if rtt_ok && first_us != 0 && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
         a.seq_rtt_us = now.saturating_sub(first_us) as i64;
         let ca_rtt = now.saturating_sub(last_us) as u32;
-        sk.cong.pkts_acked(pkts_acked, ca_rtt, now, sk.snd.una, sk.snd.nxt);
+        let exit = sk.cong.pkts_acked(pkts_acked, ca_rtt, now, sk.snd.una, sk.snd.nxt);
+        if let Some((count, cwnd)) = exit.map(HystartExit::counters) {
+            inc(net, sk, count);
+            net.add(sk.sk.ns, cwnd, u64::from(sk.cong.cwnd));
+        }
     }
     if a.sack_first_us != 0 {
         a.sack_rtt_us = now.saturating_sub(a.sack_first_us) as i64;

@@ -320,7 +320,7 @@ fn take_peer_options(sk: &mut TcpSock, net: &mut Net, skb: &Skb, o: &TcpOptions)
     sk.flags.tstamp_ok &= o.ts.is_some();
     if let (true, Some((val, _))) = (sk.flags.tstamp_ok, o.ts) {
         sk.rcv.ts_recent = val;
-        sk.rcv.ts_recent_stamp = (net.env.now / SEC) as u32;
+        sk.rcv.ts_recent_stamp = ((net.env.now / SEC) as u32).max(1);
     }
     sk.flags.sack_ok &= o.sack_ok;
     sk.snd.mss_clamp = o.mss.unwrap_or(536);

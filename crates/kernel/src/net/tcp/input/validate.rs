@@ -77,7 +77,7 @@ fn paws_discard(sk: &TcpSock, net: &Net, val: u32) -> bool {
     if (sk.rcv.ts_recent.wrapping_sub(val) as i32) <= 0 || sk.rcv.ts_recent_stamp == 0 {
         return false;
     }
-    ((net.env.now / SEC) as u32).wrapping_sub(sk.rcv.ts_recent_stamp) < PAWS_24DAYS
+    ((net.env.now / SEC) as u32).saturating_sub(sk.rcv.ts_recent_stamp) < PAWS_24DAYS
 }
 
 /// A pure ACK that was overtaken by another (`tcp_disordered_ack`): not worth an answer.

@@ -57,6 +57,7 @@ fn rate_sent(sk: &mut TcpSock, now: u64) {
 fn event_data_sent(sk: &mut TcpSock, net: &mut Net) {
     if sk.snd.packets_out == 0 {
         super::slow_start_after_idle_check(sk, net);
+        sk.cong.tx_start(net.env.now_us(), sk.snd.last_us);
     }
     let now = net.env.now_us();
     sk.snd.last_us = now;
