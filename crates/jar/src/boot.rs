@@ -147,7 +147,6 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         scratch: Vec::with_capacity(128 * 1024),
         shut: Vec::new(),
         notified: 0,
-        dgram_errors: 0,
         sweep_at: start.saturating_sub(epoch),
         warnings: Vec::new(),
     })

@@ -58,7 +58,6 @@ pub struct Jar {
     /// Sockets with both halves shut, see [`crate::socks::Sock::shut`].
     pub(crate) shut: Vec<SockId>,
     pub(crate) notified: u64,
-    pub(crate) dgram_errors: u64,
     pub(crate) sweep_at: u64,
     pub(crate) warnings: Vec<String>,
 }

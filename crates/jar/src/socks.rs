@@ -127,6 +127,8 @@ pub struct Meta {
     pub cmsgs: Vec<Cmsg>,
     pub flags: i32,
     pub len: usize,
+    /// An empty record that only wakes the reader for this pending error.
+    pub error: i32,
 }
 
 #[derive(Debug, Default)]

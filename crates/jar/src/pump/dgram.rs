@@ -25,33 +25,41 @@ impl Jar {
             }
             d.current = None;
         }
-        let Some(next) = self.next_datagram(id, MAX, 0) else { return self.watch_out(id, false) };
+        let next = match self.next_datagram(id) {
+            Ok(next) => next,
+            Err(Errno::EAGAIN) => return self.watch_out(id, false),
+            Err(e) => return self.dgram_error(id, e),
+        };
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
         let slices: Vec<IoSlice<'_>> = next.segs.iter().take(1024).map(|p| IoSlice::new(p.as_slice())).collect();
         if fd::send_vectored(&s.ours, &slices).is_ok() {
-            d.current = Some(Meta { from: next.from, cmsgs: next.cmsgs, flags: next.flags, len: next.full_len });
+            d.current =
+                Some(Meta { from: next.from, cmsgs: next.cmsgs, flags: next.flags, len: next.full_len, error: 0 });
             self.watch_out(id, true);
         }
     }
 
-    /// Takes (or looks at) the next datagram that is not in the pair.
-    pub(crate) fn next_datagram(&mut self, id: SockId, len: usize, flags: i32) -> Option<Received> {
-        let s = self.socks.get_mut(id)?;
-        let Flow::Dgram(d) = &mut s.flow else { return None };
+    /// A pending error (an ICMP message about a datagram sent): an empty record wakes who polls, and the call that
+    /// follows learns of it.
+    fn dgram_error(&mut self, id: SockId, error: Errno) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Dgram(d) = &mut s.flow else { return };
+        if fd::send(&s.ours, &[]).is_ok() {
+            d.current = Some(Meta { error: error.0, ..Meta::default() });
+            self.watch_out(id, true);
+        }
+    }
+
+    /// Takes the next datagram that is not in the pair.
+    fn next_datagram(&mut self, id: SockId) -> Result<Received, Errno> {
+        let s = self.socks.get_mut(id).ok_or(Errno::EAGAIN)?;
+        let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EAGAIN) };
         if let Some(nl) = &mut d.netlink {
-            return nl.next(flags);
+            return nl.next(0).ok_or(Errno::EAGAIN);
         }
-        let (kfd, m) = (s.fd?, self.machines.get_mut(s.host)?);
-        match m.recv(self.now, kfd, len, flags) {
-            Ok(r) => Some(r),
-            Err(e) => {
-                if e != Errno::EAGAIN {
-                    self.dgram_errors += 1;
-                }
-                None
-            }
-        }
+        let kfd = s.fd.ok_or(Errno::EAGAIN)?;
+        self.machines.get_mut(s.host).ok_or(Errno::EAGAIN)?.recv(self.now, kfd, MAX, 0)
     }
 
     /// Sends what the program wrote without an address.

@@ -36,6 +36,8 @@ impl Jar {
         match &s.flow {
             Flow::Dgram(_) => {
                 self.dgram_out(id);
+                // Who waits already takes the datagram with its address; the pair is for plain reads.
+                self.retry_parked(id);
                 self.dgram_in(id);
             }
             Flow::Stream(_) => self.stream_event(id, events),

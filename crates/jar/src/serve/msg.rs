@@ -181,6 +181,13 @@ impl Jar {
                 let mut data = vec![0; MAX];
                 if let Ok(n) = fd::recv(copy, &mut data, peek) {
                     data.truncate(n);
+                    if meta.error != 0 {
+                        if peek {
+                            let _ = fd::recv(copy, &mut data, false);
+                        }
+                        self.set_current(id, None);
+                        return Err(Errno(meta.error));
+                    }
                     if !peek {
                         self.set_current(id, None);
                     }
@@ -198,7 +205,7 @@ impl Jar {
             let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
             m.recv(self.now, kfd, room.min(MAX), flags & !abi::MSG_TRUNC)?
         };
-        let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len };
+        let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len, error: 0 };
         Ok((got.segs.to_vec(), meta))
     }
 

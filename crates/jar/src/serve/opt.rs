@@ -61,7 +61,7 @@ impl Jar {
                 | abi::SO_RCVLOWAT => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
-                abi::SO_SNDBUF => {
+                abi::SO_SNDBUF if self.socks.get(a.id).is_some_and(|s| matches!(s.flow, Flow::Stream(_))) => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
                 _ => {}

@@ -10,6 +10,9 @@ use belljar_host::{errno, fd};
 use belljar_kernel::task::call::Fd;
 use std::os::fd::OwnedFd;
 
+/// Send room of a datagram socket's end, which the host doubles: a record of 65507 bytes fits and a longer one is EMSGSIZE,
+/// as with UDP.
+const DGRAM_SNDBUF: usize = 32_770;
 /// Send room of our end: a full pair plus what the host counts beside payload.
 const OUR_SNDBUF: usize = 1 << 20;
 
@@ -85,6 +88,9 @@ impl Jar {
         let (theirs, ours) = if stream { fd::pair_stream() } else { fd::pair_seqpacket() }.map_err(enfile)?;
         let inode = fd::socket_inode(&theirs).ok().flatten().ok_or(Errno::EIO)?;
         let _ = fd::set_sndbuf(&ours, OUR_SNDBUF);
+        if !stream {
+            let _ = fd::set_sndbuf(&theirs, DGRAM_SNDBUF);
+        }
         if flags & abi::SOCK_NONBLOCK != 0 {
             let _ = fd::set_nonblocking(&theirs, true);
         }
@@ -161,11 +167,13 @@ impl Jar {
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
         attempt!(m.listen(now, kfd, a.note.int(1)));
-        if let Some(s) = self.socks.get_mut(a.id)
-            && let Flow::Stream(st) = &mut s.flow
+        if let Some(s) = self.socks.get(a.id)
+            && let Flow::Stream(st) = &s.flow
             && !matches!(st.phase, Phase::Listening { .. })
         {
-            st.phase = Phase::Listening { tokens: 0 };
+            // A listener is never writable.
+            self.fill(a.id, &a.copy);
+            self.phase(a.id, |_| Phase::Listening { tokens: 0 });
         }
         Outcome::Reply(Ok(0))
     }
