@@ -13,8 +13,8 @@ use clap::{Parser, Subcommand};
 #[command(
     max_term_width = 100,
     after_help = "\
-Exit codes: the program's own; 125 belljar failed, 126 the program cannot be run, 127 it is not there;
-            128 + N when signal N ended it; 2 a wrong command line.
+Exit codes: the program's own; 128 + N when signal N ended it; 2 a wrong command line;
+            125 belljar failed, 126 the program cannot be run, 127 it is not there.
 Files:      jars are found under $XDG_RUNTIME_DIR/belljar (/run/belljar for root).
 More about a command: belljar COMMAND --help"
 )]

@@ -21,7 +21,7 @@ pub struct ExecCommand {
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = crate::parse::pair)]
     pub env: Vec<(String, String)>,
     /// The program and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
     pub program: Vec<OsString>,
 }
 

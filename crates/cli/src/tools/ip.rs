@@ -8,7 +8,7 @@ use core::net::Ipv4Addr;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Options:  -s statistics (twice: errors in detail)  -j JSON  -br brief  -o one line each  -4 IPv4 addresses only
+Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 IPv4 only
 Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the devices
           link [show] [[dev] NAME] [up]                      devices
           route [show] [table main|local|all] [dev NAME]     routing tables

@@ -99,7 +99,7 @@ pub struct RunCommand {
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse::pair, help_heading = "Jar")]
     pub env: Vec<(String, String)>,
     /// The program and its arguments
-    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true, allow_hyphen_values = true)]
+    #[arg(value_name = "PROGRAM", required = true, trailing_var_arg = true)]
     pub program: Vec<OsString>,
 }
 

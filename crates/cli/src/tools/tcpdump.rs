@@ -49,7 +49,7 @@ pub struct TcpdumpCommand {
     #[arg(short, long, conflicts_with = "write")]
     pub json: bool,
     /// A pcap filter expression
-    #[arg(value_name = "EXPRESSION", allow_hyphen_values = true)]
+    #[arg(value_name = "EXPRESSION")]
     pub expression: Vec<String>,
 }
 
