@@ -5,6 +5,7 @@ use belljar_abi::*;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::net::tcp::handshake::time_wait::TimeWaitSock;
 use belljar_kernel::net::tcp::state::State;
+use belljar_kernel::net::tcp::tables::EhashRef;
 use belljar_kernel::task::call::Fd;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use common::*;
@@ -58,8 +59,21 @@ fn closed(stamps: bool) -> Closed {
 }
 
 #[test]
-fn an_entry_is_small() {
-    assert!(size_of::<TimeWaitSock>() <= 72, "{}", size_of::<TimeWaitSock>());
+fn tcp_max_tw_buckets_of_them_take_128_bytes_each_with_tables_and_queue() {
+    let Closed { h, .. } = closed(true);
+    let w = entries(&h).remove(0);
+    let mut t = h.k.net.ns.get(h.ns).unwrap().tcp.clone();
+    let class = t.class(w.bind.unwrap()).unwrap();
+    let n = 131_072;
+    for i in 1..n {
+        let mut w = w.clone();
+        w.bind = Some(t.hold(80, class));
+        let id = t.tws.insert(w);
+        t.insert(i, EhashRef::TimeWait(id));
+        t.tw_queue.push_back(id);
+    }
+    let each = t.bytes() / n as usize;
+    assert!(each <= 128, "{each}");
 }
 
 #[test]

@@ -219,7 +219,8 @@ impl TcpTables {
 
     /// Bytes held by the tables themselves.
     pub fn bytes(&self) -> usize {
-        self.ehash.capacity() * (size_of::<EhashEntry>() + 1)
+        // hashbrown fills seven of eight buckets.
+        self.ehash.capacity() * 8 / 7 * (size_of::<EhashEntry>() + 1)
             + self.bhash.len() * (size_of::<Bucket>() + 8)
             + self.tws.bytes()
             + self.reqs.bytes()
