@@ -86,7 +86,7 @@ impl Net {
     pub fn kfree_skb(&mut self, skb: Skb, reason: DropReason, at: &'static str) {
         self.pool.dropped(reason);
         if self.env.trace.wanted.drops {
-            let frame = Box::new(skb.to_frame());
+            let frame = Box::new(skb.whole_frame());
             let event = Event::Drop { packet: skb.id, reason, at, dev: skb.dev, frame };
             self.env.trace.push(self.env.now, event);
         }

@@ -6,6 +6,7 @@
 use crate::env::time::Nanos;
 use crate::ids::*;
 use crate::net::ipv4::route::Dst;
+use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::frame::HEAD_CAPACITY;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::{Csum, Gso, Head, PacketId, Segs};
@@ -133,6 +134,24 @@ impl SkBuff {
             hash: self.hash,
             id: self.id,
         }
+    }
+
+    /// The packet from its first known header on, also when layers have pulled theirs: what a capture shows of a drop.
+    pub fn whole_frame(&self) -> belljar_wire::Frame {
+        let mut f = self.to_frame();
+        let net = self.network_header;
+        if net == 0 || self.head.start() < net {
+            return f;
+        }
+        let behind_mac = self.mac_header.checked_add(ETH_HLEN as u8) == Some(net);
+        f.head.rewind(if behind_mac { self.mac_header } else { net });
+        // Payload that was taken out of the linear part lies in both.
+        if let Ok(ip) = Ipv4Header::parse(self.head.at(net)) {
+            let wire = (net - f.head.start()) as usize + ip.total_len as usize;
+            let twice = f.len().saturating_sub(wire).min(f.payload.len());
+            f.head.trim(f.head.len().saturating_sub(twice));
+        }
+        f
     }
 
     /// Makes sure that `n` bytes are in the linear part, taking them from the payload if need be (`pskb_may_pull`).
