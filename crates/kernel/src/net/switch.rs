@@ -98,7 +98,7 @@ pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId
     if k.socks.tcp.get(id).is_none_or(|sk| sk.state != State::Listen) {
         return Err(NoChild::Fails(Errno::EINVAL));
     }
-    match tcp::handshake::request::accept(k, id) {
+    match tcp::handshake::child::accept(k, id) {
         Some(child) => {
             if let Some(sk) = k.socks.tcp.get_mut(child) {
                 sk.sk.flags.ss_connected = true;

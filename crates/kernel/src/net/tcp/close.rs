@@ -19,7 +19,7 @@ use belljar_wire::tcp::Flags;
 /// True when the caller has to sleep for SO_LINGER (see [`linger_step`]).
 pub fn tcp_close(k: &mut Kernel, id: TcpId) -> bool {
     if k.socks.tcp.get(id).is_some_and(|sk| sk.state == State::Listen) {
-        handshake::request::listen_stop(k, id);
+        handshake::child::listen_stop(k, id);
     }
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return false };
@@ -160,7 +160,7 @@ pub fn tcp_shutdown(k: &mut Kernel, id: TcpId, how: i32) -> Result<(), Errno> {
     };
     if k.socks.tcp.get(id).is_some_and(|sk| sk.state == State::Listen) {
         if bits & RCV_SHUTDOWN != 0 {
-            handshake::request::listen_stop(k, id);
+            handshake::child::listen_stop(k, id);
             let Kernel { socks, net, .. } = k;
             if let Some(sk) = socks.tcp.get_mut(id) {
                 set_state(net, sk, id, State::Close);

@@ -70,7 +70,7 @@ pub fn tcp_connect(k: &mut Kernel, id: TcpId, to: Target, ctx: RunCtx) -> Step {
 
 fn dissolve(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
     if k.socks.tcp.get(id).is_some_and(|sk| sk.state == State::Listen) {
-        super::handshake::request::listen_stop(k, id);
+        super::handshake::child::listen_stop(k, id);
     }
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;

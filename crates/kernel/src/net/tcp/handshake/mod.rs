@@ -1,4 +1,5 @@
 //! Opening and the little socks around it: requests, cookies, initial numbers, TIME_WAIT.
+pub mod child;
 pub mod cookies;
 pub mod isn;
 pub mod overflow;
