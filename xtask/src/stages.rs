@@ -89,10 +89,6 @@ fn workspaces(root: &Path, stage: &str) -> Tally {
 
 /// Seeds of the two built-in scenarios; a failing one is printed by the lab itself.
 fn lab(root: &Path) -> Tally {
-    if !root.join("crates/cli/src/lab.rs").exists() && !root.join("crates/cli/src/cmd/lab.rs").exists() {
-        println!("lab: the command has not landed yet");
-        return Tally::default();
-    }
     let mut all = Tally::default();
     // Each seed runs twice; a gigabyte each time, the default, would take hours.
     let size: &[&str] = &["--set", "size=20MB"];
@@ -104,10 +100,6 @@ fn lab(root: &Path) -> Tally {
 }
 
 fn e2e(root: &Path) -> Tally {
-    if !root.join("crates/cli/tests/e2e").exists() {
-        println!("e2e: no tests have landed yet");
-        return Tally::default();
-    }
     let words = ["cargo", "test", "--release", "--package", "belljar", "--test", "e2e", "--no-fail-fast"];
     tests(root, "e2e", 1500, &words, &[("BELLJAR_E2E", "full")])
 }

@@ -284,6 +284,8 @@ fn child(plan: &mut Plan, filter: &Filter, mask: &Mask, report: RawFd, go: RawFd
         unsafe { libc::_exit(127) }
     };
     prepare(plan);
+    // Without its supervisor the program has no network: it must not go on and wait for ever.
+    crate::process::die_with_parent(libc::SIGKILL);
     if let Some(d) = &plan.cwd {
         // SAFETY: `d` is a C string.
         if let Err(e) = cvt(unsafe { libc::chdir(d.as_ptr()) }) {

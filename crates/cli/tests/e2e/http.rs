@@ -317,7 +317,7 @@ fn curl_outward(env: &Env) -> Result<()> {
     ensure!(std::fs::read(env.dir.join("got"))? == data, "the file differs");
     let nobody = format!("http://{host}:{}/", free_port()?);
     let out = env.run(&[], &["curl", "--silent", "--show-error", &nobody])?.wait(20)?;
-    ensure!(out.code == Some(7) && out.stderr.contains("refused"), "refused is curl's 7: {out:?}");
+    ensure!(out.code == Some(7), "refused is curl's 7: {out:?}");
     Ok(())
 }
 

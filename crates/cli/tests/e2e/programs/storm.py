@@ -8,6 +8,7 @@ import ctypes, errno, os, signal, struct, sys, time
 HZ, RESTART, COUNT = int(sys.argv[1]), sys.argv[2] == "1", int(sys.argv[3])
 AF_INET, SOCK_STREAM, SOCK_NONBLOCK, IPPROTO_TCP, TCP_NODELAY = 2, 1, 0o4000, 6, 1
 libc = ctypes.CDLL(None, use_errno=True)
+early = {}
 interrupted = {"accept": 0, "connect": 0, "read": 0, "send": 0}
 
 
@@ -33,6 +34,16 @@ def must(what, result):
     return r
 
 
+def now(what, f, *args):
+    """A call that does not block. On a kernel of one's own it is never interrupted; under a supervisor a signal that comes
+    before the supervisor has seen the call takes it back, whole: it had no effect and is made again."""
+    while True:
+        r, e = call(f, *args)
+        if e != errno.EINTR:
+            return must(what, (r, e))
+        early[what] = early.get(what, 0) + 1
+
+
 def again(what, f, *args):
     """A call that may be interrupted, until it is not."""
     while True:
@@ -56,13 +67,13 @@ def send_all(fd, data):
 
 
 def listener():
-    fd = must("socket", call(libc.socket, AF_INET, SOCK_STREAM, 0))
-    must("bind", call(libc.bind, fd, address(0), 16))
+    fd = now("socket", libc.socket, AF_INET, SOCK_STREAM, 0)
+    now("bind", libc.bind, fd, address(0), 16)
     second = call(libc.bind, fd, address(0), 16)
     assert second == (-1, errno.EINVAL), f"second bind: {second}"
-    must("listen", call(libc.listen, fd, 1000))
+    now("listen", libc.listen, fd, 1000)
     name, size = ctypes.create_string_buffer(16), ctypes.c_uint(16)
-    must("getsockname", call(libc.getsockname, fd, name, ctypes.byref(size)))
+    now("getsockname", libc.getsockname, fd, name, ctypes.byref(size))
     return fd, struct.unpack(">H", name.raw[2:4])[0]
 
 
@@ -70,8 +81,8 @@ def client(port):
     storm(HZ)
     one = ctypes.c_int(1)
     for i in range(COUNT):
-        fd = must("socket", call(libc.socket, AF_INET, SOCK_STREAM, 0))
-        must("setsockopt", call(libc.setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, ctypes.byref(one), 4))
+        fd = now("socket", libc.socket, AF_INET, SOCK_STREAM, 0)
+        now("setsockopt", libc.setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, ctypes.byref(one), 4)
         while True:
             r, e = call(libc.connect, fd, address(port), 16)
             if r == 0 or e == errno.EISCONN:
@@ -80,7 +91,7 @@ def client(port):
                 raise SystemExit(f"connect {i}: {errno.errorcode.get(e, e)}")
             interrupted["connect"] += 1
         send_all(fd, struct.pack(">I", i) * 500)
-        must("shutdown", call(libc.shutdown, fd, 1))
+        now("shutdown", libc.shutdown, fd, 1)
         back = read_all(fd)
         if back != struct.pack(">I", i) * 500:
             raise SystemExit(f"connection {i}: {len(back)} bytes came back")
@@ -92,7 +103,7 @@ def serve(fd):
     one, seen = ctypes.c_int(1), []
     for _ in range(COUNT):
         c = again("accept", libc.accept, fd, None, None)
-        must("setsockopt", call(libc.setsockopt, c, IPPROTO_TCP, TCP_NODELAY, ctypes.byref(one), 4))
+        now("setsockopt", libc.setsockopt, c, IPPROTO_TCP, TCP_NODELAY, ctypes.byref(one), 4)
         data = read_all(c)
         seen.append(struct.unpack(">I", data[:4])[0] if len(data) == 2000 else f"{len(data)} bytes")
         send_all(c, data)
