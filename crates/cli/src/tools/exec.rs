@@ -70,17 +70,18 @@ fn wait(session: &mut Session, signals: &SignalFd) -> Done {
     let mut ep = epoll::Epoll::new()?;
     ep.add(session.client.socket(), epoll::IN, 0)?;
     ep.add(signals, epoll::IN, 1)?;
-    let mut ready = Vec::new();
+    let (mut ready, mut readable) = (Vec::new(), false);
     loop {
+        let reply = if readable { Some(session.client.receive()?) } else { session.client.arrived()? };
+        match reply {
+            Some(Reply::Exited { code }) => return Ok(code),
+            Some(other) => return Err(Fail::new(format!("unexpected answer {other:?}")).code(OWN_FAILURE)),
+            None => {}
+        }
         ep.wait(None, &mut ready)?;
         while let Some(s) = signals.take() {
             session.client.send(&Request::Signal { signal: s.signal }, &[])?;
         }
-        if ready.iter().any(|r| r.key == 0) {
-            return match session.client.receive()? {
-                Reply::Exited { code } => Ok(code),
-                other => Err(Fail::new(format!("unexpected answer {other:?}")).code(OWN_FAILURE)),
-            };
-        }
+        readable = ready.iter().any(|r| r.key == 0);
     }
 }

@@ -87,6 +87,15 @@ impl Client {
         }
     }
 
+    /// The next answer if it is here already: it may have come together with the one before, and then the socket never
+    /// becomes readable for it.
+    pub fn arrived(&mut self) -> Result<Option<Reply>, ClientError> {
+        match self.reader.take()? {
+            Some(Reply::Error { message, code }) => Err(ClientError::Refused { message, code }),
+            reply => Ok(reply),
+        }
+    }
+
     pub fn request(&mut self, request: &Request, fds: &[RawFd]) -> Result<Reply, ClientError> {
         self.send(request, fds)?;
         self.receive()

@@ -198,12 +198,14 @@ fn socket_line(s: &SockView, udp: bool) -> String {
     if udp {
         let _ = write!(line, " {}", s.skmem.as_ref().map_or(0, |m| m.drops));
     } else if let Some(i) = &s.info {
+        // A listener has no timer of its own; what its connections begin with stands there.
+        let rto = if i.rto == 0 { 1_000_000 } else { i.rto };
         let ssthresh = match s.state.as_str() {
             "LISTEN" => 0,
             _ if i.snd_ssthresh >= 0x7fff_ffff => -1,
             _ => i64::from(i.snd_ssthresh),
         };
-        let _ = write!(line, " {} {} {} {} {ssthresh}", i.rto / 10_000, i.ato / 10_000, s.quickack, i.snd_cwnd);
+        let _ = write!(line, " {} {} {} {} {ssthresh}", rto / 10_000, i.ato / 10_000, s.quickack, i.snd_cwnd);
     }
     line
 }
