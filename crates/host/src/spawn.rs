@@ -316,8 +316,6 @@ fn child(plan: &mut Plan, filter: &Filter, mask: &Mask, report: RawFd, go: RawFd
 fn prepare(plan: &Plan) {
     // SAFETY: plain calls on integers and valid structures; all of them are async-signal-safe.
     unsafe {
-        // Without its supervisor a program would have sockets that nobody serves.
-        libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0);
         if plan.session {
             libc::setsid();
         }
