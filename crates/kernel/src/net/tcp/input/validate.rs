@@ -58,9 +58,10 @@ pub fn validate_incoming(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
         net.kfree_skb(skb, DropReason::TcpReset, AT);
         return None;
     }
-    // RFC 5961 §4.2: a SYN in the window is answered, never believed. The SYN-ACK of our own simultaneous open may pass.
+    // RFC 5961 §4.2: a SYN in the window is answered, never believed. The bare SYN-ACK of our own simultaneous open may pass.
     if flags.contains(Flags::SYN) {
-        if sk.state == State::SynRecv && flags.contains(Flags::ACK) && cb.seq.wrapping_add(1) == sk.rcv.nxt {
+        let bare = cb.seq.wrapping_add(1) == cb.end_seq && cb.end_seq == sk.rcv.nxt;
+        if sk.state == State::SynRecv && flags.contains(Flags::ACK) && bare {
             return Some(skb);
         }
         inc(net, sk, Mib::TcpExtTCPSYNChallenge);
