@@ -57,7 +57,7 @@ impl Kernel {
     }
 
     fn tcp_sock(&self, id: TcpId, sk: &TcpSock) -> Checked {
-        let held: u32 = sk.rcv.queue.iter().chain(&sk.rcv.ooo).map(|s| s.truesize).sum();
+        let held: u32 = sk.rcv.queue.iter().chain(sk.rcv.ooo.iter()).map(|s| s.truesize).sum();
         same("rmem_alloc", sk.sk.rmem_alloc, held)?;
         same("wmem_queued", sk.sk.wmem_queued, sk.snd.queue.iter().map(|s| s.truesize).sum())?;
         write_queue(sk)?;

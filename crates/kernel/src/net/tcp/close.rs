@@ -268,7 +268,7 @@ pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net) {
 
 pub fn purge_queues(sk: &mut TcpSock, net: &mut Net) {
     purge_write_queue(sk, net);
-    for queue in [std::mem::take(&mut sk.rcv.queue), std::mem::take(&mut sk.rcv.ooo)] {
+    for queue in [std::mem::take(&mut sk.rcv.queue), sk.rcv.ooo.take()] {
         for skb in queue {
             sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);
             net.kfree_skb(skb, DropReason::SocketClose, "tcp_write_queue_purge");

@@ -147,7 +147,7 @@ pub struct Rcv {
     /// In order, not yet read.
     pub queue: VecDeque<Skb>,
     /// Out of order, sorted, not overlapping.
-    pub ooo: VecDeque<Skb>,
+    pub ooo: Ooo,
     /// Set when the FIN was received (`RCV_SHUTDOWN` goes with it): rows show one more in Recv-Q.
     pub fin: bool,
     pub ack: Ack,
@@ -166,6 +166,62 @@ pub struct Rcv {
     pub rtt_tsecr: u32,
     /// Share of a buffer that is payload, in 256ths (`scaling_ratio`).
     pub scaling_ratio: u8,
+}
+
+/// A queue that most connections never need: one pointer while it is empty.
+#[derive(Clone, Debug, Default)]
+#[allow(clippy::box_collection)] // the point is the pointer
+pub struct Ooo(Option<Box<VecDeque<Skb>>>);
+
+impl Ooo {
+    pub fn is_empty(&self) -> bool {
+        self.0.as_ref().is_none_or(|q| q.is_empty())
+    }
+
+    pub fn len(&self) -> usize {
+        self.0.as_ref().map_or(0, |q| q.len())
+    }
+
+    pub fn get(&self, at: usize) -> Option<&Skb> {
+        self.0.as_ref()?.get(at)
+    }
+
+    pub fn front(&self) -> Option<&Skb> {
+        self.get(0)
+    }
+
+    pub fn back(&self) -> Option<&Skb> {
+        self.0.as_ref()?.back()
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = &Skb> {
+        self.0.iter().flat_map(|q| q.iter())
+    }
+
+    pub fn insert(&mut self, at: usize, skb: Skb) {
+        self.0.get_or_insert_default().insert(at, skb);
+    }
+
+    pub fn remove(&mut self, at: usize) -> Option<Skb> {
+        let skb = self.0.as_mut()?.remove(at);
+        if self.is_empty() {
+            self.0 = None;
+        }
+        skb
+    }
+
+    pub fn pop_front(&mut self) -> Option<Skb> {
+        self.remove(0)
+    }
+
+    pub fn pop_back(&mut self) -> Option<Skb> {
+        self.remove(self.len().checked_sub(1)?)
+    }
+
+    /// All of it, leaving nothing.
+    pub fn take(&mut self) -> VecDeque<Skb> {
+        self.0.take().map(|q| *q).unwrap_or_default()
+    }
 }
 
 /// Delayed and quick acknowledgements (`icsk_ack`).

@@ -41,7 +41,8 @@ pub const FLAG_FORWARD_PROGRESS: u32 = FLAG_ACKED | FLAG_DATA_SACKED;
 pub struct AckState {
     pub flag: u32,
     pub prior_una: u32,
-    pub prior_in_flight: u32,
+    /// Highest SACKed sequence before it, SND.UNA when there was none.
+    pub prior_fack: u32,
     /// `delivered` and `lost` before it.
     pub prior_delivered: u32,
     pub prior_lost: u32,
@@ -82,7 +83,7 @@ pub fn tcp_ack(
     let mut a = AckState {
         flag,
         prior_una: una,
-        prior_in_flight: sk.in_flight(),
+        prior_fack: sack::highest_sacked(sk),
         prior_delivered: sk.loss.delivered,
         prior_lost: sk.loss.lost,
         sack_rtt_us: -1,
@@ -100,6 +101,10 @@ pub fn tcp_ack(
     }
     if skb.tcp.end_seq != ack_seq {
         a.flag |= FLAG_DATA;
+    } else if flag & FLAG_SLOWPATH != 0 {
+        inc(net, sk, Mib::TcpExtTCPPureAcks);
+    } else if a.flag & FLAG_SND_UNA_ADVANCED != 0 {
+        inc(net, sk, Mib::TcpExtTCPHPAcks);
     }
     update_window(sk, net, skb, &mut a);
     if o.n_sack > 0 && sk.flags.sack_ok {
@@ -281,8 +286,8 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
     }
     if !sk.flags.sack_ok {
         reno_delivered(sk, net, pkts_acked, a);
-    } else if before(a.reord, sk.snd.una) && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
-        sack::check_reordering(sk, net, a.reord);
+    } else if before(a.reord, a.prior_fack) && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
+        sack::check_reordering(sk, net, a.reord, a.prior_fack);
     }
     if rtt_ok && first_us != 0 && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
         a.seq_rtt_us = now.saturating_sub(first_us) as i64;
@@ -406,6 +411,7 @@ fn ack_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// After the dust: reduce in a recovery, grow otherwise (`tcp_cong_control`).
 fn cong_control(sk: &mut TcpSock, net: &mut Net, a: &AckState) {
     let delivered = sk.loss.delivered.wrapping_sub(a.prior_delivered);
+    net.add(sk.sk.ns, Mib::TcpExtTCPDelivered, u64::from(delivered));
     let lost = sk.loss.lost.wrapping_sub(a.prior_lost);
     if sk.loss.ca_state.in_reduction() {
         recovery::cwnd_reduction(sk, delivered, lost, a.flag);

@@ -443,7 +443,8 @@ fn try_undo_partial(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
     if sk.loss.undo_marker == 0 || !packet_delayed(sk, a) {
         return false;
     }
-    super::sack::check_reordering(sk, net, a.prior_una);
+    let high = super::sack::highest_sacked(sk);
+    super::sack::check_reordering(sk, net, a.prior_una, high);
     if sk.snd.retrans_out > 0 {
         return true;
     }

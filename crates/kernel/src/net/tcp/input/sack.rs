@@ -25,12 +25,16 @@ pub fn sacktag_write_queue(sk: &mut TcpSock, net: &mut Net, blocks: &[(u32, u32)
         tag_block(sk, net, start, end, a);
     }
     if a.flag & FLAG_DATA_SACKED != 0 && before(a.reord, highest_sacked(sk)) && sk.loss.ca_state != CaState::Loss {
-        check_reordering(sk, net, a.reord);
+        let high = highest_sacked(sk);
+        check_reordering(sk, net, a.reord, high);
     }
 }
 
-/// End of the highest piece that was SACKed.
-fn highest_sacked(sk: &TcpSock) -> u32 {
+/// Where the highest piece that was SACKed begins; SND.UNA when none was.
+pub fn highest_sacked(sk: &TcpSock) -> u32 {
+    if sk.snd.sacked_out == 0 {
+        return sk.snd.una;
+    }
     let sent = sk.snd.queue.iter().take(sk.snd.sent).rev();
     sent.filter(|s| s.is(TCPCB_SACKED_ACKED)).map(|s| s.seq).next().unwrap_or(sk.snd.una)
 }
@@ -156,8 +160,7 @@ fn sacktag_one(sk: &mut TcpSock, net: &mut Net, ix: usize, a: &mut AckState) {
 
 /// Something below what was SACKed before arrived without having been sent again: the network reorders
 /// (`tcp_check_sack_reordering`).
-pub fn check_reordering(sk: &mut TcpSock, net: &mut Net, low: u32) {
-    let high = highest_sacked(sk);
+pub fn check_reordering(sk: &mut TcpSock, net: &mut Net, low: u32, high: u32) {
     if !before(low, high) {
         return;
     }

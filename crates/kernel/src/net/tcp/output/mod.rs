@@ -68,6 +68,7 @@ pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.snd.nxt = seg.end_seq;
     sk.snd.sent += 1;
     sk.snd.packets_out += pcount;
+    net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));
     if sk.loss.ca_state.in_reduction() {
         sk.loss.prr_out += pcount;
     }
