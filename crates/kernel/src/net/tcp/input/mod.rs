@@ -121,10 +121,12 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
             return out_ack::ack_snd_check(sk, net, id);
         }
         State::CloseWait | State::Closing | State::LastAck | State::FinWait1 | State::FinWait2 => {
+            // Behind the peer's FIN nothing can be, not even another one.
+            let fin = skb.tcp.flags.contains(Flags::FIN) && !sk.rcv.fin;
             // Data after shutdown(RDWR), close or the peer's own FIN: nobody will read it (RFC 1122 §4.2.2.13).
             if sk.sk.shutdown & RCV_SHUTDOWN != 0
                 && skb.tcp.end_seq != skb.tcp.seq
-                && after(skb.tcp.end_seq.wrapping_sub(u32::from(skb.tcp.flags.contains(Flags::FIN))), sk.rcv.nxt)
+                && after(skb.tcp.end_seq.wrapping_sub(u32::from(fin)), sk.rcv.nxt)
             {
                 inc(net, sk, Mib::TcpExtTCPAbortOnData);
                 super::ipv4::send_reset(net, &skb, None);
