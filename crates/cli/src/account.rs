@@ -104,7 +104,7 @@ fn table_limits(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
             "SYNs answered with cookies instead of being stored",
             "net.ipv4.tcp_syncookies",
         ),
-        (Mib::TcpExtTCPAbortOnMemory, "connections aborted for want of memory", "net.ipv4.tcp_mem"),
+        (Mib::TcpExtTCPAbortOnMemory, "connections aborted, there were too many orphans", "net.ipv4.tcp_max_orphans"),
         (Mib::TcpExtTCPAbortOnTimeout, "connections given up after too many timeouts", "net.ipv4.tcp_retries2"),
         (Mib::TcpExtPruneCalled, "times a receive buffer was pruned", "net.ipv4.tcp_rmem"),
         (Mib::IpReasmFails, "datagrams whose fragments did not come together", "net.ipv4.ipfrag_time"),
@@ -163,7 +163,7 @@ fn knob(r: DropReason) -> Option<&'static str> {
         DropReason::FullRing => "the receive ring: --nic rx=N",
         DropReason::QdiscDrop => "txqueuelen of the device",
         DropReason::NeighQueueFull => "net.ipv4.neigh.default.unres_qlen_bytes",
-        DropReason::ProtoMem => "net.ipv4.tcp_mem, net.ipv4.udp_mem",
+        DropReason::ProtoMem => "net.ipv4.tcp_rmem, net.ipv4.udp_mem",
         DropReason::FragReasmTimeout => "net.ipv4.ipfrag_time",
         _ => return None,
     })

@@ -38,7 +38,7 @@ pub struct Net {
     pub pool: Pool,
     /// Settings that are not per namespace.
     pub sysctl: Global,
-    /// Pages charged to TCP and UDP sockets, orphans and sockets in use: what tcp_mem, udp_mem and tcp_max_orphans bound.
+    /// Pages charged to TCP and UDP sockets, orphans and sockets in use: what udp_mem and tcp_max_orphans bound.
     pub usage: Usage,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,

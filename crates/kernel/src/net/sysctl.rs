@@ -192,8 +192,6 @@ sysctls! {
         "net.ipv4.route.min_pmtu" min_pmtu: u32 = 552, 68, INT;
         "net.ipv4.route.mtu_expires" mtu_expires: u32 = 600, 0, INT;
         "net.ipv4.tcp_abort_on_overflow" tcp_abort_on_overflow: u32 = 0, 0, 255;
-        "net.ipv4.tcp_base_mss" tcp_base_mss: u32 = 1024, 0, INT;
-        "net.ipv4.tcp_challenge_ack_limit" tcp_challenge_ack_limit: u32 = 2_147_483_647, 0, INT;
         "net.ipv4.tcp_congestion_control" tcp_congestion_control: CongName = CongName::Cubic, 0, 0;
         "net.ipv4.tcp_dsack" tcp_dsack: u32 = 1, 0, 255;
         "net.ipv4.tcp_early_retrans" tcp_early_retrans: u32 = 3, 0, 4;
@@ -211,7 +209,6 @@ sysctls! {
         "net.ipv4.tcp_pingpong_thresh" tcp_pingpong_thresh: u32 = 1, 1, 255;
         "net.ipv4.tcp_recovery" tcp_recovery: u32 = 1, 0, 255;
         "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 0, INT;
-        "net.ipv4.tcp_retries1" tcp_retries1: u32 = 3, 0, 255;
         "net.ipv4.tcp_retries2" tcp_retries2: u32 = 15, 0, 255;
         "net.ipv4.tcp_rfc1337" tcp_rfc1337: u32 = 0, 0, 255;
         "net.ipv4.tcp_rmem" tcp_rmem: [u64; 3] = [4096, 131_072, 33_554_432], 1, INT;
@@ -219,7 +216,6 @@ sysctls! {
         "net.ipv4.tcp_rto_min_us" tcp_rto_min_us: u32 = 200_000, 1, INT;
         "net.ipv4.tcp_sack" tcp_sack: u32 = 1, 0, 255;
         "net.ipv4.tcp_slow_start_after_idle" tcp_slow_start_after_idle: u32 = 1, 0, 255;
-        "net.ipv4.tcp_stdurg" tcp_stdurg: u32 = 0, 0, 255;
         "net.ipv4.tcp_syn_linear_timeouts" tcp_syn_linear_timeouts: u32 = 4, 0, 127;
         "net.ipv4.tcp_syn_retries" tcp_syn_retries: u32 = 6, 1, 127;
         "net.ipv4.tcp_synack_retries" tcp_synack_retries: u32 = 5, 0, 255;
@@ -230,8 +226,6 @@ sysctls! {
         "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, INT;
         "net.ipv4.tcp_window_scaling" tcp_window_scaling: u32 = 1, 0, 255;
         "net.ipv4.tcp_wmem" tcp_wmem: [u64; 3] = [4096, 16_384, 4_194_304], 1, INT;
-        "net.ipv4.udp_rmem_min" udp_rmem_min: u32 = 4096, 0, INT;
-        "net.ipv4.udp_wmem_min" udp_wmem_min: u32 = 4096, 0, INT;
     }
 }
 
@@ -245,7 +239,6 @@ sysctls! {
         "net.core.netdev_budget_usecs" netdev_budget_usecs: u32 = 8000, 0, INT;
         "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, 0, INT;
         "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
-        "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
         "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;
     }
 }
