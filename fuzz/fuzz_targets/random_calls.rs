@@ -61,7 +61,7 @@ fn one(m: &mut Machine, s: &mut Script<'_>) {
         5 | 6 => drop(m.call(Call::Connect { fd, addr: &address(s) })),
         7..=9 => {
             let n = s.one_of(&[0, 1, 100, 1460, 5000, 70_000, 300_000]).clamp(0, 1 << 20) as usize;
-            let to = (s.u8() % 3 == 0).then(|| address(s));
+            let to = s.u8().is_multiple_of(3).then(|| address(s));
             let cmsgs = match s.u8() % 8 {
                 0 => vec![Cmsg { level: s.one_of(&LEVELS), kind: s.u8() as i32, data: s.bytes(8).to_vec() }],
                 _ => vec![],

@@ -166,8 +166,12 @@ impl<W: Write> Recorder<W> {
     /// Writes a tap or a drop; other events have no packet and are passed over.
     pub fn record(&mut self, r: &Record, cx: &Context<'_>) -> io::Result<()> {
         match &r.event {
-            Event::Tap { dev, frame, .. } => {
+            Event::Tap { dev, dir, frame } => {
                 let name = cx.dev(Some(*dev)).unwrap_or_default();
+                // What lo sends it also receives: shown once, as libpcap does.
+                if name == "lo" && matches!(dir, Dir::Out) {
+                    return Ok(());
+                }
                 let i = self.interface(&name)?;
                 self.writer.packet(i, cx.wall(r), frame, None)
             }

@@ -175,6 +175,10 @@ impl Socks {
         self.slab.get_mut(id)
     }
 
+    pub fn iter(&self) -> impl Iterator<Item = (SockId, &Sock)> {
+        self.slab.iter()
+    }
+
     pub fn by_inode(&self, inode: u64) -> Option<SockId> {
         self.by_inode.get(&inode).copied()
     }

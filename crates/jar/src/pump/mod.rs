@@ -59,6 +59,15 @@ impl Jar {
         self.program_closed(id);
     }
 
+    /// Out of descriptors: closes that have not been reported yet give theirs back now.
+    pub(crate) fn reap_closed(&mut self) {
+        let hup = |s: &crate::socks::Sock| !s.closed && epoll::ready_now(&s.ours, epoll::HUP);
+        let gone: Vec<SockId> = self.socks.iter().filter(|(_, s)| hup(s)).map(|(id, _)| id).collect();
+        for id in gone {
+            self.pair_hup(id);
+        }
+    }
+
     /// The last descriptor of the program's end is gone.
     fn program_closed(&mut self, id: SockId) {
         let Some(s) = self.socks.get_mut(id) else { return };

@@ -85,7 +85,15 @@ impl Jar {
         // Our own descriptors are the machine's as far as the program can tell: ENFILE, not its EMFILE.
         let enfile = |e: std::io::Error| if errno(&e) == Errno::EMFILE.0 { Errno::ENFILE } else { Errno(errno(&e)) };
         let stream = matches!(flow, Flow::Stream(_));
-        let (theirs, ours) = if stream { fd::pair_stream() } else { fd::pair_seqpacket() }.map_err(enfile)?;
+        let pair = || if stream { fd::pair_stream() } else { fd::pair_seqpacket() };
+        let (theirs, ours) = match pair() {
+            Err(e) if errno(&e) == Errno::EMFILE.0 => {
+                self.reap_closed();
+                pair()
+            }
+            made => made,
+        }
+        .map_err(enfile)?;
         let inode = fd::socket_inode(&theirs).ok().flatten().ok_or(Errno::EIO)?;
         let _ = fd::set_sndbuf(&ours, OUR_SNDBUF);
         if !stream {
