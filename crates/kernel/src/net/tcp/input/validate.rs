@@ -118,13 +118,14 @@ pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
         return false;
     }
     let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit);
-    let now = net.env.now_ms();
+    // 0 says never.
+    let now = net.env.now_ms().max(1);
     let last = sk.rcv.ack.last_oow_ms;
     if last != 0 && now.wrapping_sub(last) < limit {
         inc(net, sk, Mib::TcpExtTCPACKSkippedSeq);
         return true;
     }
-    sk.rcv.ack.last_oow_ms = now.max(1);
+    sk.rcv.ack.last_oow_ms = now;
     false
 }
 
@@ -132,13 +133,14 @@ pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
 #[doc(alias = "tcp_send_challenge_ack")]
 pub fn send_challenge_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit);
-    let now = net.env.now_ms();
+    // 0 says never.
+    let now = net.env.now_ms().max(1);
     let last = sk.rcv.ack.last_oow_ms;
     if last != 0 && now.wrapping_sub(last) < limit {
         inc(net, sk, Mib::TcpExtTCPACKSkippedChallenge);
         return;
     }
-    sk.rcv.ack.last_oow_ms = now.max(1);
+    sk.rcv.ack.last_oow_ms = now;
     inc(net, sk, Mib::TcpExtTCPChallengeACK);
     send_ack(sk, net, id);
 }

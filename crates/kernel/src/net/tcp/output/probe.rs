@@ -95,7 +95,9 @@ pub fn send_loss_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         if sk.has_unsent() && super::permit::snd_wnd_test(sk, mss) {
             // New data may exceed the congestion window by this one segment.
             let ix = sk.snd.sent;
-            segment::split(sk, ix, mss);
+            if sk.snd.queue.get(ix).is_some_and(|s| s.len() > mss) {
+                segment::split(sk, ix, mss);
+            }
             if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
                 super::event_new_data_sent(sk, net, id);
             }

@@ -71,7 +71,8 @@ pub fn bound_to_half_wnd(max_window: u32, mss: u32) -> u32 {
 pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
     let snd = &mut sk.snd;
     let Some(seg) = snd.queue.get_mut(ix) else { return };
-    if len == 0 || len >= seg.len() {
+    // After the last byte only a FIN can be split off.
+    if len == 0 || len > seg.len() || len == seg.len() && !seg.flags.contains(Flags::FIN) {
         return;
     }
     let old = seg.pcount();
