@@ -1,6 +1,7 @@
 //! A kernel under the fuzzer: set-up, a script read from the input's bytes, and the loop that drives time and outputs.
 #![allow(dead_code)]
 use belljar_abi::*;
+use belljar_capture::trace::{Context, line};
 use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::*;
 use belljar_kernel::task::call::{Call, Ret, Submitted};
@@ -77,6 +78,10 @@ pub fn machine() -> Machine {
     let task = k.add_task(process, 0).expect("a task");
     let mut m =
         Machine { k, now: 1, dev, task, parked: Vec::new(), sent: Vec::new(), results: Vec::new(), trace: trace() };
+    if m.trace.is_some() {
+        let w = &mut m.k.net.env.trace.wanted;
+        (w.taps, w.drops, w.sockets) = (true, true, true);
+    }
     m.settle();
     m.rx(arp(ARPOP_REQUEST, Mac::BROADCAST));
     m
@@ -96,9 +101,12 @@ fn arp(op: u16, dst: Mac) -> Frame {
 }
 
 impl Machine {
-    fn say(&mut self, way: &str, frame: &Frame) {
-        if let Some(p) = &mut self.trace {
-            eprintln!("{way} {}", p.line(self.now, &belljar_capture::to_wire(frame)));
+    /// What the kernel traced since the last time.
+    fn say(&mut self) {
+        let Some(p) = &mut self.trace else { return };
+        let cx = Context { host: "", wall_offset: 0, dev_name: &|d| Some(format!("dev{}", d.slot())) };
+        while let Some(r) = self.k.net.env.trace.pop() {
+            eprintln!("{}", line(&r, &cx, p));
         }
     }
 
@@ -131,7 +139,6 @@ impl Machine {
     }
 
     pub fn rx(&mut self, frame: Frame) {
-        self.say("<", &frame);
         self.k.rx(self.now, self.dev, frame);
         self.settle();
     }
@@ -139,10 +146,10 @@ impl Machine {
     /// Lets the kernel work until nothing is due now, and takes what comes out.
     pub fn settle(&mut self) {
         for _ in 0..MAX_STEPS {
+            self.say();
             while let Some(o) = self.k.pop_output() {
                 match o {
                     Output::Frame { frame, .. } => {
-                        self.say(">", &frame);
                         // What leaves is whole and right, or says that a device must finish it.
                         if frame.csum != belljar_wire::Csum::Partial && frame.gso.is_none() {
                             gso::verify(&Frame::from_bytes(&frame.to_vec(), 0)).expect("a frame with right checksums");
