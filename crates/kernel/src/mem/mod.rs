@@ -77,9 +77,7 @@ impl Pool {
         self.skbs_ended += 1;
         self.give(std::mem::take(&mut skb.frags));
         if self.skbs.len() < KEEP_SKBS {
-            let mut head = std::mem::take(&mut skb.head);
-            head.reset();
-            *skb = SkBuff { head, ..SkBuff::default() };
+            skb.reset();
             self.skbs.push(skb);
         }
     }

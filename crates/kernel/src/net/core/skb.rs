@@ -82,6 +82,20 @@ pub type Skb = Box<SkBuff>;
 pub const SKB_OVERHEAD: u32 = 256 + 576;
 
 impl SkBuff {
+    /// As new, in place: the bytes of the head are not cleared, they are written before they are read.
+    pub fn reset(&mut self) {
+        let SkBuff {
+            head, frags, id, ns, dev, protocol, pkt_type, mac_header, network_header, transport_header, ..
+        } = self;
+        head.reset();
+        *frags = Segs::new();
+        (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
+        (*mac_header, *network_header, *transport_header) = (0, 0, 0);
+        let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, .. } = self;
+        (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
+        (*owner, *tstamp, *dst, *tcp) = (Owner::None, 0, None, TcpCb::default());
+    }
+
     pub fn len(&self) -> usize {
         self.head.len() + self.frags.len()
     }
