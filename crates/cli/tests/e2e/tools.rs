@@ -136,6 +136,11 @@ fn tcpdump_and_trace_live(env: &Env) -> Result<()> {
         trace.stdout(),
         trace.stderr()
     );
+    // Each of the three attaches in its own time: go on until the last one must have seen something.
+    for _ in 0..10 {
+        let _ = crate::http::get(port, "/");
+        std::thread::sleep(std::time::Duration::from_millis(200));
+    }
     ensure!(dump.running() && raw.running() && trace.running(), "one of them ended by itself");
     for p in [dump, raw, trace] {
         p.signal("INT");
