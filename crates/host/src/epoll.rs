@@ -10,6 +10,9 @@ pub const HUP: u32 = libc::EPOLLHUP as u32;
 pub const RDHUP: u32 = libc::EPOLLRDHUP as u32;
 pub const ET: u32 = libc::EPOLLET as u32;
 
+/// Most reports of one wait.
+pub const BATCH: usize = 128;
+
 /// One readiness report.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ready {
@@ -53,7 +56,7 @@ impl Epoll {
     /// Waits at most `timeout_ns` (for ever when `None`) and replaces the contents of `out`. An interrupting signal
     /// is an empty report.
     pub fn wait(&mut self, timeout_ns: Option<u64>, out: &mut Vec<Ready>) -> io::Result<()> {
-        let mut evs = [libc::epoll_event { events: 0, u64: 0 }; 128];
+        let mut evs = [libc::epoll_event { events: 0, u64: 0 }; BATCH];
         out.clear();
         let n = match self.wait_raw(timeout_ns, &mut evs) {
             Err(e) if e.raw_os_error() == Some(libc::EINTR) => 0,
@@ -63,7 +66,7 @@ impl Epoll {
         Ok(())
     }
 
-    fn wait_raw(&mut self, timeout_ns: Option<u64>, evs: &mut [libc::epoll_event; 128]) -> io::Result<usize> {
+    fn wait_raw(&mut self, timeout_ns: Option<u64>, evs: &mut [libc::epoll_event; BATCH]) -> io::Result<usize> {
         let (fd, max) = (self.fd.as_raw_fd(), evs.len() as libc::c_int);
         if timeout_ns.is_some_and(|t| t > 0) && !self.no_pwait2 {
             let t = timeout_ns.unwrap_or(0);

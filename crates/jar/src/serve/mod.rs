@@ -85,6 +85,9 @@ impl Jar {
         if loses && let Some(result) = self.replay.again(&note, self.now) {
             return self.reply(listener, &note, result);
         }
+        if matches!(note.sys, Sys::Bind | Sys::Listen | Sys::Connect | Sys::Sendto | Sys::Sendmsg | Sys::Sendmmsg) {
+            self.catch_up();
+        }
         let outcome = match note.sys {
             Sys::Socket => self.sys_socket(listener, &note),
             s if s.is_open() => self.sys_open(listener, &note),

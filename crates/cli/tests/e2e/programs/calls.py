@@ -103,6 +103,24 @@ free = socket.create_server(("127.0.0.1", 0))
 nobody = free.getsockname()
 free.close()
 say("refused", err(socket.create_connection, nobody))
+
+
+def refused_at_once():
+    l = socket.create_server(("127.0.0.1", 0))
+    addr = l.getsockname()
+    l.close()
+    return err(socket.create_connection, addr)
+
+
+def bound_again(addr):
+    s = socket.socket()
+    s.bind(addr)
+    s.close()
+
+
+# A close comes before the call behind it, however quickly that follows.
+say("refused at once", {refused_at_once() for _ in range(100)})
+say("bound again", {err(bound_again, nobody) for _ in range(100)})
 n = socket.socket()
 n.setblocking(False)
 say("refused later", n.connect_ex(nobody) in (errno.EINPROGRESS, errno.ECONNREFUSED), events(n, want=select.POLLERR))
