@@ -144,7 +144,7 @@ impl Kernel {
         for bind in ns.tcp.tws.iter().filter_map(|(_, w)| w.bind) {
             *holders.entry(bind.port).or_default() += 1;
         }
-        let kept: BTreeMap<u16, u32> = ns.tcp.bhash.iter().map(|(p, b)| (*p, b.holders())).collect();
+        let kept: BTreeMap<u16, u32> = ns.tcp.bhash.iter().map(|(p, b)| (p, b.holders())).collect();
         ensure(kept == holders, || format!("bhash says {kept:?}, its holders {holders:?}"))
     }
 

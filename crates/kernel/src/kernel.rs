@@ -1,6 +1,6 @@
 //! [`Kernel`]: the state machine of one machine, as a value. Time, frames and calls go in; frames, completions and the
 //! next deadline come out; same seed and same inputs, same outputs.
-use crate::env::{Env, Jiffies, Nanos, Rise, TimerKey, time};
+use crate::env::{Env, Fired, Nanos, Rise, TimerKey, time};
 use crate::fs::eventpoll::{EpItem, EventPoll};
 use crate::fs::file::File;
 use crate::ids::*;
@@ -134,15 +134,19 @@ impl Kernel {
 
     /// An orphan ended: its slot is free again.
     fn reap(&mut self, sock: SockId) {
+        let Kernel { socks, net, .. } = self;
         if let SockId::Tcp(id) = sock
-            && self.socks.tcp.get(id).is_some_and(|sk| sk.sk.flags.dead && sk.state == State::Close)
+            && let Some(sk) = socks.tcp.get_mut(id).filter(|sk| sk.sk.flags.dead && sk.state == State::Close)
         {
-            self.socks.tcp.remove(id);
+            for timer in [&mut sk.write_timer, &mut sk.delack_timer, &mut sk.keepalive_timer] {
+                net.env.timers.remove(timer);
+            }
+            socks.tcp.free(id);
         }
     }
 
     /// A timer's tick came: its owner looks whether it is due.
-    pub(crate) fn fire(&mut self, key: TimerKey, at: Jiffies) {
+    pub(crate) fn fire(&mut self, key: TimerKey, at: Fired) {
         match key {
             TimerKey::TcpWrite(id) => tcp::timer::tcp_write_timer(self, id, at),
             TimerKey::TcpDelack(id) => tcp::timer::tcp_delack_timer(self, id, at),

@@ -63,11 +63,11 @@ fn tcp_max_tw_buckets_of_them_take_128_bytes_each_with_tables_and_queue() {
     let Closed { h, .. } = closed(true);
     let w = entries(&h).remove(0);
     let mut t = h.k.net.ns.get(h.ns).unwrap().tcp.clone();
-    let class = t.class(w.bind.unwrap()).unwrap();
+    let class = t.bhash.class(w.bind.unwrap()).unwrap();
     let n = 131_072;
     for i in 1..n {
         let mut w = w.clone();
-        w.bind = Some(t.hold(80, class));
+        w.bind = Some(t.bhash.hold(80, class));
         let id = t.tws.insert(w);
         t.insert(i, EhashRef::TimeWait(id));
         t.tw_queue.push_back(id);

@@ -9,7 +9,7 @@ pub use rise::Rise;
 pub use rng::Rng;
 use std::collections::{BTreeSet, VecDeque};
 pub use time::{Jiffies, MSEC, Nanos, SEC, USEC};
-pub use timers::{TimerKey, TimerSlot, Timers};
+pub use timers::{Fired, TimerKey, TimerSlot, Timers};
 pub use trace::{Event, Trace};
 
 /// See the module.
@@ -52,9 +52,9 @@ impl Env {
     }
 
     /// Whether a timer of either kind is due.
-    pub fn timers_due(&self) -> bool {
-        self.hrtimers.first().is_some_and(|t| t.0 <= self.now)
-            || self.timers.next_tick().is_some_and(|j| j <= self.jiffies())
+    pub fn timers_due(&mut self) -> bool {
+        let now = self.jiffies();
+        self.timers.is_due(now) || self.hrtimers.first().is_some_and(|t| t.0 <= self.now)
     }
 
     /// The next high-resolution timer that is due, taken out.

@@ -1,7 +1,8 @@
-//! The timer wheel: eight bytes a timer in its owner, O(1) to arm, armed again lazily.
+//! The timer wheel: eight bytes a timer in its owner, O(1) to arm and to take out, armed again lazily.
 //!
-//! The owner holds a [`TimerSlot`]: when it wants to be called, and when the wheel will look. Moving a deadline later
-//! touches only the slot; the wheel finds out when it gets there. Levels of 64 slots, six bits each, as in Linux.
+//! The owner holds a [`TimerSlot`]: when it wants to be called, and its entry in the wheel. Moving a deadline later touches
+//! only the slot; the wheel finds out when it gets there. An owner that ends takes its entry out with [`Timers::remove`],
+//! so that the wheel holds no more entries than there are timers. Levels of 64 slots, six bits each, as in Linux.
 use crate::env::time::Jiffies;
 use crate::ids::*;
 
@@ -32,11 +33,11 @@ pub enum TimerKey {
     NicCoalesce(DevId),
 }
 
-/// In the owner: when the timer is due, and when the wheel will look. Both 0 when off.
+/// In the owner: when the timer is due (0 when off), and its entry in the wheel.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TimerSlot {
     deadline: Jiffies,
-    queued: Jiffies,
+    entry: u32,
 }
 
 impl TimerSlot {
@@ -62,14 +63,35 @@ pub enum Fire {
     NotYet,
 }
 
+/// An entry whose tick came, as the owner's slot knows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Fired(u32);
+
+impl Fired {
+    /// What did not come out of the wheel.
+    pub const NONE: Fired = Fired(0);
+}
+
 const BITS: u32 = 6;
 const SLOTS: usize = 1 << BITS;
 const LEVELS: usize = 5;
+/// Heads of the rings: one for each slot of each level, and one for what is due.
+const DUE: usize = SLOTS * LEVELS;
+/// Entry numbers follow those of the heads, so that 0 never names an entry.
+const HEADS: usize = DUE + 1;
 
-#[derive(Clone, Debug)]
-struct Level {
-    occupied: u64,
-    slots: Vec<Vec<(Jiffies, TimerKey)>>,
+/// A link of a ring: the heads first, then the entries.
+#[derive(Clone, Copy, Debug)]
+struct Link {
+    next: u32,
+    prev: u32,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    at: Jiffies,
+    /// `None` in an entry that is free.
+    key: Option<TimerKey>,
 }
 
 /// See the module.
@@ -77,19 +99,24 @@ struct Level {
 pub struct Timers {
     /// Every tick up to and with this one has been looked at.
     base: Jiffies,
-    levels: [Level; LEVELS],
-    /// Entries whose tick came, oldest first.
-    due: std::collections::VecDeque<(Jiffies, TimerKey)>,
+    /// No entry and no slot that must come down is due before this tick.
+    soonest: Jiffies,
+    /// Slots with something in them, by level.
+    occupied: [u64; LEVELS],
+    links: Vec<Link>,
+    entries: Vec<Entry>,
+    free: Vec<u32>,
     len: usize,
 }
 
 impl Timers {
     pub fn new(base: Jiffies) -> Timers {
-        let level = || Level { occupied: 0, slots: vec![Vec::new(); SLOTS] };
-        Timers { base, levels: std::array::from_fn(|_| level()), due: Default::default(), len: 0 }
+        let links = (0..HEADS as u32).map(|n| Link { next: n, prev: n }).collect();
+        let (entries, free) = (Vec::new(), Vec::new());
+        Timers { base, soonest: Jiffies::MAX, occupied: [0; LEVELS], links, entries, free, len: 0 }
     }
 
-    /// Entries in the wheel, stale ones included.
+    /// Entries in the wheel, those of cancelled timers included.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -102,40 +129,96 @@ impl Timers {
     pub fn arm(&mut self, slot: &mut TimerSlot, at: Jiffies, key: TimerKey) {
         let at = at.max(self.base.wrapping_add(1)).max(1);
         slot.deadline = at;
-        if slot.queued == 0 || at < slot.queued {
-            slot.queued = at;
-            self.insert(at, key);
+        if slot.entry == 0 {
+            slot.entry = self.insert(at, key);
+        } else if let Some(e) = self.entry(slot.entry)
+            && at < e.at
+        {
+            e.at = at;
+            self.unlink(slot.entry);
+            self.place(slot.entry, at);
         }
     }
 
-    /// Called with the entry that came out of [`Timers::pop_due`]: decides, and queues again what moved later.
-    pub fn look(&mut self, slot: &mut TimerSlot, at: Jiffies, now: Jiffies, key: TimerKey) -> Fire {
-        if slot.queued != at {
+    /// The owner ends: its entry goes with it.
+    pub fn remove(&mut self, slot: &mut TimerSlot) {
+        slot.deadline = 0;
+        let n = std::mem::take(&mut slot.entry);
+        if n != 0 {
+            self.unlink(n);
+            self.release(n);
+        }
+    }
+
+    /// Called with what came out of [`Timers::pop_due`]: decides, and queues again what moved later.
+    pub fn look(&mut self, slot: &mut TimerSlot, fired: Fired, now: Jiffies, key: TimerKey) -> Fire {
+        if slot.entry != fired.0 {
             return Fire::NotYet;
         }
-        slot.queued = 0;
+        slot.entry = 0;
         if slot.deadline == 0 {
             return Fire::NotYet;
         }
         if slot.deadline > now {
-            slot.queued = slot.deadline;
-            self.insert(slot.deadline, key);
+            slot.entry = self.insert(slot.deadline, key);
             return Fire::NotYet;
         }
         slot.deadline = 0;
         Fire::Due
     }
 
-    fn insert(&mut self, at: Jiffies, key: TimerKey) {
-        self.len += 1;
-        self.place(at, key);
+    fn entry(&mut self, n: u32) -> Option<&mut Entry> {
+        self.entries.get_mut((n as usize).checked_sub(HEADS)?)
     }
 
-    fn place(&mut self, at: Jiffies, key: TimerKey) {
-        let delta = at.saturating_sub(self.base);
-        if delta == 0 {
-            self.due.push_back((at, key));
-            return;
+    fn insert(&mut self, at: Jiffies, key: TimerKey) -> u32 {
+        self.len += 1;
+        let entry = Entry { at, key: Some(key) };
+        let n = match self.free.pop() {
+            Some(n) => n,
+            None => {
+                self.entries.push(entry);
+                self.links.push(Link { next: 0, prev: 0 });
+                (self.links.len() - 1) as u32
+            }
+        };
+        if let Some(e) = self.entry(n) {
+            *e = entry;
+        }
+        self.place(n, at);
+        n
+    }
+
+    fn release(&mut self, n: u32) {
+        self.len -= 1;
+        if let Some(e) = self.entry(n) {
+            e.key = None;
+        }
+        self.free.push(n);
+    }
+
+    fn unlink(&mut self, n: u32) {
+        let Link { next, prev } = self.links[n as usize];
+        self.links[prev as usize].next = next;
+        self.links[next as usize].prev = prev;
+        // What is left of the ring is a head alone: nothing is in its slot.
+        if next == prev && (next as usize) < DUE {
+            self.occupied[next as usize / SLOTS] &= !(1 << (next as usize % SLOTS));
+        }
+    }
+
+    /// At the end of the ring of slot `ix`.
+    fn append(&mut self, ix: usize, n: u32) {
+        let prev = self.links[ix].prev;
+        self.links[n as usize] = Link { next: ix as u32, prev };
+        self.links[prev as usize].next = n;
+        self.links[ix].prev = n;
+    }
+
+    fn place(&mut self, n: u32, at: Jiffies) {
+        if at <= self.base {
+            self.soonest = self.base;
+            return self.append(DUE, n);
         }
         // The level is where `at` and `base` first differ, so that a slot is reached exactly when its time begins.
         let differ = 31 - (at ^ self.base).leading_zeros();
@@ -146,16 +229,34 @@ impl Timers {
         } else {
             ((at >> (BITS * level as u32)) as usize) % SLOTS
         };
-        self.levels[level].occupied |= 1 << ix;
-        self.levels[level].slots[ix].push((at, key));
+        self.occupied[level] |= 1 << ix;
+        self.append(level * SLOTS + ix, n);
+        // Where the slot begins is not after `at`.
+        let begins = if differ / BITS >= LEVELS as u32 { self.base } else { at & !((1 << (BITS * level as u32)) - 1) };
+        self.soonest = self.soonest.min(begins.max(self.base));
+    }
+
+    /// Whether [`Timers::pop_due`] has work to do at `now`.
+    pub fn is_due(&mut self, now: Jiffies) -> bool {
+        if self.soonest > now {
+            return false;
+        }
+        self.soonest = self.next_tick().unwrap_or(Jiffies::MAX);
+        self.soonest <= now
     }
 
     /// The next entry whose tick is not after `now`, in order of time and arming.
-    pub fn pop_due(&mut self, now: Jiffies) -> Option<(Jiffies, TimerKey)> {
+    pub fn pop_due(&mut self, now: Jiffies) -> Option<(Fired, TimerKey)> {
         loop {
-            if let Some(e) = self.due.pop_front() {
-                self.len -= 1;
-                return Some(e);
+            let first = self.links[DUE].next;
+            if first as usize != DUE {
+                self.unlink(first);
+                let key = self.entry(first).and_then(|e| e.key);
+                self.release(first);
+                match key {
+                    Some(key) => return Some((Fired(first), key)),
+                    None => continue,
+                }
             }
             let next = self.next_tick()?;
             if next > now {
@@ -179,44 +280,43 @@ impl Timers {
                 self.cascade(level, ix);
             }
         }
-        let ix = to as usize % SLOTS;
-        if self.levels[0].occupied & (1 << ix) != 0 {
-            self.cascade(0, ix);
-        }
+        self.cascade(0, to as usize % SLOTS);
     }
 
     fn cascade(&mut self, level: usize, ix: usize) {
-        let l = &mut self.levels[level];
-        if l.occupied & (1 << ix) == 0 {
+        if self.occupied[level] & (1 << ix) == 0 {
             return;
         }
-        l.occupied &= !(1 << ix);
-        let mut entries = std::mem::take(&mut l.slots[ix]);
-        for (at, key) in entries.drain(..) {
-            self.place(at, key);
-        }
-        // Keep the room of the low level, which fills again at once; give back what a burst left behind.
-        if level == 0 && entries.capacity() <= 1024 {
-            self.levels[level].slots[ix] = entries;
+        self.occupied[level] &= !(1 << ix);
+        let head = level * SLOTS + ix;
+        let mut n = self.links[head].next;
+        // Away with the ring first: what lies beyond the wheel comes back into the same slot.
+        self.links[head] = Link { next: head as u32, prev: head as u32 };
+        while n as usize != head {
+            let next = self.links[n as usize].next;
+            if let Some(at) = self.entry(n).map(|e| e.at) {
+                self.place(n, at);
+            }
+            n = next;
         }
     }
 
     /// The next tick at which something has to be looked at: an entry, or a slot that must come down a level.
     pub fn next_tick(&self) -> Option<Jiffies> {
-        if !self.due.is_empty() {
+        if self.links[DUE].next as usize != DUE {
             return Some(self.base);
         }
         if self.len == 0 {
             return None;
         }
         let mut best: Option<Jiffies> = None;
-        for (level, l) in self.levels.iter().enumerate() {
-            if l.occupied == 0 {
+        for (level, &occupied) in self.occupied.iter().enumerate() {
+            if occupied == 0 {
                 continue;
             }
             let shift = BITS * level as u32;
             let here = (self.base >> shift) as usize % SLOTS;
-            let turned = l.occupied.rotate_right(((here + 1) % SLOTS) as u32);
+            let turned = occupied.rotate_right(((here + 1) % SLOTS) as u32);
             let ahead = turned.trailing_zeros() + 1;
             let tick = ((self.base >> shift).saturating_add(ahead)) << shift;
             best = Some(best.map_or(tick, |b| b.min(tick)));
@@ -242,11 +342,14 @@ mod tests {
         let mut wheel = Timers::new(1);
         let k = key(&mut Slab::default());
         let mut want: Vec<Jiffies> = (0..2000).map(|i| 2 + rng.below(1 << (i % 27))).collect();
-        want.iter().for_each(|&at| wheel.insert(at, k));
+        want.iter().for_each(|&at| {
+            wheel.insert(at, k);
+        });
         want.sort();
         let mut got = vec![];
         while let Some(t) = wheel.next_tick() {
-            while let Some((at, _)) = wheel.pop_due(t) {
+            while let Some((fired, _)) = wheel.pop_due(t) {
+                let at = wheel.entry(fired.0).unwrap().at;
                 assert!(at <= t, "{at} came out at {t}");
                 got.push(at);
             }
@@ -262,11 +365,40 @@ mod tests {
         wheel.arm(&mut slot, 10, k);
         wheel.arm(&mut slot, 50, k);
         assert_eq!(wheel.len(), 1);
-        let (at, _) = wheel.pop_due(10).unwrap();
-        assert_eq!(wheel.look(&mut slot, at, 10, k), Fire::NotYet);
+        let (fired, _) = wheel.pop_due(10).unwrap();
+        assert_eq!(wheel.look(&mut slot, fired, 10, k), Fire::NotYet);
         assert!(wheel.pop_due(49).is_none());
-        let (at, _) = wheel.pop_due(50).unwrap();
-        assert_eq!(wheel.look(&mut slot, at, 50, k), Fire::Due);
+        let (fired, _) = wheel.pop_due(50).unwrap();
+        assert_eq!(wheel.look(&mut slot, fired, 50, k), Fire::Due);
         assert!(!slot.is_armed() && wheel.is_empty());
+    }
+
+    #[test]
+    fn a_timer_that_is_taken_out_leaves_nothing_and_the_others_in_order() {
+        let mut wheel = Timers::new(1);
+        let k = key(&mut Slab::default());
+        let mut slots = [TimerSlot::default(); 300];
+        for (i, s) in slots.iter_mut().enumerate() {
+            wheel.arm(s, 5 + (i as u32 % 3) * 200, k);
+        }
+        for s in slots.iter_mut().step_by(2) {
+            wheel.remove(s);
+            wheel.remove(s);
+        }
+        assert_eq!(wheel.len(), 150);
+        // Earlier than it was: its entry moves at once.
+        wheel.arm(&mut slots[1], 3, k);
+        let mut order = vec![];
+        for now in 0..500 {
+            assert!(!wheel.is_due(now) || wheel.next_tick().is_some_and(|t| t <= now));
+            while let Some((fired, _)) = wheel.pop_due(now) {
+                order.push(slots.iter().position(|s| s.entry == fired.0).unwrap());
+            }
+        }
+        let mut want: Vec<usize> = vec![1];
+        for rest in 0..3 {
+            want.extend((2..300).filter(|i| i % 2 == 1 && i % 3 == rest));
+        }
+        assert_eq!((order, wheel.len()), (want, 0));
     }
 }

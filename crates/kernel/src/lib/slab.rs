@@ -137,13 +137,29 @@ impl<T> Slab<T> {
             return None;
         }
         let value = slot.value.take()?;
-        // A slot whose generations are used up is never given out again.
-        if let Some(next) = slot.generation.checked_add(1) {
-            slot.generation = next;
-            self.free.push(id.ix);
-        }
-        self.live -= 1;
+        self.vacate(id.ix);
         Some(value)
+    }
+
+    /// Ends an entry where it lies; false when it is not there any more.
+    pub fn free(&mut self, id: Id<T>) -> bool {
+        let Some(slot) = self.slot_mut(id.ix).filter(|s| s.generation == id.generation && s.value.is_some()) else {
+            return false;
+        };
+        slot.value = None;
+        self.vacate(id.ix);
+        true
+    }
+
+    /// A slot whose generations are used up is never given out again.
+    fn vacate(&mut self, ix: u32) {
+        self.live -= 1;
+        if let Some(slot) = self.slot_mut(ix)
+            && let Some(next) = slot.generation.checked_add(1)
+        {
+            slot.generation = next;
+            self.free.push(ix);
+        }
     }
 
     /// Two different entries at once (listener and child).
@@ -200,6 +216,7 @@ mod tests {
         let b = s.insert("b");
         assert_eq!((s.get(a), s.get(b), a.slot() == b.slot(), s.len()), (None, Some(&"b"), true, 1));
         assert_eq!(Id::from_bits(b.to_bits()), Some(b));
+        assert!(!s.free(a) && s.free(b) && !s.free(b) && s.is_empty());
     }
 
     #[test]

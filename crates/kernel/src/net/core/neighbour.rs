@@ -1,7 +1,7 @@
 //! Neighbours: who on the link has which address, and what waits until that is known.
 //!
 //! States and timers of RFC 4861 §7.3 as Linux runs them for ARP. Only Ethernet devices have entries; lo needs none.
-use crate::env::{Jiffies, MSEC, SEC, TimerKey, TimerSlot, timers::Fire};
+use crate::env::{Fired, Jiffies, MSEC, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev_tx;
@@ -415,7 +415,7 @@ pub fn confirm(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr) {
 
 /// The wheel looked at an entry.
 #[doc(alias = "neigh_timer_handler")]
-pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Jiffies) {
+pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
     let now = net.env.jiffies();
     let (delay, retrans) = (delay_ticks(net, ns), retrans_ticks(net, ns));
     let (ucast, mcast) = (setting(net, ns, |s| s.neigh_ucast_solicit), setting(net, ns, |s| s.neigh_mcast_solicit));

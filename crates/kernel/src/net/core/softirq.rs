@@ -3,6 +3,7 @@
 //! They run at the end of the step that raised them, as at `local_bh_enable`. Time does not pass inside a step, so of
 //! netdev_budget_usecs only 0 can be reached here: a pass then ends after one poll.
 use crate::drivers::nic;
+use crate::env::Fired;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -172,7 +173,7 @@ fn run_timers(k: &mut Kernel) {
         k.drain_rises();
     }
     while let Some(key) = k.net.env.pop_hrtimer() {
-        k.fire(key, now);
+        k.fire(key, Fired::NONE);
         k.drain_rises();
     }
 }
@@ -195,7 +196,7 @@ fn net_rx_action(k: &mut Kernel) {
     loop {
         let Some(cpu) = k.net.this_cpu() else { return };
         let Some(napi) = cpu.poll_list.pop_front() else {
-            cpu.poll_list = std::mem::take(&mut cpu.repoll);
+            std::mem::swap(&mut cpu.poll_list, &mut cpu.repoll);
             if !cpu.poll_list.is_empty() {
                 cpu.raise(Softirq::NetRx);
             }
@@ -215,8 +216,7 @@ fn net_rx_action(k: &mut Kernel) {
         if budget <= 0 || out_of_time {
             if !cpu.poll_list.is_empty() || !cpu.repoll.is_empty() {
                 cpu.stat.time_squeeze += 1;
-                let again = std::mem::take(&mut cpu.repoll);
-                cpu.poll_list.extend(again);
+                cpu.poll_list.append(&mut cpu.repoll);
                 cpu.raise(Softirq::NetRx);
             }
             return;

@@ -1,5 +1,5 @@
 //! Fragments waiting for the rest (RFC 815, with Linux's rule that an overlap ends the datagram).
-use crate::env::{Jiffies, SEC, TimerKey, TimerSlot, time, timers::Fire};
+use crate::env::{Fired, SEC, TimerKey, TimerSlot, time, timers::Fire};
 use crate::ids::{DevId, FragId, NsId};
 use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
@@ -272,7 +272,7 @@ fn ip_len(skb: &Skb) -> usize {
 
 /// The rest never came: if the first fragment did, its sender is told.
 #[doc(alias = "ip_expire")]
-pub fn expire(net: &mut Net, ns: NsId, id: FragId, at: Jiffies) {
+pub fn expire(net: &mut Net, ns: NsId, id: FragId, at: Fired) {
     let now = net.env.jiffies();
     let Some(q) = net.ns.get_mut(ns).and_then(|n| n.frags.get_mut(id)) else { return };
     if net.env.timers.look(&mut q.timer, at, now, TimerKey::IpFrag(ns, id)) == Fire::NotYet {

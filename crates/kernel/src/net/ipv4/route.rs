@@ -1,6 +1,6 @@
 //! Routing: local table, then main; the result is a [`Dst`].
 use crate::env::timers::Fire;
-use crate::env::{Jiffies, SEC, TimerKey, TimerSlot, time};
+use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -361,7 +361,7 @@ fn arm_expiry(net: &mut Net, ns: NsId) {
 
 /// Learned path MTUs are old: routes that sockets hold are looked up again and find the device's.
 #[doc(alias = "rt_bind_exception")]
-pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Jiffies) {
+pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Fired) {
     let now = net.env.jiffies();
     let Some(n) = net.ns.get_mut(ns) else { return };
     if net.env.timers.look(&mut n.exceptions.timer, at, now, TimerKey::PmtuExpire(ns)) == Fire::NotYet {

@@ -47,10 +47,10 @@ pub fn get_port(sk: &mut TcpSock, net: &mut Net, port: u16) -> Result<(), Errno>
     let class = Class::of(sk);
     let port = match port {
         0 => find_open_port(sk, &n.tcp, &n.sysctl, &class, &mut env.rng).ok_or(Errno::EADDRINUSE)?,
-        p if n.tcp.bhash.get(&p).is_some_and(|b| conflicts(b, &class)) => return Err(Errno::EADDRINUSE),
+        p if n.tcp.bhash.get(p).is_some_and(|b| conflicts(b, &class)) => return Err(Errno::EADDRINUSE),
         p => p,
     };
-    sk.bind = Some(n.tcp.hold(port, class));
+    sk.bind = Some(n.tcp.bhash.hold(port, class));
     sk.sk.num = port;
     Ok(())
 }
@@ -105,10 +105,10 @@ fn find_open_port(
     let half = lo + ((hi - lo) >> 2 << 1);
     let halves = sk.sk.flags.reuse && hi - lo >= 4;
     let first = if rng.below(2) == 0 { (lo, half) } else { (half, hi) };
-    let unused = |port| tables.bhash.get(&port).is_none_or(|b| !b.classes().any(|old| overlap(old, class)));
+    let unused = |port| tables.bhash.get(port).is_none_or(|b| !b.classes().any(|old| overlap(old, class)));
     let shared = |port| {
         let ok = |old: &Class| !overlap(old, class) || (old.reuse && class.reuse && old.hold != Hold::Listen);
-        tables.bhash.get(&port).is_none_or(|b| b.classes().all(ok))
+        tables.bhash.get(port).is_none_or(|b| b.classes().all(ok))
     };
     let mut search = |(low, high), free: &dyn Fn(u16) -> bool| {
         walk(low, high, rng, |port| !sysctl.ip_local_reserved_ports.contains(port) && free(port))
@@ -173,9 +173,9 @@ pub fn tcp_listen(k: &mut Kernel, id: TcpId, backlog: i32) -> Result<(), Errno> 
 fn recheck(sk: &mut TcpSock, net: &mut Net) -> Result<(), Errno> {
     let Some(n) = net.ns.get_mut(sk.sk.ns) else { return Err(Errno::EADDRINUSE) };
     let Some(bind) = sk.bind else { return Ok(()) };
-    n.tcp.release(bind);
+    n.tcp.bhash.release(bind);
     let class = Class { hold: Hold::Listen, ..Class::of(sk) };
-    let clash = n.tcp.bhash.get(&bind.port).is_some_and(|b| conflicts(b, &class));
-    sk.bind = Some(n.tcp.hold(bind.port, Class::of(sk)));
+    let clash = n.tcp.bhash.get(bind.port).is_some_and(|b| conflicts(b, &class));
+    sk.bind = Some(n.tcp.bhash.hold(bind.port, Class::of(sk)));
     if clash { Err(Errno::EADDRINUSE) } else { Ok(()) }
 }

@@ -5,7 +5,7 @@ use super::sock::*;
 use super::state::State;
 use super::{bounds, handshake, inc, reset_write_timer, setting, wake};
 use crate::env::timers::Fire;
-use crate::env::{Jiffies, SEC, TimerKey, time};
+use crate::env::{Fired, SEC, TimerKey, time};
 use crate::ids::TcpId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -14,7 +14,7 @@ use belljar_abi::Errno;
 
 /// The write timer: whatever it stands for now.
 #[doc(alias = "tcp_write_timer_handler")]
-pub fn tcp_write_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
+pub fn tcp_write_timer(k: &mut Kernel, id: TcpId, at: Fired) {
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return };
     let now = net.env.jiffies();
@@ -184,7 +184,7 @@ fn probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 
 /// A delayed acknowledgement is due.
 #[doc(alias = "tcp_delack_timer_handler")]
-pub fn tcp_delack_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
+pub fn tcp_delack_timer(k: &mut Kernel, id: TcpId, at: Fired) {
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return };
     let now = net.env.jiffies();
@@ -248,7 +248,7 @@ pub fn set_keepalive(sk: &mut TcpSock, net: &mut Net, id: TcpId, on: bool) {
 }
 
 /// Idle too long: ask; too often unanswered: give up. Also ends FIN_WAIT2 of a long-lingering orphan.
-pub fn tcp_keepalive_timer(k: &mut Kernel, id: TcpId, at: Jiffies) {
+pub fn tcp_keepalive_timer(k: &mut Kernel, id: TcpId, at: Fired) {
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return };
     let now = net.env.jiffies();

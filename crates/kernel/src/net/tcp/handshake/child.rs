@@ -40,7 +40,7 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
         crate::net::tcp::input::ack::take_rtt(&mut child, net, us as u32);
     }
     let n = net.ns.get_mut(ns)?;
-    child.bind = Some(n.tcp.hold(req.lport, Class::of(&child)));
+    child.bind = Some(n.tcp.bhash.hold(req.lport, Class::of(&child)));
     n.mib.inc(Mib::TcpPassiveOpens);
     Some(socks.tcp.insert(child))
 }
@@ -141,7 +141,8 @@ pub fn listen_stop(k: &mut Kernel, id: TcpId) {
     let Some(sk) = socks.tcp.get_mut(id) else { return };
     let (ns, port) = (sk.sk.ns, sk.sk.num);
     let waiting = sk.listener.take().map(|l| l.accept).unwrap_or_default();
-    if let Some(n) = net.ns.get_mut(ns) {
+    let Net { env, ns: spaces, .. } = net;
+    if let Some(n) = spaces.get_mut(ns) {
         if let Some(ids) = n.tcp.listeners.get_mut(&port) {
             ids.retain(|l| *l != id);
             if ids.is_empty() {
@@ -150,7 +151,8 @@ pub fn listen_stop(k: &mut Kernel, id: TcpId) {
         }
         let mine: Vec<ReqId> = n.tcp.reqs.iter().filter(|(_, r)| r.listener == id).map(|(id, _)| id).collect();
         for req in mine {
-            if let Some(r) = n.tcp.reqs.remove(req) {
+            if let Some(mut r) = n.tcp.reqs.remove(req) {
+                env.timers.remove(&mut r.timer);
                 n.tcp.remove(r.hash, EhashRef::Request(req));
             }
         }

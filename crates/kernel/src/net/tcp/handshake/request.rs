@@ -7,7 +7,7 @@ use super::cookies;
 use super::synack::send_synack;
 use super::{in_window, isn, oow_rate_limited, paws_reject};
 use crate::env::timers::Fire;
-use crate::env::{Jiffies, MSEC, SEC, TimerKey, TimerSlot, time};
+use crate::env::{Fired, MSEC, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -256,8 +256,10 @@ fn store(net: &mut Net, ns: NsId, lsk: &mut TcpSock, req: RequestSock) {
 
 /// Out of the tables and the listener's count (`inet_csk_reqsk_queue_drop`).
 fn drop_request(k: &mut Kernel, ns: NsId, id: ReqId, unhash: bool) -> Option<RequestSock> {
-    let n = k.net.ns.get_mut(ns)?;
-    let req = n.tcp.reqs.remove(id)?;
+    let Net { env, ns: spaces, .. } = &mut k.net;
+    let n = spaces.get_mut(ns)?;
+    let mut req = n.tcp.reqs.remove(id)?;
+    env.timers.remove(&mut req.timer);
     if unhash {
         n.tcp.remove(req.hash, EhashRef::Request(id));
     }
@@ -270,7 +272,7 @@ fn drop_request(k: &mut Kernel, ns: NsId, id: ReqId, unhash: bool) -> Option<Req
 
 /// The timeout of a request: SYN-ACK again, less patiently when the listener has many old ones, or away.
 #[doc(alias = "reqsk_timer_handler")]
-pub fn request_timer(k: &mut Kernel, ns: NsId, id: ReqId, at: Jiffies) {
+pub fn request_timer(k: &mut Kernel, ns: NsId, id: ReqId, at: Fired) {
     let now = k.net.env.jiffies();
     let Net { env, ns: spaces, .. } = &mut k.net;
     let Some(n) = spaces.get_mut(ns) else { return };

@@ -4,11 +4,12 @@
 //! or has a time of its own, is in the wheel by itself.
 use super::{in_window, oow_rate_limited, paws_reject};
 use crate::env::timers::Fire;
-use crate::env::{Jiffies, Nanos, SEC, TimerKey, TimerSlot, time};
+use crate::env::{Fired, Jiffies, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::skb::Skb;
+use crate::net::core::sock::{SOCK_BINDPORT_LOCK, SOCK_CONNECT_BIND};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
@@ -147,7 +148,15 @@ fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, long: Na
     sk.ehash = None;
     if let Some(bind) = sk.bind {
         // The options count as they are now: a later bind meets them for 60 seconds.
-        let held = n.tcp.hold(bind.port, Class { hold: Hold::TimeWait, uid: 0, ..Class::of(sk) });
+        let class = Class { hold: Hold::TimeWait, uid: 0, ..Class::of(sk) };
+        let held = if sk.sk.userlocks & SOCK_BINDPORT_LOCK != 0 {
+            n.tcp.bhash.hold(bind.port, class)
+        } else {
+            // The socket gives the port up: its place is the entry's.
+            sk.bind = None;
+            sk.sk.userlocks &= !SOCK_CONNECT_BIND;
+            n.tcp.bhash.reclass(bind, class)
+        };
         if let Some(tw) = n.tcp.tws.get_mut(twid) {
             tw.bind = Some(held);
         }
@@ -176,11 +185,13 @@ fn schedule(net: &mut Net, ns: NsId, id: TwId, long: Nanos) {
 /// Out of all tables (`inet_twsk_kill`).
 #[doc(alias = "inet_twsk_deschedule_put")]
 pub fn kill(net: &mut Net, ns: NsId, id: TwId) {
-    let Some(n) = net.ns.get_mut(ns) else { return };
-    let Some(tw) = n.tcp.tws.remove(id) else { return };
+    let Net { env, ns: spaces, .. } = net;
+    let Some(n) = spaces.get_mut(ns) else { return };
+    let Some(mut tw) = n.tcp.tws.remove(id) else { return };
+    env.timers.remove(&mut tw.timer);
     n.tcp.remove(tw.hash, EhashRef::TimeWait(id));
     if let Some(bind) = tw.bind {
-        n.tcp.release(bind);
+        n.tcp.bhash.release(bind);
     }
     // Killed entries leave their place in the queue; when most of it is such places it is cleaned.
     if n.tcp.tw_queue.len() > 64 && n.tcp.tw_queue.len() > 2 * n.tcp.tws.len() {
@@ -191,7 +202,7 @@ pub fn kill(net: &mut Net, ns: NsId, id: TwId) {
 
 /// An entry with a timer of its own.
 #[doc(alias = "tw_timer_handler")]
-pub fn entry_timer(k: &mut Kernel, ns: NsId, id: TwId, at: Jiffies) {
+pub fn entry_timer(k: &mut Kernel, ns: NsId, id: TwId, at: Fired) {
     let net = &mut k.net;
     let now = net.env.jiffies();
     let Net { env, ns: spaces, .. } = net;
@@ -202,7 +213,7 @@ pub fn entry_timer(k: &mut Kernel, ns: NsId, id: TwId, at: Jiffies) {
 }
 
 /// The oldest entries of the queue.
-pub fn queue_timer(k: &mut Kernel, ns: NsId, at: Jiffies) {
+pub fn queue_timer(k: &mut Kernel, ns: NsId, at: Fired) {
     let net = &mut k.net;
     let now = net.env.jiffies();
     let Net { env, ns: spaces, .. } = net;
