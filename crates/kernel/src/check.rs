@@ -112,7 +112,7 @@ impl Kernel {
             ensure(r.timer.is_armed(), || format!("request {id:?} without a timer"))?;
         }
         for (id, w) in t.tws.iter() {
-            let found = t.find(w.hash, &w.tuple(), &self.socks.tcp);
+            let found = t.find(w.tuple().hash(ns.secret), &w.tuple(), &self.socks.tcp);
             ensure(found == Some(EhashRef::TimeWait(id)), || format!("ehash has {found:?} for TIME_WAIT {id:?}"))?;
         }
         same("entries in ehash", t.ehash.len(), hashed + t.reqs.len() + t.tws.len())?;
@@ -141,10 +141,10 @@ impl Kernel {
                 *holders.entry(bind.port).or_default() += 1;
             }
         }
-        for bind in ns.tcp.tws.iter().filter_map(|(_, w)| w.bind) {
+        for bind in ns.tcp.tws.iter().filter_map(|(_, w)| w.bind()) {
             *holders.entry(bind.port).or_default() += 1;
         }
-        let kept: BTreeMap<u16, u32> = ns.tcp.bhash.iter().map(|(p, b)| (p, b.holders())).collect();
+        let kept: BTreeMap<u16, u32> = ns.tcp.bhash.holders().collect();
         ensure(kept == holders, || format!("bhash says {kept:?}, its holders {holders:?}"))
     }
 

@@ -63,14 +63,13 @@ fn tcp_max_tw_buckets_of_them_take_128_bytes_each_with_tables_and_queue() {
     let Closed { h, .. } = closed(true);
     let w = entries(&h).remove(0);
     let mut t = h.k.net.ns.get(h.ns).unwrap().tcp.clone();
-    let class = t.bhash.class(w.bind.unwrap()).unwrap();
+    let class = t.bhash.class(w.bind().unwrap()).unwrap();
     let n = 131_072;
     for i in 1..n {
-        let mut w = w.clone();
-        w.bind = Some(t.bhash.hold(80, class));
-        let id = t.tws.insert(w);
+        t.bhash.hold(80, class);
+        let id = t.tws.insert(w.clone());
         t.insert(i, EhashRef::TimeWait(id));
-        t.tw_queue.push_back(id);
+        t.tw_queue.push_back(&mut t.tws, id);
     }
     let each = t.bytes() / n as usize;
     assert!(each <= 128, "{each}");

@@ -53,6 +53,16 @@ impl TimerSlot {
     pub fn cancel(&mut self) {
         self.deadline = 0;
     }
+
+    /// Due at `at`, watched by a queue of the owner's own instead of the wheel.
+    pub fn stand(&mut self, at: Jiffies) {
+        *self = TimerSlot { deadline: at, entry: 0 };
+    }
+
+    /// Armed, but not in the wheel.
+    pub fn stands(&self) -> bool {
+        self.deadline != 0 && self.entry == 0
+    }
 }
 
 /// What the wheel's look at a slot means.

@@ -127,6 +127,14 @@ impl<T> Slab<T> {
         if slot.generation == id.generation { slot.value.as_mut() } else { None }
     }
 
+    /// The entry in slot number `ix`, whoever it is: for tables that forget an entry before it ends.
+    #[inline]
+    pub fn at_slot(&self, ix: u32) -> Option<(Id<T>, &T)> {
+        let slot = self.chunks.get(ix as usize / CHUNK)?.get(ix as usize % CHUNK)?;
+        let id = Id { ix, generation: slot.generation, of: PhantomData };
+        slot.value.as_ref().map(|v| (id, v))
+    }
+
     pub fn contains(&self, id: Id<T>) -> bool {
         self.get(id).is_some()
     }

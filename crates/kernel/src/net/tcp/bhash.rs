@@ -55,68 +55,84 @@ impl Class {
     }
 }
 
+/// Everything of a class but its address, which is what varies; numbered, so that a class takes 12 bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Kind {
+    ipv6only: bool,
+    v6_any: bool,
+    reuse: bool,
+    reuseport: bool,
+    uid: u32,
+    dev: Option<DevId>,
+    hold: Hold,
+    connect: bool,
+}
+
+impl Kind {
+    fn of(c: &Class) -> Kind {
+        let Class { ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect, .. } = *c;
+        Kind { ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect }
+    }
+
+    fn at(self, addr: Ipv4Addr) -> Class {
+        let Kind { ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect } = self;
+        Class { addr, ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect }
+    }
+}
+
+/// So many holders of one class.
+#[derive(Clone, Copy, Debug)]
+struct Held {
+    addr: Ipv4Addr,
+    kind: u32,
+    count: u32,
+}
+
 /// The holders of one port (`struct inet_bind_bucket`). Most ports have holders of one class only: no list for them.
 #[derive(Clone, Debug)]
-#[allow(clippy::box_collection)] // eight bytes where most have nothing
-pub struct Bucket {
-    first: (Class, u32),
-    others: Option<Box<Vec<(Class, u32)>>>,
+struct Bucket {
+    first: Held,
+    others: Vec<Held>,
 }
 
 impl Bucket {
-    fn new(class: Class) -> Bucket {
-        Bucket { first: (class, 0), others: None }
+    fn all(&self) -> impl Iterator<Item = &Held> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
-    fn all(&self) -> impl Iterator<Item = &(Class, u32)> {
-        std::iter::once(&self.first).chain(self.others.iter().flat_map(|o| o.iter()))
-    }
-
-    fn slot(&mut self, ix: u16) -> Option<&mut (Class, u32)> {
+    fn slot(&mut self, ix: u16) -> Option<&mut Held> {
         match ix.checked_sub(1) {
             None => Some(&mut self.first),
-            Some(i) => self.others.as_mut()?.get_mut(usize::from(i)),
+            Some(i) => self.others.get_mut(usize::from(i)),
         }
     }
 
-    /// Classes with somebody in them.
-    pub fn classes(&self) -> impl Iterator<Item = &Class> {
-        self.all().filter(|c| c.1 > 0).map(|c| &c.0)
-    }
-
-    /// Sockets and TIME_WAIT entries that hold the port.
-    pub fn holders(&self) -> u32 {
-        self.all().map(|c| c.1).sum()
-    }
-
-    /// Only connect()s are here: one more may come, if its tuple is new.
-    pub fn only_connects(&self) -> bool {
-        self.classes().all(|c| c.connect)
-    }
-
-    fn join(&mut self, class: Class) -> u16 {
-        if self.others.is_none() && (self.first.1 == 0 || self.first.0 == class) {
-            self.first = (class, self.first.1 + 1);
+    fn join(&mut self, addr: Ipv4Addr, kind: u32) -> u16 {
+        let same = |h: &Held| h.addr == addr && h.kind == kind && h.count > 0;
+        if same(&self.first) || (self.first.count == 0 && self.others.is_empty()) {
+            self.first = Held { addr, kind, count: self.first.count + 1 };
             return 0;
         }
-        let same = self.all().position(|c| c.0 == class && c.1 > 0);
-        let free = || self.all().position(|c| c.1 == 0);
-        let ix = same.or_else(free).unwrap_or(1 + self.others.as_ref().map_or(0, |o| o.len())) as u16;
+        let free = || self.all().position(|h| h.count == 0);
+        let ix = self.all().position(same).or_else(free).unwrap_or(1 + self.others.len()) as u16;
         match self.slot(ix) {
-            Some(c) => *c = (class, c.1 + 1),
-            None => self.others.get_or_insert_default().push((class, 1)),
+            Some(h) => *h = Held { addr, kind, count: h.count + 1 },
+            None => {
+                self.others.reserve_exact(1);
+                self.others.push(Held { addr, kind, count: 1 });
+            }
         }
         ix
     }
 
     fn leave(&mut self, class: u16) {
-        if let Some(c) = self.slot(class) {
-            c.1 = c.1.saturating_sub(1);
+        if let Some(h) = self.slot(class) {
+            h.count = h.count.saturating_sub(1);
         }
     }
 
-    pub fn is_empty(&self) -> bool {
-        self.first.1 == 0 && self.others.as_ref().is_none_or(|o| o.iter().all(|c| c.1 == 0))
+    fn is_empty(&self) -> bool {
+        self.first.count == 0 && self.others.iter().all(|h| h.count == 0)
     }
 }
 
@@ -129,6 +145,8 @@ pub struct Bhash {
     pages: Vec<Option<Box<[u32; PAGE]>>>,
     buckets: Vec<Bucket>,
     free: Vec<u32>,
+    /// Kinds that were seen so far: users, options and devices in use together, few.
+    kinds: Vec<Kind>,
 }
 
 impl Bhash {
@@ -137,22 +155,47 @@ impl Bhash {
         (page[usize::from(port) % PAGE] as usize).checked_sub(1)
     }
 
-    pub fn get(&self, port: u16) -> Option<&Bucket> {
-        self.buckets.get(self.at(port)?)
+    fn held(&self, port: u16) -> impl Iterator<Item = &Held> {
+        self.at(port).and_then(|ix| self.buckets.get(ix)).into_iter().flat_map(Bucket::all).filter(|h| h.count > 0)
     }
 
-    /// Buckets in order of port.
-    pub fn iter(&self) -> impl Iterator<Item = (u16, &Bucket)> {
-        (0..=u16::MAX).filter_map(|port| Some((port, self.get(port)?)))
+    fn expand(&self, h: &Held) -> Option<Class> {
+        self.kinds.get(h.kind as usize).map(|k| k.at(h.addr))
+    }
+
+    /// Classes of a port with somebody in them.
+    pub fn classes(&self, port: u16) -> impl Iterator<Item = Class> {
+        self.held(port).filter_map(|h| self.expand(h))
+    }
+
+    /// Nobody is here, or only connect()s are: one more may come, if its tuple is new.
+    pub fn only_connects(&self, port: u16) -> bool {
+        self.held(port).all(|h| self.kinds.get(h.kind as usize).is_some_and(|k| k.connect))
+    }
+
+    /// Sockets and TIME_WAIT entries that hold each port, in order of port.
+    pub fn holders(&self) -> impl Iterator<Item = (u16, u32)> {
+        let held = |port| self.held(port).map(|h| h.count).sum::<u32>();
+        (0..=u16::MAX).map(move |port| (port, held(port))).filter(|(_, n)| *n > 0)
     }
 
     pub fn bytes(&self) -> usize {
         let pages = self.pages.iter().flatten().count() * PAGE * 4 + self.pages.capacity() * 8;
-        pages + self.buckets.capacity() * size_of::<Bucket>() + self.free.capacity() * 4
+        let others: usize = self.buckets.iter().map(|b| b.others.capacity() * size_of::<Held>()).sum();
+        pages + others + self.buckets.capacity() * size_of::<Bucket>() + self.free.capacity() * 4
     }
 
-    fn make(&mut self, port: u16, class: Class) -> usize {
-        let bucket = Bucket::new(class);
+    fn kind(&mut self, class: &Class) -> u32 {
+        let kind = Kind::of(class);
+        let known = self.kinds.iter().position(|k| *k == kind);
+        known.unwrap_or_else(|| {
+            self.kinds.push(kind);
+            self.kinds.len() - 1
+        }) as u32
+    }
+
+    fn make(&mut self, port: u16) -> usize {
+        let bucket = Bucket { first: Held { addr: Ipv4Addr::UNSPECIFIED, kind: 0, count: 0 }, others: Vec::new() };
         let ix = match self.free.pop() {
             Some(ix) => ix as usize,
             None => self.buckets.len(),
@@ -171,8 +214,9 @@ impl Bhash {
 
     /// Registers a holder of a port.
     pub fn hold(&mut self, port: u16, class: Class) -> BindRef {
-        let ix = self.at(port).unwrap_or_else(|| self.make(port, class));
-        BindRef { port, class: self.buckets[ix].join(class) }
+        let ix = self.at(port).unwrap_or_else(|| self.make(port));
+        let kind = self.kind(&class);
+        BindRef { port, class: self.buckets[ix].join(class.addr, kind) }
     }
 
     pub fn release(&mut self, bind: BindRef) {
@@ -180,7 +224,7 @@ impl Bhash {
         let bucket = &mut self.buckets[ix];
         bucket.leave(bind.class);
         if bucket.is_empty() {
-            bucket.others = None;
+            bucket.others = Vec::new();
             self.free.push(ix as u32);
             if let Some(Some(page)) = self.pages.get_mut(usize::from(bind.port) / PAGE) {
                 page[usize::from(bind.port) % PAGE] = 0;
@@ -191,19 +235,20 @@ impl Bhash {
     /// A holder's class changed.
     pub fn reclass(&mut self, bind: BindRef, class: Class) -> BindRef {
         let Some(ix) = self.at(bind.port) else { return bind };
+        let kind = self.kind(&class);
         let bucket = &mut self.buckets[ix];
         match bucket.slot(bind.class) {
-            Some(c) if c.0 == class => bind,
+            Some(h) if h.addr == class.addr && h.kind == kind => bind,
             _ => {
                 bucket.leave(bind.class);
-                BindRef { port: bind.port, class: bucket.join(class) }
+                BindRef { port: bind.port, class: bucket.join(class.addr, kind) }
             }
         }
     }
 
     /// The class a holder is in.
     pub fn class(&self, bind: BindRef) -> Option<Class> {
-        self.get(bind.port)?.all().nth(usize::from(bind.class)).map(|c| c.0)
+        self.expand(self.buckets.get(self.at(bind.port)?)?.all().nth(usize::from(bind.class))?)
     }
 }
 
@@ -231,7 +276,7 @@ mod tests {
         let (bound, listen) = (class(Hold::Bound), class(Hold::Listen));
         let first = b.hold(80, bound);
         let second = b.hold(80, bound);
-        assert_eq!((first, b.get(80).map(Bucket::holders)), (second, Some(2)));
+        assert_eq!((first, b.holders().collect::<Vec<_>>()), (second, vec![(80, 2)]));
         let moved = b.reclass(second, listen);
         assert_eq!((b.class(first), b.class(moved)), (Some(bound), Some(listen)));
         b.release(first);
@@ -239,9 +284,9 @@ mod tests {
         assert_eq!(b.hold(80, class(Hold::TimeWait)).class, first.class);
         b.release(first);
         b.release(moved);
-        assert!(b.get(80).is_none() && b.iter().next().is_none());
+        assert!(b.at(80).is_none() && b.holders().next().is_none());
         b.release(moved);
         b.hold(65_535, bound);
-        assert_eq!(b.iter().map(|(p, _)| p).collect::<Vec<_>>(), [65_535]);
+        assert_eq!(b.holders().collect::<Vec<_>>(), [(65_535, 1)]);
     }
 }

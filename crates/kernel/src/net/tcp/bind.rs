@@ -1,7 +1,7 @@
 //! bind(2) and listen(2): the conflict matrix, automatic ports (Linux: `inet_csk_get_port`, `inet_csk_listen_start`).
 use super::sock::{Listener, TcpSock};
 use super::state::State;
-use super::tables::{self, Bucket, Class, Hold, TcpTables};
+use super::tables::{self, Class, Hold, TcpTables};
 use super::{set_state, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -47,7 +47,7 @@ pub fn get_port(sk: &mut TcpSock, net: &mut Net, port: u16) -> Result<(), Errno>
     let class = Class::of(sk);
     let port = match port {
         0 => find_open_port(sk, &n.tcp, &n.sysctl, &class, &mut env.rng).ok_or(Errno::EADDRINUSE)?,
-        p if n.tcp.bhash.get(p).is_some_and(|b| conflicts(b, &class)) => return Err(Errno::EADDRINUSE),
+        p if conflicts(&n.tcp, p, &class) => return Err(Errno::EADDRINUSE),
         p => p,
     };
     sk.bind = Some(n.tcp.bhash.hold(port, class));
@@ -56,8 +56,8 @@ pub fn get_port(sk: &mut TcpSock, net: &mut Net, port: u16) -> Result<(), Errno>
 }
 
 /// Whether `new` may not join the holders of a port (`inet_csk_bind_conflict`).
-pub fn conflicts(bucket: &Bucket, new: &Class) -> bool {
-    bucket.classes().any(|old| overlap(old, new) && !compatible(old, new))
+fn conflicts(tables: &TcpTables, port: u16, new: &Class) -> bool {
+    tables.bhash.classes(port).any(|old| overlap(&old, new) && !compatible(&old, new))
 }
 
 /// Equal addresses, or one is the wildcard; different devices keep apart, and an IPv6-only wildcard meets
@@ -105,10 +105,10 @@ fn find_open_port(
     let half = lo + ((hi - lo) >> 2 << 1);
     let halves = sk.sk.flags.reuse && hi - lo >= 4;
     let first = if rng.below(2) == 0 { (lo, half) } else { (half, hi) };
-    let unused = |port| tables.bhash.get(port).is_none_or(|b| !b.classes().any(|old| overlap(old, class)));
+    let unused = |port| !tables.bhash.classes(port).any(|old| overlap(&old, class));
     let shared = |port| {
-        let ok = |old: &Class| !overlap(old, class) || (old.reuse && class.reuse && old.hold != Hold::Listen);
-        tables.bhash.get(port).is_none_or(|b| b.classes().all(ok))
+        let ok = |old: Class| !overlap(&old, class) || (old.reuse && class.reuse && old.hold != Hold::Listen);
+        tables.bhash.classes(port).all(ok)
     };
     let mut search = |(low, high), free: &dyn Fn(u16) -> bool| {
         walk(low, high, rng, |port| !sysctl.ip_local_reserved_ports.contains(port) && free(port))
@@ -175,7 +175,7 @@ fn recheck(sk: &mut TcpSock, net: &mut Net) -> Result<(), Errno> {
     let Some(bind) = sk.bind else { return Ok(()) };
     n.tcp.bhash.release(bind);
     let class = Class { hold: Hold::Listen, ..Class::of(sk) };
-    let clash = n.tcp.bhash.get(bind.port).is_some_and(|b| conflicts(b, &class));
+    let clash = conflicts(&n.tcp, bind.port, &class);
     sk.bind = Some(n.tcp.bhash.hold(bind.port, Class::of(sk)));
     if clash { Err(Errno::EADDRINUSE) } else { Ok(()) }
 }

@@ -223,7 +223,7 @@ fn choose_port(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
 /// Free, or used only by other connect()s.
 fn candidate(k: &Kernel, ns: NsId, port: u16) -> bool {
     let Some(n) = k.net.ns.get(ns) else { return false };
-    !n.sysctl.ip_local_reserved_ports.contains(port) && n.tcp.bhash.get(port).is_none_or(|b| b.only_connects())
+    !n.sysctl.ip_local_reserved_ports.contains(port) && n.tcp.bhash.only_connects(port)
 }
 
 fn claim(k: &mut Kernel, id: TcpId, port: u16) -> bool {

@@ -1,8 +1,8 @@
 //! The hash tables of a namespace: ehash (connections, requests, TIME_WAIT by 4-tuple), bhash (who holds a port), and
-//! the listeners. The tuple lives once, in the object; an ehash entry is a hash and a tagged id, 16 bytes.
-pub use super::bhash::{Bhash, BindRef, Bucket, Class, Hold};
+//! the listeners. The tuple lives once, in the object; an ehash entry is a hash and a tagged slot number, 8 bytes.
+pub use super::bhash::{Bhash, BindRef, Class, Hold};
 use super::handshake::request::RequestSock;
-use super::handshake::time_wait::TimeWaitSock;
+use super::handshake::time_wait::{TimeWaitSock, TwQueue};
 use super::sock::TcpSock;
 use super::state::State;
 use crate::env::TimerSlot;
@@ -15,7 +15,7 @@ use core::hash::Hasher;
 use core::net::Ipv4Addr;
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 
 /// A connection as this host sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,10 +67,23 @@ pub enum EhashRef {
     TimeWait(TwId),
 }
 
+/// Kind in the two high bits, slot number below: an object leaves ehash before its slot is free.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct EhashEntry {
-    pub hash: u32,
-    pub what: EhashRef,
+    hash: u32,
+    place: u32,
+}
+
+const SLOT_BITS: u32 = 30;
+
+impl EhashRef {
+    fn place(self) -> u32 {
+        match self {
+            EhashRef::Sock(id) => id.slot(),
+            EhashRef::Request(id) => 1 << SLOT_BITS | id.slot(),
+            EhashRef::TimeWait(id) => 2 << SLOT_BITS | id.slot(),
+        }
+    }
 }
 
 /// See the module.
@@ -82,8 +95,8 @@ pub struct TcpTables {
     pub listeners: BTreeMap<u16, Vec<TcpId>>,
     pub reqs: Slab<RequestSock>,
     pub tws: Slab<TimeWaitSock>,
-    /// TIME_WAIT entries that live 60 seconds, oldest first.
-    pub tw_queue: VecDeque<TwId>,
+    /// TIME_WAIT entries that live 60 seconds.
+    pub tw_queue: TwQueue,
     pub tw_timer: TimerSlot,
     /// Moves connect()'s walk over the ports on, by destination (`table_perturb`).
     pub perturb: Vec<u32>,
@@ -97,19 +110,21 @@ fn spread(hash: u32) -> u64 {
 
 impl TcpTables {
     pub fn insert(&mut self, hash: u32, what: EhashRef) {
-        self.ehash.insert_unique(spread(hash), EhashEntry { hash, what }, |e| spread(e.hash));
+        self.ehash.insert_unique(spread(hash), EhashEntry { hash, place: what.place() }, |e| spread(e.hash));
     }
 
     pub fn remove(&mut self, hash: u32, what: EhashRef) {
-        if let Ok(e) = self.ehash.find_entry(spread(hash), |e| e.what == what) {
+        let place = what.place();
+        if let Ok(e) = self.ehash.find_entry(spread(hash), |e| e.place == place) {
             e.remove();
         }
     }
 
     /// Takes the place of another entry with the same tuple.
     pub fn replace(&mut self, hash: u32, old: EhashRef, new: EhashRef) {
-        if let Some(e) = self.ehash.find_mut(spread(hash), |e| e.what == old) {
-            e.what = new;
+        let place = old.place();
+        if let Some(e) = self.ehash.find_mut(spread(hash), |e| e.place == place) {
+            e.place = new.place();
         } else {
             self.insert(hash, new);
         }
@@ -122,20 +137,24 @@ impl TcpTables {
             + self.bhash.bytes()
             + self.tws.bytes()
             + self.reqs.bytes()
-            + self.tw_queue.capacity() * size_of::<TwId>()
     }
 
     /// Who stands for this tuple. `tuple_of` tells a socket's.
     pub fn find(&self, hash: u32, t: &Tuple, socks: &Slab<TcpSock>) -> Option<EhashRef> {
-        let same = |e: &EhashEntry| {
-            e.hash == hash
-                && match e.what {
-                    EhashRef::Sock(id) => socks.get(id).is_some_and(|s| Tuple::of(s) == *t),
-                    EhashRef::Request(id) => self.reqs.get(id).is_some_and(|r| r.tuple() == *t),
-                    EhashRef::TimeWait(id) => self.tws.get(id).is_some_and(|w| w.tuple() == *t),
-                }
-        };
-        self.ehash.find(spread(hash), same).map(|e| e.what)
+        let mut found = None;
+        self.ehash.find(spread(hash), |e| {
+            if e.hash != hash {
+                return false;
+            }
+            let slot = e.place & ((1 << SLOT_BITS) - 1);
+            found = match e.place >> SLOT_BITS {
+                0 => socks.at_slot(slot).filter(|(_, s)| Tuple::of(s) == *t).map(|(id, _)| EhashRef::Sock(id)),
+                1 => self.reqs.at_slot(slot).filter(|(_, r)| r.tuple() == *t).map(|(id, _)| EhashRef::Request(id)),
+                _ => self.tws.at_slot(slot).filter(|(_, w)| w.tuple() == *t).map(|(id, _)| EhashRef::TimeWait(id)),
+            };
+            found.is_some()
+        });
+        found
     }
 }
 

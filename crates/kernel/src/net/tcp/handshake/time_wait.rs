@@ -1,7 +1,7 @@
 //! TIME_WAIT as a small object of its own (`struct tcp_timewait_sock`); also FIN_WAIT2 of orphans.
 //!
-//! Entries that live the usual 60 seconds stand in one queue with one timer for its oldest; an entry that is restarted,
-//! or has a time of its own, is in the wheel by itself.
+//! Entries that live the usual 60 seconds stand in one queue, oldest first, with one timer for its oldest; an entry that is
+//! restarted, or has a time of its own, is in the wheel by itself.
 use super::{in_window, oow_rate_limited, paws_reject};
 use crate::env::timers::Fire;
 use crate::env::{Fired, Jiffies, Nanos, SEC, TimerKey, TimerSlot, time};
@@ -18,15 +18,16 @@ use crate::net::tcp::ipv4::{self, Reply};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
-use crate::net::tcp::tables::{self, BindRef, Class, EhashRef, Hold, Tuple};
+use crate::net::tcp::tables::{self, BindRef, Class, EhashRef, Hold, TcpTables, Tuple};
 use belljar_wire::tcp::Flags;
 use core::net::Ipv4Addr;
+use core::num::NonZeroU16;
 
 pub const TCP_TIMEWAIT_LEN: Nanos = 60 * SEC;
 /// A sequence number beyond all the old connection can have used.
 const TW_SEQ_GAP: u32 = 65_535 + 2;
 
-/// See the module. 68 bytes; the tuple is here, the namespace is where it is stored.
+/// See the module. 68 bytes; the tuple is here, the namespace is where it is stored, its hash is computed when needed.
 #[derive(Clone, Debug)]
 pub struct TimeWaitSock {
     pub laddr: Ipv4Addr,
@@ -42,13 +43,14 @@ pub struct TimeWaitSock {
     pub tsoffset: u32,
     /// When it began, in milliseconds.
     pub entry_ms: u32,
-    pub hash: u32,
+    /// Its end, whether the wheel or the queue waits for it.
     pub timer: TimerSlot,
-    /// Its end while it stands in the queue; a timer of its own has the deadline in `timer`.
-    pub expires: Jiffies,
+    /// Neighbours in the queue: slot numbers plus one, 0 for none.
+    prev: u32,
+    next: u32,
     pub last_oow_ms: u32,
-    /// Its place among the holders of the port.
-    pub bind: Option<BindRef>,
+    /// Its class among the holders of the port, if it holds it.
+    pub class: Option<NonZeroU16>,
     /// FIN_WAIT2 instead of TIME_WAIT.
     pub fin_wait2: bool,
     pub rcv_wscale: u8,
@@ -69,7 +71,16 @@ impl TimeWaitSock {
 
     /// Tick of its end.
     pub fn deadline(&self) -> Jiffies {
-        self.timer.deadline().unwrap_or(self.expires)
+        self.timer.deadline().unwrap_or(0)
+    }
+
+    /// Its place among the holders of the port.
+    pub fn bind(&self) -> Option<BindRef> {
+        self.class.map(|c| BindRef { port: self.lport, class: c.get() - 1 })
+    }
+
+    fn set_bind(&mut self, bind: BindRef) {
+        self.class = NonZeroU16::new(bind.class.saturating_add(1));
     }
 
     /// May connect() take the tuple? A program that bound the port: when time stamps tell old segments apart (RFC 6191).
@@ -121,28 +132,27 @@ pub fn tcp_time_wait(sk: &mut TcpSock, net: &mut Net, id: TcpId, state: State, s
         ts_recent_stamp: if sk.flags.tstamp_ok { sk.rcv.ts_recent_stamp.max(1) } else { 0 },
         tsoffset: sk.tsoffset,
         entry_ms: now_ms,
-        hash: sk.ehash.unwrap_or(0),
         timer: TimerSlot::default(),
-        expires: 0,
+        prev: 0,
+        next: 0,
         last_oow_ms: 0,
-        bind: None,
+        class: None,
         fin_wait2: state == State::FinWait2,
         rcv_wscale: sk.rcv.wscale,
         tos: sk.sk.tos,
         loopback: lo.is_some() && sk.sk.bound_dev == lo,
     };
-    if sk.ehash.is_some() {
-        insert(net, sk, id, tw, ns_long);
+    if let Some(hash) = sk.ehash {
+        insert(net, sk, id, tw, hash, ns_long);
     }
     tcp_done(sk, net, id);
 }
 
 /// Takes the socket's place in ehash and a place of its own at the port.
 #[doc(alias = "inet_twsk_hashdance_schedule")]
-fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, long: Nanos) {
+fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, hash: u32, long: Nanos) {
     let ns = sk.sk.ns;
     let Some(n) = net.ns.get_mut(ns) else { return };
-    let hash = tw.hash;
     let twid = n.tcp.tws.insert(tw);
     n.tcp.replace(hash, EhashRef::Sock(id), EhashRef::TimeWait(twid));
     sk.ehash = None;
@@ -158,7 +168,7 @@ fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, long: Na
             n.tcp.bhash.reclass(bind, class)
         };
         if let Some(tw) = n.tcp.tws.get_mut(twid) {
-            tw.bind = Some(held);
+            tw.set_bind(held);
         }
     }
     net.inc(ns, if long <= 4 * SEC { Mib::TcpExtTWKilled } else { Mib::TcpExtTW });
@@ -169,17 +179,79 @@ fn schedule(net: &mut Net, ns: NsId, id: TwId, long: Nanos) {
     let at = time::round_up(net.env.now + long, net.env.hz);
     let Net { env, ns: spaces, .. } = net;
     let Some(n) = spaces.get_mut(ns) else { return };
-    let Some(tw) = n.tcp.tws.get_mut(id) else { return };
+    let TcpTables { tws, tw_queue, tw_timer, .. } = &mut n.tcp;
+    let Some(tw) = tws.get_mut(id) else { return };
     // Only an entry of the full length, scheduled for the first time, keeps the queue in order.
-    if long == TCP_TIMEWAIT_LEN && tw.expires == 0 && !tw.timer.is_armed() {
-        tw.expires = at;
-        n.tcp.tw_queue.push_back(id);
-        if !n.tcp.tw_timer.is_armed() {
-            env.timers.arm(&mut n.tcp.tw_timer, at, TimerKey::TcpTimeWaitQueue(ns));
+    if long == TCP_TIMEWAIT_LEN && !tw.timer.is_armed() {
+        tw.timer.stand(at);
+        tw_queue.push_back(tws, id);
+        if !tw_timer.is_armed() {
+            env.timers.arm(tw_timer, at, TimerKey::TcpTimeWaitQueue(ns));
         }
         return;
     }
-    env.timers.arm(&mut tw.timer, at, TimerKey::TcpTimeWait(ns, id));
+    if tw.timer.stands() {
+        tw_queue.remove(tws, id);
+    }
+    if let Some(tw) = tws.get_mut(id) {
+        env.timers.arm(&mut tw.timer, at, TimerKey::TcpTimeWait(ns, id));
+    }
+}
+
+/// The queue runs through the entries: they leave it from anywhere, and it takes no memory of its own.
+#[derive(Clone, Debug, Default)]
+pub struct TwQueue {
+    /// Slot numbers plus one, 0 for none.
+    first: u32,
+    last: u32,
+    len: usize,
+}
+
+impl TwQueue {
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The oldest.
+    pub fn front(&self, tws: &Slab<TimeWaitSock>) -> Option<TwId> {
+        Some(tws.at_slot(self.first.checked_sub(1)?)?.0)
+    }
+
+    pub fn push_back(&mut self, tws: &mut Slab<TimeWaitSock>, id: TwId) {
+        let me = id.slot() + 1;
+        match neighbour(tws, self.last) {
+            Some(last) => last.next = me,
+            None => self.first = me,
+        }
+        if let Some(tw) = tws.get_mut(id) {
+            (tw.prev, tw.next) = (self.last, 0);
+        }
+        self.last = me;
+        self.len += 1;
+    }
+
+    pub fn remove(&mut self, tws: &mut Slab<TimeWaitSock>, id: TwId) {
+        let Some(tw) = tws.get_mut(id) else { return };
+        let (prev, next) = (std::mem::take(&mut tw.prev), std::mem::take(&mut tw.next));
+        match neighbour(tws, prev) {
+            Some(p) => p.next = next,
+            None => self.first = next,
+        }
+        match neighbour(tws, next) {
+            Some(n) => n.prev = prev,
+            None => self.last = prev,
+        }
+        self.len -= 1;
+    }
+}
+
+fn neighbour(tws: &mut Slab<TimeWaitSock>, place: u32) -> Option<&mut TimeWaitSock> {
+    let id = tws.at_slot(place.checked_sub(1)?)?.0;
+    tws.get_mut(id)
 }
 
 /// Out of all tables (`inet_twsk_kill`).
@@ -187,16 +259,17 @@ fn schedule(net: &mut Net, ns: NsId, id: TwId, long: Nanos) {
 pub fn kill(net: &mut Net, ns: NsId, id: TwId) {
     let Net { env, ns: spaces, .. } = net;
     let Some(n) = spaces.get_mut(ns) else { return };
-    let Some(mut tw) = n.tcp.tws.remove(id) else { return };
-    env.timers.remove(&mut tw.timer);
-    n.tcp.remove(tw.hash, EhashRef::TimeWait(id));
-    if let Some(bind) = tw.bind {
-        n.tcp.bhash.release(bind);
+    let secret = n.secret;
+    let TcpTables { tws, tw_queue, .. } = &mut n.tcp;
+    let Some(tw) = tws.get_mut(id) else { return };
+    if tw.timer.stands() {
+        tw_queue.remove(tws, id);
     }
-    // Killed entries leave their place in the queue; when most of it is such places it is cleaned.
-    if n.tcp.tw_queue.len() > 64 && n.tcp.tw_queue.len() > 2 * n.tcp.tws.len() {
-        let tws = &n.tcp.tws;
-        n.tcp.tw_queue.retain(|id| tws.contains(*id));
+    let Some(mut tw) = tws.remove(id) else { return };
+    env.timers.remove(&mut tw.timer);
+    n.tcp.remove(tw.tuple().hash(secret), EhashRef::TimeWait(id));
+    if let Some(bind) = tw.bind() {
+        n.tcp.bhash.release(bind);
     }
 }
 
@@ -224,22 +297,12 @@ pub fn queue_timer(k: &mut Kernel, ns: NsId, at: Fired) {
     loop {
         let Net { env, ns: spaces, .. } = net;
         let Some(n) = spaces.get_mut(ns) else { return };
-        let Some(&id) = n.tcp.tw_queue.front() else { return };
-        match n.tcp.tws.get(id) {
-            // Restarted: the wheel has it now.
-            Some(tw) if tw.timer.is_armed() => {}
-            Some(tw) if tw.expires > now => {
-                let at = tw.expires;
-                return env.timers.arm(&mut n.tcp.tw_timer, at, TimerKey::TcpTimeWaitQueue(ns));
-            }
-            Some(_) => {
-                n.tcp.tw_queue.pop_front();
-                kill(net, ns, id);
-                continue;
-            }
-            None => {}
+        let Some(id) = n.tcp.tw_queue.front(&n.tcp.tws) else { return };
+        let at = n.tcp.tws.get(id).map_or(0, TimeWaitSock::deadline);
+        if at > now {
+            return env.timers.arm(&mut n.tcp.tw_timer, at, TimerKey::TcpTimeWaitQueue(ns));
         }
-        n.tcp.tw_queue.pop_front();
+        kill(net, ns, id);
     }
 }
 
