@@ -14,6 +14,7 @@ pub mod rundir;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
+pub mod tap;
 pub mod task;
 
 use std::io;

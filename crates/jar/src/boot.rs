@@ -8,10 +8,12 @@ use crate::machine::{Machine, MachineConfig};
 use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
 use crate::record::Recording;
 use crate::socks::Socks;
+use belljar_abi::Errno;
 use belljar_host::epoll::{self, Epoll};
 use belljar_host::seccomp::Filter;
 use belljar_host::signal::{self, SignalFd};
 use belljar_host::spawn::{self, Command};
+use belljar_host::tap::Tap;
 use belljar_host::task::Tasks;
 use belljar_host::{clock, fd, process, rundir};
 use belljar_kernel::ids::Slab;
@@ -90,6 +92,9 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     let (ip, prefix) = options.ip;
     let (gw_ip, dns_ip) = neighbours_of(ip, prefix);
     let with_gateway = options.net == NetMode::User;
+    let tap = open_tap(&options, &ep)?;
+    let on_link = |a: &Ipv4Addr| *a != ip && same_net(*a, ip, prefix);
+    let router = tap.as_ref().and_then(Tap::address).filter(on_link);
     let config =
         |name, ip: Option<Ipv4Addr>, via, nic: &[(String, String)], sysctls: &[(String, String)], drop_caps| {
             MachineConfig {
@@ -105,9 +110,9 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
                 drop_caps,
             }
         };
-    let host_addr = with_gateway.then_some(ip);
-    let host =
-        config("host", host_addr, with_gateway.then_some(gw_ip), &options.nic, &options.sysctls, options.drop_caps);
+    let host_addr = (with_gateway || tap.is_some()).then_some(ip);
+    let via = if with_gateway { Some(gw_ip) } else { router };
+    let host = config("host", host_addr, via, &options.nic, &options.sysctls, options.drop_caps);
     let mut machines = vec![Machine::new(&host).map_err(RunError::usage)?];
     if with_gateway {
         let mut gw = Machine::new(&config("gw", Some(gw_ip), None, &[], &[], false)).map_err(RunError::usage)?;
@@ -118,7 +123,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     link.set(options.conditions);
     let gateway = Gateway {
         nameserver: gateway::nameservers().first().map(|ip| SocketAddrV4::new(*ip, 53)),
-        host_ip: host_addr,
+        host_ip: host_addr.filter(|_| with_gateway),
         gw_ip: with_gateway.then_some(gw_ip),
         dns_ip: with_gateway.then_some(dns_ip),
         ..Gateway::default()
@@ -137,6 +142,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         tasks: Tasks::new(),
         replay: Default::default(),
         gateway,
+        tap,
         publish_udp: Vec::new(),
         ports: Vec::new(),
         signals,
@@ -150,6 +156,30 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         sweep_at: start.saturating_sub(epoch),
         warnings: Vec::new(),
     })
+}
+
+/// The interface of `--net tap=IF`, watched.
+fn open_tap(options: &Options, ep: &Epoll) -> Result<Option<Tap>, RunError> {
+    let NetMode::Tap(name) = &options.net else { return Ok(None) };
+    let hint = format!("ip tuntap add {name} mode tap user \"$USER\" && ip link set {name} up, as root");
+    let tap = Tap::open(name).map_err(|e| {
+        RunError::new(match e.raw_os_error() {
+            Some(e) if [Errno::ENOENT.0, Errno::ENODEV.0].contains(&e) => {
+                "no TAP devices here: /dev/net/tun is missing".to_owned()
+            }
+            _ => format!("cannot open the TAP interface {name}: {}; make one with: {hint}", plain(&e)),
+        })
+    })?;
+    if !tap.is_up() {
+        eprintln!("belljar: {name} is down on this machine: nothing will cross; {hint}");
+    }
+    ep.add(&tap, epoll::IN, Key::Tap.pack()).map_err(|e| RunError::new(format!("epoll: {e}")))?;
+    Ok(Some(tap))
+}
+
+fn same_net(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {
+    let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    (a.to_bits() ^ b.to_bits()) & mask == 0
 }
 
 /// Gateway and nameserver: .2 and .3 of the program's network, or the next free when it has one of them itself.
@@ -179,7 +209,7 @@ impl Jar {
     fn publish_all(&mut self) -> Result<(), RunError> {
         for p in self.options.publish.clone() {
             if self.gateway.host_ip.is_none() {
-                return Err(RunError::usage("-p needs a network: it cannot be used with --net none"));
+                return Err(RunError::usage("-p goes through the gateway: it needs --net user"));
             }
             let at = SocketAddr::new(p.ip, p.host_port);
             let bound = if p.udp { self.publish_udp(at, p.port) } else { self.publish_tcp(at, p.port) };
@@ -234,7 +264,7 @@ impl Jar {
 }
 
 /// An error's words without the number.
-fn plain(e: &std::io::Error) -> String {
+pub(crate) fn plain(e: &std::io::Error) -> String {
     let s = e.to_string();
     s.split(" (os error").next().unwrap_or(&s).to_owned()
 }

@@ -13,6 +13,7 @@ use belljar_host::clock;
 use belljar_host::epoll::{Epoll, Ready};
 use belljar_host::seccomp::Listener;
 use belljar_host::signal::SignalFd;
+use belljar_host::tap::Tap;
 use belljar_host::task::Tasks;
 use belljar_kernel::ids::Slab;
 use belljar_link::Link;
@@ -44,6 +45,8 @@ pub struct Jar {
     pub(crate) tasks: Tasks,
     pub(crate) replay: crate::serve::replay::Replay,
     pub(crate) gateway: Gateway,
+    /// The machine's interface at the other end of the link, instead of the gateway.
+    pub(crate) tap: Option<Tap>,
     pub(crate) publish_udp: Vec<PublishUdp>,
     /// Published ports as they are shown.
     pub(crate) ports: Vec<String>,
@@ -105,6 +108,7 @@ impl Jar {
             Some(Key::Control(n)) => self.control_event(n, r.events),
             Some(Key::ControlListener) => self.control_accept(),
             Some(Key::Signals) => self.take_signals(),
+            Some(Key::Tap) => self.tap_frames(),
             Some(Key::Inner(_)) | None => {}
         }
     }
@@ -192,6 +196,12 @@ impl Jar {
             }
             while let Some(frame) = self.link.ab.pop(now) {
                 moved = true;
+                if let Some(tap) = &mut self.tap {
+                    if let Err(e) = tap.send(frame) {
+                        self.lose_tap(&e);
+                    }
+                    continue;
+                }
                 if let Some(frame) = self.gateway_frame(frame)
                     && let Some(m) = self.machines.get_mut(crate::gateway::GW)
                 {
@@ -210,6 +220,30 @@ impl Jar {
             }
         }
         true
+    }
+
+    /// Frames of the machine's kernel: onto the link, as many as one turn takes.
+    fn tap_frames(&mut self) {
+        for _ in 0..256 {
+            let Some(tap) = &mut self.tap else { return };
+            match tap.recv() {
+                Ok(Some(frame)) => self.link.ba.push(self.now, frame),
+                Ok(None) => return,
+                Err(e) => return self.lose_tap(&e),
+            }
+        }
+    }
+
+    /// The interface is gone: the program stays, without a network, and its user is told.
+    fn lose_tap(&mut self, e: &std::io::Error) {
+        if let Some(tap) = self.tap.take() {
+            let _ = self.ep.remove(&tap);
+            self.warnings.push(format!(
+                "{}: the connection to this interface ended: {}",
+                tap.name(),
+                crate::boot::plain(e)
+            ));
+        }
     }
 
     /// When something is due by itself.

@@ -21,6 +21,7 @@ pub enum Key {
     Control(u32),
     ControlListener,
     Signals,
+    Tap,
 }
 
 const TAG: u32 = 60;
@@ -39,6 +40,7 @@ impl Key {
             Key::Signals => (8, 0),
             Key::Assoc(id) => (9, id.to_bits()),
             Key::PublishUdp(n) => (10, u64::from(n)),
+            Key::Tap => (11, 0),
         };
         tag << TAG | (low & LOW)
     }
@@ -56,6 +58,7 @@ impl Key {
             8 => Key::Signals,
             9 => Key::Assoc(Id::from_bits(low)?),
             10 => Key::PublishUdp(low as u32),
+            11 => Key::Tap,
             _ => return None,
         })
     }

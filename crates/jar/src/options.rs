@@ -25,13 +25,15 @@ impl fmt::Display for PublishSpec {
 }
 
 /// How the jar is connected.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum NetMode {
     /// Through the gateway, with the machine's own sockets.
     #[default]
     User,
     /// Only lo.
     None,
+    /// The link's other end is this TAP interface of the machine: its kernel is the neighbour.
+    Tap(String),
 }
 
 /// See the module.

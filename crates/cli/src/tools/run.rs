@@ -6,18 +6,19 @@ use crate::parse::{self, Publish};
 use belljar_host::rundir;
 use belljar_jar::{NetMode, Options, PublishSpec, RunError};
 use belljar_link::Conditions;
-use clap::{Args, ValueEnum};
+use clap::Args;
 use core::net::Ipv4Addr;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
-pub enum Net {
-    /// Out through a gateway, with this machine's own sockets
-    #[default]
-    User,
-    /// Only lo
-    None,
+/// `user`, `none` or `tap=IF`.
+fn net(s: &str) -> Result<NetMode, String> {
+    match (s, s.strip_prefix("tap=")) {
+        ("user", _) => Ok(NetMode::User),
+        ("none", _) => Ok(NetMode::None),
+        (_, Some(name)) if !name.is_empty() && name.len() < 16 => Ok(NetMode::Tap(name.to_owned())),
+        _ => Err("it is user, none or tap=INTERFACE".to_owned()),
+    }
 }
 
 #[derive(Args, Debug)]
@@ -74,9 +75,10 @@ pub struct RunCommand {
     /// Address of the program's host
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.0.2.15/24", value_parser = parse::cidr, help_heading = "Network")]
     pub ip: (Ipv4Addr, u8),
-    /// How the jar is connected
-    #[arg(long, value_name = "NET", value_enum, default_value_t, help_heading = "Network")]
-    pub net: Net,
+    /// How the jar is connected: user (out through a gateway, with this machine's own sockets), none (only lo), or
+    /// tap=INTERFACE (this machine's kernel is the neighbour)
+    #[arg(long, value_name = "NET", default_value = "user", value_parser = net, help_heading = "Network")]
+    pub net: NetMode,
     /// Seed of all randomness (default: a new one)
     #[arg(long, value_name = "N", value_parser = parse::seed, env = "BELLJAR_SEED", help_heading = "Jar")]
     pub seed: Option<u64>,
@@ -145,10 +147,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
         },
         mtu: c.mtu,
         ip: c.ip,
-        net: match c.net {
-            Net::User => NetMode::User,
-            Net::None => NetMode::None,
-        },
+        net: c.net.clone(),
         seed: c.seed,
         drop_caps: c.drop_caps,
         linger: c.linger,

@@ -1,6 +1,6 @@
 //! Bad links, full queues, captures: what belljar is for.
 
-use crate::harness::{Env, Test, free_port, test, until};
+use crate::harness::{Env, TAP, Test, free_port, test, until};
 use crate::http::{echo, fetch_and_compare, noise, ready};
 use anyhow::{Context, Result, ensure};
 use std::net::{Ipv4Addr, UdpSocket};
@@ -14,7 +14,25 @@ pub fn tests() -> Vec<Test> {
         test("captures_are_readable", &["python3", "tcpdump", "tshark"], captures_are_readable),
         test("udp_published", &["python3"], udp_published),
         test("link_changes_while_running", &["python3"], link_changes_while_running),
+        test("tap_interface", &["python3", "curl", "unshare", "ip", TAP], tap_interface),
     ]
+}
+
+/// The other end of the link is this machine's own kernel, on an interface in a namespace made for the test.
+fn tap_interface(env: &Env) -> Result<()> {
+    let data = noise(3 << 20);
+    env.write("carried", &data)?;
+    let command = env.in_own_network(&env.program("tap.sh"), &[&env.belljar_path(), "carried"]);
+    let out = env.finish(command, 90)?;
+    for copy in ["in", "out"] {
+        let got = std::fs::read(env.dir.join(copy)).with_context(|| format!("{out:?}"))?;
+        ensure!(got == data, "{copy}: {} bytes, {out:?}", got.len());
+    }
+    let text = &out.stdout;
+    ensure!(text.contains("default via 10.9.0.1 dev eth0"), "{out:?}");
+    ensure!(text.contains("tap0: the connection to this interface ended"), "{out:?}");
+    ensure!(out.code == Some(0) && !text.contains("still there"), "{out:?}");
+    Ok(())
 }
 
 const BAD_LINK: [&str; 6] = ["--loss", "5%", "--delay", "20ms", "--reorder", "10%"];

@@ -52,6 +52,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("calls.py", include_str!("programs/calls.py")),
     ("descriptors.py", include_str!("programs/descriptors.py")),
     ("overflow.py", include_str!("programs/overflow.py")),
+    ("tap.sh", include_str!("programs/tap.sh")),
     ("storm.py", include_str!("programs/storm.py")),
     ("without_notify.py", include_str!("programs/without_notify.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),
@@ -64,7 +65,7 @@ const SCRIPTS: &[(&str, &str)] = &[
 impl Env {
     /// A program on the host, as the ordinary user.
     pub fn user(&self, program: &str) -> Command {
-        let mut c = match self.uid {
+        self.dressed(match self.uid {
             Some(uid) => {
                 let mut c = Command::new("setpriv");
                 c.args(["--reuid", &uid.to_string(), "--regid", &uid.to_string()]);
@@ -72,11 +73,29 @@ impl Env {
                 c
             }
             None => Command::new(program),
-        };
+        })
+    }
+
+    /// `sh SCRIPT ARGS…` as root of a network namespace of its own: the runner's root, or an ordinary user's own where
+    /// that may open TAP devices.
+    pub fn in_own_network(&self, script: &str, args: &[&str]) -> Command {
+        let mut c = Command::new("unshare");
+        if self.uid.is_none() {
+            c.args(["--user", "--map-root-user"]);
+        }
+        c.args(["--net", "sh", script]).args(args);
+        self.dressed(c)
+    }
+
+    fn dressed(&self, mut c: Command) -> Command {
         c.env_clear().env("PATH", PATH).env("HOME", &self.dir).env("LC_ALL", "C.UTF-8").env(MARK, &self.mark);
         c.env("XDG_RUNTIME_DIR", self.runtime()).env("TMPDIR", &self.dir).current_dir(&self.dir);
         c.stdin(Stdio::null());
         c
+    }
+
+    pub fn belljar_path(&self) -> String {
+        self.belljar.to_string_lossy().into_owned()
     }
 
     /// `belljar ARGS…` as the ordinary user.
@@ -298,7 +317,15 @@ pub fn free_port() -> Result<u16> {
     Ok(std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port())
 }
 
+/// Not a program: a TAP interface in a network namespace of one's own can be had.
+pub const TAP: &str = "TAP interfaces";
+
 pub fn have(program: &str) -> bool {
+    if program == TAP {
+        let user = if fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0) { "-n" } else { "-Urn" };
+        let c = Command::new("unshare").args([user, "ip", "tuntap", "add", "t", "mode", "tap"]).output();
+        return c.is_ok_and(|o| o.status.success());
+    }
     PATH.split(':').any(|d| Path::new(d).join(program).is_file())
 }
 
@@ -412,9 +439,9 @@ impl Suite {
         let needs = t.needs.iter().copied().chain(root.then_some("setpriv"));
         let missing: Vec<&str> = needs.filter(|p| !have(p)).collect();
         if !missing.is_empty() {
-            let why = format!("not installed: {}", missing.join(" "));
-            // node and java are tested where they are, as the README says; everything else is the machine's fault.
-            let optional = missing.iter().all(|m| ["node", "javac", "java"].contains(m));
+            let why = format!("not here: {}", missing.join(" "));
+            // node, java and TAP are tested where they are, as the README says; everything else is the machine's fault.
+            let optional = missing.iter().all(|m| ["node", "javac", "java", TAP].contains(m));
             let ci = std::env::var("CI").is_ok_and(|v| v == "true" || v == "1");
             return if ci && !optional { Verdict::Failed(why) } else { Verdict::Skipped(why) };
         }
