@@ -1,6 +1,7 @@
 //! The command line.
 use crate::lab::LabCommand;
 use crate::out::When;
+use crate::script::ScriptCommand;
 use crate::tools::{doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
 use clap::{Parser, Subcommand};
 
@@ -52,6 +53,8 @@ pub enum Command {
     Link(link::LinkCommand),
     /// Experiments in virtual time, deterministic from a seed
     Lab(LabCommand),
+    /// Run packetdrill-like scripts in virtual time
+    Script(ScriptCommand),
     /// Say what works on this machine and what is missing
     Doctor(doctor::DoctorCommand),
 }

@@ -6,6 +6,7 @@ mod args;
 mod lab;
 mod out;
 mod parse;
+mod script;
 mod services;
 mod session;
 mod tools;
@@ -53,6 +54,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Trace(c) => trace::run(c, paint),
         Command::Link(c) => link::run(c),
         Command::Lab(c) => lab::run(c, paint),
+        Command::Script(c) => script::run(c, paint),
         Command::Doctor(c) => doctor::run(c, paint),
     }
 }

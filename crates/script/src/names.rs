@@ -1,0 +1,139 @@
+//! Names that a script may use for numbers, and the nearest known name to a mistyped one.
+use belljar_abi as abi;
+
+macro_rules! constants {
+    ($($name:ident)*) => { &[$((stringify!($name), abi::$name as i64),)*] };
+}
+
+const FROM_ABI: &[(&str, i64)] = constants! {
+    AF_UNSPEC AF_UNIX AF_INET AF_INET6 AF_NETLINK AF_PACKET
+    SOCK_STREAM SOCK_DGRAM SOCK_RAW SOCK_SEQPACKET SOCK_RDM SOCK_NONBLOCK SOCK_CLOEXEC
+    IPPROTO_IP IPPROTO_ICMP IPPROTO_TCP IPPROTO_UDP IPPROTO_RAW
+    SOL_SOCKET SOL_IP SOL_TCP SOL_UDP SOL_IPV6
+    SO_REUSEADDR SO_TYPE SO_ERROR SO_DONTROUTE SO_BROADCAST SO_SNDBUF SO_RCVBUF SO_KEEPALIVE SO_OOBINLINE SO_PRIORITY
+    SO_LINGER SO_REUSEPORT SO_RCVLOWAT SO_SNDLOWAT SO_RCVTIMEO SO_SNDTIMEO SO_BINDTODEVICE SO_ACCEPTCONN
+    SO_SNDBUFFORCE SO_RCVBUFFORCE SO_MARK SO_PROTOCOL SO_DOMAIN SO_PEEK_OFF SO_ZEROCOPY SO_DEBUG SO_NO_CHECK
+    SO_MAX_PACING_RATE SO_TIMESTAMP SO_TIMESTAMPNS SO_TIMESTAMPING SO_INCOMING_CPU SO_COOKIE SO_BUSY_POLL
+    TCP_NODELAY TCP_MAXSEG TCP_CORK TCP_KEEPIDLE TCP_KEEPINTVL TCP_KEEPCNT TCP_SYNCNT TCP_LINGER2 TCP_DEFER_ACCEPT
+    TCP_WINDOW_CLAMP TCP_INFO TCP_QUICKACK TCP_CONGESTION TCP_MD5SIG TCP_THIN_LINEAR_TIMEOUTS TCP_USER_TIMEOUT
+    TCP_REPAIR TCP_FASTOPEN TCP_TIMESTAMP TCP_NOTSENT_LOWAT TCP_SAVE_SYN TCP_FASTOPEN_CONNECT TCP_FASTOPEN_KEY
+    TCP_FASTOPEN_NO_COOKIE TCP_INQ TCP_CM_INQ TCP_RTO_MAX_MS TCP_RTO_MIN_US TCP_DELACK_MAX_US TCP_TX_DELAY
+    IP_TOS IP_TTL IP_MTU_DISCOVER IP_MTU IP_RECVERR IP_RECVTTL IP_RECVTOS IP_PKTINFO IP_FREEBIND IP_TRANSPARENT
+    IP_BIND_ADDRESS_NO_PORT IP_LOCAL_PORT_RANGE IP_PMTUDISC_DONT IP_PMTUDISC_WANT IP_PMTUDISC_DO IP_PMTUDISC_PROBE
+    IP_PMTUDISC_INTERFACE IP_PMTUDISC_OMIT IP_MINTTL IPV6_V6ONLY
+    UDP_CORK UDP_SEGMENT UDP_GRO
+    MSG_OOB MSG_PEEK MSG_DONTROUTE MSG_CTRUNC MSG_TRUNC MSG_DONTWAIT MSG_EOR MSG_WAITALL MSG_CONFIRM MSG_ERRQUEUE
+    MSG_NOSIGNAL MSG_MORE MSG_ZEROCOPY MSG_FASTOPEN
+    SHUT_RD SHUT_WR SHUT_RDWR SOMAXCONN
+    POLLIN POLLPRI POLLOUT POLLERR POLLHUP POLLNVAL POLLRDHUP POLLRDNORM POLLWRNORM
+    EPOLLIN EPOLLPRI EPOLLOUT EPOLLERR EPOLLHUP EPOLLRDHUP EPOLLEXCLUSIVE EPOLLONESHOT EPOLLET EPOLLRDNORM
+    EPOLLWRNORM EPOLL_CTL_ADD EPOLL_CTL_DEL EPOLL_CTL_MOD EPOLL_CLOEXEC
+    SIOCINQ SIOCOUTQ SIOCOUTQNSD SIOCATMARK FIONREAD FIONBIO
+    TCP_CA_OPEN TCP_CA_DISORDER TCP_CA_CWR TCP_CA_RECOVERY TCP_CA_LOSS
+    TCPI_OPT_TIMESTAMPS TCPI_OPT_SACK TCPI_OPT_WSCALE TCPI_OPT_ECN TCPI_OPT_ECN_SEEN TCPI_OPT_SYN_DATA
+};
+
+/// Numbers of fcntl and of the error queue, which the abi crate leaves to the system's headers.
+const OTHERS: &[(&str, i64)] = &[
+    ("F_GETFD", 1),
+    ("F_SETFD", 2),
+    ("F_GETFL", 3),
+    ("F_SETFL", 4),
+    ("FD_CLOEXEC", 1),
+    ("O_RDONLY", 0),
+    ("O_WRONLY", 1),
+    ("O_RDWR", 2),
+    ("O_NONBLOCK", 0x800),
+    ("NULL", 0),
+    ("SO_EE_ORIGIN_LOCAL", 1),
+    ("SO_EE_ORIGIN_ICMP", 2),
+    ("RLIMIT_NOFILE", 7),
+];
+
+/// Values in assertions: states, loss states, bits of `options`.
+const STATES: &[(&str, i64)] = &[
+    ("ESTABLISHED", 1),
+    ("SYN_SENT", 2),
+    ("SYN_RECV", 3),
+    ("FIN_WAIT1", 4),
+    ("FIN_WAIT2", 5),
+    ("TIME_WAIT", 6),
+    ("CLOSE", 7),
+    ("CLOSE_WAIT", 8),
+    ("LAST_ACK", 9),
+    ("LISTEN", 10),
+    ("CLOSING", 11),
+    ("Open", 0),
+    ("Disorder", 1),
+    ("CWR", 2),
+    ("Recovery", 3),
+    ("Loss", 4),
+    ("TIMESTAMPS", 1),
+    ("SACK", 2),
+    ("WSCALE", 4),
+    ("ECN", 8),
+    ("INFINITE", 0x7fff_ffff),
+];
+
+pub fn constant(name: &str) -> Option<i64> {
+    FROM_ABI.iter().chain(OTHERS).find(|(n, _)| *n == name).map(|e| e.1)
+}
+
+pub fn asserted(name: &str) -> Option<i64> {
+    STATES.iter().find(|(n, _)| *n == name).map(|e| e.1).or_else(|| constant(name))
+}
+
+pub fn nearest_constant(name: &str) -> Option<&'static str> {
+    nearest(name, FROM_ABI.iter().chain(OTHERS).map(|e| e.0))
+}
+
+pub fn nearest_asserted(name: &str) -> Option<&'static str> {
+    nearest(name, STATES.iter().map(|e| e.0))
+}
+
+pub fn nearest_errno(name: &str) -> Option<&'static str> {
+    nearest(name, (1..134).map(|n| abi::Errno(n).name()).filter(|n| *n != "E?"))
+}
+
+/// The nearest of `all`, if it is near.
+pub fn nearest<'a>(name: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Nobody mistypes a name of a thousand letters.
+    let name: String = name.chars().take(64).collect();
+    let best = all.into_iter().map(|n| (distance(&name, n), n)).min_by_key(|e| e.0)?;
+    (best.0 <= name.len() / 3 + 1).then_some(best.1)
+}
+
+/// Letters to add, drop or change, case aside.
+fn distance(a: &str, b: &str) -> usize {
+    let b: Vec<char> = b.chars().map(|c| c.to_ascii_lowercase()).collect();
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, ca) in a.chars().map(|c| c.to_ascii_lowercase()).enumerate() {
+        let mut diagonal = i;
+        let mut left = i + 1;
+        if let Some(first) = row.first_mut() {
+            *first = left;
+        }
+        for (cell, cb) in row.iter_mut().skip(1).zip(&b) {
+            let cost = diagonal + usize::from(ca != *cb);
+            diagonal = *cell;
+            left = cost.min(diagonal + 1).min(left + 1);
+            *cell = left;
+        }
+    }
+    row.last().copied().unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn near_names_are_found_and_far_ones_are_not() {
+        assert_eq!(nearest_constant("SO_REUSEADR"), Some("SO_REUSEADDR"));
+        assert_eq!(nearest_errno("ECONNRESETT"), Some("ECONNRESET"));
+        assert_eq!(nearest("accept4", ["accept", "connect"]), Some("accept"));
+        assert_eq!(nearest("zzzzzz", ["accept", "connect"]), None);
+        assert_eq!((distance("abc", "abc"), distance("", "ab"), distance("kitten", "sitting")), (0, 2, 3));
+        assert_eq!(constant("SOCK_NONBLOCK"), Some(0x800));
+    }
+}

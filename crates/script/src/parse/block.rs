@@ -1,0 +1,111 @@
+//! Assertions: `tcp_info(4) { cwnd == 10, state == ESTABLISHED }`, `counters { … }`, `sockets { … }`.
+use super::call;
+use super::cursor::{Cursor, Parsed};
+use crate::ast::*;
+use crate::lex::Tok;
+use crate::names::{asserted, nearest, nearest_asserted};
+use crate::problem::Problem;
+use belljar_abi::tcp_info::TcpInfo;
+
+/// Short names of fields that scripts mention most.
+const SHORT: &[(&str, &str)] = &[("cwnd", "snd_cwnd"), ("ssthresh", "snd_ssthresh")];
+/// What `sockets` can count.
+pub const STATES: &[&str] = &[
+    "ESTABLISHED",
+    "SYN_SENT",
+    "SYN_RECV",
+    "FIN_WAIT1",
+    "FIN_WAIT2",
+    "TIME_WAIT",
+    "CLOSE",
+    "CLOSE_WAIT",
+    "LAST_ACK",
+    "LISTEN",
+    "CLOSING",
+    "udp",
+    "all",
+];
+
+pub fn tcp_info(c: &mut Cursor<'_>) -> Parsed<What> {
+    c.at += 1;
+    c.want("(")?;
+    let fd = call::expr(c)?;
+    c.want(")")?;
+    let mut conds = list(c)?;
+    let known: Vec<&str> =
+        TcpInfo::default().fields().iter().map(|f| f.0).chain(["snd_wscale", "rcv_wscale"]).collect();
+    for cond in &mut conds {
+        let name = cond.name.strip_prefix("tcpi_").unwrap_or(&cond.name);
+        let name = SHORT.iter().find(|s| s.0 == name).map_or(name, |s| s.1).to_owned();
+        if !known.contains(&name.as_str()) {
+            let all = known.iter().copied().chain(SHORT.iter().map(|s| s.0));
+            return Err(Problem::new(cond.span, format!("tcp_info has no field `{}`", cond.name))
+                .near(nearest(&cond.name, all)));
+        }
+        cond.name = name;
+    }
+    Ok(What::TcpInfo { fd, conds })
+}
+
+pub fn conds(c: &mut Cursor<'_>, what: &str) -> Parsed<Vec<Cond>> {
+    c.at += 1;
+    let conds = list(c)?;
+    if what == "sockets"
+        && let Some(cond) = conds.iter().find(|d| !STATES.contains(&d.name.as_str()))
+    {
+        return Err(Problem::new(cond.span, format!("there is no state `{}`", cond.name))
+            .near(nearest(&cond.name, STATES.iter().copied())));
+    }
+    Ok(conds)
+}
+
+fn list(c: &mut Cursor<'_>) -> Parsed<Vec<Cond>> {
+    c.want("{")?;
+    let mut all = Vec::new();
+    while !c.eat("}") {
+        all.push(cond(c)?);
+        if !c.eat(",") && !c.eat(";") && !c.is("}") {
+            return Err(c.wrong("`,` or `}`"));
+        }
+    }
+    Ok(all)
+}
+
+fn cond(c: &mut Cursor<'_>) -> Parsed<Cond> {
+    let (name, start) = c.word("the name of a value")?;
+    let op = op(c)?;
+    let from = c.span();
+    let negative = c.eat("-");
+    let (value, shown) = match c.peek() {
+        Some(Tok::Word(w)) => {
+            let value = asserted(w).ok_or_else(|| {
+                Problem::new(c.span(), format!("`{w}` is no value that is known")).near(nearest_asserted(w))
+            })?;
+            c.at += 1;
+            (value, w.clone())
+        }
+        _ => {
+            let n: u32 = c.int("a number or a name")?;
+            (i64::from(n), n.to_string())
+        }
+    };
+    let shown = if negative { format!("-{shown}") } else { shown };
+    let span = start.to(c.last()).to(from);
+    Ok(Cond { span, name: name.to_owned(), op, value: if negative { -value } else { value }, shown })
+}
+
+fn op(c: &mut Cursor<'_>) -> Parsed<Op> {
+    let all = [
+        ("==", Op::Eq),
+        ("=", Op::Eq),
+        ("!=", Op::Ne),
+        ("<=", Op::Le),
+        (">=", Op::Ge),
+        ("<", Op::Lt),
+        (">", Op::Gt),
+        ("&", Op::Has),
+    ];
+    let found = all.iter().find(|o| c.is(o.0)).ok_or_else(|| c.wrong("a comparison (`==`, `<`, `&` …)"))?;
+    c.at += 1;
+    Ok(found.1)
+}

@@ -1,0 +1,238 @@
+//! The grammar: settings first, then one event a line, each beginning with its time.
+mod block;
+mod call;
+mod cursor;
+pub mod icmp;
+mod packet;
+
+use crate::ast::*;
+use crate::lex::{Tok, Token, lex};
+use crate::names::nearest;
+use crate::problem::{Problem, Span};
+use cursor::{Cursor, Parsed};
+
+/// Longest script time, in seconds: some years of virtual time.
+const MAX_SECONDS: u64 = 100_000_000;
+/// Lines in which a deviation is marked.
+const MARKED_WITHIN: usize = 5;
+const SETTINGS: &[&str] = &[
+    "local_ip",
+    "remote_ip",
+    "gateway_ip",
+    "netmask_ip",
+    "bind_port",
+    "connect_port",
+    "remote_port",
+    "mtu",
+    "tolerance_usecs",
+    "seed",
+    "arp",
+    "root",
+    "nofile",
+    "ip_version",
+];
+
+/// Text to a script, or the first thing that cannot be read.
+pub fn parse(name: &str, text: &str) -> Result<Script, Problem> {
+    let tokens = lex(text)?;
+    let mut script = Script {
+        name: name.to_owned(),
+        text: text.to_owned(),
+        settings: Settings::default(),
+        deviation: deviation(text),
+        events: Vec::new(),
+    };
+    for line in tokens.split_inclusive(|t| t.tok == Tok::Eol) {
+        let Some((eol, line)) = line.split_last() else { continue };
+        if line.is_empty() {
+            continue;
+        }
+        let mut c = Cursor::new(line, eol.span);
+        if c.is("-") && matches!(c.peek_at(1), Some(Tok::Sym("-"))) {
+            setting(&mut c, text, &mut script)?;
+        } else {
+            script.events.push(event(&mut c, text)?);
+        }
+    }
+    Ok(script)
+}
+
+fn deviation(text: &str) -> Option<String> {
+    let mut first = text.lines().take(MARKED_WITHIN);
+    first.find_map(|l| l.trim_start_matches(['#', '/']).trim().strip_prefix("deviation:")).map(|r| r.trim().to_owned())
+}
+
+/// The source text from a token to the end of its line, comments not included.
+fn raw<'a>(tokens: &[Token], text: &'a str) -> &'a str {
+    match (tokens.first(), tokens.last()) {
+        (Some(a), Some(b)) => text.get(a.span.start..b.span.end).unwrap_or(""),
+        _ => "",
+    }
+}
+
+fn setting(c: &mut Cursor<'_>, text: &str, script: &mut Script) -> Parsed<()> {
+    c.at = 2;
+    let (name, span) = c.word("the name of a setting")?;
+    if !script.events.is_empty() {
+        return Err(Problem::new(span, "settings come before the first event"));
+    }
+    c.want("=")?;
+    let rest = c.tokens.get(c.at..).unwrap_or(&[]);
+    let value = raw(rest, text);
+    let at = rest.first().map_or(c.span(), |t| t.span.to(c.tokens.last().map_or(t.span, |l| l.span)));
+    let bad = |what: &str| Problem::new(at, format!("`{name}` wants {what}"));
+    let s = &mut script.settings;
+    match name {
+        "local_ip" => s.local = value.parse().map_err(|_| bad("an IPv4 address"))?,
+        "remote_ip" => s.remote = value.parse().map_err(|_| bad("an IPv4 address"))?,
+        "gateway_ip" => s.gateway = value.parse().map_err(|_| bad("an IPv4 address"))?,
+        "netmask_ip" => {
+            let mask: std::net::Ipv4Addr = value.parse().map_err(|_| bad("a netmask"))?;
+            s.prefix = u32::from(mask).leading_ones() as u8;
+        }
+        "bind_port" => s.bind_port = value.parse().map_err(|_| bad("a port"))?,
+        "connect_port" => s.connect_port = value.parse().map_err(|_| bad("a port"))?,
+        "remote_port" => s.remote_port = value.parse().map_err(|_| bad("a port"))?,
+        "mtu" => s.mtu = value.parse().map_err(|_| bad("a number of bytes"))?,
+        "tolerance_usecs" => {
+            s.tolerance = value.parse::<u32>().map_err(|_| bad("a number of microseconds"))? as u64 * 1000;
+        }
+        "seed" => s.seed = value.parse().map_err(|_| bad("a number"))?,
+        "arp" => s.arp = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
+        "root" => s.root = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
+        "nofile" => s.nofile = value.parse().map_err(|_| bad("a number of descriptors"))?,
+        "ip_version" if value == "ipv4" => {}
+        "ip_version" => return Err(bad("`ipv4`: there is no IPv6 yet")),
+        _ => {
+            let near = nearest(name, SETTINGS.iter().copied());
+            return Err(Problem::new(span, format!("there is no setting `{name}`")).near(near));
+        }
+    }
+    Ok(())
+}
+
+fn on_off(value: &str) -> Option<bool> {
+    match value {
+        "on" => Some(true),
+        "off" => Some(false),
+        _ => None,
+    }
+}
+
+fn event(c: &mut Cursor<'_>, text: &str) -> Parsed<Event> {
+    let start = c.span();
+    let when = when(c)?;
+    let what = if c.is("<") || c.is(">") { packet::line(c)? } else { action(c, text)? };
+    c.done()?;
+    let is_call = matches!(what, What::Call(_));
+    let span = start.to(c.last());
+    if when.until.is_some() && !is_call {
+        return Err(Problem::new(start, "only a call has an end (`a...b`); a packet's range is `a~b`"));
+    }
+    let expects = matches!(what, What::Expect(_));
+    if (when.base == Base::Any || when.window.is_some()) && !expects {
+        return Err(Problem::new(start, "only a packet that the kernel sends may come at any time"));
+    }
+    Ok(Event { span, when, what })
+}
+
+/// `0.1`, `+0.1`, `*`, `+0.1~+0.2`, `0.1...0.2`.
+fn when(c: &mut Cursor<'_>) -> Parsed<When> {
+    if c.eat("*") {
+        return Ok(When { base: Base::Any, at: 0, window: None, until: None });
+    }
+    let base = if c.eat("+") { Base::Last } else { Base::Start };
+    let at = seconds(c, "a time (`0.1`, `+0.1` or `*`)")?;
+    let mut when = When { base, at, window: None, until: None };
+    if c.eat("~") {
+        c.eat("+");
+        when.window = Some(later(c, at)?);
+    } else if c.eat("...") {
+        c.eat("+");
+        when.until = Some(later(c, at)?);
+    }
+    Ok(when)
+}
+
+fn later(c: &mut Cursor<'_>, from: Nanos) -> Parsed<Nanos> {
+    let to = seconds(c, "the end of the range")?;
+    if to < from {
+        return Err(Problem::new(c.last(), "the range ends before it begins"));
+    }
+    Ok(to)
+}
+
+/// Seconds with a fraction, exactly.
+fn seconds(c: &mut Cursor<'_>, what: &str) -> Parsed<Nanos> {
+    let Some(Tok::Num(n)) = c.peek() else { return Err(c.wrong(what)) };
+    let (whole, fraction) = n.split_once('.').unwrap_or((n, ""));
+    let nanos = format!("{fraction:0<9}");
+    let whole = whole.parse::<u64>().ok().filter(|s| *s <= MAX_SECONDS);
+    let nanos = nanos.get(..9).and_then(|n| n.parse::<u64>().ok());
+    let (Some(s), Some(n)) = (whole, nanos) else {
+        return Err(Problem::new(c.span(), "this time is too long"));
+    };
+    c.at += 1;
+    Ok(s * 1_000_000_000 + n)
+}
+
+fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
+    if let Some(Tok::Command(command)) = c.peek() {
+        let span = c.span();
+        c.at += 1;
+        return command_line(command, span).map(What::Sysctl);
+    }
+    match (c.peek(), c.peek_at(1)) {
+        (Some(Tok::Word(w)), Some(Tok::Word(_))) if w == "sysctl" => {
+            c.at += 1;
+            sysctl(c, text).map(|s| What::Sysctl(vec![s]))
+        }
+        (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "counters" => block::conds(c, w).map(What::Counters),
+        (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "sockets" => block::conds(c, w).map(What::Sockets),
+        (Some(Tok::Word(w)), Some(Tok::Sym("("))) if w == "tcp_info" => block::tcp_info(c),
+        _ => call::line(c).map(What::Call),
+    }
+}
+
+/// `sysctl net.ipv4.tcp_rmem = 4096 131072 6291456`: the value is the rest of the line.
+fn sysctl(c: &mut Cursor<'_>, text: &str) -> Parsed<(Span, String, String)> {
+    let from = c.at;
+    while !c.is("=") {
+        if c.bump().is_none() {
+            return Err(c.wrong("`=` and the value of the setting"));
+        }
+    }
+    let key = c.tokens.get(from..c.at).unwrap_or(&[]);
+    let span = key.first().map_or(c.span(), |f| f.span.to(c.last()));
+    let key = raw(key, text).trim().to_owned();
+    c.want("=")?;
+    let value = raw(c.tokens.get(c.at..).unwrap_or(&[]), text).trim_matches('"').to_owned();
+    c.at = c.tokens.len();
+    Ok((span, key, value))
+}
+
+/// What packetdrill's scripts write in backticks, as far as it sets sysctls.
+fn command_line(command: &str, span: Span) -> Parsed<Vec<(Span, String, String)>> {
+    let refuse = || {
+        Problem::new(span, "only `sysctl [-q] [-w] KEY=VALUE...` can be a command")
+            .hint("write a line of its own: +0 sysctl net.ipv4.tcp_sack = 0")
+    };
+    let mut all = Vec::new();
+    for part in command.split(['\n', ';']).map(str::trim).filter(|p| !p.is_empty()) {
+        let rest = part.strip_prefix("sysctl ").ok_or_else(refuse)?;
+        let mut pairs: Vec<(String, String)> = Vec::new();
+        for word in rest.split_whitespace().filter(|w| !matches!(*w, "-q" | "-w" | "-qw" | "-wq")) {
+            match (word.split_once('='), pairs.last_mut()) {
+                (Some((k, v)), _) => pairs.push((k.to_owned(), v.trim_matches(['"', '\'']).to_owned())),
+                // The further numbers of tcp_rmem and its like.
+                (None, Some((_, v))) => {
+                    v.push(' ');
+                    v.push_str(word.trim_matches(['"', '\'']));
+                }
+                (None, None) => return Err(refuse()),
+            }
+        }
+        all.extend(pairs.into_iter().map(|(k, v)| (span, k, v)));
+    }
+    if all.is_empty() { Err(refuse()) } else { Ok(all) }
+}
