@@ -27,9 +27,16 @@ pub fn line(c: &mut Cursor<'_>) -> Parsed<What> {
         ip_info(c, &mut packet.ip)?;
     }
     packet.body = if c.eat_word("udp") {
+        if packet.ends.is_none() {
+            packet.ends = ends(c)?;
+        }
         Body::Udp(payload(c)?)
     } else if c.eat_word("icmp") {
-        Body::Icmp(icmp_spec(c, about)?)
+        let mut spec = icmp_spec(c, about)?;
+        if c.is("[") {
+            spec.about = about_or_ip(c, &mut packet.ip)?;
+        }
+        Body::Icmp(spec)
     } else {
         Body::Tcp(tcp(c)?)
     };

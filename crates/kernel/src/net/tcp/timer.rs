@@ -73,8 +73,19 @@ fn back_off(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if sk.state != State::SynSent || u32::from(sk.loss.retransmits) > linear {
         sk.rtt.backoff = sk.rtt.backoff.saturating_add(1);
     }
-    let rto = sk.rtt.backed_off(bounds(net, sk));
+    let rto = clamp_to_user_timeout(sk, net, sk.rtt.backed_off(bounds(net, sk)));
     reset_write_timer(net, sk, id, WriteTimer::Retrans, rto);
+}
+
+/// The last wait ends when TCP_USER_TIMEOUT does (`tcp_clamp_rto_to_user_timeout`).
+fn clamp_to_user_timeout(sk: &TcpSock, net: &Net, rto_us: u32) -> u32 {
+    let user = sk.sk.cold.as_ref().map_or(0, |c| c.user_timeout_ms);
+    match user.saturating_sub(elapsed_ms(sk, net)) {
+        _ if user == 0 => rto_us,
+        // One tick: it is over now.
+        0 => 1,
+        left => rto_us.min(left.saturating_mul(1000)),
+    }
 }
 
 fn count_first_timeout(sk: &mut TcpSock, net: &mut Net) {
@@ -98,12 +109,10 @@ fn write_timeout(sk: &mut TcpSock, net: &Net) -> bool {
         let own = sk.tune.as_ref().map_or(0, |t| u32::from(t.syn_retries));
         let retries = if own == 0 { setting(net, sk, |s| s.tcp_syn_retries) } else { own };
         let most = retries + setting(net, sk, |s| s.tcp_syn_linear_timeouts);
-        if user != 0 {
-            return waited >= user;
-        }
-        // (2^(retries+1) - 1) seconds, or so many transmissions.
-        return n >= most
-            || waited >= ((1u64 << (retries + 1).min(30)) - 1).min(u64::from(u32::MAX / 1000)) as u32 * 1000;
+        // So many transmissions, or as long as so many doublings of a second take.
+        let b = super::rtt::Bounds { min_us: TCP_TIMEOUT_INIT_US, ..bounds(net, sk) };
+        let limit = if user != 0 { user } else { model_timeout_ms(retries, b) };
+        return n >= most || waited >= limit;
     }
     if sk.state == State::SynRecv {
         return n >= setting(net, sk, |s| s.tcp_synack_retries);

@@ -207,7 +207,7 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Er
     sk.rcv.advmss = ack::advertised_mss(sk, dst.mtu);
     sk.snd.mss_clamp = u16::MAX;
     sync_mss_for_syn(sk, net, dst.mtu);
-    let init = ack::select_initial_window(space, u32::from(sk.rcv.advmss) - if ts { 12 } else { 0 }, scaling);
+    let init = ack::select_initial_window(space, u32::from(sk.rcv.advmss), scaling);
     sk.rcv.wnd = init.rcv_wnd;
     sk.rcv.window_clamp = init.window_clamp;
     sk.rcv.wscale = init.wscale;
