@@ -119,7 +119,10 @@ impl Flows {
     pub fn to_script(&self, ends: (Place, Place), mut t: Tcp) -> Tcp {
         let Some(f) = self.find(ends) else { return t };
         let (seq, ts) = (f.seq.unwrap_or(0), f.ts.unwrap_or(0));
-        t.seq = t.seq.wrapping_sub(seq);
+        // A RST to a segment without ACK has the number 0 (RFC 9293 §3.5.2), whatever the connection's are.
+        if t.flags & 0x04 == 0 || t.seq != 0 {
+            t.seq = t.seq.wrapping_sub(seq);
+        }
         for o in &mut t.options {
             if let Opt::Ts { val: Some(val), .. } = o {
                 *val = val.wrapping_sub(ts);

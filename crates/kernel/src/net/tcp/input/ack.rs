@@ -197,7 +197,8 @@ fn update_window(sk: &mut TcpSock, net: &Net, skb: &Skb, a: &mut AckState) {
     let (ack, seq) = (skb.tcp.ack, skb.tcp.seq);
     let scale = if skb.tcp.flags.contains(Flags::SYN) { 0 } else { sk.snd.wscale };
     let wnd = u32::from(skb.tcp.window) << scale;
-    let newer = after(ack, sk.snd.una) || after(seq, sk.snd.wl1) || (seq == sk.snd.wl1 && wnd > sk.snd.wnd);
+    let newer =
+        after(ack, sk.snd.una) || after(seq, sk.snd.wl1) || (seq == sk.snd.wl1 && (wnd > sk.snd.wnd || wnd == 0));
     if newer {
         a.flag |= if sk.snd.wnd != wnd { FLAG_WIN_UPDATE } else { 0 };
         sk.snd.wl1 = seq;

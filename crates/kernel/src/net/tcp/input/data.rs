@@ -68,7 +68,9 @@ fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     }
     let fin = skb.tcp.flags.contains(Flags::FIN);
     let has_data = !skb.frags.is_empty();
-    window::event_data_recv(sk, net, &skb);
+    if has_data {
+        window::event_data_recv(sk, net, &skb);
+    }
     push_received(sk, net, skb);
     if fin {
         tcp_fin(sk, net, id);

@@ -256,11 +256,11 @@ fn rcv_synsent(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpti
     if flags.contains(Flags::ACK) {
         // Before una or beyond what was sent: RST with its number, the SYN goes on.
         if !after(skb.tcp.ack, sk.snd.una) || after(skb.tcp.ack, sk.snd.nxt) {
+            if sk.loss.retransmits == 0 {
+                super::reset_write_timer(net, sk, id, WriteTimer::Retrans, 1);
+            }
             if !flags.contains(Flags::RST) {
                 super::ipv4::send_reset(net, &skb, None);
-                if !after(skb.tcp.ack, sk.snd.una) || sk.loss.retransmits == 0 {
-                    super::reset_write_timer(net, sk, id, WriteTimer::Retrans, 1);
-                }
             }
             return net.kfree_skb(skb, DropReason::TcpInvalidAckSequence, "tcp_rcv_synsent_state_process");
         }
