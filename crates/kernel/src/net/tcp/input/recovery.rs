@@ -240,7 +240,8 @@ fn set_ca_state(sk: &mut TcpSock, to: CaState) {
 
 /// `tcp_try_keep_open`.
 pub fn try_keep_open(sk: &mut TcpSock) {
-    let doubtful = sk.snd.sacked_out > 0 || sk.snd.lost_out > 0 || sk.snd.retrans_out > 0 || sk.loss.undo_marker != 0;
+    let resent = sk.snd.queue.front().is_some_and(|s| sk.snd.sent > 0 && s.is(TCPCB_EVER_RETRANS));
+    let doubtful = sk.snd.sacked_out > 0 || sk.snd.lost_out > 0 || sk.snd.retrans_out > 0 || resent;
     let state = if doubtful { CaState::Disorder } else { CaState::Open };
     if sk.loss.ca_state != state {
         set_ca_state(sk, state);

@@ -31,6 +31,9 @@ pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         let mss = segment::current_mss(sk, net);
         let room = end.wrapping_sub(sk.snd.queue.get(ix).map_or(end, |s| s.seq)).min(mss);
         segment::split(sk, ix, room);
+        if let Some(seg) = sk.snd.queue.get_mut(ix) {
+            seg.flags |= Flags::PSH;
+        }
         if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
             super::event_new_data_sent(sk, net, id);
         }
