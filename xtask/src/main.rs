@@ -1,10 +1,11 @@
 //! Project automation, started as `cargo xtask COMMAND`.
 //!
 //! `test` is the one command that decides whether a change is good; the others are parts of it. What a stage does
-//! stands in `stages`, how the result of one is counted in `tally`, the house rules in `tidy`, and the distribution's
+//! stands in `stages`, how the result of one is counted in `tally`, the house rules in `tidy`, the scripts in `conformance`, and the distribution's
 //! programs that end-to-end tests need in `packages`. Tests themselves live beside the code they test.
 #![forbid(unsafe_code)]
 
+mod conformance;
 mod packages;
 mod stages;
 mod tally;
@@ -14,9 +15,11 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 const HELP: &str = "\
-cargo xtask test [STAGE]...   everything, or only the stages named: packages fmt clippy tidy unit lab e2e
+cargo xtask test [STAGE]...   everything, or only the stages named: packages fmt clippy tidy unit conformance
+                              lab e2e
 cargo xtask packages          install what the end-to-end tests need (as root, or through sudo without a password)
 cargo xtask tidy              the house rules only
+cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
 
 The last line of `test` is `N passed, N failed, N skipped`; the exit code is 0 only when nothing failed.
 With CI=true a missing program is a failure; elsewhere its tests are skipped, each with a line that says so.";
@@ -31,6 +34,11 @@ fn main() -> ExitCode {
             let report = tidy::run(&root);
             report.print();
             if report.errors.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Some("conformance") => {
+            let tally = conformance::run(&root);
+            println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+            if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");

@@ -40,14 +40,6 @@ pub const CALLS: &[&str] = &[
     "setrlimit",
 ];
 
-/// Words of a result for the trace and for messages.
-pub(super) fn shown(r: &SysResult) -> String {
-    match r {
-        Err(e) => format!("-1 {}", e.name()),
-        Ok(r) => number(r).to_string(),
-    }
-}
-
 /// What the call returned as a number.
 pub(super) fn number(r: &Ret) -> i64 {
     match r {
@@ -58,6 +50,17 @@ pub(super) fn number(r: &Ret) -> i64 {
         Ret::Addr(_) | Ret::Opt(_) => 0,
         Ret::Poll(p) => p.iter().filter(|p| p.revents != 0).count() as i64,
         Ret::Events(e) => e.len() as i64,
+    }
+}
+
+/// What the program sees: an ioctl writes its answer to its argument and returns 0; MSG_TRUNC asks for the whole length.
+fn returned(line: &CallLine, r: &Ret) -> i64 {
+    let flags = if line.name == "recvmsg" { 2 } else { 3 };
+    let trunc = || Args { line }.int_or_0(flags, "flags").is_ok_and(|f| f & i64::from(MSG_TRUNC) != 0);
+    match r {
+        Ret::Int(_) if line.name == "ioctl" => 0,
+        Ret::Data(d) if line.name.starts_with("recv") && trunc() => d.full_len as i64,
+        r => number(r),
     }
 }
 
@@ -207,9 +210,11 @@ impl<'a> Run<'a> {
 
     /// The result against the line; what came back in memory as well. Returns the line for the trace.
     pub(super) fn check_result(&mut self, line: &CallLine, result: SysResult) -> Result<String, Problem> {
-        let mut came = shown(&result);
-        // What an ioctl says it writes to its argument; the call itself returns 0.
-        let value = result.as_ref().map(|r| if line.name == "ioctl" { 0 } else { number(r) });
+        let value = result.as_ref().map(|r| returned(line, r));
+        let mut came = match &value {
+            Ok(v) => v.to_string(),
+            Err(e) => format!("-1 {}", e.name()),
+        };
         let same = match (&line.expect, &value) {
             (Expected::Any, _) => true,
             (Expected::Error(e), Err(got)) => e == *got,

@@ -285,12 +285,16 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
     segment::sync_mss(sk, net, dst.mtu);
     let mss = u32::from(sk.snd.mss_cache);
     for ix in 0..sk.snd.sent {
-        let too_big = sk.snd.queue.get(ix).is_some_and(|s| u32::from(s.mss) > mss && !s.is(TCPCB_SACKED_ACKED));
+        let len = |s: &TxSeg| (s.data.len() as u32).min(u32::from(s.mss));
+        let too_big = sk.snd.queue.get(ix).is_some_and(|s| len(s) > mss && !s.is(TCPCB_SACKED_ACKED));
         if too_big {
             input::recovery::mark_lost(sk, net, ix);
         }
     }
-    if sk.snd.lost_out > 0 && sk.loss.ca_state != CaState::Loss {
+    if sk.snd.lost_out == 0 {
+        return;
+    }
+    if sk.loss.ca_state != CaState::Loss {
         sk.loss.high_seq = sk.snd.nxt;
         sk.cong.ssthresh = sk.cong.current_ssthresh();
         sk.loss.prior_ssthresh = 0;

@@ -110,7 +110,8 @@ pub fn tcp_ack(
     if o.n_sack > 0 && sk.flags.sack_ok {
         sack::sacktag_write_queue(sk, net, o.sack_blocks(), &mut a);
     }
-    // Any ACK shows that the peer lives.
+    // Any ACK shows that the peer lives, whatever ICMP said.
+    sk.sk.err_soft = 0;
     sk.snd.probes_out = 0;
     sk.rcv.ack.heard_us = net.env.now_us();
     if sk.snd.packets_out == 0 {

@@ -68,7 +68,7 @@ pub fn fastretrans_alert(
     }
     if sk.loss.ca_state == CaState::Open {
         sk.loss.retrans_stamp_ms = 0;
-    } else if !before(sk.snd.una, sk.loss.high_seq) && leave_finished_state(sk, net) {
+    } else if !before(sk.snd.una, sk.loss.high_seq) && leave_finished_state(sk, net, a) {
         return;
     }
     match sk.loss.ca_state {
@@ -131,7 +131,7 @@ fn dubious_open(sk: &mut TcpSock, net: &mut Net, id: TcpId, dupacks: u32, a: &mu
 }
 
 /// Everything that was in flight when the state began is acknowledged. True when nothing more is to be done.
-fn leave_finished_state(sk: &mut TcpSock, net: &mut Net) -> bool {
+fn leave_finished_state(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
     match sk.loss.ca_state {
         CaState::Cwr if sk.snd.una != sk.loss.high_seq => {
             end_cwnd_reduction(sk, net);
@@ -141,7 +141,7 @@ fn leave_finished_state(sk: &mut TcpSock, net: &mut Net) -> bool {
             if is_reno(sk) {
                 sk.snd.sacked_out = 0;
             }
-            if try_undo_recovery(sk, net) {
+            if try_undo_recovery(sk, net, a) {
                 return true;
             }
             end_cwnd_reduction(sk, net);
@@ -334,12 +334,12 @@ pub fn enter_loss(sk: &mut TcpSock, net: &mut Net) {
 /// ACKs after a timeout; F-RTO asks whether it was spurious (`tcp_process_loss`).
 fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rexmit: &mut Rexmit) {
     let recovered = !before(sk.snd.una, sk.loss.high_seq);
-    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && try_undo_loss(sk, net, false) {
+    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && try_undo_loss(sk, net, a, false) {
         return;
     }
     if sk.loss.frto && sk.flags.sack_ok {
         // RFC 5682 §3.1 step 3.b: what was never sent again was acknowledged: the timeout was false.
-        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && try_undo_loss(sk, net, true) {
+        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && try_undo_loss(sk, net, a, true) {
             return;
         }
         if after(sk.snd.nxt, sk.loss.high_seq) {
@@ -357,7 +357,7 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
         }
     }
     if recovered {
-        try_undo_recovery(sk, net);
+        try_undo_recovery(sk, net, a);
         return;
     }
     if is_reno(sk) {
@@ -372,8 +372,8 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
 
 /// Nothing was really lost: either no retransmission is unaccounted for, or an ACK echoes a time before the first
 /// (RFC 3522, Eifel).
-fn may_undo(sk: &TcpSock) -> bool {
-    sk.loss.undo_marker != 0 && sk.loss.undo_retrans == 0
+fn may_undo(sk: &TcpSock, a: &AckState) -> bool {
+    sk.loss.undo_marker != 0 && (sk.loss.undo_retrans == 0 || packet_delayed(sk, a))
 }
 
 fn undo_cwnd_reduction(sk: &mut TcpSock, net: &Net, unmark: bool) {
@@ -395,8 +395,8 @@ fn undo_cwnd_reduction(sk: &mut TcpSock, net: &Net, unmark: bool) {
     sk.loss.rack_advanced = true;
 }
 
-fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net) -> bool {
-    if may_undo(sk) {
+fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
+    if may_undo(sk, a) {
         let loss = sk.loss.ca_state == CaState::Loss;
         undo_cwnd_reduction(sk, net, false);
         inc(net, sk, if loss { Mib::TcpExtTCPLossUndo } else { Mib::TcpExtTCPFullUndo });
@@ -422,8 +422,8 @@ fn try_undo_dsack(sk: &mut TcpSock, net: &mut Net) -> bool {
     false
 }
 
-fn try_undo_loss(sk: &mut TcpSock, net: &mut Net, frto_undo: bool) -> bool {
-    if !frto_undo && !may_undo(sk) {
+fn try_undo_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, frto_undo: bool) -> bool {
+    if !frto_undo && !may_undo(sk, a) {
         return false;
     }
     undo_cwnd_reduction(sk, net, true);
