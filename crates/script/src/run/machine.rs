@@ -18,7 +18,7 @@ const BOOT: Nanos = 100_000_000_000;
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// Steps of one script; a script that needs more is going round in circles.
-const MAX_STEPS: u64 = 2_000_000;
+const MAX_STEPS: u64 = 500_000;
 
 /// See the module.
 #[derive(Debug)]

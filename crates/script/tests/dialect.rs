@@ -1,0 +1,145 @@
+//! The language from outside: what passes, what fails and how that is said, what cannot be read.
+use belljar_script::{Outcome, Report, check};
+
+const LISTEN: &str = "\
+0     socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
++0    bind(3, ..., ...) = 0
++0    listen(3, 1) = 0
+";
+const ESTABLISHED: &str = "\
++0    < S 0:0(0) win 65535 <mss 1000,sackOK,TS val 1000 ecr 0,nop,wscale 7>
++0    > S. 0:0(0) ack 1 <mss 1460,sackOK,TS val 100 ecr 1000,nop,wscale 10>
++0.1  < . 1:1(0) ack 1 win 1000 <nop,nop,TS val 1100 ecr 100>
++0    accept(3, ..., ...) = 4
+";
+
+fn run(lines: &str) -> Report {
+    check("test.pkt", &format!("{LISTEN}{ESTABLISHED}{lines}"))
+}
+
+fn passes(lines: &str) {
+    let r = run(lines);
+    assert_eq!(r.explain(), None);
+}
+
+/// The script fails, and the text that says so holds each of `words`.
+fn fails(lines: &str, words: &[&str]) {
+    let r = run(lines);
+    assert!(matches!(r.outcome, Outcome::Failed(_)), "{:?}", r.outcome);
+    let text = r.explain().unwrap();
+    words.iter().for_each(|w| assert!(text.contains(w), "{w:?} is not in\n{text}"));
+}
+
+/// The text is no script; what is said about it holds each of `words`.
+fn unreadable(text: &str, words: &[&str]) {
+    let r = check("test.pkt", text);
+    assert!(matches!(r.outcome, Outcome::Unreadable(_)), "{:?}", r.outcome);
+    let said = r.explain().unwrap();
+    words.iter().for_each(|w| assert!(said.contains(w), "{w:?} is not in\n{said}"));
+}
+
+#[test]
+fn time_stamps_are_counted_from_the_first_that_a_line_names() {
+    passes("+0.2 write(4, ..., 10) = 10\n+0 > P. 1:11(10) ack 1 <nop,nop,TS val 400 ecr 1100>\n");
+    fails(
+        "+0.2 write(4, ..., 10) = 10\n+0 > P. 1:11(10) ack 1 <nop,nop,TS val 500 ecr 1100>\n",
+        &["options", "TS val 400"],
+    );
+}
+
+#[test]
+fn one_line_stands_for_several_segments() {
+    passes("+0 write(4, ..., 3000) = 3000\n+0 > P. 1:3001(3000) ack 1 <...>\n");
+    fails("+0 write(4, ..., 2000) = 2000\n+0 > P. 1:3001(3000) ack 1 <...>\n", &["2000 bytes"]);
+}
+
+#[test]
+fn a_packet_has_its_time() {
+    let late = "+0 write(4, ..., 10) = 10\n+0.1 > P. 1:11(10) ack 1 <...>\n";
+    fails(late, &["the wrong time", "0.200000", "at 0.100000"]);
+    passes("+0 write(4, ..., 10) = 10\n* > P. 1:11(10) ack 1 <...>\n");
+    passes("+0 write(4, ..., 10) = 10\n+0~+0.1 > P. 1:11(10) ack 1 <...>\n");
+}
+
+#[test]
+fn what_nobody_expects_is_a_failure() {
+    fails("+0 write(4, ..., 10) = 10\n", &["no line expects", "P. 1:11(10)"]);
+    fails("+0 write(4, ..., 10) = 10\n+0.1 > none\n", &["where none is expected"]);
+    fails("+0.1 > . 1:1(0) ack 1\n", &["no packet was sent", "came:", "nothing"]);
+}
+
+#[test]
+fn calls_sleep_and_wake_while_the_script_goes_on() {
+    passes("+0...0.2 read(4, \"hi\", 10) = 2\n+0.2 < P. 1:3(2) \"hi\" ack 1 win 1000\n+0 > . 1:1(0) ack 3 <...>\n");
+    fails("+0 read(4, ..., 10) = 10\n", &["`read` sleeps", "hint: a call that sleeps has an end"]);
+    fails("+0...0.2 read(4, ..., 10) = 10\n", &["still sleeps"]);
+    let early = "+0...0.2 read(4, ..., 10) = 2\n+0.1 < P. 1:3(2) ack 1 win 1000\n+0 > . 1:1(0) ack 3 <...>\n";
+    fails(early, &["returned at the wrong time"]);
+    fails("+0...0.2 write(4, ..., 10) = 10\n", &["does not sleep"]);
+}
+
+#[test]
+fn results_and_memory_are_compared() {
+    fails("+0 listen(4, 1) = 0\n", &["returned something else", "-1 EINVAL"]);
+    fails("+0 getsockopt(4, SOL_TCP, TCP_NODELAY, [1], [4]) = 0\n", &["the value differs", "came:     0"]);
+    fails(
+        "+0 < P. 1:3(2) \"hi\" ack 1 win 1000\n+0 > . 1:1(0) ack 3 <...>\n+0 read(4, \"ho\", 9) = 2\n",
+        &["the data differs"],
+    );
+    let events = "+0 poll([{fd=4, events=POLLIN|POLLOUT, revents=POLLIN}], 1, 0) = 1\n";
+    fails(events, &["the events differ", "OUT"]);
+    fails("+0 tcp_info(4) { cwnd == 11 }\n", &["snd_cwnd == 11", "snd_cwnd == 10"]);
+    fails("+0 sockets { TIME_WAIT == 1 }\n", &["TIME_WAIT == 0"]);
+}
+
+#[test]
+fn unknown_names_have_a_neighbour() {
+    unreadable("0 lisen(3, 1) = 0\n", &["no call `lisen`", "is it `listen`?", "test.pkt:1:3"]);
+    unreadable("0 close(3) = -1 EBADFF\n", &["no error `EBADFF`", "is it `EBADF`?"]);
+    unreadable("0 < S 0:0(0) win 1 <ms 1000>\n", &["no option `ms`", "is it `mss`?"]);
+    unreadable("0 < icmp unreachabel port_unreachable\n", &["no message", "`unreachable`"]);
+    unreadable("0 tcp_info(3) { cwn == 1 }\n", &["no field `cwn`", "`cwnd`"]);
+    unreadable("--remot_ip=1.2.3.4\n", &["no setting `remot_ip`", "`remote_ip`"]);
+    let r = check("test.pkt", "0 sysctl net.ipv4.tcp_sak = 0\n");
+    assert!(r.explain().unwrap().contains("is it `net.ipv4.tcp_sack`?"));
+}
+
+#[test]
+fn what_cannot_be_is_said() {
+    unreadable("0 < S 0:10(5) win 1\n", &["the numbers do not agree", "end at 5"]);
+    unreadable("0 < S. 0:0(0) win 1\n", &["`ack N`"]);
+    unreadable("0 < S 0:0(0) ack 1 win 1\n", &["`ack` without the ACK flag"]);
+    unreadable("0 < X 0:0(0) win 1\n", &["`X` is no TCP flag"]);
+    unreadable("0 < S 0:0(0) win 70000\n", &["does not fit"]);
+    unreadable("0 < . 1:1(0) ack 1 win 1 <...>\n", &["packets that the kernel sends"]);
+    unreadable("+0.2~+0.1 > . 1:1(0) ack 1\n", &["ends before it begins"]);
+    unreadable("+0...0.1 < . 1:1(0) ack 1 win 1\n", &["only a call has an end"]);
+    unreadable("0 socket(..., SOCK_STREAM, 0) = 3\n--mtu=1400\n", &["settings come before"]);
+    unreadable("0 `rm -r x`\n", &["only `sysctl"]);
+    unreadable("0 close(3", &["`,` or `)`"]);
+}
+
+#[test]
+fn a_marked_script_has_to_fail() {
+    let marked = |lines: &str| check("test.pkt", &format!("# deviation: it cannot\n{LISTEN}{lines}"));
+    assert!(marked("+0 listen(3, 1) = -1 EINVAL\n").as_it_should());
+    assert!(!marked("+0 listen(3, 1) = 0\n").as_it_should());
+    assert!(!check("test.pkt", "# deviation: no script\n0 foo\n").as_it_should());
+}
+
+#[test]
+fn settings_set_the_stage() {
+    let text = "--local_ip=10.1.0.1\n--netmask_ip=255.255.0.0\n--gateway_ip=10.1.0.9\n--remote_ip=10.2.0.1\n--mtu=1400\n\
+                --connect_port=80\n0 socket(..., SOCK_STREAM|SOCK_NONBLOCK, 0) = 3\n\
+                +0 connect(3, ..., ...) = -1 EINPROGRESS\n+0 getpeername(3, ..., [16]) = -1 ENOTCONN\n\
+                +0 > S 0:0(0) <mss 1360,sackOK,TS val * ecr 0,nop,wscale 10>\n\
+                +0 getsockname(3, {sa_family=AF_INET, sin_port=htons(1), sin_addr=inet_addr(\"10.1.0.1\")}, [16]) = 0\n";
+    let said = check("test.pkt", text).explain().unwrap();
+    assert!(said.contains("the address differs") && said.contains("10.1.0.1:1"), "{said}");
+}
+
+#[test]
+fn the_same_script_goes_the_same_way() {
+    let once = || run("+0 write(4, ..., 5000) = 5000\n+0 > P. 1:5001(5000) ack 1 <...>\n").trace;
+    assert_eq!(once(), once());
+}
