@@ -7,6 +7,7 @@
 
 mod conformance;
 mod packages;
+mod packetdrill;
 mod stages;
 mod tally;
 mod tidy;
@@ -20,6 +21,7 @@ cargo xtask test [STAGE]...   everything, or only the stages named: packages fmt
 cargo xtask packages          install what the end-to-end tests need (as root, or through sudo without a password)
 cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
+cargo xtask packetdrill DIR   upstream's packetdrill, from a checkout, drives belljar (docs/packetdrill.md)
 
 The last line of `test` is `N passed, N failed, N skipped`; the exit code is 0 only when nothing failed.
 With CI=true a missing program is a failure; elsewhere its tests are skipped, each with a line that says so.";
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
             println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
             if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
+        Some("packetdrill") => packetdrill::run(&root, args.get(1..).unwrap_or_default()),
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");
             ExitCode::SUCCESS
