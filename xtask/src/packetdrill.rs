@@ -244,11 +244,15 @@ fn drive(bench: &Bench, script: &Path, name: &str, belljar: bool) -> Result<(), 
     fs::write(&log, "").map_err(|e| e.to_string())?;
     let object = bench.object.display();
     let mut setup = "ip link set lo up; ".to_owned();
-    let mut args = vec!["--send_omit_free", "--ip_version=ipv4", "--local_ip=192.168.0.1", "--gateway_ip=192.168.0.1"];
-    args.extend(["--netmask_ip=255.255.0.0", "--remote_ip=192.0.2.1", "-D", "TFO_COOKIE=3021b9d889017eeb"]);
-    args.extend(["-D", "CODE=host_unreachable", "-D", "CMSG_LEVEL_IP=SOL_IP", "-D", "CMSG_TYPE_RECVERR=IP_RECVERR"]);
-    // The object is not told what a script's own options say.
-    let local = option(&text, "--local_ip=").unwrap_or("192.168.0.1");
+    // A script's own addresses count: on the command line ours would win over them, and its cookies be wrong.
+    let own = |name| option(&text, name);
+    let local = own("--local_ip=").unwrap_or("192.168.0.1");
+    let remote = own("--remote_ip=").unwrap_or("192.0.2.1");
+    let addresses = [format!("--local_ip={local}"), format!("--remote_ip={remote}")];
+    let mut args = vec!["--send_omit_free", "--ip_version=ipv4", "--gateway_ip=192.168.0.1"];
+    args.extend(["--netmask_ip=255.255.0.0", "-D", "TFO_COOKIE=3021b9d889017eeb", "-D", "CODE=host_unreachable"]);
+    args.extend(["-D", "CMSG_LEVEL_IP=SOL_IP", "-D", "CMSG_TYPE_RECVERR=IP_RECVERR"]);
+    args.extend(addresses.iter().map(String::as_str));
     let so = [format!("--so_filename={object}"), format!("--so_flags=local_ip={local}")];
     if belljar {
         setup += "ip tuntap add tun0 mode tun; ip addr add 192.168.0.1/16 dev tun0; ip link set tun0 up; ";

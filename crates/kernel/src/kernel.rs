@@ -116,6 +116,7 @@ impl Kernel {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
                 Rise::Reap { sock } => self.reap(sock),
+                Rise::FastOpenDone { listener, rst } => tcp::handshake::fastopen::done(self, listener, rst),
             }
         }
     }

@@ -31,9 +31,21 @@ impl Commands {
 }
 
 /// Unknown ones change nothing: most of them look at or prepare the machine.
-fn run(_w: &mut World, words: &[&str]) {
+fn run(w: &mut World, words: &[&str]) {
     match words {
-        ["ip", "tcp_metrics", "flush", ..] => {}
+        ["ip", "tcp_metrics", "flush", ..] => {
+            if let Some(n) = w.k.net.ns.get_mut(w.ns) {
+                n.tcp.metrics.flush();
+            }
+        }
+        // The others stand in /proc; this one the machine may not let a namespace have.
+        ["sysctl", words @ ..] => {
+            for (key, value) in words.iter().filter_map(|w| w.split_once('=')) {
+                if key == "net.ipv4.tcp_congestion_control" {
+                    let _ = w.k.sysctl_set(w.ns, key, value);
+                }
+            }
+        }
         _ => {}
     }
 }

@@ -17,6 +17,12 @@ pub const TCPOPT_WINDOW: u8 = 3;
 pub const TCPOPT_SACK_PERM: u8 = 4;
 pub const TCPOPT_SACK: u8 = 5;
 pub const TCPOPT_TIMESTAMP: u8 = 8;
+pub const TCPOPT_FASTOPEN: u8 = 34;
+/// Experiments, told apart by a number of their own (RFC 6994).
+pub const TCPOPT_EXP: u8 = 254;
+pub const TCPOPT_FASTOPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
+/// Longest Fast Open cookie.
+pub const TCP_FASTOPEN_COOKIE_MAX: usize = 16;
 
 pub const TCPOLEN_TSTAMP_ALIGNED: usize = 12;
 pub const TCPOLEN_SACK_BASE_ALIGNED: usize = 4;
@@ -165,6 +171,38 @@ impl TcpHeader {
     }
 }
 
+/// A Fast Open cookie as an option carries it (RFC 7413 §4.1.1); empty, it asks for one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FastOpenCookie {
+    /// In the experimental option (RFC 6994) that came before kind 34.
+    pub exp: bool,
+    pub len: u8,
+    pub val: [u8; TCP_FASTOPEN_COOKIE_MAX],
+}
+
+impl FastOpenCookie {
+    /// `None` for a length that no cookie has: odd, or not 0 and outside 4 to 16.
+    #[doc(alias = "tcp_parse_fastopen_option")]
+    pub fn parse(body: &[u8], exp: bool) -> Option<FastOpenCookie> {
+        let fits = body.is_empty() || (4..=TCP_FASTOPEN_COOKIE_MAX).contains(&body.len());
+        if !fits || body.len() % 2 != 0 {
+            return None;
+        }
+        let mut c = FastOpenCookie { exp, len: body.len() as u8, ..FastOpenCookie::default() };
+        c.val.iter_mut().zip(body).for_each(|(to, b)| *to = *b);
+        Some(c)
+    }
+
+    pub fn bytes(&self) -> &[u8] {
+        self.val.get(..self.len as usize).unwrap_or(&self.val)
+    }
+
+    /// Bytes in the header, padded to whole words.
+    pub fn option_len(&self) -> usize {
+        (if self.exp { 4 } else { 2 } + self.bytes().len()).next_multiple_of(4)
+    }
+}
+
 /// What the options say. MSS, window scale and SACK-permitted mean something in a SYN only; that is the caller's to know.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TcpOptions {
@@ -177,6 +215,7 @@ pub struct TcpOptions {
     /// Left and right edges; the first `n_sack` count.
     pub sack: [(u32, u32); 4],
     pub n_sack: u8,
+    pub fastopen: Option<FastOpenCookie>,
 }
 
 fn be32(b: &[u8], at: usize) -> u32 {
@@ -229,6 +268,10 @@ impl TcpOptions {
             (TCPOPT_WINDOW, 1) => self.wscale = Some(body[0]),
             (TCPOPT_SACK_PERM, 0) => self.sack_ok = true,
             (TCPOPT_TIMESTAMP, 8) => self.ts = Some((be32(body, 0), be32(body, 4))),
+            (TCPOPT_FASTOPEN, _) => self.fastopen = FastOpenCookie::parse(body, false),
+            (TCPOPT_EXP, n) if n >= 2 && body[..2] == TCPOPT_FASTOPEN_MAGIC => {
+                self.fastopen = FastOpenCookie::parse(&body[2..], true);
+            }
             (TCPOPT_SACK, n) if n >= 8 && n % 8 == 0 => {
                 self.n_sack = (n / 8).min(4) as u8;
                 for (block, b) in self.sack.iter_mut().zip(body.chunks_exact(8)) {
@@ -247,7 +290,10 @@ impl TcpOptions {
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
         let fixed = self.fixed_len();
-        fixed + self.blocks_that_fit(fixed).map_or(0, |n| TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * n)
+        let cookie = self.fastopen.map_or(0, |c| c.option_len());
+        cookie
+            + fixed
+            + self.blocks_that_fit(fixed).map_or(0, |n| TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * n)
     }
 
     fn fixed_len(&self) -> usize {
@@ -299,6 +345,15 @@ impl TcpOptions {
                 put(&right.to_be_bytes());
             }
         }
+        if let Some(cookie) = &self.fastopen {
+            let len = cookie.len;
+            match cookie.exp {
+                true => put(&[TCPOPT_EXP, 4 + len, TCPOPT_FASTOPEN_MAGIC[0], TCPOPT_FASTOPEN_MAGIC[1]]),
+                false => put(&[TCPOPT_FASTOPEN, 2 + len]),
+            }
+            put(cookie.bytes());
+            put(&[TCPOPT_NOP; 2][..cookie.option_len() - cookie.bytes().len() - if cookie.exp { 4 } else { 2 }]);
+        }
         len
     }
 }
@@ -335,6 +390,18 @@ mod tests {
         assert_eq!(o.emit(&mut b), 40);
         assert_eq!(TcpOptions::parse(&b).sack_blocks(), &o.sack[..3]);
         assert_eq!(o.emit(&mut b[..39]), 0);
+    }
+
+    #[test]
+    fn fast_open_cookies_come_last_in_both_kinds_of_option() {
+        let cookie = |exp| FastOpenCookie::parse(&[0xab, 0xcd, 0x12, 0x34], exp);
+        let o = TcpOptions { mss: Some(1460), fastopen: cookie(false), ..Default::default() };
+        assert_eq!(emitted(o), [2, 4, 5, 180, 34, 6, 0xab, 0xcd, 0x12, 0x34, 1, 1]);
+        let o = TcpOptions { fastopen: cookie(true), ..o };
+        assert_eq!(emitted(o), [2, 4, 5, 180, 254, 8, 0xf9, 0x89, 0xab, 0xcd, 0x12, 0x34]);
+        let ask = TcpOptions { fastopen: FastOpenCookie::parse(&[], false), ..Default::default() };
+        assert_eq!(emitted(ask), [34, 2, 1, 1]);
+        assert_eq!([2, 5, 18].map(|n| FastOpenCookie::parse(&vec![0; n], false)), [None; 3]);
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Upward everything is a value: what socket code found out and somebody above has to act on. Add a variant, never a
 //! callback.
-use crate::ids::SockId;
+use crate::ids::{SockId, TcpId};
 use crate::task::wait::PollMask;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -13,4 +13,7 @@ pub enum Rise {
     TxFree { sock: SockId, truesize: u32 },
     /// An orphaned or unaccepted socket came to its end: take it out of its slab.
     Reap { sock: SockId },
+    /// A Fast Open connection of this listener completed its handshake or ended; with `rst` by a RST after accept, and then
+    /// it counts against the limit for another minute (`reqsk_fastopen_remove`).
+    FastOpenDone { listener: TcpId, rst: bool },
 }

@@ -130,6 +130,11 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
 }
 
 pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    if let SockId::Tcp(id) = sock
+        && let Some(step) = tcp::handshake::fastopen::client::sendmsg(k, id, m, ctx)
+    {
+        return step;
+    }
     let Kernel { socks, net, .. } = k;
     match sock {
         SockId::Tcp(id) => match socks.tcp.get_mut(id) {

@@ -108,6 +108,39 @@ impl CongName {
     }
 }
 
+/// `tcp_fastopen_key`: the key that cookies are made with, and one that is still good for checking them. None: one that
+/// nobody knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FastOpenKeys {
+    pub primary: Option<[u32; 4]>,
+    pub backup: Option<[u32; 4]>,
+}
+
+impl Value for FastOpenKeys {
+    fn show(&self) -> String {
+        let one = |k: [u32; 4]| k.map(|w| format!("{w:08x}")).join("-");
+        let first = one(self.primary.unwrap_or_default());
+        self.backup.map_or(first.clone(), |b| format!("{first},{}", one(b)))
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<FastOpenKeys> {
+        let one = |text: &str| {
+            let mut words = text.trim().split('-');
+            let mut key = [0; 4];
+            for w in &mut key {
+                *w = words
+                    .next()
+                    .filter(|w| (1..=8).contains(&w.len()))
+                    .and_then(|w| u32::from_str_radix(w, 16).ok())?;
+            }
+            words.next().is_none().then_some(key)
+        };
+        Some(match text.split_once(',') {
+            Some((first, second)) => FastOpenKeys { primary: Some(one(first)?), backup: Some(one(second)?) },
+            None => FastOpenKeys { primary: Some(one(text)?), backup: None },
+        })
+    }
+}
+
 impl Value for CongName {
     fn show(&self) -> String {
         self.name().to_owned()
@@ -195,6 +228,9 @@ sysctls! {
         "net.ipv4.tcp_congestion_control" tcp_congestion_control: CongName = CongName::Cubic, 0, 0;
         "net.ipv4.tcp_dsack" tcp_dsack: u32 = 1, 0, 255;
         "net.ipv4.tcp_early_retrans" tcp_early_retrans: u32 = 3, 0, 4;
+        "net.ipv4.tcp_fastopen" tcp_fastopen: u32 = 1, 0, INT;
+        "net.ipv4.tcp_fastopen_blackhole_timeout_sec" tcp_fastopen_blackhole_timeout_sec: u32 = 0, 0, INT;
+        "net.ipv4.tcp_fastopen_key" tcp_fastopen_key: FastOpenKeys = FastOpenKeys::default(), 0, 0;
         "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: u32 = 60, 0, INT;
         "net.ipv4.tcp_invalid_ratelimit" tcp_invalid_ratelimit: u32 = 500, 0, INT;
         "net.ipv4.tcp_keepalive_intvl" tcp_keepalive_intvl: u32 = 75, 1, 32767;

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::switch;
 use crate::task::call::*;
 use crate::task::park::Run;
-use belljar_abi::{Errno, SockAddr};
+use belljar_abi::{Errno, MSG_FASTOPEN, SockAddr};
 
 #[allow(clippy::too_many_arguments)]
 #[doc(alias = "__sys_sendto")]
@@ -18,7 +18,7 @@ pub(super) fn send<'a>(
     to: Option<&[u8]>,
     cmsgs: &'a [Cmsg],
 ) -> Run {
-    let found = k.fd_sock(who.process, fd).and_then(|(file, sock)| Ok((file, destination(k, sock, to)?)));
+    let found = k.fd_sock(who.process, fd).and_then(|(file, sock)| Ok((file, destination(k, sock, to, flags)?)));
     match found {
         Ok((file, to)) => {
             run_send(k, file, SendMsg { data, sent: 0, flags, to, cmsgs: cmsgs.into() }, k.ctx(file, flags))
@@ -27,9 +27,12 @@ pub(super) fn send<'a>(
     }
 }
 
-/// A stream goes where it goes; the address is not even looked at.
-fn destination(k: &Kernel, sock: SockId, to: Option<&[u8]>) -> Result<Option<SockAddr>, Errno> {
+/// A stream goes where it goes; the address is not even looked at unless Fast Open connects to it.
+fn destination(k: &Kernel, sock: SockId, to: Option<&[u8]>, flags: i32) -> Result<Option<SockAddr>, Errno> {
     match (sock, to) {
+        (SockId::Tcp(_), Some(bytes)) if flags & MSG_FASTOPEN != 0 => {
+            addr::for_connect(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes, true).map(Some)
+        }
         (SockId::Udp(_), Some(bytes)) => addr::for_send(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes),
         _ => Ok(None),
     }

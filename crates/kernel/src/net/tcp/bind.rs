@@ -159,6 +159,7 @@ pub fn tcp_listen(k: &mut Kernel, id: TcpId, backlog: i32) -> Result<(), Errno> 
     let defer_accept = sk.tune.as_ref().map_or(0, |t| t.defer_accept);
     sk.listener = Some(Box::new(Listener { max_ack_backlog: limit, defer_accept, ..Listener::default() }));
     sk.sk.shutdown = 0;
+    super::handshake::fastopen::listen(sk, net, backlog);
     set_state(net, sk, id, State::Listen);
     tables::reclass(net, sk);
     let port = sk.sk.num;

@@ -185,14 +185,19 @@ pub fn tcp_shutdown(k: &mut Kernel, id: TcpId, how: i32) -> Result<(), Errno> {
         sk.flags.connected = true;
     }
     sk.sk.shutdown |= bits;
-    if bits & SEND_SHUTDOWN != 0
-        && sk.state.is(&[State::Established, State::SynRecv, State::CloseWait])
-        && close_state(sk, net, id)
-    {
-        send_fin(sk, net, id);
+    if bits & SEND_SHUTDOWN != 0 {
+        shutdown_send(sk, net, id);
     }
     wake(net, sk, id, super::input::EVERYTHING | POLLHUP);
     Ok(())
+}
+
+/// The FIN of shutdown(SHUT_WR). In SYN_RECV it waits for the handshake.
+#[doc(alias = "tcp_shutdown")]
+pub(super) fn shutdown_send(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.state.is(&[State::Established, State::CloseWait]) && close_state(sk, net, id) {
+        send_fin(sk, net, id);
+    }
 }
 
 /// Back to CLOSE: RST where the peer has to know (`tcp_disconnect`). The port stays if it was bound by the program.
@@ -207,6 +212,7 @@ pub fn disconnect(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     } else if old == State::SynSent {
         sk.sk.err = Errno::ECONNRESET.0;
     }
+    handshake::fastopen::server::remove(sk, net, false);
     set_state(net, sk, id, State::Close);
     tables::unhash(net, sk, id);
     super::clear_write_timer(sk);
@@ -224,6 +230,11 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     let user_mss = sk.snd.user_mss;
     let kept = sk.flags;
     let cong = sk.cong.name();
+    // What was asked for stays, how the last one went does not.
+    let tfo = sk.tfo.take().map(|t| {
+        let (connect, no_cookie, keys, max_qlen) = (t.connect, t.no_cookie, t.keys, t.max_qlen);
+        Box::new(Tfo { connect, no_cookie, keys, max_qlen, ..Tfo::default() })
+    });
     // Beyond the old connection; a socket that never had one draws its number when it connects.
     let write_seq = match sk.snd.write_seq {
         0 => 0,
@@ -236,6 +247,7 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     sk.cong = crate::net::tcp::cong::Cong::new(cong);
     sk.totals = fresh.totals;
     sk.flags = TcpFlags { nodelay: kept.nodelay, cork: kept.cork, inq: kept.inq, orphan: kept.orphan, ..fresh.flags };
+    sk.tfo = tfo;
     sk.dst = None;
     sk.sk.shutdown = 0;
     sk.sk.daddr = core::net::Ipv4Addr::UNSPECIFIED;

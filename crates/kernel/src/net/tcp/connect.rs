@@ -1,7 +1,7 @@
 //! connect(2): where to, from which address and port, and how its end is told (Linux: `__inet_stream_connect`,
 //! `tcp_v4_connect`, `__inet_hash_connect`).
 use super::bind::port_range;
-use super::handshake::isn;
+use super::handshake::{fastopen, isn};
 use super::input::EVERYTHING;
 use super::output::transmit;
 
@@ -14,7 +14,7 @@ use crate::net::core::sock::*;
 use crate::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
 use crate::net::mib::Mib;
 use crate::net::sysctl::PortRange;
-use crate::task::call::{Ret, RunCtx, Sleep, Step};
+use crate::task::call::{Ret, RunCtx, SendMsg, Sleep, Step};
 use belljar_abi::Errno;
 use core::net::Ipv4Addr;
 
@@ -36,7 +36,11 @@ pub fn tcp_connect(k: &mut Kernel, id: TcpId, to: Target, ctx: RunCtx) -> Step {
             return done(Err(Errno::EALREADY));
         }
         if !sk.flags.connecting {
-            match begin(k, id, addr, port) {
+            match begin(k, id, addr, port, None) {
+                // Fast Open: the SYN goes with the first write.
+                Ok(()) if k.socks.tcp.get(id).and_then(|sk| sk.tfo.as_ref()).is_some_and(|t| t.defer_connect) => {
+                    return done(Ok(()));
+                }
                 Ok(()) if ctx.nonblock => return done(Err(Errno::EINPROGRESS)),
                 Ok(()) => {}
                 Err(e) => return done(Err(e)),
@@ -83,9 +87,15 @@ fn dissolve(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
     Ok(())
 }
 
-/// Route, source, port, ehash, SYN.
+/// Route, source, port, ehash, SYN; with Fast Open the beginning of `first` goes along.
 #[doc(alias = "tcp_v4_connect")]
-fn begin(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<(), Errno> {
+pub(super) fn begin(
+    k: &mut Kernel,
+    id: TcpId,
+    addr: Ipv4Addr,
+    port: u16,
+    first: Option<&mut SendMsg<'_>>,
+) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
     // "This host": the address the socket is bound to, else loopback.
@@ -127,7 +137,10 @@ fn begin(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<(), Err
         set_state(net, sk, id, State::SynSent);
         sk.flags.connecting = true;
         tables::reclass(net, sk);
-        transmit::connect_init(sk, net, id)
+        if first.is_none() && fastopen::client::defer_connect(sk, net) {
+            return Ok(());
+        }
+        transmit::connect_init(sk, net, id, first)
     });
     if let Err(e) = started {
         // As if it had not been called.

@@ -44,6 +44,9 @@ fn congestion(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
     i.backoff = sk.rtt.backoff;
     let f = &sk.flags;
     let bits = [(f.tstamp_ok, TCPI_OPT_TIMESTAMPS), (f.sack_ok, TCPI_OPT_SACK), (f.wscale_ok, TCPI_OPT_WSCALE)];
+    let tfo = sk.tfo.as_deref();
+    i.fastopen_client_fail = tfo.map_or(0, |t| t.client_fail);
+    let bits = [bits.as_slice(), &[(tfo.is_some_and(|t| t.syn_data_acked), TCPI_OPT_SYN_DATA)]].concat();
     i.options = bits.iter().filter(|b| b.0).fold(0, |all, b| all | b.1);
     (i.snd_wscale, i.rcv_wscale) = if f.wscale_ok { (sk.snd.wscale, sk.rcv.wscale) } else { (0, 0) };
     i.snd_ssthresh = sk.cong.ssthresh;

@@ -1,7 +1,7 @@
 //! TCP over IPv4: a segment finds its socket; answers without one; what ICMP errors do (Linux: `tcp_ipv4.c`).
 use super::handshake::{request, time_wait};
 use super::input::{self, EVERYTHING};
-use super::output::{retransmit, segment};
+use super::output::segment;
 use super::seq::between;
 use super::sock::*;
 use super::state::State;
@@ -257,13 +257,17 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errn
     if sk.state == State::Close {
         return;
     }
-    if !between(seq, sk.snd.una, sk.snd.nxt) && sk.state != State::Listen {
+    // The SYN-ACK of a Fast Open connection lies before what the socket counts.
+    let una = sk.fastopen_rsk().map_or(sk.snd.una, |r| r.snt_isn);
+    if !between(seq, una, sk.snd.nxt) && sk.state != State::Listen {
         return inc(net, sk, Mib::TcpExtOutOfWindowIcmps);
     }
     if let Some(mtu) = frag_mtu {
         return mtu_reduced(sk, net, id, mtu);
     }
-    if sk.state.is(&[State::SynSent, State::SynRecv]) {
+    // A Fast Open connection that was accepted is a connection.
+    let accepted = sk.fastopen_rsk().is_some() && sk.parent.is_none();
+    if sk.state.is(&[State::SynSent, State::SynRecv]) && !accepted {
         sk.sk.err = errno.0;
         input::tcp_done(sk, net, id);
         wake(net, sk, id, EVERYTHING);
@@ -284,22 +288,16 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
     let Some(dst) = segment::check_dst(sk, net) else { return };
     segment::sync_mss(sk, net, dst.mtu);
     let mss = u32::from(sk.snd.mss_cache);
+    // A SYN with data stands in the queue as two pieces: all of it was too big.
+    let syn_data = sk.state == State::SynSent && sk.tfo.as_ref().is_some_and(|t| t.syn_data);
     for ix in 0..sk.snd.sent {
         let len = |s: &TxSeg| (s.data.len() as u32).min(u32::from(s.mss));
         let too_big = sk.snd.queue.get(ix).is_some_and(|s| len(s) > mss && !s.is(TCPCB_SACKED_ACKED));
-        if too_big {
+        if too_big || syn_data {
             input::recovery::mark_lost(sk, net, ix);
         }
     }
-    if sk.snd.lost_out == 0 {
-        return;
+    if sk.snd.lost_out > 0 {
+        input::recovery::non_congestion_loss_retransmit(sk, net, id);
     }
-    if sk.loss.ca_state != CaState::Loss {
-        sk.loss.high_seq = sk.snd.nxt;
-        sk.cong.ssthresh = sk.cong.current_ssthresh();
-        sk.loss.prior_ssthresh = 0;
-        sk.loss.undo_marker = 0;
-        sk.loss.ca_state = CaState::Loss;
-    }
-    retransmit::xmit_retransmit_queue(sk, net, id);
 }

@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod info;
 pub mod input;
 pub mod ipv4;
+pub mod metrics;
 pub mod output;
 pub mod poll;
 pub mod recvmsg;

@@ -20,7 +20,12 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
     if shutdown & RCV_SHUTDOWN != 0 {
         mask |= POLLIN | POLLRDNORM | POLLRDHUP;
     }
-    if !matches!(sk.state, State::SynSent | State::SynRecv) {
+    if sk.state == State::SynSent && sk.tfo.as_ref().is_some_and(|t| t.defer_connect) {
+        // The first write sends the SYN.
+        mask |= POLLOUT | POLLWRNORM;
+    }
+    let opening = sk.state == State::SynSent || sk.state == State::SynRecv && sk.fastopen_rsk().is_none();
+    if !opening {
         let readable = sk.readable();
         if readable > 0 && (readable >= sk.sk.rcvlowat || shutdown & RCV_SHUTDOWN != 0) {
             mask |= POLLIN | POLLRDNORM;

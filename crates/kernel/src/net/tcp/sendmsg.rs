@@ -34,11 +34,13 @@ pub fn tcp_sendmsg(
         // Urgent data is not implemented yet, and must not become ordinary data.
         return Step::Done(Err(Errno::EOPNOTSUPP));
     }
-    if sk.state.is(&[State::SynSent, State::SynRecv]) && sk.sk.err == 0 && sk.sk.shutdown & SEND_SHUTDOWN == 0 {
+    let early = sk.state == State::SynRecv && sk.fastopen_rsk().is_some();
+    if !early && sk.state.is(&[State::SynSent, State::SynRecv]) && sk.sk.err == 0 && sk.sk.shutdown & SEND_SHUTDOWN == 0
+    {
         // sk_stream_wait_connect
         return if ctx.nonblock || ctx.timed_out { done(*sent, Errno::EAGAIN) } else { sleep(sk, net, id) };
     }
-    if sk.sk.err != 0 || sk.sk.shutdown & SEND_SHUTDOWN != 0 || !can_send(sk.state) {
+    if sk.sk.err != 0 || sk.sk.shutdown & SEND_SHUTDOWN != 0 || !(early || can_send(sk.state)) {
         if *sent > 0 {
             return done(*sent, Errno::EPIPE);
         }

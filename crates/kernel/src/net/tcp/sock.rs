@@ -12,10 +12,12 @@ use crate::ids::*;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::route::Dst;
+use crate::net::sysctl::FastOpenKeys;
 use crate::net::tcp::cong::Cong;
+use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::state::State;
 use belljar_wire::Segs;
-use belljar_wire::tcp::Flags;
+use belljar_wire::tcp::{FastOpenCookie, Flags};
 use std::collections::VecDeque;
 
 /// A piece of the write queue: unsent, or sent and kept until acknowledged. May stand for many wire segments.
@@ -360,6 +362,47 @@ pub struct TcpFlags {
     pub orphan: bool,
 }
 
+/// Fast Open (RFC 7413) on one socket.
+#[derive(Clone, Debug, Default)]
+pub struct Tfo {
+    /// TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_FASTOPEN_KEY and TCP_FASTOPEN (limit of a listener).
+    pub connect: bool,
+    pub no_cookie: bool,
+    pub keys: Option<FastOpenKeys>,
+    pub max_qlen: u32,
+    /// connect() was told that it succeeded; the SYN goes with the first write.
+    pub defer_connect: bool,
+    /// A send or connect with Fast Open is under way.
+    pub request: Option<FastOpenRequest>,
+    /// The SYN had the option (in its experimental form), data; the peer took the data.
+    pub syn_fastopen: bool,
+    pub syn_fastopen_exp: bool,
+    pub syn_data: bool,
+    pub syn_data_acked: bool,
+    /// Fast Open was paused before: its success says that the path is good again.
+    pub syn_fastopen_ch: bool,
+    /// `TFO_*`: why data did not go with the SYN.
+    pub client_fail: u8,
+    /// See [`TcpSock::fastopen_rsk`].
+    pub rsk: Option<Box<RequestSock>>,
+}
+
+/// `struct tcp_fastopen_request`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FastOpenRequest {
+    /// For the SYN: `None` leaves the option out.
+    pub cookie: Option<FastOpenCookie>,
+    /// A send began it, not connect().
+    pub sending: bool,
+    /// Bytes that went with the SYN, and whether more wait to be written.
+    pub copied: u32,
+    pub more: bool,
+}
+
+pub const TFO_COOKIE_UNAVAILABLE: u8 = 1;
+pub const TFO_DATA_NOT_ACKED: u8 = 2;
+pub const TFO_SYN_RETRANSMITTED: u8 = 3;
+
 /// Per-socket values that few programs change; 0 means "the sysctl's".
 #[derive(Clone, Debug, Default)]
 pub struct TcpTune {
@@ -404,6 +447,9 @@ pub struct Listener {
     /// Last time a cookie was sent (jiffies of overflow), for the check of cookie ACKs.
     pub synq_overflow_us: u64,
     pub defer_accept: u8,
+    /// Fast Open connections whose handshake is not complete; and when those that a RST ended stop counting among them.
+    pub fastopen_qlen: u32,
+    pub fastopen_rst: VecDeque<u64>,
 }
 
 /// See the module.
@@ -420,6 +466,8 @@ pub struct TcpSock {
     pub totals: Totals,
     pub tune: Option<Box<TcpTune>>,
     pub listener: Option<Box<Listener>>,
+    /// Fast Open: what was asked for, and how it goes.
+    pub tfo: Option<Box<Tfo>>,
     /// The listener in whose accept queue this connection waits.
     pub parent: Option<TcpId>,
     pub write_timer: TimerSlot,
@@ -455,6 +503,7 @@ impl TcpSock {
             totals: Totals::default(),
             tune: None,
             listener: None,
+            tfo: None,
             parent: None,
             write_timer: TimerSlot::default(),
             write_timer_kind: WriteTimer::None,
@@ -466,6 +515,15 @@ impl TcpSock {
             ehash: None,
             txhash: 0,
         }
+    }
+
+    pub fn tfo(&mut self) -> &mut Tfo {
+        self.tfo.get_or_insert_default()
+    }
+
+    /// The request whose SYN-ACK is not acknowledged yet, of a connection that Fast Open began (`fastopen_rsk`).
+    pub fn fastopen_rsk(&self) -> Option<&RequestSock> {
+        self.tfo.as_ref()?.rsk.as_deref()
     }
 
     pub fn tune(&mut self) -> &mut TcpTune {

@@ -1,6 +1,7 @@
-//! SOL_TCP: options of TCP sockets. Each works or is refused; Fast Open, ULPs, MD5/AO signatures, saved SYNs, TX_DELAY
+//! SOL_TCP: options of TCP sockets. Each works or is refused; ULPs, MD5/AO signatures, saved SYNs, TX_DELAY
 //! and repair are refused as by a kernel built without them, or without the right to them.
 use super::cong::Cong;
+use super::handshake::fastopen;
 use super::output::{self, ack};
 use super::sock::*;
 use super::state::State;
@@ -57,6 +58,7 @@ fn ticks_us(val: i32, most_us: u64, hz: u32) -> Result<u32, Errno> {
 pub fn tcp_setsockopt(sk: &mut TcpSock, net: &mut Net, id: TcpId, name: i32, value: &[u8]) -> Result<(), Errno> {
     match name {
         TCP_CONGESTION => return set_congestion(sk, net, value),
+        TCP_FASTOPEN_KEY => return fastopen::set_keys(sk, value),
         // No upper-layer protocol is known.
         TCP_ULP if value.is_empty() => return Err(Errno::EINVAL),
         TCP_ULP => return Err(Errno::ENOENT),
@@ -131,13 +133,33 @@ pub fn tcp_setsockopt(sk: &mut TcpSock, net: &mut Net, id: TcpId, name: i32, val
         TCP_DELACK_MAX_US => sk.tune().delack_max_us = ticks_us(val, u64::from(TCP_DELACK_MAX_MS) * 1000, net.env.hz)?,
         // Linux takes it and does nothing since 4.x.
         TCP_THIN_DUPACK => within(0, 1)?,
-        TCP_THIN_LINEAR_TIMEOUTS | TCP_FASTOPEN_CONNECT | TCP_FASTOPEN_NO_COOKIE => {
-            refuse_unless_off(val, within(0, 1))?
+        TCP_THIN_LINEAR_TIMEOUTS => refuse_unless_off(val, within(0, 1))?,
+        TCP_FASTOPEN_CONNECT => {
+            within(0, 1)?;
+            if setting(net, sk, |s| s.tcp_fastopen) & fastopen::TFO_CLIENT_ENABLE == 0 {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if sk.state != State::Close {
+                return Err(Errno::EINVAL);
+            }
+            sk.tfo().connect = on;
+        }
+        TCP_FASTOPEN_NO_COOKIE => {
+            within(0, 1)?;
+            if !matches!(sk.state, State::Close | State::Listen) {
+                return Err(Errno::EINVAL);
+            }
+            sk.tfo().no_cookie = on;
         }
         TCP_SAVE_SYN => refuse_unless_off(val, within(0, 2))?,
         TCP_TX_DELAY => refuse_unless_off(val, within(0, i32::MAX))?,
-        TCP_FASTOPEN if !matches!(sk.state, State::Close | State::Listen) => return Err(Errno::EINVAL),
-        TCP_FASTOPEN => refuse_unless_off(val, within(0, i32::MAX))?,
+        TCP_FASTOPEN => {
+            within(0, i32::MAX)?;
+            if !matches!(sk.state, State::Close | State::Listen) {
+                return Err(Errno::EINVAL);
+            }
+            fastopen::queue_tune(sk, net, val);
+        }
         TCP_REPAIR | TCP_REPAIR_QUEUE | TCP_TIMESTAMP | TCP_REPAIR_WINDOW => return Err(Errno::EPERM),
         TCP_QUEUE_SEQ if sk.state != State::Close => return Err(Errno::EPERM),
         TCP_QUEUE_SEQ | TCP_REPAIR_OPTIONS => return Err(Errno::EINVAL),
@@ -255,15 +277,11 @@ pub fn tcp_getsockopt(sk: &TcpSock, net: &Net, name: i32) -> Result<Vec<u8>, Err
         TCP_RTO_MIN_US => super::bounds(net, sk).min_us,
         TCP_DELACK_MAX_US => own(tune.map(|t| t.delack_max_us), TCP_DELACK_MAX_MS * 1000),
         TCP_TIMESTAMP => net.env.now_ms().wrapping_add(sk.tsoffset),
-        TCP_THIN_LINEAR_TIMEOUTS
-        | TCP_THIN_DUPACK
-        | TCP_REPAIR
-        | TCP_FASTOPEN
-        | TCP_FASTOPEN_CONNECT
-        | TCP_FASTOPEN_NO_COOKIE
-        | TCP_SAVE_SYN
-        | TCP_TX_DELAY
-        | TCP_IS_MPTCP => 0,
+        TCP_THIN_LINEAR_TIMEOUTS | TCP_THIN_DUPACK | TCP_REPAIR | TCP_SAVE_SYN | TCP_TX_DELAY | TCP_IS_MPTCP => 0,
+        TCP_FASTOPEN => sk.tfo.as_ref().map_or(0, |t| t.max_qlen),
+        TCP_FASTOPEN_CONNECT => sk.tfo.as_ref().is_some_and(|t| t.connect).into(),
+        TCP_FASTOPEN_NO_COOKIE => sk.tfo.as_ref().is_some_and(|t| t.no_cookie).into(),
+        TCP_FASTOPEN_KEY => return Ok(fastopen::get_keys(sk, net)),
         TCP_REPAIR_QUEUE | TCP_QUEUE_SEQ => return Err(Errno::EINVAL),
         TCP_REPAIR_WINDOW => return Err(Errno::EPERM),
         TCP_INFO => return Ok(info::tcp_info(sk, net).to_bytes().to_vec()),

@@ -100,6 +100,11 @@ pub struct TcpTables {
     pub tw_timer: TimerSlot,
     /// Moves connect()'s walk over the ports on, by destination (`table_perturb`).
     pub perturb: Vec<u32>,
+    /// What is remembered of peers between connections.
+    pub metrics: super::metrics::Metrics,
+    /// When Fast Open was paused because of a black hole, and how often in a row.
+    pub tfo_disabled_at: u64,
+    pub tfo_disable_times: u32,
     /// Queues that overflowed, for the end account.
     pub overflows: Vec<super::handshake::overflow::Overflow>,
 }

@@ -36,6 +36,9 @@ pub fn tcp_write_timer(k: &mut Kernel, id: TcpId, at: Fired) {
 /// RFC 6298 §5.4 to 5.7.
 #[doc(alias = "tcp_retransmit_timer")]
 fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.fastopen_rsk().is_some() {
+        return handshake::fastopen::server::synack_timer(sk, net, id);
+    }
     if sk.snd.packets_out == 0 {
         return;
     }
@@ -51,7 +54,9 @@ fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         recovery::enter_loss(sk, net);
         retransmit::retransmit(sk, net, id, 0, 1, "zero window");
     } else {
-        if write_timeout(sk, net) {
+        let expired = write_timeout(sk, net);
+        handshake::fastopen::active_detect_blackhole(sk, net, expired);
+        if expired {
             return write_err(sk, net, id);
         }
         if sk.loss.retransmits == 0 {
@@ -163,7 +168,7 @@ fn window_timed_out(sk: &TcpSock, net: &Net) -> bool {
 }
 
 /// ETIMEDOUT, or what ICMP said meanwhile (`tcp_write_err`).
-fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.sk.err = if sk.sk.err_soft != 0 { sk.sk.err_soft } else { Errno::ETIMEDOUT.0 };
     super::close::purge_write_queue(sk, net);
     tcp_done(sk, net, id);

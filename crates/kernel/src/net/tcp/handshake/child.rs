@@ -162,6 +162,7 @@ pub fn listen_stop(k: &mut Kernel, id: TcpId) {
     for child in waiting {
         let Some(c) = socks.tcp.get_mut(child) else { continue };
         c.parent = None;
+        c.tfo = None;
         c.sk.flags.dead = true;
         close::disconnect(c, net, child);
         destroy(c, net, child);

@@ -1,6 +1,7 @@
 //! Opening and the little socks around it: requests, cookies, initial numbers, TIME_WAIT.
 pub mod child;
 pub mod cookies;
+pub mod fastopen;
 pub mod isn;
 pub mod overflow;
 pub mod request;

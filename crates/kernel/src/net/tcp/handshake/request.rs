@@ -1,10 +1,10 @@
 //! A half-open connection (`struct tcp_request_sock`): lives in ehash, counted by its listener; from the SYN to the
 //! connection in the accept queue.
 //!
-//! Fast Open, request migration between SO_REUSEPORT listeners and ECN negotiation are not here.
+//! Request migration between SO_REUSEPORT listeners and ECN negotiation are not here.
 use super::child::{queue_child, syn_recv_sock};
-use super::cookies;
 use super::synack::send_synack;
+use super::{cookies, fastopen};
 use super::{in_window, isn, oow_rate_limited, paws_reject};
 use crate::env::timers::Fire;
 use crate::env::{Fired, MSEC, SEC, TimerKey, TimerSlot, time};
@@ -34,6 +34,8 @@ pub struct RequestSock {
     pub rport: u16,
     pub rcv_isn: u32,
     pub snt_isn: u32,
+    /// What the SYN-ACK acknowledges: the SYN, and with Fast Open its data.
+    pub rcv_nxt: u32,
     pub ts_recent: u32,
     pub tsoffset: u32,
     /// First and last time stamp sent, between which an echo must lie.
@@ -86,6 +88,7 @@ impl RequestSock {
             rport: t.rport,
             rcv_isn: skb.tcp.seq,
             snt_isn: 0,
+            rcv_nxt: skb.tcp.seq.wrapping_add(1),
             ts_recent: ts.map_or(0, |t| t.0),
             tsoffset: 0,
             snt_tsval_first: 0,
@@ -223,13 +226,27 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         if let Some(l) = &mut lsk.listener {
             l.synq_overflow_us = (now / time::USEC).max(1);
         }
-        let _ = send_synack(net, ns, lsk, &dst, &mut req, true);
+        let _ = send_synack(net, ns, lsk, &dst, &mut req, true, None);
         return net.consume_skb(skb);
     }
     req.snt_isn = if again { skb.tcp.tw_isn } else { isn::secure_tcp_seq(n.secret, &t, now) };
-    let _ = send_synack(net, ns, lsk, &dst, &mut req, false);
-    store(net, ns, lsk, req);
-    net.consume_skb(skb);
+    let mut skb = Some(skb);
+    let (child, fresh) = fastopen::server::try_fastopen(k, ns, &mut req, &mut skb, o.fastopen);
+    match child {
+        Some(child) => {
+            fastopen::server::first_synack(k, ns, child, req, fresh);
+            queue_child(k, listener, child);
+        }
+        None => {
+            let Kernel { socks, net, .. } = k;
+            let Some(lsk) = socks.tcp.get_mut(listener) else { return };
+            let _ = send_synack(net, ns, lsk, &dst, &mut req, false, fresh);
+            store(net, ns, lsk, req);
+        }
+    }
+    if let Some(skb) = skb {
+        k.net.consume_skb(skb);
+    }
 }
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
@@ -343,7 +360,7 @@ fn rtx_synack(k: &mut Kernel, ns: NsId, req: &mut RequestSock) -> bool {
     let Kernel { socks, net, .. } = k;
     let Some(lsk) = socks.tcp.get_mut(req.listener) else { return false };
     let Ok(dst) = route(net, ns, lsk, &req.tuple()) else { return false };
-    if send_synack(net, ns, lsk, &dst, req, false).is_err() {
+    if send_synack(net, ns, lsk, &dst, req, false, None).is_err() {
         return false;
     }
     net.inc(ns, Mib::TcpRetransSegs);
@@ -589,6 +606,7 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
     let syn = TcpOptions { mss: Some(mss), wscale, sack_ok, ts: o.ts, ..TcpOptions::default() };
     let mut req = RequestSock::new(listener, lsk, &t, &skb, &syn, &n.sysctl);
     (req.rcv_isn, req.snt_isn, req.tsoffset, req.hash) = (isn, cookie, tsoffset, hash);
+    req.rcv_nxt = isn.wrapping_add(1);
     req.init_rwin(lsk, &dst, &n.sysctl);
     let full = l.accept_full();
     if full {

@@ -8,7 +8,7 @@ use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
 use crate::net::tcp::sock::TcpSock;
 use belljar_abi::Errno;
-use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
+use belljar_wire::tcp::{FastOpenCookie, Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, checksum};
 
 /// Options of a SYN-ACK: only what the SYN offered (`tcp_synack_options`).
@@ -34,8 +34,10 @@ pub fn send_synack(
     dst: &Dst,
     req: &mut RequestSock,
     cookie: bool,
+    fastopen: Option<FastOpenCookie>,
 ) -> Result<(), Errno> {
-    let o = options(net, req, cookie);
+    let mut o = options(net, req, cookie);
+    o.fastopen = fastopen.filter(|c| o.len() + c.option_len() <= MAX_TCP_OPTION_SPACE);
     if let Some((val, _)) = o.ts {
         if req.snt_synack_us == 0 {
             req.snt_tsval_first = val;
@@ -50,7 +52,7 @@ pub fn send_synack(
         src_port: req.lport,
         dst_port: req.rport,
         seq: req.snt_isn,
-        ack: req.rcv_isn.wrapping_add(1),
+        ack: req.rcv_nxt,
         header_len,
         flags: Flags::SYN | Flags::ACK,
         // Never scaled in a SYN (RFC 7323 §2.2).

@@ -126,6 +126,15 @@ fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
     sk.rcv.queue.push_back(skb);
 }
 
+/// Data that came with a SYN: charged whatever there is, for the window was offered by our SYN (`tcp_fastopen_add_skb`).
+pub fn take_syn_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
+    let fin = skb.tcp.flags.contains(Flags::FIN);
+    push_received(sk, net, skb);
+    if fin {
+        tcp_fin(sk, net, id);
+    }
+}
+
 /// Is there room by truesize? Makes some by collapsing and pruning (`tcp_try_rmem_schedule`).
 fn rmem_schedule(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
     if sk.sk.rmem_alloc <= sk.sk.rcvbuf {

@@ -8,6 +8,7 @@ pub mod sack;
 pub mod validate;
 pub mod window;
 
+use super::handshake::fastopen::{client, server};
 use super::output::{self, ack as out_ack, transmit};
 use super::seq::{after, before};
 use super::sock::*;
@@ -67,6 +68,9 @@ pub fn rcv_state_process(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
     if sk.state == State::SynSent {
         return rcv_synsent(sk, net, id, skb, o);
     }
+    if !server::check_req(sk, net, id, &skb, o) {
+        return net.kfree_skb(skb, DropReason::TcpFastopen, "tcp_check_req");
+    }
     let Some(skb) = validate::validate_incoming(sk, net, id, skb, o) else { return };
     let flags = skb.tcp.flags;
     if !flags.intersects(Flags::ACK | Flags::RST | Flags::SYN) {
@@ -88,6 +92,9 @@ pub fn rcv_state_process(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
     match sk.state {
         State::SynRecv => syn_recv_acked(sk, net, id, &skb, o),
         State::FinWait1 => {
+            if sk.fastopen_rsk().is_some() {
+                server::acknowledged(sk, net, id, o);
+            }
             if let Some(done) = fin_wait1(sk, net, id, &skb) {
                 return match done {
                     Some(reason) => net.kfree_skb(skb, reason, "tcp_rcv_state_process"),
@@ -147,7 +154,10 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
 
 /// The third segment (or the last of a simultaneous open) came: ESTABLISHED.
 fn syn_recv_acked(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &TcpOptions) {
-    let active = sk.flags.active;
+    let (active, early) = (sk.flags.active, sk.fastopen_rsk().is_some());
+    if early {
+        server::acknowledged(sk, net, id, o);
+    }
     sk.snd.una = skb.tcp.ack;
     set_state(net, sk, id, State::Established);
     sk.snd.wnd = u32::from(skb.tcp.window) << sk.snd.wscale;
@@ -159,9 +169,19 @@ fn syn_recv_acked(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &Tcp
             ack::synack_rtt_from_ts(sk, net, ecr);
         }
     }
-    init_transfer(sk, net, id);
-    if active {
+    if early {
+        // It has been one since its SYN.
+        sk.snd.last_us = net.env.now_us();
+        init_rcv_mss(sk);
+    } else {
+        init_transfer(sk, net, id);
+    }
+    if active || early {
         wake(net, sk, id, EVERYTHING);
+    }
+    if sk.sk.shutdown & SEND_SHUTDOWN != 0 {
+        // shutdown() came before the handshake was over.
+        close::shutdown_send(sk, net, id);
     }
 }
 
@@ -308,9 +328,14 @@ fn synsent_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpO
     init_transfer(sk, net, id);
     sk.loss.retransmits = 0;
     sk.loss.retrans_stamp_ms = 0;
+    let more = sk.tfo.as_ref().and_then(|t| t.request).is_some_and(|r| r.more);
+    let again = client::rcv_synack(sk, net, id, skb, o);
     wake(net, sk, id, EVERYTHING);
+    if again || sk.state == State::Close {
+        return;
+    }
     // TCP_QUICKACK off or data to send at once: the acknowledgement may ride on it.
-    if sk.has_unsent() || sk.flags.quickack_off {
+    if more || sk.has_unsent() || sk.flags.quickack_off {
         sk.rcv.ack.pending |= ICSK_ACK_SCHED;
         sk.rcv.ack.last_us = net.env.now_us();
         out_ack::enter_quickack_mode(sk, 16);
@@ -319,7 +344,6 @@ fn synsent_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpO
     } else {
         out_ack::send_ack(sk, net, id);
     }
-    net.consume_skb(skb);
 }
 
 /// What the peer's SYN or SYN-ACK says about options, windows and where its sequence begins.
@@ -363,6 +387,7 @@ pub fn tcp_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 
 /// Ends the connection: CLOSE, out of the tables, timers off; an orphan is taken away.
 pub fn tcp_done(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    server::remove(sk, net, false);
     if matches!(sk.state, State::SynSent | State::SynRecv) {
         inc(net, sk, Mib::TcpAttemptFails);
     }
@@ -385,6 +410,8 @@ pub fn tcp_done(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// The last of an orphan: queues emptied, port given back, slot freed by the reaper.
 #[doc(alias = "inet_csk_destroy_sock")]
 pub fn destroy(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    super::handshake::fastopen::active_disable_ofo_check(sk, net);
+    server::remove(sk, net, false);
     close::purge_queues(sk, net);
     super::tables::put_port(net, sk, id);
     if std::mem::take(&mut sk.flags.orphan) {

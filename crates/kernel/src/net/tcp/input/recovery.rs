@@ -395,7 +395,7 @@ fn undo_cwnd_reduction(sk: &mut TcpSock, net: &Net, unmark: bool) {
     sk.loss.rack_advanced = true;
 }
 
-fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
+pub fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
     if may_undo(sk, a) {
         let loss = sk.loss.ca_state == CaState::Loss;
         undo_cwnd_reduction(sk, net, false);
@@ -497,6 +497,19 @@ pub fn end_cwnd_reduction(sk: &mut TcpSock, net: &Net) {
         sk.cong.cwnd = sk.cong.ssthresh;
         sk.cong.cwnd_stamp_us = net.env.now_us();
     }
+}
+
+/// What is marked lost goes again although nothing says that the path is crowded: it was too large, or refused.
+#[doc(alias = "tcp_non_congestion_loss_retransmit")]
+pub fn non_congestion_loss_retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.snd.lost_out > 0 && sk.loss.ca_state != CaState::Loss {
+        sk.loss.high_seq = sk.snd.nxt;
+        sk.cong.ssthresh = sk.cong.current_ssthresh();
+        sk.loss.prior_ssthresh = 0;
+        sk.loss.undo_marker = 0;
+        sk.loss.ca_state = CaState::Loss;
+    }
+    retransmit::xmit_retransmit_queue(sk, net, id);
 }
 
 /// Sends what the ACK asked for.

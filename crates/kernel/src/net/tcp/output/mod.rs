@@ -81,6 +81,10 @@ pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// (RFC 6298 §5.1 to 5.3).
 #[doc(alias = "tcp_rearm_rto")]
 pub fn rearm_rto(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.fastopen_rsk().is_some() {
+        // The timer stands for the SYN-ACK.
+        return;
+    }
     if sk.snd.packets_out == 0 {
         super::clear_write_timer(sk);
         return;

@@ -66,6 +66,7 @@ pub fn send_probe0(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 pub fn schedule_loss_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> bool {
     let early = setting(net, sk, |s| s.tcp_early_retrans);
     if !matches!(early, 3 | 4)
+        || sk.fastopen_rsk().is_some()
         || sk.snd.packets_out == 0
         || !sk.flags.sack_ok
         || !matches!(sk.loss.ca_state, CaState::Open | CaState::Cwr)

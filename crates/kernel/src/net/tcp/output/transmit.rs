@@ -6,11 +6,13 @@ use crate::net::Net;
 use crate::net::core::skb::{Owner, Skb, truesize};
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
+use crate::net::tcp::handshake::fastopen::client;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::{inc, setting};
+use crate::task::call::SendMsg;
 use belljar_abi::Errno;
-use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
+use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, Gso, GsoType, Segs, checksum};
 
 /// Sends entry `ix` of the write queue (a clone: the payload is shared), for the first time or again.
@@ -153,6 +155,13 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
         o.mss = Some(sk.rcv.advmss);
         o.sack_ok = sk.flags.sack_ok;
         o.wscale = sk.flags.wscale_ok.then_some(sk.rcv.wscale);
+        if let Some(t) = &mut sk.tfo
+            && let Some(cookie) = t.request.and_then(|r| r.cookie)
+            && o.len() + cookie.option_len() <= MAX_TCP_OPTION_SPACE
+        {
+            o.fastopen = Some(cookie);
+            (t.syn_fastopen, t.syn_fastopen_exp) = (true, cookie.exp);
+        }
         return o;
     }
     if option_len(sk) > 12 || (!sk.flags.tstamp_ok && option_len(sk) > 0) {
@@ -197,7 +206,7 @@ pub fn send_active_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 
 /// The first SYN of `connect`: windows chosen, SYN queued and sent, timer armed.
 #[doc(alias = "tcp_connect")]
-pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Errno> {
+pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&mut SendMsg<'_>>) -> Result<(), Errno> {
     let Some(dst) = check_dst(sk, net) else { return Err(Errno::ENETUNREACH) };
     let Some(s) = crate::net::tcp::sysctl(net, sk) else { return Err(Errno::ENETUNREACH) };
     let (ts, scaling, sack) = (s.tcp_timestamps != 0, s.tcp_window_scaling != 0, s.tcp_sack != 0);
@@ -229,9 +238,14 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Er
     sk.sk.wmem_queued += syn.truesize;
     sk.snd.queue.push_front(syn);
     sk.loss.retrans_stamp_ms = net.env.now_ms().wrapping_add(sk.tsoffset);
-    let mss = u32::from(sk.snd.mss_cache);
-    let sent = transmit_queued(sk, net, id, 0, mss);
-    super::event_new_data_sent(sk, net, id);
+    let sent = if sk.tfo.as_ref().is_some_and(|t| t.request.is_some()) {
+        client::send_syn_data(sk, net, id, first)
+    } else {
+        let mss = u32::from(sk.snd.mss_cache);
+        let sent = transmit_queued(sk, net, id, 0, mss);
+        super::event_new_data_sent(sk, net, id);
+        sent
+    };
     inc(net, sk, Mib::TcpActiveOpens);
     crate::net::tcp::reset_write_timer(net, sk, id, WriteTimer::Retrans, sk.rtt.rto_us);
     match sent {
