@@ -137,6 +137,11 @@ pub fn truesize(len: usize) -> u32 {
     SKB_OVERHEAD + ((len as u32 + 63) & !63)
 }
 
+/// The same for a piece of a write queue: its pages are shared with what follows, so bytes count as they are.
+pub fn tx_truesize(len: usize) -> u32 {
+    SKB_OVERHEAD + len as u32
+}
+
 impl SkBuff {
     /// The packet as it would be on a wire at this stage, sharing its payload.
     pub fn to_frame(&self) -> belljar_wire::Frame {

@@ -43,19 +43,19 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
 }
 
 /// A write may queue at least one more piece (`sk_stream_memory_free`).
-pub fn memory_free(sk: &TcpSock) -> bool {
-    sk.sk.wmem_queued < sk.sk.sndbuf
+pub fn memory_free(sk: &TcpSock, net: &Net) -> bool {
+    sk.sk.wmem_queued < sk.sk.sndbuf && unsent(sk) < u64::from(notsent_lowat(sk, net))
 }
 
-/// A third of the buffer is free, and less than TCP_NOTSENT_LOWAT is unsent (`sk_stream_is_writeable`).
+/// A third of the buffer is free, and less than half of TCP_NOTSENT_LOWAT is unsent (`sk_stream_is_writeable`).
 pub fn is_writeable(sk: &TcpSock, net: &Net) -> bool {
     let used = sk.sk.wmem_queued;
     let space = sk.sk.sndbuf.saturating_sub(used);
-    space >= used >> 1 && unsent(sk) < notsent_lowat(sk, net)
+    space >= used >> 1 && unsent(sk) << 1 < u64::from(notsent_lowat(sk, net))
 }
 
-fn unsent(sk: &TcpSock) -> u32 {
-    sk.snd.write_seq.wrapping_sub(sk.snd.nxt)
+fn unsent(sk: &TcpSock) -> u64 {
+    u64::from(sk.snd.write_seq.wrapping_sub(sk.snd.nxt))
 }
 
 fn notsent_lowat(sk: &TcpSock, net: &Net) -> u32 {

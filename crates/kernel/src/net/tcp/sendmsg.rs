@@ -7,7 +7,7 @@ use super::sock::*;
 use super::state::State;
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
-use crate::net::core::skb::{SKB_OVERHEAD, truesize};
+use crate::net::core::skb::{SKB_OVERHEAD, tx_truesize};
 use crate::net::core::sock::SEND_SHUTDOWN;
 use crate::task::call::{Payload, Ret, RunCtx, Sleep, Step};
 use belljar_abi::{Errno, MSG_EOR, MSG_MORE, MSG_OOB};
@@ -54,9 +54,11 @@ pub fn tcp_sendmsg(
         if data.is_empty() {
             break;
         }
-        if !memory_free(sk) {
-            push(sk, net, id, flags | MSG_MORE, mss, goal);
-            if !memory_free(sk) {
+        if !memory_free(sk, net) && !joinable(sk, goal) {
+            if *sent > 0 {
+                push(sk, net, id, flags & !MSG_MORE, Nagle::Push);
+            }
+            if !memory_free(sk, net) {
                 sk.snd.nospace = true;
                 if ctx.nonblock || ctx.timed_out {
                     return done(*sent, Errno::EAGAIN);
@@ -65,11 +67,15 @@ pub fn tcp_sendmsg(
             }
         }
         *sent += take_some(sk, net, data, goal);
+        if data.is_empty() || joinable(sk, goal) {
+            continue;
+        }
         if forced_push(sk) {
             mark_push(sk);
             output::push_pending_frames(sk, net, id, Nagle::Push);
-        } else if !data.is_empty() && sk.snd.queue.len() - sk.snd.sent > 1 {
-            output::push_pending_frames(sk, net, id, Nagle::Default);
+        } else if sk.snd.queue.len() - sk.snd.sent == 1 {
+            // The first full piece goes at once, while the rest is still being written.
+            output::push_one(sk, net, id);
         }
     }
     if *sent > 0 {
@@ -78,7 +84,7 @@ pub fn tcp_sendmsg(
         {
             last.eor = true;
         }
-        push(sk, net, id, flags, mss, goal);
+        push(sk, net, id, flags, Nagle::Default);
     }
     Step::Done(Ok(Ret::Int(*sent as i64)))
 }
@@ -114,8 +120,8 @@ fn mark_push(sk: &mut TcpSock) {
 }
 
 /// The end of a write: its last segment carries PSH, and goes if Nagle and cork let it (`tcp_push`).
-fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, mss: u32, goal: u32) {
-    let _ = (mss, goal);
+#[doc(alias = "tcp_push")]
+fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, nagle: Nagle) {
     if !sk.has_unsent() {
         return;
     }
@@ -128,18 +134,19 @@ fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, mss: u32, goal: 
         output::push_pending_frames(sk, net, id, Nagle::Default);
         sk.flags.cork = corked;
     } else {
-        output::push_pending_frames(sk, net, id, Nagle::Default);
+        output::push_pending_frames(sk, net, id, nagle);
     }
+}
+
+/// More may be written into the last piece.
+fn joinable(sk: &TcpSock, goal: u32) -> bool {
+    let fits = |l: &TxSeg| l.len() < goal && !l.eor && !l.flags.intersects(Flags::FIN | Flags::SYN);
+    sk.has_unsent() && sk.snd.queue.back().is_some_and(fits)
 }
 
 /// Moves one entry's worth from `data` to the tail of the queue; returns the bytes.
 fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32) -> usize {
-    let joinable = sk.has_unsent()
-        && sk
-            .snd
-            .queue
-            .back()
-            .is_some_and(|l| l.len() < goal && !l.eor && !l.flags.intersects(Flags::FIN | Flags::SYN));
+    let joinable = joinable(sk, goal);
     let room = if joinable { goal - sk.snd.queue.back().map_or(0, TxSeg::len) } else { goal } as usize;
     let n = room.min(data.len());
     let last = if joinable { sk.snd.queue.back_mut() } else { None };
@@ -192,7 +199,7 @@ fn grew(sk: &mut TcpSock, n: u32) {
     let Some(last) = sk.snd.queue.back_mut() else { return };
     last.end_seq = last.end_seq.wrapping_add(n);
     last.flags = last.flags.without(Flags::PSH);
-    let old = std::mem::replace(&mut last.truesize, truesize(last.data.len()));
+    let old = std::mem::replace(&mut last.truesize, tx_truesize(last.data.len()));
     debug_assert!(last.truesize >= SKB_OVERHEAD);
     sk.snd.write_seq = sk.snd.write_seq.wrapping_add(n);
     sk.sk.wmem_queued = sk.sk.wmem_queued - old.min(sk.sk.wmem_queued) + last.truesize;

@@ -71,7 +71,7 @@ impl TxSeg {
             delivered: 0,
             delivered_us: 0,
             first_tx_us: 0,
-            truesize: crate::net::core::skb::truesize(len as usize),
+            truesize: crate::net::core::skb::tx_truesize(len as usize),
         }
     }
 

@@ -69,6 +69,7 @@ fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     let fin = skb.tcp.flags.contains(Flags::FIN);
     let has_data = !skb.frags.is_empty();
     if has_data {
+        // A bare FIN leaves the delay as it is: before any data there is none.
         window::event_data_recv(sk, net, &skb);
     }
     push_received(sk, net, skb);

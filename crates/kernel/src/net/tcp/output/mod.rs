@@ -25,7 +25,7 @@ pub enum Nagle {
 
 /// Sends as much as is permitted. True when there is unsent data and nothing in flight that could trigger more:
 /// then the caller arms the zero-window probe.
-pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle) -> bool {
+pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle, push_one: bool) -> bool {
     let mss = segment::current_mss(sk, net);
     let mut sent_any = false;
     sk.flags.cwnd_limited = false;
@@ -40,6 +40,9 @@ pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle) 
         }
         event_new_data_sent(sk, net, id);
         sent_any = true;
+        if push_one {
+            break;
+        }
     }
     if sent_any {
         let limited = sk.flags.cwnd_limited || sk.in_flight() >= sk.cong.cwnd;
@@ -105,9 +108,15 @@ pub fn push_pending_frames(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Na
     if !sk.has_unsent() || sk.state == super::state::State::Close {
         return;
     }
-    if tcp_write_xmit(sk, net, id, nagle) {
+    if tcp_write_xmit(sk, net, id, nagle, false) {
         check_probe_timer(sk, net, id);
     }
+}
+
+/// The first unsent piece, if it may go.
+#[doc(alias = "tcp_push_one")]
+pub fn push_one(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    tcp_write_xmit(sk, net, id, Nagle::Push, true);
 }
 
 /// `tcp_check_probe_timer`: data waits, nothing is in flight, no timer runs: probe the window.
@@ -131,7 +140,9 @@ pub fn data_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 #[doc(alias = "tcp_check_space")]
 pub fn check_space(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if sk.snd.nospace {
-        sndbuf_expand(sk, net);
+        if sk.in_flight() < sk.cong.cwnd {
+            sndbuf_expand(sk, net);
+        }
         if super::poll::is_writeable(sk, net) {
             sk.snd.nospace = false;
             super::wake(net, sk, id, belljar_abi::POLLOUT | belljar_abi::POLLWRNORM);
@@ -147,7 +158,9 @@ pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
         return;
     }
     let max = super::sysctl(net, sk).map_or(0, |s| s.tcp_wmem[2]) as u32;
-    let per_mss = crate::net::core::skb::truesize(usize::from(sk.snd.mss_cache.max(sk.snd.mss_clamp.min(1460))));
+    // MAX_TCP_HEADER, skb_shared_info and sk_buff around the data, in the buffer that kmalloc would give.
+    let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp.min(1460)));
+    let per_mss = (mss + 320 + 320).next_power_of_two() + 256;
     let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
     // Fast recovery needs twice the window: what is in flight and what is sent meanwhile.
     let want = u64::from(per_mss) * u64::from(segs) * 2;

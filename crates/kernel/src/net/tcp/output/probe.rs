@@ -32,7 +32,9 @@ pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         let room = end.wrapping_sub(sk.snd.queue.get(ix).map_or(end, |s| s.seq)).min(mss);
         segment::split(sk, ix, room);
         if let Some(seg) = sk.snd.queue.get_mut(ix) {
+            // It was held back for more: what there is now is all, as far as anybody knows.
             seg.flags |= Flags::PSH;
+            sk.snd.pushed_seq = crate::net::tcp::seq::max(sk.snd.pushed_seq, seg.end_seq);
         }
         if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
             super::event_new_data_sent(sk, net, id);

@@ -64,7 +64,7 @@ fn trim_acked_front(sk: &mut TcpSock, ix: usize) {
     seg.data.advance(n as usize);
     seg.seq = seg.seq.wrapping_add(n);
     let was = seg.truesize;
-    seg.truesize = crate::net::core::skb::truesize(seg.data.len());
+    seg.truesize = crate::net::core::skb::tx_truesize(seg.data.len());
     let (now, new, sacked) = (seg.truesize, seg.pcount(), seg.sacked);
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was - now.min(was));
     if sk.snd.sent > 0 {

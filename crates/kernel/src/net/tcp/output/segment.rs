@@ -1,6 +1,6 @@
 //! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
 use crate::net::Net;
-use crate::net::core::skb::truesize;
+use crate::net::core::skb::tx_truesize;
 use crate::net::ipv4::route::{Flow4, ip_route_output};
 use crate::net::tcp::sock::*;
 use belljar_wire::tcp::{Flags, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK, TCPOLEN_TSTAMP_ALIGNED};
@@ -82,11 +82,11 @@ pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
     let mut tail = seg.clone();
     tail.data = tail_data;
     tail.seq = seg.seq.wrapping_add(len);
-    tail.truesize = truesize(tail.data.len());
+    tail.truesize = tx_truesize(tail.data.len());
     seg.end_seq = tail.seq;
     seg.flags = seg.flags.without(Flags::FIN | Flags::PSH);
     seg.eor = false;
-    seg.truesize = truesize(seg.data.len());
+    seg.truesize = tx_truesize(seg.data.len());
     let new = seg.pcount() + tail.pcount();
     // Two heads now where one was.
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + seg.truesize + tail.truesize;
