@@ -3,7 +3,9 @@
 //!
 //! Each script runs in a network namespace of its own, which holds the settings that scripts write to /proc/sys and a
 //! device called tun0 that they configure. Programs named `ip`, `tc`, `sysctl` and `ethtool` stand first on the PATH: they
-//! note their words for the object (`commands` in crates/packetdrill-so) and go on to the real program.
+//! note their words for the object (`commands` in crates/packetdrill-so) and go on to the real program; `nstat` and `grep`
+//! look at what the object says of its counters and sockets. Scripts are written for bash: in a mount namespace of its own
+//! each has bash as /bin/sh.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,7 +19,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const LIMIT_S: &str = "20";
 /// Against the host's kernel, time is real.
 const HOST_LIMIT_S: &str = "120";
-const TOOLS: &[&str] = &["flex", "bison", "make", "cc", "ip", "tc", "sysctl", "unshare", "timeout"];
+const TOOLS: &[&str] = &["flex", "bison", "make", "cc", "ip", "tc", "sysctl", "bash", "unshare", "timeout"];
 const USAGE: &str = "usage: cargo xtask packetdrill DIR [PATTERN] [-j N] [--host]";
 
 /// What was asked for.
@@ -161,11 +163,17 @@ fn write_shims(dir: &Path) -> std::io::Result<()> {
     for name in ["ip", "tc", "sysctl", "ethtool"] {
         let note = format!("#!/bin/sh\necho \"{name} $*\" >> \"$BELLJAR_PACKETDRILL_COMMANDS\"\n");
         let go_on = if name == "ethtool" { String::new() } else { format!("PATH=${{PATH#*:}} exec {name} \"$@\"\n") };
-        let path = dir.join(name);
-        fs::write(&path, note + &go_on)?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755))?;
+        write_program(&dir.join(name), &(note + &go_on))?;
     }
-    Ok(())
+    write_program(&dir.join("nstat"), "#!/bin/sh\ncat \"$BELLJAR_PACKETDRILL_STATE/nstat\"\n")?;
+    // Its words again, with /proc/net replaced.
+    let grep = "#!/bin/bash\nPATH=${PATH#*:} exec grep \"${@//\\/proc\\/net/$BELLJAR_PACKETDRILL_STATE}\"\n";
+    write_program(&dir.join("grep"), grep)
+}
+
+fn write_program(path: &Path, text: &str) -> std::io::Result<()> {
+    fs::write(path, text)?;
+    fs::set_permissions(path, fs::Permissions::from_mode(0o755))
 }
 
 /// Scripts of the IPv4 variant whose path has the pattern, in order.
@@ -243,7 +251,7 @@ fn drive(bench: &Bench, script: &Path, name: &str, belljar: bool) -> Result<(), 
     let log = bench.logs.join(format!("{name}.commands"));
     fs::write(&log, "").map_err(|e| e.to_string())?;
     let object = bench.object.display();
-    let mut setup = "ip link set lo up; ".to_owned();
+    let mut setup = "ip link set lo up; mount --bind \"$(command -v bash)\" /bin/sh; ".to_owned();
     // A script's own addresses count: on the command line ours would win over them, and its cookies be wrong.
     let own = |name| option(&text, name);
     let local = own("--local_ip=").unwrap_or("192.168.0.1");
@@ -257,12 +265,27 @@ fn drive(bench: &Bench, script: &Path, name: &str, belljar: bool) -> Result<(), 
     if belljar {
         setup += "ip tuntap add tun0 mode tun; ip addr add 192.168.0.1/16 dev tun0; ip link set tun0 up; ";
         setup += "ip route add 192.0.2.1 dev tun0; ";
+        if text.contains("nstat") || text.contains("/proc/net") {
+            let state = bench.logs.join(format!("{name}.state"));
+            fs::create_dir_all(&state).map_err(|e| e.to_string())?;
+            setup += &format!("export BELLJAR_PACKETDRILL_STATE={}; ", state.display());
+        }
         setup += &format!("export PATH={}:$PATH LD_PRELOAD={object}; ", bench.shims.display());
         args.extend(so.iter().map(String::as_str));
     }
     setup += "exec \"$@\"";
     let mut c = Command::new("timeout");
-    c.args(["--kill-after=2", if belljar { LIMIT_S } else { HOST_LIMIT_S }, "unshare", "-n", "sh", "-c", &setup, "sh"]);
+    c.args([
+        "--kill-after=2",
+        if belljar { LIMIT_S } else { HOST_LIMIT_S },
+        "unshare",
+        "-n",
+        "-m",
+        "bash",
+        "-c",
+        &setup,
+        "bash",
+    ]);
     c.arg(&bench.program).args(args).arg(base).current_dir(dir).env("BELLJAR_PACKETDRILL_COMMANDS", &log);
     match c.output() {
         Ok(out) if out.status.success() => Ok(()),

@@ -1,20 +1,39 @@
 //! What a script's `ip` and `tc` commands mean for the stack. `cargo xtask packetdrill` puts programs of these names first
-//! on the PATH; they append their words to a file and go on to the real one, and the lines are carried out here.
+//! on the PATH; they append their words to a file and go on to the real one, and the lines are carried out here. The other
+//! way round, `nstat` and `grep` read what is written here of the stack's counters and sockets.
 use crate::world::World;
 use std::fs::File;
 use std::io::Read;
+use std::path::PathBuf;
+
+/// txqueuelen of a TUN device.
+const QUEUE: u32 = 500;
 
 /// See the module.
 #[derive(Default)]
 pub struct Commands {
     log: Option<File>,
+    /// Where counters and sockets are written for the script to look at.
+    state: Option<PathBuf>,
 }
 
 impl Commands {
     /// The file that BELLJAR_PACKETDRILL_COMMANDS names, if any.
     pub fn from_env() -> Commands {
         let log = std::env::var_os("BELLJAR_PACKETDRILL_COMMANDS").and_then(|path| File::open(path).ok());
-        Commands { log }
+        Commands { log, state: std::env::var_os("BELLJAR_PACKETDRILL_STATE").map(PathBuf::from) }
+    }
+
+    /// Writes what a script may look at next.
+    pub fn show(w: &mut World) {
+        let Some(dir) = w.commands().state.clone() else { return };
+        let moved = w.k.view_counters(w.ns).into_iter().filter(|c| c.value != 0);
+        let nstat: String = moved.map(|c| format!("{:<32}{:<16}0.0\n", c.group + &c.name, c.value)).collect();
+        let _ = std::fs::write(dir.join("nstat"), nstat);
+        for name in ["tcp", "tcp6"] {
+            let text = w.k.proc_text(w.ns, &format!("/proc/net/{name}")).unwrap_or_default();
+            let _ = std::fs::write(dir.join(name), text);
+        }
     }
 
     /// Carries out the commands that ended since the last time.
@@ -44,6 +63,12 @@ fn run(w: &mut World, words: &[&str]) {
                 if key == "net.ipv4.tcp_congestion_control" {
                     let _ = w.k.sysctl_set(w.ns, key, value);
                 }
+            }
+        }
+        ["tc", "qdisc", "add" | "replace" | "change", "dev", "tun0", "root", rest @ ..] => {
+            let limit = rest.iter().skip_while(|w| **w != "limit").nth(1).and_then(|n| n.parse().ok());
+            if let Some(d) = w.k.net.devs.get_mut(w.dev) {
+                d.tx_queue_len = limit.unwrap_or(QUEUE);
             }
         }
         _ => {}

@@ -431,6 +431,7 @@ unsafe extern "C" fn usleep(_: User, usecs: c_uint) -> c_int {
     if let Some(w) = world::lock().as_mut() {
         w.advance(u64::from(usecs) * 1000);
     }
+    world::settle();
     0
 }
 

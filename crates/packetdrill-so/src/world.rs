@@ -18,6 +18,7 @@ use belljar_wire::ethernet::{ETH_HLEN, ETH_P_ARP, ETH_P_IP, EthHeader, Mac};
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::Ipv4Addr;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 const USEC: u64 = 1_000;
 const SEC: u64 = 1_000_000_000;
@@ -75,6 +76,23 @@ pub fn wait(mut guard: MutexGuard<'static, Option<World>>, id: CallId, thread: i
         } else {
             guard = ENDED.wait(guard).unwrap_or_else(PoisonError::into_inner);
         }
+    }
+}
+
+/// Gives a thread whose call ended the time to tell packetdrill, as it has on a machine where time passes by itself.
+/// At most `SETTLE_MS` for each of the two steps: then packetdrill waits itself.
+pub fn settle() {
+    const SETTLE_MS: u32 = 200;
+    let mut was_unsettled = false;
+    for _ in 0..SETTLE_MS * 10 {
+        match lock().as_ref().map(World::unsettled) {
+            Some(true) => was_unsettled = true,
+            _ => break,
+        }
+        std::thread::sleep(Duration::from_micros(100));
+    }
+    if was_unsettled {
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 
@@ -137,6 +155,7 @@ impl World {
         Commands::run_new(self);
         let r = self.k.call(self.now, self.task, call);
         self.collect();
+        Commands::show(self);
         r
     }
 
@@ -177,6 +196,12 @@ impl World {
         b.extend_from_slice(packet);
         self.rx(&b);
         self.collect();
+        Commands::show(self);
+    }
+
+    /// A call ended and its thread did not look at the clock yet.
+    pub fn unsettled(&self) -> bool {
+        !self.done.is_empty() || !self.stamps.is_empty()
     }
 
     /// The next packet on the wire and its time, waiting for it; `None` when none will come.

@@ -17,6 +17,7 @@ pub const TCPOPT_WINDOW: u8 = 3;
 pub const TCPOPT_SACK_PERM: u8 = 4;
 pub const TCPOPT_SACK: u8 = 5;
 pub const TCPOPT_TIMESTAMP: u8 = 8;
+pub const TCPOPT_MD5SIG: u8 = 19;
 pub const TCPOPT_FASTOPEN: u8 = 34;
 /// Experiments, told apart by a number of their own (RFC 6994).
 pub const TCPOPT_EXP: u8 = 254;
@@ -216,6 +217,8 @@ pub struct TcpOptions {
     pub sack: [(u32, u32); 4],
     pub n_sack: u8,
     pub fastopen: Option<FastOpenCookie>,
+    /// Signed as RFC 2385 says.
+    pub md5: bool,
 }
 
 fn be32(b: &[u8], at: usize) -> u32 {
@@ -268,6 +271,7 @@ impl TcpOptions {
             (TCPOPT_WINDOW, 1) => self.wscale = Some(body[0]),
             (TCPOPT_SACK_PERM, 0) => self.sack_ok = true,
             (TCPOPT_TIMESTAMP, 8) => self.ts = Some((be32(body, 0), be32(body, 4))),
+            (TCPOPT_MD5SIG, 16) => self.md5 = true,
             (TCPOPT_FASTOPEN, _) => self.fastopen = FastOpenCookie::parse(body, false),
             (TCPOPT_EXP, n) if n >= 2 && body[..2] == TCPOPT_FASTOPEN_MAGIC => {
                 self.fastopen = FastOpenCookie::parse(&body[2..], true);

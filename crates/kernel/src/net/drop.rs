@@ -59,6 +59,7 @@ reasons! {
     TcpReset = "TCP_RESET",
     TcpInvalidSyn = "TCP_INVALID_SYN",
     TcpClose = "TCP_CLOSE",
+    TcpMd5Unexpected = "TCP_MD5UNEXPECTED",
     TcpFastopen = "TCP_FASTOPEN",
     TcpOldAck = "TCP_OLD_ACK",
     TcpTooOldAck = "TCP_TOO_OLD_ACK",

@@ -121,7 +121,8 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
             }
             let step = tcp::connect::tcp_connect(k, id, target, ctx);
             if let (Step::Done(Ok(_)), Some(sk)) = (&step, k.socks.tcp.get_mut(id)) {
-                sk.sk.flags.ss_connected = target.is_some();
+                // With Fast Open the success is told before there is a connection.
+                sk.sk.flags.ss_connected = target.is_some() && sk.state != State::SynSent;
             }
             step
         }

@@ -24,7 +24,8 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());
     }
-    if d.qdisc.is_empty() && !d.stopped && d.carrier {
+    // A queue that takes nothing lets nothing past either (`pfifo limit 0`).
+    if d.qdisc.is_empty() && !d.stopped && d.carrier && d.tx_queue_len > 0 {
         d.qdisc.bypass(&skb);
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());

@@ -32,6 +32,9 @@ pub fn tcp_connect(k: &mut Kernel, id: TcpId, to: Target, ctx: RunCtx) -> Step {
         if sk.flags.connected || (!sk.flags.connecting && sk.state != State::Close) {
             return done(Err(Errno::EISCONN));
         }
+        if sk.flags.connecting && sk.tfo.as_ref().is_some_and(|t| t.defer_connect) {
+            return done(Err(Errno::EISCONN));
+        }
         if sk.flags.connecting && opening && ctx.nonblock {
             return done(Err(Errno::EALREADY));
         }

@@ -64,7 +64,11 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
     };
     let tuple = Tuple::of_packet(&skb);
     loop {
-        match tables::lookup(k, ns, &tuple, skb.dev) {
+        let found = tables::lookup(k, ns, &tuple, skb.dev);
+        if matches!(found, Some(EhashRef::Sock(_) | EhashRef::Request(_))) && md5_unexpected(&skb) {
+            return drop_md5(k, ns, skb);
+        }
+        match found {
             Some(EhashRef::Sock(id)) => return do_rcv(k, id, skb),
             Some(EhashRef::Request(req)) => match request::tcp_check_req(k, ns, req, skb) {
                 // A child was made: the segment is its first.
@@ -80,9 +84,21 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
         }
     }
     match tables::lookup_listener(k, ns, &tuple, skb.dev) {
+        Some(_) if md5_unexpected(&skb) => drop_md5(k, ns, skb),
         Some(listener) => listen_rcv(k, listener, skb),
         None => no_socket(k, ns, skb),
     }
+}
+
+/// Signed, and no socket here has a key (`tcp_inbound_md5_hash`).
+fn md5_unexpected(skb: &SkBuff) -> bool {
+    // Only a header with other options than aligned time stamps can hold a signature.
+    skb.tcp.header_len as usize >= TCP_HLEN + 18 && options(skb).md5
+}
+
+fn drop_md5(k: &mut Kernel, ns: NsId, skb: Skb) {
+    k.net.inc(ns, Mib::TcpExtTCPMD5Unexpected);
+    k.net.kfree_skb(skb, DropReason::TcpMd5Unexpected, "tcp_v4_rcv");
 }
 
 /// Parses the header and checks the sum; the payload ends up in the fragments.

@@ -6,8 +6,8 @@ use super::state::State;
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::sock::RCV_SHUTDOWN;
-use crate::task::call::{Ret, RunCtx, Sleep, Step};
-use belljar_abi::{Errno, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL};
+use crate::task::call::{Cmsg, Received, Ret, RunCtx, Sleep, Step};
+use belljar_abi::{Errno, MSG_OOB, MSG_PEEK, MSG_TRUNC, MSG_WAITALL, SOL_TCP, TCP_CM_INQ};
 use belljar_wire::Segs;
 
 /// Takes up to `len` bytes. Sleeps until SO_RCVLOWAT (all of `len` with MSG_WAITALL) are there; `got` keeps what was
@@ -38,7 +38,8 @@ pub fn tcp_recvmsg(
         window::rcv_space_adjust(sk, net);
         ack::cleanup_rbuf(sk, net, id, took);
     }
-    let done = |got: &mut Segs, flags: i32, net: &mut Net| {
+    let inq = sk.flags.inq;
+    let done = |sk: &TcpSock, got: &mut Segs, flags: i32, net: &mut Net| {
         let segs = std::mem::take(got);
         if flags & MSG_TRUNC != 0 {
             // Thrown away, only counted (tcp(7)).
@@ -46,13 +47,16 @@ pub fn tcp_recvmsg(
             net.pool.give(segs);
             return Step::Done(Ok(Ret::Int(n as i64)));
         }
-        Step::Done(Ok(Ret::Stream(segs)))
+        Step::Done(Ok(match inq {
+            true => with_inq(sk, segs),
+            false => Ret::Stream(segs),
+        }))
     };
     if got.len() >= target || len == 0 || (!got.is_empty() && (ctx.nonblock || ctx.timed_out)) {
-        return done(got, flags, net);
+        return done(sk, got, flags, net);
     }
     match end_of_wait(sk, !got.is_empty()) {
-        Some(Ok(())) => return done(got, flags, net),
+        Some(Ok(())) => return done(sk, got, flags, net),
         Some(Err(e)) => return Step::Done(Err(e)),
         None => {}
     }
@@ -60,6 +64,17 @@ pub fn tcp_recvmsg(
         return Step::Done(Err(Errno::EAGAIN));
     }
     sleep(sk, net, id)
+}
+
+/// TCP_INQ: what is left to read goes along, 1 for the end of the stream when it comes next (`tcp_inq_hint`).
+fn with_inq(sk: &TcpSock, segs: Segs) -> Ret {
+    let left = sk.rcv.nxt.wrapping_sub(sk.rcv.copied_seq);
+    let ended = sk.sk.shutdown & RCV_SHUTDOWN != 0
+        && sk.state.is(&[State::CloseWait, State::LastAck, State::Closing, State::Close]);
+    let inq = if left == 0 && ended { 1 } else { left as i32 };
+    let cmsg = Cmsg { level: SOL_TCP, kind: TCP_CM_INQ, data: inq.to_ne_bytes().to_vec() };
+    let full_len = segs.len();
+    Ret::Data(Box::new(Received { segs, cmsgs: vec![cmsg], full_len, ..Received::default() }))
 }
 
 fn sleep(sk: &TcpSock, net: &Net, id: TcpId) -> Step {

@@ -180,17 +180,21 @@ pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 #[doc(alias = "tcp_probe_timer")]
 fn probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if sk.snd.packets_out != 0 || !sk.has_unsent() {
-        sk.snd.probes_out = 0;
+        (sk.snd.probes_out, sk.snd.probes_since_us) = (0, 0);
         return;
     }
-    let user = sk.sk.cold.as_ref().map_or(0, |c| c.user_timeout_ms);
-    let since = net.env.now_us().saturating_sub(sk.snd.last_us) / 1000;
+    let user = sk.sk.cold.as_ref().map_or(0, |c| u64::from(c.user_timeout_ms) * 1000);
+    let now = net.env.now_us();
+    if sk.snd.probes_since_us == 0 {
+        sk.snd.probes_since_us = now;
+    }
+    let since = now.saturating_sub(sk.snd.probes_since_us);
     let mut most = setting(net, sk, |s| s.tcp_retries2);
     if sk.sk.flags.dead {
         most = orphan_retries(sk, net);
     }
     let out = u32::from(sk.snd.probes_out);
-    if out > 0 && ((user != 0 && since >= u64::from(user)) || out >= most) {
+    if (user != 0 && since >= user) || (out > 0 && out >= most) {
         return write_err(sk, net, id);
     }
     probe::send_probe0(sk, net, id);
@@ -300,7 +304,7 @@ pub fn tcp_keepalive_timer(k: &mut Kernel, id: TcpId, at: Fired) {
         transmit::send_active_reset(sk, net, id);
         return write_err(sk, net, id);
     }
-    probe::xmit_probe(sk, net, id);
+    let _ = probe::xmit_probe(sk, net, id);
     inc(net, sk, Mib::TcpExtTCPKeepAlive);
     sk.snd.probes_out = sk.snd.probes_out.saturating_add(1);
     reset_keepalive(sk, net, id, u64::from(intvl) * SEC);

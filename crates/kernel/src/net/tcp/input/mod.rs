@@ -154,6 +154,8 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
 
 /// The third segment (or the last of a simultaneous open) came: ESTABLISHED.
 fn syn_recv_acked(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &TcpOptions) {
+    // The SYN-ACK, which is in no queue.
+    sk.loss.delivered = sk.loss.delivered.wrapping_add(1);
     let (active, early) = (sk.flags.active, sk.fastopen_rsk().is_some());
     if early {
         server::acknowledged(sk, net, id, o);

@@ -153,7 +153,8 @@ pub fn send_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         return;
     }
     let seq = acceptable_seq(sk);
-    send_control(sk, net, id, seq, Flags::ACK);
+    // A failure to send is as good as a loss: the peer or a timer asks again.
+    let _ = send_control(sk, net, id, seq, Flags::ACK);
 }
 
 /// Something that carried an ACK left (`tcp_event_ack_sent`).

@@ -7,6 +7,7 @@ use crate::net::mib::Mib;
 use crate::net::tcp::seq::before;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{bounds, inc, reset_write_timer, setting};
+use belljar_abi::Errno;
 use belljar_wire::tcp::Flags;
 
 /// Base interval of zero-window probes (`tcp_probe0_base`).
@@ -15,14 +16,14 @@ pub fn probe0_base(sk: &TcpSock, net: &Net) -> u32 {
 }
 
 /// A segment that must be answered: an old sequence number without data (`tcp_xmit_probe_skb`).
-pub fn xmit_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+pub fn xmit_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Errno> {
     let seq = sk.snd.una.wrapping_sub(1);
-    send_control(sk, net, id, seq, Flags::ACK);
+    send_control(sk, net, id, seq, Flags::ACK)
 }
 
 /// A zero-window or keepalive probe: data if the window takes some, else an empty segment (`tcp_write_wakeup`).
 #[doc(alias = "tcp_write_wakeup")]
-pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Errno> {
     let ix = sk.snd.sent;
     let end = sk.wnd_end();
     if let Some(seg) = sk.snd.queue.get(ix)
@@ -36,32 +37,48 @@ pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
             seg.flags |= Flags::PSH;
             sk.snd.pushed_seq = crate::net::tcp::seq::max(sk.snd.pushed_seq, seg.end_seq);
         }
-        if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
-            super::event_new_data_sent(sk, net, id);
-        }
-        return;
+        super::transmit::transmit_queued(sk, net, id, ix, mss)?;
+        super::event_new_data_sent(sk, net, id);
+        return Ok(());
     }
-    xmit_probe(sk, net, id);
+    xmit_probe(sk, net, id)
 }
 
 /// Sends a probe of the closed window and backs off (`tcp_send_probe0`).
 pub fn send_probe0(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
-    write_wakeup(sk, net, id);
+    let sent = write_wakeup(sk, net, id);
     if sk.snd.packets_out != 0 || !sk.has_unsent() {
         sk.snd.probes_out = 0;
         sk.rtt.backoff = 0;
         return;
     }
     sk.snd.probes_out = sk.snd.probes_out.saturating_add(1);
-    let retries2 = setting(net, sk, |s| s.tcp_retries2) as u8;
-    if sk.rtt.backoff < retries2 {
-        sk.rtt.backoff += 1;
-    }
     inc(net, sk, Mib::TcpExtTCPWinProbe);
+    let mut wait = u64::from(TCP_RESOURCE_PROBE_INTERVAL_US);
+    if sent.is_ok() {
+        let retries2 = setting(net, sk, |s| s.tcp_retries2) as u8;
+        if sk.rtt.backoff < retries2 {
+            sk.rtt.backoff += 1;
+        }
+        wait = u64::from(probe0_base(sk, net)) << sk.rtt.backoff.min(31);
+    }
     let b = bounds(net, sk);
-    let wide = u64::from(probe0_base(sk, net)) << sk.rtt.backoff.min(31);
-    reset_write_timer(net, sk, id, WriteTimer::Probe0, wide.min(u64::from(b.max_us)) as u32);
+    let wait = clamp_to_user_timeout(sk, net, wait.min(u64::from(b.max_us)));
+    reset_write_timer(net, sk, id, WriteTimer::Probe0, wait as u32);
 }
+
+/// The last probe comes when TCP_USER_TIMEOUT is over, not later (`tcp_clamp_probe0_to_user_timeout`).
+fn clamp_to_user_timeout(sk: &TcpSock, net: &Net, wait: u64) -> u64 {
+    let user = sk.sk.cold.as_ref().map_or(0, |c| u64::from(c.user_timeout_ms) * 1000);
+    if user == 0 || sk.snd.probes_since_us == 0 {
+        return wait;
+    }
+    let left = user.saturating_sub(net.env.now_us().saturating_sub(sk.snd.probes_since_us));
+    wait.min(left.max(2000))
+}
+
+/// What this machine could not send is tried again soon: nobody else's congestion is meant by it.
+const TCP_RESOURCE_PROBE_INTERVAL_US: u32 = 500_000;
 
 /// Arms the tail loss probe: two round trips, more when one lone segment may be acknowledged late; never after the RTO.
 #[doc(alias = "tcp_schedule_loss_probe")]

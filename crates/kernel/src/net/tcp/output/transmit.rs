@@ -37,7 +37,7 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
         event_data_sent(sk, net);
         sk.totals.data_segs_out = sk.totals.data_segs_out.wrapping_add(pcount);
         sk.totals.bytes_sent += u64::from(len);
-        if len < mss || !len.is_multiple_of(mss) {
+        if !in_flight && !len.is_multiple_of(mss) {
             sk.snd.sml = end_seq;
         }
     }
@@ -152,6 +152,8 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
         o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), sk.rcv.ts_recent));
     }
     if flags.contains(Flags::SYN) {
+        // The route may have become narrower since connect().
+        sk.rcv.advmss = sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, d.mtu)));
         o.mss = Some(sk.rcv.advmss);
         o.sack_ok = sk.flags.sack_ok;
         o.wscale = sk.flags.wscale_ok.then_some(sk.rcv.wscale);
@@ -177,11 +179,10 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
 }
 
 /// Without a piece of the queue: a bare acknowledgement, a probe, a reset. `seq` is the caller's.
-pub fn send_control(sk: &mut TcpSock, net: &mut Net, id: TcpId, seq: u32, flags: Flags) {
+pub fn send_control(sk: &mut TcpSock, net: &mut Net, id: TcpId, seq: u32, flags: Flags) -> Result<(), Errno> {
     sk.totals.segs_out = sk.totals.segs_out.wrapping_add(1);
     inc(net, sk, Mib::TcpOutSegs);
-    // A failure to send is as good as a loss: the peer or a timer asks again.
-    let _ = send_segment(sk, net, id, seq, flags, Segs::new(), 0);
+    send_segment(sk, net, id, seq, flags, Segs::new(), 0)
 }
 
 /// The sequence number for segments without data: SND.NXT, or the window's edge when the peer shrank it
@@ -201,7 +202,7 @@ pub fn acceptable_seq(sk: &TcpSock) -> u32 {
 pub fn send_active_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     inc(net, sk, Mib::TcpOutRsts);
     let seq = acceptable_seq(sk);
-    send_control(sk, net, id, seq, Flags::RST | Flags::ACK);
+    let _ = send_control(sk, net, id, seq, Flags::RST | Flags::ACK);
 }
 
 /// The first SYN of `connect`: windows chosen, SYN queued and sent, timer armed.
