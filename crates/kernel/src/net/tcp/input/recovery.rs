@@ -9,6 +9,7 @@ use crate::net::tcp::output::segment::split;
 use crate::net::tcp::output::{self, Nagle, retransmit};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
+use crate::net::tcp::state::State;
 use crate::net::tcp::{inc, setting};
 
 /// What is to be sent after an ACK was digested.
@@ -515,6 +516,10 @@ pub fn non_congestion_loss_retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId
 /// Sends what the ACK asked for.
 #[doc(alias = "tcp_xmit_recovery")]
 pub fn xmit_recovery(sk: &mut TcpSock, net: &mut Net, id: TcpId, rexmit: Rexmit) {
+    if sk.state == State::SynSent {
+        // There is nothing to acknowledge with it yet: the SYN-ACK is still being taken.
+        return;
+    }
     match rexmit {
         Rexmit::None => return,
         Rexmit::New => {

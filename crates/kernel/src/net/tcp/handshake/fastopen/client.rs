@@ -128,6 +128,8 @@ pub fn defer_connect(sk: &mut TcpSock, net: &Net) -> bool {
     let (known, _, cookie) = cookie_check(sk, net);
     if known {
         sk.tfo().defer_connect = true;
+        let first = sk.snd.write_seq;
+        (sk.snd.una, sk.snd.nxt) = (first, first);
     } else {
         sk.tfo().request = Some(FastOpenRequest { cookie, ..FastOpenRequest::default() });
     }
