@@ -237,7 +237,8 @@ fn one(bench: &Bench, o: &Options, script: &Path) -> Verdict {
     let name = script.to_string_lossy().replace('/', "_");
     match drive(bench, &path, &name, true) {
         Ok(()) => Verdict::Pass,
-        Err(why) if o.host && drive(bench, &path, &name, false).is_err() => {
+        // Real time is not exact: twice.
+        Err(why) if o.host && (0..2).all(|_| drive(bench, &path, &name, false).is_err()) => {
             Verdict::Fail(format!("{why} (the host's kernel fails it too)"))
         }
         Err(why) => Verdict::Fail(why),
@@ -272,6 +273,9 @@ fn drive(bench: &Bench, script: &Path, name: &str, belljar: bool) -> Result<(), 
         }
         setup += &format!("export PATH={}:$PATH LD_PRELOAD={object}; ", bench.shims.display());
         args.extend(so.iter().map(String::as_str));
+    }
+    if !belljar {
+        setup += &format!("export LD_PRELOAD={object} BELLJAR_PACKETDRILL_CONGESTION=cubic; ");
     }
     setup += "exec \"$@\"";
     let mut c = Command::new("timeout");
