@@ -122,13 +122,8 @@ impl World {
         let mut k = Kernel::new(1);
         k.net.env = Env::new(BOOTED_FOR, BOOT_WALL, HZ, 1);
         // As a TUN device without offloads: what goes out is what the wire carries.
-        let nic = NicConfig {
-            name: "tun0".to_owned(),
-            mac: MAC,
-            mtu: flags.mtu,
-            features: Features::NONE,
-            ..NicConfig::default()
-        };
+        let features = Features { orphan: true, ..Features::NONE };
+        let nic = NicConfig { name: "tun0".to_owned(), mac: MAC, mtu: flags.mtu, features, ..NicConfig::default() };
         let (ns, dev) = k.add_host("packetdrill", &nic, (flags.local, 16), None).ok()?;
         k.add_route(ns, Ipv4Addr::UNSPECIFIED, 0, None, Some(dev)).ok()?;
         let process = k.add_process(ns, 0, Caps::ROOT, 1024, "packetdrill");

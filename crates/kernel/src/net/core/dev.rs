@@ -30,11 +30,14 @@ pub struct Features {
     pub rx_csum: bool,
     /// generic-receive-offload; without it super-segments are cut on arrival.
     pub gro: bool,
+    /// The driver lets go of the sender as it takes a packet (`skb_orphan`, as TUN does): what lies below counts against no
+    /// TCP socket.
+    pub orphan: bool,
 }
 
 impl Features {
-    pub const ALL: Features = Features { tso: true, tx_csum: true, rx_csum: true, gro: true };
-    pub const NONE: Features = Features { tso: false, tx_csum: false, rx_csum: false, gro: false };
+    pub const ALL: Features = Features { tso: true, tx_csum: true, rx_csum: true, gro: true, orphan: false };
+    pub const NONE: Features = Features { tso: false, tx_csum: false, rx_csum: false, gro: false, orphan: false };
 }
 
 /// Interface counters (`/proc/net/dev`, `ip -s link`).

@@ -97,7 +97,7 @@ pub fn send_segment(
     skb.priority = sk.sk.priority;
     skb.mark = sk.sk.mark;
     skb.truesize = truesize(len);
-    if len != 0 {
+    if len != 0 && net.devs.get(dst.dev).is_none_or(|d| !d.features.orphan) {
         skb.owner = Owner::Tx(SockId::Tcp(id));
         sk.sk.wmem_alloc += skb.truesize;
     }
