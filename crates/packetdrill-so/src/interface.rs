@@ -223,11 +223,10 @@ unsafe fn recvmsg_at(fd: c_int, msg: *mut msghdr, flags: c_int) -> Result<i64, E
     // SAFETY: as our caller says, for each pointer of the header.
     unsafe {
         let mut m = get(msg)?;
-        let to = pieces(m.msg_iov, m.msg_iovlen as usize)?;
+        let to = pieces(m.msg_iov, m.msg_iovlen)?;
         let (got, n) = calls::recv(fd, to.iter().map(|p| p.iov_len).sum(), flags)?;
         memory::scatter(&got.segs, &to)?;
-        let (control, cut) =
-            memory::cmsgs_out(&got.cmsgs, if m.msg_control.is_null() { 0 } else { m.msg_controllen as usize });
+        let (control, cut) = memory::cmsgs_out(&got.cmsgs, if m.msg_control.is_null() { 0 } else { m.msg_controllen });
         write(m.msg_control, &control)?;
         m.msg_controllen = control.len() as _;
         m.msg_flags = got.flags | if cut { MSG_CTRUNC } else { 0 };
@@ -294,7 +293,7 @@ unsafe fn sendmsg_at(fd: c_int, msg: *const msghdr, flags: c_int) -> Result<i64,
     // SAFETY: as our caller says, for each pointer of the header.
     unsafe {
         let m = get(msg)?;
-        let from = pieces(m.msg_iov, m.msg_iovlen as usize)?;
+        let from = pieces(m.msg_iov, m.msg_iovlen)?;
         let cmsgs = memory::cmsgs_in(&m)?;
         let to = if m.msg_name.is_null() { None } else { Some(read(m.msg_name, m.msg_namelen as usize)?) };
         send_from(fd, &from, flags, to.as_deref(), &cmsgs)

@@ -112,7 +112,7 @@ pub unsafe fn cmsgs_in(msg: &msghdr) -> Result<Vec<Cmsg>, Errno> {
         return Ok(Vec::new());
     }
     // SAFETY: as the caller promises.
-    let all = unsafe { read(msg.msg_control, msg.msg_controllen as usize) }?;
+    let all = unsafe { read(msg.msg_control, msg.msg_controllen) }?;
     let (mut rest, mut found) = (all.as_slice(), Vec::new());
     while let (Some(len), Some(level), Some(kind)) = (word(rest, 0), int(rest, 8), int(rest, 12)) {
         let (Some(data), true) = (rest.get(16..len), len >= 16) else { break };

@@ -39,9 +39,10 @@ pub fn to_socket(pipe: c_int, sock: c_int, len: usize, more: bool) -> Result<i64
 pub fn sendfile(sock: c_int, file: c_int, at: Option<&mut off_t>, len: usize) -> Result<i64, Errno> {
     let mut buf = vec![0u8; len.min(1 << 20)];
     let room = buf.as_mut_ptr().cast::<c_void>();
-    // SAFETY: memory of ours and its length, both times.
     let n = match &at {
+        // SAFETY: memory of ours and its length.
         Some(at) => unsafe { libc::pread(file, room, buf.len(), **at) },
+        // SAFETY: as above.
         None => unsafe { libc::read(file, room, buf.len()) },
     };
     if n < 0 {

@@ -186,7 +186,7 @@ impl FastOpenCookie {
     #[doc(alias = "tcp_parse_fastopen_option")]
     pub fn parse(body: &[u8], exp: bool) -> Option<FastOpenCookie> {
         let fits = body.is_empty() || (4..=TCP_FASTOPEN_COOKIE_MAX).contains(&body.len());
-        if !fits || body.len() % 2 != 0 {
+        if !fits || !body.len().is_multiple_of(2) {
             return None;
         }
         let mut c = FastOpenCookie { exp, len: body.len() as u8, ..FastOpenCookie::default() };

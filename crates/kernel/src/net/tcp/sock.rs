@@ -12,12 +12,12 @@ use crate::ids::*;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::route::Dst;
-use crate::net::sysctl::FastOpenKeys;
 use crate::net::tcp::cong::Cong;
+pub use crate::net::tcp::handshake::fastopen::{FastOpenRequest, Tfo};
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::state::State;
 use belljar_wire::Segs;
-use belljar_wire::tcp::{FastOpenCookie, Flags};
+use belljar_wire::tcp::Flags;
 use std::collections::VecDeque;
 
 /// A piece of the write queue: unsent, or sent and kept until acknowledged. May stand for many wire segments.
@@ -363,47 +363,6 @@ pub struct TcpFlags {
     /// Already in `NetNs` accounting as an orphan.
     pub orphan: bool,
 }
-
-/// Fast Open (RFC 7413) on one socket.
-#[derive(Clone, Debug, Default)]
-pub struct Tfo {
-    /// TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_FASTOPEN_KEY and TCP_FASTOPEN (limit of a listener).
-    pub connect: bool,
-    pub no_cookie: bool,
-    pub keys: Option<FastOpenKeys>,
-    pub max_qlen: u32,
-    /// connect() was told that it succeeded; the SYN goes with the first write.
-    pub defer_connect: bool,
-    /// A send or connect with Fast Open is under way.
-    pub request: Option<FastOpenRequest>,
-    /// The SYN had the option (in its experimental form), data; the peer took the data.
-    pub syn_fastopen: bool,
-    pub syn_fastopen_exp: bool,
-    pub syn_data: bool,
-    pub syn_data_acked: bool,
-    /// Fast Open was paused before: its success says that the path is good again.
-    pub syn_fastopen_ch: bool,
-    /// `TFO_*`: why data did not go with the SYN.
-    pub client_fail: u8,
-    /// See [`TcpSock::fastopen_rsk`].
-    pub rsk: Option<Box<RequestSock>>,
-}
-
-/// `struct tcp_fastopen_request`.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct FastOpenRequest {
-    /// For the SYN: `None` leaves the option out.
-    pub cookie: Option<FastOpenCookie>,
-    /// A send began it, not connect().
-    pub sending: bool,
-    /// Bytes that went with the SYN, and whether more wait to be written.
-    pub copied: u32,
-    pub more: bool,
-}
-
-pub const TFO_COOKIE_UNAVAILABLE: u8 = 1;
-pub const TFO_DATA_NOT_ACKED: u8 = 2;
-pub const TFO_SYN_RETRANSMITTED: u8 = 3;
 
 /// Per-socket values that few programs change; 0 means "the sysctl's".
 #[derive(Clone, Debug, Default)]

@@ -10,6 +10,7 @@ use crate::net::Net;
 use crate::net::mib::Mib;
 use crate::net::netns::NetNs;
 use crate::net::sysctl::FastOpenKeys;
+use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use belljar_abi::Errno;
@@ -17,6 +18,47 @@ use belljar_wire::tcp::FastOpenCookie;
 use core::hash::Hasher;
 use core::net::Ipv4Addr;
 use siphasher::sip::SipHasher24;
+
+/// Fast Open (RFC 7413) on one socket.
+#[derive(Clone, Debug, Default)]
+pub struct Tfo {
+    /// TCP_FASTOPEN_CONNECT, TCP_FASTOPEN_NO_COOKIE, TCP_FASTOPEN_KEY and TCP_FASTOPEN (limit of a listener).
+    pub connect: bool,
+    pub no_cookie: bool,
+    pub keys: Option<FastOpenKeys>,
+    pub max_qlen: u32,
+    /// connect() was told that it succeeded; the SYN goes with the first write.
+    pub defer_connect: bool,
+    /// A send or connect with Fast Open is under way.
+    pub request: Option<FastOpenRequest>,
+    /// The SYN had the option (in its experimental form), data; the peer took the data.
+    pub syn_fastopen: bool,
+    pub syn_fastopen_exp: bool,
+    pub syn_data: bool,
+    pub syn_data_acked: bool,
+    /// Fast Open was paused before: its success says that the path is good again.
+    pub syn_fastopen_ch: bool,
+    /// `TFO_*`: why data did not go with the SYN.
+    pub client_fail: u8,
+    /// See [`TcpSock::fastopen_rsk`].
+    pub rsk: Option<Box<RequestSock>>,
+}
+
+/// `struct tcp_fastopen_request`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct FastOpenRequest {
+    /// For the SYN: `None` leaves the option out.
+    pub cookie: Option<FastOpenCookie>,
+    /// A send began it, not connect().
+    pub sending: bool,
+    /// Bytes that went with the SYN, and whether more wait to be written.
+    pub copied: u32,
+    pub more: bool,
+}
+
+pub const TFO_COOKIE_UNAVAILABLE: u8 = 1;
+pub const TFO_DATA_NOT_ACKED: u8 = 2;
+pub const TFO_SYN_RETRANSMITTED: u8 = 3;
 
 /// Bits of tcp_fastopen.
 pub const TFO_CLIENT_ENABLE: u32 = 1;
