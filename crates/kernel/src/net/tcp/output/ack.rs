@@ -59,7 +59,8 @@ pub struct InitialWindow {
     pub wscale: u8,
 }
 
-/// `tcp_select_initial_window`: the window field of a SYN is never scaled, and the window is a multiple of the MSS.
+/// `tcp_select_initial_window`: the window field of a SYN is never scaled, and below its limit the window is a multiple of
+/// the MSS.
 pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> InitialWindow {
     let mut space = from.space;
     let mut clamp = if from.clamp == 0 { 65_535 << 14 } else { from.clamp };
@@ -74,7 +75,6 @@ pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> In
         // ilog2(reach) - 15, at most 14 (RFC 7323 §2.3).
         wscale = (32 - reach.leading_zeros()).saturating_sub(16).min(14) as u8;
     }
-    let rcv_wnd = if rcv_wnd > mss && mss > 0 { rcv_wnd / mss * mss } else { rcv_wnd };
     clamp = clamp.min(65_535 << wscale);
     InitialWindow { rcv_wnd, window_clamp: clamp, wscale }
 }
@@ -280,6 +280,7 @@ mod tests {
         assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, true).rcv_wnd, 64_240);
         assert_eq!(select_initial_window(of(87_380, 33_554_432), mss, true).rcv_wnd, 42_340);
         assert_eq!(select_initial_window(of(16_384, 33_554_432), mss, true).rcv_wnd, 7_300);
+        assert_eq!(select_initial_window(of(540_000, 33_554_432), mss, true).rcv_wnd, 65_535);
         assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, true).wscale, 10);
         assert_eq!(select_initial_window(of(131_072, 6_291_456), mss, true).wscale, 7);
         assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, false).wscale, 0);
