@@ -89,8 +89,17 @@ pub fn inq(fd: &impl AsFd) -> io::Result<usize> {
     queue(fd.as_fd(), libc::FIONREAD)
 }
 
-/// Kernel memory of what this end sent and the other has not read: 0 means all read, other values are not payload.
+/// Kernel memory of what this end of a pair sent and the other has not read: 0 means all read, other values are not payload.
+///
+/// The host kernel tells of room while it still holds one byte of the record that was read (`sock_wfree`). Whoever looks
+/// at that moment hears of it no second time, so what is smaller than any record counts as nothing.
 pub fn outq(fd: &impl AsFd) -> io::Result<usize> {
+    const RECORD_MIN: usize = 64;
+    Ok(unacked(fd)? / RECORD_MIN * RECORD_MIN)
+}
+
+/// Bytes of a TCP socket that the peer has not acknowledged (SIOCOUTQ).
+pub fn unacked(fd: &impl AsFd) -> io::Result<usize> {
     queue(fd.as_fd(), libc::TIOCOUTQ)
 }
 

@@ -69,7 +69,7 @@ pub fn reset_on_close(s: &TcpStream) {
 
 /// Bytes sent and not yet acknowledged by the peer (SIOCOUTQ).
 pub fn unsent(s: &impl AsFd) -> usize {
-    fd::outq(s).unwrap_or(0)
+    fd::unacked(s).unwrap_or(0)
 }
 
 #[cfg(test)]

@@ -50,6 +50,12 @@ impl Machine {
         self.tcp(fd).map_or(0, |t| t.rcv.queue.iter().map(|s| s.frags.len()).sum())
     }
 
+    /// How full the receive buffer may stay of what the program has read already: a small one fills with little, and the
+    /// peer's window is what it pays with.
+    pub fn spare(&self, fd: Fd) -> usize {
+        self.tcp(fd).map_or(0, |t| t.sk.rcvbuf as usize / 8)
+    }
+
     /// The peer's FIN is behind what is in the receive queue.
     pub fn got_fin(&self, fd: Fd) -> bool {
         self.tcp(fd).is_some_and(|t| t.rcv.fin)

@@ -11,7 +11,8 @@ use std::io::{ErrorKind, IoSlice};
 const READ: usize = 64 * 1024;
 /// From so many bytes on the buffer itself is handed over instead of being copied.
 const HAND_OVER: usize = 8 * 1024;
-/// With this much read but still in the kernel's queue, reading is told at once, because the window may wait for it.
+/// With this much read but still in the kernel's queue (or an eighth of a smaller receive buffer), reading is told at once,
+/// because the window may wait for it.
 const LAZY: usize = 16 * 1024;
 
 enum Taken {
@@ -74,6 +75,7 @@ impl Jar {
             let segs = m.peek(kfd, st.in_pair, room);
             if segs.is_empty() {
                 let (all, fin) = (m.readable(kfd) <= st.in_pair, m.got_fin(kfd));
+                let lazy = m.spare(kfd).min(LAZY);
                 if all && fin {
                     st.fin_passed = true;
                     let both = st.write_shut;
@@ -83,7 +85,7 @@ impl Jar {
                     }
                 }
                 // More is there than the pair may hold, or the window waits for what is in it.
-                let tell = !all || self.in_pair(id) > LAZY;
+                let tell = !all || self.in_pair(id) > lazy;
                 return self.watch_out(id, tell);
             }
             let before = if st.batches.is_empty() { 0 } else { fd::outq(&s.ours).unwrap_or(0) };
