@@ -64,6 +64,8 @@ impl Jar {
                 abi::SO_SNDBUF if self.socks.get(a.id).is_some_and(|s| matches!(s.flow, Flow::Stream(_))) => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
+                // How soon reading is told depends on it, and what is in the pair may fill a smaller buffer.
+                abi::SO_RCVBUF | abi::SO_RCVBUFFORCE => self.stream_in(a.id),
                 _ => {}
             }
         }
