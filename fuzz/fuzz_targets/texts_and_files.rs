@@ -1,4 +1,5 @@
-//! What people and other programs write: capture files, filters, link conditions, socket addresses, netlink messages.
+//! What people and other programs write: capture files, filters, link conditions, scripts, socket addresses, netlink
+//! messages.
 #![no_main]
 use belljar_abi::{SockAddr, netlink, rtnetlink, tcp_info::TcpInfo};
 use belljar_capture::{Filter, Reader};
@@ -10,6 +11,7 @@ fn text(s: &str, packet: &Frame) {
     if let Ok(f) = Filter::compile(s) {
         f.matches(packet);
     }
+    belljar_script::check("fuzz.pkt", s).explain();
     let _ = (parse_delay(s), parse_percent(s), parse_rate(s), s.parse::<Mac>());
     if let Ok(c) = Conditions::default().apply(s.split(' ')) {
         Conditions::default().apply(c.to_string().split(' ')).expect("what is shown can be read");

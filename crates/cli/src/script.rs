@@ -7,8 +7,8 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-A script is lines of time, then a system call with its result, a packet into the kernel (<) or out of it (>), a setting or an
-assertion:
+A script is lines of a time and what happens then: a system call with its result, a packet into
+the kernel (<) or out of it (>), a setting, an assertion. docs/script.md describes the language.
 
   0.000 socket(..., SOCK_STREAM, IPPROTO_TCP) = 3
   +0    bind(3, ..., ...) = 0
@@ -26,7 +26,7 @@ assertion:
 
 A script marked `# deviation: REASON` in its first five lines has to fail.
 
-Exit codes: 0 every script went as it should, 1 an expectation failed, 2 a file cannot be read as a script.
+Exit codes: 0 every script went as it should, 1 an expectation failed, 2 a file is no script.
 
 Examples: belljar script handshake.pkt
           belljar script -v conformance/rto/*.pkt

@@ -32,7 +32,6 @@ impl<'a> Run<'a> {
         } else {
             self.base = at;
         }
-        self.m.advance(self.base.min(self.m.now()));
         Ok(())
     }
 

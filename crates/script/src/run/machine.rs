@@ -104,11 +104,6 @@ impl Machine {
         self.collect();
     }
 
-    /// Lets time pass up to `until`, timer by timer.
-    pub fn advance(&mut self, until: Nanos) {
-        while self.step(until) {}
-    }
-
     /// One timer, if any is due up to `until`; else the clock moves there and the answer is false.
     pub fn step(&mut self, until: Nanos) -> bool {
         let end = BOOT.saturating_add(until);

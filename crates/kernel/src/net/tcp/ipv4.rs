@@ -15,7 +15,7 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Flow4, ip_route_output};
 use crate::net::mib::Mib;
-use belljar_abi::Errno;
+use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, checksum};
 use core::net::Ipv4Addr;
@@ -301,6 +301,11 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
         return;
     }
     crate::net::ipv4::route::update_pmtu(net, sk.sk.ns, sk.sk.daddr, mtu);
+    // The route knows it for others; this socket asked not to be told (`ip_sk_accept_pmtu`).
+    let pmtudisc = i32::from(sk.sk.pmtudisc);
+    if matches!(pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT) {
+        return;
+    }
     let Some(dst) = segment::check_dst(sk, net) else { return };
     segment::sync_mss(sk, net, dst.mtu);
     let mss = u32::from(sk.snd.mss_cache);
