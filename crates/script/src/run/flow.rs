@@ -137,7 +137,7 @@ impl Flows {
         let ends = if inject { ((p.dst, d), (p.src, s)) } else { ((p.src, s), (p.dst, d)) };
         let udp = matches!(p.l4, L4::Udp { .. });
         let mut text = match &p.l4 {
-            L4::Tcp(t) if inject => Pkt { l4: L4::Tcp(self.from_wire(ends, t.clone())), ..p.clone() }.show(),
+            L4::Tcp(t) if inject => Pkt { l4: L4::Tcp(self.as_written(ends, t.clone())), ..p.clone() }.show(),
             L4::Tcp(t) => Pkt { l4: L4::Tcp(self.to_script(ends, t.clone())), ..p.clone() }.show(),
             _ => p.show(),
         };
@@ -149,7 +149,7 @@ impl Flows {
     }
 
     /// Wire to script, for a segment of the remote side: the trace shows what the line said.
-    fn from_wire(&self, ends: (Place, Place), mut t: Tcp) -> Tcp {
+    fn as_written(&self, ends: (Place, Place), mut t: Tcp) -> Tcp {
         let Some(f) = self.find(ends) else { return t };
         let (seq, ts) = (f.seq.unwrap_or(0), f.ts.unwrap_or(0));
         t.ack = t.ack.wrapping_sub(seq);
