@@ -68,6 +68,8 @@ pub struct ColdOpts {
     pub local_port_range: Option<(u16, u16)>,
     pub peek_off: Option<u32>,
     pub user_timeout_ms: u32,
+    /// When the first unanswered probe of a closed window was due, under that option; 0 when none was (`icsk_probes_tstamp`).
+    pub probes_since_us: u64,
     pub max_pacing_rate: Option<u64>,
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS: for IPv6 packets, of which there are none yet.
     pub v6_hops: Option<u8>,

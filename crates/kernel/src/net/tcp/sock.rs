@@ -126,8 +126,6 @@ pub struct Snd {
     pub nospace: bool,
     /// Zero-window probes and other unanswered probes sent (`icsk_probes_out`).
     pub probes_out: u8,
-    /// When the first unanswered probe of a closed window was due (`icsk_probes_tstamp`), 0 when none was.
-    pub probes_since_us: u64,
     /// When the last data was sent (`lsndtime`), microseconds.
     pub last_us: u64,
 }

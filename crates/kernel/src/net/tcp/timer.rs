@@ -176,19 +176,29 @@ pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     inc(net, sk, Mib::TcpExtTCPAbortOnTimeout);
 }
 
+/// The peer lives, or nothing is asked of it any more.
+pub(crate) fn probes_answered(sk: &mut TcpSock) {
+    sk.snd.probes_out = 0;
+    if let Some(c) = &mut sk.sk.cold {
+        c.probes_since_us = 0;
+    }
+}
+
 /// The window is closed and data waits.
 #[doc(alias = "tcp_probe_timer")]
 fn probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if sk.snd.packets_out != 0 || !sk.has_unsent() {
-        (sk.snd.probes_out, sk.snd.probes_since_us) = (0, 0);
-        return;
+        return probes_answered(sk);
     }
-    let user = sk.sk.cold.as_ref().map_or(0, |c| u64::from(c.user_timeout_ms) * 1000);
     let now = net.env.now_us();
-    if sk.snd.probes_since_us == 0 {
-        sk.snd.probes_since_us = now;
+    let (mut user, mut since) = (0, 0);
+    if let Some(c) = &mut sk.sk.cold {
+        user = u64::from(c.user_timeout_ms) * 1000;
+        if c.probes_since_us == 0 {
+            c.probes_since_us = now;
+        }
+        since = now.saturating_sub(c.probes_since_us);
     }
-    let since = now.saturating_sub(sk.snd.probes_since_us);
     let mut most = setting(net, sk, |s| s.tcp_retries2);
     if sk.sk.flags.dead {
         most = orphan_retries(sk, net);

@@ -112,7 +112,7 @@ pub fn tcp_ack(
     }
     // Any ACK shows that the peer lives, whatever ICMP said.
     sk.sk.err_soft = 0;
-    (sk.snd.probes_out, sk.snd.probes_since_us) = (0, 0);
+    super::super::timer::probes_answered(sk);
     sk.rcv.ack.heard_us = net.env.now_us();
     if sk.snd.packets_out == 0 {
         no_queue(sk, net, id, &mut a, ack);

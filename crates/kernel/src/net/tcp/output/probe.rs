@@ -48,7 +48,7 @@ pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Er
 pub fn send_probe0(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let sent = write_wakeup(sk, net, id);
     if sk.snd.packets_out != 0 || !sk.has_unsent() {
-        sk.snd.probes_out = 0;
+        crate::net::tcp::timer::probes_answered(sk);
         sk.rtt.backoff = 0;
         return;
     }
@@ -69,11 +69,9 @@ pub fn send_probe0(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 
 /// The last probe comes when TCP_USER_TIMEOUT is over, not later (`tcp_clamp_probe0_to_user_timeout`).
 fn clamp_to_user_timeout(sk: &TcpSock, net: &Net, wait: u64) -> u64 {
-    let user = sk.sk.cold.as_ref().map_or(0, |c| u64::from(c.user_timeout_ms) * 1000);
-    if user == 0 || sk.snd.probes_since_us == 0 {
-        return wait;
-    }
-    let left = user.saturating_sub(net.env.now_us().saturating_sub(sk.snd.probes_since_us));
+    let Some(c) = sk.sk.cold.as_ref().filter(|c| c.user_timeout_ms != 0 && c.probes_since_us != 0) else { return wait };
+    let user = u64::from(c.user_timeout_ms) * 1000;
+    let left = user.saturating_sub(net.env.now_us().saturating_sub(c.probes_since_us));
     wait.min(left.max(2000))
 }
 
