@@ -135,6 +135,7 @@ pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: Ru
     if let SockId::Tcp(id) = sock
         && let Some(step) = tcp::handshake::fastopen::client::sendmsg(k, id, m, ctx)
     {
+        k.tcp_settle(id);
         return step;
     }
     let Kernel { socks, net, .. } = k;

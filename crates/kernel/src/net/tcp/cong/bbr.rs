@@ -165,7 +165,7 @@ struct LongTerm {
 
 /// Bytes a second for a rate and a gain.
 fn bytes_per_sec(mss: u32, bw: u64, gain: u64) -> u64 {
-    let r = u128::from(bw) * u128::from(mss) * u128::from(gain) >> 8;
+    let r = (u128::from(bw) * u128::from(mss) * u128::from(gain)) >> 8;
     ((r * u128::from(1_000_000 / 100 * (100 - PACING_MARGIN_PERCENT))) >> BW_SCALE).min(u128::from(u64::MAX)) as u64
 }
 
@@ -193,7 +193,7 @@ impl Bbr {
 
     /// Bandwidth in bytes a second, smallest round trip, both gains: `struct tcp_bbr_info`.
     pub fn info(&self, mss: u32) -> (u64, u32, u32, u32) {
-        let bw = u128::from(self.bandwidth()) * u128::from(mss) * 1_000_000 >> BW_SCALE;
+        let bw = (u128::from(self.bandwidth()) * u128::from(mss) * 1_000_000) >> BW_SCALE;
         (bw.min(u128::from(u64::MAX)) as u64, self.min_rtt_us, self.pacing_gain as u32, self.cwnd_gain as u32)
     }
 
@@ -274,7 +274,7 @@ impl Bbr {
 
     /// What will be in the network when the next segment departs.
     fn in_net_at_edt(&self, f: &Flow<'_>, now: u32) -> u32 {
-        let delivered = (u128::from(self.bandwidth()) * u128::from(f.edt_us) >> BW_SCALE).min(u128::from(u32::MAX));
+        let delivered = ((u128::from(self.bandwidth()) * u128::from(f.edt_us)) >> BW_SCALE).min(u128::from(u32::MAX));
         let more = if self.pacing_gain > UNIT { Self::tso_segs_goal(f) } else { 0 };
         (now + more).saturating_sub(delivered as u32)
     }
@@ -478,7 +478,7 @@ impl Bbr {
         if self.full_bw_reached || !self.round_start || rs.is_app_limited {
             return;
         }
-        if self.max_bw() >= (u128::from(self.full_bw) * u128::from(FULL_BW_THRESH) >> 8) as u64 {
+        if self.max_bw() >= ((u128::from(self.full_bw) * u128::from(FULL_BW_THRESH)) >> 8) as u64 {
             (self.full_bw, self.full_bw_cnt) = (self.max_bw(), 0);
             return;
         }

@@ -239,6 +239,7 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     match child {
         Some(child) => {
             fastopen::server::first_synack(k, ns, child, req, fresh);
+            k.tcp_settle(child);
             queue_child(k, listener, child);
         }
         None => {

@@ -6,6 +6,7 @@ pub mod ecn;
 pub mod rack;
 pub mod recovery;
 pub mod sack;
+pub mod undo;
 pub mod validate;
 pub mod window;
 

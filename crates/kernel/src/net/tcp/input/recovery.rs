@@ -1,7 +1,7 @@
 //! Loss recovery (RFC 5681, 6675, 6937, 5682; Linux: `tcp_fastretrans_alert` and what it calls): the states Open,
 //! Disorder, CWR, Recovery, Loss; proportional rate reduction; undo when the alarm was false.
 use super::ack::*;
-use super::rack;
+use super::{rack, undo};
 use crate::ids::TcpId;
 use crate::net::Net;
 use crate::net::mib::Mib;
@@ -23,7 +23,7 @@ pub enum Rexmit {
 }
 
 /// `tcp_is_reno`: no SACK, duplicate ACKs stand for what arrived.
-fn is_reno(sk: &TcpSock) -> bool {
+pub(super) fn is_reno(sk: &TcpSock) -> bool {
     !sk.flags.sack_ok
 }
 
@@ -85,10 +85,10 @@ pub fn fastretrans_alert(
                 if is_reno(sk) {
                     add_reno_sack(sk, net, dupacks);
                 }
-            } else if try_undo_partial(sk, net, a) {
+            } else if undo::try_undo_partial(sk, net, a) {
                 return;
             }
-            if try_undo_dsack(sk, net) {
+            if undo::try_undo_dsack(sk, net) {
                 try_to_open(sk, net, a);
             }
             identify_packet_loss(sk, net, id, a);
@@ -128,7 +128,7 @@ fn dubious_open(sk: &mut TcpSock, net: &mut Net, id: TcpId, dupacks: u32, a: &mu
         add_reno_sack(sk, net, dupacks);
     }
     if sk.loss.ca_state <= CaState::Disorder {
-        try_undo_dsack(sk, net);
+        undo::try_undo_dsack(sk, net);
     }
     identify_packet_loss(sk, net, id, a);
     if !time_to_recover(sk) {
@@ -150,7 +150,7 @@ fn leave_finished_state(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
             if is_reno(sk) {
                 sk.snd.sacked_out = 0;
             }
-            if try_undo_recovery(sk, net, a) {
+            if undo::try_undo_recovery(sk, net, a) {
                 return true;
             }
             end_cwnd_reduction(sk, net);
@@ -243,7 +243,7 @@ fn time_to_recover(sk: &TcpSock) -> bool {
     sk.snd.lost_out > 0
 }
 
-fn set_ca_state(sk: &mut TcpSock, to: CaState) {
+pub(super) fn set_ca_state(sk: &mut TcpSock, to: CaState) {
     sk.loss.ca_state = to;
 }
 
@@ -409,12 +409,12 @@ fn timeout_mark_lost(sk: &mut TcpSock, net: &mut Net) {
 /// ACKs after a timeout; F-RTO asks whether it was spurious (`tcp_process_loss`).
 fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rexmit: &mut Rexmit) {
     let recovered = !before(sk.snd.una, sk.loss.high_seq);
-    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && try_undo_loss(sk, net, a, false) {
+    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && undo::try_undo_loss(sk, net, a, false) {
         return;
     }
     if sk.loss.frto {
         // RFC 5682 §3.1 step 3.b: what was never sent again was acknowledged: the timeout was false.
-        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && try_undo_loss(sk, net, a, true) {
+        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && undo::try_undo_loss(sk, net, a, true) {
             return;
         }
         if after(sk.snd.nxt, sk.loss.high_seq) {
@@ -432,7 +432,7 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
         }
     }
     if recovered {
-        try_undo_recovery(sk, net, a);
+        undo::try_undo_recovery(sk, net, a);
         return;
     }
     if is_reno(sk) {
@@ -443,121 +443,6 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
         }
     }
     *rexmit = Rexmit::Lost;
-}
-
-/// Nothing was really lost: either no retransmission is unaccounted for, or an ACK echoes a time before the first
-/// (RFC 3522, Eifel).
-#[doc(alias = "tcp_may_undo")]
-fn may_undo(sk: &TcpSock, a: &AckState) -> bool {
-    sk.loss.undo_marker != 0 && (sk.loss.undo_retrans == 0 || packet_delayed(sk, a))
-}
-
-fn undo_cwnd_reduction(sk: &mut TcpSock, net: &mut Net, unmark: bool) {
-    if unmark {
-        for seg in sk.snd.queue.iter_mut().take(sk.snd.sent) {
-            seg.sacked &= !TCPCB_LOST;
-        }
-        sk.snd.lost_out = 0;
-    }
-    if sk.loss.prior_ssthresh != 0 {
-        pacing::on_undo(sk, net);
-        sk.cong.cwnd = sk.cong.undo_cwnd(sk.loss.prior_cwnd);
-        if sk.loss.prior_ssthresh > sk.cong.ssthresh {
-            sk.cong.ssthresh = sk.loss.prior_ssthresh;
-            sk.flags.ecn &= !super::ecn::TCP_ECN_QUEUE_CWR;
-        }
-    }
-    sk.cong.cwnd_stamp_us = net.env.now_us();
-    sk.loss.undo_marker = 0;
-    sk.loss.rack_advanced = true;
-}
-
-pub fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
-    if may_undo(sk, a) {
-        let loss = sk.loss.ca_state == CaState::Loss;
-        undo_cwnd_reduction(sk, net, false);
-        inc(net, sk, if loss { Mib::TcpExtTCPLossUndo } else { Mib::TcpExtTCPFullUndo });
-    } else if let Some(t) = sk.track.as_deref_mut() {
-        t.reo_wnd_persist = t.reo_wnd_persist.saturating_sub(1);
-    }
-    if non_sack_prevents_reopen(sk) {
-        return true;
-    }
-    set_ca_state(sk, CaState::Open);
-    (sk.loss.frto, sk.flags.sack_reneg) = (false, false);
-    false
-}
-
-/// Without SACK duplicates of the old flight may still come: stay until one more is acknowledged (RFC 6582 §5).
-#[doc(alias = "tcp_is_non_sack_preventing_reopen")]
-fn non_sack_prevents_reopen(sk: &mut TcpSock) -> bool {
-    if sk.snd.una == sk.loss.high_seq && is_reno(sk) {
-        if !any_retrans_done(sk) {
-            sk.loss.retrans_stamp_ms = 0;
-        }
-        return true;
-    }
-    false
-}
-
-fn try_undo_dsack(sk: &mut TcpSock, net: &mut Net) -> bool {
-    if sk.loss.undo_marker != 0 && sk.loss.undo_retrans == 0 {
-        if let Some(t) = sk.track.as_deref_mut() {
-            t.reo_wnd_persist = (t.reo_wnd_persist + 1).min(rack::RECOVERY_THRESH);
-        }
-        undo_cwnd_reduction(sk, net, false);
-        inc(net, sk, Mib::TcpExtTCPDSACKUndo);
-        return true;
-    }
-    false
-}
-
-fn try_undo_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, frto_undo: bool) -> bool {
-    if !frto_undo && !may_undo(sk, a) {
-        return false;
-    }
-    undo_cwnd_reduction(sk, net, true);
-    inc(net, sk, Mib::TcpExtTCPLossUndo);
-    if frto_undo {
-        inc(net, sk, Mib::TcpExtTCPSpuriousRTOs);
-    }
-    sk.loss.retransmits = 0;
-    if non_sack_prevents_reopen(sk) {
-        return true;
-    }
-    if frto_undo || sk.flags.sack_ok {
-        set_ca_state(sk, CaState::Open);
-        (sk.loss.frto, sk.flags.sack_reneg) = (false, false);
-    }
-    true
-}
-
-/// A partial ACK in a recovery whose first retransmission was unneeded (`tcp_try_undo_partial`).
-fn try_undo_partial(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
-    if sk.loss.undo_marker == 0 || !packet_delayed(sk, a) {
-        return false;
-    }
-    let high = super::sack::highest_sacked(sk);
-    super::sack::check_reordering(sk, net, a.prior_una, high, true);
-    if sk.snd.retrans_out > 0 {
-        return true;
-    }
-    if !any_retrans_done(sk) {
-        sk.loss.retrans_stamp_ms = 0;
-    }
-    undo_cwnd_reduction(sk, net, true);
-    inc(net, sk, Mib::TcpExtTCPPartialUndo);
-    try_keep_open(sk);
-    false
-}
-
-/// The ACK echoes a time stamp from before the first retransmission, or there was none yet (`tcp_packet_delayed`).
-fn packet_delayed(sk: &TcpSock, a: &AckState) -> bool {
-    if sk.loss.retrans_stamp_ms != 0 {
-        return a.tsecr.is_some_and(|ecr| before(ecr, sk.loss.retrans_stamp_ms));
-    }
-    // The stamp is taken away early in two cases: without SACK at the end of an episode, and with the SYN.
-    !(is_reno(sk) && !before(sk.snd.una, sk.loss.high_seq)) && sk.state != State::SynSent
 }
 
 /// Proportional rate reduction (RFC 6937, with the safe slow-start bound): out goes in proportion to what came in.
