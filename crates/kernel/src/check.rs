@@ -1,10 +1,12 @@
 //! [`Kernel::check`]: what must be true between two steps. Sums against queues, links in both directions, ids against
 //! what they name. The lab runs it after every step; it changes nothing and costs what the kernel holds.
+use crate::env::TimerKey;
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::netns::NetNs;
+use crate::net::tcp::mem;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
@@ -48,6 +50,9 @@ impl Kernel {
         }
         let orphans = self.socks.tcp.iter().filter(|(_, s)| s.flags.orphan).count() as u32;
         same("tcp_orphans", self.net.usage.tcp_orphans, orphans)?;
+        let pages: u64 = self.socks.tcp.iter().map(|(_, s)| u64::from(s.mem_pages)).sum();
+        same("tcp_bytes", self.net.usage.tcp_bytes, pages * mem::PAGE)?;
+        self.hrtimers()?;
         for (_, ns) in self.net.ns.iter() {
             self.tables(ns).map_err(|v| Violation(format!("{}: {v}", ns.name)))?;
         }
@@ -60,6 +65,7 @@ impl Kernel {
         let held: u32 = sk.rcv.queue.iter().chain(sk.rcv.ooo.iter()).map(|s| s.truesize).sum();
         same("rmem_alloc", sk.sk.rmem_alloc, held)?;
         same("wmem_queued", sk.sk.wmem_queued, sk.snd.queue.iter().map(|s| s.truesize).sum())?;
+        same("mem_pages", sk.mem_pages, mem::pages(sk))?;
         write_queue(sk)?;
         receive_queue(sk)?;
         if let Some(l) = &sk.listener {
@@ -76,6 +82,22 @@ impl Kernel {
             ensure(sk.state != State::Close, || "dead and closed, but not reaped".into())?;
         }
         ensure(sk.ehash.is_none() || sk.state != State::Close, || "closed, but in ehash".into())
+    }
+
+    /// A socket's high-resolution timers stand in the queue when it thinks so, and only then.
+    fn hrtimers(&self) -> Checked {
+        let timers = &self.net.env.hrtimers;
+        let tcp = |k: &TimerKey| matches!(k, TimerKey::TcpPace(_) | TimerKey::TcpCompressedAck(_));
+        let mut armed = 0;
+        for (id, sk) in self.socks.tcp.iter() {
+            let Some(t) = sk.track.as_deref() else { continue };
+            for (at, key) in [(t.pace_at, TimerKey::TcpPace(id)), (t.comp_ack_at, TimerKey::TcpCompressedAck(id))] {
+                ensure(at == 0 || timers.contains(&(at, key)), || format!("{key:?} at {at} is not queued"))?;
+                armed += usize::from(at != 0);
+            }
+            ensure(t.comp_ack_at != 0 || t.compressed_ack == 0, || format!("{id:?} holds ACKs back for ever"))?;
+        }
+        same("high-resolution timers of TCP", timers.iter().filter(|t| tcp(&t.1)).count(), armed)
     }
 
     fn listener(&self, id: TcpId, sk: &TcpSock, l: &Listener) -> Checked {

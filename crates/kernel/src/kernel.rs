@@ -127,6 +127,8 @@ impl Kernel {
             SockId::Tcp(id) => {
                 if let Some(sk) = self.socks.tcp.get_mut(id) {
                     sk.sk.wmem_alloc = sk.sk.wmem_alloc.saturating_sub(truesize);
+                    tcp::pacing::wfree(sk, &mut self.net, id);
+                    tcp::mem::settle(sk, &mut self.net);
                 }
             }
             SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
@@ -142,6 +144,7 @@ impl Kernel {
             for timer in [&mut sk.write_timer, &mut sk.delack_timer, &mut sk.keepalive_timer] {
                 net.env.timers.remove(timer);
             }
+            tcp::mem::settle(sk, net);
             socks.tcp.free(id);
         }
     }
@@ -149,9 +152,14 @@ impl Kernel {
     /// A timer's tick came: its owner looks whether it is due.
     pub(crate) fn fire(&mut self, key: TimerKey, at: Fired) {
         match key {
-            TimerKey::TcpWrite(id) => tcp::timer::tcp_write_timer(self, id, at),
-            TimerKey::TcpDelack(id) => tcp::timer::tcp_delack_timer(self, id, at),
-            TimerKey::TcpKeepalive(id) => tcp::timer::tcp_keepalive_timer(self, id, at),
+            TimerKey::TcpWrite(id)
+            | TimerKey::TcpDelack(id)
+            | TimerKey::TcpKeepalive(id)
+            | TimerKey::TcpPace(id)
+            | TimerKey::TcpCompressedAck(id) => {
+                self.fire_tcp(key, id, at);
+                self.tcp_settle(id);
+            }
             TimerKey::TcpRequest(ns, id) => tcp::handshake::request::request_timer(self, ns, id, at),
             TimerKey::TcpTimeWait(ns, id) => tcp::handshake::time_wait::entry_timer(self, ns, id, at),
             TimerKey::TcpTimeWaitQueue(ns) => tcp::handshake::time_wait::queue_timer(self, ns, at),
@@ -160,6 +168,16 @@ impl Kernel {
             TimerKey::IpFrag(ns, id) => crate::net::ipv4::reassembly::expire(&mut self.net, ns, id, at),
             TimerKey::PmtuExpire(ns) => crate::net::ipv4::route::expire_pmtu(&mut self.net, ns, at),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
+        }
+    }
+
+    fn fire_tcp(&mut self, key: TimerKey, id: TcpId, at: Fired) {
+        match key {
+            TimerKey::TcpWrite(_) => tcp::timer::tcp_write_timer(self, id, at),
+            TimerKey::TcpDelack(_) => tcp::timer::tcp_delack_timer(self, id, at),
+            TimerKey::TcpKeepalive(_) => tcp::timer::tcp_keepalive_timer(self, id, at),
+            TimerKey::TcpPace(_) => tcp::pacing::pace_timer(self, id),
+            _ => tcp::output::ack::compressed_ack_timer(self, id),
         }
     }
 

@@ -42,6 +42,11 @@ impl Settings {
         text.parse().map_err(|_| format!("{key} {text:?} is no number"))
     }
 
+    /// `none`, or a number.
+    pub fn maybe_count(&self, key: &str) -> Result<Option<u64>, String> {
+        if self.text(key) == "none" { Ok(None) } else { self.count(key).map(Some) }
+    }
+
     pub fn delay(&self, key: &str) -> Result<u64, String> {
         parse_delay(self.text(key)).map_err(|e| format!("{key}: {e}"))
     }

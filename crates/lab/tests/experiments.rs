@@ -31,6 +31,40 @@ fn a_transfer_over_a_bad_link_arrives_whole() {
     }
 }
 
+/// A rate of 10 Mbit/s for ten seconds, 40 ms there and back.
+fn through_a_bottleneck(more: &[(&str, &str)]) -> Report {
+    let base = [("size", "8MB"), ("delay", "20ms"), ("rate", "10mbit"), ("loss", "0%"), ("check", "50")];
+    let r = go("transfer", 3, &[&base, more].concat());
+    assert_eq!(r.failure, None, "{}", r.replay);
+    r
+}
+
+#[test]
+fn bbr_fills_a_lossy_path_that_cubic_does_not() {
+    let loss = ("loss", "1%");
+    let bbr = through_a_bottleneck(&[loss, ("net.ipv4.tcp_congestion_control", "bbr")]);
+    let cubic = through_a_bottleneck(&[loss]);
+    let (b, c) = (figure(&bbr, "goodput"), figure(&cubic, "goodput"));
+    assert!(b > 8e6 && b > 1.5 * c, "bbr {b}, cubic {c}");
+}
+
+#[test]
+fn bbr_keeps_the_queue_short() {
+    let cubic = through_a_bottleneck(&[("limit", "100")]);
+    let bbr = through_a_bottleneck(&[("limit", "100"), ("net.ipv4.tcp_congestion_control", "bbr")]);
+    let dropped = |r: &Report| figure(r, "retransmissions");
+    assert!(dropped(&bbr) < dropped(&cubic) && figure(&bbr, "goodput") > 8e6, "{:?} {:?}", bbr.text, cubic.text);
+}
+
+#[test]
+fn marks_replace_losses() {
+    let r = through_a_bottleneck(&[("limit", "400"), ("ecn", "40"), ("net.ipv4.tcp_ecn", "1")]);
+    assert!(figure(&r, "marked") > 0.0 && figure(&r, "retransmissions") == 0.0, "{:?}", r.text);
+    assert!(figure(&r, "goodput") > 8e6, "{:?}", r.text);
+    // Who does not speak ECN is not marked.
+    assert_eq!(figure(&through_a_bottleneck(&[("ecn", "40"), ("net.ipv4.tcp_ecn", "0")]), "marked"), 0.0);
+}
+
 #[test]
 fn random_networks_hold_their_invariants() {
     for seed in 0..40 {

@@ -18,6 +18,8 @@ pub struct Conditions {
     pub rate_bps: Option<u64>,
     /// Packets in the queue, those under way included.
     pub limit: usize,
+    /// From so many packets in the queue on, what can carry a congestion mark gets one (RFC 3168 §5).
+    pub ecn: Option<usize>,
 }
 
 pub const DEFAULT_LIMIT: usize = 1000;
@@ -35,6 +37,7 @@ impl Default for Conditions {
             reorder: 0.0,
             rate_bps: None,
             limit: DEFAULT_LIMIT,
+            ecn: None,
         }
     }
 }
@@ -150,7 +153,7 @@ impl Conditions {
                 self = Conditions::default();
                 continue;
             }
-            let known = ["delay", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "limit"];
+            let known = ["delay", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "limit", "ecn"];
             if !known.contains(&word) {
                 return bad(format!("unknown condition {word:?}: one of {}, none", known.join(", ")));
             }
@@ -168,9 +171,10 @@ impl Conditions {
                 "corrupt" => self.corrupt = parse_percent(value)?,
                 "reorder" => self.reorder = parse_percent(value)?,
                 "rate" => self.rate_bps = Some(parse_rate(value)?),
-                _ => match value.parse() {
-                    Ok(n) if n > 0 => self.limit = n,
-                    _ => return bad(format!("limit {value:?} is no positive number of packets")),
+                _ => match (value.parse(), word) {
+                    (Ok(n), "ecn") if n > 0 => self.ecn = Some(n),
+                    (Ok(n), _) if n > 0 => self.limit = n,
+                    _ => return bad(format!("{word} {value:?} is no positive number of packets")),
                 },
             }
         }
@@ -219,7 +223,8 @@ impl fmt::Display for Conditions {
         for (name, p) in chances.into_iter().filter(|(_, p)| *p > 0.0) {
             write!(f, " {name} {}", percent(p))?;
         }
-        self.rate_bps.map_or(Ok(()), |bps| write!(f, " rate {}", rate(bps)))
+        self.rate_bps.map_or(Ok(()), |bps| write!(f, " rate {}", rate(bps)))?;
+        self.ecn.map_or(Ok(()), |n| write!(f, " ecn {n}"))
     }
 }
 

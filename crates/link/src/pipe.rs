@@ -1,6 +1,6 @@
 //! [`Pipe`]: one direction of a link.
 use crate::{Conditions, Rng};
-use belljar_wire::{Csum, Frame, Seg, Segs, ethernet, flow, gso};
+use belljar_wire::{Csum, Frame, Seg, Segs, ethernet, flow, gso, ipv4};
 use std::collections::VecDeque;
 
 /// A packet held back for reordering waits for at most this many others …
@@ -50,6 +50,8 @@ pub struct Stats {
     pub corrupted: u64,
     pub reordered: u64,
     pub overlimit: u64,
+    /// Got a congestion mark.
+    pub marked: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -151,6 +153,9 @@ impl Pipe {
         if self.len() >= c.limit {
             return self.drop_frame(now, Why::Overlimit, frame);
         }
+        if c.ecn.is_some_and(|n| self.len() >= n) && mark_ce(&mut frame) {
+            self.stats.marked += 1;
+        }
         let depart = c.rate_bps.map_or(now, |bps| {
             let ns = (frame.len() as u128 * 8 * 1_000_000_000 / bps.max(1) as u128).min(u64::MAX as u128) as u64;
             self.busy_until = self.busy_until.max(now).saturating_add(ns);
@@ -233,6 +238,22 @@ impl Pipe {
             self.drops.push(Dropped { at_ns, why, frame });
         }
     }
+}
+
+/// Congestion experienced: both bits of the IP header, for a packet that says it understands them.
+#[doc(alias = "INET_ECN_set_ce")]
+fn mark_ce(frame: &mut Frame) -> bool {
+    let Some(at) = flow::net_offset(frame) else { return false };
+    let Some(ip) = frame.head.bytes_mut().get_mut(at..) else { return false };
+    match ip.get_mut(1) {
+        Some(tos) if matches!(*tos & 3, 1 | 2) => *tos |= 3,
+        _ => return false,
+    }
+    let len = ip.first().map_or(0, |b| usize::from(b & 15) * 4);
+    if let Some(header) = ip.get_mut(..len) {
+        ipv4::set_checksum(header);
+    }
+    true
 }
 
 /// Flips one bit of the packet behind the Ethernet header. The frame's checksums are in its bytes already; now the

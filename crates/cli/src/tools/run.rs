@@ -144,6 +144,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
             reorder: c.reorder.unwrap_or(0.0),
             rate_bps: c.rate,
             limit: c.limit.unwrap_or(plain.limit),
+            ecn: None,
         },
         mtu: c.mtu,
         ip: c.ip,

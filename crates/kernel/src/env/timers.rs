@@ -15,6 +15,10 @@ pub enum TimerKey {
     TcpDelack(TcpId),
     /// Keepalive, and FIN_WAIT2 of a full socket (`tcp_keepalive_timer`).
     TcpKeepalive(TcpId),
+    /// The next departure of a paced connection (`tcp_pace_kick`).
+    TcpPace(TcpId),
+    /// An acknowledgement that was held back (`tcp_compressed_ack_kick`).
+    TcpCompressedAck(TcpId),
     /// SYN-ACK again (`reqsk_timer_handler`).
     TcpRequest(NsId, ReqId),
     /// A TIME_WAIT entry with a time of its own (FIN_WAIT2).

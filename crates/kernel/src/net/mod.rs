@@ -50,6 +50,8 @@ pub struct Usage {
     /// Bytes by Linux's truesize in TCP queues of all namespaces.
     pub tcp_bytes: u64,
     pub udp_bytes: u64,
+    /// When TCP came under memory pressure; 0 when it is not.
+    pub tcp_pressure_since: crate::env::Nanos,
     pub tcp_orphans: u32,
 }
 

@@ -120,6 +120,7 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
                 return Step::Done(Err(Errno::EISCONN));
             }
             let step = tcp::connect::tcp_connect(k, id, target, ctx);
+            k.tcp_settle(id);
             if let (Step::Done(Ok(_)), Some(sk)) = (&step, k.socks.tcp.get_mut(id)) {
                 // With Fast Open the success is told before there is a connection.
                 sk.sk.flags.ss_connected = target.is_some() && sk.state != State::SynSent;
@@ -134,12 +135,17 @@ pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: Ru
     if let SockId::Tcp(id) = sock
         && let Some(step) = tcp::handshake::fastopen::client::sendmsg(k, id, m, ctx)
     {
+        k.tcp_settle(id);
         return step;
     }
     let Kernel { socks, net, .. } = k;
     match sock {
         SockId::Tcp(id) => match socks.tcp.get_mut(id) {
-            Some(sk) => tcp::sendmsg::tcp_sendmsg(sk, net, id, &mut m.data, m.flags, &mut m.sent, ctx),
+            Some(sk) => {
+                let step = tcp::sendmsg::tcp_sendmsg(sk, net, id, &mut m.data, m.flags, &mut m.sent, ctx);
+                tcp::mem::settle(sk, net);
+                step
+            }
             None => Step::Done(Err(Errno::EPIPE)),
         },
         SockId::Udp(id) => udp::sendmsg::sendmsg(k, id, m, ctx),
@@ -150,7 +156,11 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
     let Kernel { socks, net, .. } = k;
     match sock {
         SockId::Tcp(id) => match socks.tcp.get_mut(id) {
-            Some(sk) => tcp::recvmsg::tcp_recvmsg(sk, net, id, m.len, m.flags, &mut m.got, ctx),
+            Some(sk) => {
+                let step = tcp::recvmsg::tcp_recvmsg(sk, net, id, m.len, m.flags, &mut m.got, ctx);
+                tcp::mem::settle(sk, net);
+                step
+            }
             None => Step::Done(Err(Errno::ENOTCONN)),
         },
         SockId::Udp(id) => udp::recvmsg::recvmsg(k, id, m, ctx),
@@ -159,7 +169,11 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
 
 pub(crate) fn shutdown(k: &mut Kernel, sock: SockId, how: i32) -> Result<(), Errno> {
     match sock {
-        SockId::Tcp(id) => tcp::close::tcp_shutdown(k, id, how),
+        SockId::Tcp(id) => {
+            let done = tcp::close::tcp_shutdown(k, id, how);
+            k.tcp_settle(id);
+            done
+        }
         SockId::Udp(id) => udp::shutdown(k, id, how),
     }
 }
@@ -170,6 +184,7 @@ pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
     match sock {
         SockId::Tcp(id) => {
             let lingers = ctx.again || tcp::close::tcp_close(k, id);
+            k.tcp_settle(id);
             let Kernel { socks, net, .. } = k;
             match socks.tcp.get_mut(id) {
                 Some(sk) if lingers => {
@@ -230,7 +245,9 @@ pub(crate) fn setsockopt(
         (SOL_TCP, SockId::Tcp(id)) => {
             let Kernel { socks, net, .. } = k;
             let sk = socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
-            tcp::sockopt::tcp_setsockopt(sk, net, id, name, value)
+            let done = tcp::sockopt::tcp_setsockopt(sk, net, id, name, value, cred.caps.net_admin);
+            tcp::mem::settle(sk, net);
+            done
         }
         (SOL_UDP, SockId::Udp(id)) => udp::setsockopt(k, id, name, value),
         _ => Err(Errno::ENOPROTOOPT),

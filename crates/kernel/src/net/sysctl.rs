@@ -5,6 +5,9 @@ use belljar_abi::Errno;
 
 /// A setting's value as text goes in and out by this.
 trait Value: Sized {
+    /// What a bad value gets, and whether there are good ones at all.
+    const BAD: Errno = Errno::EINVAL;
+    const WRITABLE: bool = true;
     fn show(&self) -> String;
     /// `None`: not of this shape, or outside the range (EINVAL, as the kernel's `proc_do*` handlers).
     fn read(text: &str, min: i64, max: i64) -> Option<Self>;
@@ -93,18 +96,23 @@ impl Value for PortSet {
 pub enum CongName {
     Reno,
     Cubic,
+    Bbr,
 }
 
 impl CongName {
+    /// In the order of tcp_available_congestion_control.
+    pub const ALL: [CongName; 3] = [CongName::Reno, CongName::Cubic, CongName::Bbr];
+
     pub fn name(self) -> &'static str {
         match self {
             CongName::Reno => "reno",
             CongName::Cubic => "cubic",
+            CongName::Bbr => "bbr",
         }
     }
 
     pub fn parse(name: &str) -> Option<CongName> {
-        [CongName::Reno, CongName::Cubic].into_iter().find(|c| c.name() == name)
+        CongName::ALL.into_iter().find(|c| c.name() == name)
     }
 }
 
@@ -142,11 +150,47 @@ impl Value for FastOpenKeys {
 }
 
 impl Value for CongName {
+    const BAD: Errno = Errno::ENOENT;
     fn show(&self) -> String {
         self.name().to_owned()
     }
     fn read(text: &str, _: i64, _: i64) -> Option<CongName> {
         CongName::parse(text.trim())
+    }
+}
+
+/// `tcp_allowed_congestion_control`: what a program may choose without being privileged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CongSet(u8);
+
+impl CongSet {
+    pub fn contains(self, name: CongName) -> bool {
+        self.0 & 1 << name as u8 != 0
+    }
+}
+
+impl Value for CongSet {
+    const BAD: Errno = Errno::ENOENT;
+    fn show(&self) -> String {
+        let names = CongName::ALL.into_iter().filter(|c| self.contains(*c)).map(CongName::name);
+        names.collect::<Vec<_>>().join(" ")
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<CongSet> {
+        text.split_whitespace().try_fold(CongSet(0), |set, w| Some(CongSet(set.0 | 1 << CongName::parse(w)? as u8)))
+    }
+}
+
+/// `tcp_available_congestion_control`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Available;
+
+impl Value for Available {
+    const WRITABLE: bool = false;
+    fn show(&self) -> String {
+        CongName::ALL.map(CongName::name).join(" ")
+    }
+    fn read(_: &str, _: i64, _: i64) -> Option<Available> {
+        None
     }
 }
 
@@ -173,10 +217,12 @@ macro_rules! sysctls {
                 }
             }
 
-            /// ENOENT for an unknown key, EINVAL for a value that is malformed or out of range.
+            /// ENOENT for an unknown key or name, EINVAL for a value that is malformed or out of range, EACCES for one that
+            /// only tells.
             pub fn store(&mut self, key: &str, text: &str) -> Result<(), Errno> {
                 match key {
-                    $($key => self.$field = <$t as Value>::read(text, $min, $max).ok_or(Errno::EINVAL)?,)*
+                    $($key if !<$t as Value>::WRITABLE => return Err(Errno::EACCES),)*
+                    $($key => self.$field = <$t as Value>::read(text, $min, $max).ok_or(<$t as Value>::BAD)?,)*
                     _ => return Err(Errno::ENOENT),
                 }
                 Ok(())
@@ -225,26 +271,42 @@ sysctls! {
         "net.ipv4.route.min_pmtu" min_pmtu: u32 = 552, 68, INT;
         "net.ipv4.route.mtu_expires" mtu_expires: u32 = 600, 0, INT;
         "net.ipv4.tcp_abort_on_overflow" tcp_abort_on_overflow: u32 = 0, 0, 255;
+        "net.ipv4.tcp_allowed_congestion_control" tcp_allowed_congestion_control: CongSet = CongSet(3), 0, 0;
+        "net.ipv4.tcp_available_congestion_control" tcp_available_congestion_control: Available = Available, 0, 0;
+        "net.ipv4.tcp_challenge_ack_limit" tcp_challenge_ack_limit: u32 = i32::MAX as u32, 0, INT;
+        "net.ipv4.tcp_comp_sack_delay_ns" tcp_comp_sack_delay_ns: u64 = 1_000_000, 0, i64::MAX;
+        "net.ipv4.tcp_comp_sack_nr" tcp_comp_sack_nr: u32 = 44, 0, 255;
+        "net.ipv4.tcp_comp_sack_slack_ns" tcp_comp_sack_slack_ns: u64 = 100_000, 0, i64::MAX;
         "net.ipv4.tcp_congestion_control" tcp_congestion_control: CongName = CongName::Cubic, 0, 0;
         "net.ipv4.tcp_dsack" tcp_dsack: u32 = 1, 0, 255;
         "net.ipv4.tcp_early_retrans" tcp_early_retrans: u32 = 3, 0, 4;
         "net.ipv4.tcp_fastopen" tcp_fastopen: u32 = 1, 0, INT;
         "net.ipv4.tcp_fastopen_blackhole_timeout_sec" tcp_fastopen_blackhole_timeout_sec: u32 = 0, 0, INT;
         "net.ipv4.tcp_fastopen_key" tcp_fastopen_key: FastOpenKeys = FastOpenKeys::default(), 0, 0;
+        "net.ipv4.tcp_ecn" tcp_ecn: u32 = 2, 0, 2;
+        "net.ipv4.tcp_ecn_fallback" tcp_ecn_fallback: u32 = 1, 0, 1;
         "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: u32 = 60, 0, INT;
+        "net.ipv4.tcp_frto" tcp_frto: u32 = 2, 0, 255;
         "net.ipv4.tcp_invalid_ratelimit" tcp_invalid_ratelimit: u32 = 500, 0, INT;
         "net.ipv4.tcp_keepalive_intvl" tcp_keepalive_intvl: u32 = 75, 1, 32767;
         "net.ipv4.tcp_keepalive_probes" tcp_keepalive_probes: u32 = 9, 1, 255;
         "net.ipv4.tcp_keepalive_time" tcp_keepalive_time: u32 = 7200, 1, 32767;
+        "net.ipv4.tcp_limit_output_bytes" tcp_limit_output_bytes: u32 = 4_194_304, 0, INT;
+        "net.ipv4.tcp_max_reordering" tcp_max_reordering: u32 = 300, 0, INT;
         "net.ipv4.tcp_max_syn_backlog" tcp_max_syn_backlog: u32 = 2048, 0, INT;
         "net.ipv4.tcp_max_tw_buckets" tcp_max_tw_buckets: u32 = 131_072, 0, INT;
+        "net.ipv4.tcp_min_rtt_wlen" tcp_min_rtt_wlen: u32 = 300, 0, 86_400;
         "net.ipv4.tcp_min_snd_mss" tcp_min_snd_mss: u32 = 48, 48, 65535;
+        "net.ipv4.tcp_min_tso_segs" tcp_min_tso_segs: u32 = 2, 1, 255;
         "net.ipv4.tcp_moderate_rcvbuf" tcp_moderate_rcvbuf: u32 = 1, 0, 255;
         "net.ipv4.tcp_notsent_lowat" tcp_notsent_lowat: u32 = u32::MAX, 0, UINT;
         "net.ipv4.tcp_orphan_retries" tcp_orphan_retries: u32 = 0, 0, 255;
+        "net.ipv4.tcp_pacing_ca_ratio" tcp_pacing_ca_ratio: u32 = 120, 0, 1000;
+        "net.ipv4.tcp_pacing_ss_ratio" tcp_pacing_ss_ratio: u32 = 200, 0, 1000;
         "net.ipv4.tcp_pingpong_thresh" tcp_pingpong_thresh: u32 = 1, 1, 255;
         "net.ipv4.tcp_recovery" tcp_recovery: u32 = 1, 0, 255;
         "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 0, INT;
+        "net.ipv4.tcp_retries1" tcp_retries1: u32 = 3, 0, 255;
         "net.ipv4.tcp_retries2" tcp_retries2: u32 = 15, 0, 255;
         "net.ipv4.tcp_rfc1337" tcp_rfc1337: u32 = 0, 0, 255;
         "net.ipv4.tcp_rmem" tcp_rmem: [u64; 3] = [4096, 131_072, 33_554_432], 1, INT;
@@ -256,7 +318,10 @@ sysctls! {
         "net.ipv4.tcp_syn_retries" tcp_syn_retries: u32 = 6, 1, 127;
         "net.ipv4.tcp_synack_retries" tcp_synack_retries: u32 = 5, 0, 255;
         "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, 0, 2;
+        "net.ipv4.tcp_shrink_window" tcp_shrink_window: u32 = 0, 0, 1;
+        "net.ipv4.tcp_thin_linear_timeouts" tcp_thin_linear_timeouts: u32 = 0, 0, 1;
         "net.ipv4.tcp_timestamps" tcp_timestamps: u32 = 1, 0, 2;
+        "net.ipv4.tcp_tso_rtt_log" tcp_tso_rtt_log: u32 = 9, 0, 255;
         "net.ipv4.tcp_tso_win_divisor" tcp_tso_win_divisor: u32 = 3, 0, 255;
         "net.ipv4.tcp_tw_reuse" tcp_tw_reuse: u32 = 2, 0, 2;
         "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, INT;
@@ -275,6 +340,7 @@ sysctls! {
         "net.core.netdev_budget_usecs" netdev_budget_usecs: u32 = 8000, 0, INT;
         "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, 0, INT;
         "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
+        "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
         "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;
     }
 }

@@ -29,6 +29,8 @@ pub struct Host {
     pub now: u64,
     pub completions: Vec<(CallId, SysResult)>,
     pub out: Vec<Frame>,
+    /// TOS of the last TCP segment that `peer` saw.
+    pub last_tos: u8,
 }
 
 impl Host {
@@ -42,7 +44,7 @@ impl Host {
         let (ns, dev) = k.add_host("host", &nic, (addr, 24), Some(gateway)).unwrap();
         let p = k.add_process(ns, 0, Caps::ROOT, 1024, "test");
         let task = k.add_task(p, 0).unwrap();
-        Host { k, ns, dev, task, now: 1, completions: vec![], out: vec![] }
+        Host { k, ns, dev, task, now: 1, completions: vec![], out: vec![], last_tos: 0 }
     }
 
     pub fn try_call(&mut self, c: Call<'_>) -> Submitted {

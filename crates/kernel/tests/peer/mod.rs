@@ -80,6 +80,13 @@ impl Host {
         self.answers()
     }
 
+    /// The same in a packet with these bits in its IP header.
+    pub fn tcp_tos(&mut self, tos: u8, s: Seg) -> Vec<Seg> {
+        let header = belljar_wire::ipv4::Ipv4Header { tos, ..from_peer(IPPROTO_TCP) };
+        self.rx(ip(header, &s.bytes()));
+        self.answers()
+    }
+
     /// TCP segments that left eth0 since the last time.
     pub fn answers(&mut self) -> Vec<Seg> {
         let mut out = vec![];
@@ -94,6 +101,7 @@ impl Host {
             let (_, ip, b) = parse(&f);
             assert_eq!(ip.proto, IPPROTO_TCP);
             let h = TcpHeader::parse(&b).unwrap();
+            self.last_tos = ip.tos;
             out.push(Seg {
                 sport: h.src_port,
                 dport: h.dst_port,

@@ -168,6 +168,9 @@ pub(super) fn bad_link(rng: &mut Rng, corrupts: bool) -> Conditions {
     if rng.chance(0.3) {
         c.limit = pick(rng, &[1, 5, 20, 100]).unwrap_or(1000);
     }
+    if rng.chance(0.2) {
+        c.ecn = pick(rng, &[1, 3, 10]);
+    }
     c
 }
 
@@ -181,8 +184,18 @@ const ODD: &[(&str, &[&str])] = &[
     ("net.ipv4.tcp_sack", &["0"]),
     ("net.ipv4.tcp_dsack", &["0"]),
     ("net.ipv4.tcp_window_scaling", &["0"]),
-    ("net.ipv4.tcp_congestion_control", &["reno"]),
-    ("net.ipv4.tcp_recovery", &["0"]),
+    ("net.ipv4.tcp_congestion_control", &["reno", "bbr", "bbr"]),
+    ("net.ipv4.tcp_recovery", &["0", "3", "5"]),
+    ("net.ipv4.tcp_ecn", &["0", "1", "1"]),
+    ("net.ipv4.tcp_frto", &["0"]),
+    ("net.ipv4.tcp_comp_sack_nr", &["0", "2"]),
+    ("net.ipv4.tcp_limit_output_bytes", &["0", "2000"]),
+    ("net.ipv4.tcp_min_tso_segs", &["1", "40"]),
+    ("net.ipv4.tcp_tso_win_divisor", &["0", "1"]),
+    ("net.ipv4.tcp_mem", &["0 0 0", "1 2 4", "8 16 32"]),
+    ("net.ipv4.tcp_shrink_window", &["1"]),
+    ("net.ipv4.tcp_thin_linear_timeouts", &["1"]),
+    ("net.ipv4.tcp_challenge_ack_limit", &["0", "1"]),
     ("net.ipv4.tcp_early_retrans", &["0"]),
     ("net.ipv4.tcp_slow_start_after_idle", &["0"]),
     ("net.ipv4.tcp_rmem", &["4096 4096 4096", "2304 8192 16384", "4096 131072 6291456"]),

@@ -24,6 +24,7 @@ pub const KNOWN: &[Known] = &[
     Known { key: "corrupt", default: "0%", about: "packets with a flipped bit" },
     Known { key: "rate", default: "none", about: "bits a second" },
     Known { key: "limit", default: "1000", about: "packets that the link holds" },
+    Known { key: "ecn", default: "none", about: "packets in the link from which it marks" },
     Known { key: "mtu", default: "1500", about: "of both NICs" },
     Known { key: "check", default: "1000", about: "steps between checks of all invariants, 0: never" },
 ];
@@ -40,6 +41,7 @@ fn conditions(s: &Settings) -> Result<Conditions, String> {
         reorder: s.percent("reorder")?,
         rate_bps: s.rate("rate")?,
         limit: s.count("limit")?.clamp(1, 1 << 24) as usize,
+        ecn: s.maybe_count("ecn")?.map(|n| n.clamp(1, 1 << 24) as usize),
     })
 }
 
@@ -126,6 +128,10 @@ fn summary(lab: &Lab, client: usize, server: usize, arrived: u64, report: &mut R
     report.text.push(format!("segments   {out} out, {again} retransmitted, {timeouts} timeouts, {acks} back"));
     let (ab, ba) = lost;
     report.text.push(format!("link       {} + {} packets lost, {} over the limit", ab.lost, ba.lost, ab.overlimit));
+    if ab.marked > 0 {
+        report.text.push(format!("marked     {} packets", ab.marked));
+    }
+    report.figure("marked", ab.marked as f64, "packets");
     report.figure("bytes", arrived as f64, "B");
     report.figure("goodput", goodput, "bit/s");
     report.figure("retransmissions", again as f64, "segments");

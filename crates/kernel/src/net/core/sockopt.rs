@@ -90,7 +90,7 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
         SO_DONTROUTE | SO_NO_CHECK | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY if !on => {}
-        SO_MAX_PACING_RATE if val == -1 => {}
+        SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
     Ok(())
@@ -107,6 +107,27 @@ fn set_sndbuf(k: &mut Kernel, sock: SockId, val: u32) {
 fn set_rcvbuf(sk: &mut Sock, val: u32) {
     sk.userlocks |= SOCK_RCVBUF_LOCK;
     sk.rcvbuf = (val.min(i32::MAX as u32 / 2) * 2).max(SOCK_MIN_RCVBUF);
+}
+
+/// Bytes a second, four or eight bytes of them; all ones is no limit. It bounds what the congestion control chose already.
+#[doc(alias = "sk_max_pacing_rate")]
+fn set_max_pacing_rate(k: &mut Kernel, sock: SockId, value: &[u8], val: i32) {
+    let rate = match value.first_chunk() {
+        Some(b) => u64::from_ne_bytes(*b),
+        None if val == -1 => u64::MAX,
+        None => u64::from(val as u32),
+    };
+    if let Some(sk) = k.socks.sk_mut(sock)
+        && (rate != u64::MAX || sk.cold.is_some())
+    {
+        sk.cold().max_pacing_rate = (rate != u64::MAX).then_some(rate);
+    }
+    let Some(tcp) = sock.tcp().and_then(|id| k.socks.tcp.get_mut(id)) else { return };
+    // Once asked for, pacing stays on.
+    tcp.flags.pacing |= rate != u64::MAX;
+    if let Some(t) = tcp.track.as_deref_mut() {
+        t.pacing_rate = t.pacing_rate.min(rate);
+    }
 }
 
 /// The timer of a connection starts or stops at once; other sockets only remember the wish.
@@ -236,8 +257,13 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_PEERGROUPS => return Err(Errno::ENODATA),
         SO_PASSCRED | SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Errno::EOPNOTSUPP),
         SO_PEERNAME => return peer_name(k, sock, len),
-        SO_MAX_PACING_RATE if len >= 8 => return Ok(u64::MAX.to_ne_bytes().to_vec()),
-        SO_MAX_PACING_RATE => -1,
+        SO_MAX_PACING_RATE => {
+            let rate = cold.and_then(|c| c.max_pacing_rate).unwrap_or(u64::MAX);
+            if len >= 8 {
+                return Ok(rate.to_ne_bytes().to_vec());
+            }
+            rate.min(u64::from(u32::MAX)) as u32 as i32
+        }
         SO_COOKIE if len < 8 => return Err(Errno::EINVAL),
         SO_COOKIE => return Ok(cookie(sock).to_ne_bytes().to_vec()),
         SO_MEMINFO => {

@@ -3,7 +3,7 @@ use super::input::{destroy, tcp_done};
 use super::output::{self, Nagle, transmit};
 use super::sock::*;
 use super::state::{Cause, State, next};
-use super::{handshake, inc, set_state, setting, sysctl, tables, wake};
+use super::{handshake, inc, mem, set_state, setting, sysctl, tables, wake};
 use crate::env::SEC;
 use crate::ids::{SockId, TcpId};
 use crate::kernel::Kernel;
@@ -100,11 +100,39 @@ fn orphan(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
             return handshake::time_wait::tcp_time_wait(sk, net, id, State::FinWait2, seconds);
         }
     }
-    if sk.state != State::Close && net.usage.tcp_orphans > net.sysctl.tcp_max_orphans {
+    if sk.state != State::Close && too_many_orphans(net, 0) {
         transmit::send_active_reset(sk, net, id);
         inc(net, sk, Mib::TcpExtTCPAbortOnMemory);
         tcp_done(sk, net, id);
     }
+}
+
+/// More orphans, or more memory in TCP's queues, than the settings allow (`tcp_check_oom`).
+fn too_many_orphans(net: &Net, shift: u32) -> bool {
+    u64::from(net.usage.tcp_orphans) << shift > u64::from(net.sysctl.tcp_max_orphans) || mem::out_of_memory(net)
+}
+
+/// An orphan that keeps retransmitting is the first to go when there are too many: one that looks lost for good counts
+/// twice. True when it went.
+#[doc(alias = "tcp_out_of_resources")]
+pub fn out_of_resources(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut reset: bool) -> bool {
+    let silent = net.env.now_us().saturating_sub(sk.snd.last_us);
+    let mut shift = 0;
+    if silent > 2 * u64::from(super::bounds(net, sk).max_us) || !reset {
+        shift += 1;
+    }
+    shift += u32::from(sk.sk.err_soft != 0);
+    if !too_many_orphans(net, shift) {
+        return false;
+    }
+    // Fresh enough that the peer still listens, or nothing in flight that a reset could overtake.
+    reset |= silent <= 60_000_000 || (sk.snd.wnd == 0 && sk.snd.packets_out == 0);
+    if reset {
+        transmit::send_active_reset(sk, net, id);
+    }
+    tcp_done(sk, net, id);
+    inc(net, sk, Mib::TcpExtTCPAbortOnMemory);
+    true
 }
 
 /// Seconds that FIN_WAIT2 of an orphan may last (`tcp_fin_time`): at least 3.5 retransmission timeouts.
@@ -218,6 +246,7 @@ pub fn disconnect(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     super::clear_write_timer(sk);
     sk.delack_timer.cancel();
     sk.keepalive_timer.cancel();
+    super::pacing::cancel_timers(sk, net, id);
     purge_queues(sk, net);
     reset_connection_state(sk, net);
     tables::reclass(net, sk);
@@ -246,6 +275,7 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     sk.loss = fresh.loss;
     sk.cong = crate::net::tcp::cong::Cong::new(cong);
     sk.totals = fresh.totals;
+    sk.track = None;
     sk.flags = TcpFlags { nodelay: kept.nodelay, cork: kept.cork, inq: kept.inq, orphan: kept.orphan, ..fresh.flags };
     sk.tfo = tfo;
     sk.dst = None;

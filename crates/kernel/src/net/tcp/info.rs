@@ -1,9 +1,11 @@
 //! TCP_INFO: what a connection knows about itself, in the kernel's struct.
 //!
-//! Delivery rate, the three chronographs and ECN counts are 0: nothing in this stack measures them.
-use super::bounds;
+//! What [`super::track`] keeps is 0 before the first data. The fields of Accurate ECN are always 0.
+use super::cong::Algo;
+use super::input::ecn::{TCP_ECN_OK, TCP_ECN_SEEN};
 use super::sock::{CaState, TcpSock};
 use super::state::State;
+use super::{bounds, pacing, rate};
 use crate::net::Net;
 use belljar_abi::tcp_info::*;
 
@@ -14,8 +16,8 @@ pub fn tcp_info(sk: &TcpSock, net: &Net) -> TcpInfo {
         state: sk.state as u8,
         reordering: sk.loss.reordering,
         snd_cwnd: sk.cong.cwnd,
-        pacing_rate: pacing_rate(sk),
-        max_pacing_rate: u64::MAX,
+        pacing_rate: pacing::pacing_rate(sk, net),
+        max_pacing_rate: pacing::max_pacing_rate(sk),
         ..TcpInfo::default()
     };
     if sk.state == State::Listen {
@@ -28,6 +30,7 @@ pub fn tcp_info(sk: &TcpSock, net: &Net) -> TcpInfo {
     sizes(&mut i, sk);
     times(&mut i, sk, net);
     totals(&mut i, sk);
+    tracked(&mut i, sk, net);
     i
 }
 
@@ -43,10 +46,16 @@ fn congestion(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
     i.probes = sk.snd.probes_out;
     i.backoff = sk.rtt.backoff;
     let f = &sk.flags;
-    let bits = [(f.tstamp_ok, TCPI_OPT_TIMESTAMPS), (f.sack_ok, TCPI_OPT_SACK), (f.wscale_ok, TCPI_OPT_WSCALE)];
     let tfo = sk.tfo.as_deref();
     i.fastopen_client_fail = tfo.map_or(0, |t| t.client_fail);
-    let bits = [bits.as_slice(), &[(tfo.is_some_and(|t| t.syn_data_acked), TCPI_OPT_SYN_DATA)]].concat();
+    let bits = [
+        (f.tstamp_ok, TCPI_OPT_TIMESTAMPS),
+        (f.sack_ok, TCPI_OPT_SACK),
+        (f.wscale_ok, TCPI_OPT_WSCALE),
+        (f.ecn & TCP_ECN_OK != 0, TCPI_OPT_ECN),
+        (f.ecn & TCP_ECN_SEEN != 0, TCPI_OPT_ECN_SEEN),
+        (tfo.is_some_and(|t| t.syn_data_acked), TCPI_OPT_SYN_DATA),
+    ];
     i.options = bits.iter().filter(|b| b.0).fold(0, |all, b| all | b.1);
     (i.snd_wscale, i.rcv_wscale) = if f.wscale_ok { (sk.snd.wscale, sk.rcv.wscale) } else { (0, 0) };
     i.snd_ssthresh = sk.cong.ssthresh;
@@ -59,7 +68,6 @@ fn congestion(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
     i.rttvar = sk.rtt.mdev_us >> 2;
     i.min_rtt = sk.rtt.min_us;
     i.delivered = sk.loss.delivered;
-    i.delivery_rate_app_limited = sk.loss.app_limited != 0;
     i.reord_seen = sk.loss.reord_seen;
 }
 
@@ -103,15 +111,30 @@ fn totals(i: &mut TcpInfo, sk: &TcpSock) {
     i.rcv_ooopack = t.rcv_ooopack;
 }
 
-/// What Linux would pace at, bytes a second: the window per round trip, twice that in the first half of slow start and
-/// 1.2 times later. Computed there whether or not anything paces; unlimited before the first round trip.
-#[doc(alias = "tcp_update_pacing_rate")]
-pub fn pacing_rate(sk: &TcpSock) -> u64 {
-    let srtt = u64::from(sk.rtt.srtt_us >> 3);
-    if srtt == 0 {
-        return u64::MAX;
+/// What only a connection that moved data has.
+fn tracked(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
+    let Some(t) = sk.track.as_deref() else {
+        i.delivery_rate_app_limited = true;
+        return;
+    };
+    i.delivery_rate_app_limited = t.rate_app_limited;
+    i.delivery_rate = rate::delivery_rate(t, sk.snd.mss_cache);
+    let tick_us = 1_000_000 / u64::from(net.env.hz.max(1));
+    [i.busy_time, i.rwnd_limited, i.sndbuf_limited] = t.chrono.read(net.env.jiffies()).map(|ticks| ticks * tick_us);
+    (i.delivered_ce, i.received_ce) = (t.delivered_ce, t.received_ce);
+    i.rehash = u32::from(t.timeout_rehash);
+    (i.total_rto, i.total_rto_recoveries) = (t.total_rto, t.total_rto_recoveries);
+    i.total_rto_time = t.total_rto_time_ms;
+    if t.rto_stamp_ms != 0 {
+        i.total_rto_time += net.env.now_ms().wrapping_sub(t.rto_stamp_ms);
     }
-    let percent = if sk.cong.cwnd < sk.cong.ssthresh / 2 { 200 } else { 120 };
-    let window = u64::from(sk.cong.cwnd.max(sk.snd.packets_out));
-    u64::from(sk.snd.mss_cache) * window * percent * 10_000 / srtt
+}
+
+/// `union tcp_cc_info`: only BBR has something to tell (`struct tcp_bbr_info`).
+#[doc(alias = "bbr_get_info")]
+pub fn cc_info(sk: &TcpSock) -> Vec<u8> {
+    let Algo::Bbr(Some(b)) = &sk.cong.algo else { return Vec::new() };
+    let (bw, min_rtt, pacing_gain, cwnd_gain) = b.info(u32::from(sk.snd.mss_cache));
+    let words = [bw as u32, (bw >> 32) as u32, min_rtt, pacing_gain, cwnd_gain];
+    words.iter().flat_map(|w| w.to_ne_bytes()).collect()
 }

@@ -6,7 +6,7 @@ use super::seq::between;
 use super::sock::*;
 use super::state::State;
 use super::tables::{self, EhashRef, Tuple};
-use super::{inc, wake};
+use super::{inc, mem, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -160,6 +160,7 @@ fn do_rcv(k: &mut Kernel, id: TcpId, skb: Skb) {
         State::Close => net.kfree_skb(skb, DropReason::TcpClose, "tcp_v4_do_rcv"),
         _ => input::rcv_state_process(sk, net, id, skb, &o),
     }
+    mem::settle(sk, net);
 }
 
 /// LISTEN: a SYN opens, an ACK may carry a cookie, anything else is answered or ignored (RFC 9293 §3.10.7.2).
@@ -279,7 +280,8 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errn
         return inc(net, sk, Mib::TcpExtOutOfWindowIcmps);
     }
     if let Some(mtu) = frag_mtu {
-        return mtu_reduced(sk, net, id, mtu);
+        mtu_reduced(sk, net, id, mtu);
+        return mem::settle(sk, net);
     }
     // A Fast Open connection that was accepted is a connection.
     let accepted = sk.fastopen_rsk().is_some() && sk.parent.is_none();
@@ -293,6 +295,7 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errn
     } else {
         sk.sk.err_soft = errno.0;
     }
+    mem::settle(sk, net);
 }
 
 /// Fragmentation needed: smaller segments from now on, what was too big goes again (`tcp_v4_mtu_reduced`).

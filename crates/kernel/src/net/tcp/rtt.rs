@@ -73,11 +73,10 @@ impl Rtt {
         wide.min(u64::from(bounds.max_us)) as u32
     }
 
-    /// Keeps the minimum over five minutes (`tcp_update_rtt_min`).
-    pub fn update_min(&mut self, rtt_us: u32, now_us: u64) {
-        const WINDOW_US: u64 = 300_000_000;
+    /// Keeps the minimum over `window_s` seconds, tcp_min_rtt_wlen (`tcp_update_rtt_min`).
+    pub fn update_min(&mut self, rtt_us: u32, now_us: u64, window_s: u32) {
         let rtt_us = rtt_us.max(1);
-        if rtt_us <= self.min_us || now_us.saturating_sub(self.min_stamp_us) > WINDOW_US {
+        if rtt_us <= self.min_us || now_us.saturating_sub(self.min_stamp_us) > u64::from(window_s) * 1_000_000 {
             self.min_us = rtt_us;
             self.min_stamp_us = now_us;
         }

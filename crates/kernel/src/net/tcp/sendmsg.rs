@@ -5,6 +5,8 @@ use super::output::{self, Nagle, segment};
 use super::poll::memory_free;
 use super::sock::*;
 use super::state::State;
+use super::track::Limit;
+use super::{mem, rate};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::skb::{SKB_OVERHEAD, tx_truesize};
@@ -48,17 +50,20 @@ pub fn tcp_sendmsg(
         let err = sk.sk.take_err().map_or(Errno::EPIPE, Errno);
         return Step::Done(Err(err));
     }
+    rate::check_app_limited(sk);
     let mss = segment::current_mss(sk, net);
     let goal = size_goal(sk, mss);
     loop {
         if data.is_empty() {
             break;
         }
-        if !memory_free(sk, net) && !joinable(sk, goal) {
+        let size = goal.min(data.len() as u32);
+        let full = |sk: &mut TcpSock, net: &Net| !memory_free(sk, net) || !mem::may_send(sk, net, size);
+        if full(sk, net) && !joinable(sk, goal) {
             if *sent > 0 {
                 push(sk, net, id, flags & !MSG_MORE, Nagle::Push);
             }
-            if !memory_free(sk, net) {
+            if full(sk, net) {
                 sk.snd.nospace = true;
                 if ctx.nonblock || ctx.timed_out {
                     return done(*sent, Errno::EAGAIN);
@@ -164,7 +169,7 @@ fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32)
                 }
                 None => {
                     let seg = net.pool.copy_in(now, page_room(n, sk.snd.packets_out));
-                    enqueue(sk, seg.into());
+                    enqueue(sk, net, seg.into());
                 }
             }
         }
@@ -175,7 +180,7 @@ fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32)
                     last.data.append(now);
                     grew(sk, n as u32);
                 }
-                None => enqueue(sk, now),
+                None => enqueue(sk, net, now),
             }
         }
     }
@@ -187,7 +192,13 @@ fn page_room(n: usize, in_flight: u32) -> usize {
     if in_flight > 0 && n < 2048 { 16_384 } else { n }
 }
 
-fn enqueue(sk: &mut TcpSock, data: Segs) {
+fn enqueue(sk: &mut TcpSock, net: &Net, data: Segs) {
+    output::slow_start_after_idle_check(sk, net);
+    if sk.snd.queue.is_empty()
+        && let Some(t) = sk.track.as_deref_mut()
+    {
+        t.chrono.start(Limit::Busy, net.env.jiffies());
+    }
     let seg = TxSeg::new(sk.snd.write_seq, data, Flags::NONE);
     sk.snd.write_seq = seg.end_seq;
     sk.sk.wmem_queued += seg.truesize;

@@ -16,6 +16,7 @@ use crate::net::tcp::cong::Cong;
 pub use crate::net::tcp::handshake::fastopen::{FastOpenRequest, Tfo};
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::state::State;
+use crate::net::tcp::track::Track;
 use belljar_wire::Segs;
 use belljar_wire::tcp::Flags;
 use std::collections::VecDeque;
@@ -305,11 +306,9 @@ pub struct Loss {
     pub tlp_retrans: bool,
     /// Time stamp (ours) of the first retransmission of the episode, for Eifel and for giving up.
     pub retrans_stamp_ms: u32,
+    /// Segments that arrived at the peer, and that were taken for lost, over all time.
     pub delivered: u32,
-    pub delivered_us: u64,
-    pub first_tx_us: u64,
     pub lost: u32,
-    pub app_limited: u32,
     pub total_retrans: u32,
 }
 
@@ -350,8 +349,15 @@ pub struct TcpFlags {
     pub inq: bool,
     /// The connection was opened from a syncookie.
     pub from_cookie: bool,
-    /// `tcp_is_cwnd_limited` of the last flight.
+    /// What ended the last run of `tcp_write_xmit`: the congestion window, the peer's.
     pub cwnd_limited: bool,
+    pub rwnd_limited: bool,
+    /// The peer threw SACKed data away in this episode.
+    pub sack_reneg: bool,
+    /// `TCP_ECN_*` of `input/ecn.rs`.
+    pub ecn: u8,
+    /// Departures are spread by a timer (`SK_PACING_NEEDED`): the congestion control or SO_MAX_PACING_RATE asked for it.
+    pub pacing: bool,
     /// Our side began it (`connect`).
     pub active: bool,
     /// connect() began and its outcome was not told yet (`SS_CONNECTING`).
@@ -376,6 +382,8 @@ pub struct TcpTune {
     pub rto_min_us: u32,
     pub delack_max_us: u32,
     pub defer_accept: u8,
+    /// TCP_THIN_LINEAR_TIMEOUTS.
+    pub thin_lto: bool,
 }
 
 /// Counters that only TCP_INFO shows.
@@ -423,6 +431,7 @@ pub struct TcpSock {
     pub loss: Loss,
     pub cong: Cong,
     pub totals: Totals,
+    pub track: Option<Box<Track>>,
     pub tune: Option<Box<TcpTune>>,
     pub listener: Option<Box<Listener>>,
     /// Fast Open: what was asked for, and how it goes.
@@ -442,6 +451,8 @@ pub struct TcpSock {
     pub ehash: Option<u32>,
     /// Flow hash of its packets.
     pub txhash: u32,
+    /// Pages charged to the machine (`mem.rs`).
+    pub mem_pages: u32,
 }
 
 impl TcpSock {
@@ -460,6 +471,7 @@ impl TcpSock {
             loss: Loss::new(sysctl.tcp_reordering),
             cong: Cong::new(sysctl.tcp_congestion_control),
             totals: Totals::default(),
+            track: None,
             tune: None,
             listener: None,
             tfo: None,
@@ -473,7 +485,12 @@ impl TcpSock {
             bind: None,
             ehash: None,
             txhash: 0,
+            mem_pages: 0,
         }
+    }
+
+    pub fn track(&mut self) -> &mut Track {
+        self.track.get_or_insert_default()
     }
 
     pub fn tfo(&mut self) -> &mut Tfo {
@@ -519,6 +536,8 @@ impl TcpSock {
 
 /// Initial retransmission time: one second (RFC 6298 §2).
 pub const TCP_TIMEOUT_INIT_US: u32 = 1_000_000;
+/// Least time that a timer of loss detection runs, beside what it waits for.
+pub const TCP_TIMEOUT_MIN_US: u32 = 2_000;
 pub const TCP_DELACK_MIN_MS: u32 = 40;
 pub const TCP_DELACK_MAX_MS: u32 = 200;
 pub const TCP_MIN_MSS: u16 = 88;
@@ -549,10 +568,7 @@ impl Loss {
             tlp_retrans: false,
             retrans_stamp_ms: 0,
             delivered: 0,
-            delivered_us: 0,
-            first_tx_us: 0,
             lost: 0,
-            app_limited: 0,
             total_retrans: 0,
         }
     }

@@ -55,9 +55,16 @@ fn ticks_us(val: i32, most_us: u64, hz: u32) -> Result<u32, Errno> {
 }
 
 #[doc(alias = "do_tcp_setsockopt")]
-pub fn tcp_setsockopt(sk: &mut TcpSock, net: &mut Net, id: TcpId, name: i32, value: &[u8]) -> Result<(), Errno> {
+pub fn tcp_setsockopt(
+    sk: &mut TcpSock,
+    net: &mut Net,
+    id: TcpId,
+    name: i32,
+    value: &[u8],
+    net_admin: bool,
+) -> Result<(), Errno> {
     match name {
-        TCP_CONGESTION => return set_congestion(sk, net, value),
+        TCP_CONGESTION => return set_congestion(sk, net, value, net_admin),
         TCP_FASTOPEN_KEY => return fastopen::set_keys(sk, value),
         // No upper-layer protocol is known.
         TCP_ULP if value.is_empty() => return Err(Errno::EINVAL),
@@ -133,7 +140,10 @@ pub fn tcp_setsockopt(sk: &mut TcpSock, net: &mut Net, id: TcpId, name: i32, val
         TCP_DELACK_MAX_US => sk.tune().delack_max_us = ticks_us(val, u64::from(TCP_DELACK_MAX_MS) * 1000, net.env.hz)?,
         // Linux takes it and does nothing since 4.x.
         TCP_THIN_DUPACK => within(0, 1)?,
-        TCP_THIN_LINEAR_TIMEOUTS => refuse_unless_off(val, within(0, 1))?,
+        TCP_THIN_LINEAR_TIMEOUTS => {
+            within(0, 1)?;
+            sk.tune().thin_lto = on;
+        }
         TCP_FASTOPEN_CONNECT => {
             within(0, 1)?;
             if setting(net, sk, |s| s.tcp_fastopen) & fastopen::TFO_CLIENT_ENABLE == 0 {
@@ -180,9 +190,10 @@ fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
 }
 
-/// By name, up to 15 bytes of it. Both algorithms are open to everybody.
+/// By name, up to 15 bytes of it: the default, what tcp_allowed_congestion_control lists, or anything with
+/// CAP_NET_ADMIN.
 #[doc(alias = "tcp_set_congestion_control")]
-fn set_congestion(sk: &mut TcpSock, net: &Net, value: &[u8]) -> Result<(), Errno> {
+fn set_congestion(sk: &mut TcpSock, net: &mut Net, value: &[u8], net_admin: bool) -> Result<(), Errno> {
     if value.is_empty() {
         return Err(Errno::EINVAL);
     }
@@ -191,9 +202,17 @@ fn set_congestion(sk: &mut TcpSock, net: &Net, value: &[u8]) -> Result<(), Errno
     if name == sk.cong.name() {
         return Ok(());
     }
+    let allowed = super::sysctl(net, sk)
+        .is_some_and(|s| s.tcp_allowed_congestion_control.contains(name) || s.tcp_congestion_control == name);
+    if !allowed && !net_admin {
+        return Err(Errno::EPERM);
+    }
     match sk.state {
         State::Close | State::Listen => sk.cong = Cong::new(name),
-        _ => sk.cong.set_algo(name, net.env.now_us(), sk.snd.nxt),
+        _ => {
+            sk.cong.set_algo(name);
+            super::pacing::init(sk, net);
+        }
     }
     Ok(())
 }
@@ -277,7 +296,8 @@ pub fn tcp_getsockopt(sk: &TcpSock, net: &Net, name: i32) -> Result<Vec<u8>, Err
         TCP_RTO_MIN_US => super::bounds(net, sk).min_us,
         TCP_DELACK_MAX_US => own(tune.map(|t| t.delack_max_us), TCP_DELACK_MAX_MS * 1000),
         TCP_TIMESTAMP => net.env.now_ms().wrapping_add(sk.tsoffset),
-        TCP_THIN_LINEAR_TIMEOUTS | TCP_THIN_DUPACK | TCP_REPAIR | TCP_SAVE_SYN | TCP_TX_DELAY | TCP_IS_MPTCP => 0,
+        TCP_THIN_LINEAR_TIMEOUTS => tune.is_some_and(|t| t.thin_lto).into(),
+        TCP_THIN_DUPACK | TCP_REPAIR | TCP_SAVE_SYN | TCP_TX_DELAY | TCP_IS_MPTCP => 0,
         TCP_FASTOPEN => sk.tfo.as_ref().map_or(0, |t| t.max_qlen),
         TCP_FASTOPEN_CONNECT => sk.tfo.as_ref().is_some_and(|t| t.connect).into(),
         TCP_FASTOPEN_NO_COOKIE => sk.tfo.as_ref().is_some_and(|t| t.no_cookie).into(),
@@ -290,8 +310,9 @@ pub fn tcp_getsockopt(sk: &TcpSock, net: &Net, name: i32) -> Result<Vec<u8>, Err
             name.resize(TCP_CA_NAME_MAX, 0);
             return Ok(name);
         }
-        // Neither algorithm has anything to tell, and there is no upper-layer protocol.
-        TCP_CC_INFO | TCP_ULP => return Ok(Vec::new()),
+        TCP_CC_INFO => return Ok(info::cc_info(sk)),
+        // There is no upper-layer protocol.
+        TCP_ULP => return Ok(Vec::new()),
         _ => return Err(Errno::ENOPROTOOPT),
     };
     Ok(val.to_ne_bytes().to_vec())

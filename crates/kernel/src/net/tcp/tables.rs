@@ -105,6 +105,8 @@ pub struct TcpTables {
     /// When Fast Open was paused because of a black hole, and how often in a row.
     pub tfo_disabled_at: u64,
     pub tfo_disable_times: u32,
+    /// Challenge ACKs: the second, and how many are left in it.
+    pub challenge: (u32, u32),
     /// Queues that overflowed, for the end account.
     pub overflows: Vec<super::handshake::overflow::Overflow>,
 }

@@ -12,6 +12,8 @@ use crate::net::Net;
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
 
+const TCP_THIN_LINEAR_RETRIES: u8 = 6;
+
 /// The write timer: whatever it stands for now.
 #[doc(alias = "tcp_write_timer_handler")]
 pub fn tcp_write_timer(k: &mut Kernel, id: TcpId, at: Fired) {
@@ -52,34 +54,67 @@ fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
             return write_err(sk, net, id);
         }
         recovery::enter_loss(sk, net);
+        update_rto_stats(sk, net);
         retransmit::retransmit(sk, net, id, 0, 1, "zero window");
-    } else {
-        let expired = write_timeout(sk, net);
-        handshake::fastopen::active_detect_blackhole(sk, net, expired);
-        if expired {
-            return write_err(sk, net, id);
-        }
-        if sk.loss.retransmits == 0 {
-            count_first_timeout(sk, net);
-        }
-        if !opening {
-            recovery::enter_loss(sk, net);
-        }
-        inc(net, sk, Mib::TcpExtTCPTimeouts);
-        retransmit::retransmit(sk, net, id, 0, 1, "timeout");
+        sk.dst = None;
+        return back_off(sk, net, id);
     }
-    sk.loss.retransmits = sk.loss.retransmits.saturating_add(1);
+    inc(net, sk, Mib::TcpExtTCPTimeouts);
+    let expired = write_timeout(sk, net, id);
+    handshake::fastopen::active_detect_blackhole(sk, net, expired);
+    if expired {
+        if sk.state != State::Close {
+            write_err(sk, net, id);
+        }
+        return;
+    }
+    if sk.loss.retransmits == 0 {
+        count_first_timeout(sk, net);
+    }
+    if !opening {
+        recovery::enter_loss(sk, net);
+    }
+    update_rto_stats(sk, net);
+    retransmit::retransmit(sk, net, id, 0, 1, "timeout");
     back_off(sk, net, id);
 }
 
-/// Doubles the timeout, but not for the first SYNs (tcp_syn_linear_timeouts).
+/// One more timeout, the first of an episode or not.
+#[doc(alias = "tcp_update_rto_stats")]
+fn update_rto_stats(sk: &mut TcpSock, net: &Net) {
+    let (first, now) = (sk.loss.retransmits == 0, net.env.now_ms().max(1));
+    sk.loss.retransmits = sk.loss.retransmits.saturating_add(1);
+    let t = sk.track();
+    if first {
+        t.total_rto_recoveries = t.total_rto_recoveries.wrapping_add(1);
+        t.rto_stamp_ms = now;
+    }
+    t.total_rto = t.total_rto.wrapping_add(1);
+}
+
+/// Too few segments in flight for duplicates to tell of a loss (`tcp_stream_is_thin`), slow start over.
+fn is_thin(sk: &TcpSock) -> bool {
+    sk.snd.packets_out < 4 && sk.cong.ssthresh < super::cong::TCP_INFINITE_SSTHRESH
+}
+
+/// Doubles the timeout, but not for the first SYNs (tcp_syn_linear_timeouts), nor at first for a thin stream that asks.
 fn back_off(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let thin = sk.tune.as_ref().is_some_and(|t| t.thin_lto) || setting(net, sk, |s| s.tcp_thin_linear_timeouts) != 0;
     let linear = setting(net, sk, |s| s.tcp_syn_linear_timeouts);
-    if sk.state != State::SynSent || u32::from(sk.loss.retransmits) > linear {
+    if thin && sk.state == State::Established && is_thin(sk) && sk.loss.retransmits <= TCP_THIN_LINEAR_RETRIES {
+        let b = bounds(net, sk);
+        sk.rtt.backoff = 0;
+        sk.rtt.set_rto(b);
+    } else if sk.state != State::SynSent || u32::from(sk.loss.retransmits) > linear {
         sk.rtt.backoff = sk.rtt.backoff.saturating_add(1);
     }
     let rto = clamp_to_user_timeout(sk, net, sk.rtt.backed_off(bounds(net, sk)));
     reset_write_timer(net, sk, id, WriteTimer::Retrans, rto);
+    let retries1 = setting(net, sk, |s| s.tcp_retries1);
+    if timed_out(sk, net, retries1 + 1) {
+        // The route may have died: look again.
+        sk.dst = None;
+    }
 }
 
 /// The last wait ends when TCP_USER_TIMEOUT does (`tcp_clamp_rto_to_user_timeout`).
@@ -105,40 +140,65 @@ fn count_first_timeout(sk: &mut TcpSock, net: &mut Net) {
     inc(net, sk, c);
 }
 
-/// Time to give up (`tcp_write_timeout`)?
-fn write_timeout(sk: &mut TcpSock, net: &Net) -> bool {
+/// Time to give up? Also what is tried before: another route, smaller segments, another hash for paths that balance.
+#[doc(alias = "tcp_write_timeout")]
+fn write_timeout(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> bool {
     let n = u32::from(sk.loss.retransmits);
     let user = sk.sk.cold.as_ref().map_or(0, |c| c.user_timeout_ms);
     let waited = elapsed_ms(sk, net);
-    if sk.state == State::SynSent {
+    let expired = if sk.state == State::SynSent {
         let own = sk.tune.as_ref().map_or(0, |t| u32::from(t.syn_retries));
         let retries = if own == 0 { setting(net, sk, |s| s.tcp_syn_retries) } else { own };
         let most = retries + setting(net, sk, |s| s.tcp_syn_linear_timeouts);
         // So many transmissions, or as long as so many doublings of a second take.
         let b = super::rtt::Bounds { min_us: TCP_TIMEOUT_INIT_US, ..bounds(net, sk) };
         let limit = if user != 0 { user } else { model_timeout_ms(retries, b) };
-        return n >= most || waited >= limit;
+        n >= most || waited >= limit
+    } else if sk.state == State::SynRecv {
+        n >= setting(net, sk, |s| s.tcp_synack_retries)
+    } else {
+        let retries1 = setting(net, sk, |s| s.tcp_retries1);
+        if timed_out(sk, net, retries1) {
+            sk.dst = None;
+        }
+        let mut retries = setting(net, sk, |s| s.tcp_retries2);
+        if sk.sk.flags.dead {
+            let alive = sk.rtt.backed_off(bounds(net, sk)) < bounds(net, sk).max_us;
+            retries = orphan_retries(sk, net, alive);
+            let reset = alive || !timed_out(sk, net, retries);
+            if super::close::out_of_resources(sk, net, id, reset) {
+                return true;
+            }
+        }
+        if user != 0 { waited >= user } else { timed_out(sk, net, retries) }
+    };
+    if !expired {
+        rethink_txhash(sk, net);
     }
-    if sk.state == State::SynRecv {
-        return n >= setting(net, sk, |s| s.tcp_synack_retries);
-    }
-    if user != 0 {
-        return waited >= user;
-    }
-    let mut retries = setting(net, sk, |s| s.tcp_retries2);
-    if sk.sk.flags.dead {
-        retries = orphan_retries(sk, net);
-    }
-    n > 0 && waited >= model_timeout_ms(retries, bounds(net, sk))
+    expired
 }
 
-/// `tcp_orphan_retries`: 8 when the setting is 0.
-fn orphan_retries(sk: &TcpSock, net: &Net) -> u32 {
+/// Another flow hash, so that a path with several ways may take another one (`sk_rethink_txhash`).
+fn rethink_txhash(sk: &mut TcpSock, net: &mut Net) {
+    sk.txhash = net.env.rng.next_u32() | 1;
+    inc(net, sk, Mib::TcpExtTcpTimeoutRehash);
+    let t = sk.track();
+    t.timeout_rehash = t.timeout_rehash.wrapping_add(1);
+}
+
+/// Longer without an answer than `retries` doublings of the smallest timeout (`retransmits_timed_out`).
+fn timed_out(sk: &TcpSock, net: &Net, retries: u32) -> bool {
+    sk.loss.retransmits > 0 && elapsed_ms(sk, net) >= model_timeout_ms(retries, bounds(net, sk))
+}
+
+/// `tcp_orphan_retries`: 8 when the setting is 0, while the timeouts still grow.
+fn orphan_retries(sk: &TcpSock, net: &Net, alive: bool) -> u32 {
     let n = setting(net, sk, |s| s.tcp_orphan_retries);
-    if sk.sk.err_soft != 0 {
-        return n;
+    match (n, alive) {
+        (0, true) => 8,
+        (_, false) if sk.sk.err_soft != 0 => 0,
+        (n, _) => n,
     }
-    if n == 0 { 8 } else { n }
 }
 
 /// How long `boundary` doublings of the smallest timeout take (`tcp_model_timeout`).
@@ -201,7 +261,8 @@ fn probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
     let mut most = setting(net, sk, |s| s.tcp_retries2);
     if sk.sk.flags.dead {
-        most = orphan_retries(sk, net);
+        let alive = sk.rtt.backed_off(bounds(net, sk)) < bounds(net, sk).max_us;
+        most = orphan_retries(sk, net, alive);
     }
     let out = u32::from(sk.snd.probes_out);
     if (user != 0 && since >= user) || (out > 0 && out >= most) {

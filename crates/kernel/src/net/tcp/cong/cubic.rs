@@ -26,7 +26,8 @@ const HYSTART_ACK_DELTA_US: u32 = 2_000;
 const HYSTART_DELAY_MIN_US: u32 = 4_000;
 const HYSTART_DELAY_MAX_US: u32 = 16_000;
 
-/// See the module. Times wrap; milliseconds or microseconds as named.
+/// See the module. Times wrap; milliseconds or microseconds as named. A new one begins its first HyStart round with the
+/// first acknowledgement.
 #[derive(Clone, Debug, Default)]
 pub struct Cubic {
     /// Acknowledged segments per segment of growth, as last computed.
@@ -50,8 +51,8 @@ pub struct Cubic {
 struct Hystart {
     /// Slow start is over.
     found: bool,
-    /// A timeout happened: the round begins with the next acknowledgement.
-    stale: bool,
+    /// A round is under way; without, one begins with the next acknowledgement.
+    begun: bool,
     samples: u8,
     round_start_us: u32,
     last_ack_us: u32,
@@ -63,6 +64,7 @@ impl Hystart {
     fn new_round(&mut self, now_us: u32, snd_nxt: u32) {
         *self = Hystart {
             found: self.found,
+            begun: true,
             round_start_us: now_us,
             last_ack_us: now_us,
             end_seq: snd_nxt,
@@ -83,13 +85,8 @@ fn cubic_root(a: u64) -> u32 {
 }
 
 impl Cubic {
-    pub(super) fn init(&mut self, now_us: u64, snd_nxt: u32) {
-        *self = Cubic::default();
-        self.hystart.new_round(now_us as u32, snd_nxt);
-    }
-
     pub(super) fn on_loss(&mut self) {
-        *self = Cubic { hystart: Hystart { stale: true, ..Hystart::default() }, ..Cubic::default() };
+        *self = Cubic::default();
     }
 
     /// Remembers the window as the plateau to come back to; a second loss below it means that somebody else wants
@@ -196,7 +193,7 @@ impl Cubic {
 
     fn hystart_update(&mut self, cwnd: u32, rtt: u32, now: u32, una: u32, nxt: u32) -> Option<HystartExit> {
         let h = &mut self.hystart;
-        if h.stale || after(una, h.end_seq) {
+        if !h.begun || after(una, h.end_seq) {
             h.new_round(now, nxt);
         }
         if cwnd < HYSTART_LOW_WINDOW {
@@ -287,12 +284,11 @@ mod tests {
     #[test]
     fn slow_start_ends_when_round_trips_grow() {
         let mut c = Cong::new(CongName::Cubic);
-        c.init(0, 0);
         c.cwnd = 40;
         let rtt = |c: &mut Cong, us: u32, at: u64| c.pkts_acked(1, us, at, 0, 100);
         // The acknowledgements are 3 ms apart, so they are no train; the first sets the path's minimum.
         assert_eq!(rtt(&mut c, 40_000, 40_000), None);
-        c.init(40_000, 100);
+        c.set_algo(CongName::Cubic);
         assert_eq!(rtt(&mut c, 40_000, 80_000), None);
         assert!((1..9).all(|i| c.pkts_acked(1, 50_000, 80_000 + i * 3000, 101, 200).is_none()));
         assert_eq!(c.pkts_acked(1, 50_000, 110_000, 150, 200), Some(HystartExit::Delay));
@@ -302,7 +298,6 @@ mod tests {
     #[test]
     fn slow_start_ends_when_a_train_takes_half_a_round_trip() {
         let mut c = Cong::new(CongName::Cubic);
-        c.init(0, 0);
         c.cwnd = 200;
         let mut at = 100_000;
         assert_eq!(c.pkts_acked(1, 100_000, at, 1, 1000), None);

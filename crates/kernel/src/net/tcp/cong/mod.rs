@@ -1,12 +1,15 @@
 //! Congestion control: the algorithm sees events and a clock, never the socket.
 //!
-//! The window, its growth by acknowledgements and what both algorithms share live here; [`cubic`] and [`reno`] hold the
-//! rules in which they differ. Loss recovery (PRR, undo, F-RTO) is `input/recovery.rs`'s; ECN and pacing are left out.
+//! The window, its growth by acknowledgements and what the loss-based algorithms share live here; [`cubic`] and [`reno`]
+//! hold the rules in which they differ. [`bbr`] replaces all of it: after each acknowledgement it sets window and pacing
+//! rate itself. Loss recovery (PRR, undo, F-RTO) is `input/recovery.rs`'s.
+pub mod bbr;
 pub mod cubic;
 pub mod reno;
 
 use crate::net::mib::Mib;
 use crate::net::sysctl::CongName;
+use bbr::Bbr;
 use cubic::Cubic;
 
 /// RFC 6928.
@@ -37,7 +40,10 @@ pub struct Cong {
 #[derive(Clone, Debug)]
 pub enum Algo {
     Reno,
-    Cubic(Cubic),
+    /// `None` until something was acknowledged or lost: an idle connection does not pay for it.
+    Cubic(Option<Box<Cubic>>),
+    /// `None` until the connection is established (`pacing::init`).
+    Bbr(Option<Box<Bbr>>),
 }
 
 /// Slow start ended before a loss, because round trips grew (HyStart): what the counters want to know.
@@ -79,20 +85,18 @@ impl Cong {
         match self.algo {
             Algo::Reno => CongName::Reno,
             Algo::Cubic(_) => CongName::Cubic,
+            Algo::Bbr(_) => CongName::Bbr,
         }
     }
 
-    /// TCP_CONGESTION on a living connection: the window stays, the algorithm starts over.
-    pub fn set_algo(&mut self, name: CongName, now_us: u64, snd_nxt: u32) {
+    /// The algorithm sets window and pacing rate itself (`ca_ops->cong_control`).
+    pub fn has_cong_control(&self) -> bool {
+        matches!(self.algo, Algo::Bbr(_))
+    }
+
+    /// TCP_CONGESTION on a living connection: the window stays, the algorithm starts over (`pacing::init`).
+    pub fn set_algo(&mut self, name: CongName) {
         self.algo = Algo::new(name);
-        self.init(now_us, snd_nxt);
-    }
-
-    /// The connection is established (`tcp_init_congestion_control`).
-    pub fn init(&mut self, now_us: u64, snd_nxt: u32) {
-        if let Algo::Cubic(c) = &mut self.algo {
-            c.init(now_us, snd_nxt);
-        }
     }
 
     #[doc(alias = "tcp_in_slow_start")]
@@ -120,7 +124,8 @@ impl Cong {
         }
         let per = match &mut self.algo {
             Algo::Reno => self.cwnd,
-            Algo::Cubic(c) => c.acks_per_segment(self.cwnd, acked, now_us),
+            Algo::Cubic(c) => c.get_or_insert_default().acks_per_segment(self.cwnd, acked, now_us),
+            Algo::Bbr(_) => return,
         };
         self.cong_avoid_ai(per, acked);
     }
@@ -156,7 +161,11 @@ impl Cong {
     pub fn ssthresh_after_loss(&mut self) -> u32 {
         match &mut self.algo {
             Algo::Reno => reno::ssthresh(self.cwnd),
-            Algo::Cubic(c) => c.ssthresh_after_loss(self.cwnd),
+            Algo::Cubic(c) => c.get_or_insert_default().ssthresh_after_loss(self.cwnd),
+            Algo::Bbr(b) => {
+                b.iter_mut().for_each(|b| b.ssthresh(self.cwnd));
+                self.ssthresh
+            }
         }
     }
 
@@ -168,13 +177,13 @@ impl Cong {
     /// A retransmission timeout: what was learnt about the path is void (`set_state` with TCP_CA_Loss).
     pub fn on_loss(&mut self) {
         if let Algo::Cubic(c) = &mut self.algo {
-            c.on_loss();
+            c.get_or_insert_default().on_loss();
         }
     }
 
     /// The loss was none: back to the window before it.
     pub fn undo_cwnd(&self, prior_cwnd: u32) -> u32 {
-        self.cwnd.max(prior_cwnd)
+        if self.has_cong_control() { self.cwnd } else { self.cwnd.max(prior_cwnd) }
     }
 
     /// Segments were acknowledged with a usable round trip; tells when HyStart ends slow start (and sets the threshold).
@@ -188,14 +197,14 @@ impl Cong {
     ) -> Option<HystartExit> {
         let slow_start = self.in_slow_start();
         let Algo::Cubic(c) = &mut self.algo else { return None };
-        let exit = c.acked(self.cwnd, slow_start, rtt_us, now_us, snd_una, snd_nxt)?;
+        let exit = c.get_or_insert_default().acked(self.cwnd, slow_start, rtt_us, now_us, snd_una, snd_nxt)?;
         self.ssthresh = self.cwnd;
         Some(exit)
     }
 
     /// Sending resumes after `idle_us` without anything in flight (`CA_EVENT_TX_START`).
     pub fn tx_start(&mut self, now_us: u64, last_sent_us: u64) {
-        if let Algo::Cubic(c) = &mut self.algo {
+        if let Algo::Cubic(Some(c)) = &mut self.algo {
             c.tx_start(now_us, last_sent_us);
         }
     }
@@ -205,7 +214,8 @@ impl Algo {
     fn new(name: CongName) -> Algo {
         match name {
             CongName::Reno => Algo::Reno,
-            CongName::Cubic => Algo::Cubic(Cubic::default()),
+            CongName::Cubic => Algo::Cubic(None),
+            CongName::Bbr => Algo::Bbr(None),
         }
     }
 }

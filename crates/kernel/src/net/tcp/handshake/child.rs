@@ -65,6 +65,7 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
     child.snd.user_mss = lsk.snd.user_mss;
     let f = &lsk.flags;
     child.flags.nodelay = f.nodelay;
+    child.flags.pacing = f.pacing;
     child.flags.cork = f.cork;
     child.flags.inq = f.inq;
     child.flags.quickack_off = f.quickack_off;
@@ -76,6 +77,7 @@ fn agree(c: &mut TcpSock, req: &RequestSock, skb: &Skb, net: &Net) {
     c.flags.tstamp_ok = req.tstamp_ok;
     c.flags.sack_ok = req.sack_ok;
     c.flags.wscale_ok = req.wscale_ok;
+    c.flags.ecn = if req.ecn_ok { crate::net::tcp::input::ecn::TCP_ECN_OK } else { 0 };
     let (snd, rcv) = (req.snt_isn.wrapping_add(1), req.rcv_isn.wrapping_add(1));
     let s = &mut c.snd;
     (s.una, s.nxt, s.write_seq, s.sml, s.pushed_seq) = (snd, snd, snd, snd, snd);

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //!   ISN = hash(tuple) + peer's ISN + (minute << 24) + ((hash(tuple, minute) + mss index) & 0xffffff)
-//!   TSval low bits: 0..3 window scale (15: none), 4 SACK permitted, 5 ECN (never set here)
+//!   TSval low bits: 0..3 window scale (15: none), 4 SACK permitted, 5 ECN
 //! ```
 use crate::env::{Nanos, SEC};
 use crate::net::sysctl::Sysctl;
@@ -22,6 +22,7 @@ pub const TCP_SYNCOOKIE_VALID_US: u64 = 2 * 60 * 1_000_000;
 const TS_BITS: u32 = 6;
 const TS_OPT_WSCALE_MASK: u32 = 0xf;
 const TS_OPT_SACK: u32 = 1 << 4;
+const TS_OPT_ECN: u32 = 1 << 5;
 
 fn minutes(now: Nanos) -> u32 {
     (now / (60 * SEC)) as u32
@@ -60,8 +61,10 @@ pub fn cookie_check(secret: [u64; 2], t: &Tuple, seq: u32, cookie: u32, now: Nan
 
 /// The time stamp (before the offset) of a cookie SYN-ACK: never later than now, its low bits say the options.
 #[doc(alias = "cookie_init_timestamp")]
-pub fn timestamp_encode(wscale: Option<u8>, sack_ok: bool, now_ms: u32) -> u32 {
-    let options = wscale.map_or(TS_OPT_WSCALE_MASK, |w| u32::from(w.min(14))) | if sack_ok { TS_OPT_SACK } else { 0 };
+pub fn timestamp_encode(wscale: Option<u8>, sack_ok: bool, ecn_ok: bool, now_ms: u32) -> u32 {
+    let ecn = if ecn_ok { TS_OPT_ECN } else { 0 };
+    let options =
+        ecn | wscale.map_or(TS_OPT_WSCALE_MASK, |w| u32::from(w.min(14))) | if sack_ok { TS_OPT_SACK } else { 0 };
     let ts = now_ms >> TS_BITS << TS_BITS | options;
     if ts > now_ms { ts.wrapping_sub(1 << TS_BITS) } else { ts }
 }
@@ -82,6 +85,11 @@ pub fn timestamp_decode(o: &TcpOptions, ecr: u32, s: &Sysctl) -> Option<(Option<
         _ if s.tcp_window_scaling == 0 => None,
         w => Some((Some(w as u8), sack_ok)),
     }
+}
+
+/// Was ECN agreed on? The setting may have changed since (`cookie_ecn_ok`).
+pub fn ecn_decode(o: &TcpOptions, ecr: u32, s: &Sysctl) -> bool {
+    o.ts.is_some() && ecr & TS_OPT_ECN != 0 && s.tcp_ecn != 0
 }
 
 #[cfg(test)]
@@ -115,13 +123,14 @@ mod tests {
         let o = TcpOptions { ts: Some((1, 1)), ..Default::default() };
         for now in [64, 1000, 123_456_789] {
             for (w, sack) in [(Some(7), true), (Some(14), false), (None, true), (None, false)] {
-                let ts = timestamp_encode(w, sack, now);
+                let ts = timestamp_encode(w, sack, sack, now);
                 assert!(ts.wrapping_sub(now) as i32 <= 0 && now.wrapping_sub(ts) < 128);
                 assert_eq!(timestamp_decode(&o, ts, &s), Some((w, sack)));
+                assert_eq!(ecn_decode(&o, ts, &s), sack);
             }
         }
         assert_eq!(timestamp_decode(&TcpOptions::default(), 0, &s), Some((None, false)));
         let off = Sysctl { tcp_window_scaling: 0, ..Sysctl::default() };
-        assert_eq!(timestamp_decode(&o, timestamp_encode(Some(7), true, 1000), &off), None);
+        assert_eq!(timestamp_decode(&o, timestamp_encode(Some(7), true, false, 1000), &off), None);
     }
 }

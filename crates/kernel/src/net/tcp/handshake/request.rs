@@ -1,7 +1,7 @@
 //! A half-open connection (`struct tcp_request_sock`): lives in ehash, counted by its listener; from the SYN to the
 //! connection in the accept queue.
 //!
-//! Request migration between SO_REUSEPORT listeners and ECN negotiation are not here.
+//! Request migration between SO_REUSEPORT listeners is not here.
 use super::child::{queue_child, syn_recv_sock};
 use super::synack::send_synack;
 use super::{cookies, fastopen};
@@ -15,6 +15,7 @@ use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, ip_route_output};
 use crate::net::mib::Mib;
+use crate::net::tcp::input::ecn;
 use crate::net::tcp::ipv4::{self, Reply};
 use crate::net::tcp::output::ack;
 use crate::net::tcp::seq::between;
@@ -51,6 +52,7 @@ pub struct RequestSock {
     pub tstamp_ok: bool,
     pub sack_ok: bool,
     pub wscale_ok: bool,
+    pub ecn_ok: bool,
     /// The third segment came but the accept queue was full, or data is awaited (TCP_DEFER_ACCEPT).
     pub acked: bool,
     /// SYN-ACKs sent again, and timeouts.
@@ -103,6 +105,7 @@ impl RequestSock {
             tstamp_ok: ts.is_some(),
             sack_ok: o.sack_ok && s.tcp_sack != 0,
             wscale_ok: wscale.is_some(),
+            ecn_ok: ecn::create_request(skb, s),
             acked: false,
             num_retrans: 0,
             num_timeout: 0,
@@ -221,6 +224,7 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     req.tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
     req.init_rwin(lsk, &dst, &n.sysctl);
     if cookie {
+        req.ecn_ok &= o.ts.is_some();
         (req.snt_isn, req.mss) = cookies::cookie_init_sequence(n.secret, &t, req.rcv_isn, req.mss, now);
         n.mib.inc(Mib::TcpExtSyncookiesSent);
         if let Some(l) = &mut lsk.listener {
@@ -235,6 +239,7 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     match child {
         Some(child) => {
             fastopen::server::first_synack(k, ns, child, req, fresh);
+            k.tcp_settle(child);
             queue_child(k, listener, child);
         }
         None => {
@@ -592,6 +597,7 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
     let tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
     let ecr = o.ts.map_or(0, |(_, e)| e.wrapping_sub(tsoffset));
     let Some((wscale, sack_ok)) = cookies::timestamp_decode(&o, ecr, &n.sysctl) else { return Err(Some(skb)) };
+    let ecn_ok = cookies::ecn_decode(&o, ecr, &n.sysctl);
     let hash = t.hash(n.secret);
     if n.tcp.find(hash, &t, &socks.tcp).is_some() {
         // A later SYN of the same connection was stored: one tuple, one entry. Its own SYN-ACK will be answered.
@@ -607,6 +613,7 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
     let mut req = RequestSock::new(listener, lsk, &t, &skb, &syn, &n.sysctl);
     (req.rcv_isn, req.snt_isn, req.tsoffset, req.hash) = (isn, cookie, tsoffset, hash);
     req.rcv_nxt = isn.wrapping_add(1);
+    req.ecn_ok = ecn_ok;
     req.init_rwin(lsk, &dst, &n.sysctl);
     let full = l.accept_full();
     if full {

@@ -14,8 +14,8 @@ use belljar_wire::{Csum, checksum};
 /// Options of a SYN-ACK: only what the SYN offered (`tcp_synack_options`).
 fn options(net: &Net, req: &RequestSock, cookie: bool) -> TcpOptions {
     let now = net.env.now_ms();
-    let clock =
-        if cookie { cookies::timestamp_encode(req.wscale_ok.then_some(req.snd_wscale), req.sack_ok, now) } else { now };
+    let wscale = req.wscale_ok.then_some(req.snd_wscale);
+    let clock = if cookie { cookies::timestamp_encode(wscale, req.sack_ok, req.ecn_ok, now) } else { now };
     TcpOptions {
         mss: Some(req.advmss),
         wscale: req.wscale_ok.then_some(req.rcv_wscale),
@@ -54,7 +54,7 @@ pub fn send_synack(
         seq: req.snt_isn,
         ack: req.rcv_nxt,
         header_len,
-        flags: Flags::SYN | Flags::ACK,
+        flags: Flags::SYN | Flags::ACK | if req.ecn_ok { Flags::ECE } else { Flags::NONE },
         // Never scaled in a SYN (RFC 7323 §2.2).
         window: req.rcv_wnd.min(65_535) as u16,
         csum: checksum::partial(checksum::pseudo_v4(req.laddr, req.raddr, 6, header_len)),
@@ -79,7 +79,7 @@ pub fn send_synack(
         saddr: req.laddr,
         daddr: req.raddr,
         proto: 6,
-        tos: listener.sk.tos,
+        tos: listener.sk.tos & !crate::net::tcp::input::ecn::INET_ECN_MASK,
         ttl: listener.sk.ttl.unwrap_or(default_ttl),
         df: listener.sk.pmtudisc != 0,
     };

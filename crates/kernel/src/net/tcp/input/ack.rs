@@ -1,7 +1,7 @@
 //! Taking an acknowledgement (Linux: `tcp_ack`): window update, SACK, what it frees, what it says about round trip and
 //! congestion; then recovery decides what is lost, and the congestion window what may follow.
 use super::recovery::Rexmit;
-use super::{rack, recovery, sack};
+use super::{ecn, rack, recovery, sack};
 use crate::env::SEC;
 use crate::ids::TcpId;
 use crate::net::Net;
@@ -10,9 +10,11 @@ use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::tcp::cong::HystartExit;
 use crate::net::tcp::output::{self, probe};
+use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{bounds, clear_write_timer, inc, reset_write_timer, setting};
+use crate::net::tcp::track::Limit;
+use crate::net::tcp::{bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -21,19 +23,23 @@ pub const FLAG_DATA_ACKED: u32 = 0x04;
 pub const FLAG_RETRANS_DATA_ACKED: u32 = 0x08;
 pub const FLAG_SYN_ACKED: u32 = 0x10;
 pub const FLAG_DATA_SACKED: u32 = 0x20;
+pub const FLAG_ECE: u32 = 0x40;
 pub const FLAG_LOST_RETRANS: u32 = 0x80;
 pub const FLAG_SLOWPATH: u32 = 0x100;
 pub const FLAG_ORIG_SACK_ACKED: u32 = 0x200;
 pub const FLAG_SND_UNA_ADVANCED: u32 = 0x400;
 pub const FLAG_DSACKING_ACK: u32 = 0x800;
 pub const FLAG_SET_XMIT_TIMER: u32 = 0x1000;
+/// The peer threw away what it had SACKed.
+pub const FLAG_SACK_RENEGING: u32 = 0x2000;
 pub const FLAG_UPDATE_TS_RECENT: u32 = 0x4000;
 pub const FLAG_NO_CHALLENGE_ACK: u32 = 0x8000;
+pub const FLAG_ACK_MAYBE_DELAYED: u32 = 0x10000;
 pub const FLAG_DSACK_TLP: u32 = 0x20000;
 const FLAG_ACKED: u32 = FLAG_DATA_ACKED | FLAG_SYN_ACKED;
 /// The ACK is no duplicate.
 pub const FLAG_NOT_DUP: u32 = FLAG_DATA | FLAG_WIN_UPDATE | FLAG_ACKED;
-pub const FLAG_CA_ALERT: u32 = FLAG_DATA_SACKED | FLAG_DSACKING_ACK;
+pub const FLAG_CA_ALERT: u32 = FLAG_DATA_SACKED | FLAG_ECE | FLAG_DSACKING_ACK;
 pub const FLAG_FORWARD_PROGRESS: u32 = FLAG_ACKED | FLAG_DATA_SACKED;
 
 /// What one ACK told, gathered on its way through the parts.
@@ -56,8 +62,25 @@ pub struct AckState {
     pub reord: u32,
     /// The peer's echoed time stamp.
     pub tsecr: Option<u32>,
-    /// When the newest delivered piece had been sent (for the rate sample and RACK).
-    pub acked_pieces: u32,
+    pub rs: RateSample,
+}
+
+impl AckState {
+    fn new(sk: &TcpSock, flag: u32, o: &TcpOptions) -> AckState {
+        AckState {
+            flag,
+            prior_una: sk.snd.una,
+            prior_fack: sack::highest_sacked(sk),
+            prior_delivered: sk.loss.delivered,
+            prior_lost: sk.loss.lost,
+            sack_rtt_us: -1,
+            seq_rtt_us: -1,
+            reord: sk.snd.nxt,
+            tsecr: o.ts.map(|t| t.1).filter(|t| *t != 0 && sk.flags.tstamp_ok),
+            rs: RateSample { rtt_us: -1, prior_in_flight: sk.in_flight(), ..RateSample::default() },
+            ..AckState::default()
+        }
+    }
 }
 
 /// Handles the ACK field of `skb`. `Err`: it is unacceptable, with the reason; the caller ends the packet.
@@ -80,18 +103,7 @@ pub fn tcp_ack(
         }
         return Err(DropReason::TcpAckUnsentData);
     }
-    let mut a = AckState {
-        flag,
-        prior_una: una,
-        prior_fack: sack::highest_sacked(sk),
-        prior_delivered: sk.loss.delivered,
-        prior_lost: sk.loss.lost,
-        sack_rtt_us: -1,
-        seq_rtt_us: -1,
-        reord: sk.snd.nxt,
-        tsecr: o.ts.map(|t| t.1).filter(|t| *t != 0),
-        ..AckState::default()
-    };
+    let mut a = AckState::new(sk, flag, o);
     if after(ack, una) {
         a.flag |= FLAG_SND_UNA_ADVANCED;
         sk.loss.retransmits = 0;
@@ -109,6 +121,9 @@ pub fn tcp_ack(
     update_window(sk, net, skb, &mut a);
     if o.n_sack > 0 && sk.flags.sack_ok {
         sack::sacktag_write_queue(sk, net, o.sack_blocks(), &mut a);
+    }
+    if ecn::rcv_ecn_echo(sk, skb.tcp.flags) {
+        a.flag |= FLAG_ECE;
     }
     // Any ACK shows that the peer lives, whatever ICMP said.
     sk.sk.err_soft = 0;
@@ -136,7 +151,7 @@ pub fn tcp_ack(
     {
         crate::net::core::neighbour::confirm(net, sk.sk.ns, &dst, sk.sk.daddr);
     }
-    cong_control(sk, net, &a);
+    cong_control(sk, net, &mut a);
     recovery::xmit_recovery(sk, net, id, rexmit);
     Ok(())
 }
@@ -163,21 +178,11 @@ fn old_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId, ack: u32, o: &TcpOptions,
         return Err(DropReason::TcpTooOldAck);
     }
     if o.n_sack > 0 && sk.flags.sack_ok && sk.snd.packets_out > 0 {
-        let mut a = AckState {
-            flag,
-            prior_una: sk.snd.una,
-            prior_delivered: sk.loss.delivered,
-            prior_lost: sk.loss.lost,
-            sack_rtt_us: -1,
-            seq_rtt_us: -1,
-            reord: sk.snd.nxt,
-            tsecr: o.ts.map(|t| t.1),
-            ..AckState::default()
-        };
+        let mut a = AckState::new(sk, flag, o);
         sack::sacktag_write_queue(sk, net, o.sack_blocks(), &mut a);
         let mut rexmit = Rexmit::None;
         recovery::fastretrans_alert(sk, net, id, 0, &mut a, &mut rexmit);
-        cong_control(sk, net, &a);
+        newly_delivered(sk, net, &a);
         recovery::xmit_recovery(sk, net, id, rexmit);
     }
     Ok(())
@@ -224,7 +229,9 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
     let now = net.env.now_us();
     let una = sk.snd.una;
     let (mut pkts_acked, mut first_us, mut last_us) = (0u32, 0u64, 0u64);
-    let mut rtt_ok = true;
+    // The lowest piece that was neither SACKed nor sent again: filling a hole by itself is reordering.
+    let mut reord = sk.snd.nxt;
+    let (prior_sacked, mut whole) = (sk.snd.sacked_out, true);
     while sk.snd.sent > 0 {
         let Some(seg) = sk.snd.queue.front() else { break };
         if after(seg.end_seq, una) {
@@ -234,13 +241,14 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
             // Part of a super-segment: whole wire segments of it may go.
             let mss = u32::from(seg.mss.max(1));
             let covered = una.wrapping_sub(seg.seq);
+            whole = false;
             if seg.len() <= mss || covered < mss {
                 break;
             }
             output::segment::split(sk, 0, covered);
             continue;
         }
-        let Some(seg) = sk.snd.queue.pop_front() else { break };
+        let Some(mut seg) = sk.snd.queue.pop_front() else { break };
         sk.snd.sent -= 1;
         let pcount = seg.pcount();
         if seg.is(TCPCB_EVER_RETRANS) {
@@ -248,14 +256,13 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
                 sk.snd.retrans_out = sk.snd.retrans_out.saturating_sub(pcount);
             }
             a.flag |= FLAG_RETRANS_DATA_ACKED;
-            rtt_ok = false;
         } else if !seg.is(TCPCB_SACKED_ACKED) {
             if first_us == 0 {
                 first_us = seg.tx_us.max(1);
             }
             last_us = seg.tx_us;
-            if before(seg.seq, a.reord) {
-                a.reord = seg.seq;
+            if before(seg.seq, reord) {
+                reord = seg.seq;
             }
             if !after(seg.end_seq, sk.loss.high_seq) {
                 a.flag |= FLAG_ORIG_SACK_ACKED;
@@ -272,7 +279,9 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
         }
         sk.snd.packets_out = sk.snd.packets_out.saturating_sub(pcount);
         pkts_acked += pcount;
-        rate_delivered(sk, &seg, now);
+        if let Some(t) = sk.track.as_deref_mut() {
+            rate::skb_delivered(t, &mut seg, &mut a.rs);
+        }
         if seg.flags.contains(Flags::SYN) {
             a.flag |= FLAG_SYN_ACKED;
             sk.loss.retrans_stamp_ms = 0;
@@ -282,29 +291,51 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
         sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(seg.truesize);
         net.pool.give(seg.data);
     }
-    a.acked_pieces = pkts_acked;
+    if sk.snd.sent > 0 && sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_SACKED_ACKED)) {
+        a.flag |= FLAG_SACK_RENEGING;
+    }
+    if sk.snd.queue.is_empty()
+        && let Some(t) = sk.track.as_deref_mut()
+    {
+        t.chrono.stop(Limit::Busy, true, net.env.jiffies());
+    }
+    let mut ca_rtt = -1;
+    if first_us != 0 && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
+        a.seq_rtt_us = now.saturating_sub(first_us) as i64;
+        ca_rtt = now.saturating_sub(last_us) as i64;
+        let lone = pkts_acked == 1 && whole && prior_sacked == 0;
+        let runt = sk.snd.una.wrapping_sub(a.prior_una) < u32::from(sk.snd.mss_cache);
+        if lone
+            && runt
+            && a.rs.prior_delivered.wrapping_add(1) == sk.loss.delivered
+            && a.flag & (FLAG_CA_ALERT | FLAG_SYN_ACKED) == 0
+        {
+            // One small segment alone: its acknowledgement may have waited for company.
+            a.flag |= FLAG_ACK_MAYBE_DELAYED;
+        }
+    }
+    if a.sack_first_us != 0 {
+        a.sack_rtt_us = now.saturating_sub(a.sack_first_us) as i64;
+        ca_rtt = now.saturating_sub(a.sack_last_us) as i64;
+    }
+    ack_update_rtt(sk, net, a, ca_rtt);
     if pkts_acked == 0 {
         return;
     }
+    a.flag |= FLAG_SET_XMIT_TIMER;
     if !sk.flags.sack_ok {
         reno_delivered(sk, net, pkts_acked, a);
-    } else if before(a.reord, a.prior_fack) && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
-        sack::check_reordering(sk, net, a.reord, a.prior_fack);
+    } else if before(reord, a.prior_fack) {
+        sack::check_reordering(sk, net, reord, a.prior_fack, false);
     }
-    if rtt_ok && first_us != 0 && a.flag & FLAG_RETRANS_DATA_ACKED == 0 {
-        a.seq_rtt_us = now.saturating_sub(first_us) as i64;
-        let ca_rtt = now.saturating_sub(last_us) as u32;
+    if a.rs.rtt_us >= 0 {
+        let ca_rtt = a.rs.rtt_us.min(i64::from(u32::MAX)) as u32;
         let exit = sk.cong.pkts_acked(pkts_acked, ca_rtt, now, sk.snd.una, sk.snd.nxt);
         if let Some((count, cwnd)) = exit.map(HystartExit::counters) {
             inc(net, sk, count);
             net.add(sk.sk.ns, cwnd, u64::from(sk.cong.cwnd));
         }
     }
-    if a.sack_first_us != 0 {
-        a.sack_rtt_us = now.saturating_sub(a.sack_first_us) as i64;
-    }
-    ack_update_rtt(sk, net, a);
-    a.flag |= FLAG_SET_XMIT_TIMER;
 }
 
 fn reno_delivered(sk: &mut TcpSock, net: &mut Net, pkts_acked: u32, a: &AckState) {
@@ -317,35 +348,43 @@ fn reno_delivered(sk: &mut TcpSock, net: &mut Net, pkts_acked: u32, a: &AckState
     }
 }
 
-/// `tcp_rate_skb_delivered`, as far as later samples need it.
-fn rate_delivered(sk: &mut TcpSock, seg: &TxSeg, now: u64) {
-    sk.loss.delivered_us = now;
-    sk.loss.first_tx_us = sk.loss.first_tx_us.max(seg.tx_us);
-}
-
 /// Karn's rule, SACK, then time stamps (RFC 7323 §4.1): the best sample there is.
 #[doc(alias = "tcp_ack_update_rtt")]
-fn ack_update_rtt(sk: &mut TcpSock, net: &mut Net, a: &AckState) {
+fn ack_update_rtt(sk: &mut TcpSock, net: &mut Net, a: &mut AckState, mut ca_rtt: i64) {
     let mut us = if a.seq_rtt_us >= 0 { a.seq_rtt_us } else { a.sack_rtt_us };
     if us < 0
-        && let (true, Some(ecr)) = (sk.flags.tstamp_ok && a.flag & FLAG_ACKED != 0, a.tsecr)
+        && let (true, Some(ecr)) = (a.flag & FLAG_ACKED != 0, a.tsecr)
     {
         let ms = net.env.now_ms().wrapping_add(sk.tsoffset).wrapping_sub(ecr);
         if ms < 1 << 22 {
             us = i64::from(ms.max(1)) * 1000;
+            ca_rtt = us;
         }
     }
+    a.rs.rtt_us = ca_rtt;
     if us < 0 {
         return;
     }
-    take_rtt(sk, net, us.clamp(0, i64::from(u32::MAX >> 4)) as u32);
+    let most = i64::from(u32::MAX >> 4);
+    let ca_rtt = ca_rtt.clamp(0, most) as u32;
+    // What a delayed acknowledgement measures is no smallest round trip.
+    if a.flag & FLAG_ACK_MAYBE_DELAYED == 0 || ca_rtt <= sk.rtt.min_us {
+        let window = setting(net, sk, |s| s.tcp_min_rtt_wlen);
+        sk.rtt.update_min(ca_rtt, net.env.now_us(), window);
+    }
+    sample_rtt(sk, net, us.clamp(0, most) as u32);
+}
+
+fn sample_rtt(sk: &mut TcpSock, net: &Net, us: u32) {
+    let b = bounds(net, sk);
+    sk.rtt.sample(us.max(1), sk.snd.una, sk.snd.nxt, b);
+    sk.rtt.backoff = 0;
 }
 
 pub(crate) fn take_rtt(sk: &mut TcpSock, net: &Net, us: u32) {
-    let b = bounds(net, sk);
-    sk.rtt.update_min(us, net.env.now_us());
-    sk.rtt.sample(us.max(1), sk.snd.una, sk.snd.nxt, b);
-    sk.rtt.backoff = 0;
+    let window = setting(net, sk, |s| s.tcp_min_rtt_wlen);
+    sk.rtt.update_min(us, net.env.now_us(), window);
+    sample_rtt(sk, net, us);
 }
 
 /// Handshake round trip of a passive open, from the echoed time stamp of our SYN-ACK.
@@ -362,7 +401,7 @@ fn is_dubious(sk: &TcpSock, flag: u32) -> bool {
 
 /// Duplicate ACKs this one stands for (`num_dupack`), when it is one.
 fn num_dupack(skb: &Skb, flag: u32) -> u32 {
-    if flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP) != 0 {
+    if flag & (FLAG_SND_UNA_ADVANCED | FLAG_NOT_DUP | FLAG_DSACKING_ACK) != 0 {
         return 0;
     }
     skb.gso.map_or(1, |g| u32::from(g.segs).max(1))
@@ -410,18 +449,40 @@ fn ack_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
 }
 
-/// After the dust: reduce in a recovery, grow otherwise (`tcp_cong_control`).
-fn cong_control(sk: &mut TcpSock, net: &mut Net, a: &AckState) {
+/// Counts what this ACK found delivered, and how much of it with a congestion mark.
+#[doc(alias = "tcp_newly_delivered")]
+fn newly_delivered(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> u32 {
     let delivered = sk.loss.delivered.wrapping_sub(a.prior_delivered);
     net.add(sk.sk.ns, Mib::TcpExtTCPDelivered, u64::from(delivered));
-    let lost = sk.loss.lost.wrapping_sub(a.prior_lost);
+    if a.flag & FLAG_ECE != 0 {
+        net.add(sk.sk.ns, Mib::TcpExtTCPDeliveredCE, u64::from(delivered));
+        let t = sk.track();
+        t.delivered_ce = t.delivered_ce.wrapping_add(delivered);
+    }
+    delivered
+}
+
+/// After the dust: the rate sample; then reduce in a recovery, grow otherwise (`tcp_cong_control`).
+fn cong_control(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
+    let delivered = newly_delivered(sk, net, a);
+    let (now, min_rtt, total) = (net.env.now_us(), sk.rtt.min_us, sk.loss.delivered);
+    a.rs.acked_sacked = delivered;
+    a.rs.losses = sk.loss.lost.wrapping_sub(a.prior_lost);
+    a.rs.is_ack_delayed = a.flag & FLAG_ACK_MAYBE_DELAYED != 0;
+    if let Some(t) = sk.track.as_deref_mut() {
+        rate::generate(t, &mut a.rs, now, total, min_rtt, sk.flags.sack_reneg);
+    }
+    if sk.cong.has_cong_control() {
+        return pacing::cong_control(sk, net, &a.rs);
+    }
     if sk.loss.ca_state.in_reduction() {
-        recovery::cwnd_reduction(sk, delivered, lost, a.flag);
+        recovery::cwnd_reduction(sk, delivered, a.rs.losses, a.flag);
     } else if may_raise_cwnd(sk, net, a.flag) {
         let limited = sk.cong.is_cwnd_limited();
-        sk.cong.cong_avoid(sk.snd.una, delivered, limited, net.env.now_us());
-        sk.cong.cwnd_stamp_us = net.env.now_us();
+        sk.cong.cong_avoid(sk.snd.una, delivered, limited, now);
+        sk.cong.cwnd_stamp_us = now;
     }
+    pacing::update_pacing_rate(sk, net);
 }
 
 fn may_raise_cwnd(sk: &TcpSock, net: &Net, flag: u32) -> bool {

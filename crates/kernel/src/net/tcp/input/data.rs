@@ -4,12 +4,13 @@ use super::{READABLE, tcp_fin, window};
 use crate::ids::TcpId;
 use crate::net::Net;
 use crate::net::core::skb::Skb;
+use crate::net::core::sock::SOCK_RCVBUF_LOCK;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
-use crate::net::tcp::output::ack::enter_quickack_mode;
+use crate::net::tcp::output::ack::{self, enter_quickack_mode};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{inc, setting, wake};
+use crate::net::tcp::{inc, mem, setting, wake};
 use belljar_wire::tcp::Flags;
 
 /// Takes the segment's data (or only its FIN).
@@ -21,6 +22,7 @@ pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
         return net.consume_skb(skb);
     }
     sk.rcv.sack.dsack = None;
+    super::ecn::accept_cwr(sk, &skb);
     if seq == sk.rcv.nxt {
         if sk.receive_window() == 0 {
             // A probe of our closed window, or data that ignores it: answered at once.
@@ -56,7 +58,7 @@ pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
         skb.tcp.seq = sk.rcv.nxt;
         return queue_in_order(sk, net, id, skb);
     }
-    data_queue_ofo(sk, net, skb);
+    data_queue_ofo(sk, net, id, skb);
 }
 
 /// Charged and queued where the reader finds it; then what waited behind it.
@@ -138,21 +140,43 @@ pub fn take_syn_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
 
 /// Is there room by truesize? Makes some by collapsing and pruning (`tcp_try_rmem_schedule`).
 fn rmem_schedule(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
-    if sk.sk.rmem_alloc <= sk.sk.rcvbuf {
+    let fits = |sk: &TcpSock, net: &Net| sk.sk.rmem_alloc <= sk.sk.rcvbuf && mem::may_receive(sk, net, skb.truesize);
+    if fits(sk, net) {
         return true;
     }
     inc(net, sk, Mib::TcpExtPruneCalled);
+    if sk.sk.rmem_alloc >= sk.sk.rcvbuf {
+        clamp_window(sk, net);
+    } else if mem::under_pressure(net) {
+        window::adjust_rcv_ssthresh(sk);
+    }
+    if fits(sk, net) {
+        return true;
+    }
     collapse(sk, net);
-    if sk.sk.rmem_alloc <= sk.sk.rcvbuf {
+    if fits(sk, net) {
         return true;
     }
     prune_ofo_queue(sk, net, skb.tcp.seq);
-    if sk.sk.rmem_alloc <= sk.sk.rcvbuf {
+    if fits(sk, net) {
         return true;
     }
     // Massively beyond: the window was offered against what is used now.
     inc(net, sk, Mib::TcpExtRcvPruned);
     false
+}
+
+/// The buffer is full although the window was kept: it grows while the machine has plenty; else offer almost nothing.
+#[doc(alias = "tcp_clamp_window")]
+fn clamp_window(sk: &mut TcpSock, net: &Net) {
+    sk.rcv.ack.quick = 0;
+    let most = crate::net::tcp::sysctl(net, sk).map_or(0, |s| s.tcp_rmem[2]) as u32;
+    if sk.sk.rcvbuf < most && sk.sk.userlocks & SOCK_RCVBUF_LOCK == 0 && mem::plenty(net) {
+        sk.sk.rcvbuf = sk.sk.rmem_alloc.min(most);
+    }
+    if sk.sk.rmem_alloc > sk.sk.rcvbuf {
+        sk.rcv.ssthresh = sk.rcv.window_clamp.min(2 * u32::from(sk.rcv.advmss));
+    }
 }
 
 /// Copies many small packets into few full ones, so that truesize comes near to payload (`tcp_collapse`).
@@ -207,14 +231,14 @@ fn prune_ofo_queue(sk: &mut TcpSock, net: &mut Net, seq: u32) {
 
 /// Puts a segment that came too early into its place; trims or drops what is there already.
 #[doc(alias = "tcp_data_queue_ofo")]
-fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
+fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
     const AT: &str = "tcp_data_queue_ofo";
+    super::ecn::data_check(sk, &skb);
     sk.rcv.ack.pending |= ICSK_ACK_SCHED;
     if !rmem_schedule(sk, net, &skb) {
         inc(net, sk, Mib::TcpExtTCPOFODrop);
         return net.kfree_skb(skb, DropReason::ProtoMem, AT);
     }
-    sk.rcv.ack.pending |= ICSK_ACK_NOW;
     inc(net, sk, Mib::TcpExtTCPOFOQueue);
     sk.totals.rcv_ooopack = sk.totals.rcv_ooopack.wrapping_add(1);
     let (mut seq, mut end) = (skb.tcp.seq, skb.tcp.end_seq);
@@ -262,11 +286,11 @@ fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
         return net.kfree_skb(skb, DropReason::TcpOfomerge, AT);
     }
     if skb.frags.len() >= 128 {
-        window::grow_window(sk, &skb);
+        window::grow_window(sk, net, &skb);
     }
     sk.sk.rmem_alloc += skb.truesize;
     sk.rcv.ooo.insert(at, skb);
-    sack_new_ofo(sk, seq, end);
+    sack_new_ofo(sk, net, id, seq, end);
 }
 
 /// The hole is filled: what follows moves to the receive queue.
@@ -299,9 +323,17 @@ fn ofo_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 
 /// The block that grew comes first (RFC 2018 §4); blocks that touch become one.
 #[doc(alias = "tcp_sack_new_ofo_skb")]
-fn sack_new_ofo(sk: &mut TcpSock, seq: u32, end: u32) {
+fn sack_new_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, seq: u32, end: u32) {
+    /// As many blocks as a sender with time stamps can be sure to hear of twice.
+    const TCP_SACK_BLOCKS_EXPECTED: usize = 2;
     if !sk.flags.sack_ok {
         return;
+    }
+    // Acknowledgements held back know of a block that now moves from behind, or falls out.
+    let n = usize::from(sk.rcv.sack.n);
+    let touched = sk.rcv.sack.blocks.iter().take(n).position(|&(l, r)| !after(l, end) && !before(r, seq));
+    if touched.map_or(n == 4, |at| at >= TCP_SACK_BLOCKS_EXPECTED) {
+        ack::flush_compressed(sk, net, id);
     }
     let s = &mut sk.rcv.sack;
     let (mut lo, mut hi) = (seq, end);

@@ -2,9 +2,11 @@
 //! answer decided. Read it top to bottom: `rcv_established` is the usual way, `rcv_state_process` all other states.
 pub mod ack;
 pub mod data;
+pub mod ecn;
 pub mod rack;
 pub mod recovery;
 pub mod sack;
+pub mod undo;
 pub mod validate;
 pub mod window;
 
@@ -201,7 +203,6 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     } else {
         sk.cong.cwnd = sk.cong.cwnd.max(10);
     }
-    sk.loss.delivered_us = now;
     sk.snd.last_us = now;
     (sk.rcv.ack.last_us, sk.rcv.ack.heard_us) = (now, now);
     sk.rcv.space = sk.rcv.wnd.min(10 * u32::from(sk.rcv.advmss));
@@ -209,7 +210,7 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.rcv.space_seq = sk.rcv.copied_seq;
     window::init_buffer_space(sk);
     output::sndbuf_expand(sk, net);
-    sk.cong.init(net.env.now_us(), sk.snd.nxt);
+    super::pacing::init(sk, net);
     if sk.snd.queue.is_empty() {
         // An idle connection holds no buffers, not even the SYN's place.
         sk.snd.queue = Default::default();
@@ -312,6 +313,7 @@ fn rcv_synsent(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpti
     }
     // Simultaneous open: our SYN again, now with an ACK (RFC 9293 figure 7).
     take_peer_options(sk, net, &skb, o);
+    ecn::rcv_syn(sk, skb.tcp.flags);
     set_state(net, sk, id, State::SynRecv);
     sk.snd.wnd = u32::from(skb.tcp.window);
     sk.snd.wl1 = skb.tcp.seq;
@@ -322,6 +324,7 @@ fn rcv_synsent(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpti
 
 fn synsent_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOptions) {
     take_peer_options(sk, net, &skb, o);
+    ecn::rcv_synack(sk, skb.tcp.flags);
     sk.snd.wl1 = skb.tcp.seq;
     let _ = ack::tcp_ack(sk, net, id, &skb, o, ack::FLAG_SLOWPATH | ack::FLAG_NO_CHALLENGE_ACK);
     sk.snd.wnd = u32::from(skb.tcp.window);
@@ -401,6 +404,7 @@ pub fn tcp_done(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     super::clear_write_timer(sk);
     sk.delack_timer.cancel();
     sk.keepalive_timer.cancel();
+    super::pacing::cancel_timers(sk, net, id);
     sk.sk.shutdown = SHUTDOWN_MASK;
     if sk.sk.flags.dead {
         destroy(sk, net, id);

@@ -3,9 +3,12 @@ use super::ack::*;
 use super::recovery::mark_lost;
 use crate::ids::TcpId;
 use crate::net::Net;
-use crate::net::tcp::reset_write_timer;
-use crate::net::tcp::seq::after;
+use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
+use crate::net::tcp::{reset_write_timer, setting};
+
+/// Recoveries for which a D-SACK keeps the window wide.
+pub const RECOVERY_THRESH: u8 = 16;
 
 /// `tcp_rack_sent_after`.
 fn sent_after(t1: u64, seq1: u32, t2: u64, seq2: u32) -> bool {
@@ -32,9 +35,13 @@ pub fn advance_to(sk: &mut TcpSock, net: &Net, tx_us: u64, end_seq: u32, sacked:
 }
 
 /// How late is too late: nothing without reordering seen, else a part of the round trip that grows with D-SACKs.
-fn reo_wnd(sk: &TcpSock) -> u64 {
-    if sk.loss.reord_seen == 0 && (sk.loss.ca_state >= CaState::Recovery || sk.snd.sacked_out >= sk.loss.reordering) {
-        return 0;
+fn reo_wnd(sk: &TcpSock, net: &Net) -> u64 {
+    const NO_DUPTHRESH: u32 = 4;
+    if sk.loss.reord_seen == 0 {
+        let by_dupthresh = setting(net, sk, |s| s.tcp_recovery) & NO_DUPTHRESH == 0;
+        if sk.loss.ca_state >= CaState::Recovery || (by_dupthresh && sk.snd.sacked_out >= sk.loss.reordering) {
+            return 0;
+        }
     }
     let min = if sk.rtt.min_us == u32::MAX { 0 } else { sk.rtt.min_us };
     u64::from((min >> 2).saturating_mul(u32::from(sk.loss.rack_reo_wnd_steps)).min(sk.rtt.srtt_us >> 3))
@@ -42,7 +49,7 @@ fn reo_wnd(sk: &TcpSock) -> u64 {
 
 /// Marks what is lost by now; returns microseconds until the next look, 0 for none.
 fn detect_loss(sk: &mut TcpSock, net: &mut Net) -> u64 {
-    let reo = reo_wnd(sk);
+    let reo = reo_wnd(sk, net);
     let (now, rack_us, rack_end) = (net.env.now_us(), sk.loss.rack_us, sk.loss.rack_end_seq);
     let limit = u64::from(sk.loss.rack_rtt_us) + reo;
     let mut timeout = 0;
@@ -89,10 +96,12 @@ pub fn reo_timeout(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let _ = detect_loss(sk, net);
     if prior != sk.in_flight() {
         if sk.loss.ca_state != CaState::Recovery {
-            super::recovery::enter_recovery(sk, net);
+            super::recovery::enter_recovery(sk, net, false);
+            if !sk.cong.has_cong_control() {
+                let lost = sk.loss.lost.wrapping_sub(prior_lost);
+                super::recovery::cwnd_reduction(sk, 1, lost, 0);
+            }
         }
-        let lost = sk.loss.lost.wrapping_sub(prior_lost);
-        super::recovery::cwnd_reduction(sk, 1, lost, 0);
         crate::net::tcp::output::retransmit::xmit_retransmit_queue(sk, net, id);
     }
     if sk.write_timer_kind != WriteTimer::Retrans {
@@ -104,11 +113,23 @@ pub fn reo_timeout(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// D-SACKs widen the window, sixteen recoveries without one narrow it again (RFC 8985 §6.2 step 4).
 pub fn update_reo_wnd(sk: &mut TcpSock, net: &Net, a: &AckState) {
     const STATIC_REO_WND: u32 = 2;
-    let mode = crate::net::tcp::setting(net, sk, |s| s.tcp_recovery);
+    let mode = setting(net, sk, |s| s.tcp_recovery);
     if mode & STATIC_REO_WND != 0 {
         return;
     }
-    if std::mem::take(&mut sk.loss.rack_dsack_seen) && a.flag & FLAG_DSACKING_ACK != 0 {
+    if a.rs.prior_us == 0 {
+        return;
+    }
+    let delivered = sk.loss.delivered;
+    let Some(t) = sk.track.as_deref_mut() else { return };
+    // Once a round trip at most.
+    if before(a.rs.prior_delivered, t.reo_last_delivered) {
+        sk.loss.rack_dsack_seen = false;
+    }
+    if std::mem::take(&mut sk.loss.rack_dsack_seen) {
         sk.loss.rack_reo_wnd_steps = sk.loss.rack_reo_wnd_steps.saturating_add(1);
+        (t.reo_last_delivered, t.reo_wnd_persist) = (delivered, RECOVERY_THRESH);
+    } else if t.reo_wnd_persist == 0 {
+        sk.loss.rack_reo_wnd_steps = 1;
     }
 }

@@ -1,7 +1,7 @@
 //! Loss recovery (RFC 5681, 6675, 6937, 5682; Linux: `tcp_fastretrans_alert` and what it calls): the states Open,
 //! Disorder, CWR, Recovery, Loss; proportional rate reduction; undo when the alarm was false.
 use super::ack::*;
-use super::rack;
+use super::{rack, undo};
 use crate::ids::TcpId;
 use crate::net::Net;
 use crate::net::mib::Mib;
@@ -10,7 +10,7 @@ use crate::net::tcp::output::{self, Nagle, retransmit};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
-use crate::net::tcp::{inc, setting};
+use crate::net::tcp::{inc, pacing, setting};
 
 /// What is to be sent after an ACK was digested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,7 +23,7 @@ pub enum Rexmit {
 }
 
 /// `tcp_is_reno`: no SACK, duplicate ACKs stand for what arrived.
-fn is_reno(sk: &TcpSock) -> bool {
+pub(super) fn is_reno(sk: &TcpSock) -> bool {
     !sk.flags.sack_ok
 }
 
@@ -67,6 +67,13 @@ pub fn fastretrans_alert(
     if sk.snd.packets_out == 0 {
         sk.snd.sacked_out = 0;
     }
+    if a.flag & FLAG_ECE != 0 {
+        // A mark is no mistake: this reduction stays.
+        sk.loss.prior_ssthresh = 0;
+    }
+    if check_sack_reneging(sk, net, id, a) {
+        return;
+    }
     if sk.loss.ca_state == CaState::Open {
         sk.loss.retrans_stamp_ms = 0;
     } else if !before(sk.snd.una, sk.loss.high_seq) && leave_finished_state(sk, net, a) {
@@ -78,25 +85,26 @@ pub fn fastretrans_alert(
                 if is_reno(sk) {
                     add_reno_sack(sk, net, dupacks);
                 }
-            } else if try_undo_partial(sk, net, a) {
+            } else if undo::try_undo_partial(sk, net, a) {
                 return;
             }
-            if try_undo_dsack(sk, net) {
-                try_to_open(sk, a);
+            if undo::try_undo_dsack(sk, net) {
+                try_to_open(sk, net, a);
             }
             identify_packet_loss(sk, net, id, a);
             if sk.loss.ca_state != CaState::Recovery {
                 if !time_to_recover(sk) {
                     return;
                 }
-                enter_recovery(sk, net);
+                enter_recovery(sk, net, a.flag & FLAG_ECE != 0);
             }
         }
         CaState::Loss => {
             process_loss(sk, net, a, dupacks, rexmit);
             if sk.loss.ca_state != CaState::Loss {
-                identify_packet_loss(sk, net, id, a);
+                end_of_timeouts(sk, net);
             }
+            identify_packet_loss(sk, net, id, a);
             if !(sk.loss.ca_state == CaState::Open || a.flag & FLAG_LOST_RETRANS != 0) {
                 return;
             }
@@ -120,14 +128,14 @@ fn dubious_open(sk: &mut TcpSock, net: &mut Net, id: TcpId, dupacks: u32, a: &mu
         add_reno_sack(sk, net, dupacks);
     }
     if sk.loss.ca_state <= CaState::Disorder {
-        try_undo_dsack(sk, net);
+        undo::try_undo_dsack(sk, net);
     }
     identify_packet_loss(sk, net, id, a);
     if !time_to_recover(sk) {
-        try_to_open(sk, a);
+        try_to_open(sk, net, a);
         return;
     }
-    enter_recovery(sk, net);
+    enter_recovery(sk, net, a.flag & FLAG_ECE != 0);
     *rexmit = Rexmit::Lost;
 }
 
@@ -142,7 +150,7 @@ fn leave_finished_state(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
             if is_reno(sk) {
                 sk.snd.sacked_out = 0;
             }
-            if try_undo_recovery(sk, net, a) {
+            if undo::try_undo_recovery(sk, net, a) {
                 return true;
             }
             end_cwnd_reduction(sk, net);
@@ -221,11 +229,11 @@ fn add_reno_sack(sk: &mut TcpSock, net: &mut Net, dupacks: u32) {
 /// reorders or repeats.
 #[doc(alias = "tcp_limit_reno_sacked")]
 pub fn check_reno_reordering(sk: &mut TcpSock, net: &mut Net, acked: u32) {
-    const TCP_MAX_REORDERING: u32 = 300;
     let most = sk.snd.packets_out - sk.snd.lost_out.max(1).min(sk.snd.packets_out);
     if sk.snd.sacked_out > most {
         sk.snd.sacked_out = most;
-        sk.loss.reordering = (sk.snd.packets_out + acked).min(TCP_MAX_REORDERING).max(sk.loss.reordering);
+        sk.loss.reordering =
+            (sk.snd.packets_out + acked).min(setting(net, sk, |s| s.tcp_max_reordering)).max(sk.loss.reordering);
         sk.loss.reord_seen = sk.loss.reord_seen.saturating_add(1);
         inc(net, sk, Mib::TcpExtTCPRenoReorder);
     }
@@ -235,14 +243,19 @@ fn time_to_recover(sk: &TcpSock) -> bool {
     sk.snd.lost_out > 0
 }
 
-fn set_ca_state(sk: &mut TcpSock, to: CaState) {
+pub(super) fn set_ca_state(sk: &mut TcpSock, to: CaState) {
     sk.loss.ca_state = to;
+}
+
+/// Something that was sent again is not acknowledged yet.
+#[doc(alias = "tcp_any_retrans_done")]
+pub fn any_retrans_done(sk: &TcpSock) -> bool {
+    sk.snd.retrans_out > 0 || (sk.snd.sent > 0 && sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_EVER_RETRANS)))
 }
 
 /// `tcp_try_keep_open`.
 pub fn try_keep_open(sk: &mut TcpSock) {
-    let resent = sk.snd.queue.front().is_some_and(|s| sk.snd.sent > 0 && s.is(TCPCB_EVER_RETRANS));
-    let doubtful = sk.snd.sacked_out > 0 || sk.snd.lost_out > 0 || sk.snd.retrans_out > 0 || resent;
+    let doubtful = sk.snd.sacked_out > 0 || sk.snd.lost_out > 0 || any_retrans_done(sk);
     let state = if doubtful { CaState::Disorder } else { CaState::Open };
     if sk.loss.ca_state != state {
         set_ca_state(sk, state);
@@ -250,19 +263,45 @@ pub fn try_keep_open(sk: &mut TcpSock) {
     }
 }
 
-fn try_to_open(sk: &mut TcpSock, _a: &AckState) {
-    if sk.snd.retrans_out == 0 {
+fn try_to_open(sk: &mut TcpSock, net: &mut Net, a: &AckState) {
+    if !any_retrans_done(sk) {
         sk.loss.retrans_stamp_ms = 0;
     }
+    super::ecn::react(sk, net, a.flag);
     if sk.loss.ca_state != CaState::Cwr {
         try_keep_open(sk);
     }
 }
 
-/// Remembers what an undo restores (`tcp_init_undo`).
+/// The window is to be lowered although nothing was lost: a mark, or a queue of our own that is full.
+#[doc(alias = "tcp_enter_cwr")]
+pub fn enter_cwr(sk: &mut TcpSock, _net: &mut Net) {
+    sk.loss.prior_ssthresh = 0;
+    if sk.loss.ca_state < CaState::Cwr {
+        sk.loss.undo_marker = 0;
+        init_cwnd_reduction(sk);
+        set_ca_state(sk, CaState::Cwr);
+    }
+}
+
+/// The head was SACKed and is asked for all the same: wait a little, then a timeout forgets all SACKs.
+fn check_sack_reneging(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState) -> bool {
+    if a.flag & FLAG_SACK_RENEGING == 0 || a.flag & FLAG_SND_UNA_ADVANCED == 0 {
+        return false;
+    }
+    let wait = (sk.rtt.srtt_us >> 4).max(10_000);
+    crate::net::tcp::reset_write_timer(net, sk, id, WriteTimer::Retrans, wait);
+    a.flag &= !FLAG_SET_XMIT_TIMER;
+    true
+}
+
+/// Remembers what an undo restores (`tcp_init_undo`): retransmissions in flight, a probe among them, may come back as
+/// D-SACKs.
 fn init_undo(sk: &mut TcpSock) {
     sk.loss.undo_marker = sk.snd.una;
-    sk.loss.undo_retrans = if sk.snd.retrans_out == 0 { -1 } else { sk.snd.retrans_out as i32 };
+    let probe = sk.loss.tlp_high_seq != 0 && sk.loss.tlp_retrans;
+    let out = sk.snd.retrans_out as i32 + i32::from(probe);
+    sk.loss.undo_retrans = if out == 0 { -1 } else { out };
 }
 
 /// `tcp_init_cwnd_reduction`.
@@ -274,43 +313,52 @@ pub fn init_cwnd_reduction(sk: &mut TcpSock) {
     sk.loss.prr_delivered = 0;
     sk.loss.prr_out = 0;
     sk.cong.ssthresh = sk.cong.ssthresh_after_loss();
+    super::ecn::queue_cwr(sk);
 }
 
 #[doc(alias = "tcp_enter_recovery")]
-pub fn enter_recovery(sk: &mut TcpSock, net: &mut Net) {
+pub fn enter_recovery(sk: &mut TcpSock, net: &mut Net, marked: bool) {
+    // The clock of the episode starts with its first retransmission.
+    if !any_retrans_done(sk) {
+        sk.loss.retrans_stamp_ms = 0;
+    }
     inc(net, sk, if is_reno(sk) { Mib::TcpExtTCPRenoRecovery } else { Mib::TcpExtTCPSackRecovery });
     sk.loss.prior_ssthresh = 0;
     init_undo(sk);
-    if sk.loss.ca_state < CaState::Cwr {
-        sk.loss.prior_ssthresh = sk.cong.current_ssthresh();
+    if !sk.loss.ca_state.in_reduction() {
+        if !marked {
+            sk.loss.prior_ssthresh = current_ssthresh(sk);
+        }
         init_cwnd_reduction(sk);
     }
     set_ca_state(sk, CaState::Recovery);
+}
+
+/// `tcp_current_ssthresh`: in a reduction it is decided already.
+fn current_ssthresh(sk: &TcpSock) -> u32 {
+    if sk.loss.ca_state.in_reduction() { sk.cong.ssthresh } else { sk.cong.current_ssthresh() }
+}
+
+/// An episode of timeouts is over: how long it took.
+#[doc(alias = "tcp_update_rto_time")]
+pub fn end_of_timeouts(sk: &mut TcpSock, net: &Net) {
+    let now = net.env.now_ms();
+    if let Some(t) = sk.track.as_deref_mut().filter(|t| t.rto_stamp_ms != 0) {
+        t.total_rto_time_ms = t.total_rto_time_ms.wrapping_add(now.wrapping_sub(t.rto_stamp_ms));
+        t.rto_stamp_ms = 0;
+    }
 }
 
 /// The retransmission timer fired: everything not SACKed counts as lost, one segment goes out (RFC 5681 §3.1).
 #[doc(alias = "tcp_enter_loss")]
 pub fn enter_loss(sk: &mut TcpSock, net: &mut Net) {
     let fresh = sk.loss.ca_state < CaState::Recovery;
-    if sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_SACKED_ACKED)) {
-        // The peer threw away what it had SACKed.
-        inc(net, sk, Mib::TcpExtTCPSACKReneging);
-        for seg in sk.snd.queue.iter_mut().take(sk.snd.sent) {
-            seg.sacked &= !TCPCB_SACKED_ACKED;
-        }
-        sk.snd.sacked_out = 0;
-    }
-    if is_reno(sk) {
-        sk.snd.sacked_out = 0;
-    }
-    for ix in 0..sk.snd.sent {
-        mark_lost(sk, net, ix);
-    }
+    timeout_mark_lost(sk, net);
     if sk.loss.ca_state <= CaState::Disorder
         || !after(sk.loss.high_seq, sk.snd.una)
         || (sk.loss.ca_state == CaState::Loss && sk.loss.retransmits == 0)
     {
-        sk.loss.prior_ssthresh = sk.cong.current_ssthresh();
+        sk.loss.prior_ssthresh = current_ssthresh(sk);
         sk.loss.prior_cwnd = sk.cong.cwnd;
         sk.cong.ssthresh = sk.cong.ssthresh_after_loss();
         init_undo(sk);
@@ -319,7 +367,7 @@ pub fn enter_loss(sk: &mut TcpSock, net: &mut Net) {
     sk.cong.cwnd = in_flight_before + 1;
     sk.cong.cwnd_cnt = 0;
     sk.cong.cwnd_stamp_us = net.env.now_us();
-    sk.cong.on_loss();
+    pacing::on_loss(sk, net);
     // Timeouts in a disordered network ask for less trust in reordering.
     let base = setting(net, sk, |s| s.tcp_reordering);
     if sk.loss.ca_state <= CaState::Disorder && sk.snd.sacked_out >= base {
@@ -328,19 +376,45 @@ pub fn enter_loss(sk: &mut TcpSock, net: &mut Net) {
     set_ca_state(sk, CaState::Loss);
     sk.loss.high_seq = sk.snd.nxt;
     sk.loss.tlp_high_seq = 0;
-    // RFC 5682: the test needs a timeout that was not preceded by a recovery or another timeout.
-    sk.loss.frto = fresh || sk.loss.retransmits > 0;
+    super::ecn::queue_cwr(sk);
+    // RFC 5682: the test needs a timeout that no recovery preceded.
+    sk.loss.frto = setting(net, sk, |s| s.tcp_frto) != 0 && (fresh || sk.loss.retransmits > 0);
+}
+
+/// Everything not SACKed is lost, but what was sent less than a round trip ago may still arrive.
+#[doc(alias = "tcp_timeout_mark_lost")]
+fn timeout_mark_lost(sk: &mut TcpSock, net: &mut Net) {
+    let reneg = sk.snd.sent > 0 && sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_SACKED_ACKED));
+    if reneg {
+        // The peer threw away what it had SACKed.
+        inc(net, sk, Mib::TcpExtTCPSACKReneging);
+        for seg in sk.snd.queue.iter_mut().take(sk.snd.sent) {
+            seg.sacked &= !TCPCB_SACKED_ACKED;
+        }
+        sk.snd.sacked_out = 0;
+        sk.flags.sack_reneg = true;
+    } else if is_reno(sk) {
+        sk.snd.sacked_out = 0;
+    }
+    let now = net.env.now_us();
+    for ix in 0..sk.snd.sent {
+        let sent = sk.snd.queue.get(ix).map_or(0, |s| s.tx_us);
+        let recent = now.saturating_sub(sent) < u64::from(sk.loss.rack_rtt_us);
+        if ix == 0 || reneg || !recent {
+            mark_lost(sk, net, ix);
+        }
+    }
 }
 
 /// ACKs after a timeout; F-RTO asks whether it was spurious (`tcp_process_loss`).
 fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rexmit: &mut Rexmit) {
     let recovered = !before(sk.snd.una, sk.loss.high_seq);
-    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && try_undo_loss(sk, net, a, false) {
+    if a.flag & FLAG_SND_UNA_ADVANCED != 0 && undo::try_undo_loss(sk, net, a, false) {
         return;
     }
-    if sk.loss.frto && sk.flags.sack_ok {
+    if sk.loss.frto {
         // RFC 5682 §3.1 step 3.b: what was never sent again was acknowledged: the timeout was false.
-        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && try_undo_loss(sk, net, a, true) {
+        if a.flag & FLAG_ORIG_SACK_ACKED != 0 && undo::try_undo_loss(sk, net, a, true) {
             return;
         }
         if after(sk.snd.nxt, sk.loss.high_seq) {
@@ -358,7 +432,7 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
         }
     }
     if recovered {
-        try_undo_recovery(sk, net, a);
+        undo::try_undo_recovery(sk, net, a);
         return;
     }
     if is_reno(sk) {
@@ -369,100 +443,6 @@ fn process_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, dupacks: u32, rex
         }
     }
     *rexmit = Rexmit::Lost;
-}
-
-/// Nothing was really lost: either no retransmission is unaccounted for, or an ACK echoes a time before the first
-/// (RFC 3522, Eifel).
-fn may_undo(sk: &TcpSock, a: &AckState) -> bool {
-    sk.loss.undo_marker != 0 && (sk.loss.undo_retrans == 0 || packet_delayed(sk, a))
-}
-
-fn undo_cwnd_reduction(sk: &mut TcpSock, net: &Net, unmark: bool) {
-    if unmark {
-        for seg in sk.snd.queue.iter_mut().take(sk.snd.sent) {
-            seg.sacked &= !TCPCB_LOST;
-        }
-        sk.snd.lost_out = 0;
-    }
-    if sk.loss.prior_ssthresh != 0 {
-        let back = sk.cong.undo_cwnd(sk.loss.prior_cwnd);
-        sk.cong.cwnd = sk.cong.cwnd.max(back);
-        if sk.loss.prior_ssthresh > sk.cong.ssthresh {
-            sk.cong.ssthresh = sk.loss.prior_ssthresh;
-        }
-    }
-    sk.cong.cwnd_stamp_us = net.env.now_us();
-    sk.loss.undo_marker = 0;
-    sk.loss.rack_advanced = true;
-}
-
-pub fn try_undo_recovery(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
-    if may_undo(sk, a) {
-        let loss = sk.loss.ca_state == CaState::Loss;
-        undo_cwnd_reduction(sk, net, false);
-        inc(net, sk, if loss { Mib::TcpExtTCPLossUndo } else { Mib::TcpExtTCPFullUndo });
-    }
-    if sk.snd.una == sk.loss.high_seq && is_reno(sk) {
-        // Duplicates of the old flight may still come: stay until one more is acknowledged (RFC 6582 §5).
-        if sk.snd.retrans_out == 0 {
-            sk.loss.retrans_stamp_ms = 0;
-        }
-        return true;
-    }
-    set_ca_state(sk, CaState::Open);
-    sk.loss.frto = false;
-    false
-}
-
-fn try_undo_dsack(sk: &mut TcpSock, net: &mut Net) -> bool {
-    if sk.loss.undo_marker != 0 && sk.loss.undo_retrans == 0 {
-        undo_cwnd_reduction(sk, net, false);
-        inc(net, sk, Mib::TcpExtTCPDSACKUndo);
-        return true;
-    }
-    false
-}
-
-fn try_undo_loss(sk: &mut TcpSock, net: &mut Net, a: &AckState, frto_undo: bool) -> bool {
-    if !frto_undo && !may_undo(sk, a) {
-        return false;
-    }
-    undo_cwnd_reduction(sk, net, true);
-    inc(net, sk, Mib::TcpExtTCPLossUndo);
-    if frto_undo {
-        inc(net, sk, Mib::TcpExtTCPSpuriousRTOs);
-    }
-    sk.loss.retransmits = 0;
-    if frto_undo || sk.flags.sack_ok {
-        set_ca_state(sk, CaState::Open);
-        sk.loss.frto = false;
-    }
-    true
-}
-
-/// A partial ACK in a recovery whose first retransmission was unneeded (`tcp_try_undo_partial`).
-fn try_undo_partial(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
-    if sk.loss.undo_marker == 0 || !packet_delayed(sk, a) {
-        return false;
-    }
-    let high = super::sack::highest_sacked(sk);
-    super::sack::check_reordering(sk, net, a.prior_una, high);
-    if sk.snd.retrans_out > 0 {
-        return true;
-    }
-    sk.loss.retrans_stamp_ms = 0;
-    undo_cwnd_reduction(sk, net, true);
-    inc(net, sk, Mib::TcpExtTCPPartialUndo);
-    try_keep_open(sk);
-    false
-}
-
-/// The ACK echoes a time stamp from before the first retransmission (`tcp_packet_delayed`).
-fn packet_delayed(sk: &TcpSock, a: &AckState) -> bool {
-    match (sk.loss.retrans_stamp_ms, a.tsecr) {
-        (stamp, Some(ecr)) if stamp != 0 && sk.flags.tstamp_ok => before(ecr, stamp),
-        _ => false,
-    }
 }
 
 /// Proportional rate reduction (RFC 6937, with the safe slow-start bound): out goes in proportion to what came in.

@@ -3,10 +3,10 @@ use super::ack::*;
 use super::rack;
 use crate::net::Net;
 use crate::net::mib::Mib;
-use crate::net::tcp::inc;
 use crate::net::tcp::output::segment::split;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
+use crate::net::tcp::{inc, rate, setting};
 
 /// Marks what the blocks cover. `a.flag` learns what was new.
 #[doc(alias = "tcp_sacktag_write_queue")]
@@ -19,24 +19,29 @@ pub fn sacktag_write_queue(sk: &mut TcpSock, net: &mut Net, blocks: &[(u32, u32)
             continue;
         }
         // Ignore what the cumulative ACK covers already.
-        if !after(end, sk.snd.una) || is_dsack {
+        if !after(end, sk.snd.una) {
+            continue;
+        }
+        if is_dsack {
+            tag_dsack(sk, start, end);
             continue;
         }
         tag_block(sk, net, start, end, a);
     }
-    if a.flag & FLAG_DATA_SACKED != 0 && before(a.reord, highest_sacked(sk)) && sk.loss.ca_state != CaState::Loss {
+    if sk.loss.ca_state != CaState::Loss || sk.loss.undo_marker != 0 {
         let high = highest_sacked(sk);
-        check_reordering(sk, net, a.reord, high);
+        check_reordering(sk, net, a.reord, high, false);
     }
 }
 
-/// Where the highest piece that was SACKed begins; SND.UNA when none was.
+/// Where what follows the highest SACKed piece begins; SND.UNA when nothing was SACKed.
+#[doc(alias = "tcp_highest_sack_seq")]
 pub fn highest_sacked(sk: &TcpSock) -> u32 {
     if sk.snd.sacked_out == 0 {
         return sk.snd.una;
     }
     let sent = sk.snd.queue.iter().take(sk.snd.sent).rev();
-    sent.filter(|s| s.is(TCPCB_SACKED_ACKED)).map(|s| s.seq).next().unwrap_or(sk.snd.una)
+    sent.filter(|s| s.is(TCPCB_SACKED_ACKED)).map(|s| s.end_seq).next().unwrap_or(sk.snd.una)
 }
 
 /// A first block below the ACK, or inside the second one, tells of a duplicate (`tcp_check_dsack`).
@@ -52,23 +57,48 @@ fn check_dsack(sk: &mut TcpSock, net: &mut Net, blocks: &[(u32, u32)], a: &mut A
     } else {
         return false;
     }
-    // Who sends D-SACK tells us that a retransmission was unneeded.
-    let span = end.wrapping_sub(start);
-    let mss = u32::from(sk.snd.mss_cache.max(1));
-    let dups = span.div_ceil(mss).max(1);
-    sk.flags.dsack_seen = true;
-    sk.totals.dsack_dups = sk.totals.dsack_dups.wrapping_add(dups);
-    inc(net, sk, Mib::TcpExtTCPDSACKRecvSegs);
-    a.flag |= FLAG_DSACKING_ACK;
-    if sk.loss.tlp_high_seq != 0 && sk.loss.tlp_retrans && end == sk.loss.tlp_high_seq {
-        a.flag |= FLAG_DSACK_TLP;
-    } else {
-        sk.loss.rack_dsack_seen = true;
-    }
-    if sk.loss.undo_marker != 0 && sk.loss.undo_retrans > 0 && after(end, sk.loss.undo_marker) {
+    let Some(dups) = dsack_seen(sk, start, end, a) else {
+        inc(net, sk, Mib::TcpExtTCPDSACKIgnoredDubious);
+        return false;
+    };
+    net.add(sk.sk.ns, Mib::TcpExtTCPDSACKRecvSegs, u64::from(dups));
+    // What it speaks of is forgotten already: all that can be done is count.
+    if sk.loss.undo_marker != 0
+        && sk.loss.undo_retrans > 0
+        && !after(end, a.prior_una)
+        && after(end, sk.loss.undo_marker)
+    {
         sk.loss.undo_retrans = (sk.loss.undo_retrans - dups as i32).max(0);
     }
     true
+}
+
+/// The segments that a D-SACK says came twice; `None` when that cannot be our doing.
+#[doc(alias = "tcp_dsack_seen")]
+fn dsack_seen(sk: &mut TcpSock, start: u32, end: u32, a: &mut AckState) -> Option<u32> {
+    let span = end.wrapping_sub(start);
+    if !before(start, end) || span > sk.snd.max_window {
+        return None;
+    }
+    let mss = u32::from(sk.snd.mss_cache.max(1));
+    let mut dups = 1;
+    if span > mss {
+        dups = span.div_ceil(mss);
+    } else if sk.loss.tlp_high_seq != 0 && sk.loss.tlp_high_seq == end {
+        a.flag |= FLAG_DSACK_TLP;
+    }
+    sk.totals.dsack_dups = sk.totals.dsack_dups.wrapping_add(dups);
+    // More duplicates than retransmissions: the network made them.
+    if sk.totals.dsack_dups > sk.loss.total_retrans {
+        return None;
+    }
+    sk.flags.dsack_seen = true;
+    // RACK widens its window for reordering, not for a probe that a timer sent.
+    if sk.loss.reord_seen != 0 && a.flag & FLAG_DSACK_TLP == 0 {
+        sk.loss.rack_dsack_seen = true;
+    }
+    a.flag |= FLAG_DSACKING_ACK;
+    Some(dups)
 }
 
 /// `tcp_is_sackblock_valid`.
@@ -117,6 +147,23 @@ fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckS
     }
 }
 
+/// A duplicate above the ACK: retransmissions in it were unneeded.
+fn tag_dsack(sk: &mut TcpSock, start: u32, end: u32) {
+    let (marker, mut left) = (sk.loss.undo_marker, sk.loss.undo_retrans);
+    for seg in sk.snd.queue.iter().take(sk.snd.sent) {
+        let inside = !before(seg.seq, start) && !after(seg.end_seq, end);
+        if inside
+            && seg.is(TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS)
+            && marker != 0
+            && left > 0
+            && after(seg.end_seq, marker)
+        {
+            left = (left - seg.pcount() as i32).max(0);
+        }
+    }
+    sk.loss.undo_retrans = left;
+}
+
 /// One piece arrived out of order at the peer.
 #[doc(alias = "tcp_sacktag_one")]
 fn sacktag_one(sk: &mut TcpSock, net: &mut Net, ix: usize, a: &mut AckState) {
@@ -149,27 +196,28 @@ fn sacktag_one(sk: &mut TcpSock, net: &mut Net, ix: usize, a: &mut AckState) {
             sk.snd.lost_out = sk.snd.lost_out.saturating_sub(pcount);
         }
     }
+    if let Some(t) = sk.track.as_deref_mut() {
+        rate::skb_delivered(t, seg, &mut a.rs);
+    }
     seg.sacked |= TCPCB_SACKED_ACKED;
     let copy = (seg.tx_us, seg.end_seq, seg.sacked);
     a.flag |= FLAG_DATA_SACKED;
     sk.snd.sacked_out += pcount;
     sk.loss.delivered = sk.loss.delivered.wrapping_add(pcount);
-    sk.loss.delivered_us = net.env.now_us();
     rack::advance_to(sk, net, copy.0, copy.1, copy.2);
 }
 
 /// Something below what was SACKed before arrived without having been sent again: the network reorders
 /// (`tcp_check_sack_reordering`).
-pub fn check_reordering(sk: &mut TcpSock, net: &mut Net, low: u32, high: u32) {
+pub fn check_reordering(sk: &mut TcpSock, net: &mut Net, low: u32, high: u32, by_timestamp: bool) {
     if !before(low, high) {
         return;
     }
     let mss = u32::from(sk.snd.mss_cache.max(1));
     let metric = high.wrapping_sub(low).div_ceil(mss);
     if metric > sk.loss.reordering {
-        const TCP_MAX_REORDERING: u32 = 300;
-        sk.loss.reordering = metric.min(TCP_MAX_REORDERING);
+        sk.loss.reordering = metric.min(setting(net, sk, |s| s.tcp_max_reordering));
     }
     sk.loss.reord_seen = sk.loss.reord_seen.saturating_add(1);
-    inc(net, sk, if sk.flags.tstamp_ok { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
+    inc(net, sk, if by_timestamp { Mib::TcpExtTCPTSReorder } else { Mib::TcpExtTCPSACKReorder });
 }

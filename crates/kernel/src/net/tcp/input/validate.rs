@@ -141,8 +141,32 @@ pub fn send_challenge_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         return;
     }
     sk.rcv.ack.last_oow_ms = now;
+    if !host_may_challenge(sk, net) {
+        return;
+    }
     inc(net, sk, Mib::TcpExtTCPChallengeACK);
     send_ack(sk, net, id);
+}
+
+/// And so many a second for the host (tcp_challenge_ack_limit), more or less: an exact number could be measured from
+/// outside, and with it whose connections they answer (CVE-2016-5696).
+fn host_may_challenge(sk: &TcpSock, net: &mut Net) -> bool {
+    let Net { ns, env, .. } = net;
+    let Some(n) = ns.get_mut(sk.sk.ns) else { return false };
+    let limit = n.sysctl.tcp_challenge_ack_limit;
+    if limit >= i32::MAX as u32 {
+        return true;
+    }
+    // 0 says never.
+    let second = (env.now / SEC) as u32 + 1;
+    if n.tcp.challenge.0 != second {
+        let half = limit.div_ceil(2);
+        n.tcp.challenge = (second, half + env.rng.below(limit.max(1)));
+    }
+    let left = &mut n.tcp.challenge.1;
+    let may = *left > 0;
+    *left = left.saturating_sub(1);
+    may
 }
 
 /// Answers an old segment: D-SACK for what we have already (RFC 2883), and quick acknowledgements.

@@ -6,7 +6,7 @@ use crate::net::core::sock::SOCK_RCVBUF_LOCK;
 use crate::net::tcp::output::ack::{incr_quickack, space_from_win, tcp_full_space, tcp_space, win_from_space};
 use crate::net::tcp::seq::before;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{setting, sysctl};
+use crate::net::tcp::{mem, setting, sysctl};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 /// Segment size the peer uses, and whether this segment asks for quick attention (`tcp_measure_rcv_mss`).
@@ -64,15 +64,16 @@ pub fn event_data_recv(sk: &mut TcpSock, net: &mut Net, skb: &Skb) {
         }
     }
     sk.rcv.ack.last_us = now;
+    super::ecn::data_check(sk, skb);
     if skb.frags.len() >= 128 {
-        grow_window(sk, skb);
+        grow_window(sk, net, skb);
     }
 }
 
 /// The offered window opens with the data, as far as the buffer is well filled (`tcp_grow_window`).
-pub fn grow_window(sk: &mut TcpSock, skb: &Skb) {
+pub fn grow_window(sk: &mut TcpSock, net: &Net, skb: &Skb) {
     let room = i64::from(sk.rcv.window_clamp.min(tcp_space(sk))) - i64::from(sk.rcv.ssthresh);
-    if room <= 0 {
+    if room <= 0 || mem::under_pressure(net) {
         return;
     }
     let len = skb.frags.len() as u32;
@@ -97,6 +98,12 @@ fn window_step(sk: &TcpSock, truesize: u32, len: u32) -> u32 {
         window >>= 1;
     }
     0
+}
+
+/// Memory is short: a window of four segments is enough for everybody.
+#[doc(alias = "tcp_adjust_rcv_ssthresh")]
+pub fn adjust_rcv_ssthresh(sk: &mut TcpSock) {
+    sk.rcv.ssthresh = sk.rcv.ssthresh.min(4 * u32::from(sk.rcv.advmss));
 }
 
 /// `tcp_init_buffer_space`.

@@ -2,12 +2,14 @@
 use super::transmit::{acceptable_seq, send_control};
 use crate::env::{MSEC, TimerKey, time};
 use crate::ids::TcpId;
+use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::sock::{RCV_SHUTDOWN, SOCK_RCVBUF_LOCK};
+use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
-use crate::net::tcp::setting;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
+use crate::net::tcp::{mem, pacing, setting};
 use belljar_wire::tcp::Flags;
 
 /// Part of `space` that may be offered as window (`tcp_win_from_space`): the rest is overhead of the packets in it.
@@ -94,9 +96,10 @@ pub fn syn_window(sk: &TcpSock) -> u16 {
 pub fn select_window(sk: &mut TcpSock, net: &mut Net) -> u16 {
     let old = sk.rcv.wnd;
     let current = sk.receive_window();
-    let mut new = window_to_offer(sk);
+    let mut new = window_to_offer(sk, net);
     let grain = 1u32 << sk.rcv.wscale;
-    if new < current {
+    let shrink = setting(net, sk, |s| s.tcp_shrink_window) != 0 && sk.rcv.wscale != 0;
+    if new < current && !shrink {
         if new == 0 {
             crate::net::tcp::inc(net, sk, crate::net::mib::Mib::TcpExtTCPWantZeroWindowAdv);
         }
@@ -116,7 +119,7 @@ pub fn select_window(sk: &mut TcpSock, net: &mut Net) -> u16 {
 
 /// `__tcp_select_window`: free space, in whole segments; nothing when it is less than one (receiver's silly-window
 /// avoidance, RFC 1122 §4.2.3.3).
-pub fn window_to_offer(sk: &mut TcpSock) -> u32 {
+pub fn window_to_offer(sk: &mut TcpSock, net: &Net) -> u32 {
     let allowed = tcp_full_space(sk);
     let mut free = tcp_space(sk);
     let full = sk.rcv.window_clamp.min(allowed);
@@ -125,8 +128,14 @@ pub fn window_to_offer(sk: &mut TcpSock) -> u32 {
         return 0;
     }
     let grain = 1u32 << sk.rcv.wscale;
+    if sk.rcv.wscale != 0 && setting(net, sk, |s| s.tcp_shrink_window) != 0 {
+        return window_that_shrinks(sk, free, full, allowed, mss);
+    }
     if free < full >> 1 {
         sk.rcv.ack.quick = 0;
+        if mem::under_pressure(net) {
+            crate::net::tcp::input::window::adjust_rcv_ssthresh(sk);
+        }
         free = free / grain * grain;
         if free < allowed >> 4 || free < mss {
             return 0;
@@ -146,6 +155,17 @@ pub fn window_to_offer(sk: &mut TcpSock) -> u32 {
     }
 }
 
+/// tcp_shrink_window: never more than there is room for, even if more was offered before.
+fn window_that_shrinks(sk: &TcpSock, free: u32, full: u32, allowed: u32, mss: u32) -> u32 {
+    let grain = 1u32 << sk.rcv.wscale;
+    let free = free / grain * grain;
+    // Until the buffer is half empty a little is as good as nothing.
+    if free < full >> 1 && (free < allowed >> 4 || free < mss || free < grain) {
+        return 0;
+    }
+    if free > sk.rcv.ssthresh { sk.rcv.ssthresh.next_multiple_of(grain) } else { free }
+}
+
 /// Sends a bare acknowledgement now.
 #[doc(alias = "tcp_send_ack")]
 pub fn send_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
@@ -158,7 +178,10 @@ pub fn send_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 }
 
 /// Something that carried an ACK left (`tcp_event_ack_sent`).
-pub fn event_ack_sent(sk: &mut TcpSock) {
+pub fn event_ack_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if sk.track.as_deref().is_some_and(|t| t.compressed_ack > 0) {
+        end_compression(sk, net, id);
+    }
     let a = &mut sk.rcv.ack;
     if a.quick > 0 {
         a.quick -= 1;
@@ -203,13 +226,75 @@ pub fn ack_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let unacked = sk.rcv.nxt.wrapping_sub(sk.rcv.wup);
     // More than one full segment, and the reader keeps the window open or has not enough yet.
     let two_segments =
-        unacked > u32::from(sk.rcv.mss) && (sk.readable() < sk.sk.rcvlowat || window_to_offer(sk) >= sk.rcv.wnd);
+        unacked > u32::from(sk.rcv.mss) && (sk.readable() < sk.sk.rcvlowat || window_to_offer(sk, net) >= sk.rcv.wnd);
     let now = sk.rcv.ack.pending & ICSK_ACK_NOW != 0;
-    if two_segments || now || in_quickack_mode(sk, net) || !sk.rcv.ooo.is_empty() {
+    if two_segments || now || in_quickack_mode(sk, net) {
         send_ack(sk, net, id);
-    } else {
+    } else if sk.rcv.ooo.is_empty() {
         send_delayed_ack(sk, net, id);
+    } else {
+        compress_ack(sk, net, id);
     }
+}
+
+/// Data waits behind a hole: the first duplicates go at once, they start a recovery; of the rest a few a round trip say
+/// as much as one for each segment (tcp_comp_sack_nr, tcp_comp_sack_delay_ns).
+fn compress_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    const TCP_FASTRETRANS_THRESH: u8 = 3;
+    let most = setting(net, sk, |s| s.tcp_comp_sack_nr);
+    let (sack_ok, nxt) = (sk.flags.sack_ok, sk.rcv.nxt);
+    let (rcv_rtt, srtt, now) = (sk.rcv.rtt_us, sk.rtt.srtt_us, net.env.now);
+    let delay = crate::net::tcp::sysctl(net, sk).map_or(0, |s| s.tcp_comp_sack_delay_ns);
+    let t = sk.track();
+    if !sack_ok || u32::from(t.compressed_ack) >= most {
+        return send_ack(sk, net, id);
+    }
+    if t.compressed_ack_rcv_nxt != nxt {
+        (t.compressed_ack_rcv_nxt, t.dup_ack_counter) = (nxt, 0);
+    }
+    if t.dup_ack_counter < TCP_FASTRETRANS_THRESH {
+        t.dup_ack_counter += 1;
+        return send_ack(sk, net, id);
+    }
+    t.compressed_ack = t.compressed_ack.saturating_add(1);
+    if t.comp_ack_at != 0 {
+        return;
+    }
+    // A twentieth of the round trip, at most the setting. Both estimates are eightfold.
+    let rtt = if srtt != 0 && srtt < rcv_rtt { srtt } else { rcv_rtt };
+    let wait = delay.min(u64::from(rtt) * (1000 >> 3) / 20);
+    t.comp_ack_at = now + wait.max(1);
+    net.env.hrtimers.insert((t.comp_ack_at, TimerKey::TcpCompressedAck(id)));
+}
+
+/// An acknowledgement left that stands for those held back.
+fn end_compression(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let Some(t) = sk.track.as_deref_mut() else { return };
+    let n = std::mem::take(&mut t.compressed_ack);
+    pacing::cancel(net, &mut t.comp_ack_at, TimerKey::TcpCompressedAck(id));
+    net.add(sk.sk.ns, Mib::TcpExtTCPAckCompressed, u64::from(n));
+}
+
+/// What is about to be forgotten must be told first: a fifth hole, a block that moved.
+#[doc(alias = "tcp_sack_compress_send_ack")]
+pub fn flush_compressed(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let Some(t) = sk.track.as_deref_mut().filter(|t| t.compressed_ack > 0) else { return };
+    // The one that goes now was not saved.
+    t.compressed_ack -= 1;
+    send_ack(sk, net, id);
+    end_compression(sk, net, id);
+}
+
+/// The time of holding back is over.
+#[doc(alias = "tcp_compressed_ack_kick")]
+pub fn compressed_ack_timer(k: &mut Kernel, id: TcpId) {
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return };
+    match sk.track.as_deref_mut() {
+        Some(t) if t.comp_ack_at != 0 && t.comp_ack_at <= net.env.now => t.comp_ack_at = 0,
+        _ => return,
+    }
+    flush_compressed(sk, net, id);
 }
 
 /// Arms the delayed acknowledgement by the estimate of the gaps between segments (`tcp_send_delayed_ack`).
@@ -259,7 +344,7 @@ pub fn cleanup_rbuf(sk: &mut TcpSock, net: &mut Net, id: TcpId, copied: usize) {
         // The window could at least double: tell.
         let now = sk.receive_window();
         if 2 * u64::from(now) <= u64::from(sk.rcv.window_clamp) {
-            let new = window_to_offer(sk);
+            let new = window_to_offer(sk, net);
             due = new != 0 && u64::from(new) >= 2 * u64::from(now);
         }
     }

@@ -9,8 +9,9 @@ pub mod retransmit;
 pub mod segment;
 pub mod transmit;
 
-use super::sock::{CaState, TcpSock, WriteTimer};
-use super::{bounds, reset_write_timer, setting};
+use super::sock::{CaState, TcpSock, TxSeg, WriteTimer};
+use super::track::Limit;
+use super::{bounds, mem, pacing, reset_write_timer, setting};
 use crate::ids::TcpId;
 use crate::net::Net;
 
@@ -23,36 +24,73 @@ pub enum Nagle {
     Push,
 }
 
+/// How much a run of [`tcp_write_xmit`] may send.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Push {
+    All,
+    /// One piece (`tcp_push_one`).
+    One,
+    /// One piece, even beyond the congestion window: a tail loss probe.
+    Probe,
+}
+
 /// Sends as much as is permitted. True when there is unsent data and nothing in flight that could trigger more:
 /// then the caller arms the zero-window probe.
-pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle, push_one: bool) -> bool {
+pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle, push: Push) -> bool {
     let mss = segment::current_mss(sk, net);
-    let mut sent_any = false;
-    sk.flags.cwnd_limited = false;
-    while let Some(len) = permit::next_piece(sk, net, mss, nagle) {
+    let max_segs = pacing::tso_segs(sk, net, mss);
+    let mut sent = 0;
+    (sk.flags.cwnd_limited, sk.flags.rwnd_limited) = (false, false);
+    while sk.has_unsent() && !pacing::pacing_check(sk, net, id) {
+        let quota = match (permit::cwnd_test(sk), push) {
+            (0, Push::Probe) => 1,
+            (0, _) => break,
+            (n, _) => n.min(max_segs),
+        };
+        segment::grow(sk, quota.saturating_mul(mss));
+        let Some(len) = permit::next_piece(sk, net, mss, nagle, quota, max_segs, push) else { break };
         let ix = sk.snd.sent;
         let Some(seg) = sk.snd.queue.get(ix) else { break };
         if len < seg.len() {
             segment::split(sk, ix, len);
         }
-        if transmit::transmit_queued(sk, net, id, ix, mss).is_err() {
+        let truesize = sk.snd.queue.get(ix).map_or(0, |s| s.truesize);
+        if pacing::small_queue_check(sk, net, truesize, 0) || transmit::transmit_queued(sk, net, id, ix, mss).is_err() {
             break;
         }
+        sent += sk.snd.queue.get(ix).map_or(1, TxSeg::pcount);
         event_new_data_sent(sk, net, id);
-        sent_any = true;
-        if push_one {
+        if push != Push::All {
             break;
         }
     }
-    if sent_any {
-        let limited = sk.flags.cwnd_limited || sk.in_flight() >= sk.cong.cwnd;
+    chrono_rwnd(sk, net);
+    let limited = sk.flags.cwnd_limited || sk.in_flight() >= sk.cong.cwnd;
+    if sent > 0 || limited {
         permit::cwnd_validate(sk, net, limited);
-        if sk.write_timer_kind != WriteTimer::ReoTimeout {
+    }
+    if sent > 0 {
+        if sk.loss.ca_state.in_reduction() {
+            sk.loss.prr_out += sent;
+        }
+        if push != Push::Probe && sk.write_timer_kind != WriteTimer::ReoTimeout {
             probe::schedule_loss_probe(sk, net, id);
         }
         return false;
     }
     sk.snd.packets_out == 0 && sk.has_unsent()
+}
+
+/// The peer's window held something back, or no longer does.
+fn chrono_rwnd(sk: &mut TcpSock, net: &Net) {
+    let now = net.env.jiffies();
+    let (limited, empty) = (sk.flags.rwnd_limited, sk.snd.queue.is_empty());
+    match sk.track.as_deref_mut() {
+        Some(t) if limited => t.chrono.start(Limit::RwndLimited, now),
+        Some(t) => t.chrono.stop(Limit::RwndLimited, empty, now),
+        None if limited => sk.track().chrono.start(Limit::RwndLimited, now),
+        None => {}
+    }
 }
 
 impl CaState {
@@ -72,9 +110,6 @@ pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.snd.sent += 1;
     sk.snd.packets_out += pcount;
     net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));
-    if sk.loss.ca_state.in_reduction() {
-        sk.loss.prr_out += pcount;
-    }
     if prior == 0 || sk.write_timer_kind == WriteTimer::LossProbe {
         rearm_rto(sk, net, id);
     }
@@ -108,7 +143,7 @@ pub fn push_pending_frames(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Na
     if !sk.has_unsent() || sk.state == super::state::State::Close {
         return;
     }
-    if tcp_write_xmit(sk, net, id, nagle, false) {
+    if tcp_write_xmit(sk, net, id, nagle, Push::All) {
         check_probe_timer(sk, net, id);
     }
 }
@@ -116,7 +151,7 @@ pub fn push_pending_frames(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Na
 /// The first unsent piece, if it may go.
 #[doc(alias = "tcp_push_one")]
 pub fn push_one(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
-    tcp_write_xmit(sk, net, id, Nagle::Push, true);
+    tcp_write_xmit(sk, net, id, Nagle::Push, Push::One);
 }
 
 /// `tcp_check_probe_timer`: data waits, nothing is in flight, no timer runs: probe the window.
@@ -140,11 +175,16 @@ pub fn data_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 #[doc(alias = "tcp_check_space")]
 pub fn check_space(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if sk.snd.nospace {
-        if sk.in_flight() < sk.cong.cwnd {
+        if mem::plenty(net) && sk.in_flight() < sk.cong.cwnd {
             sndbuf_expand(sk, net);
+            sk.cong.cwnd_stamp_us = net.env.now_us();
         }
         if super::poll::is_writeable(sk, net) {
             sk.snd.nospace = false;
+            let (empty, now) = (sk.snd.queue.is_empty(), net.env.jiffies());
+            if let Some(t) = sk.track.as_deref_mut() {
+                t.chrono.stop(Limit::SndbufLimited, empty, now);
+            }
             super::wake(net, sk, id, belljar_abi::POLLOUT | belljar_abi::POLLWRNORM);
         }
     }
@@ -162,8 +202,9 @@ pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
     let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp.min(1460)));
     let per_mss = (mss + 320 + 320).next_power_of_two() + 256;
     let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
-    // Fast recovery needs twice the window: what is in flight and what is sent meanwhile.
-    let want = u64::from(per_mss) * u64::from(segs) * 2;
+    // Fast recovery needs twice the window: what is in flight and what is sent meanwhile. BBR keeps a window more.
+    let windows = if sk.cong.has_cong_control() { 3 } else { 2 };
+    let want = u64::from(per_mss) * u64::from(segs) * windows;
     if want > u64::from(sk.sk.sndbuf) {
         sk.sk.sndbuf = want.min(u64::from(max)) as u32;
     }
@@ -172,7 +213,8 @@ pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
 /// Slow start after idle: the window decays by half for each timeout that passed (RFC 2861), not below the initial one.
 #[doc(alias = "tcp_slow_start_after_idle_check")]
 pub fn slow_start_after_idle_check(sk: &mut TcpSock, net: &Net) {
-    if setting(net, sk, |s| s.tcp_slow_start_after_idle) == 0 || sk.snd.packets_out != 0 {
+    let off = setting(net, sk, |s| s.tcp_slow_start_after_idle) == 0;
+    if off || sk.snd.packets_out != 0 || sk.cong.has_cong_control() {
         return;
     }
     let idle = net.env.now_us().saturating_sub(sk.snd.last_us);

@@ -1,64 +1,59 @@
 //! May the next piece go, and how much of it: congestion window, peer's window, Nagle and cork, deferral of small
 //! super-segments. No side effects but notes about what limited us.
-use super::Nagle;
+use super::{Nagle, Push};
 use crate::net::Net;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::setting;
 use crate::net::tcp::sock::TcpSock;
+use crate::net::tcp::state::State;
+use crate::net::tcp::track::Limit;
 use belljar_wire::tcp::Flags;
 
 /// Most payload of one super-segment: the IP packet must not exceed 65,535 bytes.
 pub const GSO_MAX_PAYLOAD: u32 = 65_535 - 20 - 60;
 
-/// Bytes of the first unsent piece that may go now, or `None`.
-pub fn next_piece(sk: &mut TcpSock, net: &Net, mss: u32, nagle: Nagle) -> Option<u32> {
-    let quota = cwnd_quota(sk);
-    let seg = sk.snd.queue.get(sk.snd.sent)?;
-    if quota == 0 {
-        sk.flags.cwnd_limited = true;
-        return None;
-    }
+/// Bytes of the first unsent piece that may go now, or `None`; at most `quota` segments of it.
+pub fn next_piece(
+    sk: &mut TcpSock,
+    net: &Net,
+    mss: u32,
+    nagle: Nagle,
+    quota: u32,
+    max_segs: u32,
+    push: Push,
+) -> Option<u32> {
     if !snd_wnd_test(sk, mss) {
+        sk.flags.rwnd_limited = true;
         return None;
     }
-    let len = seg.len();
+    let seg = sk.snd.queue.get(sk.snd.sent)?;
+    let (len, seq) = (seg.len(), seg.seq);
     let last = sk.snd.sent + 1 == sk.snd.queue.len();
+    let held = last && nagle == Nagle::Default && !nagle_test(sk, mss);
     if len <= mss {
-        let small = len < mss;
-        if small && last && nagle == Nagle::Default && !nagle_test(sk, mss) {
-            return None;
-        }
-        return Some(len);
+        return (len == mss || !held).then_some(len);
     }
-    // A super-segment: as much as both windows allow, in whole segments unless it is the end of the data.
-    let window = sk.wnd_end().wrapping_sub(seg.seq);
-    let most = quota.saturating_mul(mss).min(window).min(GSO_MAX_PAYLOAD / mss * mss);
-    if len <= most {
-        let rest = len % mss;
-        // The small tail waits for its acknowledgement like any small piece.
-        if rest != 0 && last && nagle == Nagle::Default && !nagle_test(sk, mss) {
-            return Some(len - rest);
-        }
-        return Some(len);
-    }
-    if last_is_worth_waiting(sk, net, most, mss) {
+    if push == Push::All && tso_should_defer(sk, net, mss, max_segs) {
         return None;
     }
-    let whole = most / mss * mss;
-    Some(if whole == 0 { most } else { whole })
+    // As much as both windows allow, in whole segments unless it is the end of the data (`tcp_mss_split_point`).
+    let window = sk.wnd_end().wrapping_sub(seq);
+    let most = quota.saturating_mul(mss).min(GSO_MAX_PAYLOAD / mss * mss).max(mss);
+    if most <= len.min(window) {
+        return Some(most);
+    }
+    let needed = len.min(window);
+    let partial = needed % mss;
+    // The small tail waits for its acknowledgement like any small piece.
+    let wait = partial != 0 && (held || (needed < len && nagle == Nagle::Default && small_waits(sk)));
+    Some(if wait && needed > partial { needed - partial } else { needed })
 }
 
-/// Segments the congestion window has room for.
+/// Segments the congestion window has room for, at most half of it at once: the other half goes when this was
+/// acknowledged.
 #[doc(alias = "tcp_cwnd_test")]
-pub fn cwnd_quota(sk: &TcpSock) -> u32 {
-    // A FIN alone is never held back by the congestion window.
-    if let Some(seg) = sk.snd.queue.get(sk.snd.sent)
-        && seg.flags.contains(Flags::FIN)
-        && seg.is_empty()
-    {
-        return 1;
-    }
-    sk.cong.cwnd.saturating_sub(sk.in_flight())
+pub fn cwnd_test(sk: &TcpSock) -> u32 {
+    sk.cong.cwnd.saturating_sub(sk.in_flight()).min((sk.cong.cwnd >> 1).max(1))
 }
 
 /// Does the peer's window take the first segment of the next piece whole (`tcp_snd_wnd_test`)? A window smaller than
@@ -87,33 +82,59 @@ pub fn nagle_test(sk: &TcpSock, _mss: u32) -> bool {
     if sk.flags.nodelay {
         return true;
     }
-    let small_in_flight = after(sk.snd.sml, sk.snd.una) && !after(sk.snd.sml, sk.snd.nxt);
-    !(sk.snd.packets_out != 0 && small_in_flight)
+    !small_waits(sk)
 }
 
-/// Wait for more room before sending a shortened super-segment: a third of the window may come with the next
-/// acknowledgement (`tcp_tso_should_defer`, without its time limits).
-fn last_is_worth_waiting(sk: &TcpSock, net: &Net, most: u32, mss: u32) -> bool {
-    if sk.snd.packets_out == 0 || sk.loss.ca_state >= crate::net::tcp::sock::CaState::Recovery {
+/// Nagle without NODELAY or cork: something small is in flight already (`tcp_minshall_check`).
+fn small_waits(sk: &TcpSock) -> bool {
+    let small_in_flight = after(sk.snd.sml, sk.snd.una) && !after(sk.snd.sml, sk.snd.nxt);
+    !sk.flags.nodelay && sk.snd.packets_out != 0 && small_in_flight
+}
+
+/// Wait for more room before sending a shortened super-segment: soon an acknowledgement will make it.
+#[doc(alias = "tcp_tso_should_defer")]
+fn tso_should_defer(sk: &mut TcpSock, net: &Net, mss: u32, max_segs: u32) -> bool {
+    const MS_US: u64 = 1000;
+    if sk.loss.ca_state >= crate::net::tcp::sock::CaState::Recovery {
+        return false;
+    }
+    let now = net.env.now_us();
+    // Only what was written right after something was sent: an idle connection sends at once.
+    if now > sk.snd.last_us + MS_US {
         return false;
     }
     let Some(seg) = sk.snd.queue.get(sk.snd.sent) else { return false };
-    // An acknowledgement is on its way; if the head was sent long ago it may be lost, so do not wait.
-    let head_age = net.env.now_us().saturating_sub(sk.snd.queue.front().map_or(0, |s| s.tx_us));
-    if head_age > u64::from(sk.rtt.srtt_us >> 4) && sk.rtt.srtt_us != 0 {
-        return false;
-    }
-    let window = sk.wnd_end().wrapping_sub(seg.seq);
-    let cwnd_bytes = cwnd_quota(sk).saturating_mul(mss);
-    if most >= GSO_MAX_PAYLOAD / mss * mss {
+    let (len, fin_or_eor) = (seg.len(), seg.flags.contains(Flags::FIN) || seg.eor);
+    let send_win = sk.wnd_end().wrapping_sub(seg.seq);
+    let cong_win = sk.cong.cwnd.saturating_sub(sk.in_flight()).saturating_mul(mss);
+    let limit = send_win.min(cong_win);
+    let last = sk.snd.sent + 1 == sk.snd.queue.len();
+    if limit >= max_segs.saturating_mul(mss) || (!last && limit >= len) {
         return false;
     }
     let divisor = setting(net, sk, |s| s.tcp_tso_win_divisor);
-    if divisor == 0 {
-        return most < 3 * mss;
+    let enough = match divisor {
+        0 => limit > 3 * mss,
+        d => limit >= sk.snd.wnd.min(sk.cong.cwnd.saturating_mul(mss)) / d,
+    };
+    if enough {
+        return false;
     }
-    let chunk = sk.snd.wnd.min(sk.cong.cwnd.saturating_mul(mss)) / divisor;
-    window.min(cwnd_bytes) < chunk
+    let Some(head) = sk.snd.queue.front().filter(|_| sk.snd.sent > 0) else { return false };
+    // An acknowledgement that is far away is not waited for.
+    let srtt = u64::from(sk.rtt.srtt_us >> 3);
+    if (head.tx_us + srtt).saturating_sub(now) > (srtt >> 1).min(MS_US) {
+        return false;
+    }
+    if cong_win < send_win && cong_win <= len {
+        sk.flags.cwnd_limited = true;
+        return true;
+    }
+    if cong_win >= send_win && send_win <= len {
+        sk.flags.rwnd_limited = true;
+        return true;
+    }
+    !fin_or_eor
 }
 
 /// Notes how much of the congestion window was used, so that an idle window does not grow (RFC 2861, RFC 7661 in spirit).
@@ -121,7 +142,7 @@ fn last_is_worth_waiting(sk: &TcpSock, net: &Net, most: u32, mss: u32) -> bool {
 pub fn cwnd_validate(sk: &mut TcpSock, net: &Net, limited: bool) {
     let now = net.env.now_us();
     let c = &mut sk.cong;
-    if !before(sk.snd.una, c.cwnd_usage_seq) || limited || sk.snd.packets_out > c.max_packets_out {
+    if !before(sk.snd.una, c.cwnd_usage_seq) || limited || (!c.cwnd_limited && sk.snd.packets_out > c.max_packets_out) {
         c.max_packets_out = sk.snd.packets_out;
         c.cwnd_usage_seq = sk.snd.nxt;
         c.cwnd_limited = limited;
@@ -129,7 +150,30 @@ pub fn cwnd_validate(sk: &mut TcpSock, net: &Net, limited: bool) {
     if c.is_cwnd_limited() {
         c.cwnd_used = 0;
         c.cwnd_stamp_us = now;
-    } else {
-        c.cwnd_used = c.cwnd_used.max(sk.snd.packets_out);
+        return;
     }
+    c.cwnd_used = c.cwnd_used.max(sk.snd.packets_out);
+    let stale = now.saturating_sub(c.cwnd_stamp_us) >= u64::from(sk.rtt.rto_us);
+    if stale && !c.has_cong_control() && setting(net, sk, |s| s.tcp_slow_start_after_idle) != 0 {
+        application_limited(sk, now);
+    }
+    // All is sent and the window is open: what is missing is room for the program to write.
+    if !sk.has_unsent() && sk.snd.nospace && sk.state.is(&[State::Established, State::CloseWait]) {
+        let now = net.env.jiffies();
+        sk.track().chrono.start(Limit::SndbufLimited, now);
+    }
+}
+
+/// A round-trip timeout went by without the window being used: half-way down to what was (RFC 2861).
+#[doc(alias = "tcp_cwnd_application_limited")]
+fn application_limited(sk: &mut TcpSock, now_us: u64) {
+    if sk.loss.ca_state == crate::net::tcp::sock::CaState::Open && !sk.snd.nospace {
+        let used = sk.cong.cwnd_used.max(crate::net::tcp::cong::TCP_INIT_CWND);
+        if used < sk.cong.cwnd {
+            sk.cong.ssthresh = sk.cong.current_ssthresh();
+            sk.cong.cwnd = (sk.cong.cwnd + used) >> 1;
+        }
+        sk.cong.cwnd_used = 0;
+    }
+    sk.cong.cwnd_stamp_us = now_us;
 }

@@ -94,7 +94,7 @@ pub fn schedule_loss_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> bool {
     let mut us = TCP_TIMEOUT_INIT_US;
     if sk.rtt.srtt_us != 0 {
         us = sk.rtt.srtt_us >> 2;
-        us += if sk.snd.packets_out == 1 { b.min_us } else { 2 * (1_000_000 / net.env.hz) };
+        us += if sk.snd.packets_out == 1 { b.min_us } else { TCP_TIMEOUT_MIN_US };
     }
     let rto = sk.rtt.backed_off(b);
     let sent = sk.snd.queue.front().map_or(0, |s| s.tx_us);
@@ -114,14 +114,7 @@ pub fn send_loss_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         let before_out = sk.snd.packets_out;
         let mss = segment::current_mss(sk, net);
         if sk.has_unsent() && super::permit::snd_wnd_test(sk, mss) {
-            // New data may exceed the congestion window by this one segment.
-            let ix = sk.snd.sent;
-            if sk.snd.queue.get(ix).is_some_and(|s| s.len() > mss) {
-                segment::split(sk, ix, mss);
-            }
-            if super::transmit::transmit_queued(sk, net, id, ix, mss).is_ok() {
-                super::event_new_data_sent(sk, net, id);
-            }
+            super::tcp_write_xmit(sk, net, id, super::Nagle::Push, super::Push::Probe);
         }
         let mut sent = sk.snd.packets_out > before_out;
         if !sent {
@@ -131,9 +124,12 @@ pub fn send_loss_probe(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         if sent {
             sk.loss.tlp_high_seq = sk.snd.nxt;
             inc(net, sk, Mib::TcpExtTCPLossProbes);
+            // The retransmission timer counts from the probe.
+            sk.write_timer_kind = WriteTimer::None;
+            return rearm_rto(sk, net, id);
         }
     }
-    // Whatever went out: from now on the retransmission timer, counted from the head.
+    // Nothing went out: the retransmission timer, counted from the head.
     sk.write_timer_kind = WriteTimer::LossProbe;
     rearm_rto(sk, net, id);
 }
@@ -146,5 +142,5 @@ fn retransmit_last(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u32) -> bool
         segment::split(sk, ix, (pcount - 1) * mss);
         ix += 1;
     }
-    retransmit::retransmit(sk, net, id, ix, 1, "tail loss probe")
+    retransmit::resend(sk, net, id, ix, 1, "tail loss probe")
 }

@@ -6,12 +6,33 @@ use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::mib::Mib;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{inc, reset_write_timer, seq};
+use crate::net::tcp::{inc, pacing, reset_write_timer, seq, setting};
 use belljar_wire::tcp::Flags;
 
-/// Sends up to `segs` wire segments from the front of entry `ix` again. False when nothing left.
+/// Sends up to `segs` wire segments from the front of entry `ix` again, and counts them as a retransmission in flight.
+/// False when nothing left.
 #[doc(alias = "tcp_retransmit_skb")]
 pub fn retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, why: &'static str) -> bool {
+    let sent = resend(sk, net, id, ix, segs, why);
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return false };
+    let pcount = seg.pcount();
+    if sent {
+        if seg.sacked & TCPCB_SACKED_RETRANS == 0 {
+            sk.snd.retrans_out += pcount;
+        }
+        seg.sacked |= TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS;
+    }
+    // Also an attempt that failed starts the clock of giving up.
+    if sk.loss.retrans_stamp_ms == 0 {
+        sk.loss.retrans_stamp_ms = net.env.now_ms().wrapping_add(sk.tsoffset).max(1);
+    }
+    sk.loss.undo_retrans = sk.loss.undo_retrans.max(0) + pcount as i32;
+    sent
+}
+
+/// The sending alone: what a tail loss probe does, which is no retransmission to the scoreboard.
+#[doc(alias = "__tcp_retransmit_skb")]
+pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, why: &'static str) -> bool {
     let mss = current_mss(sk, net);
     trim_acked_front(sk, ix);
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
@@ -24,32 +45,38 @@ pub fn retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u
         split(sk, ix, most);
     }
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
+    if seg.flags.contains(Flags::SYN | Flags::ECE | Flags::CWR) && setting(net, sk, |s| s.tcp_ecn_fallback) != 0 {
+        clear_syn_ecn(sk, ix);
+    }
+    let Some(seg) = sk.snd.queue.get(ix) else { return false };
     let (first, len) = (seg.seq, seg.len());
-    let sent = transmit_queued(sk, net, id, ix, mss).is_ok();
-    let Some(seg) = sk.snd.queue.get_mut(ix) else { return false };
-    let pcount = seg.pcount();
-    seg.retrans = seg.retrans.saturating_add(1);
-    if seg.sacked & TCPCB_SACKED_RETRANS == 0 {
-        sk.snd.retrans_out += pcount;
-    }
-    seg.sacked |= TCPCB_SACKED_RETRANS | TCPCB_EVER_RETRANS;
-    if sk.loss.retrans_stamp_ms == 0 {
-        sk.loss.retrans_stamp_ms = net.env.now_ms().wrapping_add(sk.tsoffset).max(1);
-    }
-    sk.loss.undo_retrans = sk.loss.undo_retrans.max(0) + pcount as i32;
+    let pcount = len.div_ceil(mss.max(1)).max(1);
     sk.loss.total_retrans = sk.loss.total_retrans.wrapping_add(pcount);
     sk.totals.bytes_retrans += u64::from(len);
     net.add(sk.sk.ns, Mib::TcpRetransSegs, u64::from(pcount));
     if sk.state == crate::net::tcp::state::State::SynSent {
         inc(net, sk, Mib::TcpExtTCPSynRetrans);
     }
-    if !sent {
-        inc(net, sk, Mib::TcpExtTCPRetransFail);
+    let sent = transmit_queued(sk, net, id, ix, mss).is_ok();
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return false };
+    if sent {
+        seg.retrans = seg.retrans.saturating_add(1);
+        seg.sacked |= TCPCB_EVER_RETRANS;
+    } else {
+        net.add(sk.sk.ns, Mib::TcpExtTCPRetransFail, u64::from(pcount));
     }
     if net.env.trace.wanted.sockets {
         net.env.trace.push(net.env.now, Event::Retransmit { sock: SockId::Tcp(id), seq: first, len, why });
     }
     sent
+}
+
+/// A SYN that was not answered may have died of its ECN bits: again without (tcp_ecn_fallback).
+#[doc(alias = "tcp_ecn_clear_syn")]
+fn clear_syn_ecn(sk: &mut TcpSock, ix: usize) {
+    if let Some(syn) = sk.snd.queue.get_mut(ix) {
+        syn.flags = syn.flags.without(Flags::ECE | Flags::CWR);
+    }
 }
 
 /// An ACK may end inside the first entry: what it covers is not sent again (`tcp_trim_head`).
@@ -80,17 +107,22 @@ pub fn xmit_retransmit_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
     let mut rearm = false;
     let mut ix = 0;
+    let mss = current_mss(sk, net);
+    let max_segs = pacing::tso_segs(sk, net, mss);
     while ix < sk.snd.sent {
-        let room = sk.cong.cwnd.saturating_sub(sk.in_flight());
-        if room == 0 || sk.snd.retrans_out >= sk.snd.lost_out {
+        let room = sk.cong.cwnd.saturating_sub(sk.in_flight()).min(max_segs);
+        if room == 0 || sk.snd.retrans_out >= sk.snd.lost_out || pacing::pacing_check(sk, net, id) {
             break;
         }
-        let Some(seg) = sk.snd.queue.get(ix) else { break };
-        if seg.sacked & (TCPCB_LOST | TCPCB_SACKED_ACKED | TCPCB_SACKED_RETRANS) != TCPCB_LOST {
+        let Some(seg) = sk.snd.queue.get(ix).map(|s| (s.sacked, s.truesize)) else { break };
+        if seg.0 & (TCPCB_LOST | TCPCB_SACKED_ACKED | TCPCB_SACKED_RETRANS) != TCPCB_LOST {
             ix += 1;
             continue;
         }
         let loss = sk.loss.ca_state == CaState::Loss;
+        if pacing::small_queue_check(sk, net, seg.1, 1) {
+            break;
+        }
         if !retransmit(sk, net, id, ix, room, if loss { "slow start" } else { "fast" }) {
             break;
         }

@@ -66,6 +66,41 @@ pub fn bound_to_half_wnd(max_window: u32, mss: u32) -> u32 {
     if cut != 0 && mss > cut { cut.max(68 - 40) } else { mss }
 }
 
+/// Fills the first unsent entry up to `want` bytes from the one behind it, so that pieces are as large as they may be.
+#[doc(alias = "tcp_grow_skb")]
+pub fn grow(sk: &mut TcpSock, want: u32) {
+    const MAX_PIECES: usize = 17;
+    let ix = sk.snd.sent;
+    let (Some(seg), Some(next)) = (sk.snd.queue.get(ix), sk.snd.queue.get(ix + 1)) else { return };
+    let n = want.saturating_sub(seg.len()).min(next.len());
+    if n == 0 || seg.eor || seg.is_empty() || seg.data.pieces() + next.data.pieces() > MAX_PIECES {
+        return;
+    }
+    let Some(next) = sk.snd.queue.get_mut(ix + 1) else { return };
+    let mut was = next.truesize;
+    let moved = next.data.split_to(n as usize);
+    next.seq = next.seq.wrapping_add(n);
+    next.truesize = tx_truesize(next.data.len());
+    let mut now = next.truesize;
+    let whole = next.data.is_empty().then_some((next.end_seq, next.flags, next.eor));
+    if whole.is_some() {
+        now = 0;
+        sk.snd.queue.remove(ix + 1);
+    }
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return };
+    was += seg.truesize;
+    seg.data.append(moved);
+    seg.end_seq = seg.end_seq.wrapping_add(n);
+    if let Some((end, flags, eor)) = whole {
+        // With what ended it: a FIN has a number of its own.
+        (seg.end_seq, seg.eor) = (end, eor);
+        seg.flags |= flags;
+    }
+    seg.truesize = tx_truesize(seg.data.len());
+    now += seg.truesize;
+    sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + now;
+}
+
 /// Splits entry `ix` after `len` bytes; both halves keep what is known about them, FIN and PSH go to the second.
 #[doc(alias = "tcp_fragment")]
 pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {

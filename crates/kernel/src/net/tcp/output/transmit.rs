@@ -7,9 +7,11 @@ use crate::net::core::skb::{Owner, Skb, truesize};
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
 use crate::net::tcp::handshake::fastopen::client;
+use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
-use crate::net::tcp::{inc, setting};
+use crate::net::tcp::track::Limit;
+use crate::net::tcp::{inc, pacing, rate, setting};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -17,22 +19,28 @@ use belljar_wire::{Csum, Gso, GsoType, Segs, checksum};
 
 /// Sends entry `ix` of the write queue (a clone: the payload is shared), for the first time or again.
 pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, mss: u32) -> Result<(), Errno> {
-    let now = net.env.now_us();
-    rate_sent(sk, now);
-    let (delivered, delivered_us, first_tx_us) = (sk.loss.delivered, sk.loss.delivered_us, sk.loss.first_tx_us);
     let in_flight = ix < sk.snd.sent;
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
     let (old, sacked) = (seg.pcount(), seg.sacked);
     seg.mss = mss as u16;
-    let pcount = seg.pcount();
+    let (pcount, len) = (seg.pcount(), seg.len());
+    if len != 0 && sk.track.is_none() {
+        first_data(sk, net);
+    }
     if in_flight && pcount != old {
         super::segment::adjust_pcount(&mut sk.snd, sacked, i64::from(pcount) - i64::from(old));
     }
+    let (out, delivered) = (sk.snd.packets_out, sk.loss.delivered);
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
-    seg.tx_us = now;
-    (seg.delivered, seg.delivered_us, seg.first_tx_us) = (delivered, delivered_us, first_tx_us);
+    seg.tx_us = net.env.now_us();
+    if let Some(t) = sk.track.as_deref_mut() {
+        if sk.flags.pacing {
+            let out = sk.totals.data_segs_out.wrapping_add(pcount);
+            pacing::departed(t, out, net.env.now, len);
+        }
+        rate::skb_sent(t, out == 0, delivered, seg);
+    }
     let (seq, flags, data, end_seq) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq);
-    let len = data.len() as u32;
     if len != 0 {
         event_data_sent(sk, net);
         sk.totals.data_segs_out = sk.totals.data_segs_out.wrapping_add(pcount);
@@ -49,19 +57,19 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     send_segment(sk, net, id, seq, flags, data, mss)
 }
 
-/// Starts or continues the delivery-rate sample of the flight (`tcp_rate_skb_sent`).
-fn rate_sent(sk: &mut TcpSock, now: u64) {
-    if sk.snd.packets_out == 0 {
-        sk.loss.first_tx_us = now;
-        sk.loss.delivered_us = now;
-    }
+/// The connection begins to move data: from now on it is watched.
+fn first_data(sk: &mut TcpSock, net: &Net) {
+    let rate = if sk.rtt.srtt_us == 0 { pacing::max_pacing_rate(sk) } else { pacing::window_rate(sk, net) };
+    let now = net.env.now_us();
+    let t = sk.track();
+    (t.pacing_rate, t.delivered_us, t.first_tx_us) = (rate, now, now);
+    t.chrono.start(Limit::Busy, net.env.jiffies());
 }
 
 /// `tcp_event_data_sent`: answering soon after receiving makes the connection interactive.
 fn event_data_sent(sk: &mut TcpSock, net: &mut Net) {
-    if sk.snd.packets_out == 0 {
-        super::slow_start_after_idle_check(sk, net);
-        sk.cong.tx_start(net.env.now_us(), sk.snd.last_us);
+    if sk.in_flight() == 0 {
+        pacing::tx_start(sk, net);
     }
     let now = net.env.now_us();
     sk.snd.last_us = now;
@@ -88,6 +96,8 @@ pub fn send_segment(
     skb.frags = data;
     let syn = flags.contains(Flags::SYN);
     let window = if syn { ack::syn_window(sk) } else { ack::select_window(sk, net) };
+    let (ecn_flags, ect) = if syn { (Flags::NONE, 0) } else { ecn::send(sk, seq, len) };
+    let flags = flags | ecn_flags;
     let header_len = push_header(sk, net, &mut skb, seq, flags, window, len);
     if len as u32 > mss && mss > 0 {
         let segs = (len as u32).div_ceil(mss) as u16;
@@ -103,7 +113,7 @@ pub fn send_segment(
     }
     debug_assert!(header_len >= TCP_HLEN);
     if flags.contains(Flags::ACK) {
-        ack::event_ack_sent(sk);
+        ack::event_ack_sent(sk, net, id);
     }
     let default_ttl = setting(net, sk, |s| s.ip_default_ttl) as u8;
     let tx = IpTx {
@@ -111,11 +121,16 @@ pub fn send_segment(
         saddr: sk.sk.saddr,
         daddr: sk.sk.daddr,
         proto: 6,
-        tos: sk.sk.tos,
+        tos: sk.sk.tos & !ecn::INET_ECN_MASK | ect,
         ttl: sk.sk.ttl.unwrap_or(default_ttl),
         df: sk.sk.pmtudisc != 0,
     };
-    ip_queue_xmit(net, &tx, &dst, skb)
+    let sent = ip_queue_xmit(net, &tx, &dst, skb);
+    if sent == Err(Errno::ENOBUFS) && len != 0 {
+        // The queue of our own device is full: that is congestion too.
+        recovery::enter_cwr(sk, net);
+    }
+    sent
 }
 
 /// Header with options in front of the payload; the checksum is left partial. Returns its length.
@@ -233,7 +248,8 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&m
     sk.snd.sml = sk.snd.write_seq;
     sk.snd.nxt = sk.snd.write_seq;
     sk.cong.cwnd = 10;
-    let syn = TxSeg::new(sk.snd.write_seq, Segs::new(), Flags::SYN);
+    let ecn = net.ns.get(sk.sk.ns).map_or(Flags::NONE, |n| ecn::send_syn(sk, &n.sysctl));
+    let syn = TxSeg::new(sk.snd.write_seq, Segs::new(), Flags::SYN | ecn);
     sk.snd.write_seq = syn.end_seq;
     sk.snd.pushed_seq = syn.end_seq;
     sk.sk.wmem_queued += syn.truesize;
@@ -263,7 +279,9 @@ fn sync_mss_for_syn(sk: &mut TcpSock, net: &Net, mtu: u32) {
 /// SYN-ACK of a simultaneous open: the SYN that is queued, with ACK (`tcp_send_synack`).
 pub fn send_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if let Some(syn) = sk.snd.queue.front_mut() {
-        syn.flags |= Flags::ACK;
+        // Agreed with ECE alone, or not at all.
+        let ecn = if sk.flags.ecn & ecn::TCP_ECN_OK != 0 { Flags::CWR } else { Flags::CWR | Flags::ECE };
+        syn.flags = syn.flags.without(ecn) | Flags::ACK;
     }
     debug_assert!(sk.state == State::SynRecv);
     let mss = u32::from(sk.snd.mss_cache);

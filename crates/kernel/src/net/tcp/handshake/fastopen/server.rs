@@ -9,7 +9,7 @@ use crate::net::tcp::handshake::child::syn_recv_sock;
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::handshake::synack::send_synack;
 use crate::net::tcp::handshake::{in_window, oow_rate_limited, paws_reject};
-use crate::net::tcp::input::{self, ack, recovery};
+use crate::net::tcp::input::{self, ack, recovery, undo};
 use crate::net::tcp::ipv4::{self, Reply};
 use crate::net::tcp::output::segment::check_dst;
 use crate::net::tcp::seq::{after, between};
@@ -275,7 +275,7 @@ pub fn acknowledged(sk: &mut TcpSock, net: &mut Net, id: TcpId, o: &TcpOptions) 
     }
     if sk.loss.ca_state == CaState::Loss && sk.snd.packets_out == 0 {
         let a = ack::AckState { tsecr: o.ts.map(|t| t.1), ..ack::AckState::default() };
-        recovery::try_undo_recovery(sk, net, &a);
+        undo::try_undo_recovery(sk, net, &a);
     }
     sk.loss.retrans_stamp_ms = 0;
     sk.loss.retransmits = 0;
