@@ -175,8 +175,9 @@ impl Bhash {
 
     /// Sockets and TIME_WAIT entries that hold each port, in order of port.
     pub fn holders(&self) -> impl Iterator<Item = (u16, u32)> {
-        let held = |port| self.held(port).map(|h| h.count).sum::<u32>();
-        (0..=u16::MAX).map(move |port| (port, held(port))).filter(|(_, n)| *n > 0)
+        let made = self.pages.iter().enumerate().filter(|(_, p)| p.is_some());
+        let ports = made.flat_map(|(n, _)| (n * PAGE..(n + 1) * PAGE).map(|port| port as u16));
+        ports.map(|port| (port, self.held(port).map(|h| h.count).sum())).filter(|(_, n)| *n > 0)
     }
 
     pub fn bytes(&self) -> usize {
