@@ -53,6 +53,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("descriptors.py", include_str!("programs/descriptors.py")),
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
+    ("interop.sh", include_str!("programs/interop.sh")),
+    ("interop.py", include_str!("programs/interop.py")),
     ("storm.py", include_str!("programs/storm.py")),
     ("without_notify.py", include_str!("programs/without_notify.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),
