@@ -50,10 +50,10 @@ impl Machine {
         self.tcp(fd).map_or(0, |t| t.rcv.queue.iter().map(|s| s.frags.len()).sum())
     }
 
-    /// How full the receive buffer may stay of what the program has read already: a small one fills with little, and the
-    /// peer's window is what it pays with.
-    pub fn spare(&self, fd: Fd) -> usize {
-        self.tcp(fd).map_or(0, |t| t.sk.rcvbuf as usize / 8)
+    /// An eighth of the receive buffer is taken, by true size: a small one fills with little, and if what the program has
+    /// read already stays in it, the peer waits for the window.
+    pub fn tight(&self, fd: Fd) -> bool {
+        self.tcp(fd).is_some_and(|t| t.sk.rmem_alloc > t.sk.rcvbuf / 8)
     }
 
     /// The peer's FIN is behind what is in the receive queue.

@@ -11,8 +11,7 @@ use std::io::{ErrorKind, IoSlice};
 const READ: usize = 64 * 1024;
 /// From so many bytes on the buffer itself is handed over instead of being copied.
 const HAND_OVER: usize = 8 * 1024;
-/// With this much read but still in the kernel's queue (or an eighth of a smaller receive buffer), reading is told at once,
-/// because the window may wait for it.
+/// With this much read but still in the kernel's queue, reading is told at once, because the window may wait for it.
 const LAZY: usize = 16 * 1024;
 
 enum Taken {
@@ -75,7 +74,7 @@ impl Jar {
             let segs = m.peek(kfd, st.in_pair, room);
             if segs.is_empty() {
                 let (all, fin) = (m.readable(kfd) <= st.in_pair, m.got_fin(kfd));
-                let lazy = m.spare(kfd).min(LAZY);
+                let tight = m.tight(kfd);
                 if all && fin {
                     st.fin_passed = true;
                     let both = st.write_shut;
@@ -85,7 +84,8 @@ impl Jar {
                     }
                 }
                 // More is there than the pair may hold, or the window waits for what is in it.
-                let tell = !all || self.in_pair(id) > lazy;
+                let in_pair = self.in_pair(id);
+                let tell = !all || in_pair > LAZY || (in_pair > 0 && tight);
                 return self.watch_out(id, tell);
             }
             let before = if st.batches.is_empty() { 0 } else { fd::outq(&s.ours).unwrap_or(0) };
