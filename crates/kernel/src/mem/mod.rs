@@ -45,7 +45,7 @@ impl Pool {
         match Arc::get_mut(&mut page) {
             Some(buf) => {
                 buf.clear();
-                buf.extend_from_slice(bytes);
+                belljar_wire::seg::extend(buf, bytes);
                 Seg::new(page)
             }
             None => Seg::from_vec(bytes.to_vec()),
