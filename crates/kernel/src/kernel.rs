@@ -160,7 +160,7 @@ impl Kernel {
                 self.fire_tcp(key, id, at);
                 self.tcp_settle(id);
             }
-            TimerKey::TcpRequest(ns, id) => tcp::handshake::request::request_timer(self, ns, id, at),
+            TimerKey::TcpRequest(ns, id) => tcp::handshake::request_timer::request_timer(self, ns, id, at),
             TimerKey::TcpTimeWait(ns, id) => tcp::handshake::time_wait::entry_timer(self, ns, id, at),
             TimerKey::TcpTimeWaitQueue(ns) => tcp::handshake::time_wait::queue_timer(self, ns, at),
             TimerKey::Call(id) => self.call_timer(id),

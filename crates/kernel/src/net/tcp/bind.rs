@@ -110,14 +110,15 @@ fn find_open_port(
         let ok = |old: Class| !overlap(&old, class) || (old.reuse && class.reuse && old.hold != Hold::Listen);
         tables.bhash.classes(port).all(ok)
     };
-    let mut search = |(low, high), free: &dyn Fn(u16) -> bool| {
-        walk(low, high, rng, |port| !sysctl.ip_local_reserved_ports.contains(port) && free(port))
+    let reserved = |port| sysctl.ip_local_reserved_ports.contains(port);
+    let mut search = |(low, high), may_share| {
+        walk(low, high, rng, |port| !reserved(port) && if may_share { shared(port) } else { unused(port) })
     };
     halves
-        .then(|| search(first, &unused))
+        .then(|| search(first, false))
         .flatten()
-        .or_else(|| search((lo, hi), &unused))
-        .or_else(|| if sysctl.ip_autobind_reuse != 0 { search((lo, hi), &shared) } else { None })
+        .or_else(|| search((lo, hi), false))
+        .or_else(|| if sysctl.ip_autobind_reuse != 0 { search((lo, hi), true) } else { None })
 }
 
 /// By twos from a random start: first the ports of the other parity than the first of the range, which connect()

@@ -5,6 +5,7 @@ pub mod fastopen;
 pub mod isn;
 pub mod overflow;
 pub mod request;
+pub mod request_timer;
 pub mod synack;
 pub mod time_wait;
 
