@@ -293,11 +293,13 @@ impl TcpOptions {
     /// Bytes that [`TcpOptions::emit`] writes, a multiple of 4.
     #[allow(clippy::len_without_is_empty)]
     pub fn len(&self) -> usize {
-        let fixed = self.fixed_len();
-        let cookie = self.fastopen.map_or(0, |c| c.option_len());
-        cookie
-            + fixed
-            + self.blocks_that_fit(fixed).map_or(0, |n| TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * n)
+        let before = self.fixed_len() + self.cookie_that_fits().map_or(0, |c| c.option_len());
+        before + self.blocks_that_fit(before).map_or(0, |n| TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * n)
+    }
+
+    /// The cookie, if there is room for it beside the options of a SYN; SACK blocks give way to it.
+    fn cookie_that_fits(&self) -> Option<&FastOpenCookie> {
+        self.fastopen.as_ref().filter(|c| self.fixed_len() + c.option_len() <= MAX_TCP_OPTION_SPACE)
     }
 
     fn fixed_len(&self) -> usize {
@@ -342,14 +344,15 @@ impl TcpOptions {
         if let Some(shift) = self.wscale {
             put(&[TCPOPT_NOP, TCPOPT_WINDOW, 3, shift]);
         }
-        if let Some(n) = self.blocks_that_fit(self.fixed_len()) {
+        let before = self.fixed_len() + self.cookie_that_fits().map_or(0, |c| c.option_len());
+        if let Some(n) = self.blocks_that_fit(before) {
             put(&[TCPOPT_NOP, TCPOPT_NOP, TCPOPT_SACK, 2 + 8 * n as u8]);
             for (left, right) in self.sack_blocks().iter().take(n) {
                 put(&left.to_be_bytes());
                 put(&right.to_be_bytes());
             }
         }
-        if let Some(cookie) = &self.fastopen {
+        if let Some(cookie) = self.cookie_that_fits() {
             let len = cookie.len;
             match cookie.exp {
                 true => put(&[TCPOPT_EXP, 4 + len, TCPOPT_FASTOPEN_MAGIC[0], TCPOPT_FASTOPEN_MAGIC[1]]),
@@ -403,6 +406,12 @@ mod tests {
         assert_eq!(emitted(o), [2, 4, 5, 180, 34, 6, 0xab, 0xcd, 0x12, 0x34, 1, 1]);
         let o = TcpOptions { fastopen: cookie(true), ..o };
         assert_eq!(emitted(o), [2, 4, 5, 180, 254, 8, 0xf9, 0x89, 0xab, 0xcd, 0x12, 0x34]);
+        // More than there is room for: SACK blocks are left out.
+        let full = TcpOptions { ts: Some((1, 2)), wscale: Some(7), sack: [(1, 2); 4], n_sack: 4, ..o };
+        let mut room = [0; 40];
+        assert_eq!((full.len(), full.emit(&mut room)), (40, 40));
+        let back = TcpOptions::parse(&room);
+        assert_eq!((back.n_sack, back.fastopen), (1, cookie(true)));
         let ask = TcpOptions { fastopen: FastOpenCookie::parse(&[], false), ..Default::default() };
         assert_eq!(emitted(ask), [34, 2, 1, 1]);
         assert_eq!([2, 5, 18].map(|n| FastOpenCookie::parse(&vec![0; n], false)), [None; 3]);
