@@ -20,6 +20,11 @@ pub fn pair_stream() -> io::Result<(OwnedFd, OwnedFd)> {
     pair(libc::SOCK_STREAM)
 }
 
+/// An AF_UNIX stream pair, both ends non-blocking.
+pub fn pair_stream_nonblocking() -> io::Result<(OwnedFd, OwnedFd)> {
+    pair(libc::SOCK_STREAM | libc::SOCK_NONBLOCK)
+}
+
 /// An AF_UNIX SEQPACKET pair: records, and HUP at the last close.
 pub fn pair_seqpacket() -> io::Result<(OwnedFd, OwnedFd)> {
     pair(libc::SOCK_SEQPACKET)

@@ -35,20 +35,29 @@ pub fn read_some(tid: u32, addr: u64, buf: &mut [u8]) -> io::Result<usize> {
 
 /// Stores `bytes` at `addr` of task `tid`; EFAULT when any byte is not writable.
 pub fn write(tid: u32, addr: u64, bytes: &[u8]) -> io::Result<()> {
-    if bytes.is_empty() {
+    write_both(tid, (addr, bytes), (0, &[]))
+}
+
+/// Two of [`write()`] in one call of the kernel.
+pub fn write_both(tid: u32, first: (u64, &[u8]), second: (u64, &[u8])) -> io::Result<()> {
+    let len = first.1.len() + second.1.len();
+    if len == 0 {
         return Ok(());
     }
-    let local = libc::iovec { iov_base: bytes.as_ptr().cast_mut().cast(), iov_len: bytes.len() };
-    let remote = libc::iovec { iov_base: addr as *mut libc::c_void, iov_len: bytes.len() };
-    // SAFETY: the local vector describes `bytes`, which is only read; the remote one belongs to the other process.
-    let n = unsafe { libc::process_vm_writev(tid as libc::pid_t, &local, 1, &remote, 1, 0) };
-    if n == bytes.len() as isize {
+    let local = [first, second].map(|(_, b)| libc::iovec { iov_base: b.as_ptr().cast_mut().cast(), iov_len: b.len() });
+    let remote = [first, second].map(|(at, b)| libc::iovec { iov_base: at as *mut libc::c_void, iov_len: b.len() });
+    // SAFETY: the local vectors describe the two slices, which are only read; the remote ones belong to the other process.
+    let n = unsafe { libc::process_vm_writev(tid as libc::pid_t, local.as_ptr(), 2, remote.as_ptr(), 2, 0) };
+    if n == len as isize {
         return Ok(());
     }
     let e = io::Error::last_os_error();
     if n < 0 && matches!(e.raw_os_error(), Some(libc::EPERM | libc::ENOSYS)) {
         let f = OpenOptions::new().write(true).open(format!("/proc/{tid}/mem"))?;
-        return f.write_all_at(bytes, addr).map_err(|_| efault());
+        return f
+            .write_all_at(first.1, first.0)
+            .and_then(|()| f.write_all_at(second.1, second.0))
+            .map_err(|_| efault());
     }
     Err(if n < 0 { e } else { efault() })
 }
@@ -86,6 +95,10 @@ mod tests {
         assert_eq!(read_cstr(me, there.as_ptr() as u64, 20).unwrap(), b"hello");
         write(me, there.as_mut_ptr() as u64, b"HE").unwrap();
         assert_eq!(&std::hint::black_box(there)[..5], b"HEllo");
+        let at = there.as_mut_ptr() as u64;
+        write_both(me, (at, b"J"), (at + 6, b"W")).unwrap();
+        assert_eq!(&std::hint::black_box(there), b"JEllo\0World");
+        assert_eq!(write_both(me, (at, b"J"), (8, b"W")).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(read(me, 8, &mut b).unwrap_err().raw_os_error(), Some(libc::EFAULT));
         assert_eq!(read_cstr(me, 0, 20).unwrap_err().raw_os_error(), Some(libc::EFAULT));
     }

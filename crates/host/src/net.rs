@@ -18,7 +18,7 @@ fn sockaddr(a: SocketAddrV4) -> libc::sockaddr_in {
     s
 }
 
-/// Begins a TCP connection. The result comes with EPOLLOUT and [`connect_result`]; an error that is known at once
+/// Begins a TCP connection without Nagle's delay. The result comes with EPOLLOUT and [`connect_result`]; an error that is known at once
 /// (unreachable, refused by a local server) comes here.
 pub fn tcp_connect(to: SocketAddrV4) -> io::Result<TcpStream> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
@@ -26,6 +26,7 @@ pub fn tcp_connect(to: SocketAddrV4) -> io::Result<TcpStream> {
     let raw = cvt(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
     // SAFETY: `raw` was just created for us.
     let s = unsafe { OwnedFd::from_raw_fd(raw) };
+    fd::set_opt(&s, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     let sa = sockaddr(to);
     let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
     // SAFETY: `sa` is a sockaddr_in of `len` bytes.
@@ -49,7 +50,18 @@ pub fn tcp_listen(at: SocketAddr) -> io::Result<TcpListener> {
     // SAFETY: listen(2) again only changes the length of the queue.
     cvt(unsafe { libc::listen(l.as_raw_fd(), BACKLOG) })?;
     l.set_nonblocking(true)?;
+    // Clients inherit it (tcp(7)).
+    fd::set_opt(&l, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
     Ok(l)
+}
+
+/// The next client of [`tcp_listen`], non-blocking; its address is not asked for.
+pub fn accept(l: &TcpListener) -> io::Result<TcpStream> {
+    let flags = libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    // SAFETY: without room for an address the kernel stores none.
+    let fd = cvt(unsafe { libc::accept4(l.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut(), flags) })?;
+    // SAFETY: accept4 just made this descriptor for us.
+    Ok(TcpStream::from(unsafe { OwnedFd::from_raw_fd(fd) }))
 }
 
 /// A UDP socket bound to `at`.

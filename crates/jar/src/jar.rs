@@ -100,7 +100,7 @@ impl Jar {
     fn dispatch(&mut self, r: Ready) {
         match Key::unpack(r.key) {
             Some(Key::Sock(id)) => self.pair_event(id, r.events),
-            Some(Key::Flow(id)) => self.flow_outer(id),
+            Some(Key::Flow(id)) => self.flow_outer(id, r.events),
             Some(Key::Listener(n)) => self.notifications(n, r.events),
             Some(Key::Publish(n)) => self.published(n),
             Some(Key::PublishUdp(n)) => self.published_datagrams(n),
@@ -136,9 +136,10 @@ impl Jar {
     fn notifications(&mut self, n: u32, events: u32) {
         use belljar_host::epoll::{HUP, IN, ready_now};
         // A bound, so that a program which only calls does not keep packets from moving.
-        for _ in 0..32 {
+        for i in 0..32 {
             let Some(w) = self.listeners.get(n as usize).and_then(Option::as_ref) else { return };
-            if !ready_now(&w.listener, IN) {
+            let known = i == 0 && events & IN != 0;
+            if !known && !ready_now(&w.listener, IN) {
                 break;
             }
             match w.listener.recv() {

@@ -74,6 +74,8 @@ pub struct Stream {
     pub in_pair: usize,
     /// Size of the next batch.
     pub batch: usize,
+    /// Our end has send room for a full pair.
+    pub roomy: bool,
     /// The peer's FIN was passed on.
     pub fin_passed: bool,
     /// Read from the pair, not yet taken by the kernel's send buffer.
@@ -96,6 +98,7 @@ impl Stream {
             batches: VecDeque::new(),
             in_pair: 0,
             batch: BATCH_MIN,
+            roomy: false,
             fin_passed: false,
             unsent: Segs::new(),
             fin_wanted: false,

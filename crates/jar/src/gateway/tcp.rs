@@ -48,6 +48,10 @@ pub struct Flow {
     pub inner: Option<Fd>,
     to_inner: Segs,
     to_outer: Segs,
+    /// The outer side may have something to read.
+    outer_ready: bool,
+    /// Its end was announced: a short read is not the last one.
+    outer_ends: bool,
     outer_eof: bool,
     inner_eof: bool,
     inner_fin: bool,
@@ -64,6 +68,8 @@ impl Flow {
             inner,
             to_inner: Segs::new(),
             to_outer: Segs::new(),
+            outer_ready: true,
+            outer_ends: false,
             outer_eof: false,
             inner_eof: false,
             inner_fin: false,
@@ -80,7 +86,6 @@ impl Flow {
 
 impl Jar {
     fn add_flow(&mut self, flow: Flow) -> Option<FlowId> {
-        let _ = flow.outer.set_nodelay(true);
         let id = self.gateway.flows.insert(flow);
         let f = self.gateway.flows.get(id)?;
         if self.ep.add(&f.outer, EVENTS, Key::Flow(id).pack()).is_err() {
@@ -130,8 +135,10 @@ impl Jar {
     }
 
     /// The outer side of a connection changed.
-    pub(crate) fn flow_outer(&mut self, id: FlowId) {
+    pub(crate) fn flow_outer(&mut self, id: FlowId, events: u32) {
         let Some(f) = self.gateway.flows.get_mut(id) else { return };
+        f.outer_ready |= events & !epoll::OUT != 0;
+        f.outer_ends |= events & (epoll::RDHUP | epoll::HUP | epoll::ERR) != 0;
         match &mut f.stage {
             Stage::Outer { syn, key } => {
                 let (key, syn) = (*key, syn.take());
@@ -236,8 +243,7 @@ impl Jar {
         for _ in 0..64 {
             let Some(p) = self.gateway.publish.get(n as usize) else { return };
             let port = p.port;
-            let Ok((outer, _)) = p.outer.accept() else { return };
-            let _ = outer.set_nonblocking(true);
+            let Ok(outer) = net::accept(&p.outer) else { return };
             let (Some(to), now) = (self.gateway.host_ip, self.now) else { return };
             let Some(m) = self.machines.get_mut(GW) else { return };
             let Ok(inner) = m.socket(now, abi::AF_INET, abi::SOCK_STREAM, 0) else {
@@ -312,9 +318,14 @@ impl Jar {
                 }
                 return Ok(());
             }
+            if !f.outer_ready {
+                return Ok(());
+            }
             let mut buf = std::mem::take(&mut self.scratch);
             buf.clear();
             let got = fd::recv_append(&f.outer, &mut buf, CHUNK);
+            // Less than there was room for: that was all, and more of it makes a new edge.
+            f.outer_ready = got.as_ref().is_ok_and(|n| *n == CHUNK || f.outer_ends);
             match got {
                 Ok(0) => f.outer_eof = true,
                 Ok(n) if n >= HAND_OVER => {
@@ -331,7 +342,6 @@ impl Jar {
                     self.scratch = buf;
                     return match e.kind() {
                         ErrorKind::WouldBlock => Ok(()),
-                        ErrorKind::Interrupted => continue,
                         _ => Err(()),
                     };
                 }
@@ -358,7 +368,10 @@ impl Jar {
             if f.inner_eof {
                 if !f.outer_fin {
                     f.outer_fin = true;
-                    let _ = f.outer.shutdown(Shutdown::Write);
+                    // With both ends seen, the close that follows says it.
+                    if !f.inner_fin {
+                        let _ = f.outer.shutdown(Shutdown::Write);
+                    }
                 }
                 return Ok(());
             }

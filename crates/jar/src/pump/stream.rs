@@ -1,5 +1,6 @@
 //! Streams: bytes both ways, ends and resets in their order, connects that complete, listeners with their tokens.
 use crate::jar::Jar;
+use crate::serve::socket::OUR_SNDBUF;
 use crate::socks::{BATCH_MAX, BATCH_MIN, Batch, Flow, PAIR_MAX, Phase, SockId, Tomb};
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::{epoll, fd};
@@ -59,8 +60,8 @@ impl Jar {
 
     /// Moves what the kernel has for the program into the pair.
     pub(crate) fn stream_in(&mut self, id: SockId) {
+        self.settle(id);
         loop {
-            self.settle(id);
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Stream(st) = &mut s.flow else { return };
             let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
@@ -98,6 +99,11 @@ impl Jar {
                     st.in_pair += n;
                 }
                 Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                    // Room for a full pair is asked for by those that need it.
+                    if !st.roomy && fd::set_sndbuf(&s.ours, OUR_SNDBUF).is_ok() {
+                        st.roomy = true;
+                        continue;
+                    }
                     st.batch = BATCH_MIN;
                     return self.watch_out(id, true);
                 }
@@ -354,11 +360,11 @@ impl Jar {
         }
     }
 
-    /// After an accept: takes superfluous tokens out through the program's end.
-    pub(crate) fn drop_tokens(&mut self, id: SockId, copy: &impl std::os::fd::AsFd) {
+    /// Takes superfluous tokens out through the program's end; `leaving` connections are about to be accepted.
+    pub(crate) fn drop_tokens(&mut self, id: SockId, copy: &impl std::os::fd::AsFd, leaving: usize) {
         let Some(s) = self.socks.get_mut(id) else { return };
         let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
-        let queued = m.accept_queue(kfd);
+        let queued = m.accept_queue(kfd).saturating_sub(leaving);
         let Flow::Stream(st) = &mut s.flow else { return };
         let Phase::Listening { tokens } = &mut st.phase else { return };
         let mut one = [0u8; 64];

@@ -6,7 +6,7 @@ mod msg;
 mod open;
 mod opt;
 pub(crate) mod replay;
-mod socket;
+pub(crate) mod socket;
 
 use crate::jar::Jar;
 use crate::park::Parked;
@@ -60,9 +60,15 @@ pub(crate) struct Asked<'a> {
     pub id: SockId,
     /// The momentary copy of the program's end.
     pub copy: OwnedFd,
-    pub nonblock: bool,
     /// It waited already.
     pub again: bool,
+}
+
+impl Asked<'_> {
+    /// The program does not wait for this call. One that waited already goes on waiting.
+    pub(crate) fn nonblock(&self) -> bool {
+        !self.again && fd::is_nonblocking(&self.copy)
+    }
 }
 
 impl Jar {
@@ -120,7 +126,7 @@ impl Jar {
             self.reply(p.listener, &p.note, Err(Errno::EBADF));
             return false;
         };
-        let asked = Asked { note: &p.note, listener: p.listener, id: p.sock, copy, nonblock: false, again: true };
+        let asked = Asked { note: &p.note, listener: p.listener, id: p.sock, copy, again: true };
         match self.run(&asked) {
             Outcome::Wait { .. } => return true,
             Outcome::Reply(r) => self.reply(p.listener, &p.note, r),
@@ -144,8 +150,7 @@ impl Jar {
         if let Some(s) = self.socks.get_mut(id) {
             s.hint = Hint { tid: note.tid, fd: note.int(0) };
         }
-        let nonblock = fd::is_nonblocking(&copy);
-        self.run(&Asked { note, listener, id, copy, nonblock, again: false })
+        self.run(&Asked { note, listener, id, copy, again: false })
     }
 
     fn run(&mut self, a: &Asked<'_>) -> Outcome {
@@ -220,6 +225,7 @@ pub(crate) fn give_addr(note: &Notification, addr: usize, len: usize, value: Soc
     let room = read_int(note.tid, len_at)?;
     let room = usize::try_from(room).map_err(|_| Errno::EINVAL)?;
     let bytes = value.emit();
-    write_mem(note.tid, at, bytes.get(..room.min(bytes.len())).unwrap_or(&[]))?;
-    write_mem(note.tid, len_at, &(bytes.len() as i32).to_ne_bytes())
+    let shown = bytes.get(..room.min(bytes.len())).unwrap_or(&[]);
+    let len = (bytes.len() as i32).to_ne_bytes();
+    memory::write_both(note.tid, (at, shown), (len_at, &len)).map_err(|_| Errno::EFAULT)
 }

@@ -119,7 +119,7 @@ impl Jar {
     /// EAGAIN of a blocking call waits for room.
     fn send_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
-            Err(Errno::EAGAIN) if !a.nonblock && flags & abi::MSG_DONTWAIT == 0 => self.wait(a, abi::SO_SNDTIMEO),
+            Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() => self.wait(a, abi::SO_SNDTIMEO),
             r => r.into(),
         }
     }
@@ -220,7 +220,7 @@ impl Jar {
     /// After a receive: the next one may lie in the pair.
     fn recv_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
-            Err(Errno::EAGAIN) if !a.nonblock && flags & abi::MSG_DONTWAIT == 0 => self.wait(a, abi::SO_RCVTIMEO),
+            Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() => self.wait(a, abi::SO_RCVTIMEO),
             r => {
                 self.dgram_in(a.id);
                 r.into()

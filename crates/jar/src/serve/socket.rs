@@ -14,7 +14,7 @@ use std::os::fd::OwnedFd;
 /// as with UDP.
 const DGRAM_SNDBUF: usize = 32_770;
 /// Send room of our end: a full pair plus what the host counts beside payload.
-const OUR_SNDBUF: usize = 1 << 20;
+pub(crate) const OUR_SNDBUF: usize = 1 << 20;
 
 impl Jar {
     pub(crate) fn sys_socket(&mut self, listener: u32, note: &Notification) -> Outcome {
@@ -85,7 +85,12 @@ impl Jar {
         // Our own descriptors are the machine's as far as the program can tell: ENFILE, not its EMFILE.
         let enfile = |e: std::io::Error| if errno(&e) == Errno::EMFILE.0 { Errno::ENFILE } else { Errno(errno(&e)) };
         let stream = matches!(flow, Flow::Stream(_));
-        let pair = || if stream { fd::pair_stream() } else { fd::pair_seqpacket() };
+        let nonblock = flags & abi::SOCK_NONBLOCK != 0;
+        let pair = || match stream {
+            true if nonblock => fd::pair_stream_nonblocking(),
+            true => fd::pair_stream(),
+            false => fd::pair_seqpacket(),
+        };
         let (theirs, ours) = match pair() {
             Err(e) if errno(&e) == Errno::EMFILE.0 => {
                 self.reap_closed();
@@ -95,12 +100,12 @@ impl Jar {
         }
         .map_err(enfile)?;
         let inode = fd::socket_inode(&theirs).ok().flatten().ok_or(Errno::EIO)?;
-        let _ = fd::set_sndbuf(&ours, OUR_SNDBUF);
         if !stream {
+            let _ = fd::set_sndbuf(&ours, OUR_SNDBUF);
             let _ = fd::set_sndbuf(&theirs, DGRAM_SNDBUF);
-        }
-        if flags & abi::SOCK_NONBLOCK != 0 {
-            let _ = fd::set_nonblocking(&theirs, true);
+            if nonblock {
+                let _ = fd::set_nonblocking(&theirs, true);
+            }
         }
         let l = self.listener(listener).ok_or(Errno::ENOSYS)?;
         let cloexec = flags & abi::SOCK_CLOEXEC != 0;
@@ -192,21 +197,20 @@ impl Jar {
             return Errno::EINVAL.into();
         }
         let now = self.now;
-        let nonblock = a.nonblock;
         let (m, kfd) = attempt!(self.kernel_of(a));
         let Some(peer) = m.accept_peer(kfd) else {
             // The kernel's own word: EINVAL when it does not listen, EAGAIN when nothing is queued.
             let word = m.accept(now, kfd);
-            self.drop_tokens(a.id, &a.copy);
-            let (m, _) = attempt!(self.kernel_of(a));
+            self.drop_tokens(a.id, &a.copy, 0);
             return match word {
-                Err(Errno::EAGAIN) if !nonblock => {
+                Err(Errno::EAGAIN) if !a.nonblock() => {
+                    let (m, _) = attempt!(self.kernel_of(a));
                     let limit = m.time_limit(now, kfd, abi::SO_RCVTIMEO).map(|ns| (now + ns, Errno::EAGAIN));
                     Outcome::Wait { deadline: limit, sent: 0 }
                 }
                 Err(e) => e.into(),
                 Ok((fd, _)) => {
-                    m.close(now, fd);
+                    attempt!(self.kernel_of(a)).0.close(now, fd);
                     Errno::ECONNABORTED.into()
                 }
             };
@@ -217,7 +221,15 @@ impl Jar {
         let family = self.socks.get(a.id).map_or(abi::AF_INET, |s| s.family);
         let host = self.socks.get(a.id).map_or(0, |s| s.host);
         let flow = Flow::Stream(Stream::new(Phase::Open));
-        let child = attempt!(self.plant_pair(a.listener, a.note, flow, flags, host, None, family));
+        // Once it has its descriptor the program looks at the listener again, which must not promise this one still.
+        self.drop_tokens(a.id, &a.copy, 1);
+        let child = match self.plant_pair(a.listener, a.note, flow, flags, host, None, family) {
+            Ok(child) => child,
+            Err(e) => {
+                self.sync_tokens(a.id);
+                return e.into();
+            }
+        };
         let accepted = self.machines.get_mut(host).ok_or(Errno::EBADF).and_then(|m| m.accept(now, kfd));
         match accepted {
             Ok((fd, _)) => {
@@ -229,7 +241,6 @@ impl Jar {
             }
             Err(e) => self.kill_pair(child, e.0),
         }
-        self.drop_tokens(a.id, &a.copy);
         Outcome::Answered
     }
 
@@ -251,7 +262,7 @@ impl Jar {
                 self.open(a.id);
                 Outcome::Reply(Ok(0))
             }
-            Err(Errno::EINPROGRESS | Errno::EALREADY) if !a.nonblock => {
+            Err(Errno::EINPROGRESS | Errno::EALREADY) if !a.nonblock() => {
                 let limit = m.time_limit(now, kfd, abi::SO_SNDTIMEO).map(|ns| (now + ns, Errno::EINPROGRESS));
                 self.connecting(a.id);
                 Outcome::Wait { deadline: limit, sent: 0 }

@@ -49,6 +49,19 @@ say("names", c.getsockname() == s.getpeername(), c.getpeername() == s.getsocknam
 say("domain", c.getsockopt(socket.SOL_SOCKET, socket.SO_DOMAIN), c.getsockopt(socket.SOL_SOCKET, socket.SO_PROTOCOL))
 say("type", c.getsockopt(socket.SOL_SOCKET, socket.SO_TYPE), c.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 say("fresh", events(c), events(s))
+# After the last accept a listener promises nothing, not even for a moment.
+l = socket.create_server(("127.0.0.1", 0))
+look = select.poll()
+look.register(l, select.POLLIN)
+stale = 0
+for _ in range(200):
+    c1 = socket.create_connection(l.getsockname())
+    s1, _ = l.accept()
+    stale += len(look.poll(0))
+    c1.close()
+    s1.close()
+l.close()
+say("stale listeners", stale)
 # Options read back.
 for level, name, value in [
     (socket.SOL_SOCKET, "SO_KEEPALIVE", 1),
