@@ -14,7 +14,7 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting};
+use crate::net::tcp::{State, bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -328,7 +328,10 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
     } else if before(reord, a.prior_fack) {
         sack::check_reordering(sk, net, reord, a.prior_fack, false);
     }
-    if a.rs.rtt_us >= 0 {
+    // A handshake's round trip does not count (`tcp_init_congestion_control` comes after it), and behind an acknowledged FIN
+    // there is nothing left to control.
+    let controls = sk.state.is(&[State::Established, State::CloseWait]) || !sk.snd.queue.is_empty();
+    if a.rs.rtt_us >= 0 && a.flag & FLAG_SYN_ACKED == 0 && controls {
         let ca_rtt = a.rs.rtt_us.min(i64::from(u32::MAX)) as u32;
         let exit = sk.cong.pkts_acked(pkts_acked, ca_rtt, now, sk.snd.una, sk.snd.nxt);
         if let Some((count, cwnd)) = exit.map(HystartExit::counters) {
