@@ -127,3 +127,18 @@ pub fn ifreq_name(b: &[u8]) -> Option<&str> {
     let end = b.iter().position(|c| *c == 0).unwrap_or(IFNAMSIZ - 1);
     std::str::from_utf8(b.get(..end)?).ok()
 }
+
+// TUN/TAP (`<linux/if_tun.h>`)
+pub const TUNSETIFF: u32 = 0x4004_54ca;
+pub const TUNSETPERSIST: u32 = 0x4004_54cb;
+pub const TUNSETOWNER: u32 = 0x4004_54cc;
+pub const TUNSETGROUP: u32 = 0x4004_54ce;
+pub const TUNGETFEATURES: u32 = 0x8004_54cf;
+pub const TUNSETOFFLOAD: u32 = 0x4004_54d0;
+pub const TUNGETIFF: u32 = 0x8004_54d2;
+pub const IFF_TUN: u16 = 1;
+pub const IFF_TAP: u16 = 2;
+pub const IFF_NO_PI: u16 = 0x1000;
+/// Accepted and without meaning since 2.6.27.
+pub const IFF_ONE_QUEUE: u16 = 0x2000;
+pub const IFF_TUN_EXCL: u16 = 0x8000;

@@ -35,6 +35,12 @@ pub fn tgid(tid: u32) -> Option<u32> {
     field(&std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?, "Tgid:")?.parse().ok()
 }
 
+/// The effective user of a thread, from `/proc/TID/status`.
+pub fn euid(tid: u32) -> Option<u32> {
+    let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
+    field(&status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
+}
+
 /// Threads seen, with their pidfds.
 #[derive(Debug, Default)]
 pub struct Tasks {

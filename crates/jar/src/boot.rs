@@ -130,6 +130,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     };
     Ok(Jar {
         options,
+        uid: process::euid(),
         name,
         now: start.saturating_sub(epoch),
         epoch,
@@ -143,6 +144,8 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         replay: Default::default(),
         gateway,
         tap,
+        tuns: Vec::new(),
+        settings: Slab::default(),
         publish_udp: Vec::new(),
         ports: Vec::new(),
         signals,

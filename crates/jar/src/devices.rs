@@ -58,9 +58,10 @@ fn mask(prefix: u8) -> Ipv4Addr {
 }
 
 impl Jar {
-    /// The `SIOCGIF*` family; changing ones need a tool of ours.
+    /// The `SIOCGIF*` family, and what changes an interface.
     pub(crate) fn ioctl_device(&mut self, a: &Asked<'_>, request: u32) -> Outcome {
         let (tid, at) = (a.note.tid, a.note.word(2));
+        let privileged = self.privileged(tid);
         let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
         let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADF.into() };
         let (devices, addrs) = (m.devices(), m.addresses());
@@ -77,6 +78,10 @@ impl Jar {
             devices.iter().find(|d| d.name == name)
         };
         let Some(d) = found else { return Errno::ENODEV.into() };
+        if let Some(result) = change(m, &d.name, request, &req) {
+            let allowed = if privileged { result } else { Err(Errno::EPERM) };
+            return allowed.map(|()| 0).into();
+        }
         let addr = addrs.iter().find(|a| a.index == d.index).ok_or(Errno::EADDRNOTAVAIL);
         let value = match request {
             abi::SIOCGIFNAME => {
@@ -96,13 +101,37 @@ impl Jar {
                 sockaddr(Ipv4Addr::from(u32::from(a.addr) | !u32::from(mask(a.prefix))))
             }
             abi::SIOCGIFHWADDR => {
-                let kind = if d.loopback { abi::ARPHRD_LOOPBACK } else { abi::ARPHRD_ETHER };
+                let kind = match d.flags {
+                    f if f & abi::IFF_LOOPBACK != 0 => abi::ARPHRD_LOOPBACK,
+                    f if f & abi::IFF_POINTOPOINT != 0 => abi::ARPHRD_NONE,
+                    _ => abi::ARPHRD_ETHER,
+                };
                 [&kind.to_ne_bytes()[..], &d.mac, &[0; 8]].concat()
             }
             _ => return Errno::EOPNOTSUPP.into(),
         };
         write_mem(tid, at + abi::IFNAMSIZ as u64, &value).map(|()| 0).into()
     }
+}
+
+/// Requests that set something; `None` for all others.
+fn change(m: &mut crate::machine::Machine, name: &str, request: u32, req: &[u8]) -> Option<Result<(), Errno>> {
+    let value = req.get(abi::IFNAMSIZ..)?;
+    let addr = || match SockAddr::parse(value.get(..16).unwrap_or(&[])) {
+        Ok(SockAddr::V4(ip, _)) => Ok(ip),
+        _ => Err(Errno::EINVAL),
+    };
+    let word = i32::from_ne_bytes(*value.first_chunk()?);
+    let dev = m.k.net.dev_by_name(m.ns, name)?;
+    let net = &mut m.k.net;
+    Some(match request {
+        abi::SIOCSIFADDR => addr().and_then(|a| net.set_if_addr(dev, a)),
+        abi::SIOCSIFNETMASK => addr().and_then(|a| net.set_if_netmask(dev, a)),
+        abi::SIOCSIFFLAGS => net.set_if_flags(dev, word as u16),
+        abi::SIOCSIFMTU => u32::try_from(word).map_err(|_| Errno::EINVAL).and_then(|n| net.set_mtu(dev, n)),
+        abi::SIOCSIFTXQLEN => u32::try_from(word).map_err(|_| Errno::EINVAL).and_then(|n| net.set_txqlen(dev, n)),
+        _ => return None,
+    })
 }
 
 /// `struct ifconf`: length and pointer; an entry per address, or only the length when the pointer is NULL.

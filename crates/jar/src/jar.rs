@@ -31,6 +31,8 @@ pub struct Watched {
 #[derive(Debug)]
 pub struct Jar {
     pub(crate) options: Options,
+    /// The supervisor's own user.
+    pub(crate) uid: u32,
     pub(crate) name: String,
     /// Nanoseconds since the kernels booted; read from the clock once per turn.
     pub(crate) now: u64,
@@ -47,6 +49,9 @@ pub struct Jar {
     pub(crate) gateway: Gateway,
     /// The machine's interface at the other end of the link, instead of the gateway.
     pub(crate) tap: Option<Tap>,
+    /// Open files of `/dev/net/tun`, and of settings that programs write.
+    pub(crate) tuns: Vec<SockId>,
+    pub(crate) settings: Slab<crate::serve::setting::Setting>,
     pub(crate) publish_udp: Vec<PublishUdp>,
     /// Published ports as they are shown.
     pub(crate) ports: Vec<String>,
@@ -109,6 +114,7 @@ impl Jar {
             Some(Key::ControlListener) => self.control_accept(),
             Some(Key::Signals) => self.take_signals(),
             Some(Key::Tap) => self.tap_frames(),
+            Some(Key::Setting(id)) => self.apply_setting(id),
             Some(Key::Inner(_)) | None => {}
         }
     }
@@ -215,6 +221,7 @@ impl Jar {
                     m.frame_in(now, frame);
                 }
             }
+            self.tuns_out();
             self.record_events();
             if !moved {
                 return false;
@@ -268,6 +275,7 @@ impl Jar {
         if self.sweep_at <= self.now {
             self.sweep_at = self.now + SWEEP;
             self.tasks.sweep();
+            self.sweep_tombs();
             self.expire_assocs();
             self.expire_flows();
         }

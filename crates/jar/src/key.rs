@@ -1,5 +1,6 @@
 //! What a readiness report is about: packed into the 64 bits that both the host's epoll and a kernel's epoll carry.
 use crate::gateway::{AssocId, FlowId};
+use crate::serve::setting::SettingId;
 use crate::socks::SockId;
 use belljar_kernel::ids::Id;
 
@@ -22,6 +23,8 @@ pub enum Key {
     ControlListener,
     Signals,
     Tap,
+    /// A setting that a program writes.
+    Setting(SettingId),
 }
 
 const TAG: u32 = 60;
@@ -41,6 +44,7 @@ impl Key {
             Key::Assoc(id) => (9, id.to_bits()),
             Key::PublishUdp(n) => (10, u64::from(n)),
             Key::Tap => (11, 0),
+            Key::Setting(id) => (12, id.to_bits()),
         };
         tag << TAG | (low & LOW)
     }
@@ -59,6 +63,7 @@ impl Key {
             9 => Key::Assoc(Id::from_bits(low)?),
             10 => Key::PublishUdp(low as u32),
             11 => Key::Tap,
+            12 => Key::Setting(Id::from_bits(low)?),
             _ => return None,
         })
     }

@@ -42,6 +42,8 @@ pub struct Sock {
 pub enum Flow {
     Stream(Stream),
     Dgram(Dgram),
+    /// An open `/dev/net/tun`.
+    Tun(crate::serve::tun::TunFile),
 }
 
 /// How far a stream socket is.
@@ -143,11 +145,13 @@ pub struct Dgram {
     pub netlink: Option<Box<crate::netlink::Netlink>>,
 }
 
-/// What is remembered of a socket whose pair is gone, for the calls that still ask.
+/// A socket whose pair is gone, because only so a program sees ECONNRESET: its calls still reach the kernel's socket.
 #[derive(Clone, Copy, Debug)]
 pub struct Tomb {
     pub error: i32,
     pub local: SockAddr,
+    pub host: usize,
+    pub fd: Option<Fd>,
 }
 
 const MAX_TOMBS: usize = 4096;
@@ -159,6 +163,8 @@ pub struct Socks {
     by_inode: HashMap<u64, SockId>,
     tombs: HashMap<u64, Tomb>,
     tomb_order: VecDeque<u64>,
+    /// The kernels' sockets of tombs that went, to be closed.
+    dead: Vec<(usize, Fd)>,
 }
 
 impl Socks {
@@ -166,7 +172,7 @@ impl Socks {
         let inode = s.inode;
         let id = self.slab.insert(s);
         self.by_inode.insert(inode, id);
-        self.tombs.remove(&inode);
+        self.open_tomb(inode);
         id
     }
 
@@ -205,9 +211,30 @@ impl Socks {
         }
         while self.tomb_order.len() > MAX_TOMBS {
             if let Some(old) = self.tomb_order.pop_front() {
-                self.tombs.remove(&old);
+                self.open_tomb(old);
             }
         }
+    }
+
+    fn open_tomb(&mut self, inode: u64) {
+        if let Some(t) = self.tombs.remove(&inode) {
+            self.dead.extend(t.fd.map(|fd| (t.host, fd)));
+        }
+    }
+
+    /// Keeps the tombs of sockets that a program still has.
+    pub fn keep_tombs(&mut self, held: &std::collections::HashSet<u64>) {
+        let gone: Vec<u64> = self.tombs.keys().filter(|i| !held.contains(i)).copied().collect();
+        gone.into_iter().for_each(|i| self.open_tomb(i));
+        self.tomb_order.retain(|i| held.contains(i));
+    }
+
+    pub fn tombs(&self) -> usize {
+        self.tombs.len()
+    }
+
+    pub fn take_dead(&mut self) -> Vec<(usize, Fd)> {
+        std::mem::take(&mut self.dead)
     }
 
     pub fn len(&self) -> usize {

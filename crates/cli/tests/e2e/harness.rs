@@ -53,6 +53,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("descriptors.py", include_str!("programs/descriptors.py")),
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
+    ("doors.py", include_str!("programs/doors.py")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),
     ("storm.py", include_str!("programs/storm.py")),

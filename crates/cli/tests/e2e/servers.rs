@@ -1,6 +1,6 @@
 //! Programs that are not HTTP servers: redis and its benchmark, iperf3, and a list of socket calls compared with the host.
 
-use crate::harness::{Env, Test, free_port, test, until};
+use crate::harness::{Env, TAP, Test, free_port, test, until};
 use crate::http::own_address;
 use anyhow::{Context, Result, ensure};
 
@@ -9,6 +9,7 @@ pub fn tests() -> Vec<Test> {
         test("redis_benchmark_and_bgsave", &["redis-server", "redis-benchmark", "redis-cli"], redis).limit(240),
         test("iperf3_published_both_ways", &["iperf3"], iperf3_published),
         test("iperf3_outward", &["iperf3"], iperf3_outward),
+        test("doors_as_on_the_host", &["python3", "unshare", TAP], doors_as_on_the_host),
         test("calls_as_on_the_host", &["python3"], calls_as_on_the_host),
         test("ipv6_disabled", &["python3"], ipv6_disabled),
         test("descriptors_exhausted", &["python3"], descriptors_exhausted),
@@ -117,6 +118,25 @@ fn calls_as_on_the_host(env: &Env) -> Result<()> {
         }
     }
     ensure!(wrong.is_empty() && jar.code == Some(0), "{}\n{}", wrong.join("\n"), jar.stderr);
+    Ok(())
+}
+
+/// `/proc/sys`, `/dev/net/tun` and interface requests: the same lines as in a network namespace of the host's.
+fn doors_as_on_the_host(env: &Env) -> Result<()> {
+    let script = env.program("doors.py");
+    let mut c = env.in_own_network("-c", &[&format!("ip link set lo up; exec python3 {script}")]);
+    c.env("PYTHONDONTWRITEBYTECODE", "1");
+    let host = env.finish(c, 60)?;
+    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc"], &["python3", &script])?.wait(60)?;
+    // Only root's programs can become somebody else.
+    let same = |out: &str| {
+        out.lines()
+            .filter(|l| !l.starts_with("user ") && !l.starts_with("root "))
+            .map(str::to_owned)
+            .collect::<Vec<_>>()
+    };
+    ensure!(same(&host.stdout) == same(&jar.stdout), "host:\n{}\njar:\n{}{}", host.stdout, jar.stdout, jar.stderr);
     Ok(())
 }
 

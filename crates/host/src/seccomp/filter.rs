@@ -143,7 +143,7 @@ impl Filter {
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
         f.call(libc::SYS_sendto, &address);
         f.call(libc::SYS_recvfrom, &address);
-        f.call(libc::SYS_ioctl, &ioctl_block());
+        f.call(libc::SYS_ioctl, &ioctl_block(with_proc));
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
         if with_proc {
@@ -183,10 +183,17 @@ fn socket_block() -> Vec<libc::sock_filter> {
     b
 }
 
-fn ioctl_block() -> Vec<libc::sock_filter> {
+/// ioctl requests of `/dev/net/tun` without their last byte, notified where opens are.
+const TUN_IOCTLS: [u32; 2] = [0x4004_5400, 0x8004_5400];
+
+fn ioctl_block(with_proc: bool) -> Vec<libc::sock_filter> {
+    let groups = if with_proc { &[0x8900, TUN_IOCTLS[0], TUN_IOCTLS[1]][..] } else { &[0x8900] };
+    let (requests, behind) = (QUEUE_IOCTLS.len(), groups.len());
     let mut b = vec![op(LD, arg(1).0)];
-    b.extend(QUEUE_IOCTLS.iter().enumerate().map(|(i, r)| jump(JEQ, *r, 3 + (QUEUE_IOCTLS.len() - i - 1) as u8, 0)));
-    b.extend([op(AND, 0xffff_ff00), jump(JEQ, 0x8900, 1, 0), ALLOW, NOTIFY]);
+    b.extend(QUEUE_IOCTLS.iter().enumerate().map(|(i, r)| jump(JEQ, *r, (requests - i + behind + 1) as u8, 0)));
+    b.push(op(AND, 0xffff_ff00));
+    b.extend(groups.iter().enumerate().map(|(i, g)| jump(JEQ, *g, (behind - i) as u8, 0)));
+    b.extend([ALLOW, NOTIFY]);
     b
 }
 
@@ -249,6 +256,10 @@ mod tests {
         assert_eq!(v(libc::SYS_ioctl, [3, 0x5411, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_ioctl, [3, 0x8912, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_ioctl, [3, 0x5401, 0, 0, 0, 0]), A);
+        let tun = |f| verdict(&Filter::new(f), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, 0x4004_54ca, 0, 0, 0, 0]);
+        assert_eq!((tun(false), tun(true)), (A, N));
+        let queue = |r| verdict(&Filter::new(true), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, r, 0, 0, 0, 0]);
+        assert_eq!([0x541b, 0x5411, 0x8912, 0x5401].map(queue), [N, N, N, A]);
         assert_eq!(v(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
         assert_eq!(v(libc::SYS_accept4, [0; 6]), N);
         assert_eq!(v(libc::SYS_read, [0; 6]), A);

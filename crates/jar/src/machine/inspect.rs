@@ -94,8 +94,11 @@ impl Machine {
     pub fn devices(&self) -> Vec<Device> {
         self.devs()
             .map(|(_, d)| {
-                let mut flags =
-                    if d.is_loopback() { abi::IFF_LOOPBACK } else { abi::IFF_BROADCAST | abi::IFF_MULTICAST };
+                let mut flags = match (d.is_loopback(), d.is_pointopoint()) {
+                    (true, _) => abi::IFF_LOOPBACK,
+                    (_, true) => abi::IFF_POINTOPOINT | abi::IFF_NOARP | abi::IFF_MULTICAST,
+                    _ => abi::IFF_BROADCAST | abi::IFF_MULTICAST,
+                };
                 if d.up {
                     flags |= abi::IFF_UP | abi::IFF_RUNNING;
                 }

@@ -51,6 +51,14 @@ impl Machine {
         Ok(Machine { name: c.name, k, ns, task, nic, booted: c.now, epfd, fed: true })
     }
 
+    /// Whose rights the next calls have.
+    pub fn assume(&mut self, uid: u32, privileged: bool) {
+        let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
+        if let Some(p) = process.and_then(|p| self.k.tasks.procs.get_mut(p)) {
+            (p.uid, p.caps) = (uid, if privileged { Caps::ROOT } else { Caps::NONE });
+        }
+    }
+
     pub fn empty_kernel() -> Kernel {
         Kernel::new(0)
     }

@@ -18,6 +18,13 @@ impl Jar {
     /// Something happened on our end of a pair.
     pub(crate) fn pair_event(&mut self, id: SockId, events: u32) {
         let Some(s) = self.socks.get(id) else { return };
+        if let Flow::Tun(_) = s.flow {
+            self.tun_in(id);
+            self.tun_out(id);
+            return if events & epoll::HUP != 0 {
+                self.tun_closed(id)
+            };
+        }
         let dgram = matches!(s.flow, Flow::Dgram(_));
         if events & epoll::OUT != 0 {
             if dgram { self.dgram_taken(id) } else { self.stream_in(id) }
@@ -41,6 +48,7 @@ impl Jar {
                 self.dgram_in(id);
             }
             Flow::Stream(_) => self.stream_event(id, events),
+            Flow::Tun(_) => {}
         }
         self.retry_parked(id);
     }
@@ -75,6 +83,7 @@ impl Jar {
         s.shut = None;
         match s.flow {
             Flow::Stream(_) => self.stream_closed(id),
+            Flow::Tun(_) => self.tun_closed(id),
             Flow::Dgram(_) => {
                 self.dgram_out(id);
                 self.release(id);

@@ -291,9 +291,9 @@ impl Jar {
         let mut local = SockAddr::Unspec;
         if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
             local = m.getsockname(self.now, kfd).unwrap_or_default();
-            m.close(self.now, kfd);
         }
-        self.socks.bury(s.inode, Tomb { error, local });
+        self.socks.bury(s.inode, Tomb { error, local, host: s.host, fd: s.fd });
+        self.close_dead();
     }
 
     /// A non-blocking connect succeeded: the program's end becomes writable.

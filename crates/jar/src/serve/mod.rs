@@ -6,12 +6,15 @@ mod msg;
 mod open;
 mod opt;
 pub(crate) mod replay;
+pub(crate) mod setting;
 pub(crate) mod socket;
+mod tomb;
+pub(crate) mod tun;
 
 use crate::jar::Jar;
 use crate::park::Parked;
 use crate::socks::{Flow, Hint, SockId};
-use belljar_abi::{Errno, SockAddr};
+use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::seccomp::{Listener, Notification, Sys};
 use belljar_host::{fd, memory};
 use std::os::fd::OwnedFd;
@@ -91,8 +94,19 @@ impl Jar {
         if loses && let Some(result) = self.replay.again(&note, self.now) {
             return self.reply(listener, &note, result);
         }
+        if matches!(note.sys, Sys::Socket | Sys::Bind | Sys::Setsockopt | Sys::Ioctl) {
+            self.assume(listener, &note);
+        }
         if matches!(note.sys, Sys::Bind | Sys::Listen | Sys::Connect | Sys::Sendto | Sys::Sendmsg | Sys::Sendmmsg) {
             self.catch_up();
+        }
+        // Writes to a device or a setting are done when they return.
+        if !self.tuns.is_empty() {
+            self.tuns_in();
+            self.step_kernels();
+        }
+        if !self.settings.is_empty() {
+            self.apply_settings();
         }
         let outcome = match note.sys {
             Sys::Socket => self.sys_socket(listener, &note),
@@ -118,6 +132,25 @@ impl Jar {
         if let Some(l) = self.listener(listener) {
             l.reply_continue(id);
         }
+    }
+
+    /// The caller's rights: those of root in its host, unless it has become another user than the supervisor. Only a
+    /// supervisor that is root has programs that can.
+    fn assume(&mut self, listener: u32, note: &Notification) {
+        let host = self.host_of(listener);
+        if self.uid != 0 {
+            return;
+        }
+        let privileged = self.privileged(note.tid);
+        let uid = if privileged { 0 } else { belljar_host::task::euid(note.tid).unwrap_or(0) };
+        if let Some(m) = self.machines.get_mut(host) {
+            m.assume(uid, privileged);
+        }
+    }
+
+    /// Whether a program may set things up in its host.
+    pub(crate) fn privileged(&self, tid: u32) -> bool {
+        !self.options.drop_caps && (self.uid != 0 || belljar_host::task::euid(tid).is_none_or(|uid| uid == 0))
     }
 
     /// Runs a parked call again; true when it must go on waiting.
@@ -159,6 +192,9 @@ impl Jar {
         if matches!(&s.flow, Flow::Dgram(d) if d.netlink.is_some()) {
             return self.serve_netlink(a);
         }
+        if let Flow::Tun(_) = s.flow {
+            return if a.note.sys == Sys::Ioctl { self.ioctl_tun(a) } else { Errno::ENOTSOCK.into() };
+        }
         match a.note.sys {
             Sys::Bind => self.sys_bind(a),
             Sys::Listen => self.sys_listen(a),
@@ -171,6 +207,7 @@ impl Jar {
             Sys::Getsockopt => self.sys_getsockopt(a),
             Sys::Setsockopt => self.sys_setsockopt(a),
             Sys::Ioctl => self.sys_ioctl(a),
+            Sys::Sendto if !dgram && a.note.int(3) & abi::MSG_FASTOPEN != 0 => self.sys_sendto_fastopen(a),
             // A stream's bytes are in the pair already, or go there: the host kernel does these, waiting included.
             _ if !dgram => Outcome::Continue,
             Sys::Sendto => self.sys_sendto(a),
@@ -179,23 +216,6 @@ impl Jar {
             Sys::Recvfrom => self.sys_recvfrom(a),
             Sys::Recvmsg => self.sys_recvmsg(a),
             Sys::Recvmmsg => self.sys_recvmmsg(a),
-            _ => Outcome::Continue,
-        }
-    }
-
-    /// Calls on a socket whose connection was reset: what a dead socket answers.
-    fn serve_tomb(&mut self, inode: u64, note: &Notification, copy: &OwnedFd) -> Outcome {
-        let Some(tomb) = self.socks.tomb(inode) else { return Outcome::Continue };
-        match note.sys {
-            Sys::Getpeername | Sys::Shutdown => Errno::ENOTCONN.into(),
-            Sys::Getsockname => give_addr(note, 1, 2, tomb.local).map(|()| 0).into(),
-            Sys::Getsockopt if (note.int(1), note.int(2)) == (belljar_abi::SOL_SOCKET, belljar_abi::SO_ERROR) => {
-                // The pair knows whether a read or write has told it already.
-                let error = if fd::take_error(copy) == 0 { 0 } else { tomb.error };
-                opt::give_value(note, &error.to_ne_bytes()).into()
-            }
-            Sys::Connect => Errno::ECONNABORTED.into(),
-            Sys::Accept | Sys::Accept4 | Sys::Listen | Sys::Bind => Errno::EINVAL.into(),
             _ => Outcome::Continue,
         }
     }

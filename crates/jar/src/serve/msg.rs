@@ -119,15 +119,58 @@ impl Jar {
     /// EAGAIN of a blocking call waits for room.
     fn send_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
-            Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() => self.wait(a, abi::SO_SNDTIMEO),
+            // Without a port the socket does not wait for room: no port was free.
+            Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() && self.has_port(a) => {
+                self.wait(a, abi::SO_SNDTIMEO)
+            }
             r => r.into(),
         }
+    }
+
+    fn has_port(&mut self, a: &Asked<'_>) -> bool {
+        let now = self.now;
+        let name = self.kernel_of(a).and_then(|(m, fd)| m.getsockname(now, fd));
+        name.is_ok_and(|n| n.port() != Some(0))
     }
 
     fn wait(&mut self, a: &Asked<'_>, limit: i32) -> Outcome {
         let now = self.now;
         let limit = self.kernel_of(a).ok().and_then(|(m, fd)| m.time_limit(now, fd, limit));
         Outcome::Wait { deadline: limit.map(|ns| (now + ns, Errno::EAGAIN)), sent: 0 }
+    }
+
+    /// A first write that opens the connection (tcp(7), TCP Fast Open). Without a cookie it is a connect, and the data goes
+    /// when that is done.
+    pub(crate) fn sys_sendto_fastopen(&mut self, a: &Asked<'_>) -> Outcome {
+        let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
+        let data = attempt!(gather(a.note.tid, &[(a.note.word(1), len)]));
+        let to = attempt!(take_addr(a.note.tid, a.note.word(4), a.note.int(5)));
+        let now = self.now;
+        self.wake_reader(a);
+        let (m, kfd) = attempt!(self.kernel_of(a));
+        let flags = if a.again { a.note.int(3) & !abi::MSG_FASTOPEN } else { a.note.int(3) };
+        let to = (!a.again).then_some(to.as_slice());
+        let result = m.send_to(now, kfd, belljar_kernel::task::call::Payload::Bytes(&data), flags, to, &[]);
+        match result {
+            Err(Errno::EINPROGRESS) if !a.nonblock() && a.note.int(3) & abi::MSG_DONTWAIT == 0 => {
+                self.begin_connect(a);
+                self.wait(a, abi::SO_SNDTIMEO)
+            }
+            Err(Errno::EAGAIN) if a.again => self.wait(a, abi::SO_SNDTIMEO),
+            Err(Errno::EINPROGRESS) => {
+                self.begin_connect(a);
+                Errno::EINPROGRESS.into()
+            }
+            Ok(n) => {
+                if a.again {
+                    self.open(a.id)
+                } else {
+                    self.begin_connect(a)
+                }
+                Outcome::Reply(Ok(n as i64))
+            }
+            Err(e) => e.into(),
+        }
     }
 
     pub(crate) fn sys_sendto(&mut self, a: &Asked<'_>) -> Outcome {
@@ -353,7 +396,7 @@ impl Jar {
     fn netlink_of(&mut self, id: SockId) -> Option<&mut crate::netlink::Netlink> {
         match &mut self.socks.get_mut(id)?.flow {
             Flow::Dgram(d) => d.netlink.as_deref_mut(),
-            Flow::Stream(_) => None,
+            Flow::Stream(_) | Flow::Tun(_) => None,
         }
     }
 }

@@ -1,8 +1,8 @@
 //! open and openat, where they are watched: the files of `/proc` and `/sys` that tell about networking show the stack's
 //! state instead of the machine's. Everything else is the host kernel's.
 //!
-//! A file is a snapshot taken at the open, as a reader of one `read` sees it anyway. Settings cannot be written this way
-//! (EACCES): `belljar sysctl -w` does that.
+//! A file is a snapshot taken at the open, as a reader of one `read` sees it anyway. Settings can be written
+//! (`setting.rs`), and `/dev/net/tun` makes devices of the stack (`tun.rs`).
 use super::Outcome;
 use crate::jar::Jar;
 use belljar_abi::Errno;
@@ -11,6 +11,7 @@ use belljar_host::{errno, fd, memory};
 
 const PATH_MAX: usize = 4096;
 const O_ACCMODE: i32 = 3;
+const O_RDWR: i32 = 2;
 const O_CLOEXEC: i32 = 0o2_000_000;
 const O_DIRECTORY: i32 = 0o200_000;
 
@@ -30,6 +31,9 @@ impl Jar {
     pub(crate) fn sys_open(&mut self, listener: u32, note: &Notification) -> Outcome {
         let (at, flags) = if note.sys == Sys::Openat { (1, note.int(2)) } else { (0, note.int(1)) };
         let Ok(path) = memory::read_cstr(note.tid, note.word(at), PATH_MAX) else { return Outcome::Continue };
+        if path == b"/dev/net/tun" {
+            return self.open_tun(listener, note, flags);
+        }
         let Some(path) = std::str::from_utf8(&path).ok().and_then(of_the_stack) else { return Outcome::Continue };
         if flags & O_DIRECTORY != 0 {
             return Outcome::Continue;
@@ -42,7 +46,9 @@ impl Jar {
             return Errno::ENOENT.into();
         };
         if flags & O_ACCMODE != 0 {
-            return Errno::EACCES.into();
+            let Some(key) = path.strip_prefix("/proc/sys/") else { return Errno::EACCES.into() };
+            let reads = (flags & O_ACCMODE == O_RDWR).then_some(text.as_str());
+            return self.open_setting(listener, note, key.replace('/', "."), reads, flags & O_CLOEXEC != 0);
         }
         let file = match fd::memfd("belljar-proc", text.as_bytes()) {
             Ok(f) => f,

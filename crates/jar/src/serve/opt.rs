@@ -7,7 +7,7 @@ use belljar_host::fd;
 use belljar_host::seccomp::Notification;
 
 /// Longest option value that is read from a program.
-const MAX_VALUE: usize = 65_536;
+pub(super) const MAX_VALUE: usize = 65_536;
 
 /// Stores an option's value where getsockopt's arguments say, cut to the room there.
 pub(crate) fn give_value(note: &Notification, value: &[u8]) -> Result<i64, Errno> {
@@ -18,11 +18,16 @@ pub(crate) fn give_value(note: &Notification, value: &[u8]) -> Result<i64, Errno
     Ok(0)
 }
 
+/// The room that getsockopt's caller has.
+pub(super) fn room(note: &Notification) -> Result<usize, Errno> {
+    let len = read_int(note.tid, note.word(4))?;
+    Ok(usize::try_from(len).map_err(|_| Errno::EINVAL)?.min(MAX_VALUE))
+}
+
 impl Jar {
     pub(crate) fn sys_getsockopt(&mut self, a: &Asked<'_>) -> Outcome {
         let (level, name) = (a.note.int(1), a.note.int(2));
-        let len = attempt!(read_int(a.note.tid, a.note.word(4)));
-        let len = attempt!(usize::try_from(len).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
+        let len = attempt!(room(a.note));
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
@@ -98,6 +103,7 @@ impl Jar {
                 let first = d.current.as_ref().filter(|_| fd::outq(&s.ours).unwrap_or(0) > 0).map_or(0, |m| m.len);
                 (first, d.unsent.as_ref().map_or(0, Vec::len))
             }
+            Flow::Tun(_) => (0, 0),
         };
         if request == abi::SIOCINQ && in_pair > 0 {
             return Ok(in_pair as i64);

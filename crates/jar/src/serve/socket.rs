@@ -13,6 +13,8 @@ use std::os::fd::OwnedFd;
 /// Send room of a datagram socket's end, which the host doubles: a record of 65507 bytes fits and a longer one is EMSGSIZE,
 /// as with UDP.
 const DGRAM_SNDBUF: usize = 32_770;
+/// Send room of a device's file, both ways; as much as wmem_max allows.
+const TUN_SNDBUF: usize = 8 << 20;
 /// Send room of our end: a full pair plus what the host counts beside payload.
 pub(crate) const OUR_SNDBUF: usize = 1 << 20;
 
@@ -50,7 +52,7 @@ impl Jar {
 
     /// Makes the pair and plants the program's end as the answer to `note`; on failure nothing remains.
     #[allow(clippy::too_many_arguments)]
-    fn plant(
+    pub(super) fn plant(
         &mut self,
         listener: u32,
         note: &Notification,
@@ -100,12 +102,24 @@ impl Jar {
         }
         .map_err(enfile)?;
         let inode = fd::socket_inode(&theirs).ok().flatten().ok_or(Errno::EIO)?;
-        if !stream {
-            let _ = fd::set_sndbuf(&ours, OUR_SNDBUF);
-            let _ = fd::set_sndbuf(&theirs, DGRAM_SNDBUF);
-            if nonblock {
-                let _ = fd::set_nonblocking(&theirs, true);
+        match flow {
+            // A socket that is not connected has nothing to wait for: ENOTCONN on Linux, EAGAIN here, but no sleep.
+            Flow::Stream(ref st) if st.phase == Phase::Fresh => {
+                let moment = [0i64.to_ne_bytes(), 1000i64.to_ne_bytes()].concat();
+                let _ = fd::set_opt_bytes(&theirs, abi::SOL_SOCKET, abi::SO_RCVTIMEO, &moment);
             }
+            Flow::Stream(_) => {}
+            Flow::Dgram(_) => {
+                let _ = fd::set_sndbuf(&ours, OUR_SNDBUF);
+                let _ = fd::set_sndbuf(&theirs, DGRAM_SNDBUF);
+            }
+            Flow::Tun(_) => {
+                let _ = fd::set_sndbuf(&ours, TUN_SNDBUF);
+                let _ = fd::set_sndbuf(&theirs, TUN_SNDBUF);
+            }
+        }
+        if !stream && nonblock {
+            let _ = fd::set_nonblocking(&theirs, true);
         }
         let l = self.listener(listener).ok_or(Errno::ENOSYS)?;
         let cloexec = flags & abi::SOCK_CLOEXEC != 0;
@@ -164,7 +178,13 @@ impl Jar {
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
         let call = belljar_kernel::task::call::Call::Bind { fd: kfd, addr: &addr };
-        let first = m.call(now, call);
+        let mut first = m.call(now, call);
+        if first == Err(Errno::EADDRINUSE) && self.socks.tombs() > 0 {
+            // Perhaps it belongs to one that was closed after its reset.
+            self.sweep_tombs();
+            let (m, kfd) = attempt!(self.kernel_of(a));
+            first = m.call(now, belljar_kernel::task::call::Call::Bind { fd: kfd, addr: &addr });
+        }
         if let (Err(Errno::EADDRINUSE), Ok(SockAddr::V4(ip, port))) = (&first, SockAddr::parse(&addr)) {
             // Our own answer to a loopback nameserver gives way to a program that wants the place.
             if self.yield_service(ip, port) {
@@ -255,6 +275,7 @@ impl Jar {
     pub(crate) fn sys_connect(&mut self, a: &Asked<'_>) -> Outcome {
         let addr = attempt!(take_addr(a.note.tid, a.note.word(1), a.note.int(2)));
         let now = self.now;
+        self.wake_reader(a);
         let (m, kfd) = attempt!(self.kernel_of(a));
         let result = m.call(now, belljar_kernel::task::call::Call::Connect { fd: kfd, addr: &addr });
         match result {
@@ -268,15 +289,7 @@ impl Jar {
                 Outcome::Wait { deadline: limit, sent: 0 }
             }
             Err(Errno::EINPROGRESS) => {
-                // Over loopback the handshake may be done already: then nothing needs to be held back.
-                self.step_kernels();
-                self.connecting(a.id);
-                let done = self.kernel_of(a).is_ok_and(|(m, kfd)| m.getpeername(now, kfd).is_ok());
-                if done {
-                    self.open(a.id);
-                } else {
-                    self.fill(a.id, &a.copy);
-                }
+                self.begin_connect(a);
                 Errno::EINPROGRESS.into()
             }
             // While it waited, the connection came about.
@@ -290,6 +303,31 @@ impl Jar {
                 }
                 e.into()
             }
+        }
+    }
+
+    /// Over loopback the handshake may be done already: then nothing needs to be held back.
+    pub(super) fn begin_connect(&mut self, a: &Asked<'_>) {
+        self.step_kernels();
+        self.connecting(a.id);
+        let now = self.now;
+        if self.kernel_of(a).is_ok_and(|(m, kfd)| m.getpeername(now, kfd).is_ok()) {
+            self.open(a.id);
+        } else if !a.again {
+            self.fill(a.id, &a.copy);
+        }
+    }
+
+    /// Reading may wait from now on, as long as the program said.
+    pub(super) fn wake_reader(&mut self, a: &Asked<'_>) {
+        let fresh = |s: &Sock| matches!(&s.flow, Flow::Stream(st) if st.phase == Phase::Fresh);
+        if !self.socks.get(a.id).is_some_and(fresh) {
+            return;
+        }
+        let now = self.now;
+        let Ok((m, kfd)) = self.kernel_of(a) else { return };
+        if let Ok(limit) = m.getsockopt(now, kfd, abi::SOL_SOCKET, abi::SO_RCVTIMEO, 16) {
+            let _ = fd::set_opt_bytes(&a.copy, abi::SOL_SOCKET, abi::SO_RCVTIMEO, &limit);
         }
     }
 

@@ -272,6 +272,8 @@ sysctls! {
         "net.ipv4.route.mtu_expires" mtu_expires: u32 = 600, 0, INT;
         "net.ipv4.tcp_abort_on_overflow" tcp_abort_on_overflow: u32 = 0, 0, 255;
         "net.ipv4.tcp_allowed_congestion_control" tcp_allowed_congestion_control: CongSet = CongSet(3), 0, 0;
+        "net.ipv4.tcp_app_win" tcp_app_win: u32 = 31, 0, 31;
+        "net.ipv4.tcp_autocorking" tcp_autocorking: u32 = 1, 0, 1;
         "net.ipv4.tcp_available_congestion_control" tcp_available_congestion_control: Available = Available, 0, 0;
         "net.ipv4.tcp_challenge_ack_limit" tcp_challenge_ack_limit: u32 = i32::MAX as u32, 0, INT;
         "net.ipv4.tcp_comp_sack_delay_ns" tcp_comp_sack_delay_ns: u64 = 1_000_000, 0, i64::MAX;

@@ -229,12 +229,14 @@ impl Kernel {
 
 /// Flags in the order of ip.
 fn flags(d: &NetDevice) -> Vec<String> {
-    let (lo, down) = (d.is_loopback(), d.up && !d.carrier);
+    let (lo, ptp, down) = (d.is_loopback(), d.is_pointopoint(), d.up && !d.carrier);
     let all = [
         (down, "NO-CARRIER"),
         (lo, "LOOPBACK"),
-        (!lo, "BROADCAST"),
+        (!lo && !ptp, "BROADCAST"),
+        (ptp, "POINTOPOINT"),
         (!lo, "MULTICAST"),
+        (ptp, "NOARP"),
         (d.promisc, "PROMISC"),
         (d.up, "UP"),
         (d.running(), "LOWER_UP"),
@@ -249,7 +251,12 @@ fn link(d: &NetDevice) -> LinkView {
         (_, true) => "UP",
         _ => "DOWN",
     };
-    let broadcast = if d.is_loopback() { Mac::ZERO } else { Mac::BROADCAST };
+    let (link_type, broadcast) = match (d.is_loopback(), d.is_pointopoint()) {
+        (true, _) => ("loopback", Mac::ZERO.to_string()),
+        (_, true) => ("none", String::new()),
+        _ => ("ether", Mac::BROADCAST.to_string()),
+    };
+    let address = if d.is_pointopoint() { String::new() } else { d.mac.to_string() };
     LinkView {
         ifindex: d.ifindex,
         name: d.name.clone(),
@@ -258,9 +265,9 @@ fn link(d: &NetDevice) -> LinkView {
         qdisc: d.qdisc.name().into(),
         operstate: operstate.into(),
         txqlen: d.tx_queue_len,
-        link_type: if d.is_loopback() { "loopback" } else { "ether" }.into(),
-        address: d.mac.to_string(),
-        broadcast: broadcast.to_string(),
+        link_type: link_type.into(),
+        address,
+        broadcast,
         stats: LinkStats {
             rx_packets: s.rx_packets,
             tx_packets: s.tx_packets,

@@ -16,6 +16,7 @@ host=$!
 for log in inner outer; do
     for _ in $(seq 100); do grep -q listening $log && break; sleep 0.1; done
 done
+grep -q listening inner || cat inner.err
 echo "belljar serves:"
 python3 "$py" connect 10.9.0.2 7000 "$seed" "$count" "$at_once" || echo FAILED
 echo "belljar connects:"

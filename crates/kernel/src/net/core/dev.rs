@@ -1,5 +1,6 @@
 //! Network devices: what each has, and how they are made, addressed and set up (the `ip` commands of a namespace).
 use crate::drivers::nic::{Nic, NicConfig};
+use crate::drivers::tun::Tun;
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -17,6 +18,7 @@ use core::net::Ipv4Addr;
 pub enum DevKind {
     Loopback,
     Nic(Box<Nic>),
+    Tun(Box<Tun>),
 }
 
 /// Offloads (`ethtool -k`).
@@ -83,6 +85,11 @@ pub struct IfAddr {
 }
 
 impl IfAddr {
+    /// The last address of its subnet, which is everybody there.
+    fn subnet_broadcast(&self) -> Option<Ipv4Addr> {
+        (self.prefix < 31 && self.prefix > 0).then(|| Ipv4Addr::from_bits(self.local.to_bits() | !mask(self.prefix)))
+    }
+
     pub fn covers(&self, addr: Ipv4Addr) -> bool {
         (addr.to_bits() ^ self.local.to_bits()) & mask(self.prefix) == 0
     }
@@ -145,15 +152,25 @@ impl NetDevice {
     pub fn nic(&self) -> Option<&Nic> {
         match &self.kind {
             DevKind::Nic(n) => Some(n),
-            DevKind::Loopback => None,
+            _ => None,
         }
     }
 
     pub fn nic_mut(&mut self) -> Option<&mut Nic> {
         match &mut self.kind {
             DevKind::Nic(n) => Some(n),
-            DevKind::Loopback => None,
+            _ => None,
         }
+    }
+
+    /// A TUN device: no link layer, somebody reads its packets.
+    pub fn is_pointopoint(&self) -> bool {
+        matches!(&self.kind, DevKind::Tun(t) if !t.tap)
+    }
+
+    /// Nobody is asked for hardware addresses there (IFF_NOARP).
+    pub fn noarp(&self) -> bool {
+        self.is_loopback() || self.is_pointopoint()
     }
 
     /// Up and connected: packets can go out.
@@ -186,11 +203,15 @@ impl Net {
     /// Packets in the queues below the sockets, for `check()`.
     pub(crate) fn held_skbs(&self) -> impl Iterator<Item = &Skb> {
         let rings = self.devs.iter().filter_map(|(_, d)| d.nic()).flat_map(|n| n.tx.skbs());
+        let tuns = self.devs.iter().filter_map(|(_, d)| match &d.kind {
+            DevKind::Tun(t) => Some(t.skbs()),
+            _ => None,
+        });
         let qdiscs = self.devs.iter().flat_map(|(_, d)| d.qdisc.skbs());
         let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
         let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
         let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.skbs());
-        rings.chain(qdiscs).chain(backlog).chain(neighs).chain(frags)
+        rings.chain(tuns.flatten()).chain(qdiscs).chain(backlog).chain(neighs).chain(frags)
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
@@ -238,7 +259,6 @@ impl Net {
     /// `ip addr add`: EEXIST when it is there already.
     #[doc(alias = "__inet_insert_ifa")]
     pub fn add_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
-        let broadcast = (prefix < 31 && prefix > 0).then(|| Ipv4Addr::from_bits(local.to_bits() | !mask(prefix)));
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         if prefix > 32 || local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
             return Err(Errno::EINVAL);
@@ -248,8 +268,8 @@ impl Net {
         }
         let scope = if local.is_loopback() { Scope::Host } else { Scope::Universe };
         let secondary = d.addrs.iter().any(|a| a.prefix == prefix && a.covers(local));
-        let broadcast = broadcast.filter(|_| !d.is_loopback());
-        let addr = IfAddr { local, prefix, broadcast, scope, secondary };
+        let mut addr = IfAddr { local, prefix, broadcast: None, scope, secondary };
+        addr.broadcast = addr.subnet_broadcast().filter(|_| !d.noarp());
         d.addrs.push(addr);
         let up = d.up;
         self.fib_add_ifaddr(dev, addr, up);
@@ -278,7 +298,7 @@ impl Net {
                 if !still {
                     n.fib.local.remove(a.local, 32, |r| mine(r) && r.kind == RouteType::Local);
                 }
-                if let Some(b) = a.broadcast {
+                if let Some(b) = a.subnet_broadcast() {
                     n.fib.local.remove(b, 32, |r| mine(r) && r.kind == RouteType::Broadcast && r.src == Some(a.local));
                 }
                 n.fib.local.remove(a.local, a.prefix, |r| mine(r) && r.src == Some(a.local) && a.scope == Scope::Host);
@@ -307,7 +327,7 @@ impl Net {
             n.fib.local.insert(a.local, 32, route(RouteType::Local, Scope::Host));
         }
         if up {
-            if let Some(b) = a.broadcast {
+            if let Some(b) = a.subnet_broadcast() {
                 n.fib.local.insert(b, 32, route(RouteType::Broadcast, Scope::Link));
             }
             if a.prefix < 32 && !a.secondary {
@@ -399,6 +419,28 @@ impl Net {
         Ok(())
     }
 
+    /// The device goes away, with its addresses, routes and neighbours; sockets bound to it keep a number that names nothing.
+    #[doc(alias = "unregister_netdevice")]
+    pub fn unregister_netdev(&mut self, dev: DevId) {
+        let _ = self.set_link(dev, false);
+        while let Some((local, prefix)) = self.devs.get(dev).and_then(|d| d.addrs.first()).map(|a| (a.local, a.prefix))
+        {
+            let _ = self.del_address(dev, local, prefix);
+        }
+        let Some(d) = self.devs.remove(dev) else { return };
+        if let Some(n) = self.ns.get_mut(d.ns) {
+            n.fib.local.remove_all(|r| r.dev == Some(dev));
+            n.fib.main.remove_all(|r| r.dev == Some(dev));
+            n.devs.retain(|id| *id != dev);
+        }
+        if let DevKind::Tun(t) = d.kind {
+            for skb in t.into_skbs() {
+                self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "tun_queue_purge");
+            }
+        }
+        self.rt_cache_flush(d.ns);
+    }
+
     /// The other end was plugged in or pulled out: without it packets wait in the qdisc.
     #[doc(alias = "netif_carrier_on")]
     pub fn set_carrier(&mut self, dev: DevId, on: bool) {
@@ -406,6 +448,12 @@ impl Net {
             d.carrier = on;
             crate::net::core::softirq::netif_schedule(self, dev);
         }
+    }
+
+    /// `ip link set DEV txqueuelen N`.
+    pub fn set_txqlen(&mut self, dev: DevId, packets: u32) -> Result<(), Errno> {
+        self.devs.get_mut(dev).ok_or(Errno::ENODEV)?.tx_queue_len = packets;
+        Ok(())
     }
 
     /// `ip link set DEV mtu N`; below 68 IPv4 is impossible.

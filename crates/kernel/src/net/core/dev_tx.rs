@@ -1,5 +1,5 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
-use crate::drivers::{loopback, nic};
+use crate::drivers::{loopback, nic, tun};
 use crate::env::Event;
 use crate::env::trace::Dir;
 use crate::ids::DevId;
@@ -118,6 +118,7 @@ fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
     net.stage(&skb, "dev_hard_start_xmit");
     match net.devs.get(dev).map(|d| &d.kind) {
         Some(DevKind::Loopback) => loopback::loopback_xmit(net, dev, skb),
+        Some(DevKind::Tun(_)) => tun::tun_net_xmit(net, dev, skb),
         Some(DevKind::Nic(_)) => nic::tx::start_xmit(net, dev, skb),
         None => net.kfree_skb(skb, DropReason::DevReady, "dev_hard_start_xmit"),
     }

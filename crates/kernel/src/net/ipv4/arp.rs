@@ -78,7 +78,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
         return;
     }
     let Some(d) = net.devs.get(dev) else { return };
-    if d.is_loopback() || (p.tpa.is_loopback() && !d.conf.route_localnet) {
+    if d.noarp() || (p.tpa.is_loopback() && !d.conf.route_localnet) {
         return;
     }
     let request = p.op == ARPOP_REQUEST;

@@ -1,5 +1,6 @@
 //! IPv4 and what belongs to it.
 pub mod arp;
+pub mod devinet;
 pub mod fib;
 pub mod forward;
 pub mod fragment;

@@ -123,11 +123,11 @@ pub fn ip_finish_output2(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mu
             _ => {}
         }
     }
-    let Some((own, loopback)) = net.devs.get(dst.dev).map(|d| (d.mac, d.is_loopback())) else {
+    let Some((own, noarp)) = net.devs.get(dst.dev).map(|d| (d.mac, d.noarp())) else {
         net.kfree_skb(skb, DropReason::DevReady, "ip_finish_output2");
         return Err(Errno::ENODEV);
     };
-    let to = if loopback {
+    let to = if noarp {
         Mac::ZERO
     } else {
         match dst.kind {

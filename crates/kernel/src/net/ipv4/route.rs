@@ -101,8 +101,11 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
     if !any {
         // A source has to be ours; where packets for everybody are taken in, answers leave from their addresses too.
         let ours = n.tproxy.is_some() || n.sysctl.ip_nonlocal_bind != 0 || is_local(net, ns, saddr);
-        if saddr.is_multicast() || saddr.is_broadcast() || zeronet(saddr) || !ours {
+        if saddr.is_multicast() || saddr.is_broadcast() || zeronet(saddr) {
             return Err(Errno::EINVAL);
+        }
+        if !ours {
+            return Err(Errno::ENETUNREACH);
         }
     }
     let mut oif = fl.oif;
@@ -135,7 +138,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
     };
     let kind = match r.kind {
         RouteType::Local => {
-            let src = if any { r.src.filter(|_| !daddr.is_loopback()).unwrap_or(daddr) } else { saddr };
+            let src = if any { r.src.unwrap_or(daddr) } else { saddr };
             let up = net.devs.get(lo).is_some_and(|d| d.up);
             let dst = Dst { kind: RouteKind::Local, dev: lo, gateway: None, src, mtu: mtu(net, lo), genid };
             return if up { Ok(dst) } else { Err(Errno::ENETUNREACH) };
@@ -184,8 +187,9 @@ fn finish(net: &Net, ns: NsId, daddr: Ipv4Addr, mut dst: Dst) -> Result<Dst, Err
     Ok(dst)
 }
 
+/// No IPv4 packet is longer (`IP_MAX_MTU`), whatever the device takes.
 fn mtu(net: &Net, dev: DevId) -> u32 {
-    net.devs.get(dev).map_or(0, |d| d.mtu)
+    net.devs.get(dev).map_or(0, |d| d.mtu.min(65_535))
 }
 
 fn dev_of_addr(net: &Net, ns: NsId, addr: Ipv4Addr) -> Option<DevId> {

@@ -10,11 +10,12 @@ use super::rate::RateSample;
 use super::sock::*;
 use super::state::State;
 use super::track::Track;
-use super::{setting, sysctl};
+use super::{inc, setting, sysctl};
 use crate::env::{SEC, TimerKey, USEC};
 use crate::ids::TcpId;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::mib::Mib;
 
 /// Bursts are what this fraction (1/1024) of a second carries (`sk_pacing_shift`).
 const PACING_SHIFT: u32 = 10;
@@ -252,6 +253,20 @@ pub fn small_queue_check(sk: &mut TcpSock, net: &Net, truesize: u32, factor: u32
         return false;
     }
     sk.track().throttled = true;
+    true
+}
+
+/// Is a small last piece better kept until devices have sent the ones before it? What is written meanwhile joins it.
+#[doc(alias = "tcp_should_autocork")]
+pub fn autocork(sk: &mut TcpSock, net: &mut Net, goal: u32) -> bool {
+    let Some(last) = sk.snd.queue.back() else { return false };
+    let below = sk.sk.wmem_alloc > last.truesize;
+    if !below || last.len() >= goal || last.eor || sk.snd.sent == 0 || setting(net, sk, |s| s.tcp_autocorking) == 0 {
+        return false;
+    }
+    if !std::mem::replace(&mut sk.track().throttled, true) {
+        inc(net, sk, Mib::TcpExtTCPAutoCorking);
+    }
     true
 }
 

@@ -6,7 +6,7 @@ use super::poll::memory_free;
 use super::sock::*;
 use super::state::State;
 use super::track::Limit;
-use super::{mem, rate};
+use super::{mem, pacing, rate};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::skb::{SKB_OVERHEAD, tx_truesize};
@@ -133,6 +133,10 @@ fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, nagle: Nagle) {
     let more = flags & MSG_MORE != 0;
     if !more || forced_push(sk) {
         mark_push(sk);
+    }
+    let goal = size_goal(sk, u32::from(sk.snd.mss_cache));
+    if pacing::autocork(sk, net, goal) {
+        return;
     }
     if more {
         let corked = std::mem::replace(&mut sk.flags.cork, true);

@@ -255,7 +255,9 @@ fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
         if !after(end, have) {
             inc(net, sk, Mib::TcpExtTCPOFOMerge);
             dsack_set(sk, net, seq, end);
-            return net.kfree_skb(skb, DropReason::TcpOfomerge, AT);
+            net.kfree_skb(skb, DropReason::TcpOfomerge, AT);
+            // Its block is the one to be told of first all the same.
+            return sack_new_ofo(sk, net, id, seq, end);
         }
         dsack_set(sk, net, seq, have);
         skb.frags.advance(have.wrapping_sub(seq) as usize);

@@ -205,10 +205,10 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
     sk.snd.last_us = now;
     (sk.rcv.ack.last_us, sk.rcv.ack.heard_us) = (now, now);
-    sk.rcv.space = sk.rcv.wnd.min(10 * u32::from(sk.rcv.advmss));
     sk.rcv.space_us = now;
     sk.rcv.space_seq = sk.rcv.copied_seq;
-    window::init_buffer_space(sk);
+    window::init_buffer_space(sk, super::setting(net, sk, |s| s.tcp_app_win));
+    sk.rcv.space = sk.rcv.ssthresh.min(sk.rcv.wnd).min(10 * u32::from(sk.rcv.advmss));
     output::sndbuf_expand(sk, net);
     super::pacing::init(sk, net);
     if sk.snd.queue.is_empty() {

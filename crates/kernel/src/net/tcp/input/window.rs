@@ -107,10 +107,18 @@ pub fn adjust_rcv_ssthresh(sk: &mut TcpSock) {
 }
 
 /// `tcp_init_buffer_space`.
-pub fn init_buffer_space(sk: &mut TcpSock) {
-    let full = tcp_full_space(sk);
+pub fn init_buffer_space(sk: &mut TcpSock, app_win: u32) {
+    let (full, advmss) = (tcp_full_space(sk), u32::from(sk.rcv.advmss));
     if sk.rcv.window_clamp >= full {
         sk.rcv.window_clamp = full;
+        if app_win > 0 && full > 4 * advmss {
+            sk.rcv.window_clamp = (full - full.checked_shr(app_win).unwrap_or(0)).max(4 * advmss);
+        }
+    }
+    // One segment is kept back for what overhead the estimate missed.
+    let clamp = sk.rcv.window_clamp;
+    if app_win > 0 && clamp > 2 * advmss && clamp.saturating_add(advmss) > full {
+        sk.rcv.window_clamp = full.saturating_sub(advmss).max(2 * advmss);
     }
     sk.rcv.ssthresh = sk.rcv.ssthresh.min(sk.rcv.window_clamp);
 }
