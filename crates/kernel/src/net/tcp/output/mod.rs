@@ -199,7 +199,7 @@ pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
     }
     let max = super::sysctl(net, sk).map_or(0, |s| s.tcp_wmem[2]) as u32;
     // MAX_TCP_HEADER, skb_shared_info and sk_buff around the data, in the buffer that kmalloc would give.
-    let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp.min(1460)));
+    let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp));
     let per_mss = (mss + 320 + 320).next_power_of_two() + 256;
     let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
     // Fast recovery needs twice the window: what is in flight and what is sent meanwhile. BBR keeps a window more.
