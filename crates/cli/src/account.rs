@@ -16,7 +16,8 @@ pub fn account(e: &Ended) -> Vec<String> {
     out
 }
 
-fn kernels(host: &Kernel, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
+/// What happened in the kernels and on the link.
+pub fn kernels(host: &Kernel, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
     let mut out = Vec::new();
     for (name, k) in [("", Some(host)), ("gw: ", gateway)] {
         let Some(k) = k else { continue };

@@ -3,12 +3,14 @@
 mod advice;
 mod chart;
 mod file;
+mod lab;
 mod path;
 mod run;
 mod tables;
 mod text;
 
 pub use file::Target;
+pub use lab::page as of_lab;
 pub use path::Far;
 pub use run::page as of_run;
 pub use text::{quoted, time};
@@ -37,6 +39,8 @@ pub struct Page<'a> {
     /// How it ended; whether that is bad.
     pub verdict: (String, bool),
     pub facts: Vec<(&'static str, String)>,
+    /// Results of an experiment.
+    pub figures: Vec<(String, String)>,
     /// Lines of the account, and what one could do about them.
     pub account: Vec<String>,
     pub advice: Vec<String>,
@@ -75,7 +79,8 @@ fn head(h: &mut Html, p: &Page<'_>) {
     put!(h; "<header><p class=\"kind\">" {&p.title} "</p><h1><code>" {&p.command} "</code></h1>");
     h.raw(if p.verdict.1 { "<p class=\"verdict hurt\">" } else { "<p class=\"verdict\">" });
     put!(h; {&p.verdict.0} "</p><dl class=\"facts\">");
-    for (name, value) in &p.facts {
+    let figures = p.figures.iter().map(|(name, value)| (name.as_str(), value));
+    for (name, value) in p.facts.iter().map(|(name, value)| (*name, value)).chain(figures) {
         put!(h; "<div><dt>" {name} "</dt><dd>" {value} "</dd></div>");
     }
     h.raw("</dl></header>\n");

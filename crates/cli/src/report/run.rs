@@ -25,6 +25,7 @@ pub fn page(o: &Options, ended: &Ended) -> Option<String> {
         command: command_line(),
         verdict: verdict(ended),
         facts: facts(o, ended, from.saturating_add(wall)),
+        figures: Vec::new(),
         account: account(ended),
         advice: advice(k, ns, has_link.then_some(ended.link)),
         hosts: vec![host],
