@@ -105,11 +105,14 @@ impl CaState {
 pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let prior = sk.snd.packets_out;
     let Some(seg) = sk.snd.queue.get(sk.snd.sent) else { return };
-    let pcount = seg.pcount();
+    let (pcount, syn) = (seg.pcount(), seg.flags.contains(belljar_wire::tcp::Flags::SYN));
     sk.snd.nxt = seg.end_seq;
     sk.snd.sent += 1;
     sk.snd.packets_out += pcount;
-    net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));
+    // A SYN is no data.
+    if !syn {
+        net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));
+    }
     if prior == 0 || sk.write_timer_kind == WriteTimer::LossProbe {
         rearm_rto(sk, net, id);
     }
