@@ -251,7 +251,7 @@ fn moment(s: f64) -> String {
         0.0 => "0".to_owned(),
         s if s < 1.0 => format!("{:.0} ms", s * 1e3),
         s if s < 120.0 => format!("{} s", (s * 100.0).round() / 100.0),
-        s if s < 7200.0 => format!("{:.1} min", s / 60.0).replace(".0 ", " "),
+        s if s < 7200.0 => format!("{}:{:02} min", s.round() as u64 / 60, s.round() as u64 % 60),
         s => format!("{:.1} h", s / 3600.0).replace(".0 ", " "),
     }
 }
@@ -309,7 +309,7 @@ mod tests {
     fn axes_have_round_numbers() {
         assert_eq!([0.0, 1.0, 1.2, 4.0, 51.0, 999.0].map(ceiling), [1.0, 1.0, 2.0, 5.0, 100.0, 1000.0]);
         assert_eq!([0.05, 3.2, 95.0, 4000.0].map(tick), [5e-3, 0.5, 10.0, 600.0]);
-        assert_eq!([0.0, 0.05, 1.5, 150.0, 7200.0].map(moment), ["0", "50 ms", "1.5 s", "2.5 min", "2 h"]);
+        assert_eq!([0.0, 0.05, 1.5, 150.0, 7200.0].map(moment), ["0", "50 ms", "1.5 s", "2:30 min", "2 h"]);
     }
 
     #[test]

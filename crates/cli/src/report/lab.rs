@@ -67,3 +67,28 @@ fn part(h: &WatchedHost) -> HostPart<'_> {
     };
     HostPart { name: &h.name, kernel: &h.kernel, ns: h.ns, watch: &h.watch, far: Some(far) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use belljar_lab::RunOptions;
+
+    #[test]
+    fn watching_changes_nothing_and_every_host_is_shown() {
+        let run = |watch| {
+            let set = vec![("size".to_owned(), "300KB".to_owned()), ("loss".to_owned(), "5%".to_owned())];
+            belljar_lab::run("transfer", RunOptions { seed: 3, set, watch, ..RunOptions::default() }).unwrap()
+        };
+        let (seen, unseen) = (run(true), run(false));
+        assert_eq!((seen.fingerprint.clone(), unseen.hosts.len()), (unseen.fingerprint, 0));
+        let page = page(&seen);
+        for text in [
+            "<h2 class=\"host\">client</h2>",
+            "<h2 class=\"host\">server</h2>",
+            "client: retransmitted",
+            "10.0.0.2:5001",
+        ] {
+            assert!(page.contains(text), "{text}");
+        }
+    }
+}

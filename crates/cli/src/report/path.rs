@@ -99,7 +99,7 @@ fn stages(k: &Kernel, ns: NsId, far: Option<&Far>) -> Vec<Stage> {
     let mut out = vec![
         Stage {
             title: "sockets".into(),
-            about: format!("connections, {} open now", count(open as u64)),
+            about: format!("connections, {} open", count(open as u64)),
             out: Some(sum(&[Mib::TcpActiveOpens])),
             into: Some(sum(&[Mib::TcpPassiveOpens])),
             drops: drops(Place::Socket),
