@@ -96,7 +96,8 @@ fn sizes(i: &mut TcpInfo, sk: &TcpSock) {
     i.snd_mss = u32::from(sk.snd.mss_cache);
     i.rcv_mss = u32::from(sk.rcv.mss);
     i.advmss = u32::from(sk.rcv.advmss);
-    i.pmtu = sk.snd.pmtu;
+    // No packet of IPv4 is longer (IP_MAX_MTU), though lo would take it.
+    i.pmtu = sk.snd.pmtu.min(0xffff);
     i.rcv_ssthresh = sk.rcv.ssthresh;
     i.rcv_rtt = sk.rcv.rtt_us >> 3;
     i.rcv_space = sk.rcv.space;
@@ -156,7 +157,7 @@ pub fn bbr_info(sk: &TcpSock) -> Option<(u64, u32, u32, u32)> {
     let (bw, min_rtt, pacing_gain, cwnd_gain) = b.info(u32::from(sk.snd.mss_cache));
     // Until data is acknowledged the gains are those that the kernel has there: none, or of a round trip probed by the SYN.
     let unused = if sk.flags.active { 256 } else { 0 };
-    Some(if b.began() { (bw, min_rtt, pacing_gain, cwnd_gain) } else { (bw, min_rtt, unused, unused) })
+    Some(if sk.loss.delivered > 1 { (bw, min_rtt, pacing_gain, cwnd_gain) } else { (bw, min_rtt, unused, unused) })
 }
 
 /// `union tcp_cc_info`: only BBR has something to tell (`struct tcp_bbr_info`).

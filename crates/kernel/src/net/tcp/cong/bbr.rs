@@ -197,11 +197,6 @@ impl Bbr {
         (bw.min(u128::from(u64::MAX)) as u64, self.min_rtt_us, self.pacing_gain as u32, self.cwnd_gain as u32)
     }
 
-    /// A sample of data came.
-    pub fn began(&self) -> bool {
-        self.rtt_cnt > 0
-    }
-
     fn max_bw(&self) -> u64 {
         self.bw.get()
     }
