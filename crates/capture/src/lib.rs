@@ -12,6 +12,7 @@ pub mod print;
 pub mod reader;
 mod services;
 pub mod trace;
+pub mod watch;
 #[cfg(test)]
 mod zoo;
 

@@ -1,13 +1,23 @@
 //! The account at the end of a run: what an engineer would want to know, and nothing when nothing happened.
+use belljar_capture::watch::ordinary;
+use belljar_jar::{Ended, Refused};
 use belljar_kernel::Kernel;
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::drop::DropReason;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::net::tcp::handshake::overflow::Overflow;
 use belljar_link::Stats;
+use belljar_script::option_name;
 
 /// Lines for stderr; empty when nothing happened.
-pub fn account(host: &Kernel, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
+pub fn account(e: &Ended) -> Vec<String> {
+    let mut out = kernels(&e.host, e.gateway.as_ref(), e.link);
+    refused(&e.refused, &mut out);
+    out
+}
+
+/// What happened in the kernels and on the link.
+pub fn kernels(host: &Kernel, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
     let mut out = Vec::new();
     for (name, k) in [("", Some(host)), ("gw: ", gateway)] {
         let Some(k) = k else { continue };
@@ -116,29 +126,11 @@ fn table_limits(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
     }
 }
 
-/// Ends of packets that are the ordinary course of things.
-const ORDINARY: &[DropReason] = &[
-    DropReason::NotSpecified,
-    DropReason::NoSocket,
-    DropReason::OtherHost,
-    DropReason::TcpClose,
-    DropReason::TcpReset,
-    DropReason::TcpOldData,
-    DropReason::TcpOldAck,
-    DropReason::TcpOldSequence,
-    DropReason::TcpOfomerge,
-    DropReason::TcpFlags,
-    DropReason::TcpAbortOnData,
-    DropReason::SocketClose,
-    DropReason::SocketDestroyed,
-    DropReason::QueuePurge,
-    DropReason::UnhandledProto,
-    DropReason::IpNoProto,
-    // Told with the queues.
+/// Told with the queues and with the link.
+const TOLD: &[DropReason] = &[
     DropReason::TcpListenOverflow,
     DropReason::TcpReqQFull,
     DropReason::SocketRcvbuff,
-    // Told with the link.
     DropReason::LinkLoss,
     DropReason::LinkLimit,
 ];
@@ -148,7 +140,7 @@ fn drops(k: &Kernel, name: &str, out: &mut Vec<String>) {
         .net
         .pool
         .drops()
-        .filter(|(r, _)| !ORDINARY.contains(r))
+        .filter(|(r, _)| !ordinary(*r) && !TOLD.contains(r))
         .map(|(r, n)| format!("{n} {}{}", r.name(), knob(r).map_or(String::new(), |s| format!(" ({s})"))))
         .collect();
     if !told.is_empty() {
@@ -157,7 +149,7 @@ fn drops(k: &Kernel, name: &str, out: &mut Vec<String>) {
 }
 
 /// What to turn against a reason.
-fn knob(r: DropReason) -> Option<&'static str> {
+pub fn knob(r: DropReason) -> Option<&'static str> {
     Some(match r {
         DropReason::CpuBacklog => "net.core.netdev_max_backlog",
         DropReason::FullRing => "the receive ring: --nic rx=N",
@@ -167,6 +159,18 @@ fn knob(r: DropReason) -> Option<&'static str> {
         DropReason::FragReasmTimeout => "net.ipv4.ipfrag_time",
         _ => return None,
     })
+}
+
+/// Options that the programs asked for and the stack does not have.
+fn refused(all: &[Refused], out: &mut Vec<String>) {
+    let one = |r: &Refused| {
+        let call = if r.set { "setsockopt" } else { "getsockopt" };
+        let again = if r.count > 1 { format!(" × {}", r.count) } else { String::new() };
+        format!("{call}({}) = {}{again}", option_name(r.level, r.name), r.errno.name())
+    };
+    if !all.is_empty() {
+        out.push(format!("refused options: {}", all.iter().map(one).collect::<Vec<_>>().join(", ")));
+    }
 }
 
 fn conditions((there, back): (Stats, Stats), out: &mut Vec<String>) {
@@ -193,7 +197,7 @@ mod tests {
     fn nothing_happened_nothing_is_said() {
         let mut k = Kernel::new(1);
         let ns = k.net.add_ns("host");
-        assert!(account(&k, None, Default::default()).is_empty());
+        assert!(kernels(&k, None, Default::default()).is_empty());
         k.sysctl_set(ns, "net.core.somaxconn", "4").unwrap();
         let client = ([10, 0, 2, 15].into(), 40000);
         let o = Overflow {
@@ -213,7 +217,7 @@ mod tests {
         k.net.add(ns, Mib::TcpExtTCPTimeouts, 1);
         let lost = Stats { sent: 9, lost: 1, ..Stats::default() };
         assert_eq!(
-            account(&k, None, (lost, Stats::default())),
+            kernels(&k, None, (lost, Stats::default())),
             [
                 "accept queue of 0.0.0.0:80 was full 3 times: limit 4 (it holds one more), the smaller of listen()'s \
                  backlog and net.core.somaxconn = 4; client 10.0.2.15:40000",

@@ -1,6 +1,6 @@
 //! `belljar lab`: experiments in virtual time, one seed or many.
 use crate::out::{self, Done, Fail, Paint, map};
-use crate::parse;
+use crate::{parse, report};
 use belljar_kernel::view::Value;
 use belljar_lab::{Failure, Report, RunOptions};
 use clap::{Args, Subcommand};
@@ -63,6 +63,9 @@ pub struct RunArgs {
     /// Write the trace of the run to this file, as JSON lines
     #[arg(long, value_name = "FILE.jsonl")]
     pub trace: Option<PathBuf>,
+    /// Write a report of the run to this file: a page with the path of the packets and figures over virtual time
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
@@ -132,7 +135,8 @@ fn one(a: &RunArgs, paint: Paint) -> Done {
     if !c.json {
         out::print(&format!("seed {seed}\n"))?;
     }
-    let mut options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None };
+    let target = a.report.as_deref().map(report::Target::check).transpose()?;
+    let mut options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None, watch: target.is_some() };
     if let Some(path) = &a.trace {
         let file = File::create(path).map_err(|e| Fail::new(format!("{}: {e}", path.display())).code(125))?;
         let mut file = BufWriter::new(file);
@@ -141,6 +145,9 @@ fn one(a: &RunArgs, paint: Paint) -> Done {
     }
     let report = belljar_lab::run(&c.experiment, options).map_err(Fail::usage)?;
     out::print(&if c.json { out::json(&value(&report)) } else { text(&report, paint) })?;
+    if let Some(target) = target {
+        target.write(&report::of_lab(&report))?;
+    }
     Ok(report.exit_code())
 }
 
@@ -206,7 +213,7 @@ fn sweep(a: &SweepArgs, paint: Paint) -> Done {
     let (next, found) = (AtomicU64::new(0), Mutex::new(Found::default()));
     let work = || {
         while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-            let options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None };
+            let options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None, watch: false };
             let report = belljar_lab::run(&c.experiment, options);
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             let stop = match report {

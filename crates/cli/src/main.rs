@@ -6,6 +6,7 @@ mod args;
 mod lab;
 mod out;
 mod parse;
+mod report;
 mod script;
 mod services;
 mod session;

@@ -9,6 +9,7 @@ use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
 use crate::record::Recording;
 use crate::socks::Socks;
 use belljar_abi::Errno;
+use belljar_capture::watch::Watch;
 use belljar_host::epoll::{self, Epoll};
 use belljar_host::seccomp::Filter;
 use belljar_host::signal::{self, SignalFd};
@@ -25,6 +26,9 @@ use std::path::Path;
 
 /// The kernels' clock at the start: as if booted a little while ago, so that nothing is at time 0.
 const BOOTED: u64 = 1_000_000_000;
+
+/// The first samples of a watched run are so far apart.
+const FIRST_STEP: u64 = 10_000_000;
 
 /// Runs a program in a new jar until the jar ends.
 pub fn run(options: Options) -> Result<Ended, RunError> {
@@ -128,6 +132,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         dns_ip: with_gateway.then_some(dns_ip),
         ..Gateway::default()
     };
+    let watched = machines.first().filter(|_| options.watch).map(|m| Box::new(Watch::new(m.ns, BOOTED, FIRST_STEP)));
     Ok(Jar {
         options,
         uid: process::euid(),
@@ -152,6 +157,9 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         control,
         life: Life::default(),
         record: Recording::default(),
+        watch: watched,
+        refused: Vec::new(),
+        seed,
         resolved: None,
         scratch: Vec::with_capacity(128 * 1024),
         shut: Vec::new(),
@@ -246,6 +254,7 @@ impl Jar {
         };
         let s = spawn::spawn(&command, &Filter::new(self.options.with_proc), self.signals.before())?;
         self.life.program = s.pid;
+        self.tell(|jar| format!("{} starts, process {}", jar.options.program.to_string_lossy(), s.pid));
         self.watch_listener(Watched { listener: s.listener, host: HOST, killable: s.killable });
         self.control.note(&format!("{} {}", std::process::id(), self.options.program.to_string_lossy()));
         Ok(())
@@ -254,15 +263,30 @@ impl Jar {
     /// Completes the files and hands out what the account is told from.
     fn finish(mut self) -> Ended {
         self.record_events();
+        self.finish_watch();
         if let Err(e) = self.record.finish() {
             self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
         }
         let link = (self.link.ab.stats(), self.link.ba.stats());
+        let (lasted, conditions) = (self.now.saturating_sub(BOOTED), *self.link.ab.conditions());
         let code = self.life.exit.map_or(125, process::Exit::shell_code);
         let mut kernels = std::mem::take(&mut self.machines).into_iter().map(|m| m.k);
         let host = kernels.next().unwrap_or_else(Machine::empty_kernel);
         let gateway = kernels.next();
-        Ended { code, host, gateway, link, calls: self.notified, warnings: std::mem::take(&mut self.warnings) }
+        Ended {
+            code,
+            host,
+            gateway,
+            link,
+            conditions,
+            name: self.name,
+            seed: self.seed,
+            lasted,
+            refused: self.refused,
+            watch: self.watch,
+            calls: self.notified,
+            warnings: self.warnings,
+        }
     }
 }
 

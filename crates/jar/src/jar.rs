@@ -5,10 +5,11 @@
 use crate::gateway::{Gateway, PublishUdp};
 use crate::key::Key;
 use crate::machine::Machine;
-use crate::options::Options;
+use crate::options::{Options, Refused};
 use crate::park::Parked;
 use crate::record::Recording;
 use crate::socks::{SockId, Socks};
+use belljar_capture::watch::Watch;
 use belljar_host::clock;
 use belljar_host::epoll::{Epoll, Ready};
 use belljar_host::seccomp::Listener;
@@ -59,6 +60,10 @@ pub struct Jar {
     pub(crate) control: crate::control::server::Server,
     pub(crate) life: crate::life::Life,
     pub(crate) record: Recording,
+    /// The program's host, for a report.
+    pub(crate) watch: Option<Box<Watch>>,
+    pub(crate) refused: Vec<Refused>,
+    pub(crate) seed: u64,
     /// The socket that the call being served was found to be about.
     pub(crate) resolved: Option<SockId>,
     /// Reused for reads.
@@ -261,6 +266,7 @@ impl Jar {
             .into_iter()
             .flatten()
             .chain([self.sweep_at])
+            .chain(self.watch.as_ref().map(|w| w.due()))
             .min()
     }
 
@@ -272,6 +278,9 @@ impl Jar {
             self.look_at_shut();
         }
         self.life_due();
+        if self.watch.as_ref().is_some_and(|w| w.due() <= self.now) {
+            self.sample();
+        }
         if self.sweep_at <= self.now {
             self.sweep_at = self.now + SWEEP;
             self.tasks.sweep();

@@ -21,4 +21,4 @@ mod serve;
 mod socks;
 
 pub use boot::run;
-pub use options::{Ended, NetMode, Options, PublishSpec, RunError};
+pub use options::{Ended, NetMode, Options, PublishSpec, Refused, RunError};

@@ -32,6 +32,7 @@ impl Jar {
                 SIGCHLD => self.reap(),
                 SIGINT | SIGTERM => {
                     self.life.interrupts += 1;
+                    self.tell(|_| format!("signal {} comes to the jar", t.signal));
                     if self.life.interrupts == 1 {
                         // From the terminal the whole foreground group has it already.
                         if !t.from_terminal {
@@ -63,6 +64,10 @@ impl Jar {
         while let Some((pid, exit)) = process::wait_any() {
             if pid == self.life.program && self.life.exit.is_none() {
                 self.life.exit = Some(exit);
+                self.tell(|_| match exit {
+                    Exit::Code(c) => format!("the program ends with code {c}"),
+                    Exit::Signal(s) => format!("signal {s} ends the program"),
+                });
                 if !self.options.linger {
                     self.end();
                 }

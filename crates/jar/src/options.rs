@@ -1,4 +1,6 @@
 //! What `belljar run` was asked for, checked by the command line already, and how a run can fail.
+use belljar_abi::Errno;
+use belljar_capture::watch::Watch;
 use belljar_host::spawn::SpawnError;
 use belljar_kernel::Kernel;
 use belljar_link::{Conditions, Stats};
@@ -54,6 +56,8 @@ pub struct Options {
     pub with_proc: bool,
     pub pcap: Option<PathBuf>,
     pub trace: Option<PathBuf>,
+    /// Watch the run for a report: [`Ended::watch`].
+    pub watch: bool,
     /// Added to the environment of the program.
     pub env: Vec<(OsString, OsString)>,
     pub program: OsString,
@@ -77,6 +81,7 @@ impl Options {
             with_proc: false,
             pcap: None,
             trace: None,
+            watch: false,
             env: Vec::new(),
             program: program.into(),
             args,
@@ -115,6 +120,17 @@ impl From<SpawnError> for RunError {
     }
 }
 
+/// An option that the stack does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Refused {
+    /// setsockopt, else getsockopt.
+    pub set: bool,
+    pub level: i32,
+    pub name: i32,
+    pub errno: Errno,
+    pub count: u64,
+}
+
 /// A run that ended, with everything the end-of-run account is told from.
 #[derive(Debug)]
 pub struct Ended {
@@ -122,8 +138,16 @@ pub struct Ended {
     pub code: u8,
     pub host: Kernel,
     pub gateway: Option<Kernel>,
-    /// Link statistics from the host, and to it.
+    /// Link statistics from the host, and to it; its conditions at the end.
     pub link: (Stats, Stats),
+    pub conditions: Conditions,
+    pub name: String,
+    pub seed: u64,
+    /// Nanoseconds from the start to the end.
+    pub lasted: u64,
+    /// Socket options that the programs asked for and did not get.
+    pub refused: Vec<Refused>,
+    pub watch: Option<Box<Watch>>,
     /// Notified calls that were served.
     pub calls: u64,
     /// What could not be written or done on the way, one sentence each.

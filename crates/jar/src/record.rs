@@ -102,7 +102,11 @@ impl Jar {
     /// Switches events on and off as they are wanted.
     pub(crate) fn apply_wanted(&mut self) {
         for (i, m) in self.machines.iter_mut().enumerate() {
-            m.k.net.env.trace.wanted = self.record.wanted(i);
+            let mut wanted = self.record.wanted(i);
+            if self.watch.is_some() && i == crate::gateway::HOST {
+                (wanted.drops, wanted.sockets) = (true, true);
+            }
+            m.k.net.env.trace.wanted = wanted;
         }
     }
 
@@ -123,6 +127,9 @@ impl Jar {
             while let Some(r) = m.k.net.env.trace.pop() {
                 records.push(r);
             }
+            if let Some(w) = self.watch.as_mut().filter(|_| host == crate::gateway::HOST) {
+                records.iter().for_each(|r| w.record(&m.k, r));
+            }
             if !records.is_empty() {
                 let name = |d: DevId| m.k.net.devs.get(d).map(|d| d.name.clone());
                 let cx = Context { host: "", wall_offset: m.k.net.env.wall_offset, dev_name: &name };
@@ -130,6 +137,33 @@ impl Jar {
             }
         }
         self.drop_gone_sinks();
+    }
+
+    /// Packets that the link took away so far.
+    fn link_took(&self) -> u64 {
+        [self.link.ab.stats(), self.link.ba.stats()].iter().map(|s| s.lost + s.overlimit).sum()
+    }
+
+    pub(crate) fn sample(&mut self) {
+        let (now, took) = (self.now, self.link_took());
+        if let (Some(w), Some(m)) = (&mut self.watch, self.machines.get(crate::gateway::HOST)) {
+            w.sample(now, &m.k, took);
+        }
+    }
+
+    /// A line for the report, if there will be one.
+    pub(crate) fn tell(&mut self, text: impl FnOnce(&Jar) -> String) {
+        if self.watch.is_some() {
+            let (now, text) = (self.now, text(self));
+            self.watch.iter_mut().for_each(|w| w.story.note(now, &*text));
+        }
+    }
+
+    pub(crate) fn finish_watch(&mut self) {
+        let (now, took) = (self.now, self.link_took());
+        if let (Some(w), Some(m)) = (&mut self.watch, self.machines.get(crate::gateway::HOST)) {
+            w.finish(now, &m.k, took);
+        }
     }
 
     fn drop_gone_sinks(&mut self) {

@@ -9,6 +9,7 @@ use loopback::*;
 fn bytes_arrive_in_order_and_the_fin_ends_the_stream() {
     let mut w = World::new();
     let (c, s) = w.connected(80);
+    assert_eq!((w.mib(Mib::TcpExtTCPOrigDataSent), w.mib(Mib::TcpExtTCPDelivered)), (0, 1), "a SYN is no data");
     let data: Vec<u8> = (0..1_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
     let (mut sent, mut got) = (0, Vec::new());
     while got.len() < data.len() {

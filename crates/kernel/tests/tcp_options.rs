@@ -126,7 +126,9 @@ fn tcp_info_of_a_connection() {
     let i = info(&mut h, s);
     assert_eq!((i.state, i.snd_wscale, i.rcv_wscale), (TCP_ESTABLISHED, 7, 10));
     assert_eq!(i.options, TCPI_OPT_TIMESTAMPS | TCPI_OPT_SACK | TCPI_OPT_WSCALE);
-    assert_eq!((i.snd_mss, i.advmss, i.pmtu, i.snd_cwnd), (1448, 1460, 1500, 10));
+    // What time stamps leave of a segment, and ten of those.
+    assert_eq!((i.snd_mss, i.advmss, i.pmtu, i.snd_cwnd, i.rcv_space), (1448, 1448, 1500, 10, 14_480));
+    assert_eq!(i.rto % 4000, 0, "in ticks: {}", i.rto);
     assert_eq!((i.segs_in, i.segs_out, i.unacked), (2, 0, 0));
     h.send(s, &[1; 3000]).unwrap();
     h.answers();
@@ -140,6 +142,22 @@ fn tcp_info_of_a_connection() {
     assert_eq!((i.last_data_sent, i.last_data_recv, i.last_ack_recv), (1, 0, 0));
     h.advance(5 * MS);
     assert_eq!(info(&mut h, s).last_ack_recv, 5);
+}
+
+/// As measured on Linux: what the SYN offers does not count before it is answered.
+#[test]
+fn tcp_info_before_the_answer() {
+    let mut h = Host::new();
+    h.know_peer();
+    let s = stream(&mut h);
+    assert_eq!(h.connect(s, PEER, 80), Err(Errno::EINPROGRESS));
+    let i = info(&mut h, s);
+    assert_eq!((i.state, i.options, i.snd_wscale, i.rcv_wscale), (TCP_SYN_SENT, 0, 0, 0));
+    assert_eq!((i.snd_mss, i.rcv_mss, i.advmss, i.pmtu, i.rto), (524, 88, 1460, 1500, 1_000_000));
+    assert_eq!((i.ca_state, i.snd_cwnd, i.unacked, i.lost, i.total_retrans), (TCP_CA_OPEN, 10, 1, 0, 0));
+    h.advance(1100 * MS);
+    let i = info(&mut h, s);
+    assert_eq!((i.ca_state, i.snd_cwnd, i.unacked, i.lost, i.total_retrans), (TCP_CA_LOSS, 1, 1, 1, 1));
 }
 
 #[test]

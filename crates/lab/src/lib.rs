@@ -23,7 +23,7 @@ pub use settings::{Known, Settings};
 pub use stream::{Checker, Pattern};
 pub use task::{Calling, Shared, Sock, Task};
 pub use trace::{Digest, Fingerprint, Recorder, Sink};
-pub use world::{Limits, World};
+pub use world::{Limits, WatchedHost, World};
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
@@ -37,6 +37,8 @@ pub struct RunOptions {
     pub twice: bool,
     /// Takes the trace as JSON lines, of the first run.
     pub trace: Option<Sink>,
+    /// Watch the hosts of the first run: [`Report::hosts`].
+    pub watch: bool,
 }
 
 impl std::fmt::Debug for RunOptions {
@@ -62,10 +64,10 @@ pub fn run(name: &str, options: RunOptions) -> Result<Report, String> {
         let names: Vec<_> = list().iter().map(|e| e.name).collect();
         return Err(format!("no experiment {name:?}: there are {}", names.join(", ")));
     };
-    let RunOptions { seed, set, twice, trace } = options;
-    let mut report = once(experiment, seed, &set, trace);
+    let RunOptions { seed, set, twice, trace, watch } = options;
+    let mut report = once(experiment, seed, &set, trace, watch);
     if twice && report.failure.is_none() {
-        let again = once(experiment, seed, &set, None);
+        let again = once(experiment, seed, &set, None, false);
         if let Some(same_until) = report.fingerprint.same_until(&again.fingerprint) {
             report.failure = Some(Failure::Differs { same_until });
         }
@@ -73,7 +75,7 @@ pub fn run(name: &str, options: RunOptions) -> Result<Report, String> {
     Ok(report)
 }
 
-fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Option<Sink>) -> Report {
+fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Option<Sink>, watch: bool) -> Report {
     let mut report = Report { name: experiment.name.into(), seed, ..Report::default() };
     report.replay = replay(experiment.name, seed, set);
     let settings = match Settings::new(experiment.settings, set) {
@@ -84,6 +86,7 @@ fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Opt
         }
     };
     let mut lab = Lab::new(trace);
+    lab.world.borrow_mut().watched = watch;
     // A panic of a kernel is a finding like any other, with its seed.
     let end = catch_unwind(AssertUnwindSafe(|| (experiment.run)(&mut lab, seed, &settings, &mut report)));
     let end = end.map_err(|payload| {
@@ -91,6 +94,7 @@ fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Opt
         Failure::Panic { what: text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default() }
     });
     let world = lab.world.clone();
+    let whole = end.is_ok();
     match end {
         Err(panic) => {
             report.failure = Some(panic);
@@ -100,11 +104,14 @@ fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Opt
         Ok(Err(what)) => report.failure = Some(Failure::BadSetting { what }),
         Ok(Ok(())) => {}
     }
-    if let Ok(w) = world.try_borrow() {
+    if let Ok(mut w) = world.try_borrow_mut() {
         report.virtual_ns = w.now;
         report.steps = w.steps;
         report.fingerprint = w.recorder.fingerprint();
         report.failure = report.failure.or_else(|| w.failure.clone());
+        if whole {
+            report.hosts = w.take_watched();
+        }
     }
     report
 }

@@ -1,5 +1,6 @@
 //! What a run says at its end: text, figures, the fingerprint, and why it failed.
 use crate::trace::Fingerprint;
+use crate::world::WatchedHost;
 use belljar_kernel::env::Nanos;
 use std::fmt;
 
@@ -79,6 +80,8 @@ pub struct Report {
     pub failure: Option<Failure>,
     /// The command that does exactly this again.
     pub replay: String,
+    /// The hosts, when they were watched.
+    pub hosts: Vec<WatchedHost>,
 }
 
 impl Report {

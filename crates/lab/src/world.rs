@@ -2,11 +2,12 @@
 use crate::report::Failure;
 use crate::trace::Recorder;
 use belljar_abi::Errno;
+use belljar_capture::watch::Watch;
 use belljar_kernel::env::Nanos;
 use belljar_kernel::ids::*;
 use belljar_kernel::task::call::{Call, Ret, Submitted, SysResult};
 use belljar_kernel::{Kernel, Output};
-use belljar_link::{Conditions, Link};
+use belljar_link::{Conditions, Link, Stats};
 use belljar_wire::Frame;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -18,6 +19,8 @@ pub struct Host {
     pub ns: NsId,
     /// NICs with the cable end they are plugged into: link, and 0 or 1.
     pub nics: Vec<(DevId, usize, usize)>,
+    /// For a report.
+    pub watch: Option<Box<Watch>>,
     more: bool,
 }
 
@@ -26,6 +29,21 @@ pub struct Host {
 pub struct Cable {
     pub link: Link,
     pub ends: [(usize, DevId); 2],
+}
+
+/// The first samples of a watched host are so far apart.
+const FIRST_STEP: Nanos = 1_000_000;
+
+/// A host at the end of a watched run.
+#[derive(Clone, Debug)]
+pub struct WatchedHost {
+    pub name: String,
+    pub kernel: Kernel,
+    pub ns: NsId,
+    pub watch: Box<Watch>,
+    /// Its first cable: from it, and to it.
+    pub link: (Stats, Stats),
+    pub conditions: Conditions,
 }
 
 /// Limits after which a run is a failure.
@@ -56,6 +74,8 @@ pub struct World {
     pub limits: Limits,
     pub steps: u64,
     pub failure: Option<Failure>,
+    /// Hosts are watched, for a report.
+    pub watched: bool,
     /// Bytes that calls moved.
     pub moved: u64,
     /// Frames that arrived lately, with cable and end, for who wants to repeat or forge them.
@@ -81,6 +101,7 @@ impl World {
             limits: Limits::default(),
             steps: 0,
             failure: None,
+            watched: false,
             moved: 0,
             spy: None,
             idle: 0,
@@ -94,8 +115,12 @@ impl World {
         }
     }
 
-    pub fn add_host(&mut self, name: &str, kernel: Kernel, ns: NsId) -> usize {
-        self.hosts.push(Host { name: name.to_owned(), kernel, ns, nics: Vec::new(), more: false });
+    pub fn add_host(&mut self, name: &str, mut kernel: Kernel, ns: NsId) -> usize {
+        let watch = self.watched.then(|| {
+            kernel.net.env.trace.wanted = Watch::wanted();
+            Box::new(Watch::new(ns, 0, FIRST_STEP))
+        });
+        self.hosts.push(Host { name: name.to_owned(), kernel, ns, nics: Vec::new(), watch, more: false });
         self.hosts.len() - 1
     }
 
@@ -219,6 +244,9 @@ impl World {
                 }
             }
         }
+        if h.watch.is_some() {
+            watch(h, &self.cables, now);
+        }
         h.more = h.kernel.more_work();
         let checked = self.limits.check_every != 0 && self.steps.is_multiple_of(self.limits.check_every);
         if checked && let Err(v) = h.kernel.check() {
@@ -316,6 +344,46 @@ impl World {
             Some(Err(Errno::ENOENT)) | None => h.kernel.net.sysctl.store(key, value),
             Some(other) => other,
         }
+    }
+}
+
+/// Events and, when one is due, a sample of a host for its report.
+fn watch(h: &mut Host, cables: &[Cable], now: Nanos) {
+    let Host { kernel, watch: Some(w), nics, .. } = h else { return };
+    while let Some(r) = kernel.net.env.trace.pop() {
+        w.record(kernel, &r);
+    }
+    if w.due() <= now {
+        w.sample(now, kernel, link_took(nics, cables));
+    }
+}
+
+/// Packets that the cables of a host took away.
+fn link_took(nics: &[(DevId, usize, usize)], cables: &[Cable]) -> u64 {
+    let all = nics.iter().filter_map(|(_, cable, _)| cables.get(*cable));
+    all.flat_map(|c| [c.link.ab.stats(), c.link.ba.stats()]).map(|s| s.lost + s.overlimit).sum()
+}
+
+impl World {
+    /// The hosts as they are in the end, and what was gathered about them; the world is empty afterwards.
+    pub(crate) fn take_watched(&mut self) -> Vec<WatchedHost> {
+        let (now, cables) = (self.now, &self.cables);
+        let all = self.hosts.drain(..).filter_map(|mut h| {
+            let mut watch = h.watch.take()?;
+            watch.finish(now, &h.kernel, link_took(&h.nics, cables));
+            let (_, cable, end) = h.nics.first()?;
+            let c = cables.get(*cable)?;
+            let (out, back) = if *end == 0 { (&c.link.ab, &c.link.ba) } else { (&c.link.ba, &c.link.ab) };
+            Some(WatchedHost {
+                name: h.name,
+                kernel: h.kernel,
+                ns: h.ns,
+                watch,
+                link: (out.stats(), back.stats()),
+                conditions: *out.conditions(),
+            })
+        });
+        all.collect()
     }
 }
 

@@ -15,6 +15,7 @@ mod report;
 mod run;
 
 pub use ast::Script;
+pub use names::option_name;
 pub use parse::parse;
 pub use problem::{Problem, Span};
 pub use report::{Outcome, Report};

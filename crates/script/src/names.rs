@@ -83,6 +83,22 @@ pub fn asserted(name: &str) -> Option<i64> {
     STATES.iter().find(|(n, _)| *n == name).map(|e| e.1).or_else(|| constant(name))
 }
 
+/// A socket option as programs write it: `SOL_TCP, TCP_NODELAY`; numbers where there is no name.
+pub fn option_name(level: i32, name: i32) -> String {
+    let (level_name, prefix) = match level {
+        abi::SOL_SOCKET => ("SOL_SOCKET", "SO_"),
+        abi::SOL_IP => ("SOL_IP", "IP_"),
+        abi::SOL_TCP => ("SOL_TCP", "TCP_"),
+        abi::SOL_UDP => ("SOL_UDP", "UDP_"),
+        abi::SOL_IPV6 => ("SOL_IPV6", "IPV6_"),
+        _ => return format!("{level}, {name}"),
+    };
+    // Values of options begin like the options.
+    let value = |n: &str| n.starts_with("IP_PMTUDISC") || n.starts_with("TCP_CA_");
+    let known = FROM_ABI.iter().find(|(n, v)| *v == i64::from(name) && n.starts_with(prefix) && !value(n));
+    known.map_or_else(|| format!("{level_name}, {name}"), |(n, _)| format!("{level_name}, {n}"))
+}
+
 pub fn nearest_constant(name: &str) -> Option<&'static str> {
     nearest(name, FROM_ABI.iter().chain(OTHERS).map(|e| e.0))
 }
@@ -134,6 +150,11 @@ mod tests {
         assert_eq!(nearest("accept4", ["accept", "connect"]), Some("accept"));
         assert_eq!(nearest("zzzzzz", ["accept", "connect"]), None);
         assert_eq!((distance("abc", "abc"), distance("", "ab"), distance("kitten", "sitting")), (0, 2, 3));
+        assert_eq!(option_name(abi::SOL_TCP, abi::TCP_MD5SIG), "SOL_TCP, TCP_MD5SIG");
+        assert_eq!(
+            [option_name(0, 10), option_name(1, 999), option_name(270, 1)],
+            ["SOL_IP, IP_MTU_DISCOVER", "SOL_SOCKET, 999", "270, 1"]
+        );
         assert_eq!(constant("SOCK_NONBLOCK"), Some(0x800));
     }
 }

@@ -3,6 +3,7 @@ use super::nstat;
 use crate::account::account;
 use crate::out::{self, Done, Fail, Paint};
 use crate::parse::{self, Publish};
+use crate::report;
 use belljar_host::rundir;
 use belljar_jar::{NetMode, Options, PublishSpec, RunError};
 use belljar_link::Conditions;
@@ -97,6 +98,9 @@ pub struct RunCommand {
     /// Write events of packets and sockets to this file, as JSON lines
     #[arg(long, value_name = "FILE.jsonl", help_heading = "Records")]
     pub trace: Option<PathBuf>,
+    /// Write a report of the run to this file: a page with what happened, the path of the packets, figures over time
+    #[arg(long, value_name = "FILE.html", help_heading = "Records")]
+    pub report: Option<PathBuf>,
     /// Set a variable in the environment of the program
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = parse::pair, help_heading = "Jar")]
     pub env: Vec<(String, String)>,
@@ -112,7 +116,9 @@ impl From<RunError> for Fail {
 }
 
 pub fn run(c: &RunCommand, color: out::When) -> Done {
-    let ended = belljar_jar::run(options(c)?)?;
+    let options = options(c)?;
+    let target = c.report.as_deref().map(report::Target::check).transpose()?;
+    let ended = belljar_jar::run(options.clone())?;
     if let Ok(dir) = rundir::dir() {
         nstat::forget_dead(&dir);
     }
@@ -120,8 +126,14 @@ pub fn run(c: &RunCommand, color: out::When) -> Done {
     for w in &ended.warnings {
         out::say(format_args!("{} {w}", paint.yellow("belljar:")));
     }
-    for line in account(&ended.host, ended.gateway.as_ref(), ended.link) {
+    for line in account(&ended) {
         out::say(format_args!("{} {line}", paint.yellow("belljar:")));
+    }
+    if let (Some(target), Some(page)) = (target, report::of_run(&options, &ended)) {
+        // The program's own code stays what the run ends with.
+        if let Err(f) = target.write(&page) {
+            f.report(paint);
+        }
     }
     Ok(ended.code)
 }
@@ -155,6 +167,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
         with_proc: c.with_proc,
         pcap: c.pcap.clone(),
         trace: c.trace.clone(),
+        watch: c.report.is_some(),
         env: c.env.iter().map(|(k, v)| (k.into(), v.into())).collect(),
         ..Options::new(program.clone(), args.to_vec())
     })

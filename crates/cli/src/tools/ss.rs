@@ -162,7 +162,9 @@ fn details(s: &SockView, o: &Ss) -> String {
         if s.inet6 && (s.state == "LISTEN" || s.netid == "udp") {
             out.push_str(&format!(" v6only:{}", u8::from(s.v6only)));
         }
-        if !matches!(s.state.as_str(), "TIME_WAIT" | "SYN_RECV") {
+        // Requests and entries of TIME_WAIT, a FIN_WAIT2 without a socket among them, have no ends to shut.
+        let entry = s.timer.as_ref().is_some_and(|t| t.kind == "timewait");
+        if s.state != "SYN_RECV" && !entry {
             let receives = if s.shutdown & 1 == 0 { '<' } else { '-' };
             let sends = if s.shutdown & 2 == 0 { '>' } else { '-' };
             out.push_str(&format!(" {receives}-{sends}"));
@@ -191,7 +193,7 @@ fn details(s: &SockView, o: &Ss) -> String {
         if o.info
             && let Some(i) = &s.info
         {
-            out.push_str(&ss_info::tcp(i, s, o.options || o.extended));
+            out.push_str(&ss_info::tcp(i, s, o.options || o.extended, o.numeric));
         }
     }
     out
@@ -276,6 +278,10 @@ fn summary(sockstat: &str, rows: &[SockView]) -> String {
 }
 
 #[cfg(test)]
+#[path = "ss_facts.rs"]
+mod facts;
+
+#[cfg(test)]
 pub mod tests {
     use super::*;
     use belljar_abi::tcp_info::{TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo};
@@ -302,6 +308,7 @@ pub mod tests {
             skmem: None,
             cong: None,
             info: None,
+            bbr: None,
             quickack: 0,
             syn_queue: None,
             users: Vec::new(),
@@ -448,7 +455,7 @@ LISTEN 0      100                *:9000            *:*    users:((\"python3\",pi
             }),
             ..row("ESTABLISHED", ("127.0.0.1", 44194), ("127.0.0.1", 8000))
         };
-        let o = Ss { info: true, options: true, ..Ss::default() };
+        let o = Ss { info: true, options: true, numeric: true, ..Ss::default() };
         assert_eq!(
             details(&s, &o),
             "\n\t ts sack cubic wscale:10,10 rto:204 rtt:0.024/0.013 mss:32768 pmtu:65535 rcvmss:536 advmss:65483 cwnd:11 \

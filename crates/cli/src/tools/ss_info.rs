@@ -24,27 +24,49 @@ pub fn ms_timer(ms: u64) -> String {
 
 /// A number as C's `%g`: six significant digits, no zeros at the end.
 pub fn general(v: f64) -> String {
-    if v == 0.0 {
-        return "0".to_owned();
+    digits(v, 6)
+}
+
+/// As C's `%.Ng`.
+fn digits(v: f64, n: usize) -> String {
+    let (n, last) = (n.max(1), n.max(1) - 1);
+    // Rounded first: it may have one digit more afterwards.
+    let text = format!("{v:.last$e}");
+    let (digits, exponent) = text.split_once('e').unwrap_or((&text, "0"));
+    let exponent: i32 = exponent.parse().unwrap_or(0);
+    let short = |t: &str| match t.contains('.') {
+        true => t.trim_end_matches('0').trim_end_matches('.').to_owned(),
+        false => t.to_owned(),
+    };
+    if exponent < -4 || exponent >= n as i32 {
+        return format!("{}e{}{:02}", short(digits), if exponent < 0 { '-' } else { '+' }, exponent.abs());
     }
-    let exponent = v.abs().log10().floor() as i32;
-    if !(-5..6).contains(&exponent) {
-        let text = format!("{v:.5e}");
-        let (digits, exp) = text.split_once('e').unwrap_or((&text, "0"));
-        let digits = digits.trim_end_matches('0').trim_end_matches('.');
-        let exp: i32 = exp.parse().unwrap_or(0);
-        return format!("{digits}e{}{:02}", if exp < 0 { '-' } else { '+' }, exp.abs());
+    let places = usize::try_from(last as i32 - exponent).unwrap_or(0);
+    short(&format!("{v:.places$}"))
+}
+
+/// Bits a second, whole with `-n`, else three digits and a prefix.
+fn bps(bits: f64, numeric: bool) -> String {
+    if numeric {
+        return format!("{bits:.0}bps");
     }
-    let places = usize::try_from(5 - exponent).unwrap_or(0);
-    let text = format!("{v:.places$}");
-    if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
+    let (mut v, mut prefixes) = (bits, ["", "k", "M", "G", "T"].iter().peekable());
+    let mut prefix = "";
+    while let Some(p) = prefixes.next() {
+        prefix = p;
+        if v < 1000.0 || prefixes.peek().is_none() {
+            break;
+        }
+        v /= 1000.0;
+    }
+    format!("{}{prefix}bps", digits(v, 3))
 }
 
 fn millis(us: u32) -> String {
     general(f64::from(us) / 1000.0)
 }
 
-pub fn tcp(i: &TcpInfo, s: &SockView, options: bool) -> String {
+pub fn tcp(i: &TcpInfo, s: &SockView, options: bool, numeric: bool) -> String {
     let mut out = String::new();
     if options {
         let named = [
@@ -91,7 +113,14 @@ pub fn tcp(i: &TcpInfo, s: &SockView, options: bool) -> String {
     ] {
         number(&mut out, name, v);
     }
-    rates(&mut out, i);
+    if let Some(b) = &s.bbr {
+        let _ = write!(out, " bbr:(bw:{},mrtt:{}", bps(b.bw as f64 * 8.0, numeric), millis(b.min_rtt));
+        for (name, gain) in [("pacing_gain", b.pacing_gain), ("cwnd_gain", b.cwnd_gain)].iter().filter(|g| g.1 != 0) {
+            let _ = write!(out, ",{name}:{}", general(f64::from(*gain) / 256.0));
+        }
+        out.push(')');
+    }
+    rates(&mut out, i, numeric);
     recovery(&mut out, i, s.state == "LISTEN");
     out
 }
@@ -104,23 +133,23 @@ fn number(out: &mut String, name: &str, v: impl Into<u64>) {
     }
 }
 
-fn rates(out: &mut String, i: &TcpInfo) {
+fn rates(out: &mut String, i: &TcpInfo, numeric: bool) {
     if i.rtt > 0 && i.snd_mss > 0 && i.snd_cwnd > 0 {
-        let bps = f64::from(i.snd_cwnd) * f64::from(i.snd_mss) * 8_000_000.0 / f64::from(i.rtt);
-        let _ = write!(out, " send {bps:.0}bps");
+        let bits = f64::from(i.snd_cwnd) * f64::from(i.snd_mss) * 8_000_000.0 / f64::from(i.rtt);
+        let _ = write!(out, " send {}", bps(bits, numeric));
     }
     number(out, "lastsnd", i.last_data_sent);
     number(out, "lastrcv", i.last_data_recv);
     number(out, "lastack", i.last_ack_recv);
-    let bits = |bytes: u64| u128::from(bytes) * 8;
+    let bits = |bytes: u64| bps(bytes as f64 * 8.0, numeric);
     if i.pacing_rate != 0 && i.pacing_rate != u64::MAX {
-        let _ = write!(out, " pacing_rate {}bps", bits(i.pacing_rate));
+        let _ = write!(out, " pacing_rate {}", bits(i.pacing_rate));
         if i.max_pacing_rate != 0 && i.max_pacing_rate != u64::MAX {
-            let _ = write!(out, "/{}bps", bits(i.max_pacing_rate));
+            let _ = write!(out, "/{}", bits(i.max_pacing_rate));
         }
     }
     if i.delivery_rate != 0 {
-        let _ = write!(out, " delivery_rate {}bps", bits(i.delivery_rate));
+        let _ = write!(out, " delivery_rate {}", bits(i.delivery_rate));
     }
     number(out, "delivered", i.delivered);
     number(out, "delivered_ce", i.delivered_ce);
@@ -150,7 +179,7 @@ fn recovery(out: &mut String, i: &TcpInfo, listener: bool) {
     number(out, "dsack_dups", i.dsack_dups);
     number(out, "fackets", i.fackets);
     if i.reordering != 3 {
-        number(out, "reordering", i.reordering);
+        let _ = write!(out, " reordering:{}", i.reordering);
     }
     number(out, "reord_seen", i.reord_seen);
     if i.rcv_rtt != 0 {

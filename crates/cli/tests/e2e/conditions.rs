@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Test> {
         test("lossy_link_download", &["python3", "curl"], lossy_link_download).limit(240),
         test("lossy_link_echo", &["python3"], lossy_link_echo).limit(240),
         test("accept_queue_overflow", &["python3", "tshark"], accept_queue_overflow),
+        test("report_names_what_happened", &["python3"], report_names_what_happened),
         test("captures_are_readable", &["python3", "tcpdump", "tshark"], captures_are_readable),
         test("udp_published", &["python3"], udp_published),
         test("link_changes_while_running", &["python3"], link_changes_while_running),
@@ -106,6 +107,47 @@ fn accept_queue_overflow(env: &Env) -> Result<()> {
     }
     let again = tshark(env, &pcap, "tcp.flags.syn == 1 && tcp.flags.ack == 0 && tcp.analysis.retransmission")?;
     ensure!(again.lines().count() >= 3, "no repeated SYNs in the capture: {again:?}");
+    Ok(())
+}
+
+/// The page holds the queue, its limit, the setting and the client; it is whole, fetches nothing, and what programs are
+/// called stays text.
+fn report_names_what_happened(env: &Env) -> Result<()> {
+    let report = env.file("r.html");
+    let serve = env.program("overflow.py");
+    let args = ["--name", "told", "--sysctl", "net.core.somaxconn=4", "--report", &report];
+    let program = ["python3", &serve, "serve", "80", "<script>alert(1)</script>"];
+    let mut server = env.run(&args, &program)?;
+    server.says("listening", 20)?;
+    ensure!(!std::path::Path::new(&report).exists(), "half a report while the program runs");
+    let knock = ["exec", "told", "--", "python3", &serve, "connect", "10.0.2.15", "80", "8"];
+    let mut clients = env.start(env.belljar(&knock))?;
+    clients.says("knocked", 20)?;
+    env.ask(&["link", "told", "delay", "5ms"])?;
+    std::thread::sleep(Duration::from_millis(1500));
+    drop(clients);
+    let out = server.stop()?;
+    ensure!(out.code == Some(143), "a report changes no exit code: {out:?}");
+    let page = std::fs::read_to_string(&report)?;
+    for text in [
+        "accept queue of 0.0.0.0:80 was full",
+        "limit 4 (it holds one more)",
+        "<code>net.core.somaxconn</code> = 4",
+        "clients from 10.0.2.15:",
+        "--sysctl</code> <code>net.core.somaxconn=4096",
+        "TCP_LISTEN_OVERFLOW in tcp_conn_request",
+        "<span>TcpExtListenOverflows</span>",
+        "conditions of the link from now on: limit 1000 delay 5ms",
+        "Signal 15 (SIGTERM) ended the program",
+        "&lt;script&gt;alert(1)&lt;/script&gt;",
+    ] {
+        ensure!(page.contains(text), "{text:?} is not in the report");
+    }
+    let whole = page.starts_with("<!doctype html>") && page.ends_with("</html>\n");
+    ensure!(whole && page.matches("<script").count() == 1, "one script, our own; {} bytes", page.len());
+    for foreign in ["http://", "https://", "src=", "@import", "url(h", "<link"] {
+        ensure!(!page.contains(foreign), "the report fetches something: {foreign}");
+    }
     Ok(())
 }
 

@@ -107,7 +107,11 @@ fn unwritable_capture(env: &Env) -> Result<()> {
     let path = env.file("no/such/place/c.pcapng");
     refused(env, &["run", "--pcap", &path, "--", "true"], &[125], &["c.pcapng"])?;
     let path = env.file("no/such/place/t.jsonl");
-    refused(env, &["run", "--trace", &path, "--", "true"], &[125], &["t.jsonl"])
+    refused(env, &["run", "--trace", &path, "--", "true"], &[125], &["t.jsonl"])?;
+    let path = env.file("no/such/place/r.html");
+    refused(env, &["run", "--report", &path, "--", "true"], &[125], &["r.html: cannot be written"])?;
+    let dir = env.file(".");
+    refused(env, &["run", "--report", &dir, "--", "true"], &[125], &["cannot be written"])
 }
 
 /// A jar in a jar would need two listeners; the kernel allows one. Refused, never half outside.

@@ -167,7 +167,12 @@ impl Jar {
             Request::View { host, what } => self.with_host(&host, |jar, i| jar.view(i, &what)),
             Request::SysctlSet { host, key, value } => self.with_host(&host, |jar, i| {
                 let m = jar.machines.get_mut(i).ok_or_else(|| "no such host".to_owned())?;
-                m.sysctl_set(&key, &value).map(|()| Reply::Ok)
+                m.sysctl_set(&key, &value)?;
+                jar.tell(|jar| {
+                    let host = jar.machines.get(i).map_or("", |m| m.name);
+                    format!("{key} = {value} from now on, on {host}")
+                });
+                Ok(Reply::Ok)
             }),
             Request::Link { set } => match self.set_link(&set) {
                 Ok(()) => Reply::Value { value: self.link_value() },
@@ -234,6 +239,7 @@ impl Jar {
         let words = set.iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]).filter(|w| !w.is_empty());
         let c = self.link.ab.conditions().apply(words).map_err(|e| e.to_string())?;
         self.link.set(c);
+        self.tell(|_| format!("conditions of the link from now on: {c}"));
         Ok(())
     }
 
@@ -272,6 +278,7 @@ impl Jar {
         match spawn::spawn(&command, &Filter::new(true), self.signals.before()) {
             Ok(s) => {
                 let pid = s.pid;
+                self.tell(|_| format!("{} starts, process {pid}, by exec", command.program.to_string_lossy()));
                 self.watch_listener(Watched { listener: s.listener, host, killable: s.killable });
                 if let Some(Some(c)) = self.control.conns.get_mut(n as usize) {
                     c.child = Some(pid);

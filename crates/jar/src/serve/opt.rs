@@ -1,6 +1,7 @@
 //! getsockopt, setsockopt and the ioctls of sockets and devices.
 use super::{Asked, Outcome, attempt, read_int, write_mem};
 use crate::jar::Jar;
+use crate::options::Refused;
 use crate::socks::Flow;
 use belljar_abi::{self as abi, Errno};
 use belljar_host::fd;
@@ -8,6 +9,8 @@ use belljar_host::seccomp::Notification;
 
 /// Longest option value that is read from a program.
 pub(super) const MAX_VALUE: usize = 65_536;
+/// Refused options that are remembered.
+const MAX_REFUSED: usize = 32;
 
 /// Stores an option's value where getsockopt's arguments say, cut to the room there.
 pub(crate) fn give_value(note: &Notification, value: &[u8]) -> Result<i64, Errno> {
@@ -31,7 +34,8 @@ impl Jar {
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
-        let value = attempt!(m.getsockopt(now, kfd, level, name, len));
+        let value = m.getsockopt(now, kfd, level, name, len);
+        let value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
         give_value(a.note, &value).into()
     }
 
@@ -47,6 +51,19 @@ impl Jar {
         }
     }
 
+    /// Remembers an option that the stack does not have.
+    fn note_refused(&mut self, set: bool, level: i32, name: i32, errno: Errno) {
+        if ![Errno::ENOPROTOOPT, Errno::EOPNOTSUPP].contains(&errno) {
+            return;
+        }
+        let same = |r: &&mut Refused| (r.set, r.level, r.name) == (set, level, name);
+        if let Some(r) = self.refused.iter_mut().find(same) {
+            r.count += 1;
+        } else if self.refused.len() < MAX_REFUSED {
+            self.refused.push(Refused { set, level, name, errno, count: 1 });
+        }
+    }
+
     pub(crate) fn sys_setsockopt(&mut self, a: &Asked<'_>) -> Outcome {
         let (level, name) = (a.note.int(1), a.note.int(2));
         let len = attempt!(usize::try_from(a.note.int(4)).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
@@ -55,7 +72,8 @@ impl Jar {
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
-        attempt!(m.setsockopt(now, kfd, level, name, &value));
+        let done = m.setsockopt(now, kfd, level, name, &value);
+        attempt!(done.inspect_err(|e| self.note_refused(true, level, name, *e)));
         // What the host kernel acts on when the program waits on the pair itself.
         if level == abi::SOL_SOCKET {
             match name {

@@ -8,7 +8,7 @@ use crate::kernel::Kernel;
 use crate::net::core::sock::{Family, Sock};
 use crate::net::netns::NetNs;
 use crate::net::tcp::handshake::time_wait::TimeWaitSock;
-use crate::net::tcp::info::tcp_info;
+use crate::net::tcp::info::{bbr_info, tcp_info};
 use crate::net::tcp::sock::{TcpSock, WriteTimer};
 use crate::net::tcp::state::State;
 use belljar_abi::tcp_info::TcpInfo;
@@ -23,6 +23,9 @@ views! {
         rmem_alloc: u32, rcvbuf: u32, wmem_alloc: u32, sndbuf: u32, fwd_alloc: u32, wmem_queued: u32, optmem: u32,
         backlog: u32, drops: u32,
     }
+
+    /// `struct tcp_bbr_info`: bytes a second, microseconds, gains in 256ths.
+    struct BbrView { bw: u64, min_rtt: u32, pacing_gain: u32, cwnd_gain: u32, }
 
     /// Who has the socket open.
     struct UserView { name: String, pid: u32, fd: u32, }
@@ -56,6 +59,7 @@ views! {
         skmem: Option<SkmemView>,
         cong: Option<String>,
         info: Option<TcpInfo>,
+        bbr: Option<BbrView>,
         /// Quick acknowledgements left, doubled, plus one in interactive mode: as `/proc/net/tcp` packs them.
         quickack: u32,
         /// Half-open connections and those whose SYN-ACK was sent only once, of a listener.
@@ -164,6 +168,7 @@ impl Kernel {
             }),
             cong: None,
             info: None,
+            bbr: None,
             quickack: 0,
             syn_queue: None,
             users: Vec::new(),
@@ -194,14 +199,22 @@ impl Kernel {
     }
 
     fn connection_row(&self, s: &TcpSock) -> SockView {
+        let common = self.common(&s.sk, s.state);
+        // Memory is taken in pages: what is reserved beyond what the queues hold.
+        let fwd_alloc = s.sk.rmem_alloc.wrapping_add(s.sk.wmem_queued).wrapping_neg() % 4096;
         SockView {
+            skmem: common.skmem.clone().map(|m| SkmemView { fwd_alloc, ..m }),
             recv_q: u64::from(s.rcv.nxt.wrapping_sub(s.rcv.copied_seq)),
             send_q: u64::from(s.snd.write_seq.wrapping_sub(s.snd.una)),
             timer: self.tcp_timer(s),
             quickack: u32::from(s.rcv.ack.quick) << 1 | u32::from(s.rcv.ack.pingpong >= 3),
             cong: Some(s.cong.name().name().into()),
             info: Some(tcp_info(s, &self.net)),
-            ..self.common(&s.sk, s.state)
+            // The kernel's dump asks the algorithm up to FIN_WAIT2 by number, which leaves the later states out.
+            bbr: bbr_info(s)
+                .filter(|_| s.state < State::TimeWait)
+                .map(|(bw, min_rtt, pacing_gain, cwnd_gain)| BbrView { bw, min_rtt, pacing_gain, cwnd_gain }),
+            ..common
         }
     }
 
@@ -265,6 +278,7 @@ fn time_wait_row(cookie: u64, t: &TimeWaitSock, expires_ms: u64) -> SockView {
         skmem: None,
         cong: None,
         info: None,
+        bbr: None,
         quickack: 0,
         syn_queue: None,
         users: Vec::new(),

@@ -261,6 +261,7 @@ mod tests {
             }),
             cong: Some("cubic".into()),
             info: Some(TcpInfo { rto: 1_000_000, snd_cwnd: 10, snd_ssthresh: 0x7fff_ffff, ..TcpInfo::default() }),
+            bbr: None,
             quickack: 0,
             syn_queue: Some(0),
             users: Vec::new(),

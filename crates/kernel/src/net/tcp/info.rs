@@ -3,11 +3,12 @@
 //! What [`super::track`] keeps is 0 before the first data. The fields of Accurate ECN are always 0.
 use super::cong::Algo;
 use super::input::ecn::{TCP_ECN_OK, TCP_ECN_SEEN};
-use super::sock::{CaState, TcpSock};
+use super::sock::{CaState, TcpSock, WriteTimer};
 use super::state::State;
 use super::{bounds, pacing, rate};
 use crate::net::Net;
 use belljar_abi::tcp_info::*;
+use belljar_wire::tcp::TCPOLEN_TSTAMP_ALIGNED;
 
 /// For a listener only its queue: `unacked` is its length, `sacked` its limit.
 #[doc(alias = "tcp_get_info")]
@@ -31,7 +32,21 @@ pub fn tcp_info(sk: &TcpSock, net: &Net) -> TcpInfo {
     times(&mut i, sk, net);
     totals(&mut i, sk);
     tracked(&mut i, sk, net);
+    if sk.state == State::SynSent {
+        syn_sent(&mut i, sk);
+    }
     i
+}
+
+/// Nothing is agreed on yet: what our SYN offers does not count, and the peer may be as small as RFC 9293 lets it be.
+fn syn_sent(i: &mut TcpInfo, sk: &TcpSock) {
+    (i.options, i.snd_wscale, i.rcv_wscale) = (0, 0, 0);
+    let stamps = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED as u32 } else { 0 };
+    i.snd_mss = i.snd_mss.min(536 - stamps);
+    i.rcv_mss = u32::from(super::sock::TCP_MIN_MSS);
+    if sk.loss.retransmits > 0 {
+        (i.ca_state, i.snd_cwnd, i.lost) = (TCP_CA_LOSS, 1, i.unacked);
+    }
 }
 
 fn congestion(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
@@ -63,7 +78,10 @@ fn congestion(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
     i.sacked = sk.snd.sacked_out;
     i.lost = sk.snd.lost_out;
     i.retrans = sk.snd.retrans_out;
-    i.rto = sk.rtt.backed_off(bounds(net, sk));
+    // In ticks, as the timer runs; probes of a closed window back off without it.
+    let probing = sk.write_timer_kind == WriteTimer::Probe0;
+    let rto = if probing { sk.rtt.rto_us } else { sk.rtt.backed_off(bounds(net, sk)) };
+    i.rto = rto.next_multiple_of(1_000_000 / net.env.hz.clamp(1, 1_000_000));
     i.rtt = sk.rtt.srtt_us >> 3;
     i.rttvar = sk.rtt.mdev_us >> 2;
     i.min_rtt = sk.rtt.min_us;
@@ -78,7 +96,8 @@ fn sizes(i: &mut TcpInfo, sk: &TcpSock) {
     i.snd_mss = u32::from(sk.snd.mss_cache);
     i.rcv_mss = u32::from(sk.rcv.mss);
     i.advmss = u32::from(sk.rcv.advmss);
-    i.pmtu = sk.snd.pmtu;
+    // No packet of IPv4 is longer (IP_MAX_MTU), though lo would take it.
+    i.pmtu = sk.snd.pmtu.min(0xffff);
     i.rcv_ssthresh = sk.rcv.ssthresh;
     i.rcv_rtt = sk.rcv.rtt_us >> 3;
     i.rcv_space = sk.rcv.space;
@@ -130,11 +149,20 @@ fn tracked(i: &mut TcpInfo, sk: &TcpSock, net: &Net) {
     }
 }
 
-/// `union tcp_cc_info`: only BBR has something to tell (`struct tcp_bbr_info`).
+/// What BBR knows: bandwidth, smallest round trip, gains.
 #[doc(alias = "bbr_get_info")]
-pub fn cc_info(sk: &TcpSock) -> Vec<u8> {
-    let Algo::Bbr(Some(b)) = &sk.cong.algo else { return Vec::new() };
+pub fn bbr_info(sk: &TcpSock) -> Option<(u64, u32, u32, u32)> {
+    let Algo::Bbr(b) = &sk.cong.algo else { return None };
+    let Some(b) = b else { return Some((0, 0, 0, 0)) };
     let (bw, min_rtt, pacing_gain, cwnd_gain) = b.info(u32::from(sk.snd.mss_cache));
+    // Until data is acknowledged the gains are those that the kernel has there: none, or of a round trip probed by the SYN.
+    let unused = if sk.flags.active { 256 } else { 0 };
+    Some(if sk.loss.delivered > 1 { (bw, min_rtt, pacing_gain, cwnd_gain) } else { (bw, min_rtt, unused, unused) })
+}
+
+/// `union tcp_cc_info`: only BBR has something to tell (`struct tcp_bbr_info`).
+pub fn cc_info(sk: &TcpSock) -> Vec<u8> {
+    let Some((bw, min_rtt, pacing_gain, cwnd_gain)) = bbr_info(sk) else { return Vec::new() };
     let words = [bw as u32, (bw >> 32) as u32, min_rtt, pacing_gain, cwnd_gain];
     words.iter().flat_map(|w| w.to_ne_bytes()).collect()
 }

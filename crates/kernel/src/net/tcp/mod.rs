@@ -70,6 +70,7 @@ pub(crate) fn wake(net: &mut Net, sk: &TcpSock, id: TcpId, mask: PollMask) {
 #[doc(alias = "tcp_set_state")]
 pub(crate) fn set_state(net: &mut Net, sk: &mut TcpSock, id: TcpId, to: State) {
     let old = std::mem::replace(&mut sk.state, to);
+    debug_assert!(state::possible(old, to), "{} cannot become {}", old.name(), to.name());
     let counted = |s: State| matches!(s, State::Established | State::CloseWait);
     if let Some(ns) = net.ns.get_mut(sk.sk.ns) {
         match (counted(old), counted(to)) {

@@ -104,6 +104,32 @@ pub fn next(from: State, cause: Cause) -> Option<State> {
     TRANSITIONS.iter().find(|(f, c, _)| (*f, *c) == (from, cause)).map(|t| t.2)
 }
 
+/// Whether a socket may change so: as the table says, or it ends.
+pub fn possible(from: State, to: State) -> bool {
+    to == Close || TRANSITIONS.iter().any(|(f, _, t)| (*f, *t) == (from, to))
+}
+
+/// What each cause means, for the documentation.
+fn meaning(c: Cause) -> &'static str {
+    match c {
+        Cause::Listen => "listen()",
+        Connect => "connect(), or a first write with Fast Open",
+        RcvSyn => "the peer's SYN crosses ours",
+        RcvSynAck => "SYN-ACK for our SYN",
+        RcvAck => "our SYN or SYN-ACK is acknowledged",
+        RcvFin => "the peer's FIN, in order",
+        SendFin => "close() or shutdown(SHUT_WR): our FIN follows what is queued",
+        FinAcked => "our FIN is acknowledged",
+        Done => "60 s, or a new connection takes the place",
+    }
+}
+
+/// The table in Markdown, for the documentation.
+pub fn table() -> String {
+    let row = |(f, c, t): &(State, Cause, State)| format!("| {} | {} | {} |\n", f.name(), meaning(*c), t.name());
+    format!("| from | on | to |\n|---|---|---|\n{}", TRANSITIONS.iter().map(row).collect::<String>())
+}
+
 /// The table as a Graphviz graph, for the documentation.
 pub fn graph() -> String {
     let edge = |(f, c, t): &(State, Cause, State)| format!("  {} -> {} [label=\"{c:?}\"];\n", f.name(), t.name());

@@ -110,6 +110,7 @@ impl TimeWaitSock {
 /// connection just ends.
 pub fn tcp_time_wait(sk: &mut TcpSock, net: &mut Net, id: TcpId, state: State, seconds: u32) {
     let ns = sk.sk.ns;
+    debug_assert!(sk.state == state || super::super::state::possible(sk.state, state), "{} waits", sk.state.name());
     // At least 3.5 retransmission timeouts, so that a lost FIN can come again.
     let rto = u64::from(sk.rtt.rto_us) * 7 / 2 * time::USEC;
     let ns_long = if state == State::TimeWait { TCP_TIMEWAIT_LEN } else { (u64::from(seconds) * SEC).max(rto) };

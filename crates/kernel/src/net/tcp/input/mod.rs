@@ -173,6 +173,7 @@ fn syn_recv_acked(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &Tcp
             ack::synack_rtt_from_ts(sk, net, ecr);
         }
     }
+    advmss_for_data(sk);
     if early {
         // It has been one since its SYN.
         sk.snd.last_us = net.env.now_us();
@@ -186,6 +187,13 @@ fn syn_recv_acked(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &Tcp
     if sk.sk.shutdown & SEND_SHUTDOWN != 0 {
         // shutdown() came before the handshake was over.
         close::shutdown_send(sk, net, id);
+    }
+}
+
+/// From now on what a segment of the peer can carry: time stamps take their part of each.
+fn advmss_for_data(sk: &mut TcpSock) {
+    if sk.flags.tstamp_ok {
+        sk.rcv.advmss = sk.rcv.advmss.saturating_sub(belljar_wire::tcp::TCPOLEN_TSTAMP_ALIGNED as u16);
     }
 }
 
@@ -330,6 +338,7 @@ fn synsent_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpO
     sk.snd.wnd = u32::from(skb.tcp.window);
     sk.snd.max_window = sk.snd.wnd;
     set_state(net, sk, id, State::Established);
+    advmss_for_data(sk);
     init_transfer(sk, net, id);
     sk.loss.retransmits = 0;
     sk.loss.retrans_stamp_ms = 0;

@@ -105,11 +105,14 @@ impl CaState {
 pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let prior = sk.snd.packets_out;
     let Some(seg) = sk.snd.queue.get(sk.snd.sent) else { return };
-    let pcount = seg.pcount();
+    let (pcount, syn) = (seg.pcount(), seg.flags.contains(belljar_wire::tcp::Flags::SYN));
     sk.snd.nxt = seg.end_seq;
     sk.snd.sent += 1;
     sk.snd.packets_out += pcount;
-    net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));
+    // A SYN is no data.
+    if !syn {
+        net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));
+    }
     if prior == 0 || sk.write_timer_kind == WriteTimer::LossProbe {
         rearm_rto(sk, net, id);
     }
@@ -199,7 +202,7 @@ pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
     }
     let max = super::sysctl(net, sk).map_or(0, |s| s.tcp_wmem[2]) as u32;
     // MAX_TCP_HEADER, skb_shared_info and sk_buff around the data, in the buffer that kmalloc would give.
-    let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp.min(1460)));
+    let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp));
     let per_mss = (mss + 320 + 320).next_power_of_two() + 256;
     let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
     // Fast recovery needs twice the window: what is in flight and what is sent meanwhile. BBR keeps a window more.

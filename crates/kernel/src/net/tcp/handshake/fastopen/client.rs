@@ -187,7 +187,6 @@ fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, data: &mut Pa
         sk.snd.write_seq = seg.end_seq;
         sk.sk.wmem_queued += seg.truesize;
         sk.snd.queue.push_back(seg);
-        inc(net, sk, Mib::TcpExtTCPOrigDataSent);
     }
     let mss = sk.snd.mss_cache;
     let now = net.env.now_us();
