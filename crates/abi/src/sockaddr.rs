@@ -79,6 +79,10 @@ impl SockAddr {
     /// As bind(2) on an IPv4 socket reads it: AF_UNSPEC with the address 0.0.0.0 counts as AF_INET (programs rely on
     /// it), with another address it is EAFNOSUPPORT.
     pub fn parse_for_bind4(b: &[u8]) -> Result<SockAddr, Errno> {
+        let family = i32::from(u16::from_ne_bytes(part(b, 0)?));
+        if family != AF_INET && family != AF_UNSPEC {
+            return Err(Errno::EAFNOSUPPORT);
+        }
         match SockAddr::parse(b)? {
             SockAddr::Unspec if b.len() < SOCKADDR_IN_LEN => Err(Errno::EINVAL),
             SockAddr::Unspec if part::<4>(b, 4)? == [0; 4] => {
@@ -196,6 +200,9 @@ mod tests {
         let mut b = [0u8; 16];
         b[3] = 80;
         assert_eq!(SockAddr::parse_for_bind4(&b), Ok(SockAddr::V4(Ipv4Addr::UNSPECIFIED, 80)));
+        let mut six = b;
+        six[0] = AF_INET6 as u8;
+        assert_eq!(SockAddr::parse_for_bind4(&six), Err(Errno::EAFNOSUPPORT));
         b[4] = 127;
         assert_eq!(SockAddr::parse_for_bind4(&b), Err(Errno::EAFNOSUPPORT));
     }

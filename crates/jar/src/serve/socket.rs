@@ -283,8 +283,8 @@ impl Jar {
                 self.open(a.id);
                 Outcome::Reply(Ok(0))
             }
-            Err(Errno::EINPROGRESS | Errno::EALREADY) if !a.nonblock() => {
-                let limit = m.time_limit(now, kfd, abi::SO_SNDTIMEO).map(|ns| (now + ns, Errno::EINPROGRESS));
+            Err(e @ (Errno::EINPROGRESS | Errno::EALREADY)) if !a.nonblock() => {
+                let limit = m.time_limit(now, kfd, abi::SO_SNDTIMEO).map(|ns| (now + ns, e));
                 self.connecting(a.id);
                 Outcome::Wait { deadline: limit, sent: 0 }
             }

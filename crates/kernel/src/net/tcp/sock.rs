@@ -250,6 +250,8 @@ pub const ICSK_ACK_TIMER: u8 = 2;
 pub const ICSK_ACK_PUSHED: u8 = 4;
 pub const ICSK_ACK_PUSHED2: u8 = 8;
 pub const ICSK_ACK_NOW: u8 = 16;
+/// Data found no room: the next acknowledgement closes the window.
+pub const ICSK_ACK_NOMEM: u8 = 32;
 
 /// What we tell the peer about out-of-order data: newest first (RFC 2018), a D-SACK before them (RFC 2883).
 #[derive(Clone, Copy, Debug, Default)]

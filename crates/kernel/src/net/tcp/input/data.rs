@@ -64,9 +64,13 @@ pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
 /// Charged and queued where the reader finds it; then what waited behind it.
 fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     if !rmem_schedule(sk, net, &skb) {
-        inc(net, sk, Mib::TcpExtTCPRcvQDrop);
-        sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
-        return net.kfree_skb(skb, DropReason::ProtoMem, "tcp_data_queue");
+        sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW | ICSK_ACK_NOMEM;
+        wake(net, sk, id, READABLE);
+        // A reader with nothing to read would never make room: one packet is always taken.
+        if !sk.rcv.queue.is_empty() && !skb.frags.is_empty() {
+            inc(net, sk, Mib::TcpExtTCPRcvQDrop);
+            return net.kfree_skb(skb, DropReason::ProtoMem, "tcp_data_queue");
+        }
     }
     let fin = skb.tcp.flags.contains(Flags::FIN);
     let has_data = !skb.frags.is_empty();

@@ -94,6 +94,11 @@ pub fn syn_window(sk: &TcpSock) -> u16 {
 /// The window field: what can be offered now, never taking back what was offered (RFC 9293 §3.8.6), scaled.
 #[doc(alias = "tcp_select_window")]
 pub fn select_window(sk: &mut TcpSock, net: &mut Net) -> u16 {
+    if sk.rcv.ack.pending & ICSK_ACK_NOMEM != 0 {
+        // What was dropped must not come again before there is room; here a window may shrink.
+        (sk.rcv.wnd, sk.rcv.wup) = (0, sk.rcv.nxt);
+        return 0;
+    }
     let old = sk.rcv.wnd;
     let current = sk.receive_window();
     let mut new = window_to_offer(sk, net);
