@@ -275,6 +275,7 @@ sysctls! {
         "net.ipv4.tcp_app_win" tcp_app_win: u32 = 31, 0, 31;
         "net.ipv4.tcp_autocorking" tcp_autocorking: u32 = 1, 0, 1;
         "net.ipv4.tcp_available_congestion_control" tcp_available_congestion_control: Available = Available, 0, 0;
+        "net.ipv4.tcp_base_mss" tcp_base_mss: i32 = 1024, i64::from(i32::MIN), INT;
         "net.ipv4.tcp_challenge_ack_limit" tcp_challenge_ack_limit: u32 = i32::MAX as u32, 0, INT;
         "net.ipv4.tcp_comp_sack_delay_ns" tcp_comp_sack_delay_ns: u64 = 1_000_000, 0, i64::MAX;
         "net.ipv4.tcp_comp_sack_nr" tcp_comp_sack_nr: u32 = 44, 0, 255;
@@ -301,11 +302,17 @@ sysctls! {
         "net.ipv4.tcp_min_snd_mss" tcp_min_snd_mss: u32 = 48, 48, 65535;
         "net.ipv4.tcp_min_tso_segs" tcp_min_tso_segs: u32 = 2, 1, 255;
         "net.ipv4.tcp_moderate_rcvbuf" tcp_moderate_rcvbuf: u32 = 1, 0, 255;
+        "net.ipv4.tcp_mtu_probe_floor" tcp_mtu_probe_floor: u32 = 48, 48, 65535;
+        "net.ipv4.tcp_mtu_probing" tcp_mtu_probing: u32 = 0, 0, 255;
+        "net.ipv4.tcp_no_metrics_save" tcp_no_metrics_save: u32 = 0, 0, 255;
+        "net.ipv4.tcp_no_ssthresh_metrics_save" tcp_no_ssthresh_metrics_save: u32 = 1, 0, 1;
         "net.ipv4.tcp_notsent_lowat" tcp_notsent_lowat: u32 = u32::MAX, 0, UINT;
         "net.ipv4.tcp_orphan_retries" tcp_orphan_retries: u32 = 0, 0, 255;
         "net.ipv4.tcp_pacing_ca_ratio" tcp_pacing_ca_ratio: u32 = 120, 0, 1000;
         "net.ipv4.tcp_pacing_ss_ratio" tcp_pacing_ss_ratio: u32 = 200, 0, 1000;
         "net.ipv4.tcp_pingpong_thresh" tcp_pingpong_thresh: u32 = 1, 1, 255;
+        "net.ipv4.tcp_probe_interval" tcp_probe_interval: u32 = 600, 0, 17_179_869;
+        "net.ipv4.tcp_probe_threshold" tcp_probe_threshold: i32 = 8, i64::from(i32::MIN), INT;
         "net.ipv4.tcp_recovery" tcp_recovery: u32 = 1, 0, 255;
         "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 0, INT;
         "net.ipv4.tcp_retries1" tcp_retries1: u32 = 3, 0, 255;

@@ -78,7 +78,7 @@ impl Kernel {
         let who = Caller { process };
         match op {
             Op::Accept { file, flags } => socket::run_accept(self, who, file, flags, ctx),
-            Op::Connect { file, addr } => socket::run_connect(self, file, addr, ctx),
+            Op::Connect { file, addr, later } => socket::run_connect(self, file, addr, later, ctx),
             Op::Send { file, rest, sent, flags, to, cmsgs } => {
                 let msg = SendMsg { data: Payload::Segs(rest), sent, flags, to, cmsgs: cmsgs.into() };
                 message::run_send(self, file, msg, ctx)

@@ -112,17 +112,22 @@ pub(super) fn connect(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> Run 
         }
     });
     match found {
-        Ok((file, to)) => run_connect(k, file, to, k.ctx(file, 0)),
+        Ok((file, to)) => {
+            let later = k.file_sock(file).is_some_and(|s| k.tcp_connecting(s));
+            run_connect(k, file, to, later, k.ctx(file, 0))
+        }
         Err(e) => Run::Done(Err(e)),
     }
 }
 
-pub(super) fn run_connect(k: &mut Kernel, file: FileId, to: SockAddr, ctx: RunCtx) -> Run {
+/// `later`: another call began the connection, this one only waits for it.
+pub(super) fn run_connect(k: &mut Kernel, file: FileId, to: SockAddr, later: bool, ctx: RunCtx) -> Run {
     let Some(sock) = k.file_sock(file) else { return Run::Done(Err(Errno::ENOTSOCK)) };
     let ctx = k.snd_timeo(sock, ctx);
     match switch::connect(k, sock, to, ctx) {
+        Step::Done(Err(Errno::EINPROGRESS)) if later => Run::Done(Err(Errno::EALREADY)),
         Step::Done(r) => Run::Done(r),
-        Step::Sleep(s) => Run::sleep(Op::Connect { file, addr: to }, s, k.snd_deadline(sock)),
+        Step::Sleep(s) => Run::sleep(Op::Connect { file, addr: to, later }, s, k.snd_deadline(sock)),
     }
 }
 
@@ -163,6 +168,10 @@ impl Kernel {
 
     pub(super) fn tcp_state(&self, sock: SockId) -> Option<State> {
         Some(self.socks.tcp.get(sock.tcp()?)?.state)
+    }
+
+    fn tcp_connecting(&self, sock: SockId) -> bool {
+        sock.tcp().and_then(|id| self.socks.tcp.get(id)).is_some_and(|sk| sk.flags.connecting)
     }
 
     /// Name of one end, in the family of the socket; `None` for a peer that there is not.

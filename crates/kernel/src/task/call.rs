@@ -321,6 +321,8 @@ pub enum Op {
     Connect {
         file: FileId,
         addr: SockAddr,
+        /// Another call began it.
+        later: bool,
     },
     Send {
         file: FileId,

@@ -1,8 +1,10 @@
 //! Calls that sleep: parking, waking, running again from the top, time-outs, signals.
 use crate::env::{Nanos, TimerKey};
+use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::softirq;
+use crate::net::tcp::sock::TcpSock;
 use crate::task::call::*;
 use crate::task::wait::{End, PollMask, WaitEntry, Waiter};
 use belljar_abi::Errno;
@@ -37,6 +39,9 @@ impl Kernel {
         self.leave_queues(id);
         let call = self.end_call(id)?;
         let file = call.op.as_ref().and_then(Op::file);
+        if let Some(tcp) = call.op.as_ref().and_then(|op| self.sends_on(op)) {
+            tcp.flags.write_pending = false;
+        }
         let result = match call.op {
             Some(Op::Send { sent, .. }) if sent > 0 => Ok(Ret::Int(sent as i64)),
             Some(Op::Recv { msg, .. }) if !msg.got.is_empty() => Ok(Ret::Stream(msg.got)),
@@ -52,6 +57,13 @@ impl Kernel {
         }
         self.end_step();
         Some(result)
+    }
+
+    /// The socket that a sending call was for.
+    fn sends_on(&mut self, op: &Op) -> Option<&mut TcpSock> {
+        let Op::Send { file, .. } = op else { return None };
+        let FileKind::Sock(SockId::Tcp(id)) = self.files.files.get(*file)?.kind else { return None };
+        self.socks.tcp.get_mut(id)
     }
 
     /// The next finished call, in the order in which they finished.

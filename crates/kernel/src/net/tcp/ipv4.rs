@@ -311,17 +311,5 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
     }
     let Some(dst) = segment::check_dst(sk, net) else { return };
     segment::sync_mss(sk, net, dst.mtu);
-    let mss = u32::from(sk.snd.mss_cache);
-    // A SYN with data stands in the queue as two pieces: all of it was too big.
-    let syn_data = sk.state == State::SynSent && sk.tfo.as_ref().is_some_and(|t| t.syn_data);
-    for ix in 0..sk.snd.sent {
-        let len = |s: &TxSeg| (s.data.len() as u32).min(u32::from(s.mss));
-        let too_big = sk.snd.queue.get(ix).is_some_and(|s| len(s) > mss && !s.is(TCPCB_SACKED_ACKED));
-        if too_big || syn_data {
-            input::recovery::mark_lost(sk, net, ix);
-        }
-    }
-    if sk.snd.lost_out > 0 {
-        input::recovery::non_congestion_loss_retransmit(sk, net, id);
-    }
+    input::recovery::simple_retransmit(sk, net, id);
 }

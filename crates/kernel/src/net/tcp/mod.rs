@@ -12,6 +12,7 @@ pub mod input;
 pub mod ipv4;
 pub mod mem;
 pub mod metrics;
+pub mod mtup;
 pub mod output;
 pub mod pacing;
 pub mod poll;

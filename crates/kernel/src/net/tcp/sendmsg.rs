@@ -36,11 +36,16 @@ pub fn tcp_sendmsg(
         // Urgent data is not implemented yet, and must not become ordinary data.
         return Step::Done(Err(Errno::EOPNOTSUPP));
     }
+    sk.flags.write_pending = false;
     let early = sk.state == State::SynRecv && sk.fastopen_rsk().is_some();
     if !early && sk.state.is(&[State::SynSent, State::SynRecv]) && sk.sk.err == 0 && sk.sk.shutdown & SEND_SHUTDOWN == 0
     {
         // sk_stream_wait_connect
-        return if ctx.nonblock || ctx.timed_out { done(*sent, Errno::EAGAIN) } else { sleep(sk, net, id) };
+        if ctx.nonblock || ctx.timed_out {
+            return done(*sent, Errno::EAGAIN);
+        }
+        sk.flags.write_pending = true;
+        return sleep(sk, net, id);
     }
     if sk.sk.err != 0 || sk.sk.shutdown & SEND_SHUTDOWN != 0 || !(early || can_send(sk.state)) {
         if *sent > 0 {
@@ -71,7 +76,7 @@ pub fn tcp_sendmsg(
                 return sleep(sk, net, id);
             }
         }
-        *sent += take_some(sk, net, data, goal);
+        *sent += take_some(sk, net, data, goal, *sent == 0);
         if data.is_empty() || joinable(sk, goal) {
             continue;
         }
@@ -153,12 +158,17 @@ fn joinable(sk: &TcpSock, goal: u32) -> bool {
     sk.has_unsent() && sk.snd.queue.back().is_some_and(fits)
 }
 
-/// Moves one entry's worth from `data` to the tail of the queue; returns the bytes.
-fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32) -> usize {
+/// Moves one entry's worth from `data` to the tail of the queue; returns the bytes. The `first` of a call take PSH from
+/// what they are joined to: the earlier write does not end there any more.
+fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32, first: bool) -> usize {
     let joinable = joinable(sk, goal);
     let room = if joinable { goal - sk.snd.queue.back().map_or(0, TxSeg::len) } else { goal } as usize;
     let n = room.min(data.len());
     let last = if joinable { sk.snd.queue.back_mut() } else { None };
+    let last = last.map(|last| {
+        last.flags = if first { last.flags.without(Flags::PSH) } else { last.flags };
+        last
+    });
     match data {
         Payload::Bytes(bytes) => {
             let Some((now, rest)) = bytes.split_at_checked(n) else { return 0 };
@@ -213,7 +223,6 @@ fn enqueue(sk: &mut TcpSock, net: &Net, data: Segs) {
 fn grew(sk: &mut TcpSock, n: u32) {
     let Some(last) = sk.snd.queue.back_mut() else { return };
     last.end_seq = last.end_seq.wrapping_add(n);
-    last.flags = last.flags.without(Flags::PSH);
     let old = std::mem::replace(&mut last.truesize, tx_truesize(last.data.len()));
     debug_assert!(last.truesize >= SKB_OVERHEAD);
     sk.snd.write_seq = sk.snd.write_seq.wrapping_add(n);

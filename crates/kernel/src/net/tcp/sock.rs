@@ -15,6 +15,7 @@ use crate::net::ipv4::route::Dst;
 use crate::net::tcp::cong::Cong;
 pub use crate::net::tcp::handshake::fastopen::{FastOpenRequest, Tfo};
 use crate::net::tcp::handshake::request::RequestSock;
+use crate::net::tcp::mtup::Mtup;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Track;
 use belljar_wire::Segs;
@@ -368,6 +369,8 @@ pub struct TcpFlags {
     pub connected: bool,
     /// Already in `NetNs` accounting as an orphan.
     pub orphan: bool,
+    /// A write sleeps until the connection is made (`sk_write_pending`).
+    pub write_pending: bool,
 }
 
 /// Per-socket values that few programs change; 0 means "the sysctl's".
@@ -386,6 +389,13 @@ pub struct TcpTune {
     pub defer_accept: u8,
     /// TCP_THIN_LINEAR_TIMEOUTS.
     pub thin_lto: bool,
+}
+
+/// What few connections have, each part `None` until it is needed.
+#[derive(Clone, Debug, Default)]
+pub struct Rare {
+    /// The search for a larger segment (tcp_mtu_probing).
+    pub mtup: Option<Mtup>,
 }
 
 /// Counters that only TCP_INFO shows.
@@ -438,6 +448,7 @@ pub struct TcpSock {
     pub listener: Option<Box<Listener>>,
     /// Fast Open: what was asked for, and how it goes.
     pub tfo: Option<Box<Tfo>>,
+    pub rare: Option<Box<Rare>>,
     /// The listener in whose accept queue this connection waits.
     pub parent: Option<TcpId>,
     pub write_timer: TimerSlot,
@@ -477,6 +488,7 @@ impl TcpSock {
             tune: None,
             listener: None,
             tfo: None,
+            rare: None,
             parent: None,
             write_timer: TimerSlot::default(),
             write_timer_kind: WriteTimer::None,
@@ -493,6 +505,10 @@ impl TcpSock {
 
     pub fn track(&mut self) -> &mut Track {
         self.track.get_or_insert_default()
+    }
+
+    pub fn rare(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
     }
 
     pub fn tfo(&mut self) -> &mut Tfo {

@@ -3,7 +3,7 @@ use super::input::{EVERYTHING, rack, recovery, tcp_done};
 use super::output::{self, ack, probe, retransmit, transmit};
 use super::sock::*;
 use super::state::State;
-use super::{bounds, handshake, inc, reset_write_timer, setting, wake};
+use super::{bounds, handshake, inc, mtup, reset_write_timer, setting, wake};
 use crate::env::timers::Fire;
 use crate::env::{Fired, SEC, TimerKey, time};
 use crate::ids::TcpId;
@@ -159,6 +159,7 @@ fn write_timeout(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> bool {
     } else {
         let retries1 = setting(net, sk, |s| s.tcp_retries1);
         if timed_out(sk, net, retries1) {
+            mtup::black_hole(sk, net);
             sk.dst = None;
         }
         let mut retries = setting(net, sk, |s| s.tcp_retries2);

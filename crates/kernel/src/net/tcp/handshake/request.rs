@@ -17,6 +17,7 @@ use crate::net::ipv4::route::{Dst, Flow4, RouteKind, ip_route_output};
 use crate::net::mib::Mib;
 use crate::net::tcp::input::ecn;
 use crate::net::tcp::ipv4::{self, Reply};
+use crate::net::tcp::metrics;
 use crate::net::tcp::output::ack;
 use crate::net::tcp::seq::between;
 use crate::net::tcp::sock::*;
@@ -161,7 +162,7 @@ enum Admit {
 }
 
 /// The first three tests, in this order: requests, accept queue, what is kept for proven peers.
-fn admit(net: &mut Net, ns: NsId, l: &Listener, again: bool) -> Admit {
+fn admit(net: &mut Net, ns: NsId, l: &Listener, t: &Tuple, again: bool) -> Admit {
     let Some(n) = net.ns.get_mut(ns) else { return Admit::Drop(DropReason::NotSpecified) };
     let (cookies, backlog) = (n.sysctl.tcp_syncookies, n.sysctl.tcp_max_syn_backlog);
     let flood = cookies == 2 || l.requests_full();
@@ -178,8 +179,13 @@ fn admit(net: &mut Net, ns: NsId, l: &Listener, again: bool) -> Admit {
     }
     match flood {
         true => Admit::Cookie,
-        // Without cookies the last quarter of the backlog is for peers that are known; none is remembered here.
-        false if !again && cookies == 0 && i64::from(backlog) - i64::from(l.qlen) < i64::from(backlog >> 2) => {
+        // Without cookies the last quarter of the backlog is for peers that are known.
+        false
+            if !again
+                && cookies == 0
+                && i64::from(backlog) - i64::from(l.qlen) < i64::from(backlog >> 2)
+                && !metrics::peer_is_proven(&mut n.tcp.metrics, n.secret, (t.laddr, t.raddr), net.env.now) =>
+        {
             Admit::Drop(DropReason::TcpReqQFull)
         }
         false => Admit::Store,
@@ -203,7 +209,8 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     }
     let Some(l) = &lsk.listener else { return net.kfree_skb(skb, DropReason::TcpClose, AT) };
     let again = skb.tcp.tw_isn != 0;
-    let cookie = match admit(net, ns, l, again) {
+    let t = Tuple::of_packet(&skb);
+    let cookie = match admit(net, ns, l, &t, again) {
         Admit::Store => false,
         Admit::Cookie => true,
         Admit::Drop(reason) => return listen_drop(k, listener, ns, skb, reason, AT),
@@ -213,7 +220,6 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         // Without time stamps there is no room for them in the cookie.
         o = TcpOptions { mss: o.mss, ..TcpOptions::default() };
     }
-    let t = Tuple::of_packet(&skb);
     let Ok(dst) = route(net, ns, lsk, &t) else {
         return listen_drop(k, listener, ns, skb, DropReason::IpOutNoRoutes, AT);
     };

@@ -15,6 +15,7 @@ use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::input::tcp_done;
 use crate::net::tcp::ipv4::{self, Reply};
+use crate::net::tcp::metrics;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
@@ -111,6 +112,7 @@ impl TimeWaitSock {
 pub fn tcp_time_wait(sk: &mut TcpSock, net: &mut Net, id: TcpId, state: State, seconds: u32) {
     let ns = sk.sk.ns;
     debug_assert!(sk.state == state || super::super::state::possible(sk.state, state), "{} waits", sk.state.name());
+    metrics::update_metrics(sk, net);
     // At least 3.5 retransmission timeouts, so that a lost FIN can come again.
     let rto = u64::from(sk.rtt.rto_us) * 7 / 2 * time::USEC;
     let ns_long = if state == State::TimeWait { TCP_TIMEWAIT_LEN } else { (u64::from(seconds) * SEC).max(rto) };

@@ -14,7 +14,7 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{State, bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting};
+use crate::net::tcp::{State, bounds, clear_write_timer, inc, mtup, pacing, rate, reset_write_timer, setting};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -210,6 +210,9 @@ fn update_window(sk: &mut TcpSock, net: &Net, skb: &Skb, a: &mut AckState) {
         sk.snd.wl1 = seq;
         if sk.snd.wnd != wnd {
             sk.snd.wnd = wnd;
+            if sk.has_unsent() {
+                output::slow_start_after_idle_check(sk, net);
+            }
             if wnd > sk.snd.max_window {
                 sk.snd.max_window = wnd;
                 let pmtu = sk.snd.pmtu;
@@ -323,6 +326,9 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
         return;
     }
     a.flag |= FLAG_SET_XMIT_TIMER;
+    if sk.rare.is_some() {
+        mtup::check_success(sk, net);
+    }
     if !sk.flags.sack_ok {
         reno_delivered(sk, net, pkts_acked, a);
     } else if before(reord, a.prior_fack) {

@@ -109,6 +109,7 @@ pub fn rcv_state_process(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
             return net.consume_skb(skb);
         }
         State::LastAck if sk.snd.una == sk.snd.write_seq => {
+            super::metrics::update_metrics(sk, net);
             tcp_done(sk, net, id);
             return net.consume_skb(skb);
         }
@@ -130,8 +131,7 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
             return out_ack::ack_snd_check(sk, net, id);
         }
         State::CloseWait | State::Closing | State::LastAck | State::FinWait1 | State::FinWait2 => {
-            // Behind the peer's FIN nothing can be, not even another one.
-            let fin = skb.tcp.flags.contains(Flags::FIN) && !sk.rcv.fin;
+            let fin = skb.tcp.flags.contains(Flags::FIN);
             // Data after shutdown(RDWR), close or the peer's own FIN: nobody will read it (RFC 1122 §4.2.2.13).
             if sk.sk.shutdown & RCV_SHUTDOWN != 0
                 && skb.tcp.end_seq != skb.tcp.seq
@@ -203,6 +203,8 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if let Some(dst) = output::segment::check_dst(sk, net) {
         output::segment::sync_mss(sk, net, dst.mtu);
     }
+    super::mtup::init(sk, net);
+    super::metrics::init_metrics(sk, net);
     init_rcv_mss(sk);
     sk.cong.cwnd_stamp_us = now;
     if sk.loss.total_retrans > 1 && sk.loss.undo_marker == 0 && sk.loss.retransmits > 0 {
@@ -320,7 +322,10 @@ fn rcv_synsent(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpti
         return net.kfree_skb(skb, DropReason::TcpFlags, "tcp_rcv_synsent_state_process");
     }
     // Simultaneous open: our SYN again, now with an ACK (RFC 9293 figure 7).
+    let (wscale, clamp) = (sk.rcv.wscale, sk.rcv.window_clamp);
     take_peer_options(sk, net, &skb, o);
+    // What our SYN offered is said again, whether the peer has it or not.
+    (sk.rcv.wscale, sk.rcv.window_clamp) = (wscale, clamp);
     ecn::rcv_syn(sk, skb.tcp.flags);
     set_state(net, sk, id, State::SynRecv);
     sk.snd.wnd = u32::from(skb.tcp.window);
@@ -348,8 +353,9 @@ fn synsent_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpO
     if again || sk.state == State::Close {
         return;
     }
-    // TCP_QUICKACK off or data to send at once: the acknowledgement may ride on it.
-    if more || sk.has_unsent() || sk.flags.quickack_off {
+    // Data to send at once or soon: the acknowledgement may ride on it.
+    let soon = sk.flags.write_pending || sk.flags.quickack_off || sk.tune.as_ref().is_some_and(|t| t.defer_accept != 0);
+    if more || sk.has_unsent() || soon {
         sk.rcv.ack.pending |= ICSK_ACK_SCHED;
         sk.rcv.ack.last_us = net.env.now_us();
         out_ack::enter_quickack_mode(sk, 16);
@@ -382,6 +388,7 @@ fn take_peer_options(sk: &mut TcpSock, net: &mut Net, skb: &Skb, o: &TcpOptions)
     sk.flags.sack_ok &= o.sack_ok;
     sk.snd.mss_clamp = o.mss.unwrap_or(536);
     let mtu = sk.dst.map_or(1500, |d| d.mtu);
+    super::mtup::init(sk, net);
     output::segment::sync_mss(sk, net, mtu);
 }
 
@@ -439,7 +446,14 @@ pub fn destroy(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 pub(super) fn tcp_fin(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.rcv.ack.pending |= ICSK_ACK_SCHED;
     sk.sk.shutdown |= RCV_SHUTDOWN;
-    sk.rcv.fin = true;
+    if std::mem::replace(&mut sk.rcv.fin, true) {
+        // A second one behind the first is acknowledged and means nothing: what can be read stays what it was.
+        sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(1);
+        for skb in &mut sk.rcv.queue {
+            skb.tcp.seq = skb.tcp.seq.wrapping_add(1);
+            skb.tcp.end_seq = skb.tcp.end_seq.wrapping_add(1);
+        }
+    }
     match sk.state {
         State::SynRecv | State::Established => {
             set_state(net, sk, id, State::CloseWait);

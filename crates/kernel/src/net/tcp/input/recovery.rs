@@ -10,7 +10,7 @@ use crate::net::tcp::output::{self, Nagle, retransmit};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
-use crate::net::tcp::{inc, pacing, setting};
+use crate::net::tcp::{inc, mtup, pacing, setting};
 
 /// What is to be sent after an ACK was digested.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,6 +133,9 @@ fn dubious_open(sk: &mut TcpSock, net: &mut Net, id: TcpId, dupacks: u32, a: &mu
     identify_packet_loss(sk, net, id, a);
     if !time_to_recover(sk) {
         try_to_open(sk, net, a);
+        return;
+    }
+    if sk.rare.is_some() && mtup::check_failure(sk, net, id) {
         return;
     }
     enter_recovery(sk, net, a.flag & FLAG_ECE != 0);
@@ -491,6 +494,28 @@ pub fn non_congestion_loss_retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId
         sk.loss.ca_state = CaState::Loss;
     }
     retransmit::xmit_retransmit_queue(sk, net, id);
+}
+
+/// Segments that are larger than the path takes now are lost, and go again at once.
+#[doc(alias = "tcp_simple_retransmit")]
+pub fn simple_retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let mss = output::segment::current_mss(sk, net);
+    // A SYN with data stands in the queue as two pieces: all of it was too big.
+    let syn_data = sk.state == State::SynSent && sk.tfo.as_ref().is_some_and(|t| t.syn_data);
+    for ix in 0..sk.snd.sent {
+        let len = |s: &TxSeg| s.len().min(u32::from(s.mss));
+        let too_big = sk.snd.queue.get(ix).is_some_and(|s| len(s) > mss && !s.is(TCPCB_SACKED_ACKED));
+        if too_big || syn_data {
+            mark_lost(sk, net, ix);
+        }
+    }
+    if sk.snd.lost_out == 0 {
+        return;
+    }
+    if is_reno(sk) {
+        check_reno_reordering(sk, net, 0);
+    }
+    non_congestion_loss_retransmit(sk, net, id);
 }
 
 /// Sends what the ACK asked for.

@@ -11,7 +11,7 @@ pub mod transmit;
 
 use super::sock::{CaState, TcpSock, TxSeg, WriteTimer};
 use super::track::Limit;
-use super::{bounds, mem, pacing, reset_write_timer, setting};
+use super::{bounds, mem, mtup, pacing, reset_write_timer, setting};
 use crate::ids::TcpId;
 use crate::net::Net;
 
@@ -40,6 +40,13 @@ pub fn tcp_write_xmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, nagle: Nagle, 
     let mss = segment::current_mss(sk, net);
     let max_segs = pacing::tso_segs(sk, net, mss);
     let mut sent = 0;
+    if push == Push::All && sk.rare.is_some() {
+        match mtup::probe(sk, net, id) {
+            Some(true) => sent = 1,
+            Some(false) => return false,
+            None => {}
+        }
+    }
     (sk.flags.cwnd_limited, sk.flags.rwnd_limited) = (false, false);
     while sk.has_unsent() && !pacing::pacing_check(sk, net, id) {
         let quota = match (permit::cwnd_test(sk), push) {

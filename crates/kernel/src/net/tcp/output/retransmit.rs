@@ -6,7 +6,7 @@ use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::mib::Mib;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{inc, pacing, reset_write_timer, seq, setting};
+use crate::net::tcp::{inc, mtup, pacing, reset_write_timer, seq, setting};
 use belljar_wire::tcp::Flags;
 
 /// Sends up to `segs` wire segments from the front of entry `ix` again, and counts them as a retransmission in flight.
@@ -33,6 +33,9 @@ pub fn retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u
 /// The sending alone: what a tail loss probe does, which is no retransmission to the scoreboard.
 #[doc(alias = "__tcp_retransmit_skb")]
 pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, why: &'static str) -> bool {
+    if sk.rare.is_some() {
+        mtup::inconclusive(sk);
+    }
     let mss = current_mss(sk, net);
     trim_acked_front(sk, ix);
     let Some(seg) = sk.snd.queue.get(ix) else { return false };

@@ -2,6 +2,7 @@
 use crate::net::Net;
 use crate::net::core::skb::tx_truesize;
 use crate::net::ipv4::route::{Flow4, ip_route_output};
+use crate::net::tcp::mtup;
 use crate::net::tcp::sock::*;
 use belljar_wire::tcp::{Flags, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK, TCPOLEN_TSTAMP_ALIGNED};
 
@@ -43,19 +44,27 @@ pub fn check_dst(sk: &mut TcpSock, net: &mut Net) -> Option<crate::net::ipv4::ro
     sk.dst
 }
 
+/// Bytes of options that every segment carries (`tcp_header_len` beyond the bare header).
+pub fn constant_options(sk: &TcpSock) -> u32 {
+    if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED as u32 } else { 0 }
+}
+
 /// Recomputes the segment size for a path MTU (`tcp_sync_mss`): headers and constant options off, bounded by what the
 /// peer announced, by half the largest window it ever offered, and by tcp_min_snd_mss.
 #[doc(alias = "tcp_sync_mss")]
 pub fn sync_mss(sk: &mut TcpSock, net: &Net, pmtu: u32) {
     sk.snd.pmtu = pmtu;
     let floor = crate::net::tcp::setting(net, sk, |s| s.tcp_min_snd_mss);
-    let options = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED as u32 } else { 0 };
+    let options = constant_options(sk);
     let mut mss = pmtu.saturating_sub(40).min(u32::from(sk.snd.mss_clamp));
     if sk.snd.user_mss != 0 {
         mss = mss.min(u32::from(sk.snd.user_mss));
     }
     mss = mss.max(floor).saturating_sub(options);
     mss = bound_to_half_wnd(sk.snd.max_window, mss);
+    if sk.rare.is_some() {
+        mss = mtup::limit(sk, net, pmtu).map_or(mss, |limit| mss.min(limit));
+    }
     sk.snd.mss_cache = mss.clamp(8, u32::from(u16::MAX)) as u16;
 }
 

@@ -6,12 +6,13 @@ use crate::net::Net;
 use crate::net::core::skb::{Owner, Skb, truesize};
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
+use crate::net::sysctl::Sysctl;
 use crate::net::tcp::handshake::fastopen::client;
 use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{inc, pacing, rate, setting};
+use crate::net::tcp::{inc, mtup, pacing, rate, setting};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -167,11 +168,16 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
         o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), sk.rcv.ts_recent));
     }
     if flags.contains(Flags::SYN) {
+        let s = crate::net::tcp::sysctl(net, sk);
+        let on = |of: fn(&Sysctl) -> u32| s.is_some_and(|s| of(s) != 0);
+        if flags.contains(Flags::ACK) && o.ts.is_none() && on(|s| s.tcp_timestamps) {
+            o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), 0));
+        }
         // The route may have become narrower since connect().
         sk.rcv.advmss = sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, d.mtu)));
         o.mss = Some(sk.rcv.advmss);
-        o.sack_ok = sk.flags.sack_ok;
-        o.wscale = sk.flags.wscale_ok.then_some(sk.rcv.wscale);
+        o.sack_ok = on(|s| s.tcp_sack);
+        o.wscale = on(|s| s.tcp_window_scaling).then_some(sk.rcv.wscale);
         if let Some(t) = &mut sk.tfo
             && let Some(cookie) = t.request.and_then(|r| r.cookie)
             && o.len() + cookie.option_len() <= MAX_TCP_OPTION_SPACE
@@ -233,6 +239,8 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&m
     sk.flags.sack_ok = sack;
     sk.rcv.advmss = ack::advertised_mss(sk, dst.mtu);
     sk.snd.mss_clamp = u16::MAX;
+    sk.snd.pmtu = dst.mtu;
+    mtup::init(sk, net);
     sync_mss_for_syn(sk, net, dst.mtu);
     let init = ack::select_initial_window(space, u32::from(sk.rcv.advmss), scaling);
     sk.rcv.wnd = init.rcv_wnd;

@@ -105,7 +105,7 @@ fn opened(k: &mut Kernel, id: TcpId, m: &mut SendMsg<'_>, ctx: RunCtx, answer: E
 #[doc(alias = "tcp_fastopen_cookie_check")]
 fn cookie_check(sk: &mut TcpSock, net: &Net) -> (bool, u16, Option<FastOpenCookie>) {
     let Some(n) = net.ns.get(sk.sk.ns) else { return (false, 0, None) };
-    let known = n.tcp.metrics.get(sk.sk.saddr, sk.sk.daddr);
+    let known = n.tcp.metrics.fastopen(n.secret, (sk.sk.saddr, sk.sk.daddr));
     if active_should_disable(sk, net) {
         return (false, known.mss, None);
     }
@@ -223,7 +223,7 @@ pub fn rcv_synack(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpO
     };
     let (pair, mss, now) = ((sk.sk.saddr, sk.sk.daddr), o.mss.unwrap_or(536), net.env.now);
     if let Some(n) = net.ns.get_mut(sk.sk.ns) {
-        n.tcp.metrics.set(pair, mss, cookie, try_exp, now);
+        n.tcp.metrics.set_fastopen(n.secret, pair, mss, cookie, try_exp, now);
     }
     if syn_data && sk.snd.sent > 0 {
         let why = if sk.loss.total_retrans > 0 { TFO_SYN_RETRANSMITTED } else { TFO_DATA_NOT_ACKED };
