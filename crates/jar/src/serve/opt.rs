@@ -27,6 +27,17 @@ pub(super) fn room(note: &Notification) -> Result<usize, Errno> {
     Ok(usize::try_from(len).map_err(|_| Errno::EINVAL)?.min(MAX_VALUE))
 }
 
+/// What a `struct sock_fprog` points at.
+fn instructions(tid: u32, fprog: &[u8]) -> Result<Vec<u8>, Errno> {
+    let [n0, n1, _, _, _, _, _, _, at @ ..] = *<&[u8; 16]>::try_from(fprog).map_err(|_| Errno::EINVAL)?;
+    let mut code = vec![0; usize::from(u16::from_ne_bytes([n0, n1])) * 8];
+    if code.is_empty() || code.len() > MAX_VALUE {
+        return Err(Errno::EINVAL);
+    }
+    belljar_host::memory::read(tid, u64::from_ne_bytes(at), &mut code).map_err(|_| Errno::EFAULT)?;
+    Ok(code)
+}
+
 impl Jar {
     pub(crate) fn sys_getsockopt(&mut self, a: &Asked<'_>) -> Outcome {
         let (level, name) = (a.note.int(1), a.note.int(2));
@@ -69,6 +80,9 @@ impl Jar {
         let len = attempt!(usize::try_from(a.note.int(4)).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
         let mut value = vec![0; len];
         attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut value).map_err(|_| Errno::EFAULT));
+        if level == abi::SOL_SOCKET && matches!(name, abi::SO_ATTACH_FILTER | abi::SO_ATTACH_REUSEPORT_CBPF) {
+            value = attempt!(instructions(a.note.tid, &value));
+        }
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));

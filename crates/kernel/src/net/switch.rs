@@ -260,8 +260,8 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
         (SOL_IPV6, _) => sockopt::ipv6_getsockopt(k, sock, name),
         (SOL_TCP, SockId::Tcp(id)) => {
-            let sk = k.socks.tcp.get(id).ok_or(Errno::ENOTSOCK)?;
-            tcp::sockopt::tcp_getsockopt(sk, &k.net, name)
+            let sk = k.socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
+            tcp::sockopt::tcp_getsockopt(sk, &k.net, name, len)
         }
         (SOL_UDP, SockId::Udp(id)) => udp::getsockopt(k, id, name),
         _ => Err(Errno::ENOPROTOOPT),

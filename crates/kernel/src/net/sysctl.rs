@@ -298,6 +298,7 @@ sysctls! {
         "net.ipv4.tcp_max_reordering" tcp_max_reordering: u32 = 300, 0, INT;
         "net.ipv4.tcp_max_syn_backlog" tcp_max_syn_backlog: u32 = 2048, 0, INT;
         "net.ipv4.tcp_max_tw_buckets" tcp_max_tw_buckets: u32 = 131_072, 0, INT;
+        "net.ipv4.tcp_migrate_req" tcp_migrate_req: u32 = 0, 0, 1;
         "net.ipv4.tcp_min_rtt_wlen" tcp_min_rtt_wlen: u32 = 300, 0, 86_400;
         "net.ipv4.tcp_min_snd_mss" tcp_min_snd_mss: u32 = 48, 48, 65535;
         "net.ipv4.tcp_min_tso_segs" tcp_min_tso_segs: u32 = 2, 1, 255;

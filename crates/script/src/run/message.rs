@@ -255,6 +255,8 @@ fn same_option(e: &Expr, bytes: &[u8]) -> Result<(), Problem> {
                 .note("expected", format!("{:?}", String::from_utf8_lossy(s)))
                 .note("came", format!("{:?}", String::from_utf8_lossy(bytes))))
         }
+        // The first bytes.
+        ExprKind::List(all) => all.iter().enumerate().try_for_each(|(i, v)| expect_int(v, native(bytes, i, 1))),
         ExprKind::Struct(fields) => {
             let width = bytes.len().checked_div(fields.len()).unwrap_or(0);
             fields.iter().enumerate().try_for_each(|(i, (_, v))| expect_int(v, native(bytes, i * width, 4)))

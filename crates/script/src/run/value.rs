@@ -126,13 +126,16 @@ impl Run<'_> {
     }
 }
 
-/// The bytes of an option's value: an int, two ints (linger, timeval), a string.
+/// The bytes of an option's value: an int, two ints (linger, timeval), a string, a BPF program as tcpdump -dd writes it,
+/// a key.
 pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
     let e = inner(e);
     match &e.kind {
         ExprKind::Default => Ok(vec![0; len.min(4096)]),
         ExprKind::Int(v) => Ok(v.to_ne_bytes().get(..len.min(8)).unwrap_or(&[]).to_vec()),
         ExprKind::Str(s) => Ok(s.clone()),
+        ExprKind::List(insns) => insns.iter().try_fold(Vec::new(), |all, i| Ok([all, instruction(i)?].concat())),
+        ExprKind::Struct(fields) if fields.len() == 4 && fields.iter().all(|f| f.0.parse::<u8>().is_ok()) => instruction(e),
         ExprKind::Struct(fields) => {
             let wide = one_of(e, &["sec", "tv_sec", "usec", "tv_usec"]).is_some() || len == 16;
             let mut b = Vec::new();
@@ -144,4 +147,17 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
         }
         _ => Err(Problem::new(e.span, "a value is expected here: a number, a string or a structure")),
     }
+}
+
+/// `{ 0x28, 0, 0, 0x0000000c }`: `struct sock_filter`.
+fn instruction(e: &Expr) -> Result<Vec<u8>, Problem> {
+    let ExprKind::Struct(fields) = &e.kind else { return Err(Problem::new(e.span, "an instruction is expected here")) };
+    let [code, jt, jf, k] = &fields[..] else {
+        return Err(Problem::new(e.span, "an instruction has four parts: code, jt, jf, k"));
+    };
+    let part = |f: &(String, Expr)| int(&f.1, "a number");
+    let mut b = (part(code)? as u16).to_ne_bytes().to_vec();
+    b.extend([part(jt)? as u8, part(jf)? as u8]);
+    b.extend((part(k)? as u32).to_ne_bytes());
+    Ok(b)
 }

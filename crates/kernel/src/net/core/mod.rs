@@ -2,8 +2,10 @@
 pub mod dev;
 pub mod dev_rx;
 pub mod dev_tx;
+pub mod filter;
 pub mod gro;
 pub mod neighbour;
+pub mod reuseport;
 pub mod skb;
 pub mod sock;
 pub mod sockopt;

@@ -1,6 +1,7 @@
 //! What sockets of every kind have (Linux: `struct sock`, `struct inet_sock`): data and constructors; behaviour lives
 //! with the layers.
 use crate::ids::*;
+use crate::net::core::filter::Prog;
 use crate::task::wait::WaitHead;
 use core::net::Ipv4Addr;
 
@@ -30,6 +31,8 @@ pub struct SockFlags {
     pub recvtos: bool,
     pub recvttl: bool,
     pub rxq_ovfl: bool,
+    /// SO_LOCK_FILTER: the filter can neither be changed nor taken away.
+    pub filter_locked: bool,
     pub recvorigdstaddr: bool,
     /// SO_DEBUG: kept and shown, as on any kernel that is not built for debugging.
     pub debug: bool,
@@ -74,6 +77,9 @@ pub struct ColdOpts {
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS: for IPv6 packets, of which there are none yet.
     pub v6_hops: Option<u8>,
     pub v6_tclass: u8,
+    /// SO_ATTACH_FILTER; and what chooses in the group of the socket.
+    pub filter: Option<Prog>,
+    pub reuseport_prog: Option<Prog>,
 }
 
 /// See the module.
@@ -116,6 +122,8 @@ pub struct Sock {
     pub wmem_queued: u32,
     /// Dropped because the receive buffer was full (`sk_drops`).
     pub drops: u32,
+    /// SO_INCOMING_CPU: asked for, or where the last packet was handled; -1 at first.
+    pub incoming_cpu: i32,
     pub linger: Linger,
     pub wait: WaitHead,
     /// The file whose last close releases the socket; `None` for orphans and connections nobody accepted.
@@ -153,6 +161,7 @@ impl Sock {
             wmem_alloc: 0,
             wmem_queued: 0,
             drops: 0,
+            incoming_cpu: -1,
             linger: Linger::Off,
             wait: WaitHead::default(),
             file: None,
@@ -182,6 +191,14 @@ impl Sock {
         if let Some(off) = self.cold.as_mut().and_then(|c| c.peek_off.as_mut()) {
             *off = off.saturating_sub(n as u32);
         }
+    }
+
+    pub fn reuseport_prog(&self) -> Option<&Prog> {
+        self.cold.as_ref()?.reuseport_prog.as_ref()
+    }
+
+    pub fn filter(&self) -> Option<&Prog> {
+        self.cold.as_ref()?.filter.as_ref()
     }
 
     pub fn cold(&mut self) -> &mut ColdOpts {

@@ -3,6 +3,7 @@
 use crate::env::{SEC, USEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::timer;
@@ -34,8 +35,11 @@ fn wake(k: &mut Kernel, sock: SockId, mask: PollMask) {
 
 #[doc(alias = "sk_setsockopt")]
 pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], cred: Cred) -> Result<(), Errno> {
-    if name == SO_BINDTODEVICE {
-        return bind_to_device(k, sock, value, cred);
+    match name {
+        SO_BINDTODEVICE => return bind_to_device(k, sock, value, cred),
+        SO_ATTACH_FILTER | SO_ATTACH_REUSEPORT_CBPF => return attach(k, sock, name, value),
+        SO_DETACH_REUSEPORT_BPF => return k.set_reuseport_prog(sock, None),
+        _ => {}
     }
     let val = int(value)?;
     let on = val != 0;
@@ -53,6 +57,12 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_OOBINLINE => sk.flags.oobinline = on,
         SO_TIMESTAMP_OLD if !on || matches!(sock, SockId::Udp(_)) => sk.flags.timestamp = on,
         SO_RXQ_OVFL => sk.flags.rxq_ovfl = on,
+        SO_INCOMING_CPU => sk.incoming_cpu = val,
+        SO_LOCK_FILTER if sk.flags.filter_locked && !on => return Err(Errno::EPERM),
+        SO_LOCK_FILTER => sk.flags.filter_locked = on,
+        SO_DETACH_FILTER if sk.flags.filter_locked => return Err(Errno::EPERM),
+        SO_DETACH_FILTER if sk.filter().is_none() => return Err(Errno::ENOENT),
+        SO_DETACH_FILTER => sk.cold().filter = None,
         SO_KEEPALIVE => set_keepalive(k, sock, on),
         // A negative size is huge, and bounded like one.
         SO_SNDBUF => set_sndbuf(k, sock, (val as u32).min(wmem_max)),
@@ -93,6 +103,22 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
+    Ok(())
+}
+
+/// `value` is what `struct sock_fprog` points at: the driver of the kernel has followed the pointer.
+#[doc(alias = "sk_attach_filter")]
+#[doc(alias = "sk_reuseport_attach_filter")]
+fn attach(k: &mut Kernel, sock: SockId, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    if sk.flags.filter_locked {
+        return Err(Errno::EPERM);
+    }
+    let prog = Prog::new(value)?;
+    if name == SO_ATTACH_REUSEPORT_CBPF {
+        return k.set_reuseport_prog(sock, Some(prog));
+    }
+    sk.cold().filter = Some(prog);
     Ok(())
 }
 
@@ -226,6 +252,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_OOBINLINE => f.oobinline.into(),
         SO_TIMESTAMP_OLD => f.timestamp.into(),
         SO_RXQ_OVFL => f.rxq_ovfl.into(),
+        SO_LOCK_FILTER => f.filter_locked.into(),
+        SO_INCOMING_CPU => sk.incoming_cpu,
         SO_ACCEPTCONN => listening.into(),
         SO_TYPE if matches!(sock, SockId::Tcp(_)) => SOCK_STREAM,
         SO_TYPE => SOCK_DGRAM,

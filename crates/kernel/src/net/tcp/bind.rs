@@ -168,6 +168,7 @@ pub fn tcp_listen(k: &mut Kernel, id: TcpId, backlog: i32) -> Result<(), Errno> 
         n.tcp.listeners.entry(port).or_default().push(id);
     }
     wake(net, sk, id, super::input::EVERYTHING);
+    k.join_reuseport(SockId::Tcp(id));
     Ok(())
 }
 

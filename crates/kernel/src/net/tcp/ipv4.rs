@@ -10,6 +10,7 @@ use super::{inc, mem, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::filter::Packet;
 use crate::net::core::skb::{SkBuff, Skb, TcpCb, truesize};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
@@ -69,8 +70,13 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
             return drop_md5(k, ns, skb);
         }
         match found {
-            Some(EhashRef::Sock(id)) => return do_rcv(k, id, skb),
-            Some(EhashRef::Request(req)) => match request::tcp_check_req(k, ns, req, skb) {
+            Some(EhashRef::Sock(id)) => {
+                if let Some(skb) = filter(k, ns, id, skb) {
+                    do_rcv(k, id, skb);
+                }
+                return;
+            }
+            Some(EhashRef::Request(req)) => match filter_request(k, ns, req, skb).and_then(|skb| request::tcp_check_req(k, ns, req, skb)) {
                 // A child was made: the segment is its first.
                 Some((child, s)) => return do_rcv(k, child, s),
                 None => return,
@@ -83,9 +89,13 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
             None => break,
         }
     }
-    match tables::lookup_listener(k, ns, &tuple, skb.dev) {
+    match tables::lookup_listener(k, ns, &tuple, &skb) {
         Some(_) if md5_unexpected(&skb) => drop_md5(k, ns, skb),
-        Some(listener) => listen_rcv(k, listener, skb),
+        Some(listener) => {
+            if let Some(skb) = filter(k, ns, listener, skb) {
+                listen_rcv(k, listener, skb);
+            }
+        }
         None => no_socket(k, ns, skb),
     }
 }
@@ -99,6 +109,37 @@ fn md5_unexpected(skb: &SkBuff) -> bool {
 fn drop_md5(k: &mut Kernel, ns: NsId, skb: Skb) {
     k.net.inc(ns, Mib::TcpExtTCPMD5Unexpected);
     k.net.kfree_skb(skb, DropReason::TcpMd5Unexpected, "tcp_v4_rcv");
+}
+
+/// The socket's own filter (SO_ATTACH_FILTER): how many bytes of the segment are let through, none at all if 0.
+#[doc(alias = "tcp_filter")]
+fn filter(k: &mut Kernel, ns: NsId, id: TcpId, mut skb: Skb) -> Option<Skb> {
+    let Some(prog) = k.socks.tcp.get(id).and_then(|s| s.sk.filter()) else { return Some(skb) };
+    let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
+    let anc = crate::net::core::reuseport::ancillary(&k.net, &skb, secret);
+    let keep = prog.run(&Packet::tcp(&skb), &anc);
+    if keep == 0 {
+        if let Some(s) = k.socks.tcp.get_mut(id) {
+            s.sk.drops = s.sk.drops.wrapping_add(1);
+        }
+        k.net.kfree_skb(skb, DropReason::SocketFilter, "tcp_v4_rcv");
+        return None;
+    }
+    // The header always stays.
+    let payload = (keep as usize).saturating_sub(skb.tcp.header_len.into());
+    if payload < skb.frags.len() {
+        skb.tcp.end_seq = skb.tcp.end_seq.wrapping_sub((skb.frags.len() - payload) as u32);
+        skb.frags.truncate(payload);
+    }
+    Some(skb)
+}
+
+/// The listener's, for what completes a handshake.
+fn filter_request(k: &mut Kernel, ns: NsId, req: ReqId, skb: Skb) -> Option<Skb> {
+    match k.net.ns.get(ns).and_then(|n| n.tcp.reqs.get(req)).map(|r| r.listener) {
+        Some(listener) => filter(k, ns, listener, skb),
+        None => Some(skb),
+    }
 }
 
 /// Parses the header and checks the sum; the payload ends up in the fragments.
@@ -149,6 +190,7 @@ fn do_rcv(k: &mut Kernel, id: TcpId, skb: Skb) {
     let Some(sk) = socks.tcp.get_mut(id) else {
         return net.kfree_skb(skb, DropReason::NoSocket, "tcp_v4_do_rcv");
     };
+    sk.sk.incoming_cpu = net.cpu as i32;
     let segs = skb.gso.map_or(1, |g| u32::from(g.segs).max(1));
     sk.totals.segs_in = sk.totals.segs_in.wrapping_add(segs);
     if !skb.frags.is_empty() {

@@ -396,6 +396,9 @@ pub struct TcpTune {
 pub struct Rare {
     /// The search for a larger segment (tcp_mtu_probing).
     pub mtup: Option<Mtup>,
+    /// TCP_SAVE_SYN, and what it kept until TCP_SAVED_SYN asks for it.
+    pub save_syn: u8,
+    pub saved_syn: Option<Box<[u8]>>,
 }
 
 /// Counters that only TCP_INFO shows.

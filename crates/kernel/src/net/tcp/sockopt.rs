@@ -1,4 +1,4 @@
-//! SOL_TCP: options of TCP sockets. Each works or is refused; ULPs, MD5/AO signatures, saved SYNs, TX_DELAY
+//! SOL_TCP: options of TCP sockets. Each works or is refused; ULPs, AO signatures, TX_DELAY
 //! and repair are refused as by a kernel built without them, or without the right to them.
 use super::cong::Cong;
 use super::handshake::fastopen;
@@ -161,7 +161,12 @@ pub fn tcp_setsockopt(
             }
             sk.tfo().no_cookie = on;
         }
-        TCP_SAVE_SYN => refuse_unless_off(val, within(0, 2))?,
+        TCP_SAVE_SYN => {
+            within(0, 2)?;
+            if on || sk.rare.is_some() {
+                sk.rare().save_syn = val as u8;
+            }
+        }
         TCP_TX_DELAY => refuse_unless_off(val, within(0, i32::MAX))?,
         TCP_FASTOPEN => {
             within(0, i32::MAX)?;
@@ -268,7 +273,7 @@ fn set_quickack(sk: &mut TcpSock, net: &mut Net, id: TcpId, val: i32) {
 
 /// The whole value; the caller cuts it to the room there is.
 #[doc(alias = "do_tcp_getsockopt")]
-pub fn tcp_getsockopt(sk: &TcpSock, net: &Net, name: i32) -> Result<Vec<u8>, Errno> {
+pub fn tcp_getsockopt(sk: &mut TcpSock, net: &Net, name: i32, len: usize) -> Result<Vec<u8>, Errno> {
     let tune = sk.tune.as_deref();
     let own = |v: Option<u32>, default: u32| v.filter(|v| *v != 0).unwrap_or(default);
     let val = match name {
@@ -297,7 +302,16 @@ pub fn tcp_getsockopt(sk: &TcpSock, net: &Net, name: i32) -> Result<Vec<u8>, Err
         TCP_DELACK_MAX_US => own(tune.map(|t| t.delack_max_us), TCP_DELACK_MAX_MS * 1000),
         TCP_TIMESTAMP => net.env.now_ms().wrapping_add(sk.tsoffset),
         TCP_THIN_LINEAR_TIMEOUTS => tune.is_some_and(|t| t.thin_lto).into(),
-        TCP_THIN_DUPACK | TCP_REPAIR | TCP_SAVE_SYN | TCP_TX_DELAY | TCP_IS_MPTCP => 0,
+        TCP_THIN_DUPACK | TCP_REPAIR | TCP_TX_DELAY | TCP_IS_MPTCP => 0,
+        TCP_SAVE_SYN => sk.rare.as_ref().map_or(0, |r| r.save_syn.into()),
+        // Told once.
+        TCP_SAVED_SYN => {
+            let Some(kept) = sk.rare.as_mut().map(|r| &mut r.saved_syn) else { return Ok(Vec::new()) };
+            if kept.as_ref().is_some_and(|s| s.len() > len) {
+                return Err(Errno::EINVAL);
+            }
+            return Ok(kept.take().unwrap_or_default().into());
+        }
         TCP_FASTOPEN => sk.tfo.as_ref().map_or(0, |t| t.max_qlen),
         TCP_FASTOPEN_CONNECT => sk.tfo.as_ref().is_some_and(|t| t.connect).into(),
         TCP_FASTOPEN_NO_COOKIE => sk.tfo.as_ref().is_some_and(|t| t.no_cookie).into(),

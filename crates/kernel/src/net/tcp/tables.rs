@@ -9,8 +9,10 @@ use crate::env::TimerSlot;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::filter::Packet;
+use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::core::skb::SkBuff;
-use crate::net::core::sock::{Family, SOCK_CONNECT_BIND};
+use crate::net::core::sock::{Family, SOCK_CONNECT_BIND, Sock};
 use core::hash::Hasher;
 use core::net::Ipv4Addr;
 use hashbrown::HashTable;
@@ -182,51 +184,44 @@ pub fn lookup(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<Eha
 /// The listener for a SYN: exact address before wildcard; device and family score; a SO_REUSEPORT group shares by
 /// keyed hash (`__inet_lookup_listener`).
 #[doc(alias = "__inet_lookup_listener")]
-pub fn lookup_listener(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<TcpId> {
+pub fn lookup_listener(k: &Kernel, ns: NsId, t: &Tuple, skb: &SkBuff) -> Option<TcpId> {
     let n = k.net.ns.get(ns)?;
-    if let Some(found) = lookup_port(k, n.tcp.listeners.get(&t.lport), n.secret, t, dev) {
-        return Some(found);
-    }
-    transparent_listener(k, ns, t, dev)
+    let ids = n.tcp.listeners.get(&t.lport);
+    let found = ids.and_then(|ids| {
+        [t.laddr, Ipv4Addr::UNSPECIFIED].into_iter().find_map(|addr| best_of(k, ids, addr, n.secret, t, skb))
+    });
+    found.or_else(|| transparent_listener(k, ns, t, skb.dev))
 }
 
-fn lookup_port(k: &Kernel, ids: Option<&Vec<TcpId>>, secret: [u64; 2], t: &Tuple, dev: Option<DevId>) -> Option<TcpId> {
-    let ids = ids?;
-    [t.laddr, Ipv4Addr::UNSPECIFIED].into_iter().find_map(|addr| best_of(k, ids, addr, secret, t, dev))
+/// The best among the listeners of one address, the newest first; the first of a group that is better than those before
+/// it stands for the whole group (`inet_lhash2_lookup`).
+fn best_of(k: &Kernel, ids: &[TcpId], addr: Ipv4Addr, secret: [u64; 2], t: &Tuple, skb: &SkBuff) -> Option<TcpId> {
+    let sock = |id: &TcpId| k.socks.tcp.get(*id).map(|s| &s.sk);
+    let mut best: Option<(u32, TcpId)> = None;
+    for id in ids.iter().rev() {
+        let Some(s) = sock(id) else { continue };
+        let Some(score) = score(k, s, addr, skb.dev) else { continue };
+        if best.is_some_and(|(top, _)| score <= top) {
+            continue;
+        }
+        if let Some(group) = Group::of(s) {
+            let packet = s.reuseport_prog().map(|_| {
+                (Packet::tcp(skb).payload(), reuseport::ancillary(&k.net, skb, secret))
+            });
+            let choice = Choice { hash: t.hash([secret[1], secret[0]]), cpu: k.net.cpu, packet };
+            return reuseport::select(ids, sock, group, &choice);
+        }
+        best = Some((score, *id));
+    }
+    Some(best?.1)
 }
 
-/// The best among the listeners of one address.
-fn best_of(
-    k: &Kernel,
-    ids: &[TcpId],
-    addr: Ipv4Addr,
-    secret: [u64; 2],
-    t: &Tuple,
-    dev: Option<DevId>,
-) -> Option<TcpId> {
-    let score = |id: &TcpId| {
-        let s = &k.socks.tcp.get(*id)?.sk;
-        if s.rcv_saddr != addr || (s.family == Family::Inet6 && s.flags.ipv6only) {
-            return None;
-        }
-        if s.bound_dev.is_some() && s.bound_dev != dev {
-            return None;
-        }
-        Some(1 + u32::from(s.bound_dev.is_some()) + u32::from(s.family == Family::Inet))
-    };
-    // The first of the best: `max_by_key` would take the last.
-    let (top, id) = ids.iter().rev().filter_map(|id| Some((score(id)?, *id))).max_by_key(|b| b.0)?;
-    let s = &k.socks.tcp.get(id)?.sk;
-    if !s.flags.reuseport {
-        return Some(id);
-    }
-    let in_group = |i: &&TcpId| {
-        score(i) == Some(top) && k.socks.tcp.get(**i).is_some_and(|o| o.sk.flags.reuseport && o.sk.uid == s.uid)
-    };
-    // reciprocal_scale: the hash decides, not readiness.
-    let members = ids.iter().filter(in_group).count() as u64;
-    let ix = (u64::from(t.hash([secret[1], secret[0]])) * members) >> 32;
-    ids.iter().filter(in_group).nth(ix as usize).copied()
+/// How well a listener fits a connection to `addr`: family, device and CPU count; `None` not at all.
+#[doc(alias = "compute_score")]
+fn score(k: &Kernel, s: &Sock, addr: Ipv4Addr, dev: Option<DevId>) -> Option<u32> {
+    let fits = s.rcv_saddr == addr && !s.flags.ipv6only && (s.bound_dev.is_none() || s.bound_dev == dev);
+    let here = s.incoming_cpu == k.net.cpu as i32;
+    fits.then_some(1 + u32::from(s.bound_dev.is_some()) + u32::from(s.family == Family::Inet) + u32::from(here))
 }
 
 /// A gateway takes connections to any foreign address on one of its devices (IP_TRANSPARENT with TPROXY).

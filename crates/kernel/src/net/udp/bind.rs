@@ -94,6 +94,9 @@ fn get_port(k: &mut Kernel, id: UdpId, port: u16) -> Result<(), Errno> {
     s.sk.num = port;
     s.hashed = true;
     n.udp.insert(id, s.sk.rcv_saddr, port);
+    if n.udp.programs {
+        k.join_reuseport(SockId::Udp(id));
+    }
     Ok(())
 }
 

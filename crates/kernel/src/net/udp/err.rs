@@ -30,6 +30,8 @@ pub fn udp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info:
         sport: udp.dst_port,
         dev: skb.dev,
         secret: n.secret,
+        cpu: k.net.cpu,
+        packet: None,
     };
     let Some(id) = lookup(&n.udp, &k.socks.udp, &l) else { return };
     let Some(s) = k.socks.udp.get_mut(id) else { return };

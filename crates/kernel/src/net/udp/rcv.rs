@@ -3,6 +3,8 @@ use super::tables::{Lookup, lookup};
 use super::{UdpSock, truesize, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::filter::Packet;
+use crate::net::core::reuseport;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
@@ -38,8 +40,16 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         return deliver_to_all(k, ns, skb, &h, &ip);
     }
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
-    let l =
-        Lookup { daddr: ip.dst, dport: h.dst_port, saddr: ip.src, sport: h.src_port, dev: skb.dev, secret: n.secret };
+    let l = Lookup {
+        daddr: ip.dst,
+        dport: h.dst_port,
+        saddr: ip.src,
+        sport: h.src_port,
+        dev: skb.dev,
+        secret: n.secret,
+        cpu: k.net.cpu,
+        packet: n.udp.programs.then(|| (Packet::udp(&skb).payload(), reuseport::ancillary(&k.net, &skb, n.secret))),
+    };
     let taken = n.tproxy.filter(|t| Some(t.dev) == skb.dev).and_then(|t| t.udp);
     let found = lookup(&n.udp, &k.socks.udp, &l).or(taken.filter(|_| {
         // Only what is addressed to somebody else; our own closed ports answer as ever.
@@ -96,7 +106,20 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4He
 #[doc(alias = "__udp_enqueue_schedule_skb")]
 fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let limit = k.net.sysctl.udp_mem[2] * 4096;
+    let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
+    if !s.sk.daddr.is_unspecified() {
+        s.sk.incoming_cpu = k.net.cpu as i32;
+    }
+    if let Some(prog) = s.sk.filter() {
+        let keep = prog.run(&Packet::udp(&skb), &reuseport::ancillary(&k.net, &skb, secret)) as usize;
+        if keep == 0 {
+            s.sk.drops = s.sk.drops.wrapping_add(1);
+            k.net.inc(ns, Mib::UdpInErrors);
+            return k.net.kfree_skb(skb, DropReason::SocketFilter, "udp_queue_rcv_one_skb");
+        }
+        skb.trim(keep.max(UDP_HLEN).min(skb.len()));
+    }
     let _ = skb.head.pull(UDP_HLEN);
     let size = truesize(skb.len());
     skb.truesize = size;

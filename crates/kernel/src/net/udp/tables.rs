@@ -1,6 +1,8 @@
 //! Which socket a datagram is for: tables by port, by address and port, and by the whole 4-tuple of connected sockets.
 use crate::ids::*;
 use crate::lib::slab::Slab;
+use crate::net::core::filter::{Ancillary, Packet};
+use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::ipv4::peer::Hash;
 use crate::net::udp::UdpSock;
 use core::net::Ipv4Addr;
@@ -16,6 +18,8 @@ pub struct UdpTables {
     by_port: HashMap<u16, Vec<UdpId>, Hash>,
     by_addr: HashMap<(Ipv4Addr, u16), Vec<UdpId>, Hash>,
     by_peer: HashMap<Tuple, Vec<UdpId>, Hash>,
+    /// A program was attached to a group of this namespace, ever.
+    pub programs: bool,
 }
 
 fn take<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<UdpId>, Hash>, key: &K, id: UdpId) {
@@ -75,16 +79,19 @@ impl UdpTables {
 
 /// The datagram that looks for a socket: destination first, as the tables are keyed.
 #[derive(Clone, Copy, Debug)]
-pub struct Lookup {
+pub struct Lookup<'a> {
     pub daddr: Ipv4Addr,
     pub dport: u16,
     pub saddr: Ipv4Addr,
     pub sport: u16,
     pub dev: Option<DevId>,
     pub secret: [u64; 2],
+    pub cpu: usize,
+    /// For a program that chooses within a group.
+    pub packet: Option<(Packet<'a>, Ancillary)>,
 }
 
-impl Lookup {
+impl Lookup<'_> {
     /// `udp_ehashfn`: the same 4-tuple always gives the same member of a group.
     fn hash(&self) -> u32 {
         let mut h = siphasher::sip::SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
@@ -113,14 +120,14 @@ impl Lookup {
                 _ => {}
             }
         }
-        Some(score)
+        Some(score + u32::from(sk.incoming_cpu == self.cpu as i32))
     }
 }
 
 /// Connected to the sender, else bound to the address, else to the wildcard; among equals the newest ("overshadowing"),
 /// in an SO_REUSEPORT group the hash decides.
 #[doc(alias = "__udp4_lib_lookup")]
-pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup) -> Option<UdpId> {
+pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup<'_>) -> Option<UdpId> {
     if let Some(list) = t.by_peer.get(&(l.daddr, l.dport, l.saddr, l.sport))
         && let Some(id) = list.iter().rev().find(|id| socks.get(**id).is_some_and(|s| l.score(s).is_some()))
     {
@@ -130,7 +137,7 @@ pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup) -> Option<UdpId>
 }
 
 #[doc(alias = "udp4_lib_lookup2")]
-fn among(list: &[UdpId], socks: &Slab<UdpSock>, l: &Lookup) -> Option<UdpId> {
+fn among(list: &[UdpId], socks: &Slab<UdpSock>, l: &Lookup<'_>) -> Option<UdpId> {
     let mut best: Option<(u32, UdpId)> = None;
     for id in list.iter().rev() {
         let Some(s) = socks.get(*id).filter(|s| !s.hashed4) else { continue };
@@ -140,19 +147,7 @@ fn among(list: &[UdpId], socks: &Slab<UdpSock>, l: &Lookup) -> Option<UdpId> {
         }
     }
     let (_, id) = best?;
-    let chosen = socks.get(id)?;
-    if !chosen.sk.flags.reuseport {
-        return Some(id);
-    }
-    // The group: same address, port, device and owner, all with the option.
-    let member = |m: &UdpId| {
-        socks.get(*m).is_some_and(|s| {
-            !s.hashed4
-                && s.sk.flags.reuseport
-                && (s.sk.uid, s.sk.bound_dev, s.sk.family) == (chosen.sk.uid, chosen.sk.bound_dev, chosen.sk.family)
-        })
-    };
-    let n = list.iter().filter(|m| member(m)).count() as u64;
-    let at = (u64::from(l.hash()) * n) >> 32;
-    list.iter().filter(|m| member(m)).nth(at as usize).copied()
+    let Some(group) = Group::of(&socks.get(id)?.sk) else { return Some(id) };
+    let sock = |id: &UdpId| socks.get(*id).filter(|s| !s.hashed4).map(|s| &s.sk);
+    reuseport::select(list, sock, group, &Choice { hash: l.hash(), cpu: l.cpu, packet: l.packet })
 }

@@ -5,6 +5,7 @@ use crate::env::SEC;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::SOCK_BINDPORT_LOCK;
 use crate::net::mib::Mib;
@@ -13,7 +14,7 @@ use crate::net::tcp::output::segment;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::tables::{self, Class, EhashRef};
-use crate::net::tcp::{close, set_state, wake};
+use crate::net::tcp::{close, set_state, setting, wake};
 
 /// A child with what it inherits from its listener and what the handshake agreed on; not in ehash yet.
 #[doc(alias = "tcp_v4_syn_recv_sock")]
@@ -33,6 +34,10 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
     child.ehash = Some(req.hash);
     child.txhash = req.hash | 1;
     agree(&mut child, req, skb, net);
+    if let Some(rare) = lsk.rare.as_ref().filter(|r| r.save_syn != 0) {
+        child.rare().save_syn = rare.save_syn;
+        child.rare().saved_syn = req.saved_syn.clone();
+    }
     segment::sync_mss(&mut child, net, dst.mtu);
     if req.snt_synack_us != 0 && req.num_retrans == 0 {
         // The SYN-ACK's round trip (Karn: not if it was sent twice).
@@ -56,6 +61,9 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
     (sk.rmem_alloc, sk.wmem_alloc, sk.wmem_queued) = (0, 0, 0);
     sk.flags.dead = false;
     sk.userlocks &= !SOCK_BINDPORT_LOCK;
+    if let Some(c) = &mut sk.cold {
+        c.reuseport_prog = None;
+    }
     let (rcvbuf, sndbuf) = (sk.rcvbuf, sk.sndbuf);
     let mut child = TcpSock::new(sk, sysctl);
     (child.sk.rcvbuf, child.sk.sndbuf) = (rcvbuf, sndbuf);
@@ -135,38 +143,98 @@ pub fn unaccept(k: &mut Kernel, listener: TcpId, child: TcpId) {
     }
 }
 
-/// The listener stops (close, shutdown, AF_UNSPEC): nobody finds it any more, half-open requests vanish, what waited for
-/// accept is reset.
+/// The listener stops (close, shutdown, AF_UNSPEC): nobody finds it any more. Half-open requests and what waited for accept
+/// go to another of its SO_REUSEPORT group where tcp_migrate_req says so; else the former vanish, the latter are reset.
 #[doc(alias = "inet_csk_listen_stop")]
 pub fn listen_stop(k: &mut Kernel, id: TcpId) {
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return };
     let (ns, port) = (sk.sk.ns, sk.sk.num);
     let waiting = sk.listener.take().map(|l| l.accept).unwrap_or_default();
-    let Net { env, ns: spaces, .. } = net;
-    if let Some(n) = spaces.get_mut(ns) {
-        if let Some(ids) = n.tcp.listeners.get_mut(&port) {
-            ids.retain(|l| *l != id);
-            if ids.is_empty() {
-                n.tcp.listeners.remove(&port);
-            }
-        }
-        let mine: Vec<ReqId> = n.tcp.reqs.iter().filter(|(_, r)| r.listener == id).map(|(id, _)| id).collect();
-        for req in mine {
-            if let Some(mut r) = n.tcp.reqs.remove(req) {
-                env.timers.remove(&mut r.timer);
-                n.tcp.remove(r.hash, EhashRef::Request(req));
-            }
+    let group = Group::of(&sk.sk).filter(|_| setting(net, sk, |s| s.tcp_migrate_req) != 0);
+    leave_listeners(socks, net, ns, port, id);
+    if let Some(sk) = socks.tcp.get_mut(id) {
+        set_state(net, sk, id, State::Close);
+        tables::reclass(net, sk);
+    }
+    let Some(n) = k.net.ns.get(ns) else { return };
+    let mine: Vec<(ReqId, u32)> =
+        n.tcp.reqs.iter().filter(|(_, r)| r.listener == id).map(|(id, r)| (id, r.hash)).collect();
+    for (req, hash) in mine {
+        match group.and_then(|g| migrate_to(k, ns, port, g, hash)) {
+            Some(new) => move_request(k, ns, req, new),
+            None => remove_request(k, ns, req),
         }
     }
-    set_state(net, sk, id, State::Close);
-    tables::reclass(net, sk);
     for child in waiting {
-        let Some(c) = socks.tcp.get_mut(child) else { continue };
-        c.parent = None;
-        c.tfo = None;
-        c.sk.flags.dead = true;
-        close::disconnect(c, net, child);
-        destroy(c, net, child);
+        let hash = k.socks.tcp.get(child).filter(|c| c.tfo.is_none()).and_then(|c| c.ehash);
+        match group.zip(hash).and_then(|(g, hash)| migrate_to(k, ns, port, g, hash)) {
+            Some(new) => {
+                if let Some(c) = k.socks.tcp.get_mut(child) {
+                    c.parent = Some(new);
+                }
+                k.net.inc(ns, Mib::TcpExtTCPMigrateReqSuccess);
+                queue_child(k, new, child);
+            }
+            None => reset_child(k, child),
+        }
     }
+}
+
+/// Out of the list of its port; the last of its group takes its place, as in the kernel's array.
+fn leave_listeners(socks: &crate::kernel::Socks, net: &mut Net, ns: NsId, port: u16, id: TcpId) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let Some(ids) = n.tcp.listeners.get_mut(&port) else { return };
+    let group = |id: &TcpId| socks.tcp.get(*id).and_then(|s| Group::of(&s.sk));
+    let mine = group(&id);
+    if let Some(at) = ids.iter().position(|l| *l == id) {
+        let last = ids.iter().rposition(|l| mine.is_some() && group(l) == mine).unwrap_or(at);
+        ids.swap(at, last);
+        ids.remove(last);
+    }
+    if ids.is_empty() {
+        n.tcp.listeners.remove(&port);
+    }
+}
+
+/// Who of the group takes over what has this hash; counts a failure when there is nobody.
+#[doc(alias = "reuseport_migrate_sock")]
+fn migrate_to(k: &mut Kernel, ns: NsId, port: u16, group: Group, hash: u32) -> Option<TcpId> {
+    let sock = |id: &TcpId| k.socks.tcp.get(*id).map(|s| &s.sk);
+    let ids = k.net.ns.get(ns)?.tcp.listeners.get(&port).map_or(&[][..], |l| l);
+    let choice = Choice { hash, cpu: k.net.cpu, packet: None };
+    let found = reuseport::select(ids, sock, group, &choice);
+    if found.is_none() {
+        k.net.inc(ns, Mib::TcpExtTCPMigrateReqFailure);
+    }
+    found
+}
+
+fn move_request(k: &mut Kernel, ns: NsId, req: ReqId, new: TcpId) {
+    let Some(r) = k.net.ns.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(req)) else { return };
+    r.listener = new;
+    let young = u32::from(r.num_timeout == 0);
+    if let Some(l) = k.socks.tcp.get_mut(new).and_then(|s| s.listener.as_mut()) {
+        (l.qlen, l.young) = (l.qlen + 1, l.young + young);
+    }
+    k.net.inc(ns, Mib::TcpExtTCPMigrateReqSuccess);
+}
+
+fn remove_request(k: &mut Kernel, ns: NsId, req: ReqId) {
+    let Net { env, ns: spaces, .. } = &mut k.net;
+    let Some(n) = spaces.get_mut(ns) else { return };
+    if let Some(mut r) = n.tcp.reqs.remove(req) {
+        env.timers.remove(&mut r.timer);
+        n.tcp.remove(r.hash, EhashRef::Request(req));
+    }
+}
+
+fn reset_child(k: &mut Kernel, child: TcpId) {
+    let Kernel { socks, net, .. } = k;
+    let Some(c) = socks.tcp.get_mut(child) else { return };
+    c.parent = None;
+    c.tfo = None;
+    c.sk.flags.dead = true;
+    close::disconnect(c, net, child);
+    destroy(c, net, child);
 }

@@ -1,7 +1,5 @@
 //! A half-open connection (`struct tcp_request_sock`): lives in ehash, counted by its listener; from the SYN to the
 //! connection in the accept queue.
-//!
-//! Request migration between SO_REUSEPORT listeners is not here.
 use super::child::{queue_child, syn_recv_sock};
 use super::request_timer::{rtx_synack, timeout};
 use super::synack::send_synack;
@@ -24,6 +22,7 @@ use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::tables::{self, EhashRef, Tuple};
 use belljar_abi::Errno;
+use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use core::net::Ipv4Addr;
 
@@ -64,6 +63,8 @@ pub struct RequestSock {
     pub timer: TimerSlot,
     pub last_oow_ms: u32,
     pub hash: u32,
+    /// The headers of the SYN, for TCP_SAVED_SYN of the connection.
+    pub saved_syn: Option<Box<[u8]>>,
 }
 
 impl RequestSock {
@@ -114,6 +115,7 @@ impl RequestSock {
             timer: TimerSlot::default(),
             last_oow_ms: 0,
             hash: 0,
+            saved_syn: None,
         }
     }
 
@@ -239,6 +241,7 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         let _ = send_synack(net, ns, lsk, &dst, &mut req, true, None);
         return net.consume_skb(skb);
     }
+    req.saved_syn = save_syn(lsk, &skb);
     req.snt_isn = if again { skb.tcp.tw_isn } else { isn::secure_tcp_seq(n.secret, &t, now) };
     let mut skb = Some(skb);
     let (child, fresh) = fastopen::server::try_fastopen(k, ns, &mut req, &mut skb, o.fastopen);
@@ -258,6 +261,19 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     if let Some(skb) = skb {
         k.net.consume_skb(skb);
     }
+}
+
+/// TCP_SAVE_SYN: the headers of the SYN from IP on (1), or from the link layer on (2).
+#[doc(alias = "tcp_reqsk_record_syn")]
+fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
+    let from = match lsk.rare.as_ref()?.save_syn {
+        0 => return None,
+        2 if skb.mac_header.checked_add(ETH_HLEN as u8) == Some(skb.network_header) => skb.mac_header,
+        // Also of a device without a link layer.
+        _ => skb.network_header,
+    };
+    let end = usize::from(skb.tcp.header + skb.tcp.header_len).checked_sub(from.into())?;
+    Some(skb.head.at(from).get(..end)?.into())
 }
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
@@ -444,7 +460,7 @@ fn send_ack(net: &mut Net, ns: NsId, req: &RequestSock, skb: &Skb) {
 /// The segment as a listener sees it: a SYN opens, an ACK may be a cookie, otherwise RST.
 fn to_listener(k: &mut Kernel, ns: NsId, skb: Skb) -> Option<(TcpId, Skb)> {
     let flags = skb.tcp.flags;
-    let found = tables::lookup_listener(k, ns, &Tuple::of_packet(&skb), skb.dev);
+    let found = tables::lookup_listener(k, ns, &Tuple::of_packet(&skb), &skb);
     if let Some(l) = found {
         if flags.contains(Flags::SYN) && !flags.intersects(Flags::ACK | Flags::RST | Flags::FIN) {
             tcp_conn_request(k, l, skb);

@@ -345,7 +345,7 @@ pub fn tcp_timewait_state_process(k: &mut Kernel, ns: NsId, id: TwId, mut skb: S
         }
         Verdict::Syn => {
             let t = Tuple::of_packet(&skb);
-            if tables::lookup_listener(k, ns, &t, skb.dev).is_none() {
+            if tables::lookup_listener(k, ns, &t, &skb).is_none() {
                 answer(&mut k.net, ns, id, skb, Some(Mib::TcpExtTCPACKSkippedTimeWait));
                 return None;
             }
