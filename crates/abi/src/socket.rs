@@ -173,6 +173,7 @@ pub const TCP_NOTSENT_LOWAT: i32 = 25;
 pub const TCP_CC_INFO: i32 = 26;
 pub const TCP_SAVE_SYN: i32 = 27;
 pub const TCP_SAVED_SYN: i32 = 28;
+pub const TCP_MD5SIG_EXT: i32 = 32;
 pub const TCP_REPAIR_WINDOW: i32 = 29;
 pub const TCP_FASTOPEN_CONNECT: i32 = 30;
 pub const TCP_ULP: i32 = 31;

@@ -3,6 +3,7 @@
 use belljar_wire::checksum;
 use belljar_wire::icmp::IcmpHeader;
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
+use belljar_wire::md5::Md5;
 use belljar_wire::tcp::{MAX_TCP_OPTION_SPACE, TcpHeader};
 use belljar_wire::udp::UdpHeader;
 use std::fmt::Write;
@@ -26,6 +27,8 @@ pub enum Opt {
     /// Kind 254 with the magic number of the experiment.
     FastOpenExp(Vec<u8>),
     Md5(Vec<u8>),
+    /// To be signed with this key.
+    Md5Key(Vec<u8>),
     Other(u8, Vec<u8>),
 }
 
@@ -54,6 +57,7 @@ impl Opt {
             Opt::FastOpen(c) => put(34, c),
             Opt::FastOpenExp(c) => put(254, &[&FASTOPEN_MAGIC[..], c].concat()),
             Opt::Md5(d) => put(19, d),
+            Opt::Md5Key(_) => put(19, &[0; 16]),
             Opt::Other(kind, body) => put(*kind, body),
         }
     }
@@ -85,7 +89,7 @@ impl Opt {
             Opt::FastOpen(c) if c.is_empty() => "FO".into(),
             Opt::FastOpen(c) => format!("FO {}", hex(c)),
             Opt::FastOpenExp(c) => format!("FOEXP {}", hex(c)).trim_end().to_owned(),
-            Opt::Md5(_) => "md5".into(),
+            Opt::Md5(_) | Opt::Md5Key(_) => "md5".into(),
             Opt::Other(kind, body) => format!("kind {kind} 0x{}", hex(body)),
         }
     }
@@ -204,7 +208,7 @@ impl Pkt {
     /// The packet's bytes; `badsum` spoils the transport checksum. `None`: more than a packet can hold.
     pub fn bytes(&self, badsum: bool) -> Option<Vec<u8>> {
         let (proto, mut l4, at) = match &self.l4 {
-            L4::Tcp(t) => (IPPROTO_TCP, t.bytes()?, 16),
+            L4::Tcp(t) => (IPPROTO_TCP, t.signed(self.src, self.dst)?, 16),
             L4::Udp { sport, dport, data } => {
                 let len = u16::try_from(data.len() + 8).ok()?;
                 let mut b = vec![0; 8];
@@ -292,6 +296,26 @@ pub fn show_flags(flags: u16) -> String {
 }
 
 impl Tcp {
+    /// With the signature of RFC 2385 where a line names the key.
+    fn signed(&self, src: Ipv4Addr, dst: Ipv4Addr) -> Option<Vec<u8>> {
+        let mut b = self.bytes()?;
+        let Some(ix) = self.options.iter().position(|o| matches!(o, Opt::Md5Key(_))) else { return Some(b) };
+        let (before, Opt::Md5Key(key)) = (self.options.get(..ix)?, self.options.get(ix)?) else { return Some(b) };
+        let mut m = Md5::default();
+        m.update(&src.octets());
+        m.update(&dst.octets());
+        m.update(&[0, IPPROTO_TCP]);
+        m.update(&u16::try_from(b.len()).ok()?.to_be_bytes());
+        m.update(b.get(..20)?);
+        m.update(&self.data);
+        m.update(key);
+        let mut options = Vec::new();
+        before.iter().for_each(|o| o.emit(&mut options));
+        let at = 20 + options.len() + 2;
+        b.get_mut(at..at + 16)?.copy_from_slice(&m.finish());
+        Some(b)
+    }
+
     fn bytes(&self) -> Option<Vec<u8>> {
         let options = emit_options(&self.options)?;
         let header_len = 20 + options.len();

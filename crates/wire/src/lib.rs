@@ -14,6 +14,7 @@ pub mod gso;
 pub mod icmp;
 pub mod ipv4;
 pub mod malformed;
+pub mod md5;
 pub mod seg;
 pub mod tcp;
 pub mod udp;

@@ -26,6 +26,7 @@ pub const TCPOPT_FASTOPEN_MAGIC: [u8; 2] = [0xf9, 0x89];
 pub const TCP_FASTOPEN_COOKIE_MAX: usize = 16;
 
 pub const TCPOLEN_TSTAMP_ALIGNED: usize = 12;
+pub const TCPOLEN_MD5SIG_ALIGNED: usize = 20;
 pub const TCPOLEN_SACK_BASE_ALIGNED: usize = 4;
 pub const TCPOLEN_SACK_PERBLOCK: usize = 8;
 
@@ -217,7 +218,7 @@ pub struct TcpOptions {
     pub sack: [(u32, u32); 4],
     pub n_sack: u8,
     pub fastopen: Option<FastOpenCookie>,
-    /// Signed as RFC 2385 says.
+    /// Signed as RFC 2385 says; the signature itself is written and read by who has the key.
     pub md5: bool,
 }
 
@@ -305,11 +306,12 @@ impl TcpOptions {
     fn fixed_len(&self) -> usize {
         let sack_perm = if self.sack_ok && self.ts.is_none() { 4 } else { 0 };
         let ts = self.ts.map_or(0, |_| TCPOLEN_TSTAMP_ALIGNED);
-        self.mss.map_or(0, |_| 4) + sack_perm + ts + self.wscale.map_or(0, |_| 4)
+        let md5 = if self.md5 { TCPOLEN_MD5SIG_ALIGNED } else { 0 };
+        md5 + self.mss.map_or(0, |_| 4) + sack_perm + ts + self.wscale.map_or(0, |_| 4)
     }
 
     fn blocks_that_fit(&self, fixed: usize) -> Option<usize> {
-        let room = (MAX_TCP_OPTION_SPACE - fixed).checked_sub(TCPOLEN_SACK_BASE_ALIGNED)? / TCPOLEN_SACK_PERBLOCK;
+        let room = MAX_TCP_OPTION_SPACE.saturating_sub(fixed).checked_sub(TCPOLEN_SACK_BASE_ALIGNED)? / TCPOLEN_SACK_PERBLOCK;
         Some(self.sack_blocks().len().min(room)).filter(|n| *n > 0)
     }
 
@@ -326,6 +328,10 @@ impl TcpOptions {
             }
             at += bytes.len();
         };
+        if self.md5 {
+            put(&[TCPOPT_NOP, TCPOPT_NOP, TCPOPT_MD5SIG, 18]);
+            put(&[0; 16]);
+        }
         if let Some(mss) = self.mss {
             let [hi, lo] = mss.to_be_bytes();
             put(&[TCPOPT_MSS, 4, hi, lo]);
@@ -385,6 +391,13 @@ mod tests {
         assert_eq!(emitted(TcpOptions { ts: None, ..full }), [2, 4, 5, 180, 1, 1, 4, 2, 1, 3, 3, 10]);
         let no_sack = TcpOptions { sack_ok: false, ..full };
         assert_eq!(emitted(no_sack), [2, 4, 5, 180, 1, 1, 8, 10, 0, 0, 0, 1, 0, 0, 0, 0, 1, 3, 3, 10]);
+    }
+
+    #[test]
+    fn a_signature_comes_first() {
+        let o = TcpOptions { mss: Some(1460), sack_ok: true, wscale: Some(7), md5: true, ..Default::default() };
+        let b = emitted(o);
+        assert_eq!((b.len(), &b[..4], &b[20..22]), (32, &[1, 1, 19, 18][..], &[2, 4][..]));
     }
 
     #[test]

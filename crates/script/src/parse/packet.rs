@@ -287,7 +287,13 @@ fn option(c: &mut Cursor<'_>) -> Parsed<Opt> {
         "TS" => timestamps(c)?,
         "FO" => Opt::FastOpen(cookie(c)?),
         "FOEXP" => Opt::FastOpenExp(cookie(c)?),
-        "md5" => Opt::Md5(vec![0; 16]),
+        "md5" => match c.peek() {
+            Some(Tok::Str(key)) => {
+                c.at += 1;
+                Opt::Md5Key(key.clone())
+            }
+            _ => Opt::Md5(vec![0; 16]),
+        },
         "kind" => Opt::Other(c.int("an option number")?, cookie(c)?),
         _ => {
             let all = ["mss", "wscale", "sackOK", "nop", "eol", "sack", "TS", "FO", "FOEXP", "md5", "kind"];

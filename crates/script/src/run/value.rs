@@ -135,6 +135,7 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
         ExprKind::Int(v) => Ok(v.to_ne_bytes().get(..len.min(8)).unwrap_or(&[]).to_vec()),
         ExprKind::Str(s) => Ok(s.clone()),
         ExprKind::List(insns) => insns.iter().try_fold(Vec::new(), |all, i| Ok([all, instruction(i)?].concat())),
+        ExprKind::Struct(_) if field(e, "key").is_some() => md5sig(e),
         ExprKind::Struct(fields) if fields.len() == 4 && fields.iter().all(|f| f.0.parse::<u8>().is_ok()) => instruction(e),
         ExprKind::Struct(fields) => {
             let wide = one_of(e, &["sec", "tv_sec", "usec", "tv_usec"]).is_some() || len == 16;
@@ -159,5 +160,25 @@ fn instruction(e: &Expr) -> Result<Vec<u8>, Problem> {
     let mut b = (part(code)? as u16).to_ne_bytes().to_vec();
     b.extend([part(jt)? as u8, part(jf)? as u8]);
     b.extend((part(k)? as u32).to_ne_bytes());
+    Ok(b)
+}
+
+/// `{addr=192.0.2.1, prefixlen=24, key="secret"}`: `struct tcp_md5sig`.
+fn md5sig(e: &Expr) -> Result<Vec<u8>, Problem> {
+    let addr = match field(e, "addr").map(|a| &a.kind) {
+        Some(ExprKind::Ip(a)) => *a,
+        _ => return Err(Problem::new(e.span, "a key is for an address: addr=192.0.2.1")),
+    };
+    let prefixlen = field(e, "prefixlen").map(|p| int(p, "a prefix length")).transpose()?;
+    let Some(ExprKind::Str(key)) = field(e, "key").map(|k| &k.kind) else {
+        return Err(Problem::new(e.span, "a key is a string"));
+    };
+    let mut b = SockAddr::V4(addr, 0).emit().to_vec();
+    b.resize(128, 0);
+    b.extend([u8::from(prefixlen.is_some()), prefixlen.unwrap_or(0) as u8]);
+    b.extend((key.len() as u16).to_ne_bytes());
+    b.extend([0; 4]);
+    b.extend_from_slice(key);
+    b.resize(b.len().max(216), 0);
     Ok(b)
 }

@@ -6,6 +6,7 @@ use super::seq::between;
 use super::sock::*;
 use super::state::State;
 use super::tables::{self, EhashRef, Tuple};
+use super::md5sig::{self, Md5Key};
 use super::{inc, mem, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -65,18 +66,14 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
     };
     let tuple = Tuple::of_packet(&skb);
     loop {
-        let found = tables::lookup(k, ns, &tuple, skb.dev);
-        if matches!(found, Some(EhashRef::Sock(_) | EhashRef::Request(_))) && md5_unexpected(&skb) {
-            return drop_md5(k, ns, skb);
-        }
-        match found {
+        match tables::lookup(k, ns, &tuple, skb.dev) {
             Some(EhashRef::Sock(id)) => {
-                if let Some(skb) = filter(k, ns, id, skb) {
+                if let Some(skb) = admit(k, ns, id, skb) {
                     do_rcv(k, id, skb);
                 }
                 return;
             }
-            Some(EhashRef::Request(req)) => match filter_request(k, ns, req, skb).and_then(|skb| request::tcp_check_req(k, ns, req, skb)) {
+            Some(EhashRef::Request(req)) => match admit_request(k, ns, req, skb).and_then(|skb| request::tcp_check_req(k, ns, req, skb)) {
                 // A child was made: the segment is its first.
                 Some((child, s)) => return do_rcv(k, child, s),
                 None => return,
@@ -90,9 +87,8 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
         }
     }
     match tables::lookup_listener(k, ns, &tuple, &skb) {
-        Some(_) if md5_unexpected(&skb) => drop_md5(k, ns, skb),
         Some(listener) => {
-            if let Some(skb) = filter(k, ns, listener, skb) {
+            if let Some(skb) = admit(k, ns, listener, skb) {
                 listen_rcv(k, listener, skb);
             }
         }
@@ -100,15 +96,16 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
     }
 }
 
-/// Signed, and no socket here has a key (`tcp_inbound_md5_hash`).
-fn md5_unexpected(skb: &SkBuff) -> bool {
-    // Only a header with other options than aligned time stamps can hold a signature.
-    skb.tcp.header_len as usize >= TCP_HLEN + 18 && options(skb).md5
-}
-
-fn drop_md5(k: &mut Kernel, ns: NsId, skb: Skb) {
-    k.net.inc(ns, Mib::TcpExtTCPMD5Unexpected);
-    k.net.kfree_skb(skb, DropReason::TcpMd5Unexpected, "tcp_v4_rcv");
+/// What a socket asks of every segment for it: the right signature, and that its filter lets it through.
+fn admit(k: &mut Kernel, ns: NsId, id: TcpId, skb: Skb) -> Option<Skb> {
+    let Kernel { socks, net, .. } = k;
+    let sk = socks.tcp.get_mut(id)?;
+    if let Err(reason) = md5sig::inbound(sk, net, &skb) {
+        sk.sk.drops = sk.sk.drops.wrapping_add(1);
+        net.kfree_skb(skb, reason, "tcp_v4_rcv");
+        return None;
+    }
+    if sk.sk.filter().is_some() { filter(k, ns, id, skb) } else { Some(skb) }
 }
 
 /// The socket's own filter (SO_ATTACH_FILTER): how many bytes of the segment are let through, none at all if 0.
@@ -134,11 +131,11 @@ fn filter(k: &mut Kernel, ns: NsId, id: TcpId, mut skb: Skb) -> Option<Skb> {
     Some(skb)
 }
 
-/// The listener's, for what completes a handshake.
-fn filter_request(k: &mut Kernel, ns: NsId, req: ReqId, skb: Skb) -> Option<Skb> {
+/// The listener asks, for what completes a handshake.
+fn admit_request(k: &mut Kernel, ns: NsId, req: ReqId, skb: Skb) -> Option<Skb> {
     match k.net.ns.get(ns).and_then(|n| n.tcp.reqs.get(req)).map(|r| r.listener) {
-        Some(listener) => filter(k, ns, listener, skb),
-        None => Some(skb),
+        Some(listener) if k.socks.tcp.contains(listener) => admit(k, ns, listener, skb),
+        _ => Some(skb),
     }
 }
 
@@ -215,14 +212,14 @@ fn listen_rcv(k: &mut Kernel, listener: TcpId, skb: Skb) {
         return match request::cookie_check(k, listener, skb) {
             Ok((child, skb)) => do_rcv(k, child, skb),
             Err(Some(skb)) => {
-                send_reset(&mut k.net, &skb, None);
+                reset_for_listener(k, listener, &skb);
                 k.net.kfree_skb(skb, DropReason::TcpFlags, "tcp_v4_cookie_check");
             }
             Err(None) => {}
         };
     }
     if flags.contains(Flags::ACK) {
-        send_reset(&mut k.net, &skb, None);
+        reset_for_listener(k, listener, &skb);
         return k.net.kfree_skb(skb, DropReason::TcpFlags, "tcp_rcv_state_process");
     }
     if flags.contains(Flags::SYN) && !flags.contains(Flags::FIN) {
@@ -232,24 +229,37 @@ fn listen_rcv(k: &mut Kernel, listener: TcpId, skb: Skb) {
 }
 
 fn no_socket(k: &mut Kernel, ns: NsId, skb: Skb) {
-    let _ = ns;
-    send_reset(&mut k.net, &skb, None);
+    reset_for_nobody(k, ns, &skb);
     k.net.kfree_skb(skb, DropReason::NoSocket, "tcp_v4_rcv");
+}
+
+/// Without a connection there is no key; a signed segment is not answered unless a listener has it.
+pub fn reset_for_nobody(k: &mut Kernel, ns: NsId, skb: &SkBuff) {
+    if let Ok(key) = md5sig::key_of_nobody(k, ns, skb) {
+        send_reset(&mut k.net, skb, key.as_ref());
+    }
+}
+
+/// The same for a listener's.
+pub fn reset_for_listener(k: &mut Kernel, id: TcpId, skb: &SkBuff) {
+    let Kernel { socks, net, .. } = k;
+    let key = socks.tcp.get(id).and_then(|sk| md5sig::lookup(sk, addresses(skb).0));
+    send_reset(net, skb, key);
 }
 
 /// A RST for a segment that no connection wants (RFC 9293 §3.10.7.1): never for a RST.
 #[doc(alias = "tcp_v4_send_reset")]
-pub fn send_reset(net: &mut Net, skb: &SkBuff, ts: Option<(u32, u32)>) {
+pub fn send_reset(net: &mut Net, skb: &SkBuff, md5: Option<&Md5Key>) {
     let cb = &skb.tcp;
     if cb.flags.contains(Flags::RST) {
         return;
     }
     let Some(ns) = skb.ns else { return };
     let reply = if cb.flags.contains(Flags::ACK) {
-        Reply { seq: cb.ack, ack: None, flags: Flags::RST, window: 0, ts }
+        Reply { seq: cb.ack, ack: None, flags: Flags::RST, window: 0, ts: None, md5 }
     } else {
         let ack = Some(cb.end_seq);
-        Reply { seq: 0, ack, flags: Flags::RST | Flags::ACK, window: 0, ts }
+        Reply { seq: 0, ack, flags: Flags::RST | Flags::ACK, window: 0, ts: None, md5 }
     };
     net.inc(ns, Mib::TcpOutRsts);
     send_reply(net, ns, skb, reply);
@@ -257,22 +267,24 @@ pub fn send_reset(net: &mut Net, skb: &SkBuff, ts: Option<(u32, u32)>) {
 
 /// A segment that is sent without a socket (Linux: `ip_send_unicast_reply`).
 #[derive(Clone, Copy, Debug)]
-pub struct Reply {
+pub struct Reply<'a> {
     pub seq: u32,
     pub ack: Option<u32>,
     pub flags: Flags,
     pub window: u16,
     pub ts: Option<(u32, u32)>,
+    /// To sign it with.
+    pub md5: Option<&'a Md5Key>,
 }
 
 /// Answers `skb` to where it came from.
-pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply) {
+pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let (src, dst) = addresses(skb);
     let (sport, dport) = ports(skb);
     // Back by the device it came from: a transparent address has no route of its own.
     let fl = Flow4 { daddr: src, saddr: dst, oif: None, tos: 0, mark: skb.mark };
     let Ok(route) = ip_route_output(net, ns, &fl) else { return };
-    let o = TcpOptions { ts: r.ts, ..TcpOptions::default() };
+    let o = TcpOptions { ts: r.ts, md5: r.md5.is_some(), ..TcpOptions::default() };
     let header_len = TCP_HLEN + o.len();
     let mut out = net.alloc_skb();
     let header = TcpHeader {
@@ -291,6 +303,9 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply) {
         if let Some(rest) = room.get_mut(TCP_HLEN..) {
             o.emit(rest);
         }
+    }
+    if let Some(key) = r.md5 {
+        md5sig::sign(key, dst, src, &mut out.head, header_len, &out.frags);
     }
     out.transport_header = out.head.start();
     out.csum = Csum::Partial;

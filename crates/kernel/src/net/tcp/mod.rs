@@ -10,6 +10,7 @@ pub mod handshake;
 pub mod info;
 pub mod input;
 pub mod ipv4;
+pub mod md5sig;
 pub mod mem;
 pub mod metrics;
 pub mod mtup;

@@ -223,6 +223,10 @@ pub fn tsq_write(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// Most segments of one super-segment: a millisecond's worth, more on a short path, at least tcp_min_tso_segs.
 #[doc(alias = "tcp_tso_autosize")]
 pub fn tso_segs(sk: &TcpSock, net: &Net, mss: u32) -> u32 {
+    if super::md5sig::own(sk).is_some() {
+        // Each segment is signed by itself.
+        return 1;
+    }
     let rate = pacing_rate(sk, net);
     let min = match sk.cong.has_cong_control() {
         true => super::cong::bbr::Bbr::min_tso_segs(rate),

@@ -110,6 +110,9 @@ fn sleep(sk: &TcpSock, net: &Net, id: TcpId) -> Step {
 
 /// Payload of one queue entry: a super-segment of whole segments, at most half the largest window (`tcp_send_mss`).
 fn size_goal(sk: &TcpSock, mss: u32) -> u32 {
+    if super::md5sig::own(sk).is_some() {
+        return mss;
+    }
     let most = GSO_MAX_PAYLOAD.min(segment::bound_to_half_wnd(sk.snd.max_window, GSO_MAX_PAYLOAD));
     (most / mss * mss).max(mss)
 }

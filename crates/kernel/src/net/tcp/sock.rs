@@ -15,6 +15,7 @@ use crate::net::ipv4::route::Dst;
 use crate::net::tcp::cong::Cong;
 pub use crate::net::tcp::handshake::fastopen::{FastOpenRequest, Tfo};
 use crate::net::tcp::handshake::request::RequestSock;
+use crate::net::tcp::md5sig::Md5Key;
 use crate::net::tcp::mtup::Mtup;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Track;
@@ -399,6 +400,9 @@ pub struct Rare {
     /// TCP_SAVE_SYN, and what it kept until TCP_SAVED_SYN asks for it.
     pub save_syn: u8,
     pub saved_syn: Option<Box<[u8]>>,
+    /// Keys of peers; and whether the segment size allows for a signature, which that of an active open does not.
+    pub md5: Vec<Md5Key>,
+    pub md5_in_header: bool,
 }
 
 /// Counters that only TCP_INFO shows.

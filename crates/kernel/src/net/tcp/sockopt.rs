@@ -5,7 +5,7 @@ use super::handshake::fastopen;
 use super::output::{self, ack};
 use super::sock::*;
 use super::state::State;
-use super::{info, setting, timer, wake};
+use super::{info, md5sig, setting, timer, wake};
 use crate::env::{SEC, USEC};
 use crate::ids::TcpId;
 use crate::net::Net;
@@ -66,6 +66,7 @@ pub fn tcp_setsockopt(
     match name {
         TCP_CONGESTION => return set_congestion(sk, net, value, net_admin),
         TCP_FASTOPEN_KEY => return fastopen::set_keys(sk, value),
+        TCP_MD5SIG | TCP_MD5SIG_EXT => return md5sig::set_key(sk, name == TCP_MD5SIG_EXT, value),
         // No upper-layer protocol is known.
         TCP_ULP if value.is_empty() => return Err(Errno::EINVAL),
         TCP_ULP => return Err(Errno::ENOENT),

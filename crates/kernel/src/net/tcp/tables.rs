@@ -99,6 +99,8 @@ pub struct TcpTables {
     pub tws: Slab<TimeWaitSock>,
     /// TIME_WAIT entries that live 60 seconds.
     pub tw_queue: TwQueue,
+    /// Keys of those whose connection was signed, by slot.
+    pub tw_md5: BTreeMap<u32, super::md5sig::Md5Key>,
     pub tw_timer: TimerSlot,
     /// Moves connect()'s walk over the ports on, by destination (`table_perturb`).
     pub perturb: Vec<u32>,

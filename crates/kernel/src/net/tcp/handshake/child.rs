@@ -14,7 +14,7 @@ use crate::net::tcp::output::segment;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::tables::{self, Class, EhashRef};
-use crate::net::tcp::{close, set_state, setting, wake};
+use crate::net::tcp::{close, md5sig, set_state, setting, wake};
 
 /// A child with what it inherits from its listener and what the handshake agreed on; not in ehash yet.
 #[doc(alias = "tcp_v4_syn_recv_sock")]
@@ -32,6 +32,7 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
     child.parent = Some(req.listener);
     child.dst = Some(dst);
     child.ehash = Some(req.hash);
+    md5sig::inherit(&mut child, lsk);
     child.txhash = req.hash | 1;
     agree(&mut child, req, skb, net);
     if let Some(rare) = lsk.rare.as_ref().filter(|r| r.save_syn != 0) {

@@ -15,7 +15,7 @@ use crate::net::ipv4::route::{Dst, Flow4, RouteKind, ip_route_output};
 use crate::net::mib::Mib;
 use crate::net::tcp::input::ecn;
 use crate::net::tcp::ipv4::{self, Reply};
-use crate::net::tcp::metrics;
+use crate::net::tcp::{md5sig, metrics};
 use crate::net::tcp::output::ack;
 use crate::net::tcp::seq::between;
 use crate::net::tcp::sock::*;
@@ -334,7 +334,7 @@ pub fn tcp_check_req(k: &mut Kernel, ns: NsId, id: ReqId, skb: Skb) -> Option<(T
             None
         }
         Err(Refusal::Reset) => {
-            ipv4::send_reset(&mut k.net, &skb, None);
+            ipv4::reset_for_listener(k, req.listener, &skb);
             embryonic_drop(k, ns, id, skb)
         }
         Err(Refusal::Remove) => embryonic_drop(k, ns, id, skb),
@@ -393,7 +393,7 @@ fn judge(k: &mut Kernel, ns: NsId, id: ReqId, req: &RequestSock, skb: &Skb) -> R
             && !oow_rate_limited(&mut k.net, ns, skb, &mut last, Mib::TcpExtTCPACKSkippedSynRecv)
         {
             put_back(&mut k.net, ns, id, |r| r.last_oow_ms = last);
-            send_ack(&mut k.net, ns, req, skb);
+            send_ack(k, ns, req, skb);
         }
         return Err(Refusal::Drop(match (paws, ecr_bad) {
             (true, _) => {
@@ -445,7 +445,9 @@ fn duplicate_syn(k: &mut Kernel, ns: NsId, id: ReqId, req: &RequestSock, last: u
 }
 
 /// A bare ACK in the name of the request (`tcp_v4_reqsk_send_ack`).
-fn send_ack(net: &mut Net, ns: NsId, req: &RequestSock, skb: &Skb) {
+fn send_ack(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &Skb) {
+    let Kernel { socks, net, .. } = k;
+    let md5 = socks.tcp.get(req.listener).and_then(|l| md5sig::lookup(l, req.raddr));
     let ts = req.tstamp_ok.then(|| (net.env.now_ms().wrapping_add(req.tsoffset), req.ts_recent));
     let reply = Reply {
         seq: req.snt_isn.wrapping_add(1),
@@ -453,6 +455,7 @@ fn send_ack(net: &mut Net, ns: NsId, req: &RequestSock, skb: &Skb) {
         flags: Flags::ACK,
         window: (req.rcv_wnd >> req.rcv_wscale).min(65_535) as u16,
         ts,
+        md5,
     };
     ipv4::send_reply(net, ns, skb, reply);
 }
@@ -471,7 +474,7 @@ fn to_listener(k: &mut Kernel, ns: NsId, skb: Skb) -> Option<(TcpId, Skb)> {
                 Ok(child) => Some(child),
                 Err(skb) => {
                     if let Some(skb) = skb {
-                        ipv4::send_reset(&mut k.net, &skb, None);
+                        ipv4::reset_for_listener(k, l, &skb);
                         k.net.kfree_skb(skb, DropReason::TcpInvalidAckSequence, "tcp_check_req");
                     }
                     None
@@ -479,7 +482,10 @@ fn to_listener(k: &mut Kernel, ns: NsId, skb: Skb) -> Option<(TcpId, Skb)> {
             };
         }
     }
-    ipv4::send_reset(&mut k.net, &skb, None);
+    match found {
+        Some(l) => ipv4::reset_for_listener(k, l, &skb),
+        None => ipv4::reset_for_nobody(k, ns, &skb),
+    }
     let reason = if found.is_some() { DropReason::TcpFlags } else { DropReason::NoSocket };
     k.net.kfree_skb(skb, reason, "tcp_check_req");
     None
@@ -498,7 +504,7 @@ fn complete(k: &mut Kernel, ns: NsId, id: ReqId, req: RequestSock, skb: Skb) -> 
             return None;
         }
         k.net.inc(ns, Mib::TcpExtListenDrops);
-        ipv4::send_reset(&mut k.net, &skb, None);
+        ipv4::reset_for_listener(k, listener, &skb);
         return embryonic_drop(k, ns, id, skb);
     }
     let Some(child) = syn_recv_sock(k, ns, &req, &skb) else {

@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
+use crate::net::tcp::md5sig;
 use crate::net::tcp::sock::TcpSock;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{FastOpenCookie, Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -36,7 +37,13 @@ pub fn send_synack(
     cookie: bool,
     fastopen: Option<FastOpenCookie>,
 ) -> Result<(), Errno> {
+    let key = md5sig::lookup(listener, req.raddr);
+    if key.is_some() && !cookie {
+        // SACK blocks would not fit beside time stamps and signature.
+        req.tstamp_ok &= !req.sack_ok;
+    }
     let mut o = options(net, req, cookie);
+    o.md5 = key.is_some();
     o.fastopen = fastopen.filter(|c| o.len() + c.option_len() <= MAX_TCP_OPTION_SPACE);
     if let Some((val, _)) = o.ts {
         if req.snt_synack_us == 0 {
@@ -66,6 +73,9 @@ pub fn send_synack(
         if let Some(rest) = room.get_mut(TCP_HLEN..) {
             o.emit(rest);
         }
+    }
+    if let Some(key) = key {
+        md5sig::sign(key, req.laddr, req.raddr, &mut skb.head, header_len, &skb.frags);
     }
     skb.transport_header = skb.head.start();
     skb.csum = Csum::Partial;

@@ -15,7 +15,7 @@ use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::input::tcp_done;
 use crate::net::tcp::ipv4::{self, Reply};
-use crate::net::tcp::metrics;
+use crate::net::tcp::{md5sig, metrics};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
@@ -157,6 +157,9 @@ fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, hash: u3
     let ns = sk.sk.ns;
     let Some(n) = net.ns.get_mut(ns) else { return };
     let twid = n.tcp.tws.insert(tw);
+    if let Some(key) = md5sig::own(sk) {
+        n.tcp.tw_md5.insert(twid.slot(), key.clone());
+    }
     n.tcp.replace(hash, EhashRef::Sock(id), EhashRef::TimeWait(twid));
     sk.ehash = None;
     if let Some(bind) = sk.bind {
@@ -269,6 +272,9 @@ pub fn kill(net: &mut Net, ns: NsId, id: TwId) {
         tw_queue.remove(tws, id);
     }
     let Some(mut tw) = tws.remove(id) else { return };
+    if !n.tcp.tw_md5.is_empty() {
+        n.tcp.tw_md5.remove(&id.slot());
+    }
     env.timers.remove(&mut tw.timer);
     n.tcp.remove(tw.tuple().hash(secret), EhashRef::TimeWait(id));
     if let Some(bind) = tw.bind() {
@@ -335,7 +341,7 @@ pub fn tcp_timewait_state_process(k: &mut Kernel, ns: NsId, id: TwId, mut skb: S
         Verdict::Drop(None) => k.net.consume_skb(skb),
         Verdict::Ack(limit) => answer(&mut k.net, ns, id, skb, limit),
         Verdict::Reset => {
-            ipv4::send_reset(&mut k.net, &skb, None);
+            ipv4::reset_for_nobody(k, ns, &skb);
             kill(&mut k.net, ns, id);
             k.net.kfree_skb(skb, DropReason::TcpClose, AT);
         }
@@ -431,7 +437,9 @@ fn answer(net: &mut Net, ns: NsId, id: TwId, skb: Skb, limit: Option<Mib>) {
     if !limited {
         let ts = (tw.ts_recent_stamp != 0).then(|| (net.env.now_ms().wrapping_add(tw.tsoffset), tw.ts_recent));
         let window = (tw.rcv_wnd >> tw.rcv_wscale).min(65_535) as u16;
-        let reply = Reply { seq: tw.snd_nxt, ack: Some(tw.rcv_nxt), flags: Flags::ACK, window, ts };
+        let key = net.ns.get(ns).and_then(|n| n.tcp.tw_md5.get(&id.slot())).cloned();
+        let md5 = key.as_ref();
+        let reply = Reply { seq: tw.snd_nxt, ack: Some(tw.rcv_nxt), flags: Flags::ACK, window, ts, md5 };
         ipv4::send_reply(net, ns, &skb, reply);
         if let Some(tw) = net.ns.get_mut(ns).and_then(|n| n.tcp.tws.get_mut(id)) {
             tw.last_oow_ms = last;

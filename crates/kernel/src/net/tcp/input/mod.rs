@@ -83,7 +83,7 @@ pub fn rcv_state_process(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
         Ok(()) => {}
         Err(_) if sk.state == State::SynRecv => {
             // An ACK that does not acknowledge our SYN: RST with its number (RFC 9293 §3.10.7.4).
-            super::ipv4::send_reset(net, &skb, None);
+            super::ipv4::send_reset(net, &skb, super::md5sig::own(sk));
             return net.kfree_skb(skb, DropReason::TcpInvalidAckSequence, "tcp_rcv_state_process");
         }
         Err(reason) => {
@@ -138,7 +138,7 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
                 && after(skb.tcp.end_seq.wrapping_sub(u32::from(fin)), sk.rcv.nxt)
             {
                 inc(net, sk, Mib::TcpExtTCPAbortOnData);
-                super::ipv4::send_reset(net, &skb, None);
+                super::ipv4::send_reset(net, &skb, super::md5sig::own(sk));
                 tcp_reset(sk, net, id);
                 return net.kfree_skb(skb, DropReason::TcpAbortOnData, "tcp_rcv_state_process");
             }
@@ -256,7 +256,7 @@ fn fin_wait1(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb) -> Option<Op
     if linger2 < 0 || has_data {
         if has_data {
             inc(net, sk, Mib::TcpExtTCPAbortOnData);
-            super::ipv4::send_reset(net, skb, None);
+            super::ipv4::send_reset(net, skb, super::md5sig::own(sk));
             tcp_done(sk, net, id);
             return Some(Some(DropReason::TcpAbortOnData));
         }
@@ -293,7 +293,7 @@ fn rcv_synsent(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpti
                 super::reset_write_timer(net, sk, id, WriteTimer::Retrans, 1);
             }
             if !flags.contains(Flags::RST) {
-                super::ipv4::send_reset(net, &skb, None);
+                super::ipv4::send_reset(net, &skb, super::md5sig::own(sk));
             }
             return net.kfree_skb(skb, DropReason::TcpInvalidAckSequence, "tcp_rcv_synsent_state_process");
         }
@@ -303,7 +303,7 @@ fn rcv_synsent(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpti
             && !super::seq::between(ecr, sk.loss.retrans_stamp_ms, ours)
         {
             inc(net, sk, Mib::TcpExtPAWSActive);
-            super::ipv4::send_reset(net, &skb, None);
+            super::ipv4::send_reset(net, &skb, super::md5sig::own(sk));
             return net.kfree_skb(skb, DropReason::TcpRfc7323Paws, "tcp_rcv_synsent_state_process");
         }
         if flags.contains(Flags::RST) {

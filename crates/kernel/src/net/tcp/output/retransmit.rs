@@ -6,7 +6,7 @@ use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::mib::Mib;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{inc, mtup, pacing, reset_write_timer, seq, setting};
+use crate::net::tcp::{inc, md5sig, mtup, pacing, reset_write_timer, seq, setting};
 use belljar_wire::tcp::Flags;
 
 /// Sends up to `segs` wire segments from the front of entry `ix` again, and counts them as a retransmission in flight.
@@ -43,6 +43,8 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
     if seq::after(seg.seq.wrapping_add(1), sk.wnd_end()) && seg.seq != sk.snd.una && !seg.flags.contains(Flags::SYN) {
         return false;
     }
+    // A signature is for one segment.
+    let segs = if sk.rare.is_some() && md5sig::own(sk).is_some() { 1 } else { segs };
     let most = segs.saturating_mul(mss).max(mss);
     if seg.len() > most {
         split(sk, ix, most);

@@ -2,20 +2,32 @@
 use crate::net::Net;
 use crate::net::core::skb::tx_truesize;
 use crate::net::ipv4::route::{Flow4, ip_route_output};
-use crate::net::tcp::mtup;
+use crate::net::tcp::{md5sig, mtup};
 use crate::net::tcp::sock::*;
-use belljar_wire::tcp::{Flags, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK, TCPOLEN_TSTAMP_ALIGNED};
+use belljar_wire::tcp::{
+    Flags, MAX_TCP_OPTION_SPACE, TCPOLEN_MD5SIG_ALIGNED, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK,
+    TCPOLEN_TSTAMP_ALIGNED,
+};
 
 /// Bytes of options in each data segment of this connection, SACK blocks that are due included.
 pub fn option_len(sk: &TcpSock) -> usize {
-    let ts = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 };
     let blocks = sack_blocks_due(sk);
-    ts + if blocks > 0 { TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * blocks } else { 0 }
+    fixed_len(sk) + if blocks > 0 { TCPOLEN_SACK_BASE_ALIGNED + TCPOLEN_SACK_PERBLOCK * blocks } else { 0 }
+}
+
+/// Time stamps and signature.
+fn fixed_len(sk: &TcpSock) -> usize {
+    let ts = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 };
+    ts + if md5sig::own(sk).is_some() { TCPOLEN_MD5SIG_ALIGNED } else { 0 }
 }
 
 pub fn sack_blocks_due(sk: &TcpSock) -> usize {
-    let most = if sk.flags.tstamp_ok { 3 } else { 4 };
-    (sk.rcv.sack.n as usize + usize::from(sk.rcv.sack.dsack.is_some())).min(most)
+    let due = sk.rcv.sack.n as usize + usize::from(sk.rcv.sack.dsack.is_some());
+    if due == 0 {
+        return 0;
+    }
+    let room = MAX_TCP_OPTION_SPACE.saturating_sub(fixed_len(sk) + TCPOLEN_SACK_BASE_ALIGNED);
+    due.min(room / TCPOLEN_SACK_PERBLOCK)
 }
 
 /// The payload a wire segment takes now: the cached MSS, less what SACK blocks cost.
@@ -26,9 +38,8 @@ pub fn current_mss(sk: &mut TcpSock, net: &mut Net) -> u32 {
     {
         sync_mss(sk, net, dst.mtu);
     }
-    let base = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 };
-    let extra = option_len(sk) - base;
-    (u32::from(sk.snd.mss_cache)).saturating_sub(extra as u32).max(8)
+    let extra = (option_len(sk) as u32).saturating_sub(constant_options(sk));
+    (u32::from(sk.snd.mss_cache)).saturating_sub(extra).max(8)
 }
 
 /// The cached route, looked up again when tables or path MTU changed (`__sk_dst_check`).
@@ -46,7 +57,9 @@ pub fn check_dst(sk: &mut TcpSock, net: &mut Net) -> Option<crate::net::ipv4::ro
 
 /// Bytes of options that every segment carries (`tcp_header_len` beyond the bare header).
 pub fn constant_options(sk: &TcpSock) -> u32 {
-    if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED as u32 } else { 0 }
+    let md5 = sk.rare.as_ref().is_some_and(|r| r.md5_in_header);
+    let len = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 } + if md5 { TCPOLEN_MD5SIG_ALIGNED } else { 0 };
+    len as u32
 }
 
 /// Recomputes the segment size for a path MTU (`tcp_sync_mss`): headers and constant options off, bounded by what the

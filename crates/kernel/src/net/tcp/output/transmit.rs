@@ -1,6 +1,6 @@
 //! A header for each segment, and down to IP (Linux: `tcp_transmit_skb`).
 use super::ack;
-use super::segment::{check_dst, option_len};
+use super::segment::{check_dst, sack_blocks_due};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::skb::{Owner, Skb, truesize};
@@ -12,7 +12,7 @@ use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{inc, mtup, pacing, rate, setting};
+use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, setting};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -136,7 +136,8 @@ pub fn send_segment(
 
 /// Header with options in front of the payload; the checksum is left partial. Returns its length.
 fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flags, window: u16, len: usize) -> usize {
-    let options = options(sk, net, flags);
+    let mut options = options(sk, net, flags);
+    options.md5 = sk.rare.is_some() && md5sig::own(sk).is_some();
     let header_len = TCP_HLEN + options.len();
     let pseudo = checksum::pseudo_v4(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
     let header = TcpHeader {
@@ -156,6 +157,9 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
             options.emit(rest);
         }
     }
+    if let Some(key) = md5sig::own(sk) {
+        md5sig::sign(key, sk.sk.saddr, sk.sk.daddr, &mut skb.head, header_len, &skb.frags);
+    }
     skb.transport_header = skb.head.start();
     skb.csum = Csum::Partial;
     header_len
@@ -170,7 +174,7 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
     if flags.contains(Flags::SYN) {
         let s = crate::net::tcp::sysctl(net, sk);
         let on = |of: fn(&Sysctl) -> u32| s.is_some_and(|s| of(s) != 0);
-        if flags.contains(Flags::ACK) && o.ts.is_none() && on(|s| s.tcp_timestamps) {
+        if flags.contains(Flags::ACK) && o.ts.is_none() && on(|s| s.tcp_timestamps) && md5sig::own(sk).is_none() {
             o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), 0));
         }
         // The route may have become narrower since connect().
@@ -187,14 +191,15 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
         }
         return o;
     }
-    if option_len(sk) > 12 || (!sk.flags.tstamp_ok && option_len(sk) > 0) {
+    let due = sack_blocks_due(sk) as u8;
+    if due > 0 {
         let blocks =
             sk.rcv.sack.dsack.take().into_iter().chain(sk.rcv.sack.blocks[..sk.rcv.sack.n as usize].iter().copied());
         for (to, block) in o.sack.iter_mut().zip(blocks) {
             *to = block;
             o.n_sack += 1;
         }
-        o.n_sack = o.n_sack.min(if sk.flags.tstamp_ok { 3 } else { 4 });
+        o.n_sack = o.n_sack.min(due);
     }
     o
 }
@@ -234,7 +239,8 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&m
     let (ts, scaling, sack) = (s.tcp_timestamps != 0, s.tcp_window_scaling != 0, s.tcp_sack != 0);
     let space = ack::WindowSpace::of(sk, s);
     sk.flags.active = true;
-    sk.flags.tstamp_ok = ts;
+    // There would be no room for SACK blocks beside both.
+    sk.flags.tstamp_ok = ts && md5sig::own(sk).is_none();
     sk.flags.wscale_ok = scaling;
     sk.flags.sack_ok = sack;
     sk.rcv.advmss = ack::advertised_mss(sk, dst.mtu);

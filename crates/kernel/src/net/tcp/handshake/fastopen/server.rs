@@ -8,6 +8,7 @@ use crate::net::core::skb::Skb;
 use crate::net::tcp::handshake::child::syn_recv_sock;
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::handshake::synack::send_synack;
+use crate::net::tcp::md5sig;
 use crate::net::tcp::handshake::{in_window, oow_rate_limited, paws_reject};
 use crate::net::tcp::input::{self, ack, recovery, undo};
 use crate::net::tcp::ipv4::{self, Reply};
@@ -216,7 +217,7 @@ pub fn check_req(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &TcpO
             let ts = req.tstamp_ok.then(|| (net.env.now_ms().wrapping_add(req.tsoffset), req.ts_recent));
             let window = (req.rcv_wnd >> req.rcv_wscale).min(65_535) as u16;
             let ack = Some(req.rcv_nxt);
-            ipv4::send_reply(net, ns, skb, Reply { seq, ack, flags: Flags::ACK, window, ts });
+            ipv4::send_reply(net, ns, skb, Reply { seq, ack, flags: Flags::ACK, window, ts, md5: md5sig::own(sk) });
         }
         match (paws, ecr_bad) {
             (true, _) => net.inc(ns, Mib::TcpExtPAWSEstab),
@@ -240,7 +241,7 @@ pub fn check_req(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb, o: &TcpO
     if syn {
         // A bad SYN is answered, but a connection that may be good is not given up for it.
         net.inc(ns, Mib::TcpAttemptFails);
-        ipv4::send_reset(net, skb, None);
+        ipv4::send_reset(net, skb, md5sig::own(sk));
         return false;
     }
     flags.contains(Flags::ACK)
