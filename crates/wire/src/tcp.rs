@@ -1,6 +1,6 @@
 //! The TCP header (RFC 9293), its flags and options in the order in which Linux writes them.
 //!
-//! Read and written: MSS, window scale, SACK-permitted, SACK, timestamps. Others (Fast Open, AccECN, MD5) are skipped.
+//! Read and written: MSS, window scale, SACK-permitted, SACK, timestamps, Fast Open, the place of a signature. Others are skipped.
 use crate::Malformed;
 use std::fmt;
 use std::ops::{BitAnd, BitOr, BitOrAssign, Not};
@@ -311,7 +311,8 @@ impl TcpOptions {
     }
 
     fn blocks_that_fit(&self, fixed: usize) -> Option<usize> {
-        let room = MAX_TCP_OPTION_SPACE.saturating_sub(fixed).checked_sub(TCPOLEN_SACK_BASE_ALIGNED)? / TCPOLEN_SACK_PERBLOCK;
+        let room =
+            MAX_TCP_OPTION_SPACE.saturating_sub(fixed).checked_sub(TCPOLEN_SACK_BASE_ALIGNED)? / TCPOLEN_SACK_PERBLOCK;
         Some(self.sack_blocks().len().min(room)).filter(|n| *n > 0)
     }
 

@@ -2,7 +2,7 @@
 use super::ip_text as text;
 use crate::out::{self, Done, Fail};
 use crate::session::{Session, Target};
-use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView};
+use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, TcpMetricView};
 use clap::Args;
 use core::net::Ipv4Addr;
 
@@ -14,6 +14,7 @@ Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the de
           route [show] [table main|local|all] [dev NAME]     routing tables
           route get ADDRESS                                  the way a packet would take
           neighbour [show] [dev NAME]                        who on the link has which address
+          tcp_metrics [show] [ADDRESS]                       what TCP remembers of peers
 Objects and commands may be shortened as with ip: a, l, r, n; s, sh, ls.
 
 Examples: belljar ip web -s link
@@ -41,6 +42,7 @@ enum What {
     Route { table: Option<String>, dev: Option<String> },
     Get(Ipv4Addr),
     Neigh { dev: Option<String> },
+    Metrics(Option<Ipv4Addr>),
 }
 
 pub fn run(c: &IpCommand) -> Done {
@@ -68,6 +70,11 @@ pub fn run(c: &IpCommand) -> Done {
             neighs.retain(|n| dev.as_ref().is_none_or(|d| n.dev == *d) && n.state != "NOARP" && n.state != "NONE");
             text::neighs(&neighs, dev.is_some(), opts)
         }
+        What::Metrics(peer) => {
+            let mut metrics: Vec<TcpMetricView> = s.view("tcp_metrics")?;
+            metrics.retain(|m| peer.is_none_or(|p| m.dst == p));
+            text::tcp_metrics(&metrics, opts)
+        }
     };
     out::print(&text)?;
     Ok(0)
@@ -92,7 +99,8 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
     let mut target: Option<Target> = None;
     let object = loop {
         let Some(word) = words.next() else {
-            let what = if target.is_some() { "an object: address, link, route or neighbour" } else { "a jar" };
+            let what =
+                if target.is_some() { "an object: address, link, route, neighbour or tcp_metrics" } else { "a jar" };
             return Err(Fail::usage(format!("ip wants {what}")).hint("belljar ip --help shows the forms"));
         };
         match word {
@@ -119,6 +127,7 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
                 other => other,
             }
         }
+        "tcp_metrics" | "tcpmetrics" => metrics_words(&rest)?,
         other => return Err(Fail::usage(format!("Object \"{other}\" is unknown, try \"belljar ip --help\"."))),
     };
     let target = target.ok_or_else(|| Fail::usage("ip wants a jar"))?;
@@ -160,6 +169,17 @@ fn device_words(object: &str, rest: &[&str], scopes: bool) -> Result<What, Fail>
         }
     }
     Ok(if scopes { What::Addr { dev, up, scope } } else { What::Link { dev, up } })
+}
+
+fn metrics_words(rest: &[&str]) -> Result<What, Fail> {
+    match command("tcp_metrics", rest)? {
+        [] => Ok(What::Metrics(None)),
+        [addr] | ["address", addr] => addr
+            .parse()
+            .map(|a| What::Metrics(Some(a)))
+            .map_err(|_| Fail::usage(format!("Error: any valid prefix is expected rather than \"{addr}\"."))),
+        [other, ..] => Err(Fail::usage(format!("Command \"{other}\" is unknown, try \"belljar ip --help\"."))),
+    }
 }
 
 fn route_words(rest: &[&str]) -> Result<What, Fail> {
@@ -278,6 +298,8 @@ pub mod tests {
             ("web route get 8.8.8.8", What::Get(Ipv4Addr::new(8, 8, 8, 8))),
             ("web neigh", What::Neigh { dev: None }),
             ("web n show dev eth0", What::Neigh { dev: dev("eth0") }),
+            ("web tcp_metrics", What::Metrics(None)),
+            ("web tcp_metrics show 10.0.0.1", What::Metrics(Some(Ipv4Addr::new(10, 0, 0, 1)))),
         ] {
             assert_eq!(parsed(line).unwrap().2, what, "{line}");
         }

@@ -1,7 +1,7 @@
 //! The texts and JSON of `belljar ip`, as iproute2 6.1 writes them.
 use super::ip::Opts;
 use crate::out::{self, map};
-use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, Value, View};
+use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, TcpMetricView, Value, View};
 use core::net::Ipv4Addr;
 use std::fmt::Write;
 
@@ -338,6 +338,43 @@ pub fn neighs(neighs: &[NeighView], one_device: bool, o: Opts) -> String {
     neighs.iter().map(one).collect()
 }
 
+pub fn tcp_metrics(metrics: &[TcpMetricView], o: Opts) -> String {
+    let counts = |m: &TcpMetricView| [("ssthresh", m.ssthresh), ("cwnd", m.cwnd), ("reordering", m.reordering)];
+    let times = |m: &TcpMetricView| [("rtt", m.rtt_us), ("rttvar", m.rttvar_us)];
+    if o.json {
+        return list(metrics, |m| {
+            let mut f = vec![("dst".into(), m.dst.to_value()), ("age".into(), Value::Real(m.age_ms as f64 / 1000.0))];
+            let known = counts(m).into_iter().filter(|c| c.1 != 0);
+            f.extend(known.map(|(name, n)| (name.into(), Value::Uint(n.into()))));
+            let known = times(m).into_iter().filter(|t| t.1 != 0);
+            f.extend(known.map(|(name, us)| (name.into(), Value::Real(f64::from(us) / 1e6))));
+            if m.fo_mss != 0 {
+                f.push(("fo_mss".into(), Value::Uint(m.fo_mss.into())));
+            }
+            f.extend(m.fo_cookie.as_deref().map(|c| ("fo_cookie".into(), text(c))));
+            f.push(("source".into(), m.source.to_value()));
+            Value::Map(f)
+        });
+    }
+    let one = |m: &TcpMetricView| {
+        let mut line = format!("{} age {}.{:03}sec", m.dst, m.age_ms / 1000, m.age_ms % 1000);
+        for (name, n) in counts(m).into_iter().filter(|c| c.1 != 0) {
+            let _ = write!(line, " {name} {n}");
+        }
+        for (name, us) in times(m).into_iter().filter(|t| t.1 != 0) {
+            let _ = write!(line, " {name} {us}us");
+        }
+        if m.fo_mss != 0 {
+            let _ = write!(line, " fo_mss {}", m.fo_mss);
+        }
+        if let Some(c) = &m.fo_cookie {
+            let _ = write!(line, " fo_cookie {c}");
+        }
+        format!("{line} source {}\n", m.source)
+    };
+    metrics.iter().map(one).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::ip::tests::{link, routes as sample};
@@ -444,6 +481,29 @@ mod tests {
         assert_eq!(
             neighs(one, false, opts(0, true)),
             "[{\"dst\":\"10.9.0.2\",\"dev\":\"v0\",\"state\":[\"FAILED\"]}]\n"
+        );
+    }
+
+    #[test]
+    fn metrics_as_iproute2_writes_them() {
+        let m = TcpMetricView {
+            dst: Ipv4Addr::LOCALHOST,
+            source: Ipv4Addr::LOCALHOST,
+            age_ms: 308,
+            ssthresh: 0,
+            cwnd: 12,
+            reordering: 0,
+            rtt_us: 4784,
+            rttvar_us: 9521,
+            fo_mss: 0,
+            fo_cookie: None,
+        };
+        let want = "127.0.0.1 age 0.308sec cwnd 12 rtt 4784us rttvar 9521us source 127.0.0.1\n";
+        assert_eq!(tcp_metrics(std::slice::from_ref(&m), opts(0, false)), want);
+        let json = tcp_metrics(&[TcpMetricView { fo_mss: 1460, fo_cookie: Some("ab".into()), ..m }], opts(0, true));
+        assert!(
+            json.contains(r#""cwnd":12,"rtt":0.004784,"rttvar":0.009521,"fo_mss":1460,"fo_cookie":"ab""#),
+            "{json}"
         );
     }
 }

@@ -1,6 +1,7 @@
 //! Devices, addresses, routes, neighbours and the per-CPU packet processing, as `ip`, `netstat -i` and
 //! `/proc/net/softnet_stat` see them.
 use super::views;
+use crate::env::MSEC;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::dev::{IfAddr, NetDevice};
@@ -8,6 +9,7 @@ use crate::net::core::neighbour::Neighbour;
 use crate::net::core::softirq::Cpu;
 use crate::net::ipv4::fib::{Route, RouteType, Scope, Table};
 use crate::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use crate::net::tcp::metrics::Metric;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
 use core::net::Ipv4Addr;
@@ -48,6 +50,12 @@ views! {
         qdisc_len: u32,
         qdisc_drops: u64,
         rings: Option<RingView>,
+    }
+
+    /// What is remembered of a peer (`ip tcp_metrics`); 0 is not known.
+    struct TcpMetricView {
+        dst: Ipv4Addr, source: Ipv4Addr, age_ms: u64, ssthresh: u32, cwnd: u32, reordering: u32, rtt_us: u32, rttvar_us: u32,
+        fo_mss: u16, fo_cookie: Option<String>,
     }
 
     struct AddrView {
@@ -208,6 +216,27 @@ impl Kernel {
             queued: e.queued() as u32,
         };
         n.neigh_table.iter().filter_map(|id| n.neighs.get(id)).map(one).collect()
+    }
+
+    /// By address.
+    pub fn view_tcp_metrics(&self, ns: NsId) -> Vec<TcpMetricView> {
+        let Some(n) = self.net.ns.get(ns) else { return Vec::new() };
+        let hex = |b: &[u8]| b.iter().map(|b| format!("{b:02x}")).collect();
+        let one = |m: &Metric| TcpMetricView {
+            dst: m.pair.1,
+            source: m.pair.0,
+            age_ms: self.net.env.now.saturating_sub(m.stamp) / MSEC,
+            ssthresh: m.ssthresh,
+            cwnd: m.cwnd,
+            reordering: m.reordering,
+            rtt_us: m.rtt_us >> 3,
+            rttvar_us: m.rttvar_us >> 2,
+            fo_mss: m.tfo.mss,
+            fo_cookie: m.tfo.cookie.map(|c| hex(c.bytes())),
+        };
+        let mut all: Vec<_> = n.tcp.metrics.iter().map(one).collect();
+        all.sort_by_key(|m| (m.dst, m.source));
+        all
     }
 
     pub fn view_softnet(&self) -> Vec<SoftnetView> {

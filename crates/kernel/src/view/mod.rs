@@ -32,8 +32,19 @@ views! {
 }
 
 /// Names that [`Kernel::view`] knows, besides `proc:PATH` and `route_get:ADDRESS`.
-pub const NAMES: &[&str] =
-    &["sockets", "counters", "sysctls", "drops", "links", "addrs", "routes", "neighs", "softnet", "processes"];
+pub const NAMES: &[&str] = &[
+    "sockets",
+    "counters",
+    "sysctls",
+    "drops",
+    "links",
+    "addrs",
+    "routes",
+    "neighs",
+    "tcp_metrics",
+    "softnet",
+    "processes",
+];
 
 impl Kernel {
     /// A view by name; ENOENT when there is none of it.
@@ -54,6 +65,7 @@ impl Kernel {
             "addrs" => self.view_addrs(ns).to_value(),
             "routes" => self.view_routes(ns).to_value(),
             "neighs" => self.view_neighs(ns).to_value(),
+            "tcp_metrics" => self.view_tcp_metrics(ns).to_value(),
             "softnet" => self.view_softnet().to_value(),
             "processes" => self.view_processes(ns).to_value(),
             _ => return Err(Errno::ENOENT),

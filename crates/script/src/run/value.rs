@@ -136,7 +136,9 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
         ExprKind::Str(s) => Ok(s.clone()),
         ExprKind::List(insns) => insns.iter().try_fold(Vec::new(), |all, i| Ok([all, instruction(i)?].concat())),
         ExprKind::Struct(_) if field(e, "key").is_some() => md5sig(e),
-        ExprKind::Struct(fields) if fields.len() == 4 && fields.iter().all(|f| f.0.parse::<u8>().is_ok()) => instruction(e),
+        ExprKind::Struct(fields) if fields.len() == 4 && fields.iter().all(|f| f.0.parse::<u8>().is_ok()) => {
+            instruction(e)
+        }
         ExprKind::Struct(fields) => {
             let wide = one_of(e, &["sec", "tv_sec", "usec", "tv_usec"]).is_some() || len == 16;
             let mut b = Vec::new();

@@ -168,12 +168,9 @@ impl Prog {
     #[doc(alias = "bpf_check_classic")]
     pub fn new(bytes: &[u8]) -> Result<Prog, Errno> {
         let insn = |b: &[u8]| match *b {
-            [c0, c1, jt, jf, k0, k1, k2, k3] => Some(Insn {
-                code: u16::from_ne_bytes([c0, c1]),
-                jt,
-                jf,
-                k: u32::from_ne_bytes([k0, k1, k2, k3]),
-            }),
+            [c0, c1, jt, jf, k0, k1, k2, k3] => {
+                Some(Insn { code: u16::from_ne_bytes([c0, c1]), jt, jf, k: u32::from_ne_bytes([k0, k1, k2, k3]) })
+            }
             _ => None,
         };
         let prog: Vec<Insn> = bytes.chunks(8).map(insn).collect::<Option<_>>().ok_or(Errno::EINVAL)?;

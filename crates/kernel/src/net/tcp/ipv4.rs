@@ -1,12 +1,12 @@
 //! TCP over IPv4: a segment finds its socket; answers without one; what ICMP errors do (Linux: `tcp_ipv4.c`).
 use super::handshake::{request, time_wait};
 use super::input::{self, EVERYTHING};
+use super::md5sig::{self, Md5Key};
 use super::output::segment;
 use super::seq::between;
 use super::sock::*;
 use super::state::State;
 use super::tables::{self, EhashRef, Tuple};
-use super::md5sig::{self, Md5Key};
 use super::{inc, mem, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -67,17 +67,14 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
     let tuple = Tuple::of_packet(&skb);
     loop {
         match tables::lookup(k, ns, &tuple, skb.dev) {
-            Some(EhashRef::Sock(id)) => {
-                if let Some(skb) = admit(k, ns, id, skb) {
-                    do_rcv(k, id, skb);
+            Some(EhashRef::Sock(id)) => return established_rcv(k, ns, id, skb),
+            Some(EhashRef::Request(req)) => {
+                match admit_request(k, ns, req, skb).and_then(|skb| request::tcp_check_req(k, ns, req, skb)) {
+                    // A child was made: the segment is its first.
+                    Some((child, s)) => return do_rcv(k, child, s),
+                    None => return,
                 }
-                return;
             }
-            Some(EhashRef::Request(req)) => match admit_request(k, ns, req, skb).and_then(|skb| request::tcp_check_req(k, ns, req, skb)) {
-                // A child was made: the segment is its first.
-                Some((child, s)) => return do_rcv(k, child, s),
-                None => return,
-            },
             Some(EhashRef::TimeWait(tw)) => match time_wait::tcp_timewait_state_process(k, ns, tw, skb) {
                 // A new SYN took the place: look again, for the listener.
                 Some(s) => skb = s,
@@ -180,13 +177,32 @@ fn checksum_ok(skb: &SkBuff) -> bool {
     checksum::fold(checksum::combine(head, checksum::segs(&skb.frags), linear.len())) == 0
 }
 
-/// A connection's socket is found (Linux: `tcp_v4_do_rcv` with the socket locked).
-#[doc(alias = "tcp_v4_do_rcv")]
-fn do_rcv(k: &mut Kernel, id: TcpId, skb: Skb) {
+/// A connection's socket is found: what it asks of every segment, then the segment.
+fn established_rcv(k: &mut Kernel, ns: NsId, id: TcpId, skb: Skb) {
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else {
-        return net.kfree_skb(skb, DropReason::NoSocket, "tcp_v4_do_rcv");
+        return net.kfree_skb(skb, DropReason::NoSocket, "tcp_v4_rcv");
     };
+    // Nearly always there is nothing to ask.
+    if sk.rare.is_none() && sk.sk.cold.is_none() && usize::from(skb.tcp.header_len) < md5sig::SIGNED_HLEN {
+        return deliver(sk, net, id, skb);
+    }
+    if let Some(skb) = admit(k, ns, id, skb) {
+        do_rcv(k, id, skb);
+    }
+}
+
+fn do_rcv(k: &mut Kernel, id: TcpId, skb: Skb) {
+    let Kernel { socks, net, .. } = k;
+    match socks.tcp.get_mut(id) {
+        Some(sk) => deliver(sk, net, id, skb),
+        None => net.kfree_skb(skb, DropReason::NoSocket, "tcp_v4_do_rcv"),
+    }
+}
+
+/// Linux: `tcp_v4_do_rcv` with the socket locked.
+#[doc(alias = "tcp_v4_do_rcv")]
+fn deliver(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     sk.sk.incoming_cpu = net.cpu as i32;
     let segs = skb.gso.map_or(1, |g| u32::from(g.segs).max(1));
     sk.totals.segs_in = sk.totals.segs_in.wrapping_add(segs);

@@ -12,9 +12,11 @@ use crate::net::mib::Mib;
 use belljar_abi::{AF_INET, AF_INET6, Errno, SockAddr};
 use belljar_wire::md5::Md5;
 use belljar_wire::tcp::{TCP_HLEN, TCPOLEN_MD5SIG_ALIGNED, TCPOPT_EOL, TCPOPT_MD5SIG, TCPOPT_NOP};
-use belljar_wire::{Segs, Head};
+use belljar_wire::{Head, Segs};
 use core::net::Ipv4Addr;
 
+/// The shortest header with a signature.
+pub const SIGNED_HLEN: usize = TCP_HLEN + 18;
 pub const TCP_MD5SIG_MAXKEYLEN: usize = 80;
 const TCP_MD5SIG_FLAG_PREFIX: u8 = 1;
 const TCP_MD5SIG_FLAG_IFINDEX: u8 = 2;
@@ -48,6 +50,7 @@ pub fn lookup(sk: &TcpSock, addr: Ipv4Addr) -> Option<&Md5Key> {
 }
 
 /// Of the connection's own peer.
+#[inline]
 pub fn own(sk: &TcpSock) -> Option<&Md5Key> {
     if sk.rare.is_none() { None } else { lookup(sk, sk.sk.daddr) }
 }
@@ -157,7 +160,7 @@ fn is_signed_with(key: &Md5Key, skb: &SkBuff, signature: &[u8]) -> bool {
 /// Is a segment signed as the socket (a listener for what completes a handshake) wants it?
 #[doc(alias = "tcp_inbound_md5_hash")]
 pub fn inbound(sk: &TcpSock, net: &mut Net, skb: &SkBuff) -> Result<(), DropReason> {
-    if sk.rare.is_none() && usize::from(skb.tcp.header_len) < TCP_HLEN + 18 {
+    if sk.rare.is_none() && usize::from(skb.tcp.header_len) < SIGNED_HLEN {
         return Ok(());
     }
     let key = lookup(sk, ipv4::addresses(skb).0);
@@ -174,12 +177,13 @@ pub fn inbound(sk: &TcpSock, net: &mut Net, skb: &SkBuff) -> Result<(), DropReas
 
 /// How to reset a segment that no connection wants: unsigned; signed with the key of a listener at the port that it came
 /// from, if it is signed with that itself; or not at all (`Err`).
-pub fn key_of_nobody(k: &Kernel, ns: NsId, skb: &SkBuff) -> Result<Option<Md5Key>, ()> {
+pub fn key_of_nobody(k: &Kernel, ns: NsId, skb: &SkBuff) -> Result<Option<Md5Key>, DropReason> {
     let Some(s) = signature(skb) else { return Ok(None) };
     let t = tables::Tuple::of_packet(skb);
     let turned = tables::Tuple { lport: t.rport, ..t };
-    let listener = tables::lookup_listener(k, ns, &turned, skb).and_then(|id| k.socks.tcp.get(id)).ok_or(())?;
-    let key = lookup(listener, t.raddr).filter(|key| is_signed_with(key, skb, s)).ok_or(())?;
+    let listener =
+        tables::lookup_listener(k, ns, &turned, skb).and_then(|id| k.socks.tcp.get(id)).ok_or(DropReason::NoSocket)?;
+    let key = lookup(listener, t.raddr).filter(|key| is_signed_with(key, skb, s)).ok_or(DropReason::TcpMd5Failure)?;
     Ok(Some(key.clone()))
 }
 
@@ -194,7 +198,8 @@ mod tests {
 
     #[test]
     fn a_segment_that_linux_signed() {
-        let header = hex("d29e 0050 b1f2 bb20 6a14 ea2d a018 0040 fe35 0000 0101 1312 8cc8 da4b 5653 dc3b 7ba1 85bf 06f2 2d62");
+        let header =
+            hex("d29e 0050 b1f2 bb20 6a14 ea2d a018 0040 fe35 0000 0101 1312 8cc8 da4b 5653 dc3b 7ba1 85bf 06f2 2d62");
         let key = Md5Key { addr: Ipv4Addr::LOCALHOST, prefixlen: 32, l3: false, key: b"secret"[..].into() };
         let payload = Segs::from(b"hello".to_vec());
         let signature = digest(&key, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, &header, &payload);

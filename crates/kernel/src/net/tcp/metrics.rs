@@ -253,7 +253,9 @@ mod tests {
             }
         }
         assert!(all.iter().count() <= BUCKETS * DEPTH);
-        assert!(peer_is_proven(&mut all, key, peer(99_999), 100_000) && !peer_is_proven(&mut all, key, peer(0), 100_000));
+        assert!(
+            peer_is_proven(&mut all, key, peer(99_999), 100_000) && !peer_is_proven(&mut all, key, peer(0), 100_000)
+        );
         all.set_fastopen(key, peer(99_999), 1460, None, 1, 100_000);
         // An hour later only what Fast Open keeps is left.
         let later = all.get(key, peer(99_999), TIMEOUT + 200_000).map(|m| (m.rtt_us, m.tfo.mss, m.tfo.try_exp));

@@ -1,7 +1,8 @@
 //! Round-trip time and the retransmission timeout (RFC 6298, with Linux's bounds and variance rule).
+use crate::env::Jiffies;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::seq::after;
-use crate::net::tcp::sock::{Rtt, TcpTune};
+use crate::net::tcp::sock::{Rtt, TcpSock, TcpTune};
 
 /// The bounds of a socket: TCP_RTO_MIN_US and TCP_RTO_MAX_MS, else the settings.
 #[derive(Clone, Copy, Debug)]
@@ -72,14 +73,55 @@ impl Rtt {
         let wide = u64::from(self.rto_us) << self.backoff.min(31);
         wide.min(u64::from(bounds.max_us)) as u32
     }
+}
 
-    /// Keeps the minimum over `window_s` seconds, tcp_min_rtt_wlen (`tcp_update_rtt_min`).
-    pub fn update_min(&mut self, rtt_us: u32, now_us: u64, window_s: u32) {
-        let rtt_us = rtt_us.max(1);
-        if rtt_us <= self.min_us || now_us.saturating_sub(self.min_stamp_us) > u64::from(window_s) * 1_000_000 {
-            self.min_us = rtt_us;
-            self.min_stamp_us = now_us;
+/// The best of a part of the window, and when it was seen.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sample {
+    pub at: Jiffies,
+    pub us: u32,
+}
+
+/// The smallest round trip of the last `win` ticks (tcp_min_rtt_wlen): the best, the best after it, the best after that, so
+/// that one is at hand when the first becomes too old.
+#[doc(alias = "minmax_running_min")]
+pub fn running_min(s: &mut [Sample; 3], win: Jiffies, new: Sample) {
+    let since = |old: Sample| new.at.wrapping_sub(old.at);
+    if new.us <= s[0].us || since(s[2]) > win {
+        *s = [new; 3];
+        return;
+    }
+    if new.us <= s[1].us {
+        (s[1], s[2]) = (new, new);
+    } else if new.us <= s[2].us {
+        s[2] = new;
+    }
+    let age = since(s[0]);
+    if age > win {
+        *s = [s[1], s[2], new];
+        if since(s[0]) > win {
+            *s = [s[1], s[2], new];
         }
+    } else if s[1].at == s[0].at && age > win / 4 {
+        // A quarter of the window without a second choice: this is one.
+        (s[1], s[2]) = (new, new);
+    } else if s[2].at == s[1].at && age > win / 2 {
+        s[2] = new;
+    }
+}
+
+/// Takes a sample into the smallest round trip of the connection. The second and third choice stand where an idle
+/// connection does not pay for them; before they do, all three are one.
+#[doc(alias = "tcp_update_rtt_min")]
+pub fn update_min(sk: &mut TcpSock, now: Jiffies, us: u32, win: Jiffies) {
+    let first = Sample { at: sk.rtt.min_at, us: sk.rtt.min_us };
+    let [second, third] = sk.track.as_deref().and_then(|t| t.min_rtt).unwrap_or([first; 2]);
+    let mut all = [first, second, third];
+    running_min(&mut all, win, Sample { at: now, us: us.max(1) });
+    let [best, others @ ..] = all;
+    (sk.rtt.min_at, sk.rtt.min_us) = (best.at, best.us);
+    if let Some(t) = sk.track.as_deref_mut() {
+        t.min_rtt = Some(others);
     }
 }
 
@@ -105,5 +147,18 @@ mod tests {
         assert!(r.rto_us > 1_000_000 - 200_000, "{}", r.rto_us);
         r.backoff = 40;
         assert_eq!(r.backed_off(B), 120_000_000);
+    }
+
+    #[test]
+    fn an_old_minimum_gives_way_to_the_best_since() {
+        let mut s = [Sample { at: 0, us: u32::MAX }; 3];
+        let mut see = |at, us| {
+            running_min(&mut s, 100, Sample { at, us });
+            s[0].us
+        };
+        assert_eq!([see(0, 50), see(10, 90), see(30, 70), see(60, 80)], [50; 4]);
+        // The second choice is from the second quarter, the third from the second half.
+        assert_eq!((see(101, 95), see(131, 95)), (70, 80));
+        assert_eq!((see(140, 60), see(400, 99)), (60, 99));
     }
 }

@@ -167,11 +167,10 @@ fn take_some(sk: &mut TcpSock, net: &mut Net, data: &mut Payload<'_>, goal: u32,
     let joinable = joinable(sk, goal);
     let room = if joinable { goal - sk.snd.queue.back().map_or(0, TxSeg::len) } else { goal } as usize;
     let n = room.min(data.len());
-    let last = if joinable { sk.snd.queue.back_mut() } else { None };
-    let last = last.map(|last| {
-        last.flags = if first { last.flags.without(Flags::PSH) } else { last.flags };
-        last
-    });
+    let mut last = if joinable { sk.snd.queue.back_mut() } else { None };
+    if let Some(last) = last.as_deref_mut().filter(|_| first) {
+        last.flags = last.flags.without(Flags::PSH);
+    }
     match data {
         Payload::Bytes(bytes) => {
             let Some((now, rest)) = bytes.split_at_checked(n) else { return 0 };

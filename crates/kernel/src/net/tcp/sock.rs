@@ -7,7 +7,7 @@
 //!   receive:  copied_seq   nxt        wup+wnd
 //!             |-- readable --|--- window ---|      (out-of-order data lies in it)
 //! ```
-use crate::env::TimerSlot;
+use crate::env::{Jiffies, TimerSlot};
 use crate::ids::*;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::Sock;
@@ -274,9 +274,9 @@ pub struct Rtt {
     pub rtt_seq: u32,
     pub rto_us: u32,
     pub backoff: u8,
-    /// Minimum over `tcp_min_rtt_wlen`-like window, and when it was seen.
+    /// The smallest of the last tcp_min_rtt_wlen seconds, and when it was seen (`rtt_min`).
     pub min_us: u32,
-    pub min_stamp_us: u64,
+    pub min_at: Jiffies,
 }
 
 /// What congestion control and loss recovery remember.

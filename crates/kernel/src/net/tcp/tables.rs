@@ -207,9 +207,8 @@ fn best_of(k: &Kernel, ids: &[TcpId], addr: Ipv4Addr, secret: [u64; 2], t: &Tupl
             continue;
         }
         if let Some(group) = Group::of(s) {
-            let packet = s.reuseport_prog().map(|_| {
-                (Packet::tcp(skb).payload(), reuseport::ancillary(&k.net, skb, secret))
-            });
+            let packet =
+                s.reuseport_prog().map(|_| (Packet::tcp(skb).payload(), reuseport::ancillary(&k.net, skb, secret)));
             let choice = Choice { hash: t.hash([secret[1], secret[0]]), cpu: k.net.cpu, packet };
             return reuseport::select(ids, sock, group, &choice);
         }

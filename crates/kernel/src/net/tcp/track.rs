@@ -1,5 +1,6 @@
 //! What a connection keeps from its first data on, one box that an idle connection does not have: delivery rate, pacing,
 //! chronographs, compressed acknowledgements, counts of timeouts and of ECN marks. Data and constructors only.
+use super::rtt::Sample;
 use crate::env::{Jiffies, Nanos};
 
 /// See the module.
@@ -41,6 +42,8 @@ pub struct Track {
     /// RACK: D-SACKs widen the window for so many recoveries; `delivered` when it was widened last.
     pub reo_wnd_persist: u8,
     pub reo_last_delivered: u32,
+    /// Second and third choice for the smallest round trip.
+    pub min_rtt: Option<[Sample; 2]>,
 }
 
 impl Default for Track {
@@ -70,6 +73,7 @@ impl Default for Track {
             received_ce: 0,
             reo_wnd_persist: 0,
             reo_last_delivered: 0,
+            min_rtt: None,
         }
     }
 }

@@ -14,7 +14,7 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{State, bounds, clear_write_timer, inc, mtup, pacing, rate, reset_write_timer, setting};
+use crate::net::tcp::{State, bounds, clear_write_timer, inc, mtup, pacing, rate, reset_write_timer, rtt, setting};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -378,8 +378,7 @@ fn ack_update_rtt(sk: &mut TcpSock, net: &mut Net, a: &mut AckState, mut ca_rtt:
     let ca_rtt = ca_rtt.clamp(0, most) as u32;
     // What a delayed acknowledgement measures is no smallest round trip.
     if a.flag & FLAG_ACK_MAYBE_DELAYED == 0 || ca_rtt <= sk.rtt.min_us {
-        let window = setting(net, sk, |s| s.tcp_min_rtt_wlen);
-        sk.rtt.update_min(ca_rtt, net.env.now_us(), window);
+        update_min_rtt(sk, net, ca_rtt);
     }
     sample_rtt(sk, net, us.clamp(0, most) as u32);
 }
@@ -390,9 +389,13 @@ fn sample_rtt(sk: &mut TcpSock, net: &Net, us: u32) {
     sk.rtt.backoff = 0;
 }
 
+fn update_min_rtt(sk: &mut TcpSock, net: &Net, us: u32) {
+    let window = setting(net, sk, |s| s.tcp_min_rtt_wlen).saturating_mul(net.env.hz);
+    rtt::update_min(sk, net.env.jiffies(), us, window);
+}
+
 pub(crate) fn take_rtt(sk: &mut TcpSock, net: &Net, us: u32) {
-    let window = setting(net, sk, |s| s.tcp_min_rtt_wlen);
-    sk.rtt.update_min(us, net.env.now_us(), window);
+    update_min_rtt(sk, net, us);
     sample_rtt(sk, net, us);
 }
 

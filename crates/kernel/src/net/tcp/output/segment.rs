@@ -2,8 +2,8 @@
 use crate::net::Net;
 use crate::net::core::skb::tx_truesize;
 use crate::net::ipv4::route::{Flow4, ip_route_output};
-use crate::net::tcp::{md5sig, mtup};
 use crate::net::tcp::sock::*;
+use crate::net::tcp::{md5sig, mtup};
 use belljar_wire::tcp::{
     Flags, MAX_TCP_OPTION_SPACE, TCPOLEN_MD5SIG_ALIGNED, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK,
     TCPOLEN_TSTAMP_ALIGNED,
@@ -58,7 +58,8 @@ pub fn check_dst(sk: &mut TcpSock, net: &mut Net) -> Option<crate::net::ipv4::ro
 /// Bytes of options that every segment carries (`tcp_header_len` beyond the bare header).
 pub fn constant_options(sk: &TcpSock) -> u32 {
     let md5 = sk.rare.as_ref().is_some_and(|r| r.md5_in_header);
-    let len = if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 } + if md5 { TCPOLEN_MD5SIG_ALIGNED } else { 0 };
+    let len =
+        if sk.flags.tstamp_ok { TCPOLEN_TSTAMP_ALIGNED } else { 0 } + if md5 { TCPOLEN_MD5SIG_ALIGNED } else { 0 };
     len as u32
 }
 
