@@ -159,8 +159,8 @@ mod tests {
         assert_eq!(sysctl("net/core/somaxconn=4"), Ok(("net.core.somaxconn".into(), "4".into())));
         let e = sysctl("net.core.somaxcon=4").unwrap_err();
         assert_eq!(e, "there is no setting net.core.somaxcon; did you mean net.core.somaxconn?");
-        let e = sysctl("net.ipv4.tcp_syncookies=9").unwrap_err();
-        assert_eq!(e, "net.ipv4.tcp_syncookies does not take \"9\": Invalid argument (EINVAL)");
+        let e = sysctl("net.ipv4.tcp_ecn=9").unwrap_err();
+        assert_eq!(e, "net.ipv4.tcp_ecn does not take \"9\": Invalid argument (EINVAL)");
         assert!(sysctl("net.ipv4.tcp_rmem").is_err() && sysctl("=1").is_err());
         assert!(sysctl("fs.file-max=1000").is_ok());
     }

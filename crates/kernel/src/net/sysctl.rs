@@ -222,7 +222,7 @@ macro_rules! sysctls {
             pub fn store(&mut self, key: &str, text: &str) -> Result<(), Errno> {
                 match key {
                     $($key if !<$t as Value>::WRITABLE => return Err(Errno::EACCES),)*
-                    $($key => self.$field = <$t as Value>::read(text, $min, $max).ok_or(<$t as Value>::BAD)?,)*
+                    $($key => self.$field = <$t as Value>::read(text, $min, self.limit(key).min($max)).ok_or(<$t as Value>::BAD)?,)*
                     _ => return Err(Errno::ENOENT),
                 }
                 Ok(())
@@ -233,6 +233,8 @@ macro_rules! sysctls {
 
 const INT: i64 = i32::MAX as i64;
 const UINT: i64 = u32::MAX as i64;
+/// What fits in an int as ticks of 4 ms.
+const SECONDS: i64 = INT / 250;
 
 sysctls! {
     /// Settings of one network namespace.
@@ -254,7 +256,7 @@ sysctls! {
         "net.ipv4.ip_local_port_range" ip_local_port_range: PortRange = PortRange { lo: 32768, hi: 60999 }, 0, 0;
         "net.ipv4.ip_local_reserved_ports" ip_local_reserved_ports: PortSet = PortSet::default(), 0, 0;
         "net.ipv4.ip_no_pmtu_disc" ip_no_pmtu_disc: u32 = 0, 0, 3;
-        "net.ipv4.ip_nonlocal_bind" ip_nonlocal_bind: u32 = 0, 0, 1;
+        "net.ipv4.ip_nonlocal_bind" ip_nonlocal_bind: u32 = 0, 0, 255;
         "net.ipv4.ip_unprivileged_port_start" ip_unprivileged_port_start: u32 = 1024, 0, 65535;
         "net.ipv4.ipfrag_high_thresh" ipfrag_high_thresh: u64 = 4_194_304, 0, i64::MAX;
         "net.ipv4.ipfrag_max_dist" ipfrag_max_dist: u32 = 64, 0, INT;
@@ -288,14 +290,14 @@ sysctls! {
         "net.ipv4.tcp_fastopen_key" tcp_fastopen_key: FastOpenKeys = FastOpenKeys::default(), 0, 0;
         "net.ipv4.tcp_ecn" tcp_ecn: u32 = 2, 0, 2;
         "net.ipv4.tcp_ecn_fallback" tcp_ecn_fallback: u32 = 1, 0, 1;
-        "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: u32 = 60, 0, INT;
+        "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: u32 = 60, 0, SECONDS;
         "net.ipv4.tcp_frto" tcp_frto: u32 = 2, 0, 255;
         "net.ipv4.tcp_invalid_ratelimit" tcp_invalid_ratelimit: u32 = 500, 0, INT;
-        "net.ipv4.tcp_keepalive_intvl" tcp_keepalive_intvl: u32 = 75, 1, 32767;
-        "net.ipv4.tcp_keepalive_probes" tcp_keepalive_probes: u32 = 9, 1, 255;
-        "net.ipv4.tcp_keepalive_time" tcp_keepalive_time: u32 = 7200, 1, 32767;
+        "net.ipv4.tcp_keepalive_intvl" tcp_keepalive_intvl: u32 = 75, 1, SECONDS;
+        "net.ipv4.tcp_keepalive_probes" tcp_keepalive_probes: u32 = 9, 0, 255;
+        "net.ipv4.tcp_keepalive_time" tcp_keepalive_time: u32 = 7200, 1, SECONDS;
         "net.ipv4.tcp_limit_output_bytes" tcp_limit_output_bytes: u32 = 4_194_304, 0, INT;
-        "net.ipv4.tcp_max_reordering" tcp_max_reordering: u32 = 300, 0, INT;
+        "net.ipv4.tcp_max_reordering" tcp_max_reordering: u32 = 300, 1, INT;
         "net.ipv4.tcp_max_syn_backlog" tcp_max_syn_backlog: u32 = 2048, 0, INT;
         "net.ipv4.tcp_max_tw_buckets" tcp_max_tw_buckets: u32 = 131_072, 0, INT;
         "net.ipv4.tcp_migrate_req" tcp_migrate_req: u32 = 0, 0, 1;
@@ -312,10 +314,10 @@ sysctls! {
         "net.ipv4.tcp_pacing_ca_ratio" tcp_pacing_ca_ratio: u32 = 120, 0, 1000;
         "net.ipv4.tcp_pacing_ss_ratio" tcp_pacing_ss_ratio: u32 = 200, 0, 1000;
         "net.ipv4.tcp_pingpong_thresh" tcp_pingpong_thresh: u32 = 1, 1, 255;
-        "net.ipv4.tcp_probe_interval" tcp_probe_interval: u32 = 600, 0, 17_179_869;
+        "net.ipv4.tcp_probe_interval" tcp_probe_interval: u32 = 600, 0, UINT / 250;
         "net.ipv4.tcp_probe_threshold" tcp_probe_threshold: i32 = 8, i64::from(i32::MIN), INT;
         "net.ipv4.tcp_recovery" tcp_recovery: u32 = 1, 0, 255;
-        "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 0, INT;
+        "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 1, INT;
         "net.ipv4.tcp_retries1" tcp_retries1: u32 = 3, 0, 255;
         "net.ipv4.tcp_retries2" tcp_retries2: u32 = 15, 0, 255;
         "net.ipv4.tcp_rfc1337" tcp_rfc1337: u32 = 0, 0, 255;
@@ -327,14 +329,14 @@ sysctls! {
         "net.ipv4.tcp_syn_linear_timeouts" tcp_syn_linear_timeouts: u32 = 4, 0, 127;
         "net.ipv4.tcp_syn_retries" tcp_syn_retries: u32 = 6, 1, 127;
         "net.ipv4.tcp_synack_retries" tcp_synack_retries: u32 = 5, 0, 255;
-        "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, 0, 2;
+        "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, 0, 255;
         "net.ipv4.tcp_shrink_window" tcp_shrink_window: u32 = 0, 0, 1;
-        "net.ipv4.tcp_thin_linear_timeouts" tcp_thin_linear_timeouts: u32 = 0, 0, 1;
-        "net.ipv4.tcp_timestamps" tcp_timestamps: u32 = 1, 0, 2;
+        "net.ipv4.tcp_thin_linear_timeouts" tcp_thin_linear_timeouts: u32 = 0, 0, 255;
+        "net.ipv4.tcp_timestamps" tcp_timestamps: u32 = 1, 0, 255;
         "net.ipv4.tcp_tso_rtt_log" tcp_tso_rtt_log: u32 = 9, 0, 255;
         "net.ipv4.tcp_tso_win_divisor" tcp_tso_win_divisor: u32 = 3, 0, 255;
         "net.ipv4.tcp_tw_reuse" tcp_tw_reuse: u32 = 2, 0, 2;
-        "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, INT;
+        "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, 60_000;
         "net.ipv4.tcp_window_scaling" tcp_window_scaling: u32 = 1, 0, 255;
         "net.ipv4.tcp_wmem" tcp_wmem: [u64; 3] = [4096, 16_384, 4_194_304], 1, INT;
     }
@@ -352,6 +354,19 @@ sysctls! {
         "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
         "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
         "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;
+    }
+}
+
+impl Sysctl {
+    /// The most that a setting takes as others are now.
+    fn limit(&self, key: &str) -> i64 {
+        if key == "net.ipv4.tcp_reordering" { self.tcp_max_reordering.into() } else { i64::MAX }
+    }
+}
+
+impl Global {
+    fn limit(&self, _: &str) -> i64 {
+        i64::MAX
     }
 }
 
@@ -384,7 +399,10 @@ mod tests {
     #[test]
     fn ranges_are_kept_and_typos_find_their_neighbour() {
         let mut s = Sysctl::default();
-        assert_eq!(s.store("net.ipv4.tcp_syncookies", "3"), Err(Errno::EINVAL));
+        assert_eq!(s.store("net.ipv4.tcp_syncookies", "256"), Err(Errno::EINVAL));
+        assert_eq!(s.store("net.ipv4.tcp_reordering", "301"), Err(Errno::EINVAL));
+        assert_eq!(s.store("net.ipv4.tcp_max_reordering", "1000"), Ok(()));
+        assert_eq!(s.store("net.ipv4.tcp_reordering", "301"), Ok(()));
         assert_eq!(s.store("net.ipv4.tcp_rmem", "1 2"), Err(Errno::EINVAL));
         s.store("net.ipv4.tcp_rmem", "4096 87380 6291456\n").unwrap();
         assert_eq!(s.show("net.ipv4.tcp_rmem").unwrap(), "4096\t87380\t6291456");

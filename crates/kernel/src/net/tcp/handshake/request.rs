@@ -272,7 +272,7 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
         // Also of a device without a link layer.
         _ => skb.network_header,
     };
-    let end = usize::from(skb.tcp.header + skb.tcp.header_len).checked_sub(from.into())?;
+    let end = (usize::from(skb.tcp.header) + usize::from(skb.tcp.header_len)).checked_sub(from.into())?;
     Some(skb.head.at(from).get(..end)?.into())
 }
 
@@ -528,7 +528,7 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
     let (Some(n), Some(l)) = (net.ns.get_mut(ns), &lsk.listener) else { return Err(Some(skb)) };
     let now_us = net.env.now / time::USEC;
     let recent = l.synq_overflow_us != 0 && now_us.saturating_sub(l.synq_overflow_us) < cookies::TCP_SYNCOOKIE_VALID_US;
-    if n.sysctl.tcp_syncookies == 0 || (n.sysctl.tcp_syncookies == 1 && !recent) {
+    if n.sysctl.tcp_syncookies == 0 || (n.sysctl.tcp_syncookies != 2 && !recent) {
         return Err(Some(skb));
     }
     let t = Tuple::of_packet(&skb);
