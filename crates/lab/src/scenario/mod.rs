@@ -1,4 +1,5 @@
 //! The built-in experiments.
+pub mod goodput;
 mod mischief;
 pub mod random;
 pub mod transfer;
@@ -23,6 +24,12 @@ pub const ALL: &[Experiment] = &[
         about: "one TCP stream over a link with delay and loss, every byte checked",
         settings: transfer::KNOWN,
         run: transfer::run,
+    },
+    Experiment {
+        name: "goodput",
+        about: "what arrives over a hard link, for a table of links and each congestion control",
+        settings: goodput::KNOWN,
+        run: goodput::run,
     },
     Experiment {
         name: "random",

@@ -7,6 +7,7 @@ use crate::report::Report;
 use crate::settings::{Known, Settings};
 use belljar_abi::SockAddr;
 use belljar_kernel::env::{MSEC, SEC};
+use belljar_kernel::net::core::dev::Features;
 use belljar_link::{Conditions, Rng};
 use core::net::Ipv4Addr;
 use std::cell::RefCell;
@@ -140,7 +141,7 @@ fn odd_nic(rng: &mut Rng) -> Nic {
     Nic {
         mtu: pick(rng, &[1500, 1500, 1500, 576, 1280, 9000, 65_535]).unwrap_or(1500),
         ring: pick(rng, &[256, 256, 64, 8]).unwrap_or(256),
-        offloads: rng.chance(0.7),
+        features: if rng.chance(0.7) { Features::ALL } else { Features::NONE },
     }
 }
 
