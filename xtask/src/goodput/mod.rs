@@ -164,10 +164,18 @@ fn compare(root: &Path, a: &Asked) -> anyhow::Result<bool> {
 
 /// One run in the lab: its figures.
 fn lab_run(belljar: &Path, c: &Cell, seed: u64) -> anyhow::Result<Value> {
-    let cell = format!("cell={}", c.name);
-    let algorithm = format!("algorithm={}", c.algorithm);
-    let words = ["lab", "run", "goodput", "--once", "--json", "--set", &cell, "--set", &algorithm, "--seed"];
-    let out = Command::new(belljar).args(words).arg(seed.to_string()).output()?;
+    let set = [
+        "cell=none".to_owned(),
+        format!("algorithm={}", c.algorithm),
+        format!("flows={}", c.flows),
+        format!("seconds={}", c.seconds),
+        format!("link={}", c.link),
+    ];
+    let words = ["lab", "run", "goodput", "--once", "--json", "--seed"];
+    let mut command = Command::new(belljar);
+    command.args(words).arg(seed.to_string());
+    set.iter().for_each(|s| _ = command.args(["--set", s]));
+    let out = command.output()?;
     let v: Value = serde_json::from_slice(&out.stdout)?;
     anyhow::ensure!(v["ok"] == true, "{} seed {seed}: {}", c.title(), v["failure"]);
     let figure = |name: &str| v["figures"][name]["value"].clone();

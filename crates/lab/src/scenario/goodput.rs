@@ -198,6 +198,7 @@ fn summary(lab: &Lab, client: usize, cable: usize, c: &Cell, got: &[Got], report
     report.text.push(format!("segments   {out} out, {again} retransmitted, {timeouts} timeouts"));
     let lost = format!("{} + {} packets lost, {} over the limit", ab.lost, ba.lost, ab.overlimit);
     report.text.push(format!("dropped    {lost}, {} policed", ab.policed));
+    report.text.push(format!("counters   {}", counters(lab, client)));
     for (name, value, unit) in [
         ("goodput", goodput, "bit/s"),
         ("jain", jain, ""),
@@ -212,6 +213,16 @@ fn summary(lab: &Lab, client: usize, cable: usize, c: &Cell, got: &[Got], report
     }
 }
 
+/// What the sender's kernel counted of losses and recoveries, under the names that nstat shows.
+fn counters(lab: &Lab, host: usize) -> String {
+    let all = belljar_kernel::net::mib::GROUPS
+        .iter()
+        .filter(|(group, _)| *group == "TcpExt")
+        .flat_map(|(_, counters)| counters.iter());
+    let moved = all.map(|(c, name)| (*name, lab.counter(host, *c))).filter(|(_, n)| *n > 0);
+    moved.map(|(name, n)| format!("{name} {n}")).collect::<Vec<_>>().join(", ")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -219,7 +230,7 @@ mod tests {
     #[test]
     fn every_line_of_the_table_can_be_read() {
         let names: Vec<_> = CELLS.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split(' ').next()).collect();
-        assert!((10..=13).contains(&names.len()));
+        assert!((10..=15).contains(&names.len()));
         for name in names {
             let c = cell(name).unwrap();
             assert!(c.flows > 0 && c.seconds > 0 && Course::parse(&c.link).is_ok(), "{name}");

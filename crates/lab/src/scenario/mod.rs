@@ -1,6 +1,7 @@
 //! The built-in experiments.
 pub mod goodput;
 mod mischief;
+mod odd;
 pub mod random;
 pub mod transfer;
 mod workload;

@@ -160,7 +160,7 @@ fn leave_finished_state(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
     false
 }
 
-/// RACK with SACK, the first hole without.
+/// RACK with SACK (bit 1 of tcp_recovery means nothing any more), the first hole without.
 fn identify_packet_loss(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState) {
     if sk.snd.sent == 0 {
         return;
@@ -169,30 +169,12 @@ fn identify_packet_loss(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckS
         newreno_mark_lost(sk, net, a.flag & FLAG_SND_UNA_ADVANCED != 0);
         return;
     }
-    if setting(net, sk, |s| s.tcp_recovery) & 1 != 0 {
-        let prior = sk.snd.retrans_out;
-        if rack::mark_lost_by_rack(sk, net, id) {
-            a.flag &= !FLAG_SET_XMIT_TIMER;
-        }
-        if prior > sk.snd.retrans_out {
-            a.flag |= FLAG_LOST_RETRANS;
-        }
-    } else {
-        mark_lost_below_dupthresh(sk, net);
+    let prior = sk.snd.retrans_out;
+    if rack::mark_lost_by_rack(sk, net, id) {
+        a.flag &= !FLAG_SET_XMIT_TIMER;
     }
-}
-
-/// RFC 6675 without RACK: whatever has `reordering` SACKed segments above it is lost.
-fn mark_lost_below_dupthresh(sk: &mut TcpSock, net: &mut Net) {
-    let (mut above, mut ix) = (0, sk.snd.sent);
-    while ix > 0 {
-        ix -= 1;
-        let Some(seg) = sk.snd.queue.get(ix) else { break };
-        if seg.is(TCPCB_SACKED_ACKED) {
-            above += seg.pcount();
-        } else if above >= sk.loss.reordering {
-            mark_lost(sk, net, ix);
-        }
+    if prior > sk.snd.retrans_out {
+        a.flag |= FLAG_LOST_RETRANS;
     }
 }
 

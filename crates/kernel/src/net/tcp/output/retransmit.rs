@@ -61,7 +61,7 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return false };
     if sent {
         seg.retrans = seg.retrans.saturating_add(1);
-        seg.sacked |= TCPCB_EVER_RETRANS;
+        seg.sacked = (seg.sacked & !TCPCB_JUDGED) | TCPCB_EVER_RETRANS;
     } else {
         net.add(sk.sk.ns, Mib::TcpExtTCPRetransFail, u64::from(pcount));
     }
