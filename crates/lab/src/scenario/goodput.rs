@@ -30,6 +30,8 @@ pub const KNOWN: &[Known] = &[
         default: "table",
         about: "course of the link: conditions; at TIME conditions; back conditions",
     },
+    Known { key: "least", default: "none", about: "bits a second that have to arrive" },
+    Known { key: "fair", default: "0%", about: "Jain's index that has to be reached" },
     Known { key: "check", default: "1000", about: "steps between checks of all invariants, 0: never" },
 ];
 
@@ -85,7 +87,7 @@ struct Got {
 type Gots = Rc<RefCell<Vec<Got>>>;
 
 pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Result<(), String> {
-    let c = asked(s)?;
+    let (c, least, fair) = (asked(s)?, s.rate("least")?.unwrap_or(0), s.percent("fair")?);
     let course = Course::parse(&c.link).map_err(|e| format!("link: {e}"))?;
     let nic = Nic { features: TAP, ..Nic::default() };
     lab.world.borrow_mut().limits.check_every = s.count("check")?;
@@ -123,7 +125,9 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     let world = lab.world.clone();
     lab.spawn("time", async move { sleep(&world, seconds * SEC + SEC).await });
     lab.run();
-    summary(lab, client, cable, &c, &got.borrow(), report);
+    let (goodput, jain) = summary(lab, (client, server), cable, &c, &got.borrow(), report);
+    Lab::expect(&lab.world, goodput >= least as f64, || format!("{goodput:.0} bit/s are less than {least}"));
+    Lab::expect(&lab.world, jain >= fair, || format!("Jain's index is {jain:.3}, less than {fair}"));
     Ok(())
 }
 
@@ -185,7 +189,14 @@ fn jain(got: &[f64]) -> f64 {
     if squares > 0.0 { sum * sum / (got.len() as f64 * squares) } else { 0.0 }
 }
 
-fn summary(lab: &Lab, client: usize, cable: usize, c: &Cell, got: &[Got], report: &mut Report) {
+fn summary(
+    lab: &Lab,
+    (client, server): (usize, usize),
+    cable: usize,
+    c: &Cell,
+    got: &[Got],
+    report: &mut Report,
+) -> (f64, f64) {
     let bytes: u64 = got.iter().map(|g| g.all).sum();
     let goodput = bytes as f64 * 8.0 / c.seconds as f64;
     let fair = if c.seconds * SEC > FAIR_AFTER { |g: &Got| g.late as f64 } else { |g: &Got| g.all as f64 };
@@ -198,7 +209,8 @@ fn summary(lab: &Lab, client: usize, cable: usize, c: &Cell, got: &[Got], report
     report.text.push(format!("segments   {out} out, {again} retransmitted, {timeouts} timeouts"));
     let lost = format!("{} + {} packets lost, {} over the limit", ab.lost, ba.lost, ab.overlimit);
     report.text.push(format!("dropped    {lost}, {} policed", ab.policed));
-    report.text.push(format!("counters   {}", counters(lab, client)));
+    report.text.push(format!("sender     {}", counters(lab, client)));
+    report.text.push(format!("receiver   {}", counters(lab, server)));
     for (name, value, unit) in [
         ("goodput", goodput, "bit/s"),
         ("jain", jain, ""),
@@ -211,9 +223,10 @@ fn summary(lab: &Lab, client: usize, cable: usize, c: &Cell, got: &[Got], report
     ] {
         report.figure(name, value, unit);
     }
+    (goodput, jain)
 }
 
-/// What the sender's kernel counted of losses and recoveries, under the names that nstat shows.
+/// What a kernel counted of losses, recoveries and queues, under the names that nstat shows.
 fn counters(lab: &Lab, host: usize) -> String {
     let all = belljar_kernel::net::mib::GROUPS
         .iter()
@@ -230,7 +243,7 @@ mod tests {
     #[test]
     fn every_line_of_the_table_can_be_read() {
         let names: Vec<_> = CELLS.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split(' ').next()).collect();
-        assert!((10..=15).contains(&names.len()));
+        assert!((10..=13).contains(&names.len()));
         for name in names {
             let c = cell(name).unwrap();
             assert!(c.flows > 0 && c.seconds > 0 && Course::parse(&c.link).is_ok(), "{name}");

@@ -320,8 +320,13 @@ async fn polling(s: &Sock, deal: Deal, chunk: usize) -> Result<(), End> {
             Err(Errno::EAGAIN) => {
                 let fds = [PollFd { fd: s.fd as i32, events: events as u16, revents: 0 }];
                 s.task.call(Call::Poll { fds: &fds, timeout: Some(PATIENCE) }).await?;
-                if s.task.call(Call::Poll { fds: &fds, timeout: Some(0) }).await == Ok(Ret::Poll(fds.to_vec())) {
+                let now = s.task.call(Call::Poll { fds: &fds, timeout: Some(0) }).await;
+                if now == Ok(Ret::Poll(fds.to_vec())) {
                     return Err(End::Err(Errno::ETIMEDOUT));
+                }
+                // Beyond tcp_mem a locked buffer looks free and takes nothing: who is in a hurry would spin.
+                if events & POLLOUT != 0 {
+                    s.task.sleep(MSEC).await;
                 }
             }
             Err(e) => return Err(e.into()),

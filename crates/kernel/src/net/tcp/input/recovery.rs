@@ -207,13 +207,19 @@ fn add_reno_sack(sk: &mut TcpSock, net: &mut Net, dupacks: u32) {
     sk.loss.delivered = sk.loss.delivered.wrapping_add(sk.snd.sacked_out.saturating_sub(before));
 }
 
-/// There is always a hole that the duplicates speak of: more of them than segments beyond it mean that the network
-/// reorders or repeats.
+/// There is always a hole that the duplicates speak of; true when there were more of them than segments beyond it.
 #[doc(alias = "tcp_limit_reno_sacked")]
-pub fn check_reno_reordering(sk: &mut TcpSock, net: &mut Net, acked: u32) {
+fn limit_reno_sacked(sk: &mut TcpSock) -> bool {
     let most = sk.snd.packets_out - sk.snd.lost_out.max(1).min(sk.snd.packets_out);
-    if sk.snd.sacked_out > most {
-        sk.snd.sacked_out = most;
+    let more = sk.snd.sacked_out > most;
+    sk.snd.sacked_out = sk.snd.sacked_out.min(most);
+    more
+}
+
+/// More duplicates than there can be: the network reorders or repeats.
+#[doc(alias = "tcp_check_reno_reordering")]
+pub fn check_reno_reordering(sk: &mut TcpSock, net: &mut Net, acked: u32) {
+    if limit_reno_sacked(sk) {
         sk.loss.reordering =
             (sk.snd.packets_out + acked).min(setting(net, sk, |s| s.tcp_max_reordering)).max(sk.loss.reordering);
         sk.loss.reord_seen = sk.loss.reord_seen.saturating_add(1);
@@ -465,6 +471,9 @@ pub fn end_cwnd_reduction(sk: &mut TcpSock, net: &Net) {
 /// What is marked lost goes again although nothing says that the path is crowded: it was too large, or refused.
 #[doc(alias = "tcp_non_congestion_loss_retransmit")]
 pub fn non_congestion_loss_retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if is_reno(sk) {
+        limit_reno_sacked(sk);
+    }
     if sk.snd.lost_out > 0 && sk.loss.ca_state != CaState::Loss {
         sk.loss.high_seq = sk.snd.nxt;
         sk.cong.ssthresh = sk.cong.current_ssthresh();
