@@ -421,7 +421,7 @@ mod tests {
         assert_eq!((drain(&mut p).len(), p.stats().policed, p.stats().overlimit), (3, 2, 0));
         (0..10).for_each(|i| p.push(MS / 2 * (i + 1), tcp(i, 946)));
         assert_eq!((drain(&mut p).len(), p.stats().policed), (5, 7));
-        (0..5).for_each(|i| p.push(3600_000 * MS, tcp(i, 946)));
+        (0..5).for_each(|i| p.push(3_600_000 * MS, tcp(i, 946)));
         assert_eq!((drain(&mut p).len(), p.stats().policed), (3, 9));
         assert!(p.take_drops().iter().all(|d| d.why.name() == "LINK_POLICED"));
     }

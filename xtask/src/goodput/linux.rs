@@ -94,7 +94,7 @@ fn once(belljar: &Path, slot: usize, c: &Cell, seed: u64) -> anyhow::Result<Valu
         ip(&["netns", "add", ns])?;
     }
     let (seed, seconds, flows) = (seed.to_string(), c.seconds.to_string(), c.flows.to_string());
-    let life = (c.seconds + 2).to_string();
+    let life = (c.seconds + 6).to_string();
     let belljar = belljar.to_str().context("a path that is no text")?;
     let words = [belljar, "cable", "tap0", "tap1", "--seed", &seed, "--seconds", &life, "--link", &c.link];
     let mut cable = start(middle, &words)?;
