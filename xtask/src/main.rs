@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod conformance;
+mod goodput;
 mod packages;
 mod packetdrill;
 mod stages;
@@ -22,6 +23,7 @@ cargo xtask packages          install what the end-to-end tests need (as root, o
 cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
 cargo xtask packetdrill DIR   upstream's packetdrill, from a checkout, drives belljar (docs/packetdrill.md)
+cargo xtask goodput           what arrives over hard links: belljar in the lab, this machine's kernel (root; docs/goodput.md)
 
 The last line of `test` is `N passed, N failed, N skipped`; the exit code is 0 only when nothing failed.
 With CI=true a missing program is a failure; elsewhere its tests are skipped, each with a line that says so.";
@@ -43,6 +45,7 @@ fn main() -> ExitCode {
             if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Some("packetdrill") => packetdrill::run(&root, args.get(1..).unwrap_or_default()),
+        Some("goodput") => goodput::run(&root, args.get(1..).unwrap_or_default()),
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");
             ExitCode::SUCCESS

@@ -178,13 +178,14 @@ fn conditions((there, back): (Stats, Stats), out: &mut Vec<String>) {
     let told = [
         (both(|s| s.lost), "lost"),
         (both(|s| s.overlimit), "over the link's limit"),
+        (both(|s| s.policed), "policed"),
         (both(|s| s.corrupted), "corrupted"),
         (both(|s| s.duplicated), "duplicated"),
         (both(|s| s.reordered), "reordered"),
     ];
     let told: Vec<_> = told.iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{n} {what}")).collect();
     if !told.is_empty() {
-        let all = both(|s| s.sent) + both(|s| s.lost) + both(|s| s.overlimit);
+        let all = both(|s| s.sent) + both(|s| s.lost) + both(|s| s.overlimit) + both(|s| s.policed);
         out.push(format!("the link, of {}: {}", times(all, "packet"), told.join(", ")));
     }
 }

@@ -2,7 +2,7 @@
 use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
-use crate::tools::{doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
+use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
 use clap::{Parser, Subcommand};
 
 /// The Linux network stack, under glass
@@ -51,6 +51,9 @@ pub enum Command {
     Trace(trace::TraceCommand),
     /// Show or change the conditions of a jar's link while it runs
     Link(link::LinkCommand),
+    /// A link of its own between two TAP devices, for comparisons with this machine's kernel
+    #[command(hide = true)]
+    Cable(cable::CableCommand),
     /// Experiments in virtual time, deterministic from a seed
     Lab(LabCommand),
     /// Run packetdrill-like scripts in virtual time

@@ -17,7 +17,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
+use tools::{cable, doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -54,6 +54,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),
         Command::Link(c) => link::run(c),
+        Command::Cable(c) => cable::run(c),
         Command::Lab(c) => lab::run(c, paint),
         Command::Script(c) => script::run(c, paint),
         Command::Doctor(c) => doctor::run(c, paint),

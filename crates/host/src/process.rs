@@ -132,6 +132,15 @@ pub fn ignore_sigpipe() {
     unsafe { libc::signal(libc::SIGPIPE, libc::SIG_IGN) };
 }
 
+/// Runs before everything that is not real time (SCHED_FIFO, CAP_SYS_NICE), and wakes when asked to, not some µs later.
+pub fn real_time(priority: i32) -> io::Result<()> {
+    let p = libc::sched_param { sched_priority: priority };
+    // SAFETY: `p` is a valid parameter; 0 is the calling thread.
+    crate::cvt(unsafe { libc::sched_setscheduler(0, libc::SCHED_FIFO, &raw const p) })?;
+    // SAFETY: PR_SET_TIMERSLACK takes its arguments by value.
+    crate::cvt(unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1, 0, 0, 0) }).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

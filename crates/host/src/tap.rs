@@ -21,6 +21,8 @@ const FRAME_MAX: usize = 65_536 + 256;
 pub struct Tap {
     file: std::fs::File,
     name: String,
+    /// Frames come with what is still to be done about them; without, the machine finishes and cuts them itself.
+    vnet: bool,
     buf: Vec<u8>,
 }
 
@@ -48,19 +50,30 @@ fn interface(name: &str, request: libc::Ioctl) -> Option<libc::ifreq> {
 impl Tap {
     /// Attaches to the interface; without it one is made (CAP_NET_ADMIN) that goes with us.
     pub fn open(name: &str) -> io::Result<Tap> {
+        let tap = Tap::attach(name, true)?;
+        let size: libc::c_int = VNET_HLEN as libc::c_int;
+        // SAFETY: TUNSETVNETHDRSZ reads an int.
+        cvt(unsafe { libc::ioctl(tap.file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })?;
+        let offload = libc::c_ulong::from(libc::TUN_F_CSUM | libc::TUN_F_TSO4);
+        // SAFETY: TUNSETOFFLOAD takes its argument by value.
+        cvt(unsafe { libc::ioctl(tap.file.as_raw_fd(), libc::TUNSETOFFLOAD, offload) })?;
+        Ok(tap)
+    }
+
+    /// The same without `virtio_net_hdr`: whole frames of wire size.
+    pub fn open_plain(name: &str) -> io::Result<Tap> {
+        Tap::attach(name, false)
+    }
+
+    fn attach(name: &str, vnet: bool) -> io::Result<Tap> {
         let file = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun")?;
         crate::fd::set_nonblocking(&file, true)?;
         let mut r = ifreq(name)?;
-        r.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | libc::IFF_VNET_HDR) as libc::c_short;
+        let header = if vnet { libc::IFF_VNET_HDR } else { 0 };
+        r.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI | header) as libc::c_short;
         // SAFETY: TUNSETIFF reads the ifreq.
         cvt(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut r) })?;
-        let size: libc::c_int = VNET_HLEN as libc::c_int;
-        // SAFETY: TUNSETVNETHDRSZ reads an int.
-        cvt(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })?;
-        let offload = libc::c_ulong::from(libc::TUN_F_CSUM | libc::TUN_F_TSO4);
-        // SAFETY: TUNSETOFFLOAD takes its argument by value.
-        cvt(unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETOFFLOAD, offload) })?;
-        Ok(Tap { file, name: name.to_owned(), buf: vec![0; FRAME_MAX + VNET_HLEN] })
+        Ok(Tap { file, name: name.to_owned(), vnet, buf: vec![0; FRAME_MAX + VNET_HLEN] })
     }
 
     pub fn name(&self) -> &str {
@@ -91,14 +104,17 @@ impl Tap {
             Err(e) => return Err(e),
         };
         let b = self.buf.get(..n).unwrap_or(&[]);
+        if !self.vnet {
+            return Ok(Some(Frame::from_bytes(b, 0)));
+        }
         Ok(b.split_first_chunk::<VNET_HLEN>().map(|(h, bytes)| received(h, bytes)))
     }
 
     /// Sends a frame; false when this machine did not take it (interface down, its queue full).
     pub fn send(&mut self, frame: Frame) -> io::Result<bool> {
         match header(&frame) {
-            Some(h) => self.write(&h, &frame),
-            None => {
+            Some(h) if self.vnet || h == [0; VNET_HLEN] => self.write(&h, &frame),
+            _ => {
                 let mut all = true;
                 for piece in gso::segment(frame) {
                     all &= self.write(&[0; VNET_HLEN], &piece)?;
@@ -109,6 +125,7 @@ impl Tap {
     }
 
     fn write(&mut self, header: &[u8; VNET_HLEN], frame: &Frame) -> io::Result<bool> {
+        let header = if self.vnet { &header[..] } else { &[] };
         let mut parts = vec![IoSlice::new(header), IoSlice::new(frame.head.bytes())];
         parts.extend(frame.payload.iter().map(|s| IoSlice::new(s.as_slice())));
         let flat;

@@ -18,12 +18,12 @@ pub struct Nic {
     pub mtu: u32,
     /// Descriptors of each ring.
     pub ring: u32,
-    pub offloads: bool,
+    pub features: Features,
 }
 
 impl Default for Nic {
     fn default() -> Nic {
-        Nic { mtu: 1500, ring: 256, offloads: true }
+        Nic { mtu: 1500, ring: 256, features: Features::ALL }
     }
 }
 
@@ -62,7 +62,7 @@ impl Lab {
                 mtu: nic.mtu,
                 rx_ring: nic.ring,
                 tx_ring: nic.ring,
-                features: if nic.offloads { Features::ALL } else { Features::NONE },
+                features: nic.features,
             };
             let dev = h.kernel.add_nic(h.ns, &config).map_err(|e| e.to_string())?;
             h.kernel.net.set_link(dev, true).map_err(|e| e.to_string())?;

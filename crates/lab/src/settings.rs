@@ -1,5 +1,5 @@
 //! `--set K=V`: the settings of an experiment with their defaults, read with the units that people write.
-use belljar_link::{parse_delay, parse_percent, parse_rate};
+use belljar_link::{parse_delay, parse_percent, parse_rate, parse_size};
 
 /// One setting that an experiment knows.
 #[derive(Clone, Copy, Debug)]
@@ -65,21 +65,7 @@ impl Settings {
 
     /// Bytes: `1GB`, `64MiB`, `5000`.
     pub fn size(&self, key: &str) -> Result<u64, String> {
-        let text = self.text(key).trim();
-        let end = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
-        let (number, unit) = text.split_at(end);
-        let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
-            "" | "b" => 1,
-            "k" | "kb" => 1000,
-            "m" | "mb" => 1_000_000,
-            "g" | "gb" => 1_000_000_000,
-            "kib" => 1 << 10,
-            "mib" => 1 << 20,
-            "gib" => 1 << 30,
-            _ => return Err(format!("{key} {text:?} has an unknown unit: write bytes, KB, MB, GB, KiB, MiB or GiB")),
-        };
-        let n: u64 = number.parse().map_err(|_| format!("{key} {text:?} is no size, as in 1GB"))?;
-        n.checked_mul(scale).ok_or_else(|| format!("{key} {text:?} is too much"))
+        parse_size(self.text(key).trim()).map_err(|e| format!("{key}: {e}"))
     }
 
     /// The words that give these settings again.

@@ -20,9 +20,14 @@ pub struct Conditions {
     pub limit: usize,
     /// From so many packets in the queue on, what can carry a congestion mark gets one (RFC 3168 §5).
     pub ecn: Option<usize>,
+    /// Bits a second of a policer before the queue: what comes faster than that is dropped.
+    pub police_bps: Option<u64>,
+    /// Bytes that the policer lets through at once after a pause.
+    pub burst: u64,
 }
 
 pub const DEFAULT_LIMIT: usize = 1000;
+pub const DEFAULT_BURST: u64 = 65_536;
 /// Longest delay and jitter.
 pub const MAX_DELAY_NS: u64 = 3600 * 1_000_000_000;
 
@@ -38,6 +43,8 @@ impl Default for Conditions {
             rate_bps: None,
             limit: DEFAULT_LIMIT,
             ecn: None,
+            police_bps: None,
+            burst: DEFAULT_BURST,
         }
     }
 }
@@ -138,10 +145,34 @@ fn rate_unit(unit: &str) -> Option<f64> {
     Some(scale * bytes)
 }
 
+/// Bytes: `64KiB`, `100kB`, `1500`.
+pub fn parse_size(s: &str) -> Result<u64, BadUnit> {
+    let (n, unit) = match s.find(|c: char| !c.is_ascii_digit()) {
+        Some(end) => s.split_at(end),
+        None => (s, ""),
+    };
+    let scale: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "m" | "mb" => 1_000_000,
+        "g" | "gb" => 1_000_000_000,
+        "kib" => 1 << 10,
+        "mib" => 1 << 20,
+        "gib" => 1 << 30,
+        _ => return bad(format!("{s:?} has an unknown unit: write bytes, KB, MB, GB, KiB, MiB or GiB")),
+    };
+    let Ok(n) = n.parse::<u64>() else { return bad(format!("{s:?} is no size, as in 64KiB")) };
+    n.checked_mul(scale).ok_or_else(|| BadUnit(format!("{s:?} is too much")))
+}
+
+/// Every word of [`Conditions::apply`] that a value follows.
+const WORDS: [&str; 11] =
+    ["delay", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "limit", "ecn", "police", "burst"];
+
 impl Conditions {
     /// True when packets pass at once and whole.
     pub fn is_none(&self) -> bool {
-        Conditions { limit: DEFAULT_LIMIT, ..*self } == Conditions::default()
+        Conditions { limit: DEFAULT_LIMIT, burst: DEFAULT_BURST, ..*self } == Conditions::default()
     }
 
     /// Changes what the words say and keeps the rest, in tc's grammar: `delay 40ms 5ms loss 5% rate 10mbit limit 100`;
@@ -153,9 +184,8 @@ impl Conditions {
                 self = Conditions::default();
                 continue;
             }
-            let known = ["delay", "jitter", "loss", "duplicate", "corrupt", "reorder", "rate", "limit", "ecn"];
-            if !known.contains(&word) {
-                return bad(format!("unknown condition {word:?}: one of {}, none", known.join(", ")));
+            if !WORDS.contains(&word) {
+                return bad(format!("unknown condition {word:?}: one of {}, none", WORDS.join(", ")));
             }
             let Some(value) = words.next() else { return bad(format!("{word} wants a value")) };
             match word {
@@ -171,6 +201,8 @@ impl Conditions {
                 "corrupt" => self.corrupt = parse_percent(value)?,
                 "reorder" => self.reorder = parse_percent(value)?,
                 "rate" => self.rate_bps = Some(parse_rate(value)?),
+                "police" => self.police_bps = Some(parse_rate(value)?),
+                "burst" => self.burst = parse_size(value)?.max(1),
                 _ => match (value.parse(), word) {
                     (Ok(n), "ecn") if n > 0 => self.ecn = Some(n),
                     (Ok(n), _) if n > 0 => self.limit = n,
@@ -208,7 +240,7 @@ fn rate(bps: u64) -> String {
 /// As tc shows them; [`Conditions::apply`] reads it back.
 impl fmt::Display for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.is_none() && self.limit == DEFAULT_LIMIT {
+        if *self == Conditions::default() {
             return f.write_str("none");
         }
         write!(f, "limit {}", self.limit)?;
@@ -224,7 +256,9 @@ impl fmt::Display for Conditions {
             write!(f, " {name} {}", percent(p))?;
         }
         self.rate_bps.map_or(Ok(()), |bps| write!(f, " rate {}", rate(bps)))?;
-        self.ecn.map_or(Ok(()), |n| write!(f, " ecn {n}"))
+        self.ecn.map_or(Ok(()), |n| write!(f, " ecn {n}"))?;
+        self.police_bps.map_or(Ok(()), |bps| write!(f, " police {}", rate(bps)))?;
+        if self.burst != DEFAULT_BURST { write!(f, " burst {}", self.burst) } else { Ok(()) }
     }
 }
 
@@ -275,6 +309,10 @@ mod tests {
         let d = c.apply(["loss", "0%", "limit", "10", "reorder", "25%"]).unwrap();
         assert_eq!((d.delay_ns, d.loss, d.limit, d.reorder), (40_000_000, 0.0, 10, 0.25));
         assert_eq!((d.apply(["none"]), Conditions::default().to_string()), (Ok(Conditions::default()), "none".into()));
+        let p = c.apply(["police", "5mbit", "burst", "64kB"]).unwrap();
+        assert_eq!((p.police_bps, p.burst), (Some(5_000_000), 64_000));
+        assert_eq!(p.to_string(), "limit 1000 delay 40ms 5ms loss 5% rate 10Mbit police 5Mbit burst 64000");
+        assert_eq!(Conditions::default().apply(p.to_string().split(' ')), Ok(p));
         assert!(c.apply(["loss"]).is_err() && c.apply(["speed", "1"]).is_err() && c.apply(["limit", "0"]).is_err());
     }
 }

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 pub mod conditions;
+mod course;
 mod pipe;
 mod rng;
 
-pub use conditions::{BadUnit, Conditions, parse_delay, parse_percent, parse_rate};
+pub use conditions::{BadUnit, Conditions, parse_delay, parse_percent, parse_rate, parse_size};
+pub use course::Course;
 pub use pipe::{Dropped, Pipe, Stats, Why};
 pub use rng::Rng;
 

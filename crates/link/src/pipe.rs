@@ -19,6 +19,8 @@ pub enum Why {
     Loss,
     /// The queue was at its limit.
     Overlimit,
+    /// It came faster than the policer allows.
+    Policed,
 }
 
 impl Why {
@@ -27,6 +29,7 @@ impl Why {
         match self {
             Why::Loss => "LINK_LOSS",
             Why::Overlimit => "LINK_OVERLIMIT",
+            Why::Policed => "LINK_POLICED",
         }
     }
 }
@@ -52,6 +55,8 @@ pub struct Stats {
     pub overlimit: u64,
     /// Got a congestion mark.
     pub marked: u64,
+    /// Faster than the policer allows.
+    pub policed: u64,
 }
 
 #[derive(Clone, Debug)]
@@ -70,8 +75,34 @@ pub struct Pipe {
     held: VecDeque<Held>,
     /// When the transmitter is free again (rate).
     busy_until: u64,
+    bucket: Bucket,
     stats: Stats,
     drops: Vec<Dropped>,
+}
+
+/// What the policer would let through now, in bits times 10⁹, as of `at`.
+#[derive(Clone, Copy, Debug, Default)]
+struct Bucket {
+    tokens: u128,
+    at: u64,
+}
+
+impl Bucket {
+    /// Fills with time up to the burst; true when `len` bytes may pass, which takes them out.
+    #[doc(alias = "tcf_police_act")]
+    fn passes(&mut self, now: u64, bps: u64, burst: u64, len: usize) -> bool {
+        const BYTE: u128 = 8_000_000_000;
+        let earned = u128::from(now.saturating_sub(self.at)) * u128::from(bps);
+        self.at = self.at.max(now);
+        self.tokens = (self.tokens + earned).min(u128::from(burst) * BYTE);
+        match self.tokens.checked_sub(len as u128 * BYTE) {
+            Some(left) => {
+                self.tokens = left;
+                true
+            }
+            None => false,
+        }
+    }
 }
 
 impl Pipe {
@@ -82,6 +113,7 @@ impl Pipe {
             queue: VecDeque::new(),
             held: VecDeque::new(),
             busy_until: 0,
+            bucket: Bucket { tokens: u128::MAX >> 1, at: 0 },
             stats: Stats::default(),
             drops: Vec::new(),
         }
@@ -91,10 +123,13 @@ impl Pipe {
         &self.conditions
     }
 
-    /// From now on; what is under way keeps its time of arrival.
+    /// From now on; what is under way keeps its time of arrival, and with a rate before and after, what follows queues
+    /// behind it.
     pub fn set(&mut self, conditions: Conditions) {
+        if self.conditions.rate_bps.is_none() || conditions.rate_bps.is_none() {
+            self.busy_until = 0;
+        }
         self.conditions = conditions;
-        self.busy_until = 0;
     }
 
     pub fn stats(&self) -> Stats {
@@ -149,6 +184,12 @@ impl Pipe {
         let c = self.conditions;
         if self.rng.chance(c.corrupt) && corrupt(&mut frame, &mut self.rng) {
             self.stats.corrupted += 1;
+        }
+        if let Some(bps) = c.police_bps
+            && !self.bucket.passes(now, bps, c.burst, frame.len())
+        {
+            self.stats.policed += 1;
+            return self.record(now, Why::Policed, frame);
         }
         if self.len() >= c.limit {
             return self.drop_frame(now, Why::Overlimit, frame);
@@ -370,6 +411,29 @@ mod tests {
         assert_eq!(at, [MS, 2 * MS, 3 * MS, 4 * MS, 5 * MS]);
         assert_eq!(p.stats().overlimit, 5);
         assert!(p.take_drops().iter().all(|d| d.why == Why::Overlimit));
+    }
+
+    #[test]
+    fn a_policer_drops_what_comes_too_fast_after_a_burst() {
+        let mut p = pipe("police 8mbit burst 3000");
+        // 1000 bytes each: three at once, then one a millisecond.
+        (0..5).for_each(|i| p.push(0, tcp(i, 946)));
+        assert_eq!((drain(&mut p).len(), p.stats().policed, p.stats().overlimit), (3, 2, 0));
+        (0..10).for_each(|i| p.push(MS / 2 * (i + 1), tcp(i, 946)));
+        assert_eq!((drain(&mut p).len(), p.stats().policed), (5, 7));
+        (0..5).for_each(|i| p.push(3_600_000 * MS, tcp(i, 946)));
+        assert_eq!((drain(&mut p).len(), p.stats().policed), (3, 9));
+        assert!(p.take_drops().iter().all(|d| d.why.name() == "LINK_POLICED"));
+    }
+
+    #[test]
+    fn another_rate_keeps_the_order() {
+        let mut p = pipe("rate 8mbit delay 1ms");
+        (0..3).for_each(|i| p.push(0, tcp(i, 946)));
+        p.set(Conditions { rate_bps: Some(80_000_000), ..*p.conditions() });
+        (3..5).for_each(|i| p.push(0, tcp(i, 946)));
+        let out: Vec<_> = drain(&mut p).iter().map(|(at, f)| (*at, f.id)).collect();
+        assert_eq!(out, [(2 * MS, 0), (3 * MS, 1), (4 * MS, 2), (4_100_000, 3), (4_200_000, 4)]);
     }
 
     #[test]

@@ -7,8 +7,8 @@ use serde_json::Value as Json;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Conditions: delay TIME [JITTER], jitter TIME, loss P, duplicate P, corrupt P, reorder P, rate RATE, limit PACKETS;
-            none takes all away. What is not named stays as it is.
+Conditions: delay TIME [JITTER], jitter TIME, loss P, duplicate P, corrupt P, reorder P, rate RATE, limit PACKETS,
+            ecn PACKETS, police RATE, burst BYTES; none takes all away. What is not named stays as it is.
 
 Examples: belljar link web                          shows them
           belljar link web delay 40ms loss 5%
@@ -58,7 +58,7 @@ fn text(now: &Json) -> String {
         let Some(side) = now.get(way) else { continue };
         let n = |k: &str| side[k].as_u64().unwrap_or(0);
         out.push_str(&format!("{arrow}: {} packets, {} bytes, {} queued", n("sent"), n("bytes"), n("queued")));
-        for what in ["lost", "duplicated", "corrupted", "reordered", "overlimit"] {
+        for what in ["lost", "duplicated", "corrupted", "reordered", "overlimit", "policed"] {
             if n(what) > 0 {
                 out.push_str(&format!(", {} {what}", n(what)));
             }

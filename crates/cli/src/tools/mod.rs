@@ -1,5 +1,6 @@
 //! The commands that look into a running jar or at this machine; the viewing ones print what the program of their name
 //! prints.
+pub mod cable;
 pub mod doctor;
 pub mod exec;
 pub mod ip;

@@ -67,6 +67,9 @@ pub struct RunCommand {
     /// Bandwidth: 10mbit, 5MB/s
     #[arg(long, value_name = "RATE", value_parser = parse::rate, env = "BELLJAR_RATE", help_heading = "Link")]
     pub rate: Option<u64>,
+    /// Bandwidth of a policer, which drops what comes faster (burst: 64 KiB)
+    #[arg(long, value_name = "RATE", value_parser = parse::rate, help_heading = "Link")]
+    pub police: Option<u64>,
     /// Packets the link holds before it drops
     #[arg(long, value_name = "PACKETS", value_parser = parse::packets, help_heading = "Link")]
     pub limit: Option<usize>,
@@ -156,7 +159,8 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
             reorder: c.reorder.unwrap_or(0.0),
             rate_bps: c.rate,
             limit: c.limit.unwrap_or(plain.limit),
-            ecn: None,
+            police_bps: c.police,
+            ..plain
         },
         mtu: c.mtu,
         ip: c.ip,

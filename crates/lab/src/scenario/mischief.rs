@@ -1,6 +1,6 @@
 //! Faults while the workloads of `random` run: links that change, go dark and come back; packets that come twice much
 //! later; segments that somebody else wrote, with right checksums and wrong everything else.
-use super::random::bad_link;
+use super::odd;
 use crate::lab::Lab;
 use crate::task::{Shared, sleep};
 use belljar_kernel::env::MSEC;
@@ -24,7 +24,7 @@ pub(super) fn links(lab: &mut Lab, seed: u64) {
                 sleep(&world, (1 + rng.below(10_000)) * MSEC).await;
                 world.borrow_mut().set_conditions(cable, before.unwrap_or_default());
             } else {
-                let conditions = bad_link(&mut rng, cable == 0);
+                let conditions = odd::link(&mut rng, cable == 0);
                 world.borrow_mut().set_conditions(cable, conditions);
             }
         }

@@ -1,5 +1,7 @@
 //! The built-in experiments.
+pub mod goodput;
 mod mischief;
+mod odd;
 pub mod random;
 pub mod transfer;
 mod workload;
@@ -23,6 +25,12 @@ pub const ALL: &[Experiment] = &[
         about: "one TCP stream over a link with delay and loss, every byte checked",
         settings: transfer::KNOWN,
         run: transfer::run,
+    },
+    Experiment {
+        name: "goodput",
+        about: "what arrives over a hard link, for a table of links and each congestion control",
+        settings: goodput::KNOWN,
+        run: goodput::run,
     },
     Experiment {
         name: "random",

@@ -1,6 +1,7 @@
 //! `random`: a small network drawn from the seed (a tree of two to four hosts that forward for each other, bad links,
 //! odd settings), workloads that connect, talk, close and break off in all ways, faults while they do. After every step
 //! `Kernel::check()`; at the end everything is closed, time passes, and nothing may be left.
+use super::odd;
 use crate::lab::Lab;
 use crate::net::Nic;
 use crate::report::Report;
@@ -60,7 +61,7 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     }
     let addrs = topology(lab, &mut rng, hosts, faults, seed)?;
     if faults {
-        odd_settings(lab, &mut rng, hosts);
+        odd::settings(lab, &mut rng, hosts);
     }
     lab.apply_sysctls(s)?;
     let tallies = Tallies::default();
@@ -103,9 +104,9 @@ fn topology(lab: &mut Lab, rng: &mut Rng, hosts: usize, faults: bool, seed: u64)
         let parent = rng.below(child as u64) as usize;
         parents.push(parent);
         let (up, down) = (Ipv4Addr::new(10, 0, child as u8, 1), Ipv4Addr::new(10, 0, child as u8, 2));
-        let nic = if faults { odd_nic(rng) } else { Nic::default() };
+        let nic = if faults { odd::nic(rng) } else { Nic::default() };
         let link = if faults {
-            bad_link(rng, child == 1)
+            odd::link(rng, child == 1)
         } else {
             Conditions { delay_ns: rng.below(40) * MSEC, ..Default::default() }
         };
@@ -130,122 +131,6 @@ fn topology(lab: &mut Lab, rng: &mut Rng, hosts: usize, faults: bool, seed: u64)
     }
     addrs.extend((0..hosts).map(|h| (h, Ipv4Addr::LOCALHOST)));
     Ok(Rc::new(addrs))
-}
-
-fn pick<T: Copy>(rng: &mut Rng, of: &[T]) -> Option<T> {
-    of.get(rng.below(of.len() as u64) as usize).copied()
-}
-
-fn odd_nic(rng: &mut Rng) -> Nic {
-    Nic {
-        mtu: pick(rng, &[1500, 1500, 1500, 576, 1280, 9000, 65_535]).unwrap_or(1500),
-        ring: pick(rng, &[256, 256, 64, 8]).unwrap_or(256),
-        offloads: rng.chance(0.7),
-    }
-}
-
-/// One cable at most corrupts: two flips on a way may cancel out in the checksum, and then TCP cannot know.
-pub(super) fn bad_link(rng: &mut Rng, corrupts: bool) -> Conditions {
-    let mut c = Conditions::default();
-    if rng.chance(0.2) {
-        return c;
-    }
-    c.delay_ns = pick(rng, &[0, 10_000, MSEC, 5 * MSEC, 20 * MSEC, 100 * MSEC, 600 * MSEC]).unwrap_or(0);
-    for (p, value) in [(0.5, &mut c.loss), (0.3, &mut c.duplicate), (0.3, &mut c.reorder), (0.2, &mut c.corrupt)] {
-        if rng.chance(p) {
-            *value = [0.001, 0.01, 0.05, 0.2][rng.below(4) as usize];
-        }
-    }
-    if !corrupts {
-        c.corrupt = 0.0;
-    }
-    if rng.chance(0.3) {
-        c.jitter_ns = rng.below(c.delay_ns.max(MSEC));
-    }
-    if rng.chance(0.3) {
-        c.rate_bps = pick(rng, &[64_000, 1_000_000, 10_000_000, 1_000_000_000]);
-    }
-    if rng.chance(0.3) {
-        c.limit = pick(rng, &[1, 5, 20, 100]).unwrap_or(1000);
-    }
-    if rng.chance(0.2) {
-        c.ecn = pick(rng, &[1, 3, 10]);
-    }
-    c
-}
-
-/// Settings that make rare paths common.
-const ODD: &[(&str, &[&str])] = &[
-    ("net.core.somaxconn", &["0", "1", "2", "4"]),
-    ("net.ipv4.tcp_max_syn_backlog", &["1", "2", "8"]),
-    ("net.ipv4.tcp_syncookies", &["0", "2"]),
-    ("net.ipv4.tcp_abort_on_overflow", &["1"]),
-    ("net.ipv4.tcp_timestamps", &["0", "2"]),
-    ("net.ipv4.tcp_sack", &["0"]),
-    ("net.ipv4.tcp_dsack", &["0"]),
-    ("net.ipv4.tcp_window_scaling", &["0"]),
-    ("net.ipv4.tcp_congestion_control", &["reno", "bbr", "bbr"]),
-    ("net.ipv4.tcp_recovery", &["0", "3", "5"]),
-    ("net.ipv4.tcp_ecn", &["0", "1", "1"]),
-    ("net.ipv4.tcp_frto", &["0"]),
-    ("net.ipv4.tcp_comp_sack_nr", &["0", "2"]),
-    ("net.ipv4.tcp_limit_output_bytes", &["0", "2000"]),
-    ("net.ipv4.tcp_min_tso_segs", &["1", "40"]),
-    ("net.ipv4.tcp_tso_win_divisor", &["0", "1"]),
-    ("net.ipv4.tcp_mem", &["0 0 0", "1 2 4", "8 16 32"]),
-    ("net.ipv4.tcp_shrink_window", &["1"]),
-    ("net.ipv4.tcp_thin_linear_timeouts", &["1"]),
-    ("net.ipv4.tcp_challenge_ack_limit", &["0", "1"]),
-    ("net.ipv4.tcp_early_retrans", &["0"]),
-    ("net.ipv4.tcp_slow_start_after_idle", &["0"]),
-    ("net.ipv4.tcp_rmem", &["4096 4096 4096", "2304 8192 16384", "4096 131072 6291456"]),
-    ("net.ipv4.tcp_wmem", &["4096 4096 4096", "4096 16384 65536"]),
-    ("net.ipv4.tcp_moderate_rcvbuf", &["0"]),
-    ("net.ipv4.tcp_max_orphans", &["0", "1"]),
-    ("net.ipv4.tcp_max_tw_buckets", &["0", "1"]),
-    ("net.ipv4.tcp_tw_reuse", &["0", "1"]),
-    ("net.ipv4.tcp_fin_timeout", &["1", "5"]),
-    ("net.ipv4.tcp_retries2", &["2", "5"]),
-    ("net.ipv4.tcp_orphan_retries", &["1"]),
-    ("net.ipv4.tcp_syn_retries", &["1", "2"]),
-    ("net.ipv4.tcp_synack_retries", &["0", "1"]),
-    ("net.ipv4.tcp_rfc1337", &["1"]),
-    ("net.ipv4.tcp_notsent_lowat", &["1", "4096"]),
-    ("net.ipv4.tcp_rto_min_us", &["5000", "1000000"]),
-    ("net.ipv4.tcp_rto_max_ms", &["1000", "5000"]),
-    ("net.ipv4.tcp_pingpong_thresh", &["3"]),
-    ("net.ipv4.ip_local_port_range", &["40000 40003", "40000 40000"]),
-    ("net.ipv4.ip_no_pmtu_disc", &["1"]),
-    ("net.ipv4.ipfrag_high_thresh", &["0", "10000"]),
-    ("net.ipv4.ipfrag_time", &["1"]),
-    ("net.ipv4.neigh.default.gc_thresh3", &["1", "2"]),
-    ("net.ipv4.neigh.default.unres_qlen_bytes", &["0", "2304"]),
-    ("net.ipv4.icmp_msgs_per_sec", &["0", "1"]),
-    ("net.ipv4.ip_default_ttl", &["1", "2"]),
-    ("net.core.rmem_default", &["2304"]),
-    ("net.core.wmem_default", &["4608"]),
-    ("net.core.netdev_budget", &["1", "3"]),
-    ("net.core.dev_weight", &["1", "2"]),
-    ("net.core.netdev_max_backlog", &["1", "4"]),
-    ("fs.file-max", &["12"]),
-];
-
-fn odd_settings(lab: &Lab, rng: &mut Rng, hosts: usize) {
-    let mut w = lab.world.borrow_mut();
-    for host in 0..hosts {
-        if rng.chance(0.3) {
-            continue;
-        }
-        for (key, values) in ODD {
-            if rng.chance(0.06)
-                && let Some(value) = pick(rng, values)
-            {
-                let told = w.sysctl(host, key, value);
-                let now = w.now;
-                w.recorder.note(now, &format!("h{host}"), "sysctl", format_args!("{key}={value} {told:?}"));
-            }
-        }
-    }
 }
 
 /// The end: programs exit, links heal, time passes, and nothing may be left.

@@ -25,6 +25,8 @@ pub const KNOWN: &[Known] = &[
     Known { key: "rate", default: "none", about: "bits a second" },
     Known { key: "limit", default: "1000", about: "packets that the link holds" },
     Known { key: "ecn", default: "none", about: "packets in the link from which it marks" },
+    Known { key: "police", default: "none", about: "bits a second that a policer lets through" },
+    Known { key: "burst", default: "64KiB", about: "bytes it lets through at once" },
     Known { key: "mtu", default: "1500", about: "of both NICs" },
     Known { key: "check", default: "1000", about: "steps between checks of all invariants, 0: never" },
 ];
@@ -42,6 +44,8 @@ fn conditions(s: &Settings) -> Result<Conditions, String> {
         rate_bps: s.rate("rate")?,
         limit: s.count("limit")?.clamp(1, 1 << 24) as usize,
         ecn: s.maybe_count("ecn")?.map(|n| n.clamp(1, 1 << 24) as usize),
+        police_bps: s.rate("police")?,
+        burst: s.size("burst")?.max(1),
     })
 }
 

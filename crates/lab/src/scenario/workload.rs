@@ -1,5 +1,6 @@
 //! Clients and servers of `random`. What was sent is known by position, so every byte that arrives is checked; errors are
 //! allowed where the network or the other side may cause them, wrong or missing bytes behind a clean end never.
+use super::odd;
 use super::random::{Addrs, TCP_PORT, Tallies, UDP_PORT, addr};
 use crate::lab::{Lab, Spawner};
 use crate::stream::{Checker, Pattern};
@@ -29,17 +30,20 @@ enum Ending {
     ServerCloses,
     /// The server stops reading for a while: closed window, probes.
     ServerNaps,
+    /// The server answers and shuts down its side first; then the client sends, half closed.
+    ServerHalfCloses,
     /// Both write at once and read afterwards, if the buffers allow it; polling, non-blocking.
     Polling,
 }
 
-const ENDINGS: [Ending; 7] = [
+const ENDINGS: [Ending; 8] = [
     Ending::Orderly,
     Ending::ClientCloses,
     Ending::ClientAborts,
     Ending::ServerAborts,
     Ending::ServerCloses,
     Ending::ServerNaps,
+    Ending::ServerHalfCloses,
     Ending::Polling,
 ];
 
@@ -192,9 +196,10 @@ impl Client {
     async fn connection(&self, task: &Task, rng: &mut Rng) -> Result<(), End> {
         let deal = Deal::draw(rng, self.max, self.faults);
         let sock = task.tcp().await?;
-        if let Err(e) = odd_options(&sock, rng, self.faults).await {
-            sock.close().await.ok();
-            return Err(e.into());
+        if self.faults
+            && let Err(e) = odd::client(&sock, rng).await
+        {
+            return Err(End::Wrong(format!("setsockopt before connect: {e}")));
         }
         let connected = sock.connecting(addr(self.to, TCP_PORT)).within(PATIENCE).await;
         if let Err(e) = connected {
@@ -203,11 +208,18 @@ impl Client {
             sock.close().await.ok();
             return Ok(());
         }
+        if self.faults
+            && let Err(e) = odd::options(&sock, rng, 0.04).await
+        {
+            return Err(End::Wrong(format!("setsockopt: {e}")));
+        }
         let end = talk(&sock, deal, rng).await;
         note(task, format_args!("{}: {deal:?}: {end:?}", self.name));
         if end.is_err() {
             // Who gives up says so: a plain close would look like a clean end.
             sock.abort_on_close().await.ok();
+        } else if self.faults && rng.chance(0.1) {
+            odd::linger(&sock, rng).await?;
         }
         let closed = sock.close().await;
         if let Err(e) = closed {
@@ -219,31 +231,6 @@ impl Client {
         t.bytes += u64::from(deal.up) + u64::from(deal.down);
         Ok(())
     }
-}
-
-async fn odd_options(s: &Sock, rng: &mut Rng, faults: bool) -> Result<(), Errno> {
-    if !faults {
-        return Ok(());
-    }
-    for (level, name, values) in [
-        (SOL_SOCKET, SO_RCVBUF, &[1, 3000, 20_000][..]),
-        (SOL_SOCKET, SO_SNDBUF, &[1, 3000, 20_000]),
-        (SOL_SOCKET, SO_RCVLOWAT, &[100, 5000]),
-        (SOL_SOCKET, SO_KEEPALIVE, &[1]),
-        (SOL_TCP, TCP_NODELAY, &[1]),
-        (SOL_TCP, TCP_CORK, &[1]),
-        (SOL_TCP, TCP_QUICKACK, &[0]),
-        (SOL_TCP, TCP_KEEPIDLE, &[1, 5]),
-        (SOL_TCP, TCP_KEEPINTVL, &[1]),
-        (SOL_TCP, TCP_USER_TIMEOUT, &[500, 5000]),
-        (SOL_TCP, TCP_WINDOW_CLAMP, &[2000, 10_000]),
-        (SOL_TCP, TCP_MAXSEG, &[88, 536]),
-    ] {
-        if rng.chance(0.08) {
-            s.set_int(level, name, values[rng.below(values.len() as u64) as usize]).await?;
-        }
-    }
-    Ok(())
 }
 
 /// The client's side of a conversation.
@@ -265,6 +252,7 @@ async fn talk(s: &Sock, deal: Deal, rng: &mut Rng) -> Result<(), End> {
             return Ok(());
         }
         Ending::Polling => return polling(s, deal, chunk).await,
+        Ending::ServerHalfCloses => return after_the_end(s, deal, chunk, read).await,
         _ => {}
     }
     let up = send_pattern(s, deal.key, 0, deal.up, chunk).await;
@@ -287,6 +275,17 @@ async fn talk(s: &Sock, deal: Deal, rng: &mut Rng) -> Result<(), End> {
         }
         _ => Ok(()),
     }
+}
+
+/// All of the answer, to its end, and then the upload, which the server still reads.
+async fn after_the_end(s: &Sock, deal: Deal, chunk: usize, read: usize) -> Result<(), End> {
+    let mut c = Checker::new(deal.key ^ 1);
+    let all = recv_pattern(s, &mut c, u64::from(deal.down), read).await?;
+    if !all || !recv(s, 1).await?.is_empty() {
+        return Err(End::Wrong(format!("a clean end after {} of {} bytes", c.pos, deal.down)));
+    }
+    send_pattern(s, deal.key, 0, deal.up, chunk).await?;
+    s.shutdown(SHUT_WR).await.map_err(End::Err)
 }
 
 /// Non-blocking: writes what fits, reads what is there, waits for whichever comes first.
@@ -321,8 +320,13 @@ async fn polling(s: &Sock, deal: Deal, chunk: usize) -> Result<(), End> {
             Err(Errno::EAGAIN) => {
                 let fds = [PollFd { fd: s.fd as i32, events: events as u16, revents: 0 }];
                 s.task.call(Call::Poll { fds: &fds, timeout: Some(PATIENCE) }).await?;
-                if s.task.call(Call::Poll { fds: &fds, timeout: Some(0) }).await == Ok(Ret::Poll(fds.to_vec())) {
+                let now = s.task.call(Call::Poll { fds: &fds, timeout: Some(0) }).await;
+                if now == Ok(Ret::Poll(fds.to_vec())) {
                     return Err(End::Err(Errno::ETIMEDOUT));
+                }
+                // Beyond tcp_mem a locked buffer looks free and takes nothing: who is in a hurry would spin.
+                if events & POLLOUT != 0 {
+                    s.task.sleep(MSEC).await;
                 }
             }
             Err(e) => return Err(e.into()),
@@ -371,6 +375,9 @@ pub(super) fn servers(lab: &mut Lab, host: usize, rng: &mut Rng, faults: bool, t
     lab.spawn_daemon(format!("server on h{host}"), async move {
         let Ok(l) = task.listen(addr(any, TCP_PORT), backlog).await else { return };
         let mut rng = Rng::new(seed);
+        if faults && let Err(e) = odd::listener(&l, &mut rng).await {
+            Lab::expect(&task.world, false, || format!("setsockopt on a listener: {e}"));
+        }
         loop {
             match l.accept().await {
                 Ok((sock, _)) => serve(&spawner, sock, rng.next_u64(), faults),
@@ -408,10 +415,15 @@ fn serve(spawner: &Spawner, sock: Sock, seed: u64, faults: bool) {
     spawner.spawn("connection", async move {
         let mut rng = Rng::new(seed);
         let world = sock.task.world.clone();
+        if faults && let Err(e) = odd::options(&sock, &mut rng, 0.04).await {
+            Lab::expect(&world, false, || format!("setsockopt of an accepted socket: {e}"));
+        }
         let end = answer(&sock, &mut rng).await;
         note(&sock.task, format_args!("server: {end:?}"));
         if end.is_err() {
             sock.abort_on_close().await.ok();
+        } else if faults && rng.chance(0.1) {
+            odd::linger(&sock, &mut rng).await.ok();
         }
         let closed = sock.close().await;
         Lab::expect(&world, closed.is_ok(), || format!("server: close: {closed:?}"));
@@ -442,6 +454,10 @@ async fn answer(s: &Sock, rng: &mut Rng) -> Result<(), End> {
             return Ok(());
         }
         Ending::ServerNaps => s.task.sleep(rng.below(60_000) * MSEC).await,
+        Ending::ServerHalfCloses => {
+            send_pattern(s, deal.key ^ 1, 0, deal.down, 10_000).await?;
+            s.shutdown(SHUT_WR).await?;
+        }
         _ => {}
     }
     let all = recv_pattern(s, &mut c, u64::from(deal.up), chunk).await?;
@@ -453,6 +469,8 @@ async fn answer(s: &Sock, rng: &mut Rng) -> Result<(), End> {
         s.abort_on_close().await?;
         return Ok(());
     }
-    send_pattern(s, deal.key ^ 1, 0, deal.down, 10_000).await?;
+    if deal.ending != Ending::ServerHalfCloses {
+        send_pattern(s, deal.key ^ 1, 0, deal.down, 10_000).await?;
+    }
     Ok(())
 }

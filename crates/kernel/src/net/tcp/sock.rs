@@ -52,6 +52,9 @@ pub struct TxSeg {
 pub const TCPCB_SACKED_ACKED: u8 = 1;
 pub const TCPCB_SACKED_RETRANS: u8 = 2;
 pub const TCPCB_LOST: u8 = 4;
+/// RACK marked it lost and judges it no more until it is sent again, even if the mark is taken back (it is off
+/// `tsorted_sent_queue`).
+pub const TCPCB_JUDGED: u8 = 0x20;
 /// Was ever sent again: Karn's rule.
 pub const TCPCB_EVER_RETRANS: u8 = 0x80;
 

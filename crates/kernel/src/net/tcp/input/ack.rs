@@ -275,7 +275,9 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
             sk.snd.sacked_out = sk.snd.sacked_out.saturating_sub(pcount);
         } else if sk.flags.sack_ok {
             sk.loss.delivered = sk.loss.delivered.wrapping_add(pcount);
-            rack::advance(sk, net, &seg);
+            if !spurious_retrans(sk, a, &seg) {
+                rack::advance(sk, net, &seg);
+            }
         }
         if seg.is(TCPCB_LOST) {
             sk.snd.lost_out = sk.snd.lost_out.saturating_sub(pcount);
@@ -322,20 +324,21 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
         ca_rtt = now.saturating_sub(a.sack_last_us) as i64;
     }
     ack_update_rtt(sk, net, a, ca_rtt);
-    if pkts_acked == 0 {
-        return;
-    }
-    a.flag |= FLAG_SET_XMIT_TIMER;
-    if sk.rare.is_some() {
-        mtup::check_success(sk, net);
-    }
-    if !sk.flags.sack_ok {
-        reno_delivered(sk, net, pkts_acked, a);
-    } else if before(reord, a.prior_fack) {
-        sack::check_reordering(sk, net, reord, a.prior_fack, false);
+    if pkts_acked > 0 {
+        a.flag |= FLAG_SET_XMIT_TIMER;
+        if sk.rare.is_some() {
+            mtup::check_success(sk, net);
+        }
+        if !sk.flags.sack_ok {
+            reno_delivered(sk, net, pkts_acked, a);
+        } else if before(reord, a.prior_fack) {
+            sack::check_reordering(sk, net, reord, a.prior_fack, false);
+        }
+    } else if sacked_what_left_before_the_head(sk, a, now) {
+        a.flag |= FLAG_SET_XMIT_TIMER;
     }
     // A handshake's round trip does not count (`tcp_init_congestion_control` comes after it), and behind an acknowledged FIN
-    // there is nothing left to control.
+    // there is nothing left to control. One that SACK measured does, without anything acknowledged.
     let controls = sk.state.is(&[State::Established, State::CloseWait]) || !sk.snd.queue.is_empty();
     if a.rs.rtt_us >= 0 && a.flag & FLAG_SYN_ACKED == 0 && controls {
         let ca_rtt = a.rs.rtt_us.min(i64::from(u32::MAX)) as u32;
@@ -345,6 +348,20 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
             net.add(sk.sk.ns, cwnd, u64::from(sk.cong.cwnd));
         }
     }
+}
+
+/// The echoed time stamp is older than the retransmission: the original arrived, and tells RACK nothing about when.
+#[doc(alias = "tcp_skb_spurious_retrans")]
+fn spurious_retrans(sk: &TcpSock, a: &AckState, seg: &TxSeg) -> bool {
+    let sent = ((seg.tx_us / 1000) as u32).wrapping_add(sk.tsoffset);
+    seg.is(TCPCB_EVER_RETRANS) && a.tsecr.is_some_and(|ecr| before(ecr, sent))
+}
+
+/// The timer of a head that was just sent again starts over when data from before that arrives: it is the older one that
+/// told how long a round trip takes. SACKs of later data must not put it off for ever.
+fn sacked_what_left_before_the_head(sk: &TcpSock, a: &AckState, now: u64) -> bool {
+    let head = sk.snd.queue.front().filter(|_| sk.snd.sent > 0);
+    head.is_some_and(|h| a.sack_rtt_us >= 0 && a.sack_rtt_us > now.saturating_sub(h.tx_us) as i64)
 }
 
 fn reno_delivered(sk: &mut TcpSock, net: &mut Net, pkts_acked: u32, a: &AckState) {

@@ -55,7 +55,7 @@ fn detect_loss(sk: &mut TcpSock, net: &mut Net) -> u64 {
     let mut timeout = 0;
     for ix in 0..sk.snd.sent {
         let Some(seg) = sk.snd.queue.get(ix) else { break };
-        if seg.is(TCPCB_SACKED_ACKED) || (seg.is(TCPCB_LOST) && !seg.is(TCPCB_SACKED_RETRANS)) {
+        if seg.is(TCPCB_SACKED_ACKED | TCPCB_JUDGED) || (seg.is(TCPCB_LOST) && !seg.is(TCPCB_SACKED_RETRANS)) {
             continue;
         }
         if !sent_after(rack_us, rack_end, seg.tx_us, seg.end_seq) {
@@ -68,6 +68,7 @@ fn detect_loss(sk: &mut TcpSock, net: &mut Net) -> u64 {
         let age = now.saturating_sub(seg.tx_us);
         if age >= limit {
             mark_lost(sk, net, ix);
+            sk.snd.queue.get_mut(ix).into_iter().for_each(|s| s.sacked |= TCPCB_JUDGED);
         } else {
             timeout = timeout.max(limit - age);
         }

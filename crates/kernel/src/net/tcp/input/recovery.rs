@@ -163,7 +163,7 @@ fn leave_finished_state(sk: &mut TcpSock, net: &mut Net, a: &AckState) -> bool {
     false
 }
 
-/// RACK with SACK, the first hole without.
+/// RACK with SACK (bit 1 of tcp_recovery means nothing any more), the first hole without.
 fn identify_packet_loss(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState) {
     if sk.snd.sent == 0 {
         return;
@@ -172,30 +172,12 @@ fn identify_packet_loss(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckS
         newreno_mark_lost(sk, net, a.flag & FLAG_SND_UNA_ADVANCED != 0);
         return;
     }
-    if setting(net, sk, |s| s.tcp_recovery) & 1 != 0 {
-        let prior = sk.snd.retrans_out;
-        if rack::mark_lost_by_rack(sk, net, id) {
-            a.flag &= !FLAG_SET_XMIT_TIMER;
-        }
-        if prior > sk.snd.retrans_out {
-            a.flag |= FLAG_LOST_RETRANS;
-        }
-    } else {
-        mark_lost_below_dupthresh(sk, net);
+    let prior = sk.snd.retrans_out;
+    if rack::mark_lost_by_rack(sk, net, id) {
+        a.flag &= !FLAG_SET_XMIT_TIMER;
     }
-}
-
-/// RFC 6675 without RACK: whatever has `reordering` SACKed segments above it is lost.
-fn mark_lost_below_dupthresh(sk: &mut TcpSock, net: &mut Net) {
-    let (mut above, mut ix) = (0, sk.snd.sent);
-    while ix > 0 {
-        ix -= 1;
-        let Some(seg) = sk.snd.queue.get(ix) else { break };
-        if seg.is(TCPCB_SACKED_ACKED) {
-            above += seg.pcount();
-        } else if above >= sk.loss.reordering {
-            mark_lost(sk, net, ix);
-        }
+    if prior > sk.snd.retrans_out {
+        a.flag |= FLAG_LOST_RETRANS;
     }
 }
 
@@ -228,13 +210,19 @@ fn add_reno_sack(sk: &mut TcpSock, net: &mut Net, dupacks: u32) {
     sk.loss.delivered = sk.loss.delivered.wrapping_add(sk.snd.sacked_out.saturating_sub(before));
 }
 
-/// There is always a hole that the duplicates speak of: more of them than segments beyond it mean that the network
-/// reorders or repeats.
+/// There is always a hole that the duplicates speak of; true when there were more of them than segments beyond it.
 #[doc(alias = "tcp_limit_reno_sacked")]
-pub fn check_reno_reordering(sk: &mut TcpSock, net: &mut Net, acked: u32) {
+fn limit_reno_sacked(sk: &mut TcpSock) -> bool {
     let most = sk.snd.packets_out - sk.snd.lost_out.max(1).min(sk.snd.packets_out);
-    if sk.snd.sacked_out > most {
-        sk.snd.sacked_out = most;
+    let more = sk.snd.sacked_out > most;
+    sk.snd.sacked_out = sk.snd.sacked_out.min(most);
+    more
+}
+
+/// More duplicates than there can be: the network reorders or repeats.
+#[doc(alias = "tcp_check_reno_reordering")]
+pub fn check_reno_reordering(sk: &mut TcpSock, net: &mut Net, acked: u32) {
+    if limit_reno_sacked(sk) {
         sk.loss.reordering =
             (sk.snd.packets_out + acked).min(setting(net, sk, |s| s.tcp_max_reordering)).max(sk.loss.reordering);
         sk.loss.reord_seen = sk.loss.reord_seen.saturating_add(1);
@@ -486,6 +474,9 @@ pub fn end_cwnd_reduction(sk: &mut TcpSock, net: &Net) {
 /// What is marked lost goes again although nothing says that the path is crowded: it was too large, or refused.
 #[doc(alias = "tcp_non_congestion_loss_retransmit")]
 pub fn non_congestion_loss_retransmit(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    if is_reno(sk) {
+        limit_reno_sacked(sk);
+    }
     if sk.snd.lost_out > 0 && sk.loss.ca_state != CaState::Loss {
         sk.loss.high_seq = sk.snd.nxt;
         sk.cong.ssthresh = sk.cong.current_ssthresh();

@@ -15,7 +15,12 @@ pub fn sacktag_write_queue(sk: &mut TcpSock, net: &mut Net, blocks: &[(u32, u32)
     for (i, &(start, end)) in blocks.iter().enumerate() {
         let is_dsack = dsack && i == 0;
         if !is_valid(sk, is_dsack, start, end) {
-            inc(net, sk, if is_dsack { Mib::TcpExtTCPDSACKIgnoredOld } else { Mib::TcpExtTCPSACKDiscard });
+            let counter = match (is_dsack, sk.loss.undo_marker) {
+                (true, 0) => Mib::TcpExtTCPDSACKIgnoredNoUndo,
+                (true, _) => Mib::TcpExtTCPDSACKIgnoredOld,
+                _ => Mib::TcpExtTCPSACKDiscard,
+            };
+            inc(net, sk, counter);
             continue;
         }
         // Ignore what the cumulative ACK covers already.
@@ -109,7 +114,8 @@ fn is_valid(sk: &TcpSock, is_dsack: bool, start: u32, end: u32) -> bool {
     if after(start, sk.snd.una) || start == sk.snd.una {
         return true;
     }
-    is_dsack && (sk.loss.undo_marker == 0 || !before(end, sk.loss.undo_marker.wrapping_sub(sk.snd.max_window)))
+    // A duplicate of the past matters only to an undo.
+    is_dsack && sk.loss.undo_marker != 0 && !before(end, sk.loss.undo_marker.wrapping_sub(sk.snd.max_window))
 }
 
 fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckState) {

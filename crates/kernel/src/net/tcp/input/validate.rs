@@ -72,10 +72,12 @@ pub fn validate_incoming(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
     Some(skb)
 }
 
-/// Older than the newest time stamp we took (RFC 7323 §5.3), unless that one is 24 days old.
+/// Older than the newest time stamp we took (RFC 7323 §5.3) by more than a millisecond, unless that one is 24 days old.
 fn paws_discard(sk: &TcpSock, net: &Net, val: u32) -> bool {
     const PAWS_24DAYS: u32 = 60 * 60 * 24 * 24;
-    if (sk.rcv.ts_recent.wrapping_sub(val) as i32) <= 0 || sk.rcv.ts_recent_stamp == 0 {
+    /// Packets of one burst may overtake each other although the clock just ticked.
+    const PAWS_WINDOW: i32 = 1;
+    if (sk.rcv.ts_recent.wrapping_sub(val) as i32) <= PAWS_WINDOW || sk.rcv.ts_recent_stamp == 0 {
         return false;
     }
     ((net.env.now / SEC) as u32).saturating_sub(sk.rcv.ts_recent_stamp) < PAWS_24DAYS

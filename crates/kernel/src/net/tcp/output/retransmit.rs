@@ -66,7 +66,7 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return false };
     if sent {
         seg.retrans = seg.retrans.saturating_add(1);
-        seg.sacked |= TCPCB_EVER_RETRANS;
+        seg.sacked = (seg.sacked & !TCPCB_JUDGED) | TCPCB_EVER_RETRANS;
     } else {
         net.add(sk.sk.ns, Mib::TcpExtTCPRetransFail, u64::from(pcount));
     }
@@ -131,9 +131,11 @@ pub fn xmit_retransmit_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         if !retransmit(sk, net, id, ix, room, if loss { "slow start" } else { "fast" }) {
             break;
         }
-        inc(net, sk, if loss { Mib::TcpExtTCPSlowStartRetrans } else { Mib::TcpExtTCPFastRetrans });
+        let pcount = sk.snd.queue.get(ix).map_or(0, TxSeg::pcount);
+        let counter = if loss { Mib::TcpExtTCPSlowStartRetrans } else { Mib::TcpExtTCPFastRetrans };
+        net.add(sk.sk.ns, counter, u64::from(pcount));
         if sk.loss.ca_state.in_reduction() {
-            sk.loss.prr_out += sk.snd.queue.get(ix).map_or(0, TxSeg::pcount);
+            sk.loss.prr_out += pcount;
         }
         rearm |= ix == 0 && sk.write_timer_kind != WriteTimer::ReoTimeout;
         ix += 1;
