@@ -4,6 +4,7 @@ use crate::env::TimerKey;
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::errqueue;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::netns::NetNs;
 use crate::net::tcp::mem;
@@ -63,7 +64,8 @@ impl Kernel {
 
     fn tcp_sock(&self, id: TcpId, sk: &TcpSock) -> Checked {
         let held: u32 = sk.rcv.queue.iter().chain(sk.rcv.ooo.iter()).map(|s| s.truesize).sum();
-        same("rmem_alloc", sk.sk.rmem_alloc, held)?;
+        same("rmem_alloc", sk.sk.rmem_alloc, held + errqueue::charged(&sk.sk))?;
+        zerocopy(sk)?;
         same("wmem_queued", sk.sk.wmem_queued, sk.snd.queue.iter().map(|s| s.truesize).sum())?;
         same("mem_pages", sk.mem_pages, mem::pages(sk))?;
         write_queue(sk)?;
@@ -320,6 +322,23 @@ fn write_queue(sk: &TcpSock) -> Checked {
     // What is in flight or could be sent has a timer that comes back to it.
     let idle = s.packets_out == 0 || sk.write_timer.is_armed();
     ensure(idle, || format!("{} segments in flight without a timer", s.packets_out))
+}
+
+/// Every byte of MSG_ZEROCOPY that somebody waits for is in the write queue.
+fn zerocopy(sk: &TcpSock) -> Checked {
+    let Some(cold) = sk.sk.cold.as_deref() else { return Ok(()) };
+    let held = |u: &crate::net::core::zerocopy::Uarg| -> u32 {
+        let mine = sk.snd.queue.iter().filter(|s| s.tx & TX_ZEROCOPY != 0);
+        let part = |s: &TxSeg| {
+            let (from, to) = (crate::net::tcp::seq::max(u.start, s.seq), crate::net::tcp::seq::min(u.end, s.end_seq));
+            if before(from, to) { to.wrapping_sub(from) } else { 0 }
+        };
+        mine.map(part).sum()
+    };
+    for u in &cold.zc.pending {
+        same(&format!("bytes queued of zero-copy call {}", u.id), u.left, held(u))?;
+    }
+    Ok(())
 }
 
 /// What can be read lies without gaps from copied_seq to nxt; what came too early beyond, sorted.

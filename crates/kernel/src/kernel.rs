@@ -6,6 +6,7 @@ use crate::fs::file::File;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
+use crate::net::core::zerocopy;
 use crate::net::sysctl::Global;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -122,6 +123,7 @@ impl Kernel {
             match rise {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
+                Rise::ZerocopyFree { sock, call, copied } => self.zerocopy_free(sock, call, copied),
                 Rise::Reap { sock } => self.reap(sock),
                 Rise::FastOpenDone { listener, rst } => tcp::handshake::fastopen::done(self, listener, rst),
             }
@@ -139,6 +141,12 @@ impl Kernel {
                 }
             }
             SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
+        }
+    }
+
+    fn zerocopy_free(&mut self, sock: SockId, call: u32, copied: bool) {
+        if let Some(sk) = self.socks.sk_mut(sock) {
+            zerocopy::packet_freed(sk, &mut self.net.env, sock, call, copied);
         }
     }
 

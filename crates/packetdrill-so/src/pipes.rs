@@ -1,6 +1,7 @@
 //! pipe, splice and sendfile: real pipes and files on one side, the kernel's sockets on the other.
 use crate::calls;
 use belljar_abi::{Errno, MSG_MORE};
+use belljar_kernel::task::call::Payload;
 use libc::{c_int, c_void, off_t};
 
 /// What a pipe holds (pipe(7)).
@@ -32,7 +33,7 @@ pub fn to_socket(pipe: c_int, sock: c_int, len: usize, more: bool) -> Result<i64
         return Err(last_errno());
     }
     let bytes = buf.get(..n as usize).unwrap_or_default();
-    calls::send(sock, bytes, if more { MSG_MORE } else { 0 }, None, &[])
+    calls::send(sock, Payload::Bytes(bytes), if more { MSG_MORE } else { 0 }, None, &[])
 }
 
 /// sendfile(2) from a real file. `at` moves on by what was sent; without it the file's own offset does.
@@ -48,7 +49,7 @@ pub fn sendfile(sock: c_int, file: c_int, at: Option<&mut off_t>, len: usize) ->
     if n < 0 {
         return Err(last_errno());
     }
-    let sent = calls::send(sock, buf.get(..n as usize).unwrap_or_default(), 0, None, &[])?;
+    let sent = calls::send(sock, Payload::Bytes(buf.get(..n as usize).unwrap_or_default()), 0, None, &[])?;
     if let Some(at) = at {
         *at += sent;
     }

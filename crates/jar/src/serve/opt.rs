@@ -69,6 +69,10 @@ impl Jar {
         let len = attempt!(usize::try_from(a.note.int(4)).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
         let mut value = vec![0; len];
         attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut value).map_err(|_| Errno::EFAULT));
+        // The program's pages would be seen by the pair only, and no completion would ever be true.
+        if (level, name) == (abi::SOL_SOCKET, abi::SO_ZEROCOPY) && value.iter().any(|b| *b != 0) {
+            return Errno::EOPNOTSUPP.into();
+        }
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));

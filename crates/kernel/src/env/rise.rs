@@ -11,6 +11,8 @@ pub enum Rise {
     Wake { sock: SockId, mask: PollMask },
     /// A device finished with a packet: give the bytes back to the socket's send memory (`sock_wfree`).
     TxFree { sock: SockId, truesize: u32 },
+    /// A packet that carried the pages of a MSG_ZEROCOPY call ended (`msg_zerocopy_complete`).
+    ZerocopyFree { sock: SockId, call: u32, copied: bool },
     /// An orphaned or unaccepted socket came to its end: take it out of its slab.
     Reap { sock: SockId },
     /// A Fast Open connection of this listener completed its handshake or ended; with `rst` by a RST after accept, and then

@@ -237,6 +237,7 @@ const UINT: i64 = u32::MAX as i64;
 sysctls! {
     /// Settings of one network namespace.
     Sysctl {
+        "net.core.optmem_max" optmem_max: u32 = 131_072, 0, INT;
         "net.core.rmem_default" rmem_default: u32 = 212_992, 2304, INT;
         "net.core.rmem_max" rmem_max: u32 = 4_194_304, 2304, INT;
         "net.core.somaxconn" somaxconn: u32 = 4096, 0, INT;

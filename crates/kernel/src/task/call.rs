@@ -58,6 +58,8 @@ pub struct SendMsg<'a> {
     pub flags: i32,
     pub to: Option<SockAddr>,
     pub cmsgs: Cow<'a, [Cmsg]>,
+    /// The number that the call has by MSG_ZEROCOPY.
+    pub zerocopy: Option<u32>,
 }
 
 /// A receive while it runs.
@@ -329,6 +331,7 @@ pub enum Op {
         flags: i32,
         to: Option<SockAddr>,
         cmsgs: Vec<Cmsg>,
+        zerocopy: Option<u32>,
     },
     Recv {
         file: FileId,

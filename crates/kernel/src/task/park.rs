@@ -38,7 +38,10 @@ impl Kernel {
         let call = self.end_call(id)?;
         let file = call.op.as_ref().and_then(Op::file);
         let result = match call.op {
-            Some(Op::Send { sent, .. }) if sent > 0 => Ok(Ret::Int(sent as i64)),
+            Some(Op::Send { file, sent, zerocopy, .. }) => {
+                self.send_ended(file, zerocopy, sent);
+                if sent > 0 { Ok(Ret::Int(sent as i64)) } else { Err(errno) }
+            }
             Some(Op::Recv { msg, .. }) if !msg.got.is_empty() => Ok(Ret::Stream(msg.got)),
             // The connection goes on closing without anybody waiting for it.
             Some(Op::Linger { sock }) => {
@@ -52,6 +55,15 @@ impl Kernel {
         }
         self.end_step();
         Some(result)
+    }
+
+    /// A send that does not go on any more lets go of its number by MSG_ZEROCOPY.
+    fn send_ended(&mut self, file: FileId, zerocopy: Option<u32>, sent: usize) {
+        if let (Some(call), Some(sock)) = (zerocopy, self.file_sock(file))
+            && let Some(sk) = self.socks.sk_mut(sock)
+        {
+            crate::net::core::zerocopy::put(sk, &mut self.net.env, sock, call, sent == 0);
+        }
     }
 
     /// The next finished call, in the order in which they finished.
@@ -203,6 +215,9 @@ impl Kernel {
         for id in ids {
             self.leave_queues(id);
             let op = self.end_call(id).and_then(|c| c.op);
+            if let Some(Op::Send { file, sent, zerocopy, .. }) = op {
+                self.send_ended(file, zerocopy, sent);
+            }
             if let Some(Op::Linger { sock }) = op {
                 self.release_quietly(sock);
             } else if let Some(file) = op.and_then(|op| op.file()) {

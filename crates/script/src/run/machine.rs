@@ -14,7 +14,7 @@ use belljar_wire::{Frame, gso};
 use std::collections::VecDeque;
 
 /// Kernel time at which a script starts: a machine is up a little while before anybody uses it.
-const BOOT: Nanos = 100_000_000_000;
+pub(super) const BOOT: Nanos = 100_000_000_000;
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// Steps of one script; a script that needs more is going round in circles.
@@ -44,7 +44,12 @@ pub struct Machine {
 impl Machine {
     pub fn new(s: &Settings) -> Result<Machine, String> {
         let mut k = Kernel::new(s.seed);
-        let nic = NicConfig { mac: HOST_MAC, mtu: s.mtu, features: Features::NONE, ..NicConfig::default() };
+        let nic = NicConfig {
+            mac: HOST_MAC,
+            mtu: s.mtu,
+            features: Features { orphan: s.tun, ..Features::NONE },
+            ..NicConfig::default()
+        };
         let made = k.add_host("host", &nic, (s.local, s.prefix), Some(s.gateway));
         let (ns, dev) = made.map_err(|e| format!("the host cannot be made of these settings: {e}"))?;
         let (uid, caps) = if s.root { (0, Caps::ROOT) } else { (1000, Caps::NONE) };

@@ -1,6 +1,7 @@
 //! Runs a script: events in order, each at its time; what comes out is compared with what the lines say.
 mod assert;
 mod calls;
+mod control;
 mod expect;
 mod flow;
 mod inject;

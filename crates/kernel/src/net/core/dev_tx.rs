@@ -93,6 +93,7 @@ fn segment(net: &mut Net, dev: DevId, mut skb: Skb, _tx_csum: bool) {
     if let Some(mut s) = last {
         s.owner = std::mem::take(&mut skb.owner);
         s.truesize = skb.truesize;
+        s.tx = skb.tx.take();
         queue_or_xmit(net, dev, s);
     }
     net.consume_skb(skb);

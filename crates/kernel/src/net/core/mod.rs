@@ -2,9 +2,11 @@
 pub mod dev;
 pub mod dev_rx;
 pub mod dev_tx;
+pub mod errqueue;
 pub mod gro;
 pub mod neighbour;
 pub mod skb;
 pub mod sock;
 pub mod sockopt;
 pub mod softirq;
+pub mod zerocopy;

@@ -89,7 +89,8 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_PASSCRED | SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Errno::EOPNOTSUPP),
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
-        SO_DONTROUTE | SO_NO_CHECK | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY if !on => {}
+        SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
+        SO_DONTROUTE | SO_NO_CHECK | SO_TIMESTAMPNS_OLD if !on => {}
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -240,7 +241,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVLOWAT => sk.rcvlowat as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
-        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY => 0,
+        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT | SO_TIMESTAMPNS_OLD => 0,
+        SO_ZEROCOPY => f.zerocopy.into(),
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
         SO_LINGER => {
@@ -267,7 +269,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_COOKIE if len < 8 => return Err(Errno::EINVAL),
         SO_COOKIE => return Ok(cookie(sock).to_ne_bytes().to_vec()),
         SO_MEMINFO => {
-            let s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, 0, 0, sk.drops];
+            let omem = cold.map_or(0, |c| c.omem);
+            let s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, omem, 0, sk.drops];
             return Ok(s.iter().flat_map(|v| v.to_ne_bytes()).collect());
         }
         SO_BINDTOIFINDEX => {

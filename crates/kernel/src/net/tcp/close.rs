@@ -247,7 +247,7 @@ pub fn disconnect(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.delack_timer.cancel();
     sk.keepalive_timer.cancel();
     super::pacing::cancel_timers(sk, net, id);
-    purge_queues(sk, net);
+    purge_queues(sk, net, id);
     reset_connection_state(sk, net);
     tables::reclass(net, sk);
 }
@@ -299,8 +299,15 @@ fn flush_receive_queue(sk: &mut TcpSock, net: &mut Net) -> bool {
     unread
 }
 
-pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net) {
-    for seg in std::mem::take(&mut sk.snd.queue) {
+/// What was not sent goes first.
+#[doc(alias = "tcp_write_queue_purge")]
+pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let mut sent = std::mem::take(&mut sk.snd.queue);
+    let unsent = sent.split_off(sk.snd.sent.min(sent.len()));
+    for seg in unsent.into_iter().chain(sent) {
+        if seg.tx & TX_ZEROCOPY != 0 {
+            super::zerocopy::freed(&mut sk.sk, &mut net.env, id, seg.seq, seg.end_seq);
+        }
         net.pool.give(seg.data);
     }
     let s = &mut sk.snd;
@@ -308,8 +315,8 @@ pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net) {
     sk.sk.wmem_queued = 0;
 }
 
-pub fn purge_queues(sk: &mut TcpSock, net: &mut Net) {
-    purge_write_queue(sk, net);
+pub fn purge_queues(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    purge_write_queue(sk, net, id);
     for queue in [std::mem::take(&mut sk.rcv.queue), sk.rcv.ooo.take()] {
         for skb in queue {
             sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);

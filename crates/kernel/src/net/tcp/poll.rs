@@ -2,6 +2,7 @@
 use super::sock::*;
 use super::state::State;
 use crate::net::Net;
+use crate::net::core::errqueue;
 use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK};
 use crate::task::wait::PollMask;
 use belljar_abi::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
@@ -36,7 +37,7 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
             sk.snd.nospace = true;
         }
     }
-    if sk.sk.err != 0 {
+    if sk.sk.err != 0 || !errqueue::is_empty(&sk.sk) {
         mask |= POLLERR;
     }
     mask

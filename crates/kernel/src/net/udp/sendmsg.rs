@@ -1,10 +1,11 @@
 //! What a program sends: destination, route, one datagram or a part of one.
-use super::err::queue;
-use super::{Cork, SockErr, UdpSock, bind, truesize};
+use super::{Cork, UdpSock, bind, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::skb::Owner;
+use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::core::zerocopy;
 use crate::net::ipv4::output::{IpTx, dev_mtu, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, count_no_route, ip_route_output, rt_tos2priority};
 use crate::net::mib::Mib;
@@ -173,14 +174,21 @@ fn transmit(
         (None, _) => default_ttl,
     };
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
+    let zerocopy = zerocopy_call(k, id, msg, len, None)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
+    if let Some(call) = zerocopy {
+        // The device has to take pages, and to sum them up on its way.
+        let takes = k.net.devs.get(dst.dev).is_some_and(|d| d.features.tx_csum);
+        let copied = !takes || more || len + 28 > dst.mtu as usize;
+        zerocopy::hand_over(&mut k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?.sk, call, copied);
+    }
     if more {
-        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl };
+        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, zerocopy };
         let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
         s.cork = Some(Box::new(cork));
         return Ok(Step::Done(Ok(Ret::Int(len as i64))));
     }
-    send_skb(k, id, data, (saddr, daddr, c.dport), c.tos, c.tos_given, ttl, &dst)?;
+    send_skb(k, id, data, (saddr, daddr, c.dport), c.tos, c.tos_given, ttl, &dst, zerocopy)?;
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
 
@@ -197,17 +205,9 @@ fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize) -> Result<(), Errn
 /// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
 fn too_big(k: &mut Kernel, id: UdpId, daddr: Ipv4Addr, dport: u16, dst: &Dst, e: Errno) {
     let Some(s) = k.socks.udp.get_mut(id).filter(|s| s.sk.flags.recverr) else { return };
-    let entry = SockErr {
-        errno: e,
-        kind: 0,
-        code: 0,
-        info: dst.mtu,
-        to: (daddr, dport),
-        offender: Ipv4Addr::UNSPECIFIED,
-        payload: Segs::new(),
-        truesize: 0,
-    };
-    queue(s, &mut k.net.usage.udp_bytes, entry);
+    let ee = SockExtendedErr { errno: e.0, origin: SO_EE_ORIGIN_LOCAL, info: dst.mtu, ..Default::default() };
+    let entry = SockErr { ee, to: Some((daddr, dport)), truesize: truesize(0), ..SockErr::default() };
+    errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), entry);
 }
 
 /// More of a datagram under construction.
@@ -217,12 +217,36 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
     check_size(k, s, &cork.dst, cork.data.len() + len)?;
+    let tail = cork.zerocopy;
+    let zerocopy = zerocopy_call(k, id, msg, len, tail)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    if let Some(call) = zerocopy {
+        zerocopy::hand_over(&mut s.sk, call, true);
+    }
     if let Some(cork) = &mut s.cork {
         cork.data.append(data);
+        cork.zerocopy = cork.zerocopy.or(zerocopy);
     }
     Ok(())
+}
+
+/// The number of a call that asks for MSG_ZEROCOPY, joined to that of the datagram that it goes on with. An empty
+/// datagram has one too, an empty part of one has none.
+fn zerocopy_call(
+    k: &mut Kernel,
+    id: UdpId,
+    msg: &SendMsg<'_>,
+    len: usize,
+    tail: Option<u32>,
+) -> Result<Option<u32>, Errno> {
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let size = if s.cork.is_some() { len } else { len + UDP_HLEN };
+    if msg.flags & MSG_ZEROCOPY == 0 || !s.sk.flags.zerocopy || size == 0 {
+        return Ok(None);
+    }
+    let optmem = k.net.ns.get(s.sk.ns).map_or(0, |n| n.sysctl.optmem_max);
+    zerocopy::realloc(&mut s.sk, optmem, size, tail, false).map(Some)
 }
 
 /// The datagram is complete (`udp_push_pending_frames`).
@@ -230,7 +254,7 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
 pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(c) = s.cork.take() else { return Ok(()) };
-    send_skb(k, id, c.data, (c.saddr, c.daddr, c.dport), c.tos, false, c.ttl, &c.dst)
+    send_skb(k, id, c.data, (c.saddr, c.daddr, c.dport), c.tos, false, c.ttl, &c.dst, c.zerocopy)
 }
 
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
@@ -245,6 +269,7 @@ fn send_skb(
     tos_given: bool,
     ttl: u8,
     dst: &Dst,
+    zerocopy: Option<u32>,
 ) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let Some(s) = socks.udp.get_mut(id) else { return Err(Errno::EBADF) };
@@ -279,6 +304,10 @@ fn send_skb(
     skb.mark = s.sk.mark;
     skb.owner = Owner::Tx(SockId::Udp(id));
     s.sk.wmem_alloc += skb.truesize;
+    if zerocopy.is_some() {
+        let sock = SockId::Udp(id);
+        skb.tx = Some(Box::new(TxMeta { sock, flags: 0, tskey: 0, zerocopy, copied: false }));
+    }
     let tx = IpTx { ns, saddr, daddr, proto: PROTO, tos, ttl, df };
     match ip_queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {

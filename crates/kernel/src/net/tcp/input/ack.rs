@@ -14,7 +14,7 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{State, bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting};
+use crate::net::tcp::{State, bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting, zerocopy};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -133,7 +133,7 @@ pub fn tcp_ack(
         no_queue(sk, net, id, &mut a, ack);
         return Ok(());
     }
-    clean_rtx_queue(sk, net, &mut a);
+    clean_rtx_queue(sk, net, id, &mut a);
     rack::update_reo_wnd(sk, net, &a);
     if sk.loss.tlp_high_seq != 0 {
         process_tlp_ack(sk, net, ack, &mut a);
@@ -225,7 +225,7 @@ fn update_window(sk: &mut TcpSock, net: &Net, skb: &Skb, a: &mut AckState) {
 
 /// Removes what is covered, samples the round trip, tells RACK what was delivered.
 #[doc(alias = "tcp_clean_rtx_queue")]
-fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
+fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState) {
     let now = net.env.now_us();
     let una = sk.snd.una;
     let (mut pkts_acked, mut first_us, mut last_us) = (0u32, 0u64, 0u64);
@@ -289,6 +289,9 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
             a.flag |= FLAG_DATA_ACKED;
         }
         sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(seg.truesize);
+        if seg.tx & TX_ZEROCOPY != 0 {
+            zerocopy::freed(&mut sk.sk, &mut net.env, id, seg.seq, seg.end_seq);
+        }
         net.pool.give(seg.data);
     }
     if sk.snd.sent > 0 && sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_SACKED_ACKED)) {

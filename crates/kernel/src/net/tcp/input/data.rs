@@ -204,7 +204,8 @@ fn collapse(sk: &mut TcpSock, net: &mut Net) {
         skb.set_truesize();
         total += skb.truesize;
     }
-    sk.sk.rmem_alloc = total + sk.rcv.ooo.iter().map(|s| s.truesize).sum::<u32>();
+    let errors = crate::net::core::errqueue::charged(&sk.sk);
+    sk.sk.rmem_alloc = total + errors + sk.rcv.ooo.iter().map(|s| s.truesize).sum::<u32>();
     sk.rcv.queue = out;
 }
 

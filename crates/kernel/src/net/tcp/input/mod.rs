@@ -394,7 +394,7 @@ pub fn tcp_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         _ => Errno::ECONNRESET,
     };
     sk.sk.err = errno.0;
-    close::purge_write_queue(sk, net);
+    close::purge_write_queue(sk, net, id);
     tcp_done(sk, net, id);
     wake(net, sk, id, EVERYTHING);
 }
@@ -427,7 +427,7 @@ pub fn tcp_done(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 pub fn destroy(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     super::handshake::fastopen::active_disable_ofo_check(sk, net);
     server::remove(sk, net, false);
-    close::purge_queues(sk, net);
+    close::purge_queues(sk, net, id);
     super::tables::put_port(net, sk, id);
     if std::mem::take(&mut sk.flags.orphan) {
         net.usage.tcp_orphans = net.usage.tcp_orphans.saturating_sub(1);

@@ -4,6 +4,7 @@ use super::segment::{check_dst, option_len};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::skb::{Owner, Skb, truesize};
+use crate::net::core::zerocopy;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
 use crate::net::tcp::handshake::fastopen::client;
@@ -40,7 +41,7 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
         }
         rate::skb_sent(t, out == 0, delivered, seg);
     }
-    let (seq, flags, data, end_seq) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq);
+    let (seq, flags, data, end_seq, tx) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq, seg.tx);
     if len != 0 {
         event_data_sent(sk, net);
         sk.totals.data_segs_out = sk.totals.data_segs_out.wrapping_add(pcount);
@@ -54,7 +55,17 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     let flags = if flags.contains(Flags::SYN) { flags } else { flags | Flags::ACK };
     // The receiver's GRO need not wait for more behind a super-segment.
     let flags = if pcount > 1 { flags | Flags::PSH } else { flags };
+    if tx & TX_ZEROCOPY != 0 {
+        zerocopy_sent(sk, net, end_seq);
+    }
     send_segment(sk, net, id, seq, flags, data, mss)
+}
+
+/// Pages of the program's go out, and may be copied on their way.
+pub fn zerocopy_sent(sk: &mut TcpSock, net: &mut Net, end_seq: u32) {
+    if check_dst(sk, net).and_then(|d| net.devs.get(d.dev)).is_some_and(|d| d.copies()) {
+        zerocopy::copied_before(&mut sk.sk, end_seq);
+    }
 }
 
 /// The connection begins to move data: from now on it is watched.
