@@ -6,7 +6,7 @@ use crate::fs::file::File;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
-use crate::net::core::zerocopy;
+use crate::net::core::{timestamp, zerocopy};
 use crate::net::sysctl::Global;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -124,6 +124,7 @@ impl Kernel {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
                 Rise::ZerocopyFree { sock, call, copied } => self.zerocopy_free(sock, call, copied),
+                Rise::TxStamp { sock, stamp } => timestamp::tx_stamp(self, sock, *stamp),
                 Rise::Reap { sock } => self.reap(sock),
                 Rise::FastOpenDone { listener, rst } => tcp::handshake::fastopen::done(self, listener, rst),
             }

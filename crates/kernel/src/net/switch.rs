@@ -177,7 +177,7 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
     match sock {
         SockId::Tcp(id) => match socks.tcp.get_mut(id) {
             Some(sk) => {
-                let step = tcp::recvmsg::tcp_recvmsg(sk, net, id, m.len, m.flags, &mut m.got, ctx);
+                let step = tcp::recvmsg::tcp_recvmsg(sk, net, id, m, ctx);
                 tcp::mem::settle(sk, net);
                 step
             }
@@ -331,5 +331,7 @@ fn tcp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info: u32
         rport: u16::from_be_bytes([d0, d1]),
     };
     let seq = u32::from_be_bytes([q0, q1, q2, q3]);
-    tcp::ipv4::tcp_v4_err(k, ns, &tuple, seq, errno, frag.then_some(info));
+    let ee = SockExtendedErr { errno: errno.0, origin: SO_EE_ORIGIN_ICMP, kind, code, info, data: 0 };
+    let what = tcp::ipv4::IcmpError { ee, seq, frag_mtu: frag.then_some(info) };
+    tcp::ipv4::tcp_v4_err(k, ns, &tuple, &what, skb);
 }

@@ -68,8 +68,9 @@ pub struct RecvMsg {
     /// Room the caller has.
     pub len: usize,
     pub flags: i32,
-    /// Gathered so far (MSG_WAITALL, SO_RCVLOWAT).
+    /// Gathered so far (MSG_WAITALL, SO_RCVLOWAT), and when the last of it came.
     pub got: Segs,
+    pub tstamp: Nanos,
 }
 
 /// Who asks.

@@ -9,4 +9,5 @@ pub mod skb;
 pub mod sock;
 pub mod sockopt;
 pub mod softirq;
+pub mod timestamp;
 pub mod zerocopy;

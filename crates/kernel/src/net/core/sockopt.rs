@@ -4,6 +4,7 @@ use crate::env::{SEC, USEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::*;
+use crate::net::core::{errqueue, timestamp};
 use crate::net::tcp::state::State;
 use crate::net::tcp::timer;
 use crate::task::call::Cred;
@@ -51,7 +52,15 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_REUSEPORT => sk.flags.reuseport = on,
         SO_BROADCAST => sk.flags.broadcast = on,
         SO_OOBINLINE => sk.flags.oobinline = on,
-        SO_TIMESTAMP_OLD if !on || matches!(sock, SockId::Udp(_)) => sk.flags.timestamp = on,
+        SO_TIMESTAMP_OLD | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_OLD | SO_TIMESTAMPNS_NEW => {
+            timestamp::set_timestamp(sk, name, on);
+        }
+        SO_TIMESTAMPING_OLD | SO_TIMESTAMPING_NEW => {
+            let tcp = sock.tcp().and_then(|id| k.socks.tcp.get(id));
+            let tcp = tcp.map(|t| (t.state, t.snd.write_seq, t.snd.una));
+            let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+            return timestamp::set_timestamping(sk, name, val as u32, tcp);
+        }
         SO_RXQ_OVFL => sk.flags.rxq_ovfl = on,
         SO_KEEPALIVE => set_keepalive(k, sock, on),
         // A negative size is huge, and bounded like one.
@@ -90,7 +99,7 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
         SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
-        SO_DONTROUTE | SO_NO_CHECK | SO_TIMESTAMPNS_OLD if !on => {}
+        SO_DONTROUTE | SO_NO_CHECK if !on => {}
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -225,7 +234,6 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_KEEPALIVE => f.keepalive.into(),
         SO_BROADCAST => f.broadcast.into(),
         SO_OOBINLINE => f.oobinline.into(),
-        SO_TIMESTAMP_OLD => f.timestamp.into(),
         SO_RXQ_OVFL => f.rxq_ovfl.into(),
         SO_ACCEPTCONN => listening.into(),
         SO_TYPE if matches!(sock, SockId::Tcp(_)) => SOCK_STREAM,
@@ -241,7 +249,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVLOWAT => sk.rcvlowat as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
-        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT | SO_TIMESTAMPNS_OLD => 0,
+        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT => 0,
         SO_ZEROCOPY => f.zerocopy.into(),
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
@@ -284,7 +292,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
             }
             return Ok(dev.name.bytes().chain([0]).collect());
         }
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => return timestamp::get(sk, name).ok_or(Errno::ENOPROTOOPT),
     })
 }
 
@@ -320,7 +328,12 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         IP_TTL => sk.ttl = Some(u8::try_from(val).ok().filter(|v| *v > 0).ok_or(Errno::EINVAL)?),
         IP_MTU_DISCOVER if (IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&val) => sk.pmtudisc = val as u8,
         IP_MTU_DISCOVER => return Err(Errno::EINVAL),
-        IP_RECVERR => sk.flags.recverr = on,
+        IP_RECVERR => {
+            sk.flags.recverr = on;
+            if !on {
+                errqueue::purge(sk);
+            }
+        }
         IP_PKTINFO => sk.flags.pktinfo = on,
         IP_RECVTOS => sk.flags.recvtos = on,
         IP_RECVTTL => sk.flags.recvttl = on,

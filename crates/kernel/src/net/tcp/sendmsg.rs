@@ -11,9 +11,10 @@ use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::skb::SKB_OVERHEAD;
 use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy::{MAX_FRAGS, PAGE};
 use crate::task::call::{Payload, Ret, RunCtx, SendMsg, Sleep, Step};
-use belljar_abi::{Errno, MSG_EOR, MSG_MORE, MSG_OOB};
+use belljar_abi::{Errno, MSG_EOR, MSG_MORE, MSG_OOB, SOF_TIMESTAMPING_TX_RECORD_MASK};
 use belljar_wire::Segs;
 use belljar_wire::tcp::Flags;
 
@@ -22,6 +23,13 @@ use belljar_wire::tcp::Flags;
 #[doc(alias = "tcp_sendmsg_locked")]
 pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
     let (zc, flags) = (m.zerocopy, m.flags);
+    let mut stamp = None;
+    if sk.sk.flags.tx_tstamp || !m.cmsgs.is_empty() {
+        match timestamp::sock_cmsg_send(&sk.sk, &m.cmsgs, true) {
+            Ok(c) => stamp = Some(c),
+            Err(e) => return Step::Done(Err(e)),
+        }
+    }
     let SendMsg { data, sent, .. } = m;
     let done = |sent: usize, err: Errno| match sent {
         0 => Step::Done(Err(err)),
@@ -61,6 +69,7 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
             if full(sk, net) {
                 sk.snd.nospace = true;
                 if ctx.nonblock || ctx.timed_out {
+                    tx_timestamp(sk, stamp, *sent);
                     return done(*sent, Errno::EAGAIN);
                 }
                 return sleep(sk, net, id);
@@ -84,9 +93,20 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
         {
             last.eor = true;
         }
+        tx_timestamp(sk, stamp, *sent);
         push(sk, net, id, flags, Nagle::Default);
     }
     Step::Done(Ok(Ret::Int(*sent as i64)))
+}
+
+/// The stamps that the call asked for are about its last byte.
+#[doc(alias = "tcp_tx_timestamp")]
+fn tx_timestamp(sk: &mut TcpSock, stamp: Option<Sockcm>, sent: usize) {
+    let Some(stamp) = stamp.filter(|s| s.tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK != 0 && sent > 0) else { return };
+    if let Some(last) = sk.snd.queue.back_mut() {
+        last.tx |= stamp.tx_flags();
+        last.tskey = last.seq.wrapping_add(last.len()).wrapping_sub(1);
+    }
 }
 
 fn can_send(state: State) -> bool {

@@ -1,9 +1,9 @@
 //! ICMP errors about datagrams that were sent.
 use super::tables::{Lookup, lookup};
-use super::{truesize, wake};
+use super::wake;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::errqueue;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route::update_pmtu;
@@ -13,7 +13,6 @@ use belljar_wire::Segs;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
-use core::net::Ipv4Addr;
 
 /// `skb` is pulled to the quoted IP header. An unconnected socket hears of it only with IP_RECVERR; a connected one of
 /// hard errors, by its next call.
@@ -59,10 +58,8 @@ pub fn udp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info:
     } else {
         let mut payload = Segs::from(b.get(ip.ihl_bytes + UDP_HLEN..).unwrap_or(&[]).to_vec());
         payload.append(skb.frags.clone());
-        let offender = Some(skb.ip_hdr().map_or(Ipv4Addr::UNSPECIFIED, |outer| outer.src));
         let ee = SockExtendedErr { errno: errno.0, origin: SO_EE_ORIGIN_ICMP, kind, code, info, data: 0 };
-        let truesize = truesize(payload.len());
-        let e = SockErr { ee, to: Some((ip.dst, udp.dst_port)), offender, payload, truesize, ..SockErr::default() };
+        let e = errqueue::icmp_entry(&k.net, skb, ee, (ip.dst, udp.dst_port), payload);
         errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), e);
     }
     s.sk.err = errno.0;

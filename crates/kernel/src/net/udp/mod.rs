@@ -51,6 +51,8 @@ pub struct Cork {
     pub ttl: u8,
     /// A call of MSG_ZEROCOPY that put bytes into it.
     pub zerocopy: Option<u32>,
+    /// Stamps that the first call asked for, and the number that they carry.
+    pub stamp: (u8, u32),
 }
 
 impl UdpSock {

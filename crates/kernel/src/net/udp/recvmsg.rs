@@ -1,10 +1,10 @@
 //! What a program reads: datagrams with their sender and control messages, and the error queue.
 use super::UdpSock;
-use crate::env::{SEC, USEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::RCV_SHUTDOWN;
+use crate::net::core::timestamp;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
@@ -99,12 +99,10 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
 #[doc(alias = "ip_cmsg_recv_offset")]
 fn control(k: &Kernel, s: &UdpSock, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header, dport: u16, out: &mut Vec<Cmsg>) {
     let f = &s.sk.flags;
-    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
-    if f.timestamp {
-        let at = skb.tstamp.saturating_add(k.net.env.wall_offset);
-        let tv = [(at / SEC) as i64, (at % SEC / USEC) as i64];
-        put(SOL_SOCKET, SO_TIMESTAMP, tv.iter().flat_map(|v| v.to_ne_bytes()).collect());
+    if f.rx_tstamp {
+        timestamp::recv_timestamp(&s.sk, &k.net.env, skb.tstamp, false, out);
     }
+    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
     if f.rxq_ovfl && s.sk.drops != 0 {
         put(SOL_SOCKET, SO_RXQ_OVFL, s.sk.drops.to_ne_bytes().to_vec());
     }

@@ -3,9 +3,11 @@
 use super::recovery::Rexmit;
 use super::{ecn, rack, recovery, sack};
 use crate::env::SEC;
-use crate::ids::TcpId;
+use crate::ids::{SockId, TcpId};
 use crate::net::Net;
-use crate::net::core::skb::Skb;
+use crate::net::core::errqueue;
+use crate::net::core::skb::{SKBTX_ACK_TSTAMP, Skb};
+use crate::net::core::timestamp::{self, TxStamp};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::tcp::cong::HystartExit;
@@ -14,7 +16,8 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{State, bounds, clear_write_timer, inc, pacing, rate, reset_write_timer, setting, zerocopy};
+use crate::net::tcp::{State, bounds, clear_write_timer, inc, info, pacing, rate, reset_write_timer, setting, zerocopy};
+use belljar_abi::SCM_TSTAMP_ACK;
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -62,6 +65,8 @@ pub struct AckState {
     pub reord: u32,
     /// The peer's echoed time stamp.
     pub tsecr: Option<u32>,
+    /// Hops that the acknowledgement had left.
+    pub ttl: u8,
     pub rs: RateSample,
 }
 
@@ -104,6 +109,9 @@ pub fn tcp_ack(
         return Err(DropReason::TcpAckUnsentData);
     }
     let mut a = AckState::new(sk, flag, o);
+    if sk.sk.flags.tx_tstamp {
+        a.ttl = skb.ip_hdr().map_or(0, |ip| ip.ttl);
+    }
     if after(ack, una) {
         a.flag |= FLAG_SND_UNA_ADVANCED;
         sk.loss.retransmits = 0;
@@ -234,6 +242,10 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState)
     let (prior_sacked, mut whole) = (sk.snd.sacked_out, true);
     while sk.snd.sent > 0 {
         let Some(seg) = sk.snd.queue.front() else { break };
+        if seg.tx & SKBTX_ACK_TSTAMP != 0 {
+            ack_tstamp(sk, net, id, a);
+        }
+        let Some(seg) = sk.snd.queue.front() else { break };
         if after(seg.end_seq, una) {
             if !after(una, seg.seq) {
                 break;
@@ -342,6 +354,21 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState)
             net.add(sk.sk.ns, cwnd, u64::from(sk.cong.cwnd));
         }
     }
+}
+
+/// The last byte of a send is acknowledged, and its program wants to know when.
+#[doc(alias = "tcp_ack_tstamp")]
+fn ack_tstamp(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &AckState) {
+    let Some(seg) = sk.snd.queue.front_mut() else { return };
+    if before(seg.tskey, a.prior_una) || !before(seg.tskey, sk.snd.una) {
+        return;
+    }
+    seg.tx &= !SKBTX_ACK_TSTAMP;
+    let (tskey, packet, truesize) = (seg.tskey, seg.data.clone(), seg.truesize);
+    let stamp = TxStamp { kind: SCM_TSTAMP_ACK, tskey, packet, truesize, ifindex: 0 };
+    let stats = info::opt_stats_wanted(sk).then(|| info::opt_stats(sk, net, Some(a.ttl)));
+    let e = timestamp::entry(&sk.sk, &net.env, stamp, stats, true);
+    errqueue::queue(&mut sk.sk, &mut net.env, SockId::Tcp(id), e);
 }
 
 fn reno_delivered(sk: &mut TcpSock, net: &mut Net, pkts_acked: u32, a: &AckState) {

@@ -3,7 +3,7 @@ use super::ack;
 use super::segment::{check_dst, option_len};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
-use crate::net::core::skb::{Owner, Skb, truesize};
+use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
 use crate::net::core::zerocopy;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
@@ -41,7 +41,8 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
         }
         rate::skb_sent(t, out == 0, delivered, seg);
     }
-    let (seq, flags, data, end_seq, tx) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq, seg.tx);
+    let (seq, flags, data, end_seq) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq);
+    let (tx, tskey) = (seg.tx, seg.tskey);
     if len != 0 {
         event_data_sent(sk, net);
         sk.totals.data_segs_out = sk.totals.data_segs_out.wrapping_add(pcount);
@@ -58,7 +59,7 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     if tx & TX_ZEROCOPY != 0 {
         zerocopy_sent(sk, net, end_seq);
     }
-    send_segment(sk, net, id, seq, flags, data, mss)
+    send_segment(sk, net, id, (seq, flags), data, mss, (tx, tskey))
 }
 
 /// Pages of the program's go out, and may be copied on their way.
@@ -90,16 +91,16 @@ fn event_data_sent(sk: &mut TcpSock, net: &mut Net) {
     }
 }
 
-/// Builds one segment (or super-segment) and hands it to IP.
+/// Builds one segment (or super-segment) and hands it to IP. `stamp`: the stamps it is to have, and about which byte.
 #[doc(alias = "__tcp_transmit_skb")]
 pub fn send_segment(
     sk: &mut TcpSock,
     net: &mut Net,
     id: TcpId,
-    seq: u32,
-    flags: Flags,
+    (seq, flags): (u32, Flags),
     data: Segs,
     mss: u32,
+    stamp: (u8, u32),
 ) -> Result<(), Errno> {
     let Some(dst) = check_dst(sk, net) else { return Err(Errno::EHOSTUNREACH) };
     let len = data.len();
@@ -123,6 +124,10 @@ pub fn send_segment(
         sk.sk.wmem_alloc += skb.truesize;
     }
     debug_assert!(header_len >= TCP_HLEN);
+    if stamp.0 & !TX_ZEROCOPY != 0 {
+        let (flags, tskey, sock) = (stamp.0 & !TX_ZEROCOPY, stamp.1, SockId::Tcp(id));
+        skb.tx = Some(Box::new(TxMeta { sock, flags, tskey, zerocopy: None, copied: false }));
+    }
     if flags.contains(Flags::ACK) {
         ack::event_ack_sent(sk, net, id);
     }
@@ -208,7 +213,7 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
 pub fn send_control(sk: &mut TcpSock, net: &mut Net, id: TcpId, seq: u32, flags: Flags) -> Result<(), Errno> {
     sk.totals.segs_out = sk.totals.segs_out.wrapping_add(1);
     inc(net, sk, Mib::TcpOutSegs);
-    send_segment(sk, net, id, seq, flags, Segs::new(), 0)
+    send_segment(sk, net, id, (seq, flags), Segs::new(), 0, (0, 0))
 }
 
 /// The sequence number for segments without data: SND.NXT, or the window's edge when the peer shrank it

@@ -201,7 +201,7 @@ fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, m: &mut SendM
     (sk.totals.segs_out, sk.totals.data_segs_out) = (1, u32::from(copied > 0));
     sk.totals.bytes_sent += u64::from(copied);
     inc(net, sk, Mib::TcpOutSegs);
-    let sent = transmit::send_segment(sk, net, id, syn_seq, Flags::SYN, segs, 0);
+    let sent = transmit::send_segment(sk, net, id, (syn_seq, Flags::SYN), segs, 0, (0, 0));
     event_new_data_sent(sk, net, id);
     if copied > 0 {
         event_new_data_sent(sk, net, id);
