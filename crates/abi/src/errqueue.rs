@@ -2,6 +2,9 @@
 use crate::SockAddr;
 use core::net::Ipv4Addr;
 
+/// The signal of urgent data.
+pub const SIGURG: i32 = 23;
+
 // ee_origin
 pub const SO_EE_ORIGIN_NONE: u8 = 0;
 pub const SO_EE_ORIGIN_LOCAL: u8 = 1;

@@ -1,7 +1,7 @@
 //! pipe, splice and sendfile: real pipes and files on one side, the kernel's sockets on the other.
 use crate::calls;
-use belljar_abi::{Errno, MSG_MORE};
-use belljar_kernel::task::call::Payload;
+use belljar_abi::{Errno, MSG_MORE, SIOCATMARK};
+use belljar_kernel::task::call::{Call, Payload};
 use libc::{c_int, c_void, off_t};
 
 /// What a pipe holds (pipe(7)).
@@ -13,6 +13,10 @@ fn last_errno() -> Errno {
 
 /// A socket's bytes into a pipe.
 pub fn from_socket(sock: c_int, pipe: c_int, len: usize) -> Result<i64, Errno> {
+    // Urgent data stops it (`tcp_read_sock`).
+    if calls::count(calls::on_fd(sock, |fd| Call::Ioctl { fd, request: SIOCATMARK.into(), arg: 0 }))? != 0 {
+        return Ok(0);
+    }
     let mut queued: c_int = 0;
     // SAFETY: FIONREAD stores an int.
     unsafe { libc::ioctl(pipe, libc::FIONREAD, &raw mut queued) };

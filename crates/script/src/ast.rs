@@ -110,6 +110,8 @@ pub enum What {
     },
     Counters(Vec<Cond>),
     Sockets(Vec<Cond>),
+    /// Signals that files sent so far.
+    Signals(Vec<Cond>),
 }
 
 #[derive(Clone, Debug)]

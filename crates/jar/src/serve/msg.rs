@@ -5,8 +5,9 @@ use crate::jar::Jar;
 use crate::pump::dgram::MAX;
 use crate::socks::{Flow, Meta, SockId};
 use belljar_abi::{self as abi, Errno};
+use belljar_host::seccomp::Sys;
 use belljar_host::{fd, memory};
-use belljar_kernel::task::call::Cmsg;
+use belljar_kernel::task::call::{Cmsg, Payload};
 use std::os::fd::OwnedFd;
 
 /// `UIO_MAXIOV`, and the most messages of one sendmmsg or recvmmsg.
@@ -217,6 +218,29 @@ impl Jar {
         Outcome::Reply(Ok(n as i64))
     }
 
+    /// Urgent data of a stream, behind what the program wrote before.
+    pub(crate) fn sys_send_oob(&mut self, a: &Asked<'_>) -> Outcome {
+        let tid = a.note.tid;
+        let (data, flags) = if a.note.sys == Sys::Sendto {
+            let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
+            (attempt!(gather(tid, &[(a.note.word(1), len)])), a.note.int(3))
+        } else {
+            let h = attempt!(MsgHdr::read(tid, a.note.word(1)));
+            (attempt!(gather(tid, &h.iov)), a.note.int(2))
+        };
+        self.order(a.id);
+        let held = self.socks.get(a.id).is_some_and(|s| matches!(&s.flow, Flow::Stream(st) if !st.unsent.is_empty()));
+        let now = self.now;
+        let sent = match held {
+            true => Err(Errno::EAGAIN),
+            false => {
+                let (m, kfd) = attempt!(self.kernel_of(a));
+                m.send_to(now, kfd, Payload::Bytes(&data), abi::MSG_OOB, None, &[])
+            }
+        };
+        self.send_outcome(a, flags, sent.map(|n| n as i64))
+    }
+
     /// The next datagram with its address: the one in the pair, else the kernel's next.
     fn receive(&mut self, id: SockId, copy: &OwnedFd, room: usize, flags: i32) -> Result<(Vec<u8>, Meta), Errno> {
         let peek = flags & abi::MSG_PEEK != 0;
@@ -353,7 +377,6 @@ impl Jar {
 
     /// Calls on a NETLINK_ROUTE socket: the supervisor is the kernel's side.
     pub(crate) fn serve_netlink(&mut self, a: &Asked<'_>) -> Outcome {
-        use belljar_host::seccomp::Sys;
         let tid = a.note.tid;
         match a.note.sys {
             Sys::Sendto => self.sys_sendto(a),

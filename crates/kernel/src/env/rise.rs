@@ -16,6 +16,8 @@ pub enum Rise {
     ZerocopyFree { sock: SockId, call: u32, copied: bool },
     /// A packet passed a place of which its sender wants to know the time (`__skb_tstamp_tx`).
     TxStamp { sock: SockId, stamp: Box<TxStamp> },
+    /// Urgent data was announced: SIGURG for who owns the file (`sk_send_sigurg`).
+    Urgent { sock: SockId },
     /// An orphaned or unaccepted socket came to its end: take it out of its slab.
     Reap { sock: SockId },
     /// A Fast Open connection of this listener completed its handshake or ended; with `rst` by a RST after accept, and then

@@ -238,11 +238,10 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
             match request {
                 SIOCINQ | SIOCOUTQ | SIOCOUTQNSD if sk.state == State::Listen => Err(Errno::EINVAL),
                 SIOCINQ if opening => Ok(0),
-                SIOCINQ => Ok(sk.readable().into()),
+                SIOCINQ => Ok(tcp::urgent::inq(sk).into()),
                 SIOCOUTQ => Ok(since(sk.snd.una)),
                 SIOCOUTQNSD => Ok(since(sk.snd.nxt)),
-                // There is no urgent data, so no mark to stand at.
-                SIOCATMARK => Ok(0),
+                SIOCATMARK => Ok(tcp::urgent::at_mark(sk).into()),
                 _ => Err(Errno::ENOTTY),
             }
         }

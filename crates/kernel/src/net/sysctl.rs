@@ -318,6 +318,7 @@ sysctls! {
         "net.ipv4.tcp_sack" tcp_sack: u32 = 1, 0, 255;
         "net.ipv4.tcp_slow_start_after_idle" tcp_slow_start_after_idle: u32 = 1, 0, 255;
         "net.ipv4.tcp_syn_linear_timeouts" tcp_syn_linear_timeouts: u32 = 4, 0, 127;
+        "net.ipv4.tcp_stdurg" tcp_stdurg: u32 = 0, 0, UINT;
         "net.ipv4.tcp_syn_retries" tcp_syn_retries: u32 = 6, 1, 127;
         "net.ipv4.tcp_synack_retries" tcp_synack_retries: u32 = 5, 0, 255;
         "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, 0, 2;

@@ -194,6 +194,7 @@ fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
             sysctl(c, text).map(|s| What::Sysctl(vec![s]))
         }
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "counters" => block::conds(c, w).map(What::Counters),
+        (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "signals" => block::conds(c, w).map(What::Signals),
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "sockets" => block::conds(c, w).map(What::Sockets),
         (Some(Tok::Word(w)), Some(Tok::Sym("("))) if w == "tcp_info" => block::tcp_info(c),
         _ => call::line(c).map(What::Call),

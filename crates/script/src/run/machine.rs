@@ -39,6 +39,8 @@ pub struct Machine {
     steps: u64,
     /// What no script may see: a broken invariant, a wrong checksum, too many steps.
     pub broken: Option<String>,
+    /// Signals that came out; there is one kind.
+    pub sigurg: i64,
 }
 
 impl Machine {
@@ -57,7 +59,7 @@ impl Machine {
         let task = k.add_task(process, 0).ok_or("no task")?;
         let (now, arp) = (BOOT, s.arp);
         let (out, done, idle) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut m = Machine { k, ns, dev, process, task, idle, now, arp, out, done, steps: 0, broken: None };
+        let mut m = Machine { k, ns, dev, process, task, idle, now, arp, out, done, steps: 0, broken: None, sigurg: 0 };
         if s.arp {
             m.answer_arp(ARPOP_REQUEST, s.gateway, s.local);
             m.answer_arp(ARPOP_REPLY, s.gateway, s.local);
@@ -133,6 +135,7 @@ impl Machine {
             while let Some(o) = self.k.pop_output() {
                 match o {
                     Output::Frame { frame, .. } => self.sent(frame),
+                    Output::Signal { .. } => self.sigurg += 1,
                     Output::Complete { call, result } => self.done.push((call, result, self.now())),
                 }
             }

@@ -142,6 +142,7 @@ impl<'a> Run<'a> {
             What::TcpInfo { fd, conds } => self.tcp_info(fd, conds),
             What::Counters(conds) => self.counters(conds),
             What::Sockets(conds) => self.sockets(conds),
+            What::Signals(conds) => self.signals(conds),
             What::Expect(_) => Ok(()),
         }
     }

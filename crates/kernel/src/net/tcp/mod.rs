@@ -26,6 +26,7 @@ pub mod state;
 pub mod tables;
 pub mod timer;
 pub mod track;
+pub mod urgent;
 pub mod zerocopy;
 
 use self::rtt::Bounds;

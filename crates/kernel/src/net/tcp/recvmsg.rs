@@ -3,6 +3,7 @@ use super::input::{READABLE, window};
 use super::output::ack;
 use super::sock::*;
 use super::state::State;
+use super::urgent::{self, Meets};
 use crate::env::Nanos;
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
@@ -21,7 +22,7 @@ pub fn tcp_recvmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut RecvMsg, 
         return Step::Done(Err(Errno::ENOTCONN));
     }
     if flags & MSG_OOB != 0 {
-        return Step::Done(Err(Errno::EINVAL));
+        return urgent::recv_urg(sk, len, flags);
     }
     if flags & MSG_PEEK != 0 {
         return peek(sk, net, id, len, flags, ctx);
@@ -48,7 +49,9 @@ pub fn tcp_recvmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut RecvMsg, 
             false => Ret::Stream(segs),
         }))
     };
-    if got.len() >= target || len == 0 || (!got.is_empty() && (ctx.nonblock || ctx.timed_out)) {
+    // Bytes before a mark are never read together with those behind it.
+    let marked = sk.urg.is_some() && urgent::at_mark(sk) && !got.is_empty();
+    if got.len() >= target || len == 0 || marked || (!got.is_empty() && (ctx.nonblock || ctx.timed_out)) {
         return done(sk, got, flags, net);
     }
     match end_of_wait(sk, !got.is_empty()) {
@@ -121,8 +124,20 @@ fn end_of_wait(sk: &mut TcpSock, have_some: bool) -> Option<Result<(), Errno>> {
 fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs, tstamp: &mut Nanos) -> usize {
     let mut left = len;
     while left > 0 {
+        let Some(first) = sk.rcv.queue.front() else { break };
+        let mut n = first.frags.len().min(left);
+        if sk.urg.is_some() {
+            match urgent::meets(sk, sk.rcv.copied_seq, n, !got.is_empty()) {
+                Meets::Data(some) => n = some,
+                Meets::Mark => break,
+                Meets::Hole => {
+                    urgent::pass(sk, net);
+                    urgent::passed(sk);
+                    continue;
+                }
+            }
+        }
         let Some(first) = sk.rcv.queue.front_mut() else { break };
-        let n = first.frags.len().min(left);
         *tstamp = first.tstamp;
         if n == first.frags.len() {
             let Some(mut skb) = sk.rcv.queue.pop_front() else { break };
@@ -135,6 +150,9 @@ fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs, tstamp: &mu
         }
         left -= n;
         sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(n as u32);
+        if sk.urg.is_some() {
+            urgent::passed(sk);
+        }
     }
     sk.sk.was_read(len - left);
     len - left
@@ -144,17 +162,25 @@ fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs, tstamp: &mu
 fn peek(sk: &mut TcpSock, net: &mut Net, id: TcpId, len: usize, flags: i32, ctx: RunCtx) -> Step {
     let mut out = Segs::new();
     let (mut skip, mut tstamp) = (sk.sk.peek_offset(), 0);
+    let mut marked = false;
     for skb in &sk.rcv.queue {
-        if out.len() >= len {
-            break;
-        }
-        let here = skip.min(skb.frags.len());
+        let mut here = skip.min(skb.frags.len());
         skip -= here;
-        out.append(skb.frags.slice(here, len - out.len()));
-        tstamp = skb.tstamp;
+        while out.len() < len && here < skb.frags.len() && !marked {
+            let n = (skb.frags.len() - here).min(len - out.len());
+            match urgent::meets(sk, skb.tcp.seq.wrapping_add(here as u32), n, !out.is_empty()) {
+                Meets::Data(n) => {
+                    out.append(skb.frags.slice(here, n));
+                    here += n;
+                }
+                Meets::Mark => marked = true,
+                Meets::Hole => here += 1,
+            }
+            tstamp = skb.tstamp;
+        }
     }
     let enough = if flags & MSG_WAITALL != 0 { len } else { 1 };
-    if out.len() >= enough.min(len) && (len == 0 || !out.is_empty()) {
+    if (marked || out.len() >= enough.min(len)) && (len == 0 || !out.is_empty()) {
         sk.sk.peeked(out.len());
         return Step::Done(Ok(match sk.sk.flags.rx_tstamp {
             true => with_cmsgs(sk, net, out, tstamp),

@@ -6,7 +6,7 @@ use super::poll::memory_free;
 use super::sock::*;
 use super::state::State;
 use super::track::Limit;
-use super::{mem, pacing, rate, zerocopy};
+use super::{mem, pacing, rate, urgent, zerocopy};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::skb::SKB_OVERHEAD;
@@ -35,10 +35,6 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
         0 => Step::Done(Err(err)),
         n => Step::Done(Ok(Ret::Int(n as i64))),
     };
-    if flags & MSG_OOB != 0 {
-        // Urgent data is not implemented yet, and must not become ordinary data.
-        return Step::Done(Err(Errno::EOPNOTSUPP));
-    }
     let early = sk.state == State::SynRecv && sk.fastopen_rsk().is_some();
     if !early && sk.state.is(&[State::SynSent, State::SynRecv]) && sk.sk.err == 0 && sk.sk.shutdown & SEND_SHUTDOWN == 0
     {
@@ -55,7 +51,8 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
     }
     rate::check_app_limited(sk);
     let mss = segment::current_mss(sk, net);
-    let goal = size_goal(sk, mss);
+    let oob = flags & MSG_OOB != 0;
+    let goal = if oob { mss } else { size_goal(sk, mss) };
     loop {
         if data.is_empty() {
             break;
@@ -76,7 +73,7 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
             }
         }
         *sent += take_some(sk, net, data, goal, zc);
-        if data.is_empty() || sk.snd.queue.back().is_some_and(|l| open(sk, l, goal)) {
+        if data.is_empty() || oob || sk.snd.queue.back().is_some_and(|l| open(sk, l, goal)) {
             continue;
         }
         if forced_push(sk) {
@@ -148,6 +145,9 @@ fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, nagle: Nagle) {
     let more = flags & MSG_MORE != 0;
     if !more || forced_push(sk) {
         mark_push(sk);
+    }
+    if flags & MSG_OOB != 0 {
+        urgent::mark_urg(sk);
     }
     let goal = size_goal(sk, u32::from(sk.snd.mss_cache));
     if pacing::autocork(sk, net, goal) {

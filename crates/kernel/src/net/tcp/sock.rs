@@ -18,6 +18,7 @@ pub use crate::net::tcp::handshake::fastopen::{FastOpenRequest, Tfo};
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Track;
+use crate::net::tcp::urgent::Urg;
 use belljar_wire::Segs;
 use belljar_wire::tcp::Flags;
 use std::collections::VecDeque;
@@ -454,6 +455,8 @@ pub struct TcpSock {
     pub listener: Option<Box<Listener>>,
     /// Fast Open: what was asked for, and how it goes.
     pub tfo: Option<Box<Tfo>>,
+    /// Urgent data, from the first of it on.
+    pub urg: Option<Box<Urg>>,
     /// The listener in whose accept queue this connection waits.
     pub parent: Option<TcpId>,
     pub write_timer: TimerSlot,
@@ -493,6 +496,7 @@ impl TcpSock {
             tune: None,
             listener: None,
             tfo: None,
+            urg: None,
             parent: None,
             write_timer: TimerSlot::default(),
             write_timer_kind: WriteTimer::None,

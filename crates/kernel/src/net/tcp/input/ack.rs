@@ -16,7 +16,9 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{State, bounds, clear_write_timer, inc, info, pacing, rate, reset_write_timer, setting, zerocopy};
+use crate::net::tcp::{
+    State, bounds, clear_write_timer, inc, info, pacing, rate, reset_write_timer, setting, urgent, zerocopy,
+};
 use belljar_abi::SCM_TSTAMP_ACK;
 use belljar_wire::tcp::{Flags, TcpOptions};
 
@@ -140,6 +142,9 @@ pub fn tcp_ack(
     if sk.snd.packets_out == 0 {
         no_queue(sk, net, id, &mut a, ack);
         return Ok(());
+    }
+    if sk.urg.is_some() {
+        urgent::acked(sk, una);
     }
     clean_rtx_queue(sk, net, id, &mut a);
     rack::update_reo_wnd(sk, net, &a);

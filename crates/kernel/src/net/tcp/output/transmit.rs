@@ -12,7 +12,7 @@ use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{inc, pacing, rate, setting};
+use crate::net::tcp::{inc, pacing, rate, setting, urgent};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -153,6 +153,7 @@ pub fn send_segment(
 fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flags, window: u16, len: usize) -> usize {
     let options = options(sk, net, flags);
     let header_len = TCP_HLEN + options.len();
+    let (urg, urg_ptr) = if sk.urg.is_some() { urgent::header(sk, seq) } else { (Flags::NONE, 0) };
     let pseudo = checksum::pseudo_v4(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
     let header = TcpHeader {
         src_port: sk.sk.num,
@@ -160,10 +161,10 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
         seq,
         ack: if flags.contains(Flags::ACK) { sk.rcv.nxt } else { 0 },
         header_len,
-        flags,
+        flags: flags | urg,
         window,
         csum: checksum::partial(pseudo),
-        urg_ptr: 0,
+        urg_ptr,
     };
     if let Some(room) = skb.head.push(header_len) {
         header.emit(room);
