@@ -1,6 +1,5 @@
 //! The socket error queue: `struct sock_extended_err` of IP_RECVERR, time stamps, the bits of SO_TIMESTAMPING.
 use crate::SockAddr;
-use core::net::Ipv4Addr;
 
 /// The signal of urgent data.
 pub const SIGURG: i32 = 23;
@@ -68,16 +67,17 @@ pub struct SockExtendedErr {
 }
 
 impl SockExtendedErr {
-    /// With the offender's sockaddr_in behind it, as IP_RECVERR carries it; zeros when nobody else was at fault.
-    pub fn emit(&self, offender: Option<Ipv4Addr>) -> Vec<u8> {
+    /// With the offender's address behind it, as IP_RECVERR carries it, or with `room` for one: zeros when nobody else was at
+    /// fault.
+    pub fn emit(&self, offender: Option<SockAddr>, room: usize) -> Vec<u8> {
         let mut b = self.errno.to_ne_bytes().to_vec();
         b.extend([self.origin, self.kind, self.code, 0]);
         b.extend(self.info.to_ne_bytes());
         b.extend(self.data.to_ne_bytes());
-        match offender {
-            Some(a) => b.extend_from_slice(&SockAddr::V4(a, 0).emit()),
-            None => b.extend([0; 16]),
+        if let Some(a) = offender {
+            b.extend_from_slice(&a.emit());
         }
+        b.resize(16 + room, 0);
         b
     }
 }

@@ -324,19 +324,12 @@ fn write_queue(sk: &TcpSock) -> Checked {
     ensure(idle, || format!("{} segments in flight without a timer", s.packets_out))
 }
 
-/// Every byte of MSG_ZEROCOPY that somebody waits for is in the write queue.
+/// A notification of MSG_ZEROCOPY waits for pieces of the write queue, and only for those.
 fn zerocopy(sk: &TcpSock) -> Checked {
     let Some(cold) = sk.sk.cold.as_deref() else { return Ok(()) };
-    let held = |u: &crate::net::core::zerocopy::Uarg| -> u32 {
-        let mine = sk.snd.queue.iter().filter(|s| s.tx & TX_ZEROCOPY != 0);
-        let part = |s: &TxSeg| {
-            let (from, to) = (crate::net::tcp::seq::max(u.start, s.seq), crate::net::tcp::seq::min(u.end, s.end_seq));
-            if before(from, to) { to.wrapping_sub(from) } else { 0 }
-        };
-        mine.map(part).sum()
-    };
     for u in &cold.zc.pending {
-        same(&format!("bytes queued of zero-copy call {}", u.id), u.left, held(u))?;
+        let held = u.queued && crate::net::tcp::zerocopy::holds(&sk.snd.queue, u);
+        same(&format!("zero-copy call {} queued", u.id), u.queued, held)?;
     }
     Ok(())
 }

@@ -119,6 +119,19 @@ fn urgent_data_signals_the_owner_of_the_file() {
 #[test]
 fn what_few_sockets_need_costs_the_others_nothing() {
     // With its file, descriptor and table entries an idle connection stays within 1,024 bytes.
-    assert!(size_of::<TcpSock>() <= 808, "{}", size_of::<TcpSock>());
+    assert!(size_of::<TcpSock>() <= 856, "{}", size_of::<TcpSock>());
     assert!(size_of::<TxSeg>() <= 88, "{}", size_of::<TxSeg>());
+}
+
+#[test]
+fn a_dual_stack_socket_hears_in_the_form_of_ipv6() {
+    let mut h = Host::new();
+    h.know_peer();
+    let Ok(Ret::Fd(fd)) = h.call(Call::Socket { family: AF_INET6, kind: SOCK_DGRAM, protocol: 0 }) else { panic!() };
+    h.set(fd, SOL_SOCKET, SO_ZEROCOPY, 1).unwrap();
+    let to = SockAddr::V4(common::PEER, 9).to_mapped().emit();
+    h.call(Call::Send { fd, data: Payload::Bytes(b"x"), flags: MSG_ZEROCOPY, to: Some(&to), cmsgs: &[] }).unwrap();
+    let got = h.recv_flags(fd, 0, MSG_ERRQUEUE).unwrap();
+    let c = &got.cmsgs[0];
+    assert_eq!((c.level, c.kind, c.data.len()), (SOL_IPV6, IPV6_RECVERR, 16 + 28));
 }

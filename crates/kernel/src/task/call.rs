@@ -58,7 +58,7 @@ pub struct SendMsg<'a> {
     pub flags: i32,
     pub to: Option<SockAddr>,
     pub cmsgs: Cow<'a, [Cmsg]>,
-    /// The number that the call has by MSG_ZEROCOPY.
+    /// The handle of its notification by MSG_ZEROCOPY.
     pub zerocopy: Option<u32>,
 }
 

@@ -5,7 +5,7 @@ use crate::ids::SockId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
-use crate::net::core::sock::Sock;
+use crate::net::core::sock::{Family, Sock};
 use crate::net::core::timestamp;
 use crate::net::core::zerocopy::OMEM;
 use crate::task::call::{Cmsg, Received, Ret, SysResult};
@@ -174,7 +174,14 @@ pub(crate) fn recv_error(k: &mut Kernel, sock: SockId, len: usize) -> SysResult 
         }
         ip_cmsgs(sk, e.ifindex, spec_dst, &ip, &mut r.cmsgs);
     }
-    r.cmsgs.push(Cmsg { level: SOL_IP, kind: IP_RECVERR, data: e.ee.emit(offender) });
+    let offender = offender.map(|a| SockAddr::V4(a, 0));
+    r.cmsgs.push(match sk.family {
+        Family::Inet => Cmsg { level: SOL_IP, kind: IP_RECVERR, data: e.ee.emit(offender, 16) },
+        Family::Inet6 => {
+            let data = e.ee.emit(offender.map(|a| a.to_mapped()), 28);
+            Cmsg { level: SOL_IPV6, kind: IPV6_RECVERR, data }
+        }
+    });
     r.segs = e.payload;
     if r.segs.len() > len {
         r.segs.truncate(len);

@@ -23,18 +23,20 @@ pub const PAGE: usize = 4096;
 /// The notification of one call or of consecutive ones (`struct ubuf_info_msgzc`).
 #[derive(Clone, Debug)]
 pub struct Uarg {
+    /// Not the number of a call: those come again when one fails.
+    pub handle: u32,
+    /// The first call's number, and how many there are.
     pub id: u32,
-    /// Calls.
     pub len: u16,
     bytelen: u32,
     /// Nothing was copied so far.
     zerocopy: bool,
     /// Calls that still run.
     open: u32,
-    /// TCP: the range of sequence numbers, and how much of it is still queued.
+    /// TCP: the range of sequence numbers, and whether the write queue still has some of it.
     pub start: u32,
     pub end: u32,
-    pub left: u32,
+    pub queued: bool,
     /// UDP: packets that carry it.
     pub packets: u32,
 }
@@ -44,20 +46,15 @@ pub struct Uarg {
 pub struct Zerocopy {
     /// The number of the next call (`sk_zckey`).
     key: u32,
+    handles: u32,
     pub pending: VecDeque<Uarg>,
 }
 
-impl Uarg {
-    pub fn covers(&self, id: u32) -> bool {
-        id.wrapping_sub(self.id) < u32::from(self.len)
-    }
+pub fn find(sk: &mut Sock, handle: u32) -> Option<&mut Uarg> {
+    sk.cold.as_mut()?.zc.pending.iter_mut().find(|u| u.handle == handle)
 }
 
-pub fn find(sk: &mut Sock, id: u32) -> Option<&mut Uarg> {
-    sk.cold.as_mut()?.zc.pending.iter_mut().find(|u| u.covers(id))
-}
-
-/// A number for a call of `size` bytes: joined to the notification `tail`, whose data its own follows in one packet, or
+/// A number for a call of `size` bytes, and the handle of its notification: joined to the notification `tail`, whose data its own follows in one packet, or
 /// with a new one. ENOBUFS when option memory is used up.
 #[doc(alias = "msg_zerocopy_realloc")]
 pub fn realloc(sk: &mut Sock, optmem_max: u32, size: usize, tail: Option<u32>, stream: bool) -> Result<u32, Errno> {
@@ -72,8 +69,9 @@ pub fn realloc(sk: &mut Sock, optmem_max: u32, size: usize, tail: Option<u32>, s
         } else if u.id.wrapping_add(u32::from(u.len)) == next {
             (u.len, u.bytelen) = (u.len + 1, bytelen);
             u.open += 1;
+            let handle = u.handle;
             sk.cold().zc.key = next.wrapping_add(1);
-            return Ok(next);
+            return Ok(handle);
         }
     }
     let cold = sk.cold();
@@ -81,19 +79,31 @@ pub fn realloc(sk: &mut Sock, optmem_max: u32, size: usize, tail: Option<u32>, s
         return Err(Errno::ENOBUFS);
     }
     cold.omem += OMEM;
-    cold.zc.key = next.wrapping_add(1);
-    let u = Uarg { id: next, len: 1, bytelen: size, zerocopy: true, open: 1, start: 0, end: 0, left: 0, packets: 0 };
+    (cold.zc.key, cold.zc.handles) = (next.wrapping_add(1), cold.zc.handles.wrapping_add(1));
+    let handle = cold.zc.handles;
+    let u = Uarg {
+        handle,
+        id: next,
+        len: 1,
+        bytelen: size,
+        zerocopy: true,
+        open: 1,
+        start: 0,
+        end: 0,
+        queued: false,
+        packets: 0,
+    };
     cold.zc.pending.push_back(u);
-    Ok(next)
+    Ok(handle)
 }
 
-/// The call that has number `id` is over (`net_zcopy_put`); one that moved nothing gives its number back
+/// A call of notification `id` is over (`net_zcopy_put`); one that moved nothing gives its number back
 /// (`net_zcopy_put_abort`).
 pub fn put(sk: &mut Sock, env: &mut Env, sock: SockId, id: u32, aborted: bool) {
     let Some(u) = find(sk, id) else { return };
     u.open = u.open.saturating_sub(1);
     if aborted {
-        u.len -= 1;
+        u.len = u.len.saturating_sub(1);
         let zc = &mut sk.cold().zc;
         zc.key = zc.key.wrapping_sub(1);
     }
@@ -133,7 +143,7 @@ pub fn complete(sk: &mut Sock, env: &mut Env, sock: SockId) {
     let mut told = false;
     let mut at = 0;
     while let Some(u) = cold.zc.pending.get(at) {
-        if u.open > 0 || u.left > 0 || u.packets > 0 {
+        if u.open > 0 || u.queued || u.packets > 0 {
             at += 1;
             continue;
         }

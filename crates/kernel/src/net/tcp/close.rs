@@ -303,14 +303,14 @@ fn flush_receive_queue(sk: &mut TcpSock, net: &mut Net) -> bool {
 /// What was not sent goes first.
 #[doc(alias = "tcp_write_queue_purge")]
 pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
-    let mut sent = std::mem::take(&mut sk.snd.queue);
-    let unsent = sent.split_off(sk.snd.sent.min(sent.len()));
-    for seg in unsent.into_iter().chain(sent) {
-        if seg.tx & TX_ZEROCOPY != 0 {
-            super::zerocopy::freed(&mut sk.sk, &mut net.env, id, seg.seq, seg.end_seq);
+    let sent = sk.snd.sent.min(sk.snd.queue.len());
+    for from in [sent, 0] {
+        for seg in sk.snd.queue.drain(from..) {
+            net.pool.give(seg.data);
         }
-        net.pool.give(seg.data);
+        super::zerocopy::freed(sk, &mut net.env, id);
     }
+    sk.snd.queue = Default::default();
     let s = &mut sk.snd;
     (s.sent, s.packets_out, s.sacked_out, s.lost_out, s.retrans_out) = (0, 0, 0, 0, 0);
     sk.sk.wmem_queued = 0;

@@ -1,13 +1,14 @@
 //! MSG_ZEROCOPY on a stream: which pieces of the write queue carry whose bytes, and what is left of them.
-use super::seq::{after, before, max, min};
+use super::seq::{after, before};
 use super::sock::*;
 use crate::env::Env;
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::core::sock::Sock;
-use crate::net::core::zerocopy::{self, MAX_FRAGS, PAGE};
+use crate::net::core::zerocopy::{self, MAX_FRAGS, PAGE, Uarg};
 use crate::task::call::{Payload, SendMsg, Step};
 use belljar_abi::{Errno, MSG_ZEROCOPY};
+use std::collections::VecDeque;
 
 /// Before a send: a number for it if it asks for one (SO_ZEROCOPY and MSG_ZEROCOPY, and not a run after a sleep).
 #[doc(alias = "msg_zerocopy_realloc")]
@@ -33,19 +34,16 @@ pub fn end(sk: &mut Sock, env: &mut Env, id: TcpId, m: &mut SendMsg<'_>, step: &
 
 /// Whose bytes end where a piece does.
 fn owner(sk: &Sock, end: u32) -> Option<u32> {
-    let last = sk.cold.as_ref()?.zc.pending.iter().rev().find(|u| u.start != u.end)?;
-    (!after(last.end, end)).then_some(last.id)
+    let attached = sk.cold.as_ref()?.zc.pending.iter().filter(|u| u.queued);
+    let last = attached.reduce(|a, b| if after(b.end, a.end) { b } else { a })?;
+    (!after(last.end, end)).then_some(last.handle)
 }
 
 /// Room for the pages of call `id` in the last piece: none when they would make too many, or when it has another
 /// notification's.
 pub fn room(sk: &TcpSock, last: &TxSeg, id: u32) -> usize {
-    if last.tx & TX_ZEROCOPY != 0 {
-        let pending = sk.sk.cold.as_ref().map(|c| &c.zc.pending);
-        let mine = |owner: u32| pending.and_then(|p| p.iter().find(|u| u.covers(owner))).is_some_and(|u| u.covers(id));
-        if !owner(&sk.sk, last.end_seq).is_some_and(mine) {
-            return 0;
-        }
+    if last.tx & TX_ZEROCOPY != 0 && owner(&sk.sk, last.end_seq) != Some(id) {
+        return 0;
     }
     MAX_FRAGS.saturating_sub(frags(last)) * PAGE
 }
@@ -67,25 +65,27 @@ pub fn next_len(data: &Payload<'_>) -> usize {
 pub fn attach(sk: &mut TcpSock, id: u32, n: u32) {
     let end = sk.snd.write_seq;
     let Some(u) = zerocopy::find(&mut sk.sk, id) else { return };
-    if u.start == u.end {
+    if !u.queued {
         u.start = end.wrapping_sub(n);
-        u.end = u.start;
     }
-    u.left += end.wrapping_sub(u.end);
-    u.end = end;
+    (u.end, u.queued) = (end, true);
     if let Some(last) = sk.snd.queue.back_mut() {
         last.tx |= TX_ZEROCOPY;
     }
 }
 
+/// Whether the write queue has a piece with bytes of `u`.
+pub fn holds(queue: &VecDeque<TxSeg>, u: &Uarg) -> bool {
+    let first = queue.partition_point(|s| !after(s.end_seq, u.start));
+    let mine = queue.iter().skip(first).take_while(|s| before(s.seq, u.end));
+    mine.into_iter().any(|s| s.tx & TX_ZEROCOPY != 0)
+}
+
 /// A piece that carried such bytes is gone, or the first part of one.
-pub fn freed(sk: &mut Sock, env: &mut Env, id: TcpId, seq: u32, end: u32) {
-    let Some(cold) = sk.cold.as_deref_mut() else { return };
-    for u in cold.zc.pending.iter_mut().filter(|u| u.left > 0) {
-        let (from, to) = (max(u.start, seq), min(u.end, end));
-        if before(from, to) {
-            u.left = u.left.saturating_sub(to.wrapping_sub(from));
-        }
+pub fn freed(sk: &mut TcpSock, env: &mut Env, id: TcpId) {
+    let Some(cold) = sk.sk.cold.as_deref_mut() else { return };
+    for u in cold.zc.pending.iter_mut().filter(|u| u.queued) {
+        u.queued = holds(&sk.snd.queue, u);
     }
-    zerocopy::complete(sk, env, SockId::Tcp(id));
+    zerocopy::complete(&mut sk.sk, env, SockId::Tcp(id));
 }

@@ -266,9 +266,12 @@ fn zerocopy_call(
     len: usize,
     tail: Option<u32>,
 ) -> Result<Option<u32>, Errno> {
+    if msg.flags & MSG_ZEROCOPY == 0 {
+        return Ok(None);
+    }
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let size = if s.cork.is_some() { len } else { len + UDP_HLEN };
-    if msg.flags & MSG_ZEROCOPY == 0 || !s.sk.flags.zerocopy || size == 0 {
+    if !s.sk.flags.zerocopy || size == 0 {
         return Ok(None);
     }
     let optmem = k.net.ns.get(s.sk.ns).map_or(0, |n| n.sysctl.optmem_max);

@@ -307,7 +307,7 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState)
         }
         sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(seg.truesize);
         if seg.tx & TX_ZEROCOPY != 0 {
-            zerocopy::freed(&mut sk.sk, &mut net.env, id, seg.seq, seg.end_seq);
+            zerocopy::freed(sk, &mut net.env, id);
         }
         net.pool.give(seg.data);
     }

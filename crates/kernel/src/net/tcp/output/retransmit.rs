@@ -93,13 +93,13 @@ fn trim_acked_front(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize) {
     let was = seg.truesize;
     seg.truesize = seg.charge();
     let (now, new, sacked) = (seg.truesize, seg.pcount(), seg.sacked);
-    let zerocopy = (seg.tx & TX_ZEROCOPY != 0).then_some(seg.seq);
+    let zerocopy = seg.tx & TX_ZEROCOPY != 0;
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was - now.min(was));
     if sk.snd.sent > 0 {
         super::segment::adjust_pcount(&mut sk.snd, sacked, i64::from(new) - i64::from(old));
     }
-    if let Some(end) = zerocopy {
-        zerocopy::freed(&mut sk.sk, &mut net.env, id, end.wrapping_sub(n), end);
+    if zerocopy {
+        zerocopy::freed(sk, &mut net.env, id);
     }
 }
 
