@@ -163,6 +163,7 @@ impl Machine {
                             self.sent.push(frame);
                         }
                     }
+                    Output::Signal { .. } => {}
                     Output::Complete { call, result } => {
                         self.parked.retain(|c| *c != call);
                         self.results.push((call, result));

@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod errno;
+pub mod errqueue;
 pub mod ioctl;
 pub mod netlink;
 pub mod poll;
@@ -15,6 +16,7 @@ pub mod socket;
 pub mod tcp_info;
 
 pub use errno::Errno;
+pub use errqueue::*;
 pub use ioctl::*;
 pub use poll::*;
 pub use sockaddr::{SockAddr, SockAddrBytes};

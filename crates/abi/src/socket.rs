@@ -363,6 +363,7 @@ pub const SCM_CREDENTIALS: i32 = 2;
 pub const SCM_SECURITY: i32 = 3;
 pub const SCM_TIMESTAMP: i32 = SO_TIMESTAMP;
 pub const SCM_TIMESTAMPNS: i32 = SO_TIMESTAMPNS;
+pub const SCM_TIMESTAMPING: i32 = SO_TIMESTAMPING;
 
 /// Most iovecs of one call.
 pub const UIO_MAXIOV: usize = 1024;

@@ -159,6 +159,17 @@ pub fn send(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     cvt_size(unsafe { libc::send(fd.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) })
 }
 
+/// [`send`] of urgent bytes: the last of them is one to AF_UNIX as well (Linux 5.15, where it is configured).
+pub fn send_oob(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | libc::MSG_OOB;
+    // SAFETY: pointer and length describe `bytes`.
+    let sent = cvt_size(unsafe { libc::send(fd.as_fd().as_raw_fd(), bytes.as_ptr().cast(), bytes.len(), flags) });
+    match sent {
+        Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => send(fd, bytes),
+        sent => sent,
+    }
+}
+
 /// Receives without blocking into several pieces.
 pub fn recv_vectored(fd: &impl AsFd, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     // SAFETY: an all-zero msghdr is valid.

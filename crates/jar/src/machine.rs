@@ -116,7 +116,16 @@ impl Machine {
     }
 
     /// Takes `n` bytes that the program has read out of the receive queue.
-    pub fn consume(&mut self, now: u64, fd: Fd, mut n: usize) {
+    pub fn consume(&mut self, now: u64, fd: Fd, n: usize) {
+        let marked = self.marked(fd);
+        let inline = marked && self.set_inline(fd, true);
+        self.take(now, fd, n);
+        if marked {
+            self.set_inline(fd, inline);
+        }
+    }
+
+    fn take(&mut self, now: u64, fd: Fd, mut n: usize) {
         while n > 0 {
             match self.recv(now, fd, n, 0) {
                 Ok(r) if !r.segs.is_empty() => n = n.saturating_sub(r.segs.len()),

@@ -4,6 +4,7 @@ use crate::env::TimerKey;
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::errqueue;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::netns::NetNs;
 use crate::net::tcp::mem;
@@ -63,7 +64,8 @@ impl Kernel {
 
     fn tcp_sock(&self, id: TcpId, sk: &TcpSock) -> Checked {
         let held: u32 = sk.rcv.queue.iter().chain(sk.rcv.ooo.iter()).map(|s| s.truesize).sum();
-        same("rmem_alloc", sk.sk.rmem_alloc, held)?;
+        same("rmem_alloc", sk.sk.rmem_alloc, held + errqueue::charged(&sk.sk))?;
+        zerocopy(sk)?;
         same("wmem_queued", sk.sk.wmem_queued, sk.snd.queue.iter().map(|s| s.truesize).sum())?;
         same("mem_pages", sk.mem_pages, mem::pages(sk))?;
         write_queue(sk)?;
@@ -320,6 +322,16 @@ fn write_queue(sk: &TcpSock) -> Checked {
     // What is in flight or could be sent has a timer that comes back to it.
     let idle = s.packets_out == 0 || sk.write_timer.is_armed();
     ensure(idle, || format!("{} segments in flight without a timer", s.packets_out))
+}
+
+/// A notification of MSG_ZEROCOPY waits for pieces of the write queue, and only for those.
+fn zerocopy(sk: &TcpSock) -> Checked {
+    let Some(cold) = sk.sk.cold.as_deref() else { return Ok(()) };
+    for u in &cold.zc.pending {
+        let held = u.queued && crate::net::tcp::zerocopy::holds(&sk.snd.queue, u);
+        same(&format!("zero-copy call {} queued", u.id), u.queued, held)?;
+    }
+    Ok(())
 }
 
 /// What can be read lies without gaps from copied_seq to nxt; what came too early beyond, sorted.

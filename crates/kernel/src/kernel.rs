@@ -6,6 +6,7 @@ use crate::fs::file::File;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
+use crate::net::core::{timestamp, zerocopy};
 use crate::net::sysctl::Global;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -52,6 +53,8 @@ pub enum Output {
     Frame { dev: DevId, frame: Frame },
     /// A parked call finished.
     Complete { call: CallId, result: SysResult },
+    /// A signal for the owner of a file (F_SETOWN): a process, or with a minus sign a group.
+    Signal { owner: i32, signal: i32 },
 }
 
 impl Kernel {
@@ -93,10 +96,13 @@ impl Kernel {
         self.end_step();
     }
 
-    /// What the steps so far put out: frames, then completions, each oldest first.
+    /// What the steps so far put out: frames, signals, completions, each oldest first.
     pub fn pop_output(&mut self) -> Option<Output> {
         if let Some((dev, frame)) = self.net.frames.pop_front() {
             return Some(Output::Frame { dev, frame });
+        }
+        if let Some((owner, signal)) = self.tasks.signals.pop_front() {
+            return Some(Output::Signal { owner, signal });
         }
         self.next_completion().map(|(call, result)| Output::Complete { call, result })
     }
@@ -122,6 +128,9 @@ impl Kernel {
             match rise {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
+                Rise::ZerocopyFree { sock, call, copied } => self.zerocopy_free(sock, call, copied),
+                Rise::TxStamp { sock, stamp } => timestamp::tx_stamp(self, sock, *stamp),
+                Rise::Urgent { sock } => self.send_sigurg(sock),
                 Rise::Reap { sock } => self.reap(sock),
                 Rise::FastOpenDone { listener, rst } => tcp::handshake::fastopen::done(self, listener, rst),
             }
@@ -139,6 +148,22 @@ impl Kernel {
                 }
             }
             SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
+        }
+    }
+
+    fn zerocopy_free(&mut self, sock: SockId, call: u32, copied: bool) {
+        if let Some(sk) = self.socks.sk_mut(sock) {
+            zerocopy::packet_freed(sk, &mut self.net.env, sock, call, copied);
+        }
+    }
+
+    fn send_sigurg(&mut self, sock: SockId) {
+        let file = self.socks.sk(sock).and_then(|sk| sk.file);
+        let owner = file.and_then(|f| self.files.files.get(f)).map_or(0, |f| f.owner);
+        // One that is not taken yet says it all.
+        let signal = (owner, belljar_abi::SIGURG);
+        if owner != 0 && !self.tasks.signals.contains(&signal) {
+            self.tasks.signals.push_back(signal);
         }
     }
 

@@ -234,6 +234,9 @@ impl World {
                         pipe.push(now, frame);
                     }
                 }
+                Output::Signal { owner, signal } => {
+                    self.recorder.note(now, &h.name, "signal", format_args!("{signal} to {owner}"));
+                }
                 Output::Complete { call, result } => {
                     self.moved += moved(&result);
                     self.recorder.note(now, &h.name, "done", format_args!("{call:?} {result:?}"));

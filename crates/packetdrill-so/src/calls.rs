@@ -73,12 +73,12 @@ pub fn close(fd: c_int) -> Result<i64, Errno> {
 
 pub fn send(
     fd: c_int,
-    data: &[u8],
+    data: Payload<'_>,
     flags: c_int,
     to: Option<&[u8]>,
     cmsgs: &[crate::memory::Message],
 ) -> Result<i64, Errno> {
-    count(on_fd(fd, |fd| Call::Send { fd, data: Payload::Bytes(data), flags, to, cmsgs }))
+    count(on_fd(fd, |fd| Call::Send { fd, data, flags, to, cmsgs }))
 }
 
 /// What was received, and the number that the call returns (MSG_TRUNC may make it another than the bytes).

@@ -5,8 +5,9 @@ use crate::calls::{self, adopt, count, making, on_fd, run};
 use crate::memory::{self, get, pieces, put, read, write};
 use crate::pipes;
 use crate::world::{self, Flags, World};
-use belljar_abi::{Errno, MSG_CTRUNC, SockAddr};
-use belljar_kernel::task::call::{Call, EpollEvent, PollFd, Ret};
+use belljar_abi::{Errno, MSG_CTRUNC, MSG_ZEROCOPY, SockAddr};
+use belljar_kernel::task::call::{Call, EpollEvent, Payload, PollFd, Ret};
+use belljar_wire::{Seg, Segs};
 use libc::*;
 use std::ffi::CStr;
 
@@ -263,8 +264,14 @@ unsafe fn send_from(
     cmsgs: &[memory::Message],
 ) -> Result<i64, Errno> {
     // SAFETY: as our caller says.
-    let data = unsafe { memory::gather(from) }?;
-    calls::send(fd, &data, flags, to, cmsgs)
+    let parts = unsafe { memory::gather(from) }?;
+    if flags & MSG_ZEROCOPY != 0 {
+        // Pieces of the program's memory stay apart.
+        let mut segs = Segs::new();
+        parts.into_iter().for_each(|p| segs.push(Seg::from_vec(p)));
+        return calls::send(fd, Payload::Segs(segs), flags, to, cmsgs);
+    }
+    calls::send(fd, Payload::Bytes(&parts.concat()), flags, to, cmsgs)
 }
 
 unsafe extern "C" fn sendto(

@@ -74,17 +74,13 @@ pub unsafe fn pieces(iov: *const iovec, n: usize) -> Result<Vec<iovec>, Errno> {
     (0..n).map(|i| unsafe { get(iov.wrapping_add(i)) }).collect()
 }
 
-/// All bytes of the pieces in a row.
+/// The bytes of each piece.
 ///
 /// # Safety
 /// Each piece is NULL or readable over its length.
-pub unsafe fn gather(pieces: &[iovec]) -> Result<Vec<u8>, Errno> {
-    let mut all = Vec::new();
-    for p in pieces {
-        // SAFETY: as the caller promises.
-        all.extend(unsafe { read(p.iov_base, p.iov_len) }?);
-    }
-    Ok(all)
+pub unsafe fn gather(pieces: &[iovec]) -> Result<Vec<Vec<u8>>, Errno> {
+    // SAFETY: as the caller promises.
+    pieces.iter().map(|p| unsafe { read(p.iov_base, p.iov_len) }).collect()
 }
 
 /// Received bytes into the pieces; returns how many found room.
@@ -126,14 +122,19 @@ pub unsafe fn cmsgs_in(msg: &msghdr) -> Result<Vec<Cmsg>, Errno> {
 pub fn cmsgs_out(cmsgs: &[Cmsg], room: usize) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     for c in cmsgs {
-        let len = 16 + c.data.len();
-        if out.len() + len > room {
+        let (left, whole) = (room.saturating_sub(out.len()), 16 + c.data.len());
+        if left < 16 {
             return (out, true);
         }
-        out.extend_from_slice(&len.to_ne_bytes());
+        // The last one is cut to what is left.
+        let len = whole.min(left);
+        out.extend_from_slice(&(len as u64).to_ne_bytes());
         out.extend_from_slice(&c.level.to_ne_bytes());
         out.extend_from_slice(&c.kind.to_ne_bytes());
-        out.extend_from_slice(&c.data);
+        out.extend_from_slice(c.data.get(..len - 16).unwrap_or(&c.data));
+        if len < whole {
+            return (out, true);
+        }
         out.resize(out.len().next_multiple_of(8).min(room), 0);
     }
     (out, false)

@@ -1,6 +1,7 @@
 //! pipe, splice and sendfile: real pipes and files on one side, the kernel's sockets on the other.
 use crate::calls;
-use belljar_abi::{Errno, MSG_MORE};
+use belljar_abi::{Errno, MSG_MORE, SIOCATMARK};
+use belljar_kernel::task::call::{Call, Payload};
 use libc::{c_int, c_void, off_t};
 
 /// What a pipe holds (pipe(7)).
@@ -12,6 +13,10 @@ fn last_errno() -> Errno {
 
 /// A socket's bytes into a pipe.
 pub fn from_socket(sock: c_int, pipe: c_int, len: usize) -> Result<i64, Errno> {
+    // Urgent data stops it (`tcp_read_sock`).
+    if calls::count(calls::on_fd(sock, |fd| Call::Ioctl { fd, request: SIOCATMARK.into(), arg: 0 }))? != 0 {
+        return Ok(0);
+    }
     let mut queued: c_int = 0;
     // SAFETY: FIONREAD stores an int.
     unsafe { libc::ioctl(pipe, libc::FIONREAD, &raw mut queued) };
@@ -32,7 +37,7 @@ pub fn to_socket(pipe: c_int, sock: c_int, len: usize, more: bool) -> Result<i64
         return Err(last_errno());
     }
     let bytes = buf.get(..n as usize).unwrap_or_default();
-    calls::send(sock, bytes, if more { MSG_MORE } else { 0 }, None, &[])
+    calls::send(sock, Payload::Bytes(bytes), if more { MSG_MORE } else { 0 }, None, &[])
 }
 
 /// sendfile(2) from a real file. `at` moves on by what was sent; without it the file's own offset does.
@@ -48,7 +53,7 @@ pub fn sendfile(sock: c_int, file: c_int, at: Option<&mut off_t>, len: usize) ->
     if n < 0 {
         return Err(last_errno());
     }
-    let sent = calls::send(sock, buf.get(..n as usize).unwrap_or_default(), 0, None, &[])?;
+    let sent = calls::send(sock, Payload::Bytes(buf.get(..n as usize).unwrap_or_default()), 0, None, &[])?;
     if let Some(at) = at {
         *at += sent;
     }

@@ -219,6 +219,7 @@ impl World {
             while let Some(o) = self.k.pop_output() {
                 match o {
                     Output::Frame { frame, .. } => self.on_wire(&frame.to_vec()),
+                    Output::Signal { .. } => {}
                     Output::Complete { call, result } => {
                         self.done.insert(call, (result, self.now));
                         ENDED.notify_all();

@@ -40,6 +40,8 @@ pub struct Settings {
     /// The program has root's network capabilities.
     pub root: bool,
     pub nofile: u32,
+    /// The device is a TUN device: what it takes is copied and gone.
+    pub tun: bool,
 }
 
 impl Default for Settings {
@@ -59,6 +61,7 @@ impl Default for Settings {
             arp: true,
             root: true,
             nofile: 1024,
+            tun: false,
         }
     }
 }
@@ -107,6 +110,8 @@ pub enum What {
     },
     Counters(Vec<Cond>),
     Sockets(Vec<Cond>),
+    /// Signals that files sent so far.
+    Signals(Vec<Cond>),
 }
 
 #[derive(Clone, Debug)]

@@ -56,6 +56,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("doors.py", include_str!("programs/doors.py")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),
+    ("beside.py", include_str!("programs/beside.py")),
     ("storm.py", include_str!("programs/storm.py")),
     ("without_notify.py", include_str!("programs/without_notify.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),

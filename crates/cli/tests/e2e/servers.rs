@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 
 pub fn tests() -> Vec<Test> {
     vec![
+        test("beside_the_stream", &["python3"], beside_the_stream),
         test("redis_benchmark_and_bgsave", &["redis-server", "redis-benchmark", "redis-cli"], redis).limit(240),
         test("iperf3_published_both_ways", &["iperf3"], iperf3_published),
         test("iperf3_outward", &["iperf3"], iperf3_outward),
@@ -180,5 +181,25 @@ fn names_resolve_as_outside(env: &Env) -> Result<()> {
     let host = env.finish(c, 60)?;
     let jar = env.run(&[], &["python3", "-c", script])?.wait(60)?;
     ensure!(host.stdout == jar.stdout, "host: {host:?} jar: {jar:?}");
+    Ok(())
+}
+
+/// Urgent data and the error queue, as far as the pair allows.
+fn beside_the_stream(env: &Env) -> Result<()> {
+    let mut jar = env.run(&[], &["python3", &env.program("beside.py")])?;
+    jar.says("done", 60)?;
+    let text = jar.stdout();
+    let urgent = ["urgent 1 True", "before b'abc' 1", "byte b'D'", "behind b'ef' 0", "whole True"];
+    let errors = [
+        "stamp (42, 4, 1, 99, b'', True, [37, 11])",
+        "stamp (42, 4, 0, 99, b'', True, [37, 11])",
+        "stamp (42, 4, 2, 99, b'', True, [37, 11])",
+        "icmp (111, 2, 0, 0, b'hello', True, [11])",
+        "zerocopy 95",
+    ];
+    let urgent = urgent.iter().filter(|_| !text.starts_with("no urgent data"));
+    for line in urgent.chain(&errors) {
+        ensure!(text.lines().any(|l| l == *line), "{line:?} is not in {text:?} {}", jar.stderr());
+    }
     Ok(())
 }

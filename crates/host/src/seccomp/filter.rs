@@ -141,7 +141,9 @@ impl Filter {
         // Payload without an address crosses the planted pair; only addresses need us.
         let (lo, hi) = arg(4);
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
-        f.call(libc::SYS_sendto, &address);
+        // Urgent data is the stack's too, wherever it goes.
+        let oob = [op(LD, arg(3).0), op(AND, libc::MSG_OOB as u32), jump(JEQ, 0, 0, 4)];
+        f.call(libc::SYS_sendto, &[&oob[..], &address[..]].concat());
         f.call(libc::SYS_recvfrom, &address);
         f.call(libc::SYS_ioctl, &ioctl_block(with_proc));
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.

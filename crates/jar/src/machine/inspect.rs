@@ -11,6 +11,7 @@ use belljar_kernel::net::core::sock::Family;
 use belljar_kernel::net::ipv4::fib::{self, RouteType, Scope};
 use belljar_kernel::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
 use belljar_kernel::net::tcp::sock::TcpSock;
+use belljar_kernel::net::tcp::urgent;
 use belljar_kernel::task::call::Fd;
 use belljar_wire::Segs;
 use belljar_wire::ipv4::IPPROTO_TCP;
@@ -43,6 +44,28 @@ impl Machine {
             }
         }
         out
+    }
+
+    /// There is a mark in what came.
+    pub(super) fn marked(&self, fd: Fd) -> bool {
+        self.tcp(fd).is_some_and(|t| urgent::mark(t).is_some())
+    }
+
+    /// Where in the receive queue the urgent byte lies.
+    pub fn urgent(&self, fd: Fd) -> Option<usize> {
+        let t = self.tcp(fd).filter(|t| urgent::is_valid(t))?;
+        Some(urgent::mark(t)?.wrapping_sub(t.rcv.copied_seq) as usize)
+    }
+
+    /// Whether urgent bytes are taken like all others; the program's wish, except for the pump, which counts them all.
+    pub(super) fn set_inline(&mut self, fd: Fd, on: bool) -> bool {
+        let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
+        let file = process.and_then(|p| self.k.tasks.procs.get(p)?.fds.get(fd)).map(|f| f.0);
+        let sock = match file.and_then(|f| self.k.files.files.get(f)).map(|f| f.kind) {
+            Some(FileKind::Sock(sock)) => sock,
+            _ => return on,
+        };
+        self.k.socks.sk_mut(sock).map_or(on, |sk| std::mem::replace(&mut sk.flags.oobinline, on))
     }
 
     /// Bytes in the receive queue.

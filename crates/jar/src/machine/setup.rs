@@ -102,6 +102,8 @@ impl Machine {
         loop {
             match self.k.pop_output()? {
                 Output::Frame { frame, .. } => return Some(frame),
+                // The pair's owner is the host's to signal.
+                Output::Signal { .. } => {}
                 // Only closes with SO_LINGER were parked, and nobody waits for those.
                 Output::Complete { .. } => {}
             }

@@ -45,6 +45,7 @@ impl Jar {
                     self.stream_out(id);
                 }
                 self.stream_in(id);
+                self.retry_parked(id);
                 if events & abi::EPOLLERR != 0 {
                     self.check_reset(id);
                 }
@@ -72,7 +73,12 @@ impl Jar {
                 st.batch = (st.batch * 2).min(BATCH_MAX);
             }
             let room = PAIR_MAX.saturating_sub(st.in_pair).min(st.batch);
-            let segs = m.peek(kfd, st.in_pair, room);
+            let mut segs = m.peek(kfd, st.in_pair, room);
+            // An urgent byte crosses alone, as one.
+            let urgent = m.urgent(kfd).and_then(|at| at.checked_sub(st.in_pair)).filter(|at| *at < segs.len());
+            if let Some(at) = urgent {
+                segs.truncate(at.max(1));
+            }
             if segs.is_empty() {
                 let (all, fin) = (m.readable(kfd) <= st.in_pair, m.got_fin(kfd));
                 let tight = m.tight(kfd);
@@ -91,7 +97,11 @@ impl Jar {
             }
             let before = if st.batches.is_empty() { 0 } else { fd::outq(&s.ours).unwrap_or(0) };
             let slices: Vec<IoSlice<'_>> = segs.iter().take(64).map(|p| IoSlice::new(p.as_slice())).collect();
-            match fd::send_vectored(&s.ours, &slices) {
+            let sent = match urgent {
+                Some(0) => fd::send_oob(&s.ours, slices.first().map_or(&[][..], |b| b)),
+                _ => fd::send_vectored(&s.ours, &slices),
+            };
+            match sent {
                 Ok(n) => {
                     let mem =
                         if st.batches.is_empty() { n } else { fd::outq(&s.ours).unwrap_or(0).saturating_sub(before) };

@@ -208,6 +208,9 @@ impl Jar {
             Sys::Setsockopt => self.sys_setsockopt(a),
             Sys::Ioctl => self.sys_ioctl(a),
             Sys::Sendto if !dgram && a.note.int(3) & abi::MSG_FASTOPEN != 0 => self.sys_sendto_fastopen(a),
+            Sys::Recvmsg if !dgram && a.note.int(2) & belljar_abi::MSG_ERRQUEUE != 0 => self.sys_recvmsg(a),
+            Sys::Sendto if !dgram && a.note.int(3) & belljar_abi::MSG_OOB != 0 => self.sys_send_oob(a),
+            Sys::Sendmsg if !dgram && a.note.int(2) & belljar_abi::MSG_OOB != 0 => self.sys_send_oob(a),
             // A stream's bytes are in the pair already, or go there: the host kernel does these, waiting included.
             _ if !dgram => Outcome::Continue,
             Sys::Sendto => self.sys_sendto(a),

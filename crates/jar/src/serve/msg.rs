@@ -5,8 +5,9 @@ use crate::jar::Jar;
 use crate::pump::dgram::MAX;
 use crate::socks::{Flow, Meta, SockId};
 use belljar_abi::{self as abi, Errno};
+use belljar_host::seccomp::Sys;
 use belljar_host::{fd, memory};
-use belljar_kernel::task::call::Cmsg;
+use belljar_kernel::task::call::{Cmsg, Payload};
 use std::os::fd::OwnedFd;
 
 /// `UIO_MAXIOV`, and the most messages of one sendmmsg or recvmmsg.
@@ -95,14 +96,19 @@ fn parse_cmsgs(mut b: &[u8]) -> Result<Vec<Cmsg>, Errno> {
 fn emit_cmsgs(cmsgs: &[Cmsg], room: usize) -> (Vec<u8>, bool) {
     let mut out = Vec::new();
     for c in cmsgs {
-        let len = 16 + c.data.len();
-        if out.len() + len > room {
+        let (left, whole) = (room.saturating_sub(out.len()), 16 + c.data.len());
+        if left < 16 {
             return (out, true);
         }
+        // The last one is cut to what is left.
+        let len = whole.min(left);
         out.extend_from_slice(&(len as u64).to_ne_bytes());
         out.extend_from_slice(&c.level.to_ne_bytes());
         out.extend_from_slice(&c.kind.to_ne_bytes());
-        out.extend_from_slice(&c.data);
+        out.extend_from_slice(c.data.get(..len - 16).unwrap_or(&c.data));
+        if len < whole {
+            return (out, true);
+        }
         out.resize(out.len().next_multiple_of(8).min(room), 0);
     }
     (out, false)
@@ -212,33 +218,57 @@ impl Jar {
         Outcome::Reply(Ok(n as i64))
     }
 
+    /// Urgent data of a stream, behind what the program wrote before.
+    pub(crate) fn sys_send_oob(&mut self, a: &Asked<'_>) -> Outcome {
+        let tid = a.note.tid;
+        let (data, flags) = if a.note.sys == Sys::Sendto {
+            let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
+            (attempt!(gather(tid, &[(a.note.word(1), len)])), a.note.int(3))
+        } else {
+            let h = attempt!(MsgHdr::read(tid, a.note.word(1)));
+            (attempt!(gather(tid, &h.iov)), a.note.int(2))
+        };
+        self.order(a.id);
+        let held = self.socks.get(a.id).is_some_and(|s| matches!(&s.flow, Flow::Stream(st) if !st.unsent.is_empty()));
+        let now = self.now;
+        let sent = match held {
+            true => Err(Errno::EAGAIN),
+            false => {
+                let (m, kfd) = attempt!(self.kernel_of(a));
+                m.send_to(now, kfd, Payload::Bytes(&data), abi::MSG_OOB, None, &[])
+            }
+        };
+        self.send_outcome(a, flags, sent.map(|n| n as i64))
+    }
+
     /// The next datagram with its address: the one in the pair, else the kernel's next.
     fn receive(&mut self, id: SockId, copy: &OwnedFd, room: usize, flags: i32) -> Result<(Vec<u8>, Meta), Errno> {
         let peek = flags & abi::MSG_PEEK != 0;
-        if flags & abi::MSG_ERRQUEUE == 0 {
-            let current = match self.socks.get(id).map(|s| &s.flow) {
-                Some(Flow::Dgram(d)) => d.current.clone(),
-                _ => return Err(Errno::EBADF),
-            };
-            if let Some(meta) = current {
-                let mut data = vec![0; MAX];
-                if let Ok(n) = fd::recv(copy, &mut data, peek) {
-                    data.truncate(n);
-                    if meta.error != 0 {
-                        if peek {
-                            let _ = fd::recv(copy, &mut data, false);
-                        }
-                        self.set_current(id, None);
-                        return Err(Errno(meta.error));
+        if flags & abi::MSG_ERRQUEUE != 0 && self.socks.get(id).is_some_and(|s| s.fd.is_some()) {
+            return self.receive_error(id, room);
+        }
+        let current = match self.socks.get(id).map(|s| &s.flow) {
+            Some(Flow::Dgram(d)) => d.current.clone(),
+            _ => return Err(Errno::EBADF),
+        };
+        if let Some(meta) = current {
+            let mut data = vec![0; MAX];
+            if let Ok(n) = fd::recv(copy, &mut data, peek) {
+                data.truncate(n);
+                if meta.error != 0 {
+                    if peek {
+                        let _ = fd::recv(copy, &mut data, false);
                     }
-                    if !peek {
-                        self.set_current(id, None);
-                    }
-                    return Ok((data, meta));
+                    self.set_current(id, None);
+                    return Err(Errno(meta.error));
                 }
-                // A plain reader was faster.
-                self.set_current(id, None);
+                if !peek {
+                    self.set_current(id, None);
+                }
+                return Ok((data, meta));
             }
+            // A plain reader was faster.
+            self.set_current(id, None);
         }
         let s = self.socks.get_mut(id).ok_or(Errno::EBADF)?;
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
@@ -248,6 +278,15 @@ impl Jar {
             let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
             m.recv(self.now, kfd, room.min(MAX), flags & !abi::MSG_TRUNC)?
         };
+        let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len, error: 0 };
+        Ok((got.segs.to_vec(), meta))
+    }
+
+    /// The oldest entry of the error queue, which is the kernel's.
+    fn receive_error(&mut self, id: SockId, room: usize) -> Result<(Vec<u8>, Meta), Errno> {
+        let s = self.socks.get(id).ok_or(Errno::EBADF)?;
+        let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
+        let got = m.recv(self.now, kfd, room.min(MAX), abi::MSG_ERRQUEUE)?;
         let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len, error: 0 };
         Ok((got.segs.to_vec(), meta))
     }
@@ -263,6 +302,7 @@ impl Jar {
     /// After a receive: the next one may lie in the pair.
     fn recv_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
+            r if flags & abi::MSG_ERRQUEUE != 0 => r.into(),
             Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() => self.wait(a, abi::SO_RCVTIMEO),
             r => {
                 self.dgram_in(a.id);
@@ -337,7 +377,6 @@ impl Jar {
 
     /// Calls on a NETLINK_ROUTE socket: the supervisor is the kernel's side.
     pub(crate) fn serve_netlink(&mut self, a: &Asked<'_>) -> Outcome {
-        use belljar_host::seccomp::Sys;
         let tid = a.note.tid;
         match a.note.sys {
             Sys::Sendto => self.sys_sendto(a),

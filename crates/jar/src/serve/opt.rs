@@ -51,7 +51,7 @@ impl Jar {
     }
 
     /// What a call on a stream comes after: the bytes written before it, and the bytes read.
-    fn order(&mut self, id: crate::socks::SockId) {
+    pub(super) fn order(&mut self, id: crate::socks::SockId) {
         match self.socks.get(id).map(|s| &s.flow) {
             Some(Flow::Stream(st)) if st.phase == crate::socks::Phase::Open => {
                 self.stream_out(id);
@@ -83,6 +83,10 @@ impl Jar {
         if level == abi::SOL_SOCKET && matches!(name, abi::SO_ATTACH_FILTER | abi::SO_ATTACH_REUSEPORT_CBPF) {
             value = attempt!(instructions(a.note.tid, &value));
         }
+        // The program's pages would be seen by the pair only, and no completion would ever be true.
+        if (level, name) == (abi::SOL_SOCKET, abi::SO_ZEROCOPY) && value.iter().any(|b| *b != 0) {
+            return Errno::EOPNOTSUPP.into();
+        }
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
@@ -95,7 +99,8 @@ impl Jar {
                 | abi::SO_SNDTIMEO_OLD
                 | abi::SO_RCVTIMEO_NEW
                 | abi::SO_SNDTIMEO_NEW
-                | abi::SO_RCVLOWAT => {
+                | abi::SO_RCVLOWAT
+                | abi::SO_OOBINLINE => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
                 abi::SO_SNDBUF if self.socks.get(a.id).is_some_and(|s| matches!(s.flow, Flow::Stream(_))) => {
@@ -114,7 +119,9 @@ impl Jar {
         match request {
             // Owner and signals of the descriptor itself work on the pair.
             abi::FIOSETOWN | abi::SIOCSPGRP | abi::FIOGETOWN | abi::SIOCGPGRP => Outcome::Continue,
-            abi::SIOCINQ | abi::SIOCOUTQ | abi::SIOCOUTQNSD | abi::SIOCATMARK => {
+            // So is the mark, which is where the program reads.
+            abi::SIOCATMARK => Outcome::Continue,
+            abi::SIOCINQ | abi::SIOCOUTQ | abi::SIOCOUTQNSD => {
                 let n = attempt!(self.queue_length(a, request));
                 attempt!(write_mem(a.note.tid, a.note.word(2), &(n as i32).to_ne_bytes()));
                 Outcome::Reply(Ok(0))
@@ -142,6 +149,6 @@ impl Jar {
         }
         let (m, kfd) = self.kernel_of(a)?;
         let n = m.ioctl(now, kfd, u64::from(request))?;
-        Ok(if request == abi::SIOCINQ || request == abi::SIOCATMARK { n } else { n + held as i64 })
+        Ok(if request == abi::SIOCINQ { n } else { n + held as i64 })
     }
 }

@@ -8,6 +8,10 @@ use crate::net::core::skb::{PktType, Skb};
 /// `loopback_xmit`: the packet, still with its route, comes in again.
 pub fn loopback_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     net.skb_orphan(&mut skb);
+    if let Some(tx) = &mut skb.tx {
+        tx.copied = true;
+        net.zerocopy_free(&mut skb);
+    }
     let len = skb.len() as u64;
     if let Some(d) = net.devs.get_mut(dev) {
         d.stats.tx(1, len);

@@ -1,9 +1,10 @@
 //! Upward everything is a value: what socket code found out and somebody above has to act on. Add a variant, never a
 //! callback.
 use crate::ids::{SockId, TcpId};
+use crate::net::core::timestamp::TxStamp;
 use crate::task::wait::PollMask;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub enum Rise {
     /// Something about the socket changed that a sleeper may wait for: walk its wait queue with these poll bits
     /// (`sk_data_ready`, `sk_write_space`, `sk_state_change`, `sk_error_report`). One exclusive sleeper wakes; with mask 0
@@ -11,6 +12,12 @@ pub enum Rise {
     Wake { sock: SockId, mask: PollMask },
     /// A device finished with a packet: give the bytes back to the socket's send memory (`sock_wfree`).
     TxFree { sock: SockId, truesize: u32 },
+    /// A packet that carried the pages of a MSG_ZEROCOPY call ended (`msg_zerocopy_complete`).
+    ZerocopyFree { sock: SockId, call: u32, copied: bool },
+    /// A packet passed a place of which its sender wants to know the time (`__skb_tstamp_tx`).
+    TxStamp { sock: SockId, stamp: Box<TxStamp> },
+    /// Urgent data was announced: SIGURG for who owns the file (`sk_send_sigurg`).
+    Urgent { sock: SockId },
     /// An orphaned or unaccepted socket came to its end: take it out of its slab.
     Reap { sock: SockId },
     /// A Fast Open connection of this listener completed its handshake or ended; with `rst` by a RST after accept, and then

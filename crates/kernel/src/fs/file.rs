@@ -10,6 +10,8 @@ pub struct File {
     pub kind: FileKind,
     /// O_NONBLOCK.
     pub nonblock: bool,
+    /// Who gets signals about it (F_SETOWN): a process, minus a group, 0 nobody.
+    pub owner: i32,
     /// Descriptors that refer to it, in all processes.
     pub refs: u32,
     /// Parked calls that hold it open.
@@ -26,7 +28,7 @@ pub enum FileKind {
 
 impl File {
     pub fn new(kind: FileKind, nonblock: bool) -> File {
-        File { kind, nonblock, refs: 1, calls: 0, watchers: None }
+        File { kind, nonblock, owner: 0, refs: 1, calls: 0, watchers: None }
     }
 }
 

@@ -97,6 +97,9 @@ impl Net {
 
     fn skb_release(&mut self, mut skb: Skb) {
         self.skb_orphan(&mut skb);
+        if skb.tx.is_some() {
+            self.zerocopy_free(&mut skb);
+        }
         self.pool.give_skb(skb);
     }
 
@@ -104,6 +107,15 @@ impl Net {
     pub fn skb_orphan(&mut self, skb: &mut Skb) {
         if let Owner::Tx(sock) = std::mem::take(&mut skb.owner) {
             self.env.rises.push_back(crate::env::Rise::TxFree { sock, truesize: skb.truesize });
+        }
+    }
+
+    /// Nothing below refers to the program's pages any more (`skb_zcopy_clear`).
+    pub fn zerocopy_free(&mut self, skb: &mut Skb) {
+        if let Some(tx) = skb.tx.take()
+            && let Some(call) = tx.zerocopy
+        {
+            self.env.rises.push_back(crate::env::Rise::ZerocopyFree { sock: tx.sock, call, copied: tx.copied });
         }
     }
 

@@ -4,7 +4,7 @@ use crate::ids::*;
 use crate::kernel::{Kernel, Socks};
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::{Family, Sock};
-use crate::net::core::sockopt;
+use crate::net::core::{errqueue, sockopt};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route;
@@ -132,32 +132,52 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
 }
 
 pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
-    if let SockId::Tcp(id) = sock
-        && let Some(step) = tcp::handshake::fastopen::client::sendmsg(k, id, m, ctx)
-    {
-        k.tcp_settle(id);
-        return step;
-    }
-    let Kernel { socks, net, .. } = k;
     match sock {
-        SockId::Tcp(id) => match socks.tcp.get_mut(id) {
-            Some(sk) => {
-                let step = tcp::sendmsg::tcp_sendmsg(sk, net, id, &mut m.data, m.flags, &mut m.sent, ctx);
-                tcp::mem::settle(sk, net);
-                step
-            }
-            None => Step::Done(Err(Errno::EPIPE)),
-        },
+        SockId::Tcp(id) if m.flags & MSG_ZEROCOPY != 0 => tcp_send_zerocopy(k, id, m, ctx),
+        SockId::Tcp(id) => tcp_send(k, id, m, ctx),
         SockId::Udp(id) => udp::sendmsg::sendmsg(k, id, m, ctx),
     }
 }
 
+#[doc(alias = "tcp_sendmsg")]
+fn tcp_send(k: &mut Kernel, id: TcpId, m: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    if let Some(step) = tcp::handshake::fastopen::client::sendmsg(k, id, m, ctx) {
+        k.tcp_settle(id);
+        return step;
+    }
+    let Kernel { socks, net, .. } = k;
+    let Some(sk) = socks.tcp.get_mut(id) else { return Step::Done(Err(Errno::EPIPE)) };
+    let step = tcp::sendmsg::tcp_sendmsg(sk, net, id, m, ctx);
+    tcp::mem::settle(sk, net);
+    step
+}
+
+/// The call has a number from its beginning to its end.
+fn tcp_send_zerocopy(k: &mut Kernel, id: TcpId, m: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    let Some(sk) = k.socks.tcp.get_mut(id) else { return Step::Done(Err(Errno::EPIPE)) };
+    if let Err(e) = tcp::zerocopy::begin(sk, &k.net, m) {
+        return Step::Done(Err(e));
+    }
+    let step = tcp_send(k, id, m, ctx);
+    if let Some(sk) = k.socks.tcp.get_mut(id) {
+        tcp::zerocopy::end(&mut sk.sk, &mut k.net.env, id, m, &step);
+    }
+    step
+}
+
 pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx) -> Step {
+    if m.flags & MSG_ERRQUEUE != 0 {
+        let got = errqueue::recv_error(k, sock, m.len);
+        if let SockId::Tcp(id) = sock {
+            k.tcp_settle(id);
+        }
+        return Step::Done(got);
+    }
     let Kernel { socks, net, .. } = k;
     match sock {
         SockId::Tcp(id) => match socks.tcp.get_mut(id) {
             Some(sk) => {
-                let step = tcp::recvmsg::tcp_recvmsg(sk, net, id, m.len, m.flags, &mut m.got, ctx);
+                let step = tcp::recvmsg::tcp_recvmsg(sk, net, id, m, ctx);
                 tcp::mem::settle(sk, net);
                 step
             }
@@ -218,11 +238,10 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
             match request {
                 SIOCINQ | SIOCOUTQ | SIOCOUTQNSD if sk.state == State::Listen => Err(Errno::EINVAL),
                 SIOCINQ if opening => Ok(0),
-                SIOCINQ => Ok(sk.readable().into()),
+                SIOCINQ => Ok(tcp::urgent::inq(sk).into()),
                 SIOCOUTQ => Ok(since(sk.snd.una)),
                 SIOCOUTQNSD => Ok(since(sk.snd.nxt)),
-                // There is no urgent data, so no mark to stand at.
-                SIOCATMARK => Ok(0),
+                SIOCATMARK => Ok(tcp::urgent::at_mark(sk).into()),
                 _ => Err(Errno::ENOTTY),
             }
         }
@@ -311,5 +330,7 @@ fn tcp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info: u32
         rport: u16::from_be_bytes([d0, d1]),
     };
     let seq = u32::from_be_bytes([q0, q1, q2, q3]);
-    tcp::ipv4::tcp_v4_err(k, ns, &tuple, seq, errno, frag.then_some(info));
+    let ee = SockExtendedErr { errno: errno.0, origin: SO_EE_ORIGIN_ICMP, kind, code, info, data: 0 };
+    let what = tcp::ipv4::IcmpError { ee, seq, frag_mtu: frag.then_some(info) };
+    tcp::ipv4::tcp_v4_err(k, ns, &tuple, &what, skb);
 }

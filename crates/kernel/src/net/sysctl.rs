@@ -239,6 +239,7 @@ const SECONDS: i64 = INT / 250;
 sysctls! {
     /// Settings of one network namespace.
     Sysctl {
+        "net.core.optmem_max" optmem_max: u32 = 131_072, 0, INT;
         "net.core.rmem_default" rmem_default: u32 = 212_992, 2304, INT;
         "net.core.rmem_max" rmem_max: u32 = 4_194_304, 2304, INT;
         "net.core.somaxconn" somaxconn: u32 = 4096, 0, INT;
@@ -327,6 +328,7 @@ sysctls! {
         "net.ipv4.tcp_sack" tcp_sack: u32 = 1, 0, 255;
         "net.ipv4.tcp_slow_start_after_idle" tcp_slow_start_after_idle: u32 = 1, 0, 255;
         "net.ipv4.tcp_syn_linear_timeouts" tcp_syn_linear_timeouts: u32 = 4, 0, 127;
+        "net.ipv4.tcp_stdurg" tcp_stdurg: u32 = 0, 0, UINT;
         "net.ipv4.tcp_syn_retries" tcp_syn_retries: u32 = 6, 1, 127;
         "net.ipv4.tcp_synack_retries" tcp_synack_retries: u32 = 5, 0, 255;
         "net.ipv4.tcp_syncookies" tcp_syncookies: u32 = 1, 0, 255;

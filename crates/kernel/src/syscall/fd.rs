@@ -12,6 +12,8 @@ const F_GETFD: i32 = 1;
 const F_SETFD: i32 = 2;
 const F_GETFL: i32 = 3;
 const F_SETFL: i32 = 4;
+const F_SETOWN: i32 = 8;
+const F_GETOWN: i32 = 9;
 const FD_CLOEXEC: i64 = 1;
 const O_RDWR: i64 = 2;
 const O_NONBLOCK: i64 = 0x800;
@@ -78,6 +80,12 @@ pub(super) fn fcntl(k: &mut Kernel, who: Caller, fd: Fd, cmd: i32, arg: i64) -> 
             f.nonblock = arg & O_NONBLOCK != 0;
             0
         }
+        // Which processes there are is the driver's knowledge.
+        F_SETOWN => {
+            f.owner = i32::try_from(arg).map_err(|_| Errno::EINVAL)?;
+            0
+        }
+        F_GETOWN => i64::from(f.owner),
         _ => return Err(Errno::EINVAL),
     };
     Ok(Ret::Int(value))

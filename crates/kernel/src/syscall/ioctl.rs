@@ -17,6 +17,8 @@ pub(super) fn ioctl(k: &mut Kernel, who: Caller, fd: Fd, request: u64, arg: i64)
                 p.fds.set_cloexec(fd, request == FIOCLEX);
             }
         }
+        (FIOSETOWN | SIOCSPGRP, FileKind::Sock(_)) => f.owner = arg as i32,
+        (FIOGETOWN | SIOCGPGRP, FileKind::Sock(_)) => return Ok(Ret::Int(f.owner.into())),
         (_, FileKind::Sock(sock)) => return switch::ioctl(k, sock, request).map(Ret::Int),
         (_, FileKind::Epoll(_)) => return Err(Errno::ENOTTY),
     }

@@ -20,9 +20,12 @@ pub(super) fn send<'a>(
 ) -> Run {
     let found = k.fd_sock(who.process, fd).and_then(|(file, sock)| Ok((file, destination(k, sock, to, flags)?)));
     match found {
-        Ok((file, to)) => {
-            run_send(k, file, SendMsg { data, sent: 0, flags, to, cmsgs: cmsgs.into() }, k.ctx(file, flags))
-        }
+        Ok((file, to)) => run_send(
+            k,
+            file,
+            SendMsg { data, sent: 0, flags, to, cmsgs: cmsgs.into(), zerocopy: None },
+            k.ctx(file, flags),
+        ),
         Err(e) => Run::Done(Err(e)),
     }
 }
@@ -45,9 +48,9 @@ pub(super) fn run_send(k: &mut Kernel, file: FileId, mut msg: SendMsg<'_>, ctx: 
         Step::Done(r) => Run::Done(r),
         Step::Sleep(s) => {
             // Only now is the rest copied: a call that does not sleep never holds it twice.
-            let SendMsg { mut data, sent, flags, to, cmsgs } = msg;
+            let SendMsg { mut data, sent, flags, to, cmsgs, zerocopy } = msg;
             let rest = data.take(usize::MAX, &mut k.net.pool);
-            let op = Op::Send { file, rest, sent, flags, to, cmsgs: cmsgs.into_owned() };
+            let op = Op::Send { file, rest, sent, flags, to, cmsgs: cmsgs.into_owned(), zerocopy };
             Run::sleep(op, s, k.snd_deadline(sock))
         }
     }

@@ -79,8 +79,8 @@ impl Kernel {
         match op {
             Op::Accept { file, flags } => socket::run_accept(self, who, file, flags, ctx),
             Op::Connect { file, addr, later } => socket::run_connect(self, file, addr, later, ctx),
-            Op::Send { file, rest, sent, flags, to, cmsgs } => {
-                let msg = SendMsg { data: Payload::Segs(rest), sent, flags, to, cmsgs: cmsgs.into() };
+            Op::Send { file, rest, sent, flags, to, cmsgs, zerocopy } => {
+                let msg = SendMsg { data: Payload::Segs(rest), sent, flags, to, cmsgs: cmsgs.into(), zerocopy };
                 message::run_send(self, file, msg, ctx)
             }
             Op::Recv { file, msg } => message::run_recv(self, file, msg, ctx),

@@ -159,7 +159,7 @@ impl Kernel {
         RunCtx { nonblock, ..RunCtx::default() }
     }
 
-    pub(super) fn file_sock(&self, file: FileId) -> Option<SockId> {
+    pub(crate) fn file_sock(&self, file: FileId) -> Option<SockId> {
         match self.files.files.get(file)?.kind {
             FileKind::Sock(sock) => Some(sock),
             FileKind::Epoll(_) => None,

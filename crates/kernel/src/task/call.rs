@@ -58,6 +58,8 @@ pub struct SendMsg<'a> {
     pub flags: i32,
     pub to: Option<SockAddr>,
     pub cmsgs: Cow<'a, [Cmsg]>,
+    /// The handle of its notification by MSG_ZEROCOPY.
+    pub zerocopy: Option<u32>,
 }
 
 /// A receive while it runs.
@@ -66,8 +68,9 @@ pub struct RecvMsg {
     /// Room the caller has.
     pub len: usize,
     pub flags: i32,
-    /// Gathered so far (MSG_WAITALL, SO_RCVLOWAT).
+    /// Gathered so far (MSG_WAITALL, SO_RCVLOWAT), and when the last of it came.
     pub got: Segs,
+    pub tstamp: Nanos,
 }
 
 /// Who asks.
@@ -331,6 +334,7 @@ pub enum Op {
         flags: i32,
         to: Option<SockAddr>,
         cmsgs: Vec<Cmsg>,
+        zerocopy: Option<u32>,
     },
     Recv {
         file: FileId,

@@ -21,4 +21,6 @@ pub struct Tasks {
     pub runnable: VecDeque<CallId>,
     /// Finished calls, handed out after the step.
     pub done: VecDeque<(CallId, SysResult)>,
+    /// Signals for owners of files, as (owner, signal).
+    pub signals: VecDeque<(i32, i32)>,
 }

@@ -43,7 +43,10 @@ impl Kernel {
             tcp.flags.write_pending = false;
         }
         let result = match call.op {
-            Some(Op::Send { sent, .. }) if sent > 0 => Ok(Ret::Int(sent as i64)),
+            Some(Op::Send { file, sent, zerocopy, .. }) => {
+                self.send_ended(file, zerocopy, sent);
+                if sent > 0 { Ok(Ret::Int(sent as i64)) } else { Err(errno) }
+            }
             Some(Op::Recv { msg, .. }) if !msg.got.is_empty() => Ok(Ret::Stream(msg.got)),
             // The connection goes on closing without anybody waiting for it.
             Some(Op::Linger { sock }) => {
@@ -64,6 +67,15 @@ impl Kernel {
         let Op::Send { file, .. } = op else { return None };
         let FileKind::Sock(SockId::Tcp(id)) = self.files.files.get(*file)?.kind else { return None };
         self.socks.tcp.get_mut(id)
+    }
+
+    /// A send that does not go on any more lets go of its number by MSG_ZEROCOPY.
+    fn send_ended(&mut self, file: FileId, zerocopy: Option<u32>, sent: usize) {
+        if let (Some(call), Some(sock)) = (zerocopy, self.file_sock(file))
+            && let Some(sk) = self.socks.sk_mut(sock)
+        {
+            crate::net::core::zerocopy::put(sk, &mut self.net.env, sock, call, sent == 0);
+        }
     }
 
     /// The next finished call, in the order in which they finished.
@@ -215,6 +227,9 @@ impl Kernel {
         for id in ids {
             self.leave_queues(id);
             let op = self.end_call(id).and_then(|c| c.op);
+            if let Some(Op::Send { file, sent, zerocopy, .. }) = op {
+                self.send_ended(file, zerocopy, sent);
+            }
             if let Some(Op::Linger { sock }) = op {
                 self.release_quietly(sock);
             } else if let Some(file) = op.and_then(|op| op.file()) {

@@ -162,7 +162,7 @@ impl Kernel {
                 sndbuf: sk.sndbuf,
                 fwd_alloc: 0,
                 wmem_queued: sk.wmem_queued,
-                optmem: 0,
+                optmem: sk.cold.as_ref().map_or(0, |c| c.omem),
                 backlog: 0,
                 drops: sk.drops,
             }),

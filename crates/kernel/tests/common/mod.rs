@@ -28,6 +28,7 @@ pub struct Host {
     pub task: TaskId,
     pub now: u64,
     pub completions: Vec<(CallId, SysResult)>,
+    pub signals: Vec<(i32, i32)>,
     pub out: Vec<Frame>,
     /// TOS of the last TCP segment that `peer` saw.
     pub last_tos: u8,
@@ -44,7 +45,7 @@ impl Host {
         let (ns, dev) = k.add_host("host", &nic, (addr, 24), Some(gateway)).unwrap();
         let p = k.add_process(ns, 0, Caps::ROOT, 1024, "test");
         let task = k.add_task(p, 0).unwrap();
-        Host { k, ns, dev, task, now: 1, completions: vec![], out: vec![], last_tos: 0 }
+        Host { k, ns, dev, task, now: 1, completions: vec![], signals: vec![], out: vec![], last_tos: 0 }
     }
 
     pub fn try_call(&mut self, c: Call<'_>) -> Submitted {
@@ -65,6 +66,7 @@ impl Host {
             while let Some(o) = self.k.pop_output() {
                 match o {
                     Output::Frame { frame, .. } => self.out.push(frame),
+                    Output::Signal { owner, signal } => self.signals.push((owner, signal)),
                     Output::Complete { call, result } => self.completions.push((call, result)),
                 }
             }

@@ -1,4 +1,5 @@
-//! Assertions: `tcp_info(4) { cwnd == 10, state == ESTABLISHED }`, `counters { … }`, `sockets { … }`.
+//! Assertions: `tcp_info(4) { cwnd == 10, state == ESTABLISHED }`, `counters { … }`, `sockets { … }`,
+//! `signals { … }`.
 use super::call;
 use super::cursor::{Cursor, Parsed};
 use crate::ast::*;

@@ -13,7 +13,7 @@ const MAX_DEPTH: usize = 16;
 pub fn line(c: &mut Cursor<'_>) -> Parsed<CallLine> {
     let (name, name_span) = c.word("a call, a packet (`<` or `>`) or an assertion")?;
     if !CALLS.contains(&name) {
-        let others = ["sysctl", "tcp_info", "counters", "sockets"];
+        let others = ["sysctl", "tcp_info", "counters", "sockets", "signals"];
         let near = nearest(name, CALLS.iter().copied().chain(others));
         return Err(Problem::new(name_span, format!("there is no call `{name}`")).near(near));
     }

@@ -29,6 +29,7 @@ const SETTINGS: &[&str] = &[
     "arp",
     "root",
     "nofile",
+    "device",
     "ip_version",
 ];
 
@@ -100,6 +101,11 @@ fn setting(c: &mut Cursor<'_>, text: &str, script: &mut Script) -> Parsed<()> {
         "seed" => s.seed = value.parse().map_err(|_| bad("a number"))?,
         "arp" => s.arp = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
         "root" => s.root = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
+        "device" => match value {
+            "nic" => s.tun = false,
+            "tun" => s.tun = true,
+            _ => return Err(bad("nic or tun")),
+        },
         "nofile" => s.nofile = value.parse().map_err(|_| bad("a number of descriptors"))?,
         "ip_version" if value == "ipv4" => {}
         "ip_version" => return Err(bad("`ipv4`: there is no IPv6 yet")),
@@ -188,6 +194,7 @@ fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
             sysctl(c, text).map(|s| What::Sysctl(vec![s]))
         }
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "counters" => block::conds(c, w).map(What::Counters),
+        (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "signals" => block::conds(c, w).map(What::Signals),
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "sockets" => block::conds(c, w).map(What::Sockets),
         (Some(Tok::Word(w)), Some(Tok::Sym("("))) if w == "tcp_info" => block::tcp_info(c),
         _ => call::line(c).map(What::Call),

@@ -1,4 +1,4 @@
-//! Settings and assertions: sysctls, TCP_INFO, counters, sockets by state.
+//! Settings and assertions: sysctls, TCP_INFO, counters, sockets by state, signals.
 use super::Run;
 use crate::ast::*;
 use crate::names::nearest;
@@ -47,6 +47,15 @@ impl Run<'_> {
                 return Err(Problem::new(cond.span, format!("there is no counter `{}`", cond.name)).near(near));
             };
             holds(cond, Some(counter.value as i64))?;
+        }
+        Ok(())
+    }
+
+    /// Signals for whoever F_SETOWN names, since the start.
+    pub(super) fn signals(&mut self, conds: &[Cond]) -> Result<(), Problem> {
+        for cond in conds {
+            let value = (cond.name == "SIGURG").then_some(self.m.sigurg);
+            holds(cond, value)?;
         }
         Ok(())
     }

@@ -14,7 +14,7 @@ use belljar_wire::{Frame, gso};
 use std::collections::VecDeque;
 
 /// Kernel time at which a script starts: a machine is up a little while before anybody uses it.
-const BOOT: Nanos = 100_000_000_000;
+pub(super) const BOOT: Nanos = 100_000_000_000;
 const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// Steps of one script; a script that needs more is going round in circles.
@@ -39,12 +39,19 @@ pub struct Machine {
     steps: u64,
     /// What no script may see: a broken invariant, a wrong checksum, too many steps.
     pub broken: Option<String>,
+    /// Signals that came out; there is one kind.
+    pub sigurg: i64,
 }
 
 impl Machine {
     pub fn new(s: &Settings) -> Result<Machine, String> {
         let mut k = Kernel::new(s.seed);
-        let nic = NicConfig { mac: HOST_MAC, mtu: s.mtu, features: Features::NONE, ..NicConfig::default() };
+        let nic = NicConfig {
+            mac: HOST_MAC,
+            mtu: s.mtu,
+            features: Features { orphan: s.tun, ..Features::NONE },
+            ..NicConfig::default()
+        };
         let made = k.add_host("host", &nic, (s.local, s.prefix), Some(s.gateway));
         let (ns, dev) = made.map_err(|e| format!("the host cannot be made of these settings: {e}"))?;
         let (uid, caps) = if s.root { (0, Caps::ROOT) } else { (1000, Caps::NONE) };
@@ -52,7 +59,7 @@ impl Machine {
         let task = k.add_task(process, 0).ok_or("no task")?;
         let (now, arp) = (BOOT, s.arp);
         let (out, done, idle) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut m = Machine { k, ns, dev, process, task, idle, now, arp, out, done, steps: 0, broken: None };
+        let mut m = Machine { k, ns, dev, process, task, idle, now, arp, out, done, steps: 0, broken: None, sigurg: 0 };
         if s.arp {
             m.answer_arp(ARPOP_REQUEST, s.gateway, s.local);
             m.answer_arp(ARPOP_REPLY, s.gateway, s.local);
@@ -128,6 +135,7 @@ impl Machine {
             while let Some(o) = self.k.pop_output() {
                 match o {
                     Output::Frame { frame, .. } => self.sent(frame),
+                    Output::Signal { .. } => self.sigurg += 1,
                     Output::Complete { call, result } => self.done.push((call, result, self.now())),
                 }
             }

@@ -1,12 +1,14 @@
 //! Calls with memory behind them: messages, control messages, poll and epoll sets, option values that come back.
 use super::Run;
 use super::calls::timeout;
+use super::control::{self, native};
 use super::value::{Args, MAX_BYTES, field, inner, int, one_of};
 use crate::ast::{CallLine, Expr, ExprKind};
 use crate::problem::Problem;
 use belljar_abi::*;
 use belljar_kernel::ids::TaskId;
 use belljar_kernel::task::call::*;
+use belljar_wire::{Seg, Segs};
 
 impl<'a> Run<'a> {
     pub(super) fn send(&mut self, a: &Args<'a>, task: TaskId) -> Result<Submitted, Problem> {
@@ -32,12 +34,20 @@ impl<'a> Run<'a> {
             Some(e) => Some(self.addr(e, (s.remote, s.connect_port))?),
             None => None,
         };
-        let mut data = Vec::new();
-        for part in iovecs(msg)? {
-            data.extend(part);
-        }
-        let cmsgs = control(msg)?;
-        let call = Call::Send { fd, data: Payload::Bytes(&data), flags, to: to.as_deref(), cmsgs: &cmsgs };
+        let (parts, mut data) = (iovecs(msg)?, Vec::new());
+        let data = match flags & MSG_ZEROCOPY {
+            0 => {
+                parts.iter().for_each(|p| data.extend_from_slice(p));
+                Payload::Bytes(&data)
+            }
+            // The program's own pages: its pieces stay apart.
+            _ => Payload::Segs(parts.into_iter().fold(Segs::new(), |mut all, p| {
+                all.push(Seg::from_vec(p));
+                all
+            })),
+        };
+        let cmsgs = control::parse(msg)?;
+        let call = Call::Send { fd, data, flags, to: to.as_deref(), cmsgs: &cmsgs };
         Ok(self.m.call(task, call))
     }
 
@@ -134,7 +144,7 @@ impl<'a> Run<'a> {
                 .note("expected", all.len().to_string())
                 .note("came", format!("{:?}", d.cmsgs.iter().map(|c| (c.level, c.kind)).collect::<Vec<_>>())));
         }
-        all.iter().zip(&d.cmsgs).try_for_each(|(e, c)| same_cmsg(e, c))
+        all.iter().zip(&d.cmsgs).try_for_each(|(e, c)| control::same(e, c, self.tolerance()))
     }
 }
 
@@ -173,60 +183,7 @@ fn first_buffer(msg: &Expr) -> Option<&Expr> {
     iov_list(msg).first().and_then(|e| one_of(e, &["iov_base", "0"]))
 }
 
-fn control(msg: &Expr) -> Result<Vec<Cmsg>, Problem> {
-    let Some(ExprKind::List(all)) = field(msg, "msg_control").map(|e| &e.kind) else { return Ok(Vec::new()) };
-    let mut out = Vec::new();
-    for e in all {
-        let number = |names: &[&str]| one_of(e, names).map_or(Ok(0), |e| int(e, "a number"));
-        let data = match one_of(e, &["cmsg_data"]).map(|e| &e.kind) {
-            Some(ExprKind::Str(s)) => s.clone(),
-            Some(ExprKind::Int(v)) => (*v as i32).to_ne_bytes().to_vec(),
-            _ => Vec::new(),
-        };
-        let (level, kind) = (number(&["cmsg_level", "0"])? as i32, number(&["cmsg_type", "1"])? as i32);
-        out.push(Cmsg { level, kind, data });
-    }
-    Ok(out)
-}
-
-/// Offsets of the fields of sock_extended_err: name, where, how many bytes.
-const EE: &[(&str, usize, usize)] = &[
-    ("ee_errno", 0, 4),
-    ("ee_origin", 4, 1),
-    ("ee_type", 5, 1),
-    ("ee_code", 6, 1),
-    ("ee_info", 8, 4),
-    ("ee_data", 12, 4),
-];
-
-fn same_cmsg(e: &Expr, c: &Cmsg) -> Result<(), Problem> {
-    let same = |names: &[&str], came: i64| match one_of(e, names) {
-        Some(x) => expect_int(x, came),
-        None => Ok(()),
-    };
-    same(&["cmsg_level"], c.level.into())?;
-    same(&["cmsg_type"], c.kind.into())?;
-    let Some(data) = field(e, "cmsg_data") else { return Ok(()) };
-    match &data.kind {
-        ExprKind::Int(_) => expect_int(data, native(&c.data, 0, 4)),
-        ExprKind::Struct(fields) => fields.iter().try_for_each(|(name, v)| match EE.iter().find(|f| f.0 == name) {
-            Some((_, at, len)) => expect_int(v, native(&c.data, *at, *len)),
-            None => Err(Problem::new(v.span, format!("sock_extended_err has no field `{name}`"))),
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// An int of `len` bytes at `at`, in the machine's order.
-fn native(b: &[u8], at: usize, len: usize) -> i64 {
-    let b = b.get(at..).unwrap_or(&[]);
-    match len {
-        1 => b.first().map_or(0, |v| i64::from(*v)),
-        _ => b.first_chunk::<4>().map_or(0, |v| i64::from(i32::from_ne_bytes(*v))),
-    }
-}
-
-fn expect_int(e: &Expr, came: i64) -> Result<(), Problem> {
+pub(super) fn expect_int(e: &Expr, came: i64) -> Result<(), Problem> {
     let expected = match &inner(e).kind {
         ExprKind::Int(v) => *v,
         _ => return Ok(()),

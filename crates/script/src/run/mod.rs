@@ -1,6 +1,7 @@
 //! Runs a script: events in order, each at its time; what comes out is compared with what the lines say.
 mod assert;
 mod calls;
+mod control;
 mod expect;
 mod flow;
 mod inject;
@@ -141,6 +142,7 @@ impl<'a> Run<'a> {
             What::TcpInfo { fd, conds } => self.tcp_info(fd, conds),
             What::Counters(conds) => self.counters(conds),
             What::Sockets(conds) => self.sockets(conds),
+            What::Signals(conds) => self.signals(conds),
             What::Expect(_) => Ok(()),
         }
     }

@@ -55,13 +55,16 @@ impl TxRing {
 
 /// `ndo_start_xmit`. The queue is stopped before it can overflow; a packet that comes all the same is dropped.
 #[doc(alias = "ndo_start_xmit")]
-pub fn start_xmit(net: &mut Net, dev: DevId, skb: Skb) {
+pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
-    let carrier = d.carrier;
+    let (carrier, copies) = (d.carrier, d.copies());
     let Some(nic) = d.nic_mut().filter(|n| n.tx.used < n.tx.desc.len() && carrier) else {
         d.stats.tx_dropped += 1;
         return net.kfree_skb(skb, DropReason::FullRing, "ndo_start_xmit");
     };
+    if let Some(tx) = &mut skb.tx {
+        tx.copied |= copies;
+    }
     let (ring, len) = (&mut nic.tx, skb.len());
     let at = ring.next_to_use;
     let frame = skb.to_frame();

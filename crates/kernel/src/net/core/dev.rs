@@ -145,6 +145,11 @@ pub struct NetDevice {
 }
 
 impl NetDevice {
+    /// What it takes is copied at once: it goes to a program of this machine or to a local socket (`skb_orphan_frags_rx`).
+    pub fn copies(&self) -> bool {
+        self.features.orphan || self.is_loopback()
+    }
+
     pub fn is_loopback(&self) -> bool {
         matches!(self.kind, DevKind::Loopback)
     }

@@ -5,17 +5,21 @@ use crate::env::trace::Dir;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
-use crate::net::core::skb::{SkBuff, Skb};
+use crate::net::core::skb::{SKBTX_SCHED_TSTAMP, SKBTX_SW_TSTAMP, SkBuff, Skb};
 use crate::net::core::softirq;
+use crate::net::core::timestamp;
 use crate::net::drop::DropReason;
 use crate::net::sched::Qdisc;
-use belljar_abi::Errno;
+use belljar_abi::{Errno, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
 use belljar_wire::{Csum, gso};
 
 /// A complete frame for `dev`. ENETDOWN when it is down, ENOBUFS when its queue is full.
 #[doc(alias = "__dev_queue_xmit")]
 pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
     skb.dev = Some(dev);
+    if skb.tx.as_ref().is_some_and(|t| t.flags & SKBTX_SCHED_TSTAMP != 0) {
+        timestamp::skb_tstamp_tx(net, &skb, dev, SCM_TSTAMP_SCHED);
+    }
     let Some(d) = net.devs.get_mut(dev).filter(|d| d.up) else {
         net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
         return Err(Errno::ENETDOWN);
@@ -93,6 +97,7 @@ fn segment(net: &mut Net, dev: DevId, mut skb: Skb, _tx_csum: bool) {
     if let Some(mut s) = last {
         s.owner = std::mem::take(&mut skb.owner);
         s.truesize = skb.truesize;
+        s.tx = skb.tx.take();
         queue_or_xmit(net, dev, s);
     }
     net.consume_skb(skb);
@@ -114,6 +119,9 @@ fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
     if net.env.trace.wanted.taps {
         let event = Event::Tap { dev, dir: Dir::Out, frame: Box::new(skb.to_frame()) };
         net.env.trace.push(net.env.now, event);
+    }
+    if skb.tx.as_ref().is_some_and(|t| t.flags & SKBTX_SW_TSTAMP != 0) {
+        timestamp::skb_tstamp_tx(net, &skb, dev, SCM_TSTAMP_SND);
     }
     net.stage(&skb, "dev_hard_start_xmit");
     match net.devs.get(dev).map(|d| &d.kind) {

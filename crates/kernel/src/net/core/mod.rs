@@ -2,6 +2,7 @@
 pub mod dev;
 pub mod dev_rx;
 pub mod dev_tx;
+pub mod errqueue;
 pub mod filter;
 pub mod gro;
 pub mod neighbour;
@@ -10,3 +11,5 @@ pub mod skb;
 pub mod sock;
 pub mod sockopt;
 pub mod softirq;
+pub mod timestamp;
+pub mod zerocopy;

@@ -31,6 +31,26 @@ pub enum Owner {
     Tx(SockId),
 }
 
+/// What a socket that asked hears of a packet on its way out (Linux: `tx_flags`, `tskey` and the `ubuf_info` of
+/// `skb_shared_info`).
+#[derive(Clone, Copy, Debug)]
+pub struct TxMeta {
+    pub sock: SockId,
+    /// `SKBTX_*` below.
+    pub flags: u8,
+    pub tskey: u32,
+    /// MSG_ZEROCOPY: the call, and whether its bytes were copied on the way.
+    pub zerocopy: Option<u32>,
+    pub copied: bool,
+}
+
+/// Time stamps wanted: when a driver has it, when a queueing discipline gets it, when its end is acknowledged, when the
+/// driver is done with it.
+pub const SKBTX_SW_TSTAMP: u8 = 1;
+pub const SKBTX_SCHED_TSTAMP: u8 = 2;
+pub const SKBTX_ACK_TSTAMP: u8 = 4;
+pub const SKBTX_COMPLETION_TSTAMP: u8 = 8;
+
 /// TCP's control block (Linux: `TCP_SKB_CB`), filled by `tcp_v4_fill_cb`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpCb {
@@ -73,6 +93,8 @@ pub struct SkBuff {
     pub tstamp: Nanos,
     pub dst: Option<Dst>,
     pub tcp: TcpCb,
+    /// Somebody wants to hear of its fate.
+    pub tx: Option<Box<TxMeta>>,
 }
 
 pub type Skb = Box<SkBuff>;
@@ -91,9 +113,9 @@ impl SkBuff {
         *frags = Segs::new();
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
-        let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, .. } = self;
+        let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
-        (*owner, *tstamp, *dst, *tcp) = (Owner::None, 0, None, TcpCb::default());
+        (*owner, *tstamp, *dst, *tcp, *tx) = (Owner::None, 0, None, TcpCb::default(), None);
     }
 
     pub fn len(&self) -> usize {

@@ -1,9 +1,12 @@
 //! What sockets of every kind have (Linux: `struct sock`, `struct inet_sock`): data and constructors; behaviour lives
 //! with the layers.
 use crate::ids::*;
+use crate::net::core::errqueue::SockErr;
 use crate::net::core::filter::Prog;
+use crate::net::core::zerocopy::Zerocopy;
 use crate::task::wait::WaitHead;
 use core::net::Ipv4Addr;
+use std::collections::VecDeque;
 
 /// The family the program asked for. An AF_INET6 socket speaks IPv4 through mapped addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,7 +29,16 @@ pub struct SockFlags {
     pub transparent: bool,
     pub bind_address_no_port: bool,
     pub recverr: bool,
+    /// SO_TIMESTAMP or SO_TIMESTAMPNS (`SOCK_RCVTSTAMP`); in nanoseconds; in the layout of the `_NEW` options.
     pub timestamp: bool,
+    pub timestampns: bool,
+    pub tstamp_new: bool,
+    /// Received packets tell when they came, one way or another.
+    pub rx_tstamp: bool,
+    /// SO_TIMESTAMPING asks about what is sent.
+    pub tx_tstamp: bool,
+    /// SO_ZEROCOPY.
+    pub zerocopy: bool,
     pub pktinfo: bool,
     pub recvtos: bool,
     pub recvttl: bool,
@@ -80,6 +92,13 @@ pub struct ColdOpts {
     /// SO_ATTACH_FILTER; and what chooses in the group of the socket.
     pub filter: Option<Prog>,
     pub reuseport_prog: Option<Prog>,
+    /// The error queue, and the option memory that notifications hold.
+    pub errors: VecDeque<SockErr>,
+    pub omem: u32,
+    pub zc: Zerocopy,
+    /// SO_TIMESTAMPING, and where OPT_ID counts from (TCP) or stands (UDP).
+    pub tsflags: u32,
+    pub tskey: u32,
 }
 
 /// See the module.

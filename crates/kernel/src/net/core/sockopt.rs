@@ -5,6 +5,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
+use crate::net::core::{errqueue, timestamp};
 use crate::net::tcp::state::State;
 use crate::net::tcp::timer;
 use crate::task::call::Cred;
@@ -55,7 +56,15 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_REUSEPORT => sk.flags.reuseport = on,
         SO_BROADCAST => sk.flags.broadcast = on,
         SO_OOBINLINE => sk.flags.oobinline = on,
-        SO_TIMESTAMP_OLD if !on || matches!(sock, SockId::Udp(_)) => sk.flags.timestamp = on,
+        SO_TIMESTAMP_OLD | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_OLD | SO_TIMESTAMPNS_NEW => {
+            timestamp::set_timestamp(sk, name, on);
+        }
+        SO_TIMESTAMPING_OLD | SO_TIMESTAMPING_NEW => {
+            let tcp = sock.tcp().and_then(|id| k.socks.tcp.get(id));
+            let tcp = tcp.map(|t| (t.state, t.snd.write_seq, t.snd.una));
+            let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+            return timestamp::set_timestamping(sk, name, val as u32, tcp);
+        }
         SO_RXQ_OVFL => sk.flags.rxq_ovfl = on,
         SO_INCOMING_CPU => sk.incoming_cpu = val,
         SO_LOCK_FILTER if sk.flags.filter_locked && !on => return Err(Errno::EPERM),
@@ -99,7 +108,8 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_PASSCRED | SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Errno::EOPNOTSUPP),
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
-        SO_DONTROUTE | SO_NO_CHECK | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY if !on => {}
+        SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
+        SO_DONTROUTE | SO_NO_CHECK if !on => {}
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -250,7 +260,6 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_KEEPALIVE => f.keepalive.into(),
         SO_BROADCAST => f.broadcast.into(),
         SO_OOBINLINE => f.oobinline.into(),
-        SO_TIMESTAMP_OLD => f.timestamp.into(),
         SO_RXQ_OVFL => f.rxq_ovfl.into(),
         SO_LOCK_FILTER => f.filter_locked.into(),
         SO_INCOMING_CPU => sk.incoming_cpu,
@@ -268,7 +277,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVLOWAT => sk.rcvlowat as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
-        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT | SO_TIMESTAMPNS_OLD | SO_ZEROCOPY => 0,
+        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT => 0,
+        SO_ZEROCOPY => f.zerocopy.into(),
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
         SO_LINGER => {
@@ -295,7 +305,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_COOKIE if len < 8 => return Err(Errno::EINVAL),
         SO_COOKIE => return Ok(cookie(sock).to_ne_bytes().to_vec()),
         SO_MEMINFO => {
-            let s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, 0, 0, sk.drops];
+            let omem = cold.map_or(0, |c| c.omem);
+            let s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, omem, 0, sk.drops];
             return Ok(s.iter().flat_map(|v| v.to_ne_bytes()).collect());
         }
         SO_BINDTOIFINDEX => {
@@ -309,7 +320,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
             }
             return Ok(dev.name.bytes().chain([0]).collect());
         }
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => return timestamp::get(sk, name).ok_or(Errno::ENOPROTOOPT),
     })
 }
 
@@ -345,7 +356,12 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         IP_TTL => sk.ttl = Some(u8::try_from(val).ok().filter(|v| *v > 0).ok_or(Errno::EINVAL)?),
         IP_MTU_DISCOVER if (IP_PMTUDISC_DONT..=IP_PMTUDISC_OMIT).contains(&val) => sk.pmtudisc = val as u8,
         IP_MTU_DISCOVER => return Err(Errno::EINVAL),
-        IP_RECVERR => sk.flags.recverr = on,
+        IP_RECVERR => {
+            sk.flags.recverr = on;
+            if !on {
+                errqueue::purge(sk);
+            }
+        }
         IP_PKTINFO => sk.flags.pktinfo = on,
         IP_RECVTOS => sk.flags.recvtos = on,
         IP_RECVTTL => sk.flags.recvttl = on,

@@ -72,6 +72,8 @@ pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb:
         f.dst = skb.dst;
         f.frags = data;
         f.set_truesize();
+        // The first fragment is the one that is heard of.
+        f.tx = skb.tx.take();
         at += len;
         net.inc(ns, Mib::IpFragCreates);
         sent = ip_finish_output2(net, ns, dst, daddr, f);

@@ -247,7 +247,7 @@ pub fn disconnect(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.delack_timer.cancel();
     sk.keepalive_timer.cancel();
     super::pacing::cancel_timers(sk, net, id);
-    purge_queues(sk, net);
+    purge_queues(sk, net, id);
     reset_connection_state(sk, net);
     tables::reclass(net, sk);
 }
@@ -278,6 +278,7 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     sk.track = None;
     sk.flags = TcpFlags { nodelay: kept.nodelay, cork: kept.cork, inq: kept.inq, orphan: kept.orphan, ..fresh.flags };
     sk.tfo = tfo;
+    sk.urg = None;
     sk.dst = None;
     sk.sk.shutdown = 0;
     sk.sk.daddr = core::net::Ipv4Addr::UNSPECIFIED;
@@ -299,17 +300,24 @@ fn flush_receive_queue(sk: &mut TcpSock, net: &mut Net) -> bool {
     unread
 }
 
-pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net) {
-    for seg in std::mem::take(&mut sk.snd.queue) {
-        net.pool.give(seg.data);
+/// What was not sent goes first.
+#[doc(alias = "tcp_write_queue_purge")]
+pub fn purge_write_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let sent = sk.snd.sent.min(sk.snd.queue.len());
+    for from in [sent, 0] {
+        for seg in sk.snd.queue.drain(from..) {
+            net.pool.give(seg.data);
+        }
+        super::zerocopy::freed(sk, &mut net.env, id);
     }
+    sk.snd.queue = Default::default();
     let s = &mut sk.snd;
     (s.sent, s.packets_out, s.sacked_out, s.lost_out, s.retrans_out) = (0, 0, 0, 0, 0);
     sk.sk.wmem_queued = 0;
 }
 
-pub fn purge_queues(sk: &mut TcpSock, net: &mut Net) {
-    purge_write_queue(sk, net);
+pub fn purge_queues(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    purge_write_queue(sk, net, id);
     for queue in [std::mem::take(&mut sk.rcv.queue), sk.rcv.ooo.take()] {
         for skb in queue {
             sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);

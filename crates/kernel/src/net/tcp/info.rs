@@ -8,6 +8,7 @@ use super::state::State;
 use super::{bounds, pacing, rate};
 use crate::net::Net;
 use belljar_abi::tcp_info::*;
+use belljar_abi::{SOF_TIMESTAMPING_OPT_STATS, SOF_TIMESTAMPING_OPT_TSONLY};
 use belljar_wire::tcp::TCPOLEN_TSTAMP_ALIGNED;
 
 /// For a listener only its queue: `unacked` is its length, `sacked` its limit.
@@ -165,4 +166,57 @@ pub fn cc_info(sk: &TcpSock) -> Vec<u8> {
     let Some((bw, min_rtt, pacing_gain, cwnd_gain)) = bbr_info(sk) else { return Vec::new() };
     let words = [bw as u32, (bw >> 32) as u32, min_rtt, pacing_gain, cwnd_gain];
     words.iter().flat_map(|w| w.to_ne_bytes()).collect()
+}
+
+/// SOF_TIMESTAMPING_OPT_STATS, which goes with stamps that carry no payload.
+pub fn opt_stats_wanted(sk: &TcpSock) -> bool {
+    const BOTH: u32 = SOF_TIMESTAMPING_OPT_STATS | SOF_TIMESTAMPING_OPT_TSONLY;
+    sk.sk.cold.as_ref().is_some_and(|c| c.tsflags & BOTH == BOTH)
+}
+
+/// The connection at the moment of a time stamp, as netlink attributes. `ttl`: of the acknowledgement, if it is one.
+#[doc(alias = "tcp_get_timestamping_opt_stats")]
+pub fn opt_stats(sk: &TcpSock, net: &Net, ttl: Option<u8>) -> Vec<u8> {
+    let i = tcp_info(sk, net);
+    let sent_us = sk.snd.queue.front().map_or(net.env.now_us(), |s| s.tx_us);
+    let mut out = Vec::with_capacity(256);
+    let mut put = |kind: u16, value: &[u8]| {
+        let len = 4 + value.len();
+        out.extend((len as u16).to_ne_bytes());
+        out.extend(kind.to_ne_bytes());
+        out.extend_from_slice(value);
+        out.resize(out.len().next_multiple_of(4), 0);
+    };
+    let long = |v: u64| v.to_ne_bytes();
+    let word = |v: u32| v.to_ne_bytes();
+    put(1, &long(i.busy_time));
+    put(2, &long(i.rwnd_limited));
+    put(3, &long(i.sndbuf_limited));
+    put(4, &long(i.data_segs_out.into()));
+    put(5, &long(i.total_retrans.into()));
+    put(6, &long(i.pacing_rate));
+    put(7, &long(i.delivery_rate));
+    put(8, &word(i.snd_cwnd));
+    put(9, &word(i.reordering));
+    put(10, &word(i.min_rtt));
+    put(11, &[i.retransmits]);
+    put(12, &[i.delivery_rate_app_limited.into()]);
+    put(15, &word(i.snd_ssthresh));
+    put(16, &word(i.delivered));
+    put(17, &word(i.delivered_ce));
+    put(13, &word(sk.snd.write_seq.wrapping_sub(sk.snd.una)));
+    put(14, &[i.ca_state]);
+    put(18, &long(i.bytes_sent));
+    put(19, &long(i.bytes_retrans));
+    put(20, &word(i.dsack_dups));
+    put(21, &word(i.reord_seen));
+    put(22, &word(i.rtt));
+    put(23, &(i.rehash as u16).to_ne_bytes());
+    put(24, &word(i.notsent_bytes));
+    put(25, &long(sent_us * 1000));
+    if let Some(ttl) = ttl {
+        put(26, &[ttl]);
+    }
+    put(27, &word(0));
+    out
 }

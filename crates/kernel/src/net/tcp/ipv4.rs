@@ -11,15 +11,16 @@ use super::{inc, mem, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::errqueue;
 use crate::net::core::filter::Packet;
 use crate::net::core::skb::{SkBuff, Skb, TcpCb, truesize};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Flow4, ip_route_output};
 use crate::net::mib::Mib;
-use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT};
+use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockExtendedErr};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
-use belljar_wire::{Csum, checksum};
+use belljar_wire::{Csum, Segs, checksum};
 use core::net::Ipv4Addr;
 
 /// Source and destination of the packet, from its IP header.
@@ -332,9 +333,19 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let _ = ip_queue_xmit(net, &tx, &route, out);
 }
 
+/// What an ICMP error says: why, about which sequence number, and the MTU where a packet was too large.
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpError {
+    pub ee: SockExtendedErr,
+    pub seq: u32,
+    pub frag_mtu: Option<u32>,
+}
+
 /// An ICMP error about a segment of ours: `tuple` is ours (local first), `seq` the quoted number.
 /// Hard while connecting, soft afterwards (RFC 1122 §4.2.3.9, RFC 5927).
-pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errno, frag_mtu: Option<u32>) {
+pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, what: &IcmpError, skb: &SkBuff) {
+    let IcmpError { ee, seq, frag_mtu } = *what;
+    let errno = Errno(ee.errno);
     let id = match tables::lookup(k, ns, tuple, None) {
         Some(EhashRef::Sock(id)) => id,
         Some(EhashRef::Request(req)) => {
@@ -359,6 +370,12 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errn
     // A Fast Open connection that was accepted is a connection.
     let accepted = sk.fastopen_rsk().is_some() && sk.parent.is_none();
     if sk.state.is(&[State::SynSent, State::SynRecv]) && !accepted {
+        if sk.sk.flags.recverr {
+            let mut payload = Segs::from(skb.head.bytes().get(quoted_header(skb)..).unwrap_or(&[]).to_vec());
+            payload.append(skb.frags.clone());
+            let e = errqueue::icmp_entry(net, skb, ee, (tuple.raddr, tuple.rport), payload);
+            errqueue::queue(&mut sk.sk, &mut net.env, SockId::Tcp(id), e);
+        }
         sk.sk.err = errno.0;
         input::tcp_done(sk, net, id);
         wake(net, sk, id, EVERYTHING);
@@ -369,6 +386,11 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, seq: u32, errno: Errn
         sk.sk.err_soft = errno.0;
     }
     mem::settle(sk, net);
+}
+
+/// Where the quoted segment begins behind its IP header.
+fn quoted_header(skb: &SkBuff) -> usize {
+    belljar_wire::ipv4::Ipv4Header::parse(skb.head.bytes()).map_or(0, |ip| ip.ihl_bytes)
 }
 
 /// Fragmentation needed: smaller segments from now on, what was too big goes again (`tcp_v4_mtu_reduced`).

@@ -28,6 +28,8 @@ pub mod state;
 pub mod tables;
 pub mod timer;
 pub mod track;
+pub mod urgent;
+pub mod zerocopy;
 
 use self::rtt::Bounds;
 use self::sock::{TcpSock, WriteTimer};

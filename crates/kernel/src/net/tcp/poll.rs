@@ -1,10 +1,12 @@
 //! Readiness of a TCP socket (Linux: `tcp_poll`).
 use super::sock::*;
 use super::state::State;
+use super::urgent;
 use crate::net::Net;
+use crate::net::core::errqueue;
 use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK};
 use crate::task::wait::PollMask;
-use belljar_abi::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
+use belljar_abi::{POLLERR, POLLHUP, POLLIN, POLLOUT, POLLPRI, POLLRDHUP, POLLRDNORM, POLLWRNORM};
 
 /// The current poll mask. Notes that a poller found no room, so that it is told of some.
 pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
@@ -27,7 +29,9 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
     let opening = sk.state == State::SynSent || sk.state == State::SynRecv && sk.fastopen_rsk().is_none();
     if !opening {
         let readable = sk.readable();
-        if readable > 0 && (readable >= sk.sk.rcvlowat || shutdown & RCV_SHUTDOWN != 0) {
+        // The urgent byte is not part of what can be read.
+        let hole = u32::from(sk.urg.is_some() && urgent::at_mark(sk) && !sk.sk.flags.oobinline);
+        if readable > hole && (readable >= sk.sk.rcvlowat.saturating_add(hole) || shutdown & RCV_SHUTDOWN != 0) {
             mask |= POLLIN | POLLRDNORM;
         }
         if shutdown & SEND_SHUTDOWN != 0 || is_writeable(sk, net) {
@@ -35,8 +39,11 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
         } else {
             sk.snd.nospace = true;
         }
+        if urgent::is_valid(sk) {
+            mask |= POLLPRI;
+        }
     }
-    if sk.sk.err != 0 {
+    if sk.sk.err != 0 || !errqueue::is_empty(&sk.sk) {
         mask |= POLLERR;
     }
     mask

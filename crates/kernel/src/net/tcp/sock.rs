@@ -9,8 +9,9 @@
 //! ```
 use crate::env::{Jiffies, TimerSlot};
 use crate::ids::*;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{SKB_OVERHEAD, Skb, tx_truesize};
 use crate::net::core::sock::Sock;
+use crate::net::core::zerocopy::PAGE;
 use crate::net::ipv4::route::Dst;
 use crate::net::tcp::cong::Cong;
 pub use crate::net::tcp::handshake::fastopen::{FastOpenRequest, Tfo};
@@ -19,6 +20,7 @@ use crate::net::tcp::md5sig::Md5Key;
 use crate::net::tcp::mtup::Mtup;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Track;
+use crate::net::tcp::urgent::Urg;
 use belljar_wire::Segs;
 use belljar_wire::tcp::Flags;
 use std::collections::VecDeque;
@@ -46,6 +48,10 @@ pub struct TxSeg {
     pub delivered_us: u64,
     pub first_tx_us: u64,
     pub app_limited: bool,
+    /// `TX_*` below: whom to tell of its fate.
+    pub tx: u8,
+    /// The sequence number that a time stamp is about (`tskey`).
+    pub tskey: u32,
     pub truesize: u32,
 }
 
@@ -57,6 +63,9 @@ pub const TCPCB_LOST: u8 = 4;
 pub const TCPCB_JUDGED: u8 = 0x20;
 /// Was ever sent again: Karn's rule.
 pub const TCPCB_EVER_RETRANS: u8 = 0x80;
+
+/// Carries the program's own pages (MSG_ZEROCOPY): appended to by its like only, charged by whole pages.
+pub const TX_ZEROCOPY: u8 = 0x80;
 
 impl TxSeg {
     /// An unsent piece.
@@ -73,11 +82,13 @@ impl TxSeg {
             retrans: 0,
             eor: false,
             app_limited: false,
+            tx: 0,
+            tskey: 0,
             tx_us: 0,
             delivered: 0,
             delivered_us: 0,
             first_tx_us: 0,
-            truesize: crate::net::core::skb::tx_truesize(len as usize),
+            truesize: tx_truesize(len as usize),
         }
     }
 
@@ -91,6 +102,14 @@ impl TxSeg {
 
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
+    }
+
+    /// What the queue is charged for it.
+    pub fn charge(&self) -> u32 {
+        match self.tx & TX_ZEROCOPY {
+            0 => tx_truesize(self.data.len()),
+            _ => SKB_OVERHEAD + self.data.iter().map(|s| s.len().next_multiple_of(PAGE) as u32).sum::<u32>(),
+        }
     }
 
     /// Wire segments it stands for (`tcp_skb_pcount`), SYN and FIN without data counting as one.
@@ -459,6 +478,8 @@ pub struct TcpSock {
     /// Fast Open: what was asked for, and how it goes.
     pub tfo: Option<Box<Tfo>>,
     pub rare: Option<Box<Rare>>,
+    /// Urgent data, from the first of it on.
+    pub urg: Option<Box<Urg>>,
     /// The listener in whose accept queue this connection waits.
     pub parent: Option<TcpId>,
     pub write_timer: TimerSlot,
@@ -499,6 +520,7 @@ impl TcpSock {
             listener: None,
             tfo: None,
             rare: None,
+            urg: None,
             parent: None,
             write_timer: TimerSlot::default(),
             write_timer_kind: WriteTimer::None,

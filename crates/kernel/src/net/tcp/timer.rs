@@ -231,7 +231,7 @@ fn window_timed_out(sk: &TcpSock, net: &Net) -> bool {
 /// ETIMEDOUT, or what ICMP said meanwhile (`tcp_write_err`).
 pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.sk.err = if sk.sk.err_soft != 0 { sk.sk.err_soft } else { Errno::ETIMEDOUT.0 };
-    super::close::purge_write_queue(sk, net);
+    super::close::purge_write_queue(sk, net, id);
     tcp_done(sk, net, id);
     wake(net, sk, id, EVERYTHING);
     inc(net, sk, Mib::TcpExtTCPAbortOnTimeout);

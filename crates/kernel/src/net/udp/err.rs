@@ -1,18 +1,18 @@
 //! ICMP errors about datagrams that were sent.
 use super::tables::{Lookup, lookup};
-use super::{SockErr, UdpSock, truesize, wake};
+use super::wake;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::errqueue;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route::update_pmtu;
 use belljar_abi::poll::EPOLLERR;
-use belljar_abi::{Errno, IP_PMTUDISC_DONT};
+use belljar_abi::{Errno, IP_PMTUDISC_DONT, SO_EE_ORIGIN_ICMP, SockExtendedErr};
 use belljar_wire::Segs;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
-use core::net::Ipv4Addr;
 
 /// `skb` is pulled to the quoted IP header. An unconnected socket hears of it only with IP_RECVERR; a connected one of
 /// hard errors, by its next call.
@@ -60,22 +60,10 @@ pub fn udp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info:
     } else {
         let mut payload = Segs::from(b.get(ip.ihl_bytes + UDP_HLEN..).unwrap_or(&[]).to_vec());
         payload.append(skb.frags.clone());
-        let offender = skb.ip_hdr().map_or(Ipv4Addr::UNSPECIFIED, |outer| outer.src);
-        let to = (ip.dst, udp.dst_port);
-        let e = SockErr { errno, kind, code, info, to, offender, payload, truesize: 0 };
-        queue(s, &mut k.net.usage.udp_bytes, e);
+        let ee = SockExtendedErr { errno: errno.0, origin: SO_EE_ORIGIN_ICMP, kind, code, info, data: 0 };
+        let e = errqueue::icmp_entry(&k.net, skb, ee, (ip.dst, udp.dst_port), payload);
+        errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), e);
     }
     s.sk.err = errno.0;
     wake(k, id, EPOLLERR);
-}
-
-/// Into the error queue, charged like a datagram; lost when the receive buffer is full.
-#[doc(alias = "sock_queue_err_skb")]
-pub(super) fn queue(s: &mut UdpSock, usage: &mut u64, mut e: SockErr) {
-    e.truesize = truesize(e.payload.len());
-    if s.sk.rmem_alloc.saturating_add(e.truesize) < s.sk.rcvbuf {
-        s.sk.rmem_alloc += e.truesize;
-        *usage += u64::from(e.truesize);
-        s.errors.push_back(e);
-    }
 }

@@ -8,6 +8,7 @@ pub mod tables;
 
 use crate::ids::{NsId, SockId, UdpId};
 use crate::kernel::Kernel;
+use crate::net::core::errqueue;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
 use crate::net::ipv4::route::Dst;
@@ -25,8 +26,6 @@ pub struct UdpSock {
     pub sk: Sock,
     /// Datagrams, IP and UDP header still reachable.
     pub queue: VecDeque<Skb>,
-    /// ICMP errors for IP_RECVERR (MSG_ERRQUEUE).
-    pub errors: VecDeque<SockErr>,
     /// The route to the peer of a connected socket.
     pub dst: Option<Dst>,
     /// Parts joined by MSG_MORE or UDP_CORK until the datagram is complete.
@@ -40,20 +39,6 @@ pub struct UdpSock {
     pub hashed4: bool,
 }
 
-/// An entry of the error queue (`struct sock_extended_err` and what it is about).
-#[derive(Clone, Debug)]
-pub struct SockErr {
-    pub errno: Errno,
-    pub kind: u8,
-    pub code: u8,
-    pub info: u32,
-    /// Destination of the datagram that caused it.
-    pub to: (Ipv4Addr, u16),
-    pub offender: Ipv4Addr,
-    pub payload: Segs,
-    pub truesize: u32,
-}
-
 /// A datagram under construction.
 #[derive(Clone, Debug)]
 pub struct Cork {
@@ -64,6 +49,10 @@ pub struct Cork {
     pub dst: Dst,
     pub tos: u8,
     pub ttl: u8,
+    /// A call of MSG_ZEROCOPY that put bytes into it.
+    pub zerocopy: Option<u32>,
+    /// Stamps that the first call asked for, and the number that they carry.
+    pub stamp: (u8, u32),
 }
 
 impl UdpSock {
@@ -72,7 +61,6 @@ impl UdpSock {
         UdpSock {
             sk,
             queue: VecDeque::new(),
-            errors: VecDeque::new(),
             dst: None,
             cork: None,
             corked: false,
@@ -112,7 +100,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family) -> Result<UdpId, Errno> 
 #[doc(alias = "udp_poll")]
 pub fn poll(s: &UdpSock) -> PollMask {
     let mut mask = 0;
-    if s.sk.err != 0 || !s.errors.is_empty() {
+    if s.sk.err != 0 || !errqueue::is_empty(&s.sk) {
         mask |= EPOLLERR;
     }
     if s.sk.shutdown & RCV_SHUTDOWN != 0 {
@@ -200,10 +188,8 @@ pub fn getsockopt(k: &Kernel, id: UdpId, name: i32) -> Result<Vec<u8>, Errno> {
 pub fn release(k: &mut Kernel, id: UdpId) {
     bind::unhash(k, id);
     let Some(s) = k.socks.udp.remove(id) else { return };
-    for e in s.errors {
-        k.net.pool.give(e.payload);
-    }
-    k.net.usage.udp_bytes = k.net.usage.udp_bytes.saturating_sub(s.sk.rmem_alloc.into());
+    let datagrams = s.sk.rmem_alloc.saturating_sub(errqueue::charged(&s.sk));
+    k.net.usage.udp_bytes = k.net.usage.udp_bytes.saturating_sub(datagrams.into());
     for skb in s.queue {
         k.net.kfree_skb(skb, crate::net::drop::DropReason::SocketDestroyed, "udp_destruct");
     }

@@ -1,10 +1,10 @@
 //! What a program reads: datagrams with their sender and control messages, and the error queue.
-use super::{SockErr, UdpSock};
-use crate::env::{SEC, USEC};
+use super::UdpSock;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::RCV_SHUTDOWN;
+use crate::net::core::timestamp;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
@@ -15,9 +15,6 @@ use core::net::Ipv4Addr;
 /// One datagram; cut to the buffer, the rest of it is lost.
 #[doc(alias = "udp_recvmsg")]
 pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Step {
-    if msg.flags & MSG_ERRQUEUE != 0 {
-        return Step::Done(recv_error(k, id, msg.len));
-    }
     let Some(s) = k.socks.udp.get_mut(id) else { return Step::Done(Err(Errno::EBADF)) };
     let ns = s.sk.ns;
     if let Some(e) = s.sk.take_err() {
@@ -102,12 +99,10 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
 #[doc(alias = "ip_cmsg_recv_offset")]
 fn control(k: &Kernel, s: &UdpSock, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header, dport: u16, out: &mut Vec<Cmsg>) {
     let f = &s.sk.flags;
-    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
-    if f.timestamp {
-        let at = skb.tstamp.saturating_add(k.net.env.wall_offset);
-        let tv = [(at / SEC) as i64, (at % SEC / USEC) as i64];
-        put(SOL_SOCKET, SO_TIMESTAMP, tv.iter().flat_map(|v| v.to_ne_bytes()).collect());
+    if f.rx_tstamp {
+        timestamp::recv_timestamp(&s.sk, &k.net.env, skb.tstamp, false, out);
     }
+    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
     if f.rxq_ovfl && s.sk.drops != 0 {
         put(SOL_SOCKET, SO_RXQ_OVFL, s.sk.drops.to_ne_bytes().to_vec());
     }
@@ -135,43 +130,4 @@ fn spec_dst(skb: &Skb, dst: Ipv4Addr) -> Ipv4Addr {
         Some(d) if d.kind == crate::net::ipv4::route::RouteKind::Broadcast => Ipv4Addr::UNSPECIFIED,
         _ => dst,
     }
-}
-
-/// MSG_ERRQUEUE: the datagram that failed, why, and who said so; never sleeps.
-#[doc(alias = "ip_recv_error")]
-fn recv_error(k: &mut Kernel, id: UdpId, len: usize) -> SysResult {
-    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
-    let e = s.errors.pop_front().ok_or(Errno::EAGAIN)?;
-    s.sk.rmem_alloc = s.sk.rmem_alloc.saturating_sub(e.truesize);
-    k.net.usage.udp_bytes = k.net.usage.udp_bytes.saturating_sub(u64::from(e.truesize));
-    // The next error of the queue becomes the pending one.
-    s.sk.err = s.errors.front().map_or(0, |n| n.errno.0);
-    let mut r = Box::<Received>::default();
-    r.full_len = e.payload.len();
-    r.flags = MSG_ERRQUEUE;
-    r.from = Some(SockAddr::V4(e.to.0, e.to.1));
-    r.cmsgs.push(Cmsg { level: SOL_IP, kind: IP_RECVERR, data: extended_err(&e) });
-    r.segs = e.payload;
-    if r.segs.len() > len {
-        r.segs.truncate(len);
-        r.flags |= MSG_TRUNC;
-    }
-    Ok(Ret::Data(r))
-}
-
-/// `struct sock_extended_err` and the offender's sockaddr_in.
-fn extended_err(e: &SockErr) -> Vec<u8> {
-    const SO_EE_ORIGIN_LOCAL: u8 = 1;
-    const SO_EE_ORIGIN_ICMP: u8 = 2;
-    let local = e.offender.is_unspecified();
-    let mut b = e.errno.0.to_ne_bytes().to_vec();
-    b.extend([if local { SO_EE_ORIGIN_LOCAL } else { SO_EE_ORIGIN_ICMP }, e.kind, e.code, 0]);
-    b.extend(e.info.to_ne_bytes());
-    b.extend(0u32.to_ne_bytes());
-    if local {
-        b.extend([0; 16]);
-    } else {
-        b.extend_from_slice(&SockAddr::V4(e.offender, 0).emit());
-    }
-    b
 }

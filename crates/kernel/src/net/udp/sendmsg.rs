@@ -1,10 +1,12 @@
 //! What a program sends: destination, route, one datagram or a part of one.
-use super::err::queue;
-use super::{Cork, SockErr, UdpSock, bind, truesize};
+use super::{Cork, UdpSock, bind, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::skb::Owner;
+use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::core::timestamp::{self, Sockcm};
+use crate::net::core::zerocopy;
 use crate::net::ipv4::output::{IpTx, dev_mtu, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, count_no_route, ip_route_output, rt_tos2priority};
 use crate::net::mib::Mib;
@@ -29,6 +31,7 @@ struct Ipcm {
     ttl: Option<u8>,
     tos_given: bool,
     connected: bool,
+    sockc: Sockcm,
 }
 
 #[doc(alias = "udp_sendmsg")]
@@ -78,9 +81,18 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         None if s.connected() => (s.sk.daddr, s.sk.dport, true),
         None => return Err(Errno::EDESTADDRREQ),
     };
-    let saddr = s.sk.saddr;
-    let mut c =
-        Ipcm { daddr, dport, saddr, oif: s.sk.bound_dev, tos: s.sk.tos, ttl: s.sk.ttl, tos_given: false, connected };
+    let (saddr, sockc) = (s.sk.saddr, timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?);
+    let mut c = Ipcm {
+        daddr,
+        dport,
+        saddr,
+        oif: s.sk.bound_dev,
+        tos: s.sk.tos,
+        ttl: s.sk.ttl,
+        tos_given: false,
+        connected,
+        sockc,
+    };
     for m in msg.cmsgs.iter().filter(|m| m.level == SOL_IP) {
         let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
         match m.kind {
@@ -173,14 +185,23 @@ fn transmit(
         (None, _) => default_ttl,
     };
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
+    let zerocopy = zerocopy_call(k, id, msg, len, None)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
+    if let Some(call) = zerocopy {
+        // The device has to take pages, and to sum them up on its way.
+        let takes = k.net.devs.get(dst.dev).is_some_and(|d| d.features.tx_csum);
+        let copied = !takes || more || len + 28 > dst.mtu as usize;
+        zerocopy::hand_over(&mut k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?.sk, call, copied);
+    }
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let stamp = tx_timestamp(s, &c.sockc);
     if more {
-        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl };
+        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, zerocopy, stamp };
         let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
         s.cork = Some(Box::new(cork));
         return Ok(Step::Done(Ok(Ret::Int(len as i64))));
     }
-    send_skb(k, id, data, (saddr, daddr, c.dport), c.tos, c.tos_given, ttl, &dst)?;
+    send_skb(k, id, data, (saddr, daddr, c.dport), c.tos, (c.tos_given, c.sockc.priority), ttl, &dst, zerocopy, stamp)?;
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
 
@@ -197,17 +218,9 @@ fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize) -> Result<(), Errn
 /// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
 fn too_big(k: &mut Kernel, id: UdpId, daddr: Ipv4Addr, dport: u16, dst: &Dst, e: Errno) {
     let Some(s) = k.socks.udp.get_mut(id).filter(|s| s.sk.flags.recverr) else { return };
-    let entry = SockErr {
-        errno: e,
-        kind: 0,
-        code: 0,
-        info: dst.mtu,
-        to: (daddr, dport),
-        offender: Ipv4Addr::UNSPECIFIED,
-        payload: Segs::new(),
-        truesize: 0,
-    };
-    queue(s, &mut k.net.usage.udp_bytes, entry);
+    let ee = SockExtendedErr { errno: e.0, origin: SO_EE_ORIGIN_LOCAL, info: dst.mtu, ..Default::default() };
+    let entry = SockErr { ee, to: Some((daddr, dport)), truesize: truesize(0), ..SockErr::default() };
+    errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), entry);
 }
 
 /// More of a datagram under construction.
@@ -217,12 +230,52 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
     check_size(k, s, &cork.dst, cork.data.len() + len)?;
+    let tail = cork.zerocopy;
+    let zerocopy = zerocopy_call(k, id, msg, len, tail)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    if let Some(call) = zerocopy {
+        zerocopy::hand_over(&mut s.sk, call, true);
+    }
     if let Some(cork) = &mut s.cork {
         cork.data.append(data);
+        cork.zerocopy = cork.zerocopy.or(zerocopy);
     }
     Ok(())
+}
+
+/// Stamps of the datagram, and its number for OPT_ID.
+fn tx_timestamp(s: &mut UdpSock, c: &Sockcm) -> (u8, u32) {
+    if c.tsflags & SOF_TIMESTAMPING_TX_RECORD_MASK == 0 {
+        return (0, 0);
+    }
+    if c.tsflags & SOF_TIMESTAMPING_OPT_ID == 0 || c.ts_opt_id.is_some() {
+        return (c.tx_flags(), c.ts_opt_id.unwrap_or(0));
+    }
+    let key = &mut s.sk.cold().tskey;
+    *key = key.wrapping_add(1);
+    (c.tx_flags(), key.wrapping_sub(1))
+}
+
+/// The number of a call that asks for MSG_ZEROCOPY, joined to that of the datagram that it goes on with. An empty
+/// datagram has one too, an empty part of one has none.
+fn zerocopy_call(
+    k: &mut Kernel,
+    id: UdpId,
+    msg: &SendMsg<'_>,
+    len: usize,
+    tail: Option<u32>,
+) -> Result<Option<u32>, Errno> {
+    if msg.flags & MSG_ZEROCOPY == 0 {
+        return Ok(None);
+    }
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let size = if s.cork.is_some() { len } else { len + UDP_HLEN };
+    if !s.sk.flags.zerocopy || size == 0 {
+        return Ok(None);
+    }
+    let optmem = k.net.ns.get(s.sk.ns).map_or(0, |n| n.sysctl.optmem_max);
+    zerocopy::realloc(&mut s.sk, optmem, size, tail, false).map(Some)
 }
 
 /// The datagram is complete (`udp_push_pending_frames`).
@@ -230,7 +283,7 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
 pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(c) = s.cork.take() else { return Ok(()) };
-    send_skb(k, id, c.data, (c.saddr, c.daddr, c.dport), c.tos, false, c.ttl, &c.dst)
+    send_skb(k, id, c.data, (c.saddr, c.daddr, c.dport), c.tos, (false, None), c.ttl, &c.dst, c.zerocopy, c.stamp)
 }
 
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
@@ -242,9 +295,11 @@ fn send_skb(
     data: Segs,
     (saddr, daddr, dport): (Ipv4Addr, Ipv4Addr, u16),
     tos: u8,
-    tos_given: bool,
+    (tos_given, priority): (bool, Option<u32>),
     ttl: u8,
     dst: &Dst,
+    zerocopy: Option<u32>,
+    (flags, tskey): (u8, u32),
 ) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let Some(s) = socks.udp.get_mut(id) else { return Err(Errno::EBADF) };
@@ -275,10 +330,14 @@ fn send_skb(
     skb.transport_header = skb.head.start();
     skb.truesize = truesize(data.len());
     skb.frags = data;
-    skb.priority = if tos_given { rt_tos2priority(tos) } else { s.sk.priority };
+    skb.priority = priority.unwrap_or(if tos_given { rt_tos2priority(tos) } else { s.sk.priority });
     skb.mark = s.sk.mark;
     skb.owner = Owner::Tx(SockId::Udp(id));
     s.sk.wmem_alloc += skb.truesize;
+    if zerocopy.is_some() || flags != 0 {
+        let sock = SockId::Udp(id);
+        skb.tx = Some(Box::new(TxMeta { sock, flags, tskey, zerocopy, copied: false }));
+    }
     let tx = IpTx { ns, saddr, daddr, proto: PROTO, tos, ttl, df };
     match ip_queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {

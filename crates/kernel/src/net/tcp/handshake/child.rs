@@ -61,6 +61,9 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
     (sk.err, sk.err_soft, sk.drops) = (0, 0, 0);
     (sk.rmem_alloc, sk.wmem_alloc, sk.wmem_queued) = (0, 0, 0);
     sk.flags.dead = false;
+    if let Some(c) = &mut sk.cold {
+        (c.errors, c.omem, c.zc) = Default::default();
+    }
     sk.userlocks &= !SOCK_BINDPORT_LOCK;
     if let Some(c) = &mut sk.cold {
         c.reuseport_prog = None;

@@ -3,9 +3,11 @@
 use super::recovery::Rexmit;
 use super::{ecn, rack, recovery, sack};
 use crate::env::SEC;
-use crate::ids::TcpId;
+use crate::ids::{SockId, TcpId};
 use crate::net::Net;
-use crate::net::core::skb::Skb;
+use crate::net::core::errqueue;
+use crate::net::core::skb::{SKBTX_ACK_TSTAMP, Skb};
+use crate::net::core::timestamp::{self, TxStamp};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::tcp::cong::HystartExit;
@@ -14,7 +16,10 @@ use crate::net::tcp::rate::RateSample;
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{State, bounds, clear_write_timer, inc, mtup, pacing, rate, reset_write_timer, rtt, setting};
+use crate::net::tcp::{
+    State, bounds, clear_write_timer, inc, info, mtup, pacing, rate, reset_write_timer, rtt, setting, urgent, zerocopy,
+};
+use belljar_abi::SCM_TSTAMP_ACK;
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 pub const FLAG_DATA: u32 = 0x01;
@@ -62,6 +67,8 @@ pub struct AckState {
     pub reord: u32,
     /// The peer's echoed time stamp.
     pub tsecr: Option<u32>,
+    /// Hops that the acknowledgement had left.
+    pub ttl: u8,
     pub rs: RateSample,
 }
 
@@ -104,6 +111,9 @@ pub fn tcp_ack(
         return Err(DropReason::TcpAckUnsentData);
     }
     let mut a = AckState::new(sk, flag, o);
+    if sk.sk.flags.tx_tstamp {
+        a.ttl = skb.ip_hdr().map_or(0, |ip| ip.ttl);
+    }
     if after(ack, una) {
         a.flag |= FLAG_SND_UNA_ADVANCED;
         sk.loss.retransmits = 0;
@@ -133,7 +143,10 @@ pub fn tcp_ack(
         no_queue(sk, net, id, &mut a, ack);
         return Ok(());
     }
-    clean_rtx_queue(sk, net, &mut a);
+    if sk.urg.is_some() {
+        urgent::acked(sk, una);
+    }
+    clean_rtx_queue(sk, net, id, &mut a);
     rack::update_reo_wnd(sk, net, &a);
     if sk.loss.tlp_high_seq != 0 {
         process_tlp_ack(sk, net, ack, &mut a);
@@ -228,7 +241,7 @@ fn update_window(sk: &mut TcpSock, net: &Net, skb: &Skb, a: &mut AckState) {
 
 /// Removes what is covered, samples the round trip, tells RACK what was delivered.
 #[doc(alias = "tcp_clean_rtx_queue")]
-fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
+fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &mut AckState) {
     let now = net.env.now_us();
     let una = sk.snd.una;
     let (mut pkts_acked, mut first_us, mut last_us) = (0u32, 0u64, 0u64);
@@ -236,6 +249,10 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
     let mut reord = sk.snd.nxt;
     let (prior_sacked, mut whole) = (sk.snd.sacked_out, true);
     while sk.snd.sent > 0 {
+        let Some(seg) = sk.snd.queue.front() else { break };
+        if seg.tx & SKBTX_ACK_TSTAMP != 0 {
+            ack_tstamp(sk, net, id, a);
+        }
         let Some(seg) = sk.snd.queue.front() else { break };
         if after(seg.end_seq, una) {
             if !after(una, seg.seq) {
@@ -294,6 +311,9 @@ fn clean_rtx_queue(sk: &mut TcpSock, net: &mut Net, a: &mut AckState) {
             a.flag |= FLAG_DATA_ACKED;
         }
         sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(seg.truesize);
+        if seg.tx & TX_ZEROCOPY != 0 {
+            zerocopy::freed(sk, &mut net.env, id);
+        }
         net.pool.give(seg.data);
     }
     if sk.snd.sent > 0 && sk.snd.queue.front().is_some_and(|s| s.is(TCPCB_SACKED_ACKED)) {
@@ -362,6 +382,21 @@ fn spurious_retrans(sk: &TcpSock, a: &AckState, seg: &TxSeg) -> bool {
 fn sacked_what_left_before_the_head(sk: &TcpSock, a: &AckState, now: u64) -> bool {
     let head = sk.snd.queue.front().filter(|_| sk.snd.sent > 0);
     head.is_some_and(|h| a.sack_rtt_us >= 0 && a.sack_rtt_us > now.saturating_sub(h.tx_us) as i64)
+}
+
+/// The last byte of a send is acknowledged, and its program wants to know when.
+#[doc(alias = "tcp_ack_tstamp")]
+fn ack_tstamp(sk: &mut TcpSock, net: &mut Net, id: TcpId, a: &AckState) {
+    let Some(seg) = sk.snd.queue.front_mut() else { return };
+    if before(seg.tskey, a.prior_una) || !before(seg.tskey, sk.snd.una) {
+        return;
+    }
+    seg.tx &= !SKBTX_ACK_TSTAMP;
+    let (tskey, packet, truesize) = (seg.tskey, seg.data.clone(), seg.truesize);
+    let stamp = TxStamp { kind: SCM_TSTAMP_ACK, tskey, packet, truesize, ifindex: 0 };
+    let stats = info::opt_stats_wanted(sk).then(|| info::opt_stats(sk, net, Some(a.ttl)));
+    let e = timestamp::entry(&sk.sk, &net.env, stamp, stats, true);
+    errqueue::queue(&mut sk.sk, &mut net.env, SockId::Tcp(id), e);
 }
 
 fn reno_delivered(sk: &mut TcpSock, net: &mut Net, pkts_acked: u32, a: &AckState) {

@@ -111,6 +111,9 @@ fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
     let end = skb.tcp.end_seq;
     sk.totals.bytes_received += u64::from(end.wrapping_sub(sk.rcv.nxt));
     sk.rcv.nxt = end;
+    if sk.sk.flags.rx_tstamp && skb.tstamp == 0 {
+        skb.tstamp = net.env.now;
+    }
     if skb.frags.is_empty() {
         return net.consume_skb(skb);
     }
@@ -122,6 +125,7 @@ fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
     {
         last.frags.append(std::mem::take(&mut skb.frags));
         last.tcp.end_seq = end;
+        last.tstamp = skb.tstamp;
         // The head of the absorbed packet is gone, its bytes stay charged.
         let delta = skb.truesize.saturating_sub(crate::net::core::skb::SKB_OVERHEAD);
         last.truesize += delta;
@@ -208,7 +212,8 @@ fn collapse(sk: &mut TcpSock, net: &mut Net) {
         skb.set_truesize();
         total += skb.truesize;
     }
-    sk.sk.rmem_alloc = total + sk.rcv.ooo.iter().map(|s| s.truesize).sum::<u32>();
+    let errors = crate::net::core::errqueue::charged(&sk.sk);
+    sk.sk.rmem_alloc = total + errors + sk.rcv.ooo.iter().map(|s| s.truesize).sum::<u32>();
     sk.rcv.queue = out;
 }
 

@@ -15,7 +15,7 @@ use super::output::{self, ack as out_ack, transmit};
 use super::seq::{after, before};
 use super::sock::*;
 use super::state::State;
-use super::{close, inc, set_state, setting, wake};
+use super::{close, inc, set_state, setting, urgent, wake};
 use crate::env::{Rise, SEC};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
@@ -46,6 +46,9 @@ pub fn rcv_established(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: 
         inc(net, sk, Mib::TcpExtTCPHPHits);
     }
     window::rcv_rtt_measure_ts(sk, net, &skb, o);
+    if path != 0 {
+        urgent::rcv(sk, net, id, &skb);
+    }
     data::data_queue(sk, net, id, skb);
     output::data_snd_check(sk, net, id);
     out_ack::ack_snd_check(sk, net, id);
@@ -56,6 +59,7 @@ pub fn rcv_established(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: 
 fn predicted(sk: &TcpSock, skb: &Skb, o: &TcpOptions) -> bool {
     let cb = &skb.tcp;
     cb.flags.without(Flags::PSH) == Flags::ACK
+        && urgent::mark(sk).is_none()
         && cb.seq == sk.rcv.nxt
         && !after(cb.ack, sk.snd.nxt)
         && u32::from(cb.window) << sk.snd.wscale == sk.snd.wnd
@@ -147,6 +151,7 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
         _ => return net.consume_skb(skb),
     }
     window::rcv_rtt_measure_ts(sk, net, &skb, o);
+    urgent::rcv(sk, net, id, &skb);
     data::data_queue(sk, net, id, skb);
     if sk.state != State::Close {
         output::data_snd_check(sk, net, id);
@@ -401,7 +406,7 @@ pub fn tcp_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         _ => Errno::ECONNRESET,
     };
     sk.sk.err = errno.0;
-    close::purge_write_queue(sk, net);
+    close::purge_write_queue(sk, net, id);
     tcp_done(sk, net, id);
     wake(net, sk, id, EVERYTHING);
 }
@@ -434,7 +439,7 @@ pub fn tcp_done(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 pub fn destroy(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     super::handshake::fastopen::active_disable_ofo_check(sk, net);
     server::remove(sk, net, false);
-    close::purge_queues(sk, net);
+    close::purge_queues(sk, net, id);
     super::tables::put_port(net, sk, id);
     if std::mem::take(&mut sk.flags.orphan) {
         net.usage.tcp_orphans = net.usage.tcp_orphans.saturating_sub(1);

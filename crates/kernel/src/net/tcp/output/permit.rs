@@ -7,6 +7,7 @@ use crate::net::tcp::setting;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Limit;
+use crate::net::tcp::urgent;
 use belljar_wire::tcp::Flags;
 
 /// Most payload of one super-segment: the IP packet must not exceed 65,535 bytes.
@@ -32,6 +33,10 @@ pub fn next_piece(
     let held = last && nagle == Nagle::Default && !nagle_test(sk, mss);
     if len <= mss {
         return (len == mss || !held).then_some(len);
+    }
+    if urgent::snd_up(sk).is_some() {
+        // One by one, each with a pointer of its own.
+        return Some(mss);
     }
     if push == Push::All && tso_should_defer(sk, net, mss, max_segs) {
         return None;
@@ -73,7 +78,7 @@ pub fn snd_wnd_test(sk: &TcpSock, mss: u32) -> bool {
 #[doc(alias = "tcp_nagle_test")]
 pub fn nagle_test(sk: &TcpSock, _mss: u32) -> bool {
     let Some(seg) = sk.snd.queue.get(sk.snd.sent) else { return true };
-    if seg.flags.contains(Flags::FIN) {
+    if seg.flags.contains(Flags::FIN) || urgent::snd_up(sk).is_some() {
         return true;
     }
     if sk.flags.cork {

@@ -4,9 +4,9 @@ use super::{rearm_rto, retransmit, segment};
 use crate::ids::TcpId;
 use crate::net::Net;
 use crate::net::mib::Mib;
-use crate::net::tcp::seq::before;
+use crate::net::tcp::seq::{before, between};
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{bounds, inc, reset_write_timer, setting};
+use crate::net::tcp::{bounds, inc, reset_write_timer, setting, urgent};
 use belljar_abi::Errno;
 use belljar_wire::tcp::Flags;
 
@@ -40,6 +40,10 @@ pub fn write_wakeup(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> Result<(), Er
         super::transmit::transmit_queued(sk, net, id, ix, mss)?;
         super::event_new_data_sent(sk, net, id);
         return Ok(());
+    }
+    if urgent::snd_up(sk).is_some_and(|up| between(up, sk.snd.una.wrapping_add(1), sk.snd.una.wrapping_add(0xffff))) {
+        // The pointer gets through a closed window (RFC 9293 §3.8.5).
+        let _ = send_control(sk, net, id, sk.snd.una, Flags::ACK);
     }
     xmit_probe(sk, net, id)
 }

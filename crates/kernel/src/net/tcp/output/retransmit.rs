@@ -6,7 +6,7 @@ use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::mib::Mib;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{inc, md5sig, mtup, pacing, reset_write_timer, seq, setting};
+use crate::net::tcp::{inc, md5sig, mtup, pacing, reset_write_timer, seq, setting, zerocopy};
 use belljar_wire::tcp::Flags;
 
 /// Sends up to `segs` wire segments from the front of entry `ix` again, and counts them as a retransmission in flight.
@@ -37,7 +37,7 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
         mtup::inconclusive(sk);
     }
     let mss = current_mss(sk, net);
-    trim_acked_front(sk, ix);
+    trim_acked_front(sk, net, id, ix);
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
     // The peer shrank its window below this segment: only the first may still be tried.
     if seq::after(seg.seq.wrapping_add(1), sk.wnd_end()) && seg.seq != sk.snd.una && !seg.flags.contains(Flags::SYN) {
@@ -85,7 +85,7 @@ fn clear_syn_ecn(sk: &mut TcpSock, ix: usize) {
 }
 
 /// An ACK may end inside the first entry: what it covers is not sent again (`tcp_trim_head`).
-fn trim_acked_front(sk: &mut TcpSock, ix: usize) {
+fn trim_acked_front(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize) {
     let una = sk.snd.una;
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return };
     if ix != 0 || !seq::before(seg.seq, una) || seg.is_empty() {
@@ -96,11 +96,15 @@ fn trim_acked_front(sk: &mut TcpSock, ix: usize) {
     seg.data.advance(n as usize);
     seg.seq = seg.seq.wrapping_add(n);
     let was = seg.truesize;
-    seg.truesize = crate::net::core::skb::tx_truesize(seg.data.len());
+    seg.truesize = seg.charge();
     let (now, new, sacked) = (seg.truesize, seg.pcount(), seg.sacked);
+    let zerocopy = seg.tx & TX_ZEROCOPY != 0;
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was - now.min(was));
     if sk.snd.sent > 0 {
         super::segment::adjust_pcount(&mut sk.snd, sacked, i64::from(new) - i64::from(old));
+    }
+    if zerocopy {
+        zerocopy::freed(sk, &mut net.env, id);
     }
 }
 

@@ -1,6 +1,5 @@
 //! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
 use crate::net::Net;
-use crate::net::core::skb::tx_truesize;
 use crate::net::ipv4::route::{Flow4, ip_route_output};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{md5sig, mtup};
@@ -96,16 +95,17 @@ pub fn grow(sk: &mut TcpSock, want: u32) {
     let ix = sk.snd.sent;
     let (Some(seg), Some(next)) = (sk.snd.queue.get(ix), sk.snd.queue.get(ix + 1)) else { return };
     let n = want.saturating_sub(seg.len()).min(next.len());
-    if n == 0 || seg.eor || seg.is_empty() || seg.data.pieces() + next.data.pieces() > MAX_PIECES {
+    let apart = seg.tx != 0 || next.tx & TX_ZEROCOPY != 0;
+    if n == 0 || seg.eor || apart || seg.is_empty() || seg.data.pieces() + next.data.pieces() > MAX_PIECES {
         return;
     }
     let Some(next) = sk.snd.queue.get_mut(ix + 1) else { return };
     let mut was = next.truesize;
     let moved = next.data.split_to(n as usize);
     next.seq = next.seq.wrapping_add(n);
-    next.truesize = tx_truesize(next.data.len());
+    next.truesize = next.charge();
     let mut now = next.truesize;
-    let whole = next.data.is_empty().then_some((next.end_seq, next.flags, next.eor));
+    let whole = next.data.is_empty().then_some((next.end_seq, next.flags, next.eor, (next.tx, next.tskey)));
     if whole.is_some() {
         now = 0;
         sk.snd.queue.remove(ix + 1);
@@ -114,12 +114,13 @@ pub fn grow(sk: &mut TcpSock, want: u32) {
     was += seg.truesize;
     seg.data.append(moved);
     seg.end_seq = seg.end_seq.wrapping_add(n);
-    if let Some((end, flags, eor)) = whole {
+    if let Some((end, flags, eor, stamp)) = whole {
         // With what ended it: a FIN has a number of its own.
         (seg.end_seq, seg.eor) = (end, eor);
+        (seg.tx, seg.tskey) = stamp;
         seg.flags |= flags;
     }
-    seg.truesize = tx_truesize(seg.data.len());
+    seg.truesize = seg.charge();
     now += seg.truesize;
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + now;
 }
@@ -140,11 +141,12 @@ pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
     let mut tail = seg.clone();
     tail.data = tail_data;
     tail.seq = seg.seq.wrapping_add(len);
-    tail.truesize = tx_truesize(tail.data.len());
+    tail.truesize = tail.charge();
     seg.end_seq = tail.seq;
     seg.flags = seg.flags.without(Flags::FIN | Flags::PSH);
     seg.eor = false;
-    seg.truesize = tx_truesize(seg.data.len());
+    seg.truesize = seg.charge();
+    fragment_tstamp(seg, &mut tail);
     let new = seg.pcount() + tail.pcount();
     // Two heads now where one was.
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + seg.truesize + tail.truesize;
@@ -152,6 +154,17 @@ pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
     if ix < snd.sent {
         snd.sent += 1;
         adjust_pcount(snd, sacked, i64::from(new) - i64::from(old));
+    }
+}
+
+/// A time stamp stays with the byte that it is about.
+#[doc(alias = "tcp_fragment_tstamp")]
+fn fragment_tstamp(head: &mut TxSeg, tail: &mut TxSeg) {
+    let later = !crate::net::tcp::seq::before(head.tskey, tail.seq);
+    if later {
+        head.tx &= TX_ZEROCOPY;
+    } else {
+        tail.tx &= TX_ZEROCOPY;
     }
 }
 

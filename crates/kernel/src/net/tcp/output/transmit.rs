@@ -3,7 +3,8 @@ use super::ack;
 use super::segment::{check_dst, sack_blocks_due};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
-use crate::net::core::skb::{Owner, Skb, truesize};
+use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
+use crate::net::core::zerocopy;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
@@ -12,7 +13,7 @@ use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, setting};
+use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, setting, urgent};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -42,6 +43,7 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
         rate::skb_sent(t, out == 0, delivered, seg);
     }
     let (seq, flags, data, end_seq) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq);
+    let (tx, tskey) = (seg.tx, seg.tskey);
     if len != 0 {
         event_data_sent(sk, net);
         sk.totals.data_segs_out = sk.totals.data_segs_out.wrapping_add(pcount);
@@ -55,7 +57,17 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     let flags = if flags.contains(Flags::SYN) { flags } else { flags | Flags::ACK };
     // The receiver's GRO need not wait for more behind a super-segment.
     let flags = if pcount > 1 { flags | Flags::PSH } else { flags };
-    send_segment(sk, net, id, seq, flags, data, mss)
+    if tx & TX_ZEROCOPY != 0 {
+        zerocopy_sent(sk, net, end_seq);
+    }
+    send_segment(sk, net, id, (seq, flags), data, mss, (tx, tskey))
+}
+
+/// Pages of the program's go out, and may be copied on their way.
+pub fn zerocopy_sent(sk: &mut TcpSock, net: &mut Net, end_seq: u32) {
+    if check_dst(sk, net).and_then(|d| net.devs.get(d.dev)).is_some_and(|d| d.copies()) {
+        zerocopy::copied_before(&mut sk.sk, end_seq);
+    }
 }
 
 /// The connection begins to move data: from now on it is watched.
@@ -80,16 +92,16 @@ fn event_data_sent(sk: &mut TcpSock, net: &mut Net) {
     }
 }
 
-/// Builds one segment (or super-segment) and hands it to IP.
+/// Builds one segment (or super-segment) and hands it to IP. `stamp`: the stamps it is to have, and about which byte.
 #[doc(alias = "__tcp_transmit_skb")]
 pub fn send_segment(
     sk: &mut TcpSock,
     net: &mut Net,
     id: TcpId,
-    seq: u32,
-    flags: Flags,
+    (seq, flags): (u32, Flags),
     data: Segs,
     mss: u32,
+    stamp: (u8, u32),
 ) -> Result<(), Errno> {
     let Some(dst) = check_dst(sk, net) else { return Err(Errno::EHOSTUNREACH) };
     let len = data.len();
@@ -113,6 +125,10 @@ pub fn send_segment(
         sk.sk.wmem_alloc += skb.truesize;
     }
     debug_assert!(header_len >= TCP_HLEN);
+    if stamp.0 & !TX_ZEROCOPY != 0 {
+        let (flags, tskey, sock) = (stamp.0 & !TX_ZEROCOPY, stamp.1, SockId::Tcp(id));
+        skb.tx = Some(Box::new(TxMeta { sock, flags, tskey, zerocopy: None, copied: false }));
+    }
     if flags.contains(Flags::ACK) {
         ack::event_ack_sent(sk, net, id);
     }
@@ -139,6 +155,7 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
     let mut options = options(sk, net, flags);
     options.md5 = sk.rare.is_some() && md5sig::own(sk).is_some();
     let header_len = TCP_HLEN + options.len();
+    let (urg, urg_ptr) = if sk.urg.is_some() { urgent::header(sk, seq) } else { (Flags::NONE, 0) };
     let pseudo = checksum::pseudo_v4(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
     let header = TcpHeader {
         src_port: sk.sk.num,
@@ -146,10 +163,10 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
         seq,
         ack: if flags.contains(Flags::ACK) { sk.rcv.nxt } else { 0 },
         header_len,
-        flags,
+        flags: flags | urg,
         window,
         csum: checksum::partial(pseudo),
-        urg_ptr: 0,
+        urg_ptr,
     };
     if let Some(room) = skb.head.push(header_len) {
         header.emit(room);
@@ -208,7 +225,7 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
 pub fn send_control(sk: &mut TcpSock, net: &mut Net, id: TcpId, seq: u32, flags: Flags) -> Result<(), Errno> {
     sk.totals.segs_out = sk.totals.segs_out.wrapping_add(1);
     inc(net, sk, Mib::TcpOutSegs);
-    send_segment(sk, net, id, seq, flags, Segs::new(), 0)
+    send_segment(sk, net, id, (seq, flags), Segs::new(), 0, (0, 0))
 }
 
 /// The sequence number for segments without data: SND.NXT, or the window's edge when the peer shrank it

@@ -5,8 +5,8 @@ use crate::net::core::skb::Skb;
 use crate::net::tcp::connect;
 use crate::net::tcp::input::{self, EVERYTHING, recovery};
 use crate::net::tcp::output::{event_new_data_sent, segment, transmit};
-use crate::net::tcp::{close, inc, setting};
-use crate::task::call::{Payload, Ret, RunCtx, SendMsg, Sleep, Step};
+use crate::net::tcp::{close, inc, setting, zerocopy};
+use crate::task::call::{Ret, RunCtx, SendMsg, Sleep, Step};
 use belljar_abi::{MSG_FASTOPEN, SockAddr};
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TcpOptions};
 
@@ -146,7 +146,7 @@ pub fn send_syn_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: Option<&mut 
         r.cookie = cookie;
     }
     let sent = match m {
-        Some(m) if known => with_data(sk, net, id, mss, &mut m.data),
+        Some(m) if known => with_data(sk, net, id, mss, m),
         _ => {
             if let Some(c) = sk.tfo().request.as_mut().and_then(|r| r.cookie.as_mut()) {
                 // Asks again: data cannot go.
@@ -164,7 +164,8 @@ pub fn send_syn_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: Option<&mut 
     sent
 }
 
-fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, data: &mut Payload<'_>) -> Result<(), Errno> {
+fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, m: &mut SendMsg<'_>) -> Result<(), Errno> {
+    let SendMsg { data, zerocopy, .. } = m;
     if mss != 0 {
         sk.snd.mss_clamp = mss;
     }
@@ -187,6 +188,10 @@ fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, data: &mut Pa
         sk.snd.write_seq = seg.end_seq;
         sk.sk.wmem_queued += seg.truesize;
         sk.snd.queue.push_back(seg);
+        if let Some(call) = *zerocopy {
+            zerocopy::attach(sk, call, copied);
+            transmit::zerocopy_sent(sk, net, sk.snd.write_seq);
+        }
     }
     let mss = sk.snd.mss_cache;
     let now = net.env.now_us();
@@ -196,7 +201,7 @@ fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, data: &mut Pa
     (sk.totals.segs_out, sk.totals.data_segs_out) = (1, u32::from(copied > 0));
     sk.totals.bytes_sent += u64::from(copied);
     inc(net, sk, Mib::TcpOutSegs);
-    let sent = transmit::send_segment(sk, net, id, syn_seq, Flags::SYN, segs, 0);
+    let sent = transmit::send_segment(sk, net, id, (syn_seq, Flags::SYN), segs, 0, (0, 0));
     event_new_data_sent(sk, net, id);
     if copied > 0 {
         event_new_data_sent(sk, net, id);
