@@ -20,6 +20,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("python3", "python3"),
     ("setpriv", "util-linux"),
     ("ss", "iproute2"),
+    ("ping", "iputils-ping"),
+    ("traceroute", "traceroute"),
 ];
 
 /// What came of it.

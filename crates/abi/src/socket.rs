@@ -47,6 +47,8 @@ pub const IPPROTO_MPTCP: i32 = 262;
 // Option levels
 pub const SOL_SOCKET: i32 = 1;
 pub const SOL_RAW: i32 = 255;
+/// Of SOL_RAW: a bit for each type that is not wanted.
+pub const ICMP_FILTER: i32 = 1;
 pub const SOL_PACKET: i32 = 263;
 pub const SOL_NETLINK: i32 = 270;
 pub const SOL_IP: i32 = 0;

@@ -39,6 +39,7 @@ fn sock_name(s: SockId) -> String {
     match s {
         SockId::Tcp(id) => format!("tcp:{}", id.slot()),
         SockId::Udp(id) => format!("udp:{}", id.slot()),
+        SockId::Raw(id) => format!("raw:{}", id.slot()),
     }
 }
 

@@ -179,7 +179,11 @@ impl Plan {
     }
 }
 
-/// Refuses what would silently run differently: set-ID files of another owner, file capabilities, foreign ABIs.
+/// CAP_NET_BIND_SERVICE, CAP_NET_BROADCAST, CAP_NET_ADMIN, CAP_NET_RAW: what a program has inside its host anyway.
+const NETWORK_CAPS: u32 = 0xf << 10;
+
+/// Refuses what would silently run differently: set-ID files of another owner, file capabilities beyond those of the
+/// network, foreign ABIs.
 fn refuse(path: &Path) -> Result<(), SpawnError> {
     use std::os::unix::fs::MetadataExt;
     let Ok(meta) = path.metadata() else { return Ok(()) };
@@ -187,7 +191,10 @@ fn refuse(path: &Path) -> Result<(), SpawnError> {
     let (uid, gid) = unsafe { (libc::geteuid(), libc::getegid()) };
     let set_uid = meta.mode() & libc::S_ISUID != 0 && meta.uid() != uid;
     let set_gid = meta.mode() & libc::S_ISGID != 0 && meta.gid() != gid && uid != 0;
-    if set_uid || set_gid || (uid != 0 && has_file_caps(path)) {
+    if set_uid
+        || set_gid
+        || (uid != 0 && file_caps(path).is_some_and(|(low, high)| low & !NETWORK_CAPS != 0 || high != 0))
+    {
         return Err(SpawnError::Privileged(path.to_owned()));
     }
     let mut head = [0u8; 20];
@@ -204,10 +211,14 @@ fn refuse(path: &Path) -> Result<(), SpawnError> {
     Ok(())
 }
 
-fn has_file_caps(path: &Path) -> bool {
-    let Ok(p) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: both strings end with a zero; a null buffer of size 0 asks for the length only.
-    unsafe { libc::getxattr(p.as_ptr(), c"security.capability".as_ptr(), std::ptr::null_mut(), 0) > 0 }
+/// Capabilities that a file gives, permitted and inheritable ones together: `struct vfs_cap_data` without its version.
+fn file_caps(path: &Path) -> Option<(u32, u32)> {
+    let p = CString::new(path.as_os_str().as_bytes()).ok()?;
+    let mut b = [0u8; 24];
+    // SAFETY: both strings end with a zero; the buffer's pointer and length belong together.
+    let n = unsafe { libc::getxattr(p.as_ptr(), c"security.capability".as_ptr(), b.as_mut_ptr().cast(), b.len()) };
+    let word = |at: usize| b.get(at..at + 4).and_then(|w| w.try_into().ok()).map_or(0, u32::from_le_bytes);
+    (n > 0).then(|| (word(4) | word(8), word(12) | word(16)))
 }
 
 /// Starts `command` under `filter`, with the signal mask `mask`.

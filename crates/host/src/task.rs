@@ -37,8 +37,17 @@ pub fn tgid(tid: u32) -> Option<u32> {
 
 /// The effective user of a thread, from `/proc/TID/status`.
 pub fn euid(tid: u32) -> Option<u32> {
+    effective(tid, "Uid:")
+}
+
+/// Its effective group.
+pub fn egid(tid: u32) -> Option<u32> {
+    effective(tid, "Gid:")
+}
+
+fn effective(tid: u32, of: &str) -> Option<u32> {
     let status = std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?;
-    field(&status, "Uid:")?.split_whitespace().nth(1)?.parse().ok()
+    field(&status, of)?.split_whitespace().nth(1)?.parse().ok()
 }
 
 /// Threads seen, with their pidfds.

@@ -194,6 +194,7 @@ impl Kernel {
             let back = match file.kind {
                 FileKind::Sock(SockId::Tcp(s)) => self.socks.tcp.get(s).map(|s| s.sk.file),
                 FileKind::Sock(SockId::Udp(s)) => self.socks.udp.get(s).map(|s| s.sk.file),
+                FileKind::Sock(SockId::Raw(s)) => self.socks.raw.get(s).map(|s| s.sk.file),
                 FileKind::Epoll(e) => self.files.epolls.get(e).map(|e| e.file),
             };
             ensure(back == Some(Some(id)), || format!("file {id:?} is of {:?}, whose file is {back:?}", file.kind))?;
@@ -201,7 +202,8 @@ impl Kernel {
         ensure(refs.is_empty(), || format!("descriptors or calls refer to files that are gone: {refs:?}"))?;
         let tcp = self.socks.tcp.iter().map(|(id, s)| (SockId::Tcp(id), s.sk.file));
         let udp = self.socks.udp.iter().map(|(id, s)| (SockId::Udp(id), s.sk.file));
-        for (id, file) in tcp.chain(udp) {
+        let raw = self.socks.raw.iter().map(|(id, s)| (SockId::Raw(id), s.sk.file));
+        for (id, file) in tcp.chain(udp).chain(raw) {
             let Some(file) = file else { continue };
             let kind = self.files.files.get(file).map(|f| f.kind);
             ensure(kind == Some(FileKind::Sock(id)), || format!("{id:?} names file {file:?}, which is {kind:?}"))?;
@@ -217,6 +219,9 @@ impl Kernel {
         }
         for (id, sk) in self.socks.udp.iter() {
             linked += self.wait_queue(WaitOn::Sock(SockId::Udp(id)), &sk.sk.wait)?;
+        }
+        for (id, sk) in self.socks.raw.iter() {
+            linked += self.wait_queue(WaitOn::Sock(SockId::Raw(id)), &sk.sk.wait)?;
         }
         for (id, ep) in self.files.epolls.iter() {
             linked +=
@@ -260,6 +265,7 @@ impl Kernel {
         let alive = self.net.pool.skbs_born.wrapping_sub(self.net.pool.skbs_ended) as usize;
         let tcp: usize = self.socks.tcp.iter().map(|(_, s)| s.rcv.queue.len() + s.rcv.ooo.len()).sum();
         let udp: usize = self.socks.udp.iter().map(|(_, s)| s.queue.len()).sum();
+        let raw: usize = self.socks.raw.iter().map(|(_, s)| s.queue.len()).sum();
         let mut below = 0;
         let mut charged: BTreeMap<SockId, u32> = BTreeMap::new();
         for skb in self.net.held_skbs() {
@@ -268,10 +274,11 @@ impl Kernel {
                 *charged.entry(sock).or_default() += skb.truesize;
             }
         }
-        same("packets alive", alive, tcp + udp + below)?;
+        same("packets alive", alive, tcp + udp + raw + below)?;
         let tcp = self.socks.tcp.iter().map(|(id, s)| (SockId::Tcp(id), s.sk.wmem_alloc));
         let udp = self.socks.udp.iter().map(|(id, s)| (SockId::Udp(id), s.sk.wmem_alloc));
-        for (id, kept) in tcp.chain(udp) {
+        let raw = self.socks.raw.iter().map(|(id, s)| (SockId::Raw(id), s.sk.wmem_alloc));
+        for (id, kept) in tcp.chain(udp).chain(raw) {
             same(&format!("wmem_alloc of {id:?}"), kept, charged.get(&id).copied().unwrap_or(0))?;
         }
         Ok(())

@@ -5,6 +5,7 @@ pub type NsId = Id<crate::net::netns::NetNs>;
 pub type DevId = Id<crate::net::core::dev::NetDevice>;
 pub type TcpId = Id<crate::net::tcp::sock::TcpSock>;
 pub type UdpId = Id<crate::net::udp::UdpSock>;
+pub type RawId = Id<crate::net::raw::RawSock>;
 pub type ReqId = Id<crate::net::tcp::handshake::request::RequestSock>;
 pub type TwId = Id<crate::net::tcp::handshake::time_wait::TimeWaitSock>;
 pub type NeighId = Id<crate::net::core::neighbour::Neighbour>;
@@ -22,6 +23,8 @@ pub type WaitId = Id<crate::task::wait::WaitEntry>;
 pub enum SockId {
     Tcp(TcpId),
     Udp(UdpId),
+    /// Raw and ping sockets.
+    Raw(RawId),
 }
 
 impl SockId {
@@ -35,6 +38,13 @@ impl SockId {
     pub fn udp(self) -> Option<UdpId> {
         match self {
             SockId::Udp(id) => Some(id),
+            _ => None,
+        }
+    }
+
+    pub fn raw(self) -> Option<RawId> {
+        match self {
+            SockId::Raw(id) => Some(id),
             _ => None,
         }
     }

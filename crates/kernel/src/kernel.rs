@@ -23,6 +23,7 @@ use std::collections::VecDeque;
 pub struct Socks {
     pub tcp: Slab<TcpSock>,
     pub udp: Slab<UdpSock>,
+    pub raw: Slab<crate::net::raw::RawSock>,
 }
 
 /// Open files and epoll instances.
@@ -148,6 +149,7 @@ impl Kernel {
                 }
             }
             SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
+            SockId::Raw(id) => crate::net::raw::wfree(self, id, truesize),
         }
     }
 

@@ -108,8 +108,14 @@ impl Names {
 
 impl Netstat {
     fn wants(&self, s: &SockView) -> bool {
-        let server = s.state == "LISTEN" || (s.netid == "udp" && s.pport == 0);
-        let kind = self.tcp == self.udp || if s.netid == "tcp" { self.tcp } else { self.udp };
+        let server = s.state == "LISTEN" || (s.netid != "tcp" && s.state == "CLOSE");
+        let all = !(self.tcp || self.udp || self.raw);
+        let kind = match s.netid.as_str() {
+            "tcp" => all || self.tcp,
+            "udp" => all || self.udp,
+            "raw" => all || self.raw,
+            _ => false,
+        };
         kind && (self.all || server == self.listening)
     }
 }
@@ -151,13 +157,24 @@ fn connections(rows: &[SockView], o: &Netstat, names: Option<&Names>) -> String 
         out.push_str(if on { title } else { "" });
     }
     out.push('\n');
-    let order = |s: &&SockView| (s.netid == "udp", s.inet6);
+    let order = |s: &&SockView| (["tcp", "udp", "raw"].iter().position(|n| *n == s.netid), s.inet6);
     let mut sorted: Vec<_> = rows.iter().collect();
     sorted.sort_by_key(order);
     for s in sorted {
         let proto = format!("{}{}", s.netid, if s.inet6 { "6" } else { "" });
         let (local, peer) = (endpoint(s, false, o, names), endpoint(s, true, o, names));
-        let state = if s.netid == "udp" && s.state == "CLOSE" { "" } else { &s.state };
+        let state = match (s.netid.as_str(), s.state.as_str()) {
+            ("udp", "CLOSE") => "",
+            // netstat writes the number.
+            ("raw", state) => {
+                if state == "CLOSE" {
+                    "7"
+                } else {
+                    "1"
+                }
+            }
+            (_, state) => state,
+        };
         // The limit of a listener's queue is not in the file that netstat reads.
         let send_q = if s.state == "LISTEN" { 0 } else { s.send_q };
         let _ = write!(out, "{proto:<5} {:>6} {send_q:>6} {local:<23} {peer:<23} {state:<11}", s.recv_q);

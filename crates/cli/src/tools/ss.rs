@@ -42,6 +42,9 @@ pub struct Ss {
     /// UDP sockets
     #[arg(short, long)]
     pub udp: bool,
+    /// Raw sockets: the port is the protocol
+    #[arg(short = 'w', long)]
+    pub raw: bool,
     /// Sockets of AF_INET only
     #[arg(short = '4', long)]
     pub ipv4: bool,
@@ -102,12 +105,20 @@ impl Ss {
         }
     }
 
+    /// Whether the rows are of more than one kind.
     fn both_kinds(&self) -> bool {
-        self.tcp == self.udp
+        [self.tcp, self.udp, self.raw].iter().filter(|on| **on).count() != 1
     }
 
     fn wants(&self, s: &SockView) -> bool {
-        let kind = self.both_kinds() || if s.netid == "tcp" { self.tcp } else { self.udp };
+        let all = !(self.tcp || self.udp || self.raw);
+        // Ping sockets are in no dump: /proc/net/icmp has them.
+        let kind = match s.netid.as_str() {
+            "tcp" => all || self.tcp,
+            "udp" => all || self.udp,
+            "raw" => all || self.raw,
+            _ => false,
+        };
         kind && (!self.ipv4 || !s.inet6) && (!self.ipv6 || s.inet6)
     }
 }
@@ -136,10 +147,22 @@ fn endpoint(s: &SockView, peer: bool, services: Option<&Services>) -> (String, S
     let named = services.and_then(|n| n.name(port, &s.netid));
     let port = match (port, named) {
         (0, _) => "*".to_owned(),
+        (p, _) if s.netid == "raw" && services.is_some() => protocol(p),
         (_, Some(name)) => name.to_owned(),
         (p, None) => p.to_string(),
     };
     (format!("{text}{device}:"), port)
+}
+
+/// As /etc/protocols has it, of those that are spoken here.
+fn protocol(number: u16) -> String {
+    match number {
+        1 => "icmp".to_owned(),
+        2 => "igmp".to_owned(),
+        6 => "tcp".to_owned(),
+        17 => "udp".to_owned(),
+        n => format!("ipproto-{n}"),
+    }
 }
 
 /// The last column: who, timers, identity, and on a line of its own memory and TCP's state.
@@ -262,12 +285,13 @@ fn summary(sockstat: &str, rows: &[SockView]) -> String {
         estab.count(),
         get("TCP:", "orphan"),
     );
+    let raw = get("RAW:", "inuse");
     let frags = get("FRAG:", "inuse");
     let lines = [
-        ("RAW", 0, 0),
+        ("RAW", raw, 0),
         ("UDP", udp4, udp6),
         ("TCP", tcp4, tcp6),
-        ("INET", udp4 + tcp4, udp6 + tcp6),
+        ("INET", raw + udp4 + tcp4, udp6 + tcp6),
         ("FRAG", frags, 0),
     ];
     for (name, four, six) in lines {

@@ -9,6 +9,7 @@
 mod conditions;
 mod harness;
 mod http;
+mod ping;
 mod refusals;
 mod servers;
 mod signals;
@@ -17,7 +18,16 @@ mod tools;
 use harness::{Suite, Test};
 
 fn tests() -> Vec<Test> {
-    [http::tests(), servers::tests(), conditions::tests(), signals::tests(), tools::tests(), refusals::tests()].concat()
+    [
+        http::tests(),
+        servers::tests(),
+        conditions::tests(),
+        signals::tests(),
+        tools::tests(),
+        refusals::tests(),
+        ping::tests(),
+    ]
+    .concat()
 }
 
 fn main() -> std::process::ExitCode {

@@ -36,6 +36,8 @@ impl Machine {
                 (ns, None)
             }
         };
+        // As in a rootless container: ping without a privilege for the group that is root in there.
+        set(&mut k, ns, "net.ipv4.ping_group_range", "0 0")?;
         for (key, value) in &c.sysctls {
             set(&mut k, ns, key, value)?;
         }
@@ -52,10 +54,10 @@ impl Machine {
     }
 
     /// Whose rights the next calls have.
-    pub fn assume(&mut self, uid: u32, privileged: bool) {
+    pub fn assume(&mut self, uid: u32, gid: u32, privileged: bool) {
         let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
         if let Some(p) = process.and_then(|p| self.k.tasks.procs.get_mut(p)) {
-            (p.uid, p.caps) = (uid, if privileged { Caps::ROOT } else { Caps::NONE });
+            (p.uid, p.gid, p.caps) = (uid, gid, if privileged { Caps::ROOT } else { Caps::NONE });
         }
     }
 

@@ -90,6 +90,8 @@ impl Jar {
     /// Serves a call that just arrived.
     pub(crate) fn serve(&mut self, listener: u32, note: Notification) {
         self.notified += 1;
+        // Nothing that a call sets off is older than the call: a program compares time stamps with its own clock.
+        self.tick();
         let loses = self.listeners.get(listener as usize).and_then(Option::as_ref).is_some_and(|w| !w.killable);
         if loses && let Some(result) = self.replay.again(&note, self.now) {
             return self.reply(listener, &note, result);
@@ -143,8 +145,9 @@ impl Jar {
         }
         let privileged = self.privileged(note.tid);
         let uid = if privileged { 0 } else { belljar_host::task::euid(note.tid).unwrap_or(0) };
+        let gid = if privileged { 0 } else { belljar_host::task::egid(note.tid).unwrap_or(0) };
         if let Some(m) = self.machines.get_mut(host) {
-            m.assume(uid, privileged);
+            m.assume(uid, gid, privileged);
         }
     }
 

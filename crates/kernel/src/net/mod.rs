@@ -5,6 +5,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod mib;
 pub mod netns;
+pub mod raw;
 pub mod sched;
 pub mod switch;
 pub mod sysctl;

@@ -11,6 +11,7 @@ use crate::net::ipv4::peer::Peers;
 use crate::net::ipv4::reassembly::{FragQueue, FragTable};
 use crate::net::ipv4::route::Exceptions;
 use crate::net::mib::Mibs;
+use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::tables::TcpTables;
 use crate::net::udp::tables::UdpTables;
@@ -39,6 +40,7 @@ pub struct NetNs {
     pub idents: Vec<u32>,
     pub tcp: TcpTables,
     pub udp: UdpTables,
+    pub raw: RawTables,
     /// Deliver what is meant for others here: the gateway's way to every address at once.
     pub tproxy: Option<Tproxy>,
     /// Generation of routes and addresses; a cached `Dst` of another one is looked up again (`rt_genid`).
@@ -86,6 +88,7 @@ impl Net {
             idents,
             tcp: TcpTables::default(),
             udp: UdpTables::default(),
+            raw: RawTables::default(),
             tproxy: None,
             rt_genid: 1,
             secret,

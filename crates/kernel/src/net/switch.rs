@@ -8,6 +8,7 @@ use crate::net::core::{errqueue, sockopt};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route;
+use crate::net::raw;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
@@ -23,6 +24,9 @@ use core::net::Ipv4Addr;
 pub enum Proto {
     Tcp,
     Udp,
+    /// The protocol is part of the packet.
+    Raw(u16),
+    Ping,
 }
 
 /// Why accept has no connection to give.
@@ -37,6 +41,7 @@ impl Socks {
         Some(match id {
             SockId::Tcp(id) => &self.tcp.get(id)?.sk,
             SockId::Udp(id) => &self.udp.get(id)?.sk,
+            SockId::Raw(id) => &self.raw.get(id)?.sk,
         })
     }
 
@@ -44,13 +49,14 @@ impl Socks {
         Some(match id {
             SockId::Tcp(id) => &mut self.tcp.get_mut(id)?.sk,
             SockId::Udp(id) => &mut self.udp.get_mut(id)?.sk,
+            SockId::Raw(id) => &mut self.raw.get_mut(id)?.sk,
         })
     }
 }
 
 /// EPROTONOSUPPORT for a protocol that this kernel has not.
 #[doc(alias = "inet_create")]
-pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto) -> Result<SockId, Errno> {
+pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cred: Cred) -> Result<SockId, Errno> {
     let sysctl = &k.net.ns.get(ns).ok_or(Errno::EAFNOSUPPORT)?.sysctl;
     match proto {
         Proto::Tcp => {
@@ -58,6 +64,8 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto) -> 
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }
         Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),
+        Proto::Raw(p) => raw::create(k, ns, p, false, cred.gid).map(SockId::Raw),
+        Proto::Ping => raw::create(k, ns, IPPROTO_ICMP as u16, true, cred.gid).map(SockId::Raw),
     }
 }
 
@@ -70,12 +78,16 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, addr: Ipv4Addr, port: u16, cred
     if !addr.is_unspecified() && !anything && route::addr_type(&k.net, sk.ns, addr) == route::RouteKind::Unicast {
         return Err(Errno::EADDRNOTAVAIL);
     }
+    if let SockId::Raw(id) = sock {
+        return raw::bind::bind(k, id, addr, port, cred.uid);
+    }
     if port != 0 && u32::from(port) < sysctl.ip_unprivileged_port_start && !cred.caps.net_bind_service {
         return Err(Errno::EACCES);
     }
     match sock {
         SockId::Tcp(id) => tcp::bind::tcp_bind(k, id, addr, port),
         SockId::Udp(id) => udp::bind::bind(k, id, addr, port, cred.uid),
+        SockId::Raw(id) => raw::bind::bind(k, id, addr, port, cred.uid),
     }
 }
 
@@ -88,7 +100,7 @@ pub(crate) fn listen(k: &mut Kernel, sock: SockId, backlog: i32) -> Result<(), E
             }
             tcp::bind::tcp_listen(k, id, backlog)
         }
-        SockId::Udp(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Udp(_) | SockId::Raw(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
@@ -128,6 +140,7 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
             step
         }
         SockId::Udp(id) => Step::Done(udp::bind::connect(k, id, to).map(|()| Ret::Int(0))),
+        SockId::Raw(id) => Step::Done(raw::bind::connect(k, id, to).map(|()| Ret::Int(0))),
     }
 }
 
@@ -136,6 +149,7 @@ pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: Ru
         SockId::Tcp(id) if m.flags & MSG_ZEROCOPY != 0 => tcp_send_zerocopy(k, id, m, ctx),
         SockId::Tcp(id) => tcp_send(k, id, m, ctx),
         SockId::Udp(id) => udp::sendmsg::sendmsg(k, id, m, ctx),
+        SockId::Raw(id) => raw::sendmsg::sendmsg(k, id, m, ctx),
     }
 }
 
@@ -184,6 +198,7 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
             None => Step::Done(Err(Errno::ENOTCONN)),
         },
         SockId::Udp(id) => udp::recvmsg::recvmsg(k, id, m, ctx),
+        SockId::Raw(id) => raw::recvmsg::recvmsg(k, id, m, ctx),
     }
 }
 
@@ -195,6 +210,7 @@ pub(crate) fn shutdown(k: &mut Kernel, sock: SockId, how: i32) -> Result<(), Err
             done
         }
         SockId::Udp(id) => udp::shutdown(k, id, how),
+        SockId::Raw(id) => raw::shutdown(k, id, how),
     }
 }
 
@@ -215,6 +231,7 @@ pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
             }
         }
         SockId::Udp(id) => udp::release(k, id),
+        SockId::Raw(id) => raw::release(k, id),
     }
     Step::Done(Ok(Ret::Int(0)))
 }
@@ -224,6 +241,7 @@ pub(crate) fn poll(k: &mut Kernel, sock: SockId) -> PollMask {
     match sock {
         SockId::Tcp(id) => socks.tcp.get_mut(id).map_or(POLLHUP, |sk| tcp::poll::tcp_poll(sk, net)),
         SockId::Udp(id) => socks.udp.get(id).map_or(POLLHUP, udp::poll),
+        SockId::Raw(id) => socks.raw.get(id).map_or(POLLHUP, raw::poll),
     }
 }
 
@@ -246,6 +264,7 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
             }
         }
         SockId::Udp(id) => udp::ioctl(k, id, request),
+        SockId::Raw(id) => raw::ioctl(k, id, request),
     }
 }
 
@@ -269,6 +288,7 @@ pub(crate) fn setsockopt(
             done
         }
         (SOL_UDP, SockId::Udp(id)) => udp::setsockopt(k, id, name, value),
+        (SOL_RAW, SockId::Raw(id)) => raw::setsockopt(k, id, name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -283,6 +303,7 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
             tcp::sockopt::tcp_getsockopt(sk, &k.net, name, len)
         }
         (SOL_UDP, SockId::Udp(id)) => udp::getsockopt(k, id, name),
+        (SOL_RAW, SockId::Raw(id)) => raw::getsockopt(k, id, name),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -303,6 +324,7 @@ pub fn inet_protocol_err(k: &mut Kernel, ns: NsId, proto: u8, skb: &SkBuff, kind
     match proto {
         ipv4::IPPROTO_UDP => udp::err::udp_err(k, ns, skb, kind, code, info),
         ipv4::IPPROTO_TCP => tcp_err(k, ns, skb, kind, code, info),
+        ipv4::IPPROTO_ICMP => raw::rcv::ping_err(k, ns, skb, kind, code, info),
         _ => {}
     }
 }

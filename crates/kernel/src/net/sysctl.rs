@@ -61,6 +61,27 @@ impl Value for PortRange {
     }
 }
 
+/// `ping_group_range`: the groups that may open ping sockets; `1 0` is nobody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct GroupRange {
+    pub lo: u32,
+    pub hi: u32,
+}
+
+impl Value for GroupRange {
+    fn show(&self) -> String {
+        format!("{}\t{}", self.lo, self.hi)
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<GroupRange> {
+        let mut w = text.split_whitespace().map(str::parse::<u32>);
+        let (lo, hi) = (w.next()?.ok()?, w.next()?.ok()?);
+        if w.next().is_some() || lo == u32::MAX || hi == u32::MAX {
+            return None;
+        }
+        Some(if lo > hi { GroupRange { lo: 1, hi: 0 } } else { GroupRange { lo, hi } })
+    }
+}
+
 /// `ip_local_reserved_ports`: a list like `8080,9000-9010`, as a sorted list of ranges.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PortSet(pub Vec<(u16, u16)>);
@@ -262,6 +283,7 @@ sysctls! {
         "net.ipv4.ipfrag_high_thresh" ipfrag_high_thresh: u64 = 4_194_304, 0, i64::MAX;
         "net.ipv4.ipfrag_max_dist" ipfrag_max_dist: u32 = 64, 0, INT;
         "net.ipv4.ipfrag_time" ipfrag_time: u32 = 30, 0, INT;
+        "net.ipv4.ping_group_range" ping_group_range: GroupRange = GroupRange { lo: 1, hi: 0 }, 0, 0;
         "net.ipv4.neigh.default.base_reachable_time_ms" neigh_base_reachable_time_ms: u32 = 30_000, 0, INT;
         "net.ipv4.neigh.default.delay_first_probe_time" neigh_delay_first_probe_time: u32 = 5, 0, INT;
         "net.ipv4.neigh.default.gc_stale_time" neigh_gc_stale_time: u32 = 60, 0, INT;

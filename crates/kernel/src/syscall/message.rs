@@ -36,7 +36,9 @@ fn destination(k: &Kernel, sock: SockId, to: Option<&[u8]>, flags: i32) -> Resul
         (SockId::Tcp(_), Some(bytes)) if flags & MSG_FASTOPEN != 0 => {
             addr::for_connect(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes, true).map(Some)
         }
-        (SockId::Udp(_), Some(bytes)) => addr::for_send(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes),
+        (SockId::Udp(_) | SockId::Raw(_), Some(bytes)) => {
+            addr::for_send(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)
+        }
         _ => Ok(None),
     }
 }

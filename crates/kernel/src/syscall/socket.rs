@@ -36,9 +36,10 @@ fn kind_of(k: &Kernel, who: Caller, family: i32, kind: i32, protocol: i32) -> Re
     match (kind, protocol) {
         (SOCK_STREAM, IPPROTO_IP | IPPROTO_TCP) => Ok((family, switch::Proto::Tcp)),
         (SOCK_DGRAM, IPPROTO_IP | IPPROTO_UDP) => Ok((family, switch::Proto::Udp)),
-        // ping_group_range is `1 0`: nobody.
+        (SOCK_DGRAM, IPPROTO_ICMP) if family == Family::Inet => Ok((family, switch::Proto::Ping)),
         (SOCK_DGRAM, p) if p == ping => Err(Errno::EACCES),
         (SOCK_RAW, p) if p != IPPROTO_IP && !k.cred(who.process).caps.net_raw => Err(Errno::EPERM),
+        (SOCK_RAW, p) if p != IPPROTO_IP && family == Family::Inet => Ok((family, switch::Proto::Raw(p as u16))),
         (SOCK_STREAM | SOCK_DGRAM | SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }
@@ -53,7 +54,7 @@ pub(super) fn socket(k: &mut Kernel, who: Caller, family: i32, kind: i32, protoc
     let (family, proto) = kind_of(k, who, family, kind, protocol)?;
     k.may_install(who.process)?;
     let ns = k.tasks.procs.get(who.process).map(|p| p.ns).ok_or(Errno::ESRCH)?;
-    let sock = switch::create(k, ns, family, proto)?;
+    let sock = switch::create(k, ns, family, proto, k.cred(who.process))?;
     let fd = k.install(who.process, FileKind::Sock(sock), flags & SOCK_NONBLOCK != 0, flags & SOCK_CLOEXEC != 0);
     if fd.is_err() {
         k.release_quietly(sock);

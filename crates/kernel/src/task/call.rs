@@ -77,6 +77,7 @@ pub struct RecvMsg {
 #[derive(Clone, Copy, Debug)]
 pub struct Cred {
     pub uid: u32,
+    pub gid: u32,
     pub caps: Caps,
 }
 

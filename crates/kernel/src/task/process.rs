@@ -11,6 +11,7 @@ pub struct Process {
     pub ns: NsId,
     pub fds: FdTable,
     pub uid: u32,
+    pub gid: u32,
     /// Inside its host a program has the network capabilities of root unless they were dropped.
     pub caps: Caps,
     /// RLIMIT_NOFILE.
@@ -47,12 +48,13 @@ pub struct Task {
 }
 
 impl Kernel {
-    /// A process without descriptors and without threads.
+    /// A process without descriptors and without threads; its group has the number of its user.
     pub fn add_process(&mut self, ns: NsId, uid: u32, caps: Caps, nofile: u32, name: &str) -> ProcId {
         self.tasks.procs.insert(Process {
             ns,
             fds: FdTable::default(),
             uid,
+            gid: uid,
             caps,
             nofile,
             nofile_hard: nofile,
@@ -137,6 +139,10 @@ impl Kernel {
 
     pub(crate) fn cred(&self, process: ProcId) -> Cred {
         let p = self.tasks.procs.get(process);
-        p.map_or(Cred { uid: u32::MAX, caps: Caps::NONE }, |p| Cred { uid: p.uid, caps: p.caps })
+        p.map_or(Cred { uid: u32::MAX, gid: u32::MAX, caps: Caps::NONE }, |p| Cred {
+            uid: p.uid,
+            gid: p.gid,
+            caps: p.caps,
+        })
     }
 }

@@ -7,6 +7,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::{Family, Sock};
 use crate::net::netns::NetNs;
+use crate::net::raw::{self, RawSock};
 use crate::net::tcp::handshake::time_wait::TimeWaitSock;
 use crate::net::tcp::info::{bbr_info, tcp_info};
 use crate::net::tcp::sock::{TcpSock, WriteTimer};
@@ -32,7 +33,7 @@ views! {
 
     /// One row.
     struct SockView {
-        /// `tcp` or `udp`.
+        /// `tcp`, `udp`, `raw` (its local port is the protocol) or `icmp`, a ping socket.
         netid: String,
         /// As netstat writes it (`LISTEN`, `ESTABLISHED`, …); UDP is ESTABLISHED or CLOSE.
         state: String,
@@ -99,7 +100,7 @@ impl View for TcpInfo {
 }
 
 impl Kernel {
-    /// Every socket of a namespace: UDP, then TCP with listeners first.
+    /// Every socket of a namespace: UDP, raw and ping sockets, then TCP with listeners first.
     pub fn view_sockets(&self, ns: NsId) -> Vec<SockView> {
         let Some(netns) = self.net.ns.get(ns) else { return Vec::new() };
         let users = self.users(ns);
@@ -107,6 +108,9 @@ impl Kernel {
         let mut out = Vec::new();
         for (id, s) in self.socks.udp.iter().filter(|(_, s)| s.sk.ns == ns && s.sk.num != 0) {
             out.push(SockView { users: opened(SockId::Udp(id)), ..self.udp_row(id.to_bits(), &s.sk) });
+        }
+        for (id, s) in self.socks.raw.iter().filter(|(_, s)| s.sk.ns == ns && s.hashed) {
+            out.push(SockView { users: opened(SockId::Raw(id)), ..self.raw_row(id.to_bits(), s) });
         }
         let shown = |s: &TcpSock| s.sk.ns == ns && (s.state != State::Close || s.sk.num != 0);
         for listener in [true, false] {
@@ -183,6 +187,19 @@ impl Kernel {
             send_q: sk.wmem_alloc.into(),
             cookie,
             ..self.common(sk, state)
+        }
+    }
+
+    fn raw_row(&self, cookie: u64, s: &RawSock) -> SockView {
+        let state = if s.connected() { State::Established } else { State::Close };
+        let (netid, pport) = if s.kind == raw::Kind::Ping { ("icmp", s.sk.dport) } else { ("raw", 0) };
+        SockView {
+            netid: netid.into(),
+            recv_q: s.sk.rmem_alloc.into(),
+            send_q: s.sk.wmem_alloc.into(),
+            pport,
+            cookie,
+            ..self.common(&s.sk, state)
         }
     }
 

@@ -1,6 +1,6 @@
 //! The texts of `/proc/net/*`, `/proc/softirqs` and friends: built on request from the views, in the kernel's columns.
 //!
-//! What Linux prints of things that this stack has not got (IPv6 sockets' own tables, raw sockets) is left out.
+//! What Linux prints of things that this stack has not got (IPv6 sockets' own tables) is left out.
 mod dev;
 
 use crate::ids::*;
@@ -15,6 +15,8 @@ pub const FILES: &[&str] = &[
     "/proc/net/tcp6",
     "/proc/net/udp",
     "/proc/net/udp6",
+    "/proc/net/raw",
+    "/proc/net/icmp",
     "/proc/net/snmp",
     "/proc/net/netstat",
     "/proc/net/sockstat",
@@ -37,6 +39,8 @@ impl Kernel {
             "/proc/net/tcp6" => sockets(&self.view_sockets(ns), "tcp", true),
             "/proc/net/udp" => sockets(&self.view_sockets(ns), "udp", false),
             "/proc/net/udp6" => sockets(&self.view_sockets(ns), "udp", true),
+            "/proc/net/raw" => sockets(&self.view_sockets(ns), "raw", false),
+            "/proc/net/icmp" => sockets(&self.view_sockets(ns), "icmp", false),
             "/proc/net/snmp" => snmp(&self.view_counters(ns), &["Ip", "Icmp", "IcmpMsg", "Tcp", "Udp"]),
             "/proc/net/netstat" => snmp(&self.view_counters(ns), &["TcpExt", "IpExt"]),
             "/proc/net/sockstat" => self.sockstat(ns),
@@ -64,7 +68,7 @@ impl Kernel {
         let frags = self.net.ns.get(ns).map_or(0, |n| n.frags.len());
         format!(
             "sockets: used {}\nTCP: inuse {} orphan {} tw {tws} alloc {} mem {}\nUDP: inuse {} mem {}\n\
-             UDPLITE: inuse 0\nRAW: inuse 0\nFRAG: inuse {frags} memory 0\n",
+             UDPLITE: inuse 0\nRAW: inuse {}\nFRAG: inuse {frags} memory 0\n",
             rows.iter().filter(full).count(),
             inuse("tcp"),
             usage.tcp_orphans,
@@ -72,6 +76,7 @@ impl Kernel {
             usage.tcp_bytes.div_ceil(4096),
             inuse("udp"),
             usage.udp_bytes.div_ceil(4096),
+            inuse("raw"),
         )
     }
 
@@ -105,6 +110,7 @@ impl Kernel {
         );
         row(&mut out, "TCP", &self.socks.tcp);
         row(&mut out, "UDP", &self.socks.udp);
+        row(&mut out, "RAW", &self.socks.raw);
         row(&mut out, "filp", &self.files.files);
         row(&mut out, "eventpoll_epi", &self.files.items);
         if let Some(ns) = self.net.ns.get(ns) {
@@ -149,12 +155,14 @@ fn state_number(name: &str) -> u8 {
 }
 
 fn sockets(rows: &[SockView], netid: &str, inet6: bool) -> String {
-    let udp = netid == "udp";
+    let udp = netid != "tcp";
+    let raw = netid == "raw";
     let (width, remote) = if inet6 { (37, "remote_address") } else { (13, "rem_address") };
-    let lead = if udp && !inet6 { "   sl " } else { "  sl " };
+    let lead = if netid == "udp" && !inet6 { "   sl " } else { "  sl " };
     // IPv4 lines have a fixed length, so that a reader may seek by line.
     let length = match (inet6, udp) {
         (true, _) => 0,
+        (false, _) if raw => 0,
         (false, false) => 149,
         (false, true) => 127,
     };
@@ -167,7 +175,12 @@ fn sockets(rows: &[SockView], netid: &str, inet6: bool) -> String {
     }
     let mut out = format!("{heading:<length$}\n");
     for (n, s) in rows.iter().filter(|s| s.netid == netid && s.inet6 == inet6).enumerate() {
-        let n = if udp { format!("{n:>5}") } else { format!("{n:>4}") };
+        let n = match netid {
+            // The place in a table by protocol.
+            "raw" => format!("{:>4}", s.lport % 256),
+            "tcp" => format!("{n:>4}"),
+            _ => format!("{n:>5}"),
+        };
         let _ = writeln!(out, "{:<length$}", format!("{n}: {}", socket_line(s, udp)));
     }
     out

@@ -46,6 +46,8 @@ pub struct SockFlags {
     /// SO_LOCK_FILTER: the filter can neither be changed nor taken away.
     pub filter_locked: bool,
     pub recvorigdstaddr: bool,
+    pub recvopts: bool,
+    pub retopts: bool,
     /// SO_DEBUG: kept and shown, as on any kernel that is not built for debugging.
     pub debug: bool,
     /// The program knows it as connected (`SS_CONNECTED`), also after a reset: only AF_UNSPEC makes it new.

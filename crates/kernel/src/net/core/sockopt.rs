@@ -6,6 +6,7 @@ use crate::kernel::Kernel;
 use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
 use crate::net::core::{errqueue, timestamp};
+use crate::net::raw;
 use crate::net::tcp::state::State;
 use crate::net::tcp::timer;
 use crate::task::call::Cred;
@@ -99,6 +100,7 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
                 sk.cold().sndtimeo = t;
             }
         }
+        SO_PEEK_OFF if matches!(sock, SockId::Raw(_)) => return Err(Errno::EOPNOTSUPP),
         SO_PEEK_OFF => sk.cold().peek_off = u32::try_from(val).ok(),
         SO_BINDTOIFINDEX => {
             let dev = if val == 0 { None } else { Some(dev_by_index(k, ns, val)?) };
@@ -264,10 +266,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_LOCK_FILTER => f.filter_locked.into(),
         SO_INCOMING_CPU => sk.incoming_cpu,
         SO_ACCEPTCONN => listening.into(),
-        SO_TYPE if matches!(sock, SockId::Tcp(_)) => SOCK_STREAM,
-        SO_TYPE => SOCK_DGRAM,
-        SO_PROTOCOL if matches!(sock, SockId::Tcp(_)) => IPPROTO_TCP,
-        SO_PROTOCOL => IPPROTO_UDP,
+        SO_TYPE => type_of(k, sock),
+        SO_PROTOCOL => protocol_of(k, sock),
         SO_DOMAIN if sk.family == Family::Inet => AF_INET,
         SO_DOMAIN => AF_INET6,
         SO_SNDBUF => sk.sndbuf as i32,
@@ -336,7 +336,34 @@ pub fn cookie(sock: SockId) -> u64 {
     match sock {
         SockId::Tcp(id) => id.to_bits() << 1,
         SockId::Udp(id) => id.to_bits() << 1 | 1,
+        // The generation stands in the high half: no other kind gets there.
+        SockId::Raw(id) => id.to_bits() << 1 | 1 << 63,
     }
+}
+
+fn type_of(k: &Kernel, sock: SockId) -> i32 {
+    match sock {
+        SockId::Tcp(_) => SOCK_STREAM,
+        SockId::Raw(id) if k.socks.raw.get(id).is_some_and(|s| s.kind != raw::Kind::Ping) => SOCK_RAW,
+        SockId::Udp(_) | SockId::Raw(_) => SOCK_DGRAM,
+    }
+}
+
+fn protocol_of(k: &Kernel, sock: SockId) -> i32 {
+    match sock {
+        SockId::Tcp(_) => IPPROTO_TCP,
+        SockId::Udp(_) => IPPROTO_UDP,
+        SockId::Raw(id) => k.socks.raw.get(id).map_or(0, |s| s.protocol.into()),
+    }
+}
+
+/// Raw sockets only.
+fn set_hdrincl(k: &mut Kernel, sock: SockId, on: bool) -> Result<(), Errno> {
+    match sock.raw().and_then(|id| k.socks.raw.get_mut(id)).map(|s| &mut s.kind) {
+        Some(raw::Kind::Raw { hdrincl, .. }) => *hdrincl = on,
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
 }
 
 /// An int, or one byte of it; nothing is 0.
@@ -366,6 +393,8 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         IP_RECVTOS => sk.flags.recvtos = on,
         IP_RECVTTL => sk.flags.recvttl = on,
         IP_RECVORIGDSTADDR => sk.flags.recvorigdstaddr = on,
+        IP_RECVOPTS => sk.flags.recvopts = on,
+        IP_RECVRETOPTS => sk.flags.retopts = on,
         IP_FREEBIND if value.is_empty() => return Err(Errno::EINVAL),
         IP_FREEBIND => sk.flags.freebind = on,
         IP_BIND_ADDRESS_NO_PORT => sk.flags.bind_address_no_port = on,
@@ -380,6 +409,7 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
             }
             sk.cold().local_port_range = (v != 0).then_some((lo, hi));
         }
+        IP_HDRINCL => return set_hdrincl(k, sock, on),
         IP_OPTIONS if value.is_empty() => {}
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -410,11 +440,13 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
         IP_RECVTOS => f.recvtos.into(),
         IP_RECVTTL => f.recvttl.into(),
         IP_RECVORIGDSTADDR => f.recvorigdstaddr.into(),
+        IP_RECVOPTS => f.recvopts.into(),
+        IP_RECVRETOPTS => f.retopts.into(),
         IP_FREEBIND => f.freebind.into(),
         IP_BIND_ADDRESS_NO_PORT => f.bind_address_no_port.into(),
         IP_TRANSPARENT => f.transparent.into(),
-        IP_PROTOCOL if matches!(sock, SockId::Tcp(_)) => IPPROTO_TCP,
-        IP_PROTOCOL => IPPROTO_UDP,
+        IP_PROTOCOL => protocol_of(k, sock),
+        IP_HDRINCL => sock.raw().and_then(|id| k.socks.raw.get(id)).is_some_and(|s| s.hdrincl()).into(),
         IP_MTU => path_mtu(k, sock)? as i32,
         IP_OPTIONS => return Ok(Vec::new()),
         IP_LOCAL_PORT_RANGE => {

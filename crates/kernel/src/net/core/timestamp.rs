@@ -228,5 +228,7 @@ pub(crate) fn tx_stamp(k: &mut Kernel, sock: SockId, stamp: TxStamp) {
             let e = entry(&s.sk, &net.env, stamp, None, false);
             errqueue::queue(&mut s.sk, &mut net.env, sock, e);
         }
+        // Nothing that such a socket sends asks for stamps.
+        SockId::Raw(_) => {}
     }
 }

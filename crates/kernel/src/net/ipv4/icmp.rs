@@ -138,14 +138,19 @@ fn push_reply(
     skb.transport_header = skb.head.start();
     skb.frags = data;
     skb.set_truesize();
-    net.inc(ns, Mib::IcmpOutMsgs);
-    if let Some(c) = out_counter(header.kind) {
-        net.inc(ns, c);
-    }
+    icmp_out_count(net, ns, header.kind);
     let ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
     let tx = IpTx { ns, saddr, daddr, proto: IPPROTO_ICMP, tos, ttl, df: false };
     if ip_queue_xmit(net, &tx, dst, skb).is_err() {
         net.inc(ns, Mib::IcmpOutErrors);
+    }
+}
+
+/// A message leaves.
+pub fn icmp_out_count(net: &mut Net, ns: NsId, kind: u8) {
+    net.inc(ns, Mib::IcmpOutMsgs);
+    if let Some(c) = out_counter(kind) {
+        net.inc(ns, c);
     }
 }
 

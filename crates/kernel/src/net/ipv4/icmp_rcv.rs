@@ -6,14 +6,18 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::{icmp_reply, midnight_ms};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
+use crate::net::raw::rcv;
 use crate::net::switch;
 use belljar_abi::Errno;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
 use belljar_wire::{Csum, Segs, checksum};
 
-/// A message, pulled to its ICMP header.
-pub fn icmp_rcv(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header) {
+/// Extended echo reply (RFC 8335): only a ping socket asks for one.
+const ICMP_EXT_ECHOREPLY: u8 = 43;
+
+/// A message, pulled to its ICMP header. `raw`: a raw socket has a copy.
+pub fn icmp_rcv(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header, raw: bool) {
     let net = &mut k.net;
     net.inc(ns, Mib::IcmpInMsgs);
     net.stage(&skb, "icmp_rcv");
@@ -27,7 +31,7 @@ pub fn icmp_rcv(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header) {
         }
     }
     let header = if skb.may_pull(ICMP_HLEN) { IcmpHeader::parse(skb.head.bytes()).ok() } else { None };
-    let Some(h) = header.filter(|h| h.kind <= NR_ICMP_TYPES) else {
+    let Some(h) = header.filter(|h| h.kind <= NR_ICMP_TYPES || h.kind == ICMP_EXT_ECHOREPLY) else {
         net.inc(ns, Mib::IcmpInErrors);
         return net.kfree_skb(skb, DropReason::InvalidIcmp, "icmp_rcv");
     };
@@ -49,7 +53,8 @@ pub fn icmp_rcv(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header) {
         ICMP_ECHO => echo(k, ns, skb, ip, h),
         ICMP_TIMESTAMP => timestamp(k, ns, skb, ip, h),
         ICMP_DEST_UNREACH | ICMP_TIME_EXCEEDED | ICMP_PARAMETERPROB | ICMP_SOURCE_QUENCH => unreach(k, ns, skb, h),
-        // Redirects are not followed: the routes are the administrator's. Replies belong to sockets that ask.
+        ICMP_ECHOREPLY | ICMP_EXT_ECHOREPLY => rcv::ping_rcv(k, ns, skb, &h, raw),
+        // Redirects are not followed: the routes are the administrator's.
         _ => net.consume_skb(skb),
     }
 }
@@ -116,6 +121,9 @@ fn unreach(k: &mut Kernel, ns: NsId, mut skb: Skb, h: IcmpHeader) {
     if !skb.may_pull(need) {
         net.inc(ns, Mib::IcmpInErrors);
         return net.kfree_skb(skb, DropReason::PktTooSmall, "icmp_socket_deliver");
+    }
+    if k.net.ns.get(ns).is_some_and(|n| !n.raw.raw.is_empty()) {
+        rcv::raw_icmp_error(k, ns, &skb, &inner, h.kind, h.code, info);
     }
     switch::inet_protocol_err(k, ns, inner.proto, &skb, h.kind, h.code, info);
     k.net.consume_skb(skb);

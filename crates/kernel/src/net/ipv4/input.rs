@@ -7,6 +7,7 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::route::{InputError, RouteKind, ip_route_input, valid};
 use crate::net::ipv4::{forward, icmp, icmp_rcv, options, reassembly};
 use crate::net::mib::Mib;
+use crate::net::raw::rcv::raw_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
 use belljar_wire::Malformed;
@@ -164,8 +165,14 @@ fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Head
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_local_deliver_finish");
     }
     net.stage(&skb, "ip_local_deliver");
+    let raw = raw_sockets(k, ns, &skb, ip);
+    let net = &mut k.net;
     match ip.proto {
         IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP => net.inc(ns, Mib::IpInDelivers),
+        _ if raw => {
+            net.inc(ns, Mib::IpInDelivers);
+            return net.consume_skb(skb);
+        }
         _ => {
             net.inc(ns, Mib::IpInUnknownProtos);
             icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0);
@@ -173,7 +180,13 @@ fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Head
         }
     }
     match ip.proto {
-        IPPROTO_ICMP => icmp_rcv::icmp_rcv(k, ns, skb, ip),
+        IPPROTO_ICMP => icmp_rcv::icmp_rcv(k, ns, skb, ip, raw),
         proto => switch::inet_protocol(k, proto, skb),
     }
+}
+
+/// Whether a raw socket has a copy. Almost always there is none to look for.
+#[inline]
+fn raw_sockets(k: &mut Kernel, ns: NsId, skb: &Skb, ip: &Ipv4Header) -> bool {
+    k.net.ns.get(ns).is_some_and(|n| !n.raw.raw.is_empty()) && raw_local_deliver(k, ns, skb, ip)
 }

@@ -54,6 +54,28 @@ pub fn compile(header: &[u8]) -> Result<Options, u8> {
     Ok(found)
 }
 
+/// The options as they would go back in an answer: record route and time stamps, which is what this stack lets pass,
+/// padded to words.
+#[doc(alias = "__ip_options_echo")]
+pub fn echo(options: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut at = 0;
+    while let Some(&kind) = options.get(at) {
+        let len = match kind {
+            IPOPT_END => break,
+            IPOPT_NOOP => 1,
+            _ => options.get(at + 1).map_or(0, |l| *l as usize),
+        };
+        let Some(option) = options.get(at..at + len).filter(|_| len > 0) else { break };
+        if matches!(kind, IPOPT_RR | IPOPT_TIMESTAMP) {
+            out.extend_from_slice(option);
+        }
+        at += len;
+    }
+    out.resize(out.len().next_multiple_of(4), IPOPT_END);
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -73,5 +95,7 @@ mod tests {
         assert_eq!(with(&[1, 7, 3, 3]), Err(23));
         assert!(with(&[131, 7, 4, 1, 2, 3, 4]).unwrap().source_route);
         assert!(with(&[148, 4, 0, 0]).unwrap().router_alert);
+        assert_eq!(echo(&[1, 7, 7, 4, 0, 0, 0, 0, 0]), [7, 7, 4, 0, 0, 0, 0, 0]);
+        assert!(echo(&[1, 148, 4, 0, 0, 7]).is_empty());
     }
 }

@@ -1,14 +1,15 @@
 //! What a program reads: datagrams with their sender and control messages, and the error queue.
-use super::UdpSock;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::skb::Skb;
-use crate::net::core::sock::RCV_SHUTDOWN;
+use crate::net::core::sock::{RCV_SHUTDOWN, Sock};
 use crate::net::core::timestamp;
+use crate::net::ipv4::options::echo;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::*;
+use belljar_wire::ipv4::IPV4_HLEN;
 use belljar_wire::udp::UdpHeader;
 use core::net::Ipv4Addr;
 
@@ -76,7 +77,7 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
     if let (Some(ip), Ok(udp)) = (skb.ip_hdr(), UdpHeader::parse(skb.head.at(skb.transport_header))) {
         r.from = Some(SockAddr::V4(ip.src, udp.src_port));
         if let Some(s) = k.socks.udp.get(id) {
-            control(k, s, &skb, &ip, udp.dst_port, &mut r.cmsgs);
+            control(k, &s.sk, &skb, &ip, udp.dst_port, &mut r.cmsgs);
         }
     }
     r.segs = if skb.head.is_empty() {
@@ -97,14 +98,21 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
 
 /// What the program asked to be told beside the payload (`ip_cmsg_recv`).
 #[doc(alias = "ip_cmsg_recv_offset")]
-fn control(k: &Kernel, s: &UdpSock, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header, dport: u16, out: &mut Vec<Cmsg>) {
-    let f = &s.sk.flags;
+pub(crate) fn control(
+    k: &Kernel,
+    sk: &Sock,
+    skb: &Skb,
+    ip: &belljar_wire::ipv4::Ipv4Header,
+    dport: u16,
+    out: &mut Vec<Cmsg>,
+) {
+    let f = &sk.flags;
     if f.rx_tstamp {
-        timestamp::recv_timestamp(&s.sk, &k.net.env, skb.tstamp, false, out);
+        timestamp::recv_timestamp(sk, &k.net.env, skb.tstamp, false, out);
     }
     let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
-    if f.rxq_ovfl && s.sk.drops != 0 {
-        put(SOL_SOCKET, SO_RXQ_OVFL, s.sk.drops.to_ne_bytes().to_vec());
+    if f.rxq_ovfl && sk.drops != 0 {
+        put(SOL_SOCKET, SO_RXQ_OVFL, sk.drops.to_ne_bytes().to_vec());
     }
     if f.pktinfo {
         let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
@@ -119,6 +127,13 @@ fn control(k: &Kernel, s: &UdpSock, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Head
     }
     if f.recvtos {
         put(SOL_IP, IP_TOS, vec![ip.tos]);
+    }
+    let options = skb.head.at(skb.network_header).get(IPV4_HLEN..ip.ihl_bytes).filter(|o| !o.is_empty());
+    if let Some(options) = options.filter(|_| f.recvopts) {
+        put(SOL_IP, IP_RECVOPTS, options.to_vec());
+    }
+    if let Some(options) = options.filter(|_| f.retopts) {
+        put(SOL_IP, IP_RECVRETOPTS, echo(options));
     }
     if f.recvorigdstaddr {
         put(SOL_IP, IP_ORIGDSTADDR, SockAddr::V4(ip.dst, dport).emit().to_vec());

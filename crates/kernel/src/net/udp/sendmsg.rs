@@ -22,16 +22,16 @@ const MAX_PAYLOAD: usize = 65_507;
 
 /// What one send asks beside its payload (`struct ipcm_cookie`).
 #[derive(Clone, Copy)]
-struct Ipcm {
-    daddr: Ipv4Addr,
-    dport: u16,
-    saddr: Ipv4Addr,
-    oif: Option<DevId>,
-    tos: u8,
-    ttl: Option<u8>,
-    tos_given: bool,
-    connected: bool,
-    sockc: Sockcm,
+pub(crate) struct Ipcm {
+    pub daddr: Ipv4Addr,
+    pub dport: u16,
+    pub saddr: Ipv4Addr,
+    pub oif: Option<DevId>,
+    pub tos: u8,
+    pub ttl: Option<u8>,
+    pub tos_given: bool,
+    pub connected: bool,
+    pub sockc: Sockcm,
 }
 
 #[doc(alias = "udp_sendmsg")]
@@ -93,14 +93,20 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         connected,
         sockc,
     };
-    for m in msg.cmsgs.iter().filter(|m| m.level == SOL_IP) {
+    ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    Ok(c)
+}
+
+/// Control messages of level SOL_IP.
+pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -> Result<(), Errno> {
+    for m in cmsgs.iter().filter(|m| m.level == SOL_IP) {
         let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
         match m.kind {
             IP_PKTINFO => {
                 let b: [u8; 12] = m.data.first_chunk().copied().ok_or(Errno::EINVAL)?;
                 let ifindex = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
                 if ifindex != 0 {
-                    c.oif = Some(k.net.dev_by_index(s.sk.ns, ifindex).ok_or(Errno::ENODEV)?);
+                    c.oif = Some(k.net.dev_by_index(ns, ifindex).ok_or(Errno::ENODEV)?);
                 }
                 let spec = Ipv4Addr::new(b[4], b[5], b[6], b[7]);
                 c.saddr = if spec.is_unspecified() { c.saddr } else { spec };
@@ -117,7 +123,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
             _ => return Err(Errno::EINVAL),
         }
     }
-    Ok(c)
+    Ok(())
 }
 
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
@@ -354,7 +360,7 @@ fn send_skb(
 }
 
 /// The path is narrower than any MTU we believe: routers have to cut.
-fn path_locked(net: &crate::net::Net, ns: NsId, daddr: Ipv4Addr) -> bool {
+pub(crate) fn path_locked(net: &crate::net::Net, ns: NsId, daddr: Ipv4Addr) -> bool {
     let now = net.env.jiffies();
     net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, now)).is_some_and(|e| e.locked)
 }

@@ -1,0 +1,328 @@
+//! What a program sends: a payload behind our IP header, a packet with its own (IP_HDRINCL), or an echo request.
+use super::rcv::truesize;
+use super::{Kind, Pending, RawSock, bind};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::skb::{Owner, Skb};
+use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::core::timestamp;
+use crate::net::ipv4::icmp::icmp_out_count;
+use crate::net::ipv4::output::{IpTx, dev_mtu, ip_output, ip_queue_xmit};
+use crate::net::ipv4::route::*;
+use crate::net::mib::Mib;
+use crate::net::udp::sendmsg::{Ipcm, ip_cmsg_send, path_locked};
+use crate::task::call::*;
+use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
+use belljar_abi::*;
+use belljar_wire::ethernet::ETH_P_IP;
+use belljar_wire::icmp::{ICMP_ECHO, ICMP_HLEN};
+use belljar_wire::ipv4::IPV4_HLEN;
+use belljar_wire::{Segs, checksum};
+use core::net::Ipv4Addr;
+
+/// Extended echo (RFC 8335): a request that ping sockets may send too.
+const ICMP_EXT_ECHO: u8 = 42;
+/// Longest header with options, of IP and of TCP.
+const IP_MAX_HLEN: usize = 60;
+/// Bytes behind the IP header that are made linear: with both headers and Ethernet's they fit the head.
+const LINEAR: usize = 60;
+
+#[doc(alias = "raw_sendmsg")]
+#[doc(alias = "ping_v4_sendmsg")]
+pub fn sendmsg(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    match try_send(k, id, msg, ctx) {
+        Ok(step) => step,
+        Err(e) => Step::Done(Err(e)),
+    }
+}
+
+fn try_send(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Result<Step, Errno> {
+    bind::autobind(k, id)?;
+    let len = msg.data.len();
+    if len > 0xffff {
+        return Err(Errno::EMSGSIZE);
+    }
+    if msg.flags & MSG_OOB != 0 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
+    let (ping, hdrincl) = (s.kind == Kind::Ping, s.hdrincl());
+    if ping {
+        let mut head = [0; ICMP_HLEN];
+        if peek(&msg.data, &mut head) < ICMP_HLEN || head[1] != 0 || !matches!(head[0], ICMP_ECHO | ICMP_EXT_ECHO) {
+            return Err(Errno::EINVAL);
+        }
+    }
+    let c = cookie(k, id, msg)?;
+    if !ping && !hdrincl && i32::from(s_protocol(k, id)) == IPPROTO_ICMP && len < 2 {
+        // The route depends on type and code, which are read from the program before anything is checked.
+        return Err(Errno::EFAULT);
+    }
+    let (dst, daddr) = route(k, id, &c, ping)?;
+    if (ping || hdrincl)
+        && let Some(step) = wait_for_room(k, id, ctx)?
+    {
+        return Ok(step);
+    }
+    if hdrincl {
+        send_hdrinc(k, id, msg, &c, &dst, daddr)?;
+    } else {
+        append(k, id, msg, &c, dst, daddr)?;
+        if msg.flags & MSG_MORE == 0 {
+            push_pending(k, id)?;
+        }
+    }
+    Ok(Step::Done(Ok(Ret::Int(len as i64))))
+}
+
+fn s_protocol(k: &Kernel, id: RawId) -> u16 {
+    k.socks.raw.get(id).map_or(0, |s| s.protocol)
+}
+
+/// The first bytes of a payload.
+fn peek(data: &Payload<'_>, out: &mut [u8]) -> usize {
+    match data {
+        Payload::Bytes(b) => {
+            let n = b.len().min(out.len());
+            out[..n].copy_from_slice(&b[..n]);
+            n
+        }
+        Payload::Segs(s) => s.copy_to(0, out),
+    }
+}
+
+/// Destination and control messages; EDESTADDRREQ without either an address or a peer.
+fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
+    let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
+    let (daddr, dport) = match msg.to {
+        Some(SockAddr::V4(a, p)) => (a, p),
+        Some(_) => return Err(Errno::EAFNOSUPPORT),
+        None if s.connected() => (s.sk.daddr, s.sk.dport),
+        None => return Err(Errno::EDESTADDRREQ),
+    };
+    let mut c = Ipcm {
+        daddr,
+        dport,
+        saddr: s.sk.saddr,
+        oif: s.sk.bound_dev,
+        tos: s.sk.tos,
+        ttl: s.sk.ttl,
+        tos_given: false,
+        connected: false,
+        sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
+    };
+    ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    Ok(c)
+}
+
+/// EACCES for broadcasts without SO_BROADCAST.
+fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, Ipv4Addr), Errno> {
+    let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
+    let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
+    let fl = Flow4 { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark: s.sk.mark };
+    let dst = ip_route_output(&mut k.net, ns, &fl).inspect_err(|e| {
+        if ping {
+            count_no_route(&mut k.net, ns, *e);
+        }
+    })?;
+    if dst.kind == RouteKind::Broadcast && !broadcast {
+        return Err(Errno::EACCES);
+    }
+    let this_host = if c.saddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { c.saddr };
+    Ok((dst, if c.daddr.is_unspecified() { this_host } else { c.daddr }))
+}
+
+/// A pending error and a shut half are told here, and a full send buffer sleeps. A raw socket without IP_HDRINCL knows
+/// nothing of all that.
+#[doc(alias = "sock_alloc_send_pskb")]
+fn wait_for_room(k: &mut Kernel, id: RawId, ctx: RunCtx) -> Result<Option<Step>, Errno> {
+    let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    if let Some(e) = s.sk.take_err() {
+        return Err(Errno(e));
+    }
+    if s.sk.shutdown & SEND_SHUTDOWN != 0 {
+        return Err(Errno::EPIPE);
+    }
+    if s.sk.wmem_alloc < s.sk.sndbuf {
+        return Ok(None);
+    }
+    if ctx.nonblock || ctx.timed_out {
+        return Err(Errno::EAGAIN);
+    }
+    let mask = EPOLLOUT | EPOLLWRNORM;
+    Ok(Some(Step::Sleep(Sleep { on: SockId::Raw(id), mask, exclusive: false, deadline: None })))
+}
+
+/// With IP_RECVERR the error queue says how much would fit.
+#[doc(alias = "ip_local_error")]
+fn too_big(k: &mut Kernel, id: RawId, to: (Ipv4Addr, u16), mtu: u32) -> Errno {
+    let Kernel { socks, net, .. } = k;
+    if let Some(s) = socks.raw.get_mut(id).filter(|s| s.sk.flags.recverr) {
+        let ee =
+            SockExtendedErr { errno: Errno::EMSGSIZE.0, origin: SO_EE_ORIGIN_LOCAL, info: mtu, ..Default::default() };
+        let entry = SockErr { ee, to: Some(to), truesize: truesize(0), ..SockErr::default() };
+        errqueue::queue(&mut s.sk, &mut net.env, SockId::Raw(id), entry);
+    }
+    Errno::EMSGSIZE
+}
+
+/// A packet, or one more part of it. It is bounded by 64 KB, and by the path MTU for sockets that must not fragment.
+#[doc(alias = "ip_append_data")]
+fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, daddr: Ipv4Addr) -> Result<(), Errno> {
+    let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
+    let dst = s.pending.as_ref().map_or(dst, |p| p.dst);
+    let max = match i32::from(s.sk.pmtudisc) {
+        IP_PMTUDISC_DO => dst.mtu,
+        IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
+        _ => 0xffff,
+    };
+    let len = s.pending.as_ref().map_or(0, |p| p.data.len()) + msg.data.len();
+    if len + IPV4_HLEN > max.min(0xffff) as usize {
+        let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+        s.pending = None;
+        return Err(too_big(k, id, (daddr, c.dport), dst.mtu));
+    }
+    if s.kind != Kind::Ping && s.sk.wmem_alloc > s.sk.sndbuf.saturating_mul(2) {
+        return Err(Errno::ENOBUFS);
+    }
+    let default_ttl = k.net.ns.get(s.sk.ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
+    let ttl = c.ttl.unwrap_or(if dst.kind == RouteKind::Multicast { 1 } else { default_ttl });
+    let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
+    let own = if c.tos_given { rt_tos2priority(c.tos) } else { s.sk.priority };
+    let priority = c.sockc.priority.unwrap_or(own);
+    let data = msg.data.take(usize::MAX, &mut k.net.pool);
+    let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    let new = || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos: c.tos, ttl, priority });
+    s.pending.get_or_insert_with(new).data.append(data);
+    Ok(())
+}
+
+/// A packet in the socket's name, charged to it.
+fn new_skb(s: &mut RawSock, net: &mut crate::net::Net, id: RawId, mut data: Segs, priority: u32) -> Skb {
+    let mut skb = net.alloc_skb();
+    skb.truesize = truesize(data.len() + IPV4_HLEN);
+    // Whoever receives it looks for the header of the next protocol in the linear part.
+    let linear = data.len().min(LINEAR);
+    if let Some(room) = skb.head.push(linear) {
+        data.copy_to(0, room);
+        data.advance(linear);
+    }
+    skb.transport_header = skb.head.start();
+    skb.frags = data;
+    skb.priority = priority;
+    skb.mark = s.sk.mark;
+    skb.owner = Owner::Tx(SockId::Raw(id));
+    s.sk.wmem_alloc += skb.truesize;
+    skb
+}
+
+/// The packet is complete. An echo request gets the socket's identifier and its sum; raw payload goes as it is.
+#[doc(alias = "ip_push_pending_frames")]
+fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
+    let Kernel { socks, net, .. } = k;
+    let s = socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    let Some(mut p) = s.pending.take() else { return Ok(()) };
+    let (ns, ping, recverr) = (s.sk.ns, s.kind == Kind::Ping, s.sk.flags.recverr);
+    let fits = p.data.len() + IPV4_HLEN <= p.dst.mtu as usize;
+    // RFC 1191: what fits goes with DF while the path MTU is being discovered.
+    let df = match i32::from(s.sk.pmtudisc) {
+        IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
+        IP_PMTUDISC_WANT => fits && !path_locked(net, ns, p.daddr),
+        _ => false,
+    };
+    let mut head = [0; ICMP_HLEN];
+    let have = p.data.copy_to(0, &mut head);
+    if ping {
+        head[2..4].fill(0);
+        head[4..6].copy_from_slice(&s.sk.num.to_be_bytes());
+        p.data.advance(ICMP_HLEN);
+        let sum = checksum::fold(checksum::add(checksum::sum(&head, 0), checksum::segs(&p.data)));
+        head[2..4].copy_from_slice(&sum.to_be_bytes());
+    }
+    let mut skb = new_skb(s, net, id, p.data, p.priority);
+    if ping {
+        if let Some(room) = skb.head.push(ICMP_HLEN) {
+            room.copy_from_slice(&head);
+        }
+        skb.transport_header = skb.head.start();
+        skb.truesize += ICMP_HLEN as u32;
+        s.sk.wmem_alloc += ICMP_HLEN as u32;
+    }
+    if i32::from(s.protocol) == IPPROTO_ICMP && have > 0 {
+        icmp_out_count(net, ns, head[0]);
+    }
+    let tx = IpTx { ns, saddr: p.saddr, daddr: p.daddr, proto: s.protocol as u8, tos: p.tos, ttl: p.ttl, df };
+    match ip_queue_xmit(net, &tx, &p.dst, skb) {
+        // A full device queue is success unless the program asked for errors.
+        Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),
+        r => r,
+    }
+}
+
+/// The program's own header; zero fields of it are filled in, its length and sum in any case (raw(7)).
+#[doc(alias = "raw_send_hdrinc")]
+fn send_hdrinc(
+    k: &mut Kernel,
+    id: RawId,
+    msg: &mut SendMsg<'_>,
+    c: &Ipcm,
+    dst: &Dst,
+    daddr: Ipv4Addr,
+) -> Result<(), Errno> {
+    let len = msg.data.len();
+    let mtu = dev_mtu(&k.net, dst.dev);
+    if len > mtu as usize {
+        return Err(too_big(k, id, (daddr, c.dport), mtu));
+    }
+    let mut head = [0; IP_MAX_HLEN];
+    peek(&msg.data, &mut head);
+    let ihl = usize::from(head[0] & 15) * 4;
+    if len < IPV4_HLEN || ihl > len || ihl < IPV4_HLEN {
+        return Err(Errno::EINVAL);
+    }
+    let mut data = msg.data.take(usize::MAX, &mut k.net.pool);
+    data.advance(ihl);
+    let Kernel { socks, net, .. } = k;
+    let s = socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    let (ns, recverr) = (s.sk.ns, s.sk.flags.recverr);
+    let mut kind = [0];
+    let kind = (data.len() >= ICMP_HLEN && data.copy_to(0, &mut kind) == 1).then_some(kind[0]);
+    let mut skb = new_skb(s, net, id, data, c.sockc.priority.unwrap_or(s.sk.priority));
+    let head = &mut head[..ihl];
+    if head[12..16] == [0; 4] {
+        let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
+        head[12..16].copy_from_slice(&saddr.octets());
+    }
+    head[2..4].copy_from_slice(&(len as u16).to_be_bytes());
+    if head[4..6] == [0; 2] {
+        let at = |n: usize| Ipv4Addr::new(head[n], head[n + 1], head[n + 2], head[n + 3]);
+        let ident = select_ident(net, ns, &skb, (at(16), at(12), head[9]), 1);
+        head[4..6].copy_from_slice(&ident.to_be_bytes());
+    }
+    head[10..12].fill(0);
+    let sum = checksum::fold(checksum::sum(head, 0));
+    head[10..12].copy_from_slice(&sum.to_be_bytes());
+    match skb.head.push(ihl) {
+        Some(room) => room.copy_from_slice(head),
+        None => {
+            net.kfree_skb(skb, crate::net::drop::DropReason::NoMem, "raw_send_hdrinc");
+            return Err(Errno::ENOBUFS);
+        }
+    }
+    skb.ns = Some(ns);
+    skb.network_header = skb.head.start();
+    skb.protocol = ETH_P_IP;
+    if i32::from(head[9]) == IPPROTO_ICMP
+        && let Some(kind) = kind
+    {
+        icmp_out_count(net, ns, kind);
+    }
+    match ip_output(net, ns, dst, daddr, skb) {
+        Err(e) => {
+            net.inc(ns, Mib::IpOutDiscards);
+            if e == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(e) }
+        }
+        Ok(()) => Ok(()),
+    }
+}
