@@ -197,3 +197,20 @@ fn an_error_about_an_echo_request_finds_its_ping_socket() {
     assert_eq!(r.from, Some(SockAddr::V4(Ipv4Addr::new(9, 9, 9, 9), 0)));
     assert_eq!(recv(&mut h, fd, MSG_ERRQUEUE).unwrap_err(), Errno::EAGAIN);
 }
+
+#[test]
+fn a_socket_filter_sees_the_packet_from_its_ip_header() {
+    let mut h = Host::new();
+    let (all, some) = (raw(&mut h, IPPROTO_ICMP), raw(&mut h, IPPROTO_ICMP));
+    // Echo replies (byte 20 is 0), their first 24 bytes.
+    let insns: [(u16, u8, u8, u32); 4] = [(0x30, 0, 0, 20), (0x15, 0, 1, 0), (6, 0, 0, 24), (6, 0, 0, 0)];
+    let one = |(code, jt, jf, k): (u16, u8, u8, u32)| [&code.to_ne_bytes()[..], &[jt, jf], &k.to_ne_bytes()].concat();
+    let value = insns.map(one).concat();
+    h.call(Call::SetSockOpt { fd: some, level: SOL_SOCKET, name: SO_ATTACH_FILTER, value: &value }).unwrap();
+    send(&mut h, all, ECHO, Some(LO)).unwrap();
+    let got = recv(&mut h, some, 0).unwrap().segs.to_vec();
+    assert_eq!((got.len(), got[20]), (24, 0));
+    assert_eq!(recv(&mut h, some, 0).unwrap_err(), Errno::EAGAIN);
+    let dropped = h.k.net.pool.drops().find(|d| d.0 == DropReason::SocketFilter).map_or(0, |d| d.1);
+    assert_eq!(dropped, 1);
+}

@@ -104,6 +104,11 @@ impl<'a> Packet<'a> {
         Packet { skb, linear: skb.head.bytes(), frags: &skb.frags, header_len: belljar_wire::udp::UDP_HLEN as u32 }
     }
 
+    /// A packet from where it is pulled to: what raw and ping sockets see.
+    pub fn at_head(skb: &'a SkBuff) -> Packet<'a> {
+        Packet { skb, linear: skb.head.bytes(), frags: &skb.frags, header_len: 0 }
+    }
+
     /// Without the transport header: what selects a member of a group looks at.
     pub fn payload(self) -> Packet<'a> {
         Packet { linear: self.linear.get(self.header_len as usize..).unwrap_or(&[]), ..self }

@@ -2,8 +2,9 @@
 use super::{Kind, RawSock, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::errqueue;
+use crate::net::core::filter::Packet;
 use crate::net::core::skb::{Owner, PktType, SkBuff, Skb};
+use crate::net::core::{errqueue, reuseport};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route::update_pmtu;
@@ -65,6 +66,15 @@ fn filtered(s: &RawSock, skb: &SkBuff) -> bool {
 #[doc(alias = "sock_queue_rcv_skb_reason")]
 fn queue_rcv(k: &mut Kernel, id: RawId, mut skb: Skb, at: &'static str) {
     let Some(s) = k.socks.raw.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, at) };
+    if let Some(prog) = s.sk.filter() {
+        let secret = k.net.ns.get(s.sk.ns).map_or([0, 0], |n| n.secret);
+        let keep = prog.run(&Packet::at_head(&skb), &reuseport::ancillary(&k.net, &skb, secret)) as usize;
+        if keep == 0 {
+            s.sk.drops = s.sk.drops.wrapping_add(1);
+            return k.net.kfree_skb(skb, DropReason::SocketFilter, at);
+        }
+        skb.trim(keep.min(skb.len()));
+    }
     if s.sk.rmem_alloc >= s.sk.rcvbuf {
         s.sk.drops = s.sk.drops.wrapping_add(1);
         return k.net.kfree_skb(skb, DropReason::SocketRcvbuff, at);
@@ -150,7 +160,7 @@ pub fn ping_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info
         ICMP_SOURCE_QUENCH => (Errno::EREMOTEIO, false),
         _ => meaning(kind, code, s.sk.pmtudisc),
     };
-    if (frag && !hard) || (!s.sk.flags.recverr && !(hard && s.connected())) {
+    if (frag && !hard) || !(s.sk.flags.recverr || hard && s.connected()) {
         return;
     }
     report(k, id, skb, &ip, Told { errno, hard: true, kind, code, info, from: ip.ihl_bytes });
