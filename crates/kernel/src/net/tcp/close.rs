@@ -278,7 +278,9 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     sk.track = None;
     sk.flags = TcpFlags { nodelay: kept.nodelay, cork: kept.cork, inq: kept.inq, orphan: kept.orphan, ..fresh.flags };
     sk.tfo = tfo;
-    sk.urg = None;
+    if let Some(r) = sk.rare.as_deref_mut() {
+        r.urg = None;
+    }
     sk.dst = None;
     sk.sk.shutdown = 0;
     sk.sk.daddr = core::net::Ipv4Addr::UNSPECIFIED;

@@ -30,7 +30,7 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
     if !opening {
         let readable = sk.readable();
         // The urgent byte is not part of what can be read.
-        let hole = u32::from(sk.urg.is_some() && urgent::at_mark(sk) && !sk.sk.flags.oobinline);
+        let hole = u32::from(sk.urg().is_some() && urgent::at_mark(sk) && !sk.sk.flags.oobinline);
         if readable > hole && (readable >= sk.sk.rcvlowat.saturating_add(hole) || shutdown & RCV_SHUTDOWN != 0) {
             mask |= POLLIN | POLLRDNORM;
         }

@@ -50,7 +50,7 @@ pub fn tcp_recvmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut RecvMsg, 
         }))
     };
     // Bytes before a mark are never read together with those behind it.
-    let marked = sk.urg.is_some() && urgent::at_mark(sk) && !got.is_empty();
+    let marked = sk.urg().is_some() && urgent::at_mark(sk) && !got.is_empty();
     if got.len() >= target || len == 0 || marked || (!got.is_empty() && (ctx.nonblock || ctx.timed_out)) {
         return done(sk, got, flags, net);
     }
@@ -126,7 +126,7 @@ fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs, tstamp: &mu
     while left > 0 {
         let Some(first) = sk.rcv.queue.front() else { break };
         let mut n = first.frags.len().min(left);
-        if sk.urg.is_some() {
+        if sk.urg().is_some() {
             match urgent::meets(sk, sk.rcv.copied_seq, n, !got.is_empty()) {
                 Meets::Data(some) => n = some,
                 Meets::Mark => break,
@@ -150,7 +150,7 @@ fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs, tstamp: &mu
         }
         left -= n;
         sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(n as u32);
-        if sk.urg.is_some() {
+        if sk.urg().is_some() {
             urgent::passed(sk);
         }
     }

@@ -425,6 +425,8 @@ pub struct Rare {
     /// Keys of peers; and whether the segment size allows for a signature, which that of an active open does not.
     pub md5: Vec<Md5Key>,
     pub md5_in_header: bool,
+    /// Urgent data, from the first of it on.
+    pub urg: Option<Urg>,
 }
 
 /// Counters that only TCP_INFO shows.
@@ -478,8 +480,6 @@ pub struct TcpSock {
     /// Fast Open: what was asked for, and how it goes.
     pub tfo: Option<Box<Tfo>>,
     pub rare: Option<Box<Rare>>,
-    /// Urgent data, from the first of it on.
-    pub urg: Option<Box<Urg>>,
     /// The listener in whose accept queue this connection waits.
     pub parent: Option<TcpId>,
     pub write_timer: TimerSlot,
@@ -520,7 +520,6 @@ impl TcpSock {
             listener: None,
             tfo: None,
             rare: None,
-            urg: None,
             parent: None,
             write_timer: TimerSlot::default(),
             write_timer_kind: WriteTimer::None,
@@ -537,6 +536,14 @@ impl TcpSock {
 
     pub fn track(&mut self) -> &mut Track {
         self.track.get_or_insert_default()
+    }
+
+    pub fn urg(&self) -> Option<&Urg> {
+        self.rare.as_ref()?.urg.as_ref()
+    }
+
+    pub fn urg_mut(&mut self) -> Option<&mut Urg> {
+        self.rare.as_mut()?.urg.as_mut()
     }
 
     pub fn rare(&mut self) -> &mut Rare {

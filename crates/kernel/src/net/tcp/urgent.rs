@@ -49,7 +49,7 @@ pub enum Meets {
 
 /// Where the mark is, as long as there is one.
 pub fn mark(sk: &TcpSock) -> Option<u32> {
-    sk.urg.as_ref().filter(|u| u.data != UrgData::None).map(|u| u.seq)
+    sk.urg().filter(|u| u.data != UrgData::None).map(|u| u.seq)
 }
 
 pub fn at_mark(sk: &TcpSock) -> bool {
@@ -57,12 +57,12 @@ pub fn at_mark(sk: &TcpSock) -> bool {
 }
 
 pub fn is_valid(sk: &TcpSock) -> bool {
-    sk.urg.as_ref().is_some_and(|u| matches!(u.data, UrgData::Valid(_)))
+    sk.urg().is_some_and(|u| matches!(u.data, UrgData::Valid(_)))
 }
 
 /// Behind the last urgent byte, while it is on its way (`tcp_urg_mode`).
 pub fn snd_up(sk: &TcpSock) -> Option<u32> {
-    sk.urg.as_ref()?.snd_up
+    sk.urg()?.snd_up
 }
 
 /// The flag and pointer of a segment that begins at `seq`. In urgent mode segments are sent one by one, so that each has its
@@ -82,13 +82,13 @@ pub fn header(sk: &TcpSock, seq: u32) -> (Flags, u16) {
 #[doc(alias = "tcp_mark_urg")]
 pub fn mark_urg(sk: &mut TcpSock) {
     let end = sk.snd.write_seq;
-    sk.urg.get_or_insert_default().snd_up = Some(end);
+    sk.rare().urg.get_or_insert_default().snd_up = Some(end);
 }
 
 /// An acknowledgement moved SND.UNA on from `prior`.
 pub fn acked(sk: &mut TcpSock, prior: u32) {
     let una = sk.snd.una;
-    if let Some(u) = &mut sk.urg
+    if let Some(u) = sk.urg_mut()
         && u.snd_up.is_some_and(|up| between(up, prior, una))
     {
         u.snd_up = None;
@@ -101,7 +101,7 @@ pub fn rcv(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb) {
     if skb.tcp.flags.contains(Flags::URG) {
         check_urg(sk, net, id, skb);
     }
-    let Some(u) = sk.urg.as_mut().filter(|u| u.data == UrgData::NotYet) else { return };
+    let Some(u) = sk.urg_mut().filter(|u| u.data == UrgData::NotYet) else { return };
     let at = u.seq.wrapping_sub(skb.tcp.seq) as usize;
     let mut byte = [0];
     if at < skb.frags.len() && skb.frags.copy_to(at, &mut byte) == 1 {
@@ -131,7 +131,7 @@ fn check_urg(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb) {
     if old == Some(sk.rcv.copied_seq) && !sk.sk.flags.oobinline && sk.rcv.copied_seq != sk.rcv.nxt {
         pass(sk, net);
     }
-    let u = sk.urg.get_or_insert_default();
+    let u = sk.rare().urg.get_or_insert_default();
     (u.data, u.seq) = (UrgData::NotYet, seq);
 }
 
@@ -164,7 +164,7 @@ pub fn meets(sk: &TcpSock, seq: u32, n: usize, has_some: bool) -> Meets {
 /// The reader moved on: a mark that lies behind it is over.
 pub fn passed(sk: &mut TcpSock) {
     let at = sk.rcv.copied_seq;
-    if let Some(u) = &mut sk.urg
+    if let Some(u) = sk.urg_mut()
         && u.data != UrgData::None
         && after(at, u.seq)
     {
@@ -175,7 +175,7 @@ pub fn passed(sk: &mut TcpSock) {
 /// recv with MSG_OOB: the urgent byte, once; never sleeps.
 #[doc(alias = "tcp_recv_urg")]
 pub fn recv_urg(sk: &mut TcpSock, len: usize, flags: i32) -> Step {
-    let data = sk.urg.as_ref().map_or(UrgData::None, |u| u.data);
+    let data = sk.urg().map_or(UrgData::None, |u| u.data);
     if sk.sk.flags.oobinline || matches!(data, UrgData::None | UrgData::Read) {
         return Step::Done(Err(Errno::EINVAL));
     }
@@ -184,7 +184,7 @@ pub fn recv_urg(sk: &mut TcpSock, len: usize, flags: i32) -> Step {
         return Step::Done(if over { Ok(Ret::Stream(Segs::new())) } else { Err(Errno::EAGAIN) });
     };
     if flags & MSG_PEEK == 0
-        && let Some(u) = &mut sk.urg
+        && let Some(u) = sk.urg_mut()
     {
         u.data = UrgData::Read;
     }

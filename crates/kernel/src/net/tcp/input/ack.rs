@@ -143,7 +143,7 @@ pub fn tcp_ack(
         no_queue(sk, net, id, &mut a, ack);
         return Ok(());
     }
-    if sk.urg.is_some() {
+    if sk.urg().is_some() {
         urgent::acked(sk, una);
     }
     clean_rtx_queue(sk, net, id, &mut a);

@@ -155,7 +155,7 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
     let mut options = options(sk, net, flags);
     options.md5 = sk.rare.is_some() && md5sig::own(sk).is_some();
     let header_len = TCP_HLEN + options.len();
-    let (urg, urg_ptr) = if sk.urg.is_some() { urgent::header(sk, seq) } else { (Flags::NONE, 0) };
+    let (urg, urg_ptr) = if sk.urg().is_some() { urgent::header(sk, seq) } else { (Flags::NONE, 0) };
     let pseudo = checksum::pseudo_v4(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
     let header = TcpHeader {
         src_port: sk.sk.num,
