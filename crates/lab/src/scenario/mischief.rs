@@ -57,7 +57,7 @@ fn intrude(world: &Shared, rng: &mut Rng) {
     }
 }
 
-/// The headers of a segment, changed; without data and without FIN, which nobody could tell from real ones.
+/// The headers of a segment, changed; without data, FIN and URG, which nobody could tell from real ones.
 fn forge(frame: &Frame, rng: &mut Rng) -> Option<Frame> {
     let mut b = frame.head.bytes().to_vec();
     let ip = Ipv4Header::parse(b.get(ETH_HLEN..)?).ok()?;
@@ -81,7 +81,7 @@ fn forge(frame: &Frame, rng: &mut Rng) -> Option<Frame> {
         Flags::SYN,
         Flags::SYN | Flags::ACK,
         Flags::ACK,
-        Flags::ACK | Flags::PSH | Flags::URG,
+        Flags::ACK | Flags::PSH,
         Flags::NONE,
     ];
     tcp.flags = *flags.get(rng.below(flags.len() as u64) as usize)?;
