@@ -18,8 +18,8 @@ fn sockaddr(a: SocketAddrV4) -> libc::sockaddr_in {
     s
 }
 
-/// Begins a TCP connection without Nagle's delay. The result comes with EPOLLOUT and [`connect_result`]; an error that is known at once
-/// (unreachable, refused by a local server) comes here.
+/// Begins a TCP connection without Nagle's delay. The result comes with EPOLLOUT and [`connect_result`]; an error that is
+/// known at once (unreachable, refused by a local server) comes here.
 pub fn tcp_connect(to: SocketAddrV4) -> io::Result<TcpStream> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
     // SAFETY: plain call with integer arguments.

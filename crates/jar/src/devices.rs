@@ -61,7 +61,9 @@ impl Jar {
     /// The `SIOCGIF*` family, and what changes an interface.
     pub(crate) fn ioctl_device(&mut self, a: &Asked<'_>, request: u32) -> Outcome {
         let (tid, at) = (a.note.tid, a.note.word(2));
-        let privileged = self.privileged(tid);
+        if CHANGES.contains(&request) && !self.privileged(tid) {
+            return Errno::EPERM.into();
+        }
         let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
         let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADF.into() };
         let (devices, addrs) = (m.devices(), m.addresses());
@@ -79,8 +81,7 @@ impl Jar {
         };
         let Some(d) = found else { return Errno::ENODEV.into() };
         if let Some(result) = change(m, &d.name, request, &req) {
-            let allowed = if privileged { result } else { Err(Errno::EPERM) };
-            return allowed.map(|()| 0).into();
+            return result.map(|()| 0).into();
         }
         let addr = addrs.iter().find(|a| a.index == d.index).ok_or(Errno::EADDRNOTAVAIL);
         let value = match request {
@@ -114,7 +115,11 @@ impl Jar {
     }
 }
 
-/// Requests that set something; `None` for all others.
+/// Requests that set something, which takes CAP_NET_ADMIN.
+const CHANGES: [u32; 5] =
+    [abi::SIOCSIFADDR, abi::SIOCSIFNETMASK, abi::SIOCSIFFLAGS, abi::SIOCSIFMTU, abi::SIOCSIFTXQLEN];
+
+/// Carries out one of [`CHANGES`]; `None` for all others.
 fn change(m: &mut crate::machine::Machine, name: &str, request: u32, req: &[u8]) -> Option<Result<(), Errno>> {
     let value = req.get(abi::IFNAMSIZ..)?;
     let addr = || match SockAddr::parse(value.get(..16).unwrap_or(&[])) {
