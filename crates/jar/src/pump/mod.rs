@@ -11,8 +11,11 @@ use crate::socks::{Flow, SockId};
 use belljar_host::{epoll, fd};
 use std::os::fd::OwnedFd;
 
-/// What of our end is always watched.
-pub const WATCH: u32 = epoll::IN | epoll::RDHUP | epoll::ET;
+/// What of our end is always watched. Of a device's file as many packets are taken as one look may: the rest by level.
+pub fn watch(flow: &Flow) -> u32 {
+    let edge = if matches!(flow, Flow::Tun(_)) { 0 } else { epoll::ET };
+    epoll::IN | epoll::RDHUP | edge
+}
 
 impl Jar {
     /// Something happened on our end of a pair.
@@ -105,7 +108,7 @@ impl Jar {
         let Some(s) = self.socks.get_mut(id) else { return };
         if s.watch_out != on {
             s.watch_out = on;
-            let events = if on { WATCH | epoll::OUT } else { WATCH };
+            let events = watch(&s.flow) | if on { epoll::OUT } else { 0 };
             let _ = self.ep.modify(&s.ours, events, Key::Sock(id).pack());
         }
     }

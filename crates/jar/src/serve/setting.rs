@@ -64,7 +64,8 @@ impl Jar {
     }
 
     pub(crate) fn apply_setting(&mut self, id: SettingId) {
-        loop {
+        // What is left comes again: the descriptor is watched by level.
+        for _ in 0..64 {
             let Some(s) = self.settings.get(id) else { return };
             let mut buf = Vec::new();
             match fd::recv_append(&s.ours, &mut buf, 4096) {

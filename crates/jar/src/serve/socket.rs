@@ -155,7 +155,7 @@ impl Jar {
         let id = self.socks.insert(sock);
         let key = Key::Sock(id);
         let Some(s) = self.socks.get(id) else { return Err(Errno::EIO) };
-        let _ = self.ep.add(&s.ours, crate::pump::WATCH, key.pack());
+        let _ = self.ep.add(&s.ours, crate::pump::watch(&s.flow), key.pack());
         if let (Some(kfd), Some(m)) = (kfd, self.machines.get_mut(host)) {
             let _ = m.watch(self.now, kfd, key);
         }

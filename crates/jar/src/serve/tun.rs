@@ -23,13 +23,15 @@ pub struct TunFile {
 
 const FEATURES: u16 = abi::IFF_TUN | abi::IFF_TAP | abi::IFF_NO_PI | abi::IFF_ONE_QUEUE;
 const PI_LEN: usize = 4;
+/// Packets taken at one look: more than a pair holds, so that all written before a call are in, and a writer that never
+/// stops does not stop everybody else.
+const BURST: usize = 1024;
 /// Longest packet with its information in front.
 const RECORD: usize = 65_536 + PI_LEN;
 
 impl Jar {
     pub(crate) fn open_tun(&mut self, listener: u32, note: &Notification, flags: i32) -> Outcome {
         let host = self.host_of(listener);
-        // A device never says EAGAIN to its writer: room for what comes before the supervisor looks.
         let outcome = self.plant(listener, note, host, None, abi::AF_UNSPEC, Flow::Tun(TunFile::default()), flags);
         let tuns: Vec<SockId> =
             self.socks.iter().filter(|(_, s)| matches!(s.flow, Flow::Tun(_))).map(|s| s.0).collect();
@@ -106,7 +108,7 @@ impl Jar {
     pub(crate) fn tun_in(&mut self, id: SockId) {
         // A setting written before the packet is true for it.
         self.apply_settings();
-        loop {
+        for _ in 0..BURST {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Tun(t) = &s.flow else { return };
             let (dev, skip) = (t.dev, if t.pi { PI_LEN } else { 0 });
