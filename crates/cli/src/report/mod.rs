@@ -86,27 +86,26 @@ fn head(h: &mut Html, p: &Page<'_>) {
     h.raw("</dl></header>\n");
 }
 
+fn items(h: &mut Html, lines: &[String]) {
+    for l in lines {
+        h.raw("<li>");
+        words(h, l);
+        h.raw("</li>");
+    }
+    h.raw("</ul>");
+}
+
 fn account(h: &mut Html, p: &Page<'_>) {
     let mut body = Html::default();
     if p.account.is_empty() {
         body.raw("<p class=\"quiet\">No queue overflowed, nothing was retransmitted, no packet was lost.</p>");
     } else {
         body.raw("<ul class=\"account\">");
-        for l in &p.account {
-            body.raw("<li>");
-            words(&mut body, l);
-            body.raw("</li>");
-        }
-        body.raw("</ul>");
+        items(&mut body, &p.account);
     }
     if !p.advice.is_empty() {
         body.raw("<h3>What to do next</h3><ul class=\"advice\">");
-        for l in &p.advice {
-            body.raw("<li>");
-            words(&mut body, l);
-            body.raw("</li>");
-        }
-        body.raw("</ul>");
+        items(&mut body, &p.advice);
     }
     tables::section(
         h,

@@ -96,7 +96,7 @@ impl Jar {
         if loses && let Some(result) = self.replay.again(&note, self.now) {
             return self.reply(listener, &note, result);
         }
-        if matches!(note.sys, Sys::Socket | Sys::Bind | Sys::Setsockopt | Sys::Ioctl) {
+        if matches!(note.sys, Sys::Socket | Sys::Bind | Sys::Setsockopt) {
             self.assume(listener, &note);
         }
         if matches!(note.sys, Sys::Bind | Sys::Listen | Sys::Connect | Sys::Sendto | Sys::Sendmsg | Sys::Sendmmsg) {
