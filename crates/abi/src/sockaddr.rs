@@ -3,7 +3,7 @@
 //! AF_UNIX and AF_PACKET addresses are not here.
 use crate::Errno;
 use crate::socket::{AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC};
-use core::net::{Ipv4Addr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
 pub const SOCKADDR_IN_LEN: usize = 16;
@@ -122,6 +122,30 @@ impl SockAddr {
     /// The IPv6 address without flow label and scope.
     pub fn v6(addr: Ipv6Addr, port: u16) -> SockAddr {
         SockAddr::V6 { addr, port, flowinfo: 0, scope: 0 }
+    }
+
+    /// An address of either family, without flow label and scope.
+    pub fn ip(addr: IpAddr, port: u16) -> SockAddr {
+        match addr {
+            IpAddr::V4(a) => SockAddr::V4(a, port),
+            IpAddr::V6(a) => SockAddr::v6(a, port),
+        }
+    }
+
+    /// Address and port; `::ffff:a.b.c.d` is the IPv4 address.
+    pub fn to_ip(&self) -> Option<(IpAddr, u16)> {
+        match self {
+            SockAddr::V4(addr, port) => Some(((*addr).into(), *port)),
+            SockAddr::V6 { addr, port, .. } => {
+                Some((addr.to_ipv4_mapped().map_or(IpAddr::V6(*addr), IpAddr::V4), *port))
+            }
+            _ => None,
+        }
+    }
+
+    /// The interface that a link-local address is on, 0 when none is named.
+    pub fn scope(&self) -> u32 {
+        if let SockAddr::V6 { scope, .. } = self { *scope } else { 0 }
     }
 
     pub fn family(&self) -> i32 {

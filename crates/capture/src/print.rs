@@ -203,7 +203,13 @@ impl Printer {
         if self.style.absolute_seq || !t.flags.contains(Flags::ACK) {
             return (0, 0, 0);
         }
-        let key = FlowKey { src: ip.src, dst: ip.dst, sport: t.src_port, dport: t.dst_port, proto: IPPROTO_TCP };
+        let key = FlowKey {
+            src: ip.src.into(),
+            dst: ip.dst.into(),
+            sport: t.src_port,
+            dport: t.dst_port,
+            proto: IPPROTO_TCP,
+        };
         let canonical = key.min(key.reversed());
         let reverse = canonical != key;
         if let Some((a, b)) = self.conversations.get(&canonical).copied()

@@ -3,13 +3,13 @@
 //! `std` does the rest; here stands what it cannot do: a connect that does not wait, a long listen queue, a close by RST.
 use crate::{cvt, fd};
 use std::io;
-use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, SocketAddrV6, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 
 /// Listen queue of published ports: longer than anything the stack inside is likely to have, capped by somaxconn.
 const BACKLOG: libc::c_int = 4096;
 
-fn sockaddr(a: SocketAddrV4) -> libc::sockaddr_in {
+fn sockaddr4(a: SocketAddrV4) -> libc::sockaddr_in {
     // SAFETY: an all-zero sockaddr_in is valid.
     let mut s: libc::sockaddr_in = unsafe { std::mem::zeroed() };
     s.sin_family = libc::AF_INET as libc::sa_family_t;
@@ -18,19 +18,39 @@ fn sockaddr(a: SocketAddrV4) -> libc::sockaddr_in {
     s
 }
 
+fn sockaddr6(a: SocketAddrV6) -> libc::sockaddr_in6 {
+    // SAFETY: an all-zero sockaddr_in6 is valid.
+    let mut s: libc::sockaddr_in6 = unsafe { std::mem::zeroed() };
+    s.sin6_family = libc::AF_INET6 as libc::sa_family_t;
+    s.sin6_port = a.port().to_be();
+    s.sin6_addr.s6_addr = a.ip().octets();
+    s.sin6_scope_id = a.scope_id();
+    s
+}
+
 /// Begins a TCP connection without Nagle's delay. The result comes with EPOLLOUT and [`connect_result`]; an error that is
 /// known at once (unreachable, refused by a local server) comes here.
-pub fn tcp_connect(to: SocketAddrV4) -> io::Result<TcpStream> {
+pub fn tcp_connect(to: SocketAddr) -> io::Result<TcpStream> {
     let kind = libc::SOCK_STREAM | libc::SOCK_NONBLOCK | libc::SOCK_CLOEXEC;
+    let family = if to.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
     // SAFETY: plain call with integer arguments.
-    let raw = cvt(unsafe { libc::socket(libc::AF_INET, kind, 0) })?;
+    let raw = cvt(unsafe { libc::socket(family, kind, 0) })?;
     // SAFETY: `raw` was just created for us.
     let s = unsafe { OwnedFd::from_raw_fd(raw) };
     fd::set_opt(&s, libc::IPPROTO_TCP, libc::TCP_NODELAY, 1)?;
-    let sa = sockaddr(to);
-    let len = size_of::<libc::sockaddr_in>() as libc::socklen_t;
-    // SAFETY: `sa` is a sockaddr_in of `len` bytes.
-    match cvt(unsafe { libc::connect(raw, (&raw const sa).cast(), len) }) {
+    let connected = match to {
+        SocketAddr::V4(to) => {
+            let (sa, len) = (sockaddr4(to), size_of::<libc::sockaddr_in>() as libc::socklen_t);
+            // SAFETY: `sa` is a sockaddr_in of `len` bytes.
+            unsafe { libc::connect(raw, (&raw const sa).cast(), len) }
+        }
+        SocketAddr::V6(to) => {
+            let (sa, len) = (sockaddr6(to), size_of::<libc::sockaddr_in6>() as libc::socklen_t);
+            // SAFETY: `sa` is a sockaddr_in6 of `len` bytes.
+            unsafe { libc::connect(raw, (&raw const sa).cast(), len) }
+        }
+    };
+    match cvt(connected) {
         Err(e) if e.raw_os_error() != Some(libc::EINPROGRESS) => Err(e),
         _ => Ok(TcpStream::from(s)),
     }
@@ -92,7 +112,7 @@ mod tests {
     #[test]
     fn connects_without_waiting() {
         let l = tcp_listen("127.0.0.1:0".parse().unwrap()).unwrap();
-        let SocketAddr::V4(at) = l.local_addr().unwrap() else { panic!() };
+        let at = l.local_addr().unwrap();
         let c = tcp_connect(at).unwrap();
         assert!(epoll::ready_now(&c, epoll::OUT));
         connect_result(&c).unwrap();

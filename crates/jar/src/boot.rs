@@ -21,7 +21,7 @@ use belljar_kernel::ids::Slab;
 use belljar_link::Link;
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// The kernels' clock at the start: as if booted a little while ago, so that nothing is at time 0.
@@ -126,10 +126,10 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     let mut link = Link::new(seed);
     link.set(options.conditions);
     let gateway = Gateway {
-        nameserver: gateway::nameservers().first().map(|ip| SocketAddrV4::new(*ip, 53)),
-        host_ip: host_addr.filter(|_| with_gateway),
-        gw_ip: with_gateway.then_some(gw_ip),
-        dns_ip: with_gateway.then_some(dns_ip),
+        nameserver: gateway::nameservers().first().map(|ip| SocketAddr::new(*ip, 53)),
+        host_ip: [host_addr.filter(|_| with_gateway).map(IpAddr::V4), None],
+        gw_ip: [with_gateway.then_some(gw_ip.into()), None],
+        dns_ip: [with_gateway.then_some(dns_ip.into()), None],
         ..Gateway::default()
     };
     let watched = machines.first().filter(|_| options.watch).map(|m| Box::new(Watch::new(m.ns, BOOTED, FIRST_STEP)));
@@ -219,7 +219,7 @@ impl Jar {
 
     fn publish_all(&mut self) -> Result<(), RunError> {
         for p in self.options.publish.clone() {
-            if self.gateway.host_ip.is_none() {
+            if self.gateway.host_ip == [None; 2] {
                 return Err(RunError::usage("-p goes through the gateway: it needs --net user"));
             }
             let at = SocketAddr::new(p.ip, p.host_port);
@@ -237,8 +237,8 @@ impl Jar {
         if self.machines.get(GW).is_none() {
             return;
         }
-        for ip in gateway::nameservers().into_iter().filter(Ipv4Addr::is_loopback) {
-            self.serve_nameserver(SocketAddrV4::new(ip, 53));
+        for ip in gateway::nameservers().into_iter().filter(IpAddr::is_loopback) {
+            self.serve_nameserver(SocketAddr::new(ip, 53));
         }
     }
 

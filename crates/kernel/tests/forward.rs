@@ -26,7 +26,7 @@ fn router(mtu: u32) -> (Host, DevId) {
     let addr = Ipv4Addr::new(10, 7, 0, 1);
     h.k.add_address(out, addr, 24).unwrap();
     h.sysctl("net.ipv4.ip_forward", "1");
-    let id = belljar_kernel::net::core::neighbour::lookup_or_create(&mut h.k.net, h.ns, out, FAR);
+    let id = belljar_kernel::net::core::neighbour::lookup_or_create(&mut h.k.net, h.ns, out, FAR.into());
     assert!(id.is_some());
     h.k.rx(h.now, out, arp(ARPOP_REPLY, FAR_MAC, FAR, own, addr, own));
     h.collect();

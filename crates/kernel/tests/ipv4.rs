@@ -287,7 +287,7 @@ fn routes_by_kind() {
 /// The state of the peer's entry.
 fn nud(h: &Host) -> Option<&'static str> {
     let n = h.k.net.ns.get(h.ns)?;
-    Some(n.neighs.get(n.neigh_table.get(h.dev, PEER)?)?.state.name())
+    Some(n.neighs.get(n.neigh_table.get(h.dev, PEER.into())?)?.state.name())
 }
 
 #[test]
@@ -341,7 +341,7 @@ fn which_arp_packets_change_what_is_known() {
     assert_eq!(nud(&h), Some("STALE"));
     let mac = |h: &Host| {
         let n = h.k.net.ns.get(h.ns).unwrap();
-        n.neighs.get(n.neigh_table.get(h.dev, PEER).unwrap()).unwrap().mac
+        n.neighs.get(n.neigh_table.get(h.dev, PEER.into()).unwrap()).unwrap().mac
     };
     assert_eq!(mac(&h), x);
     // Within a second of that, an unsolicited reply is not believed.

@@ -116,13 +116,13 @@ fn devices_routes_and_neighbours() {
     assert_eq!(links[1].flags, ["BROADCAST", "MULTICAST", "UP", "LOWER_UP"]);
     assert!(links[1].rings.as_ref().is_some_and(|r| r.rx == 256 && r.rx_interrupts > 0));
     let main: Vec<_> = h.k.view_routes(h.ns).into_iter().filter(|r| r.table == "main").collect();
-    assert_eq!((main[0].prefixlen, main[0].gateway), (0, Some(PEER)));
-    assert_eq!((main[1].prefixlen, main[1].scope.as_deref(), main[1].prefsrc), (24, Some("link"), Some(HOST)));
+    assert_eq!((main[0].prefixlen, main[0].gateway), (0, Some(PEER.into())));
+    assert_eq!((main[1].prefixlen, main[1].scope.as_deref(), main[1].prefsrc), (24, Some("link"), Some(HOST.into())));
     let neighs = h.k.view_neighs(h.ns);
     assert_eq!(neighs[0].lladdr.as_deref(), Some(PEER_MAC.to_string().as_str()));
-    let way = h.k.view_route_get(h.ns, std::net::Ipv4Addr::new(8, 8, 8, 8)).unwrap();
-    assert_eq!((way.kind.as_str(), way.gateway, way.prefsrc), ("unicast", Some(PEER), Some(HOST)));
-    assert_eq!(h.k.view_route_get(h.ns, LO).unwrap().kind, "local");
+    let way = h.k.view_route_get(h.ns, [8, 8, 8, 8].into()).unwrap();
+    assert_eq!((way.kind.as_str(), way.gateway, way.prefsrc), ("unicast", Some(PEER.into()), Some(HOST.into())));
+    assert_eq!(h.k.view_route_get(h.ns, LO.into()).unwrap().kind, "local");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 //!
 //! A partial sum is a `u32` in ones' complement arithmetic of big-endian 16-bit words, whatever the machine.
 use crate::seg::Segs;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Adds `data` to `init`. An odd last byte counts as the high half of a word.
 #[doc(alias = "csum_partial")]
@@ -68,6 +68,23 @@ pub fn partial(sum: u32) -> u16 {
 pub fn pseudo_v4(src: Ipv4Addr, dst: Ipv4Addr, proto: u8, len: usize) -> u32 {
     let halves = |a: Ipv4Addr| (a.to_bits() >> 16) + (a.to_bits() & 0xffff);
     add(halves(src) + halves(dst) + proto as u32, len as u32)
+}
+
+/// The same for IPv6 (RFC 8200 §8.1).
+#[doc(alias = "csum_ipv6_magic")]
+pub fn pseudo_v6(src: Ipv6Addr, dst: Ipv6Addr, proto: u8, len: usize) -> u32 {
+    let addrs = sum(&dst.octets(), sum(&src.octets(), 0));
+    add(add(addrs, len as u32), proto.into())
+}
+
+/// Of either family; two addresses of different families have none.
+#[inline]
+pub fn pseudo(src: IpAddr, dst: IpAddr, proto: u8, len: usize) -> u32 {
+    match (src, dst) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => pseudo_v4(src, dst, proto, len),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => pseudo_v6(src, dst, proto, len),
+        _ => 0,
+    }
 }
 
 /// The sum over all pieces, odd lengths included.

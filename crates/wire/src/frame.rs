@@ -8,7 +8,8 @@ use crate::seg::Segs;
 /// Every packet has an id at birth; clones and segments keep their parent's.
 pub type PacketId = u64;
 
-/// Room for Ethernet (14, VLAN 18), IPv4 with options (60) and TCP with options (60), with slack.
+/// Room for Ethernet (14, VLAN 18), IPv4 with options (60) or IPv6 with a fragment header (48), and TCP with options (60),
+/// with slack.
 pub const HEAD_CAPACITY: usize = 160;
 
 /// The linear part: headers are pushed in front (`skb_push`) and pulled off (`skb_pull`).
@@ -112,6 +113,7 @@ pub enum Csum {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GsoType {
     TcpV4,
+    TcpV6,
     UdpL4,
 }
 

@@ -1,14 +1,14 @@
 //! Segmentation offload in software: cut a super-segment into wire-sized frames, finish and verify checksums.
 //!
-//! IPv4 with TCP and UDP, behind Ethernet or bare. Tunnels are not looked into. Frames that are no super-segments come
+//! IPv4 and IPv6 with TCP and UDP, behind Ethernet or bare. Tunnels are not looked into. Frames that are no super-segments come
 //! through with their checksum finished.
 use crate::checksum;
 use crate::flow::net_offset;
-use crate::ipv4::{self, IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
+use crate::ipv4::{self, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
+use crate::ipv6::{self, IPV6_HLEN, Ipv6Header};
 use crate::tcp::{Flags, TCP_HLEN, TcpHeader};
 use crate::udp::{UDP_HLEN, UdpHeader};
 use crate::{Csum, Frame, GsoType, Head, Malformed, Seg, Segs};
-use core::net::Ipv4Addr;
 
 /// Where things lie in the head of a TCP or UDP packet.
 #[derive(Clone, Copy, Debug)]
@@ -20,17 +20,37 @@ struct Layout {
     kind: GsoType,
 }
 
+/// A super-segment is never a fragment and has no extension headers of its own making, but what a tap shows may.
 fn layout(frame: &Frame) -> Option<Layout> {
     let net = net_offset(frame)?;
     let b = frame.head.bytes();
-    let ihl = (*b.get(net)? & 15) as usize * 4;
-    let l4 = net + ihl;
-    let (kind, hlen) = match *b.get(net + 9)? {
-        IPPROTO_TCP => (GsoType::TcpV4, TcpHeader::parse(b.get(l4..)?).ok()?.header_len),
-        IPPROTO_UDP => (GsoType::UdpL4, UDP_HLEN),
+    let ip = b.get(net..)?;
+    let six = is_v6(ip);
+    let (len, proto) = if six {
+        let t = ipv6::transport(ip)?;
+        if t.frag.is_some() {
+            return None;
+        }
+        (t.at, t.proto)
+    } else {
+        let len = (*ip.first()? & 15) as usize * 4;
+        if len < IPV4_HLEN {
+            return None;
+        }
+        (len, *ip.get(9)?)
+    };
+    let l4 = net + len;
+    let (kind, hlen) = match (proto, six) {
+        (IPPROTO_TCP, false) => (GsoType::TcpV4, TcpHeader::parse(b.get(l4..)?).ok()?.header_len),
+        (IPPROTO_TCP, true) => (GsoType::TcpV6, TcpHeader::parse(b.get(l4..)?).ok()?.header_len),
+        (IPPROTO_UDP, _) => (GsoType::UdpL4, UDP_HLEN),
         _ => return None,
     };
-    (ihl >= IPV4_HLEN && l4 + hlen <= b.len()).then_some(Layout { net, l4, data: l4 + hlen, kind })
+    (l4 + hlen <= b.len()).then_some(Layout { net, l4, data: l4 + hlen, kind })
+}
+
+fn is_v6(ip: &[u8]) -> bool {
+    ip.first().is_some_and(|v| v >> 4 == 6)
 }
 
 /// Cuts `frame` into frames that a wire carries. IP ids and sequence numbers count up, FIN and PSH stay on the last
@@ -112,11 +132,15 @@ impl Plan {
         let Layout { net, l4, data, kind } = self.at;
         let total = data - net + piece.payload.len();
         let b = piece.head.bytes_mut();
-        b[net + 2..net + 4].copy_from_slice(&(total as u16).to_be_bytes());
-        b[net + 4..net + 6].copy_from_slice(&self.id.to_be_bytes());
-        ipv4::set_checksum(&mut b[net..l4]);
+        if is_v6(&b[net..]) {
+            b[net + 4..net + 6].copy_from_slice(&((total - IPV6_HLEN) as u16).to_be_bytes());
+        } else {
+            b[net + 2..net + 4].copy_from_slice(&(total as u16).to_be_bytes());
+            b[net + 4..net + 6].copy_from_slice(&self.id.to_be_bytes());
+            ipv4::set_checksum(&mut b[net..l4]);
+        }
         match kind {
-            GsoType::TcpV4 => {
+            GsoType::TcpV4 | GsoType::TcpV6 => {
                 b[l4 + 4..l4 + 8].copy_from_slice(&self.seq.to_be_bytes());
                 let mut flags = Flags(b[l4 + 13] as u16);
                 if !last {
@@ -134,8 +158,10 @@ impl Plan {
 }
 
 fn pseudo(b: &[u8], net: usize, proto: u8, len: usize) -> u32 {
-    let ip = |at: usize| b.get(at..at + 4).map_or(Ipv4Addr::UNSPECIFIED, |a| Ipv4Addr::new(a[0], a[1], a[2], a[3]));
-    checksum::pseudo_v4(ip(net + 12), ip(net + 16), proto, len)
+    let ip = b.get(net..).unwrap_or(&[]);
+    // The addresses lie side by side, wherever they lie.
+    let addrs = if is_v6(ip) { ip.get(8..40) } else { ip.get(12..20) };
+    checksum::add(checksum::sum(addrs.unwrap_or(&[]), 0), (proto as usize + len) as u32)
 }
 
 /// Sum of the transport bytes of the packet, trailing padding left out.
@@ -149,7 +175,7 @@ fn transport_sum(head: &Head, payload: &Segs, l4: usize, len: usize) -> u32 {
 
 fn write_transport_checksum(frame: &mut Frame, l4: usize, kind: GsoType, net: usize) {
     let (proto, field) = match kind {
-        GsoType::TcpV4 => (IPPROTO_TCP, l4 + 16),
+        GsoType::TcpV4 | GsoType::TcpV6 => (IPPROTO_TCP, l4 + 16),
         GsoType::UdpL4 => (IPPROTO_UDP, l4 + 6),
     };
     let Some(len) = transport_len(frame, net, l4) else { return };
@@ -168,7 +194,11 @@ fn write_transport_checksum(frame: &mut Frame, l4: usize, kind: GsoType, net: us
 /// Transport bytes by the IP header; by the frame where the header cannot say (BIG TCP).
 fn transport_len(frame: &Frame, net: usize, l4: usize) -> Option<usize> {
     let b = frame.head.bytes();
-    let total = u16::from_be_bytes([*b.get(net + 2)?, *b.get(net + 3)?]) as usize;
+    let word = |at: usize| Some(u16::from_be_bytes([*b.get(at)?, *b.get(at + 1)?]) as usize);
+    let total = match is_v6(b.get(net..)?) {
+        true => word(net + 4).map(|n| if n == 0 { 0 } else { n + IPV6_HLEN })?,
+        false => word(net + 2)?,
+    };
     let all = frame.len() - l4;
     Some(if total == 0 { all } else { total.checked_sub(l4 - net)?.min(all) })
 }
@@ -186,37 +216,53 @@ pub fn finish_checksum(frame: &mut Frame) {
 }
 
 /// Checks the IPv4 header checksum and, unless it is known good or not yet computed, the TCP, UDP or ICMP one of an
-/// unfragmented packet. What is not IPv4 passes.
+/// unfragmented packet. What is neither IPv4 nor IPv6 passes.
 pub fn verify(frame: &Frame) -> Result<(), Malformed> {
     let Some(net) = net_offset(frame) else { return Ok(()) };
+    let ip = frame.head.bytes().get(net..).unwrap_or(&[]);
+    let (proto, at, len) = if is_v6(ip) {
+        let h = Ipv6Header::parse(ip)?;
+        let Some(t) = ipv6::transport(ip).filter(|t| t.frag.is_none()) else { return Ok(()) };
+        let len = (usize::from(h.payload_len) + IPV6_HLEN).checked_sub(t.at).ok_or(Malformed::BadLength)?;
+        (t.proto, t.at, len)
+    } else {
+        if !Ipv4Header::verify_checksum(ip) {
+            return Err(Malformed::BadChecksum);
+        }
+        let h = Ipv4Header::parse(ip)?;
+        if h.is_fragment() {
+            return Ok(());
+        }
+        (h.proto, h.ihl_bytes, h.payload_len())
+    };
+    if frame.csum == Csum::None { verify_transport(frame, (net, net + at), proto, len) } else { Ok(()) }
+}
+
+fn verify_transport(frame: &Frame, (net, l4): (usize, usize), proto: u8, len: usize) -> Result<(), Malformed> {
     let b = frame.head.bytes();
-    let b = b.get(net..).unwrap_or(&[]);
-    let good = |ok: bool| if ok { Ok(()) } else { Err(Malformed::BadChecksum) };
-    good(Ipv4Header::verify_checksum(b))?;
-    let ip = Ipv4Header::parse(b)?;
-    if frame.csum != Csum::None || ip.is_fragment() {
-        return Ok(());
-    }
-    let (l4, len) = (net + ip.ihl_bytes, ip.payload_len());
-    let init = match ip.proto {
+    let six = is_v6(b.get(net..).unwrap_or(&[]));
+    let mut covered = len;
+    let init = match proto {
         IPPROTO_TCP if len < TCP_HLEN => return Err(Malformed::BadLength),
-        IPPROTO_TCP => pseudo(frame.head.bytes(), net, IPPROTO_TCP, len),
         IPPROTO_UDP => {
-            let udp = UdpHeader::parse(b.get(ip.ihl_bytes..).unwrap_or(&[]))?;
-            if udp.csum == 0 {
+            let udp = UdpHeader::parse(b.get(l4..).unwrap_or(&[]))?;
+            // RFC 8200 §8.1: IPv6 knows no datagram without a sum.
+            if udp.csum == 0 && !six {
                 return Ok(());
             }
             if udp.len as usize > len {
                 return Err(Malformed::BadLength);
             }
-            let len = udp.len as usize;
-            let init = pseudo(frame.head.bytes(), net, IPPROTO_UDP, len);
-            return good(checksum::fold(checksum::add(init, transport_sum(&frame.head, &frame.payload, l4, len))) == 0);
+            covered = udp.len as usize;
+            pseudo(b, net, proto, covered)
         }
-        IPPROTO_ICMP => 0,
+        IPPROTO_ICMP if !six => 0,
+        IPPROTO_TCP => pseudo(b, net, proto, len),
+        IPPROTO_ICMPV6 if six => pseudo(b, net, proto, len),
         _ => return Ok(()),
     };
-    good(checksum::fold(checksum::add(init, transport_sum(&frame.head, &frame.payload, l4, len))) == 0)
+    let sum = checksum::add(init, transport_sum(&frame.head, &frame.payload, l4, covered));
+    if checksum::fold(sum) == 0 { Ok(()) } else { Err(Malformed::BadChecksum) }
 }
 
 #[cfg(test)]
@@ -224,6 +270,7 @@ mod tests {
     use super::*;
     use crate::ethernet::{ETH_P_IP, EthHeader, Mac};
     use crate::{Gso, tcp::TcpOptions};
+    use core::net::{Ipv4Addr, Ipv6Addr};
 
     const SRC: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
     const DST: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 2);
@@ -294,6 +341,32 @@ mod tests {
             let (f, bytes) = super_segment(len, eth);
             check_pieces(f, &bytes, if eth { 14 } else { 0 });
         }
+    }
+
+    #[test]
+    fn six_is_cut_as_four_is() {
+        let (mut f, bytes) = super_segment(20_000, false);
+        f.head.pull(20).unwrap();
+        let (src, dst) = (Ipv6Addr::LOCALHOST, "fd00::2".parse().unwrap());
+        let sum = checksum::partial(checksum::pseudo_v6(src, dst, IPPROTO_TCP, 20_032));
+        f.head.bytes_mut()[16..18].copy_from_slice(&sum.to_be_bytes());
+        let ip = Ipv6Header { payload_len: 20_032, next: IPPROTO_TCP, src, dst, ..Default::default() };
+        ip.emit(f.head.push(40).unwrap());
+        f.gso = Some(Gso { kind: GsoType::TcpV6, size: 1428, segs: 15 });
+        let mut whole = f.clone();
+        finish_checksum(&mut whole);
+        assert_eq!(verify(&Frame::from_bytes(&whole.to_vec(), 0)), Ok(()));
+        let mut data = Vec::new();
+        for p in segment(f) {
+            let raw = p.to_vec();
+            assert_eq!(verify(&Frame::from_bytes(&raw, 0)), Ok(()));
+            assert_eq!(Ipv6Header::parse(&raw).unwrap().payload_len as usize, raw.len() - 40);
+            data.extend_from_slice(&raw[72..]);
+        }
+        assert_eq!(data, bytes);
+        whole.head.bytes_mut()[50] ^= 1;
+        whole.csum = Csum::None;
+        assert_eq!(verify(&whole), Err(Malformed::BadChecksum));
     }
 
     #[test]

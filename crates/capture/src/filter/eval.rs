@@ -78,7 +78,7 @@ impl<'a> Packet<'a> {
 
     fn port(&self, proto: Option<Proto>, dir: Dir, low: u16, high: u16) -> bool {
         let Some(key) =
-            self.frame.head.bytes().get(self.net..).filter(|_| self.ip.is_some()).and_then(FlowKey::from_ipv4)
+            self.frame.head.bytes().get(self.net..).filter(|_| self.ip.is_some()).and_then(FlowKey::from_ip)
         else {
             return false;
         };

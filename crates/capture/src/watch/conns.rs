@@ -4,7 +4,7 @@ use belljar_kernel::ids::TcpId;
 use belljar_kernel::net::Net;
 use belljar_kernel::net::tcp::info::tcp_info;
 use belljar_kernel::net::tcp::sock::TcpSock;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Kept by bytes, and as many by retransmissions.
 pub const MOST: usize = 20;
@@ -13,8 +13,8 @@ pub const MOST: usize = 20;
 #[derive(Clone, Debug)]
 pub struct Conn {
     id: TcpId,
-    pub local: (Ipv4Addr, u16),
-    pub peer: (Ipv4Addr, u16),
+    pub local: (IpAddr, u16),
+    pub peer: (IpAddr, u16),
     /// The last one before CLOSE.
     pub state: &'static str,
     pub cong: &'static str,

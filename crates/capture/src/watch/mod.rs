@@ -19,7 +19,7 @@ use belljar_kernel::ids::{NsId, SockId, TcpId};
 use belljar_kernel::net::drop::DropReason;
 use belljar_kernel::net::mib::Mib;
 use belljar_wire::FlowKey;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Listeners kept, and looked at in one sample.
 const LISTENERS: usize = 64;
@@ -51,7 +51,7 @@ pub fn ordinary(r: DropReason) -> bool {
 /// A listener as the samples saw it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ListenerSeen {
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     pub port: u16,
     /// Limit of the accept queue; one more is admitted.
     pub limit: u32,
@@ -166,7 +166,7 @@ impl Watch {
     }
 
     /// The listener of an address; a new one while there is room.
-    fn listener(&mut self, addr: Ipv4Addr, port: u16) -> Option<usize> {
+    fn listener(&mut self, addr: IpAddr, port: u16) -> Option<usize> {
         let at = self.listeners.iter().position(|l| (l.addr, l.port) == (addr, port));
         if at.is_some() || self.listeners.len() >= LISTENERS {
             return at;

@@ -2,7 +2,7 @@
 use belljar_kernel::env::Nanos;
 use belljar_kernel::net::drop::DropReason;
 use belljar_wire::FlowKey;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 /// Lines kept from the beginning, and as many from the end.
@@ -12,14 +12,14 @@ const BACK: usize = 24;
 /// Later than this after the last time it is a new line.
 const GAP: Nanos = 10_000_000_000;
 
-type Addr = (Ipv4Addr, u16);
+type Addr = (IpAddr, u16);
 
 /// What makes two things the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
     Note,
     Retransmit(Addr, Addr, &'static str),
-    Drop(DropReason, &'static str, Option<(Ipv4Addr, u16, u8)>),
+    Drop(DropReason, &'static str, Option<(IpAddr, u16, u8)>),
 }
 
 /// A line.

@@ -1,6 +1,7 @@
 //! Tests of what a report is told from.
 use super::*;
 use belljar_kernel::drivers::nic::NicConfig;
+use core::net::Ipv4Addr;
 
 fn bytes(n: u64) -> Sample {
     Sample { rx_bytes: n, ..Sample::default() }
@@ -41,7 +42,7 @@ fn long_silence_costs_no_more_than_the_slots_and_keeps_levels() {
 #[test]
 fn the_same_again_is_counted_and_the_middle_of_too_much_is_skipped() {
     let mut s = Story::default();
-    let (a, b) = ((Ipv4Addr::LOCALHOST, 1), (Ipv4Addr::LOCALHOST, 2));
+    let (a, b) = ((Ipv4Addr::LOCALHOST.into(), 1), (Ipv4Addr::LOCALHOST.into(), 2));
     for t in 0..50 {
         s.retransmitted(t * 1_000_000_000, a, b, "RTO");
     }

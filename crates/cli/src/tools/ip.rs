@@ -4,7 +4,7 @@ use crate::out::{self, Done, Fail};
 use crate::session::{Session, Target};
 use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, TcpMetricView};
 use clap::Args;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -40,9 +40,9 @@ enum What {
     Addr { dev: Option<String>, up: bool, scope: Option<String> },
     Link { dev: Option<String>, up: bool },
     Route { table: Option<String>, dev: Option<String> },
-    Get(Ipv4Addr),
+    Get(IpAddr),
     Neigh { dev: Option<String> },
-    Metrics(Option<Ipv4Addr>),
+    Metrics(Option<IpAddr>),
 }
 
 pub fn run(c: &IpCommand) -> Done {
@@ -274,7 +274,7 @@ pub mod tests {
             };
         let default = route("unicast", "0.0.0.0", 0, "v0", "main", None, None);
         vec![
-            RouteView { gateway: Some(Ipv4Addr::new(10, 9, 0, 2)), ..default },
+            RouteView { gateway: Some([10, 9, 0, 2].into()), ..default },
             route("unicast", "10.9.0.0", 24, "v0", "main", Some("link"), Some("10.9.0.1")),
             route("local", "10.9.0.1", 32, "v0", "local", Some("host"), Some("10.9.0.1")),
             route("broadcast", "10.9.0.255", 32, "v0", "local", Some("link"), Some("10.9.0.1")),
@@ -295,11 +295,11 @@ pub mod tests {
             ("web l ls lo", What::Link { dev: dev("lo"), up: false }),
             ("web route", What::Route { table: None, dev: None }),
             ("web r show table all dev lo", What::Route { table: dev("all"), dev: dev("lo") }),
-            ("web route get 8.8.8.8", What::Get(Ipv4Addr::new(8, 8, 8, 8))),
+            ("web route get 8.8.8.8", What::Get([8, 8, 8, 8].into())),
             ("web neigh", What::Neigh { dev: None }),
             ("web n show dev eth0", What::Neigh { dev: dev("eth0") }),
             ("web tcp_metrics", What::Metrics(None)),
-            ("web tcp_metrics show 10.0.0.1", What::Metrics(Some(Ipv4Addr::new(10, 0, 0, 1)))),
+            ("web tcp_metrics show 10.0.0.1", What::Metrics(Some([10, 0, 0, 1].into()))),
         ] {
             assert_eq!(parsed(line).unwrap().2, what, "{line}");
         }

@@ -2,7 +2,7 @@
 use super::ip::Opts;
 use crate::out::{self, map};
 use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, TcpMetricView, Value, View};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::fmt::Write;
 
 /// Lifetimes of addresses that never end.
@@ -220,7 +220,7 @@ fn addr_json(a: &AddrView) -> Value {
 fn prefix(r: &RouteView) -> String {
     match r.prefixlen {
         0 => "default".to_owned(),
-        32 => r.dst.to_string(),
+        n if n == if r.dst.is_ipv4() { 32 } else { 128 } => r.dst.to_string(),
         n => format!("{}/{n}", r.dst),
     }
 }
@@ -273,7 +273,7 @@ fn route_json(r: &RouteView, table: bool) -> Value {
     Value::Map(f)
 }
 
-pub fn route_get(addr: Ipv4Addr, r: &RouteView, o: Opts) -> String {
+pub fn route_get(addr: IpAddr, r: &RouteView, o: Opts) -> String {
     let local = r.kind == "local";
     if o.json {
         let mut f: Vec<(std::borrow::Cow<'static, str>, Value)> = Vec::new();
@@ -457,14 +457,14 @@ mod tests {
         );
         let json = "[{\"dst\":\"default\",\"gateway\":\"10.9.0.2\",\"dev\":\"v0\",\"flags\":[]},{\"dst\":\"10.9.0.0/24\",\"dev\":\"v0\",\"protocol\":\"kernel\",\"scope\":\"link\",\"prefsrc\":\"10.9.0.1\",\"flags\":[]}]\n";
         assert_eq!(routes(&main, false, false, opts(0, true)), json);
-        let way = RouteView { prefsrc: Some(Ipv4Addr::new(10, 9, 0, 1)), ..main[0].clone() };
-        let to = Ipv4Addr::new(8, 8, 8, 8);
+        let way = RouteView { prefsrc: Some([10, 9, 0, 1].into()), ..main[0].clone() };
+        let to = IpAddr::from([8, 8, 8, 8]);
         let line = "8.8.8.8 via 10.9.0.2 dev v0 src 10.9.0.1 uid 0 \n    cache \n";
         assert_eq!(route_get(to, &way, Opts::default()), line);
         let json = "[{\"dst\":\"8.8.8.8\",\"gateway\":\"10.9.0.2\",\"dev\":\"v0\",\"prefsrc\":\"10.9.0.1\",\"flags\":[],\"uid\":0,\"cache\":[]}]\n";
         assert_eq!(route_get(to, &way, opts(0, true)), json);
         let n = NeighView {
-            dst: Ipv4Addr::new(10, 9, 0, 2),
+            dst: [10, 9, 0, 2].into(),
             dev: "v0".into(),
             lladdr: None,
             state: "FAILED".into(),
@@ -487,8 +487,8 @@ mod tests {
     #[test]
     fn metrics_as_iproute2_writes_them() {
         let m = TcpMetricView {
-            dst: Ipv4Addr::LOCALHOST,
-            source: Ipv4Addr::LOCALHOST,
+            dst: [127, 0, 0, 1].into(),
+            source: [127, 0, 0, 1].into(),
             age_ms: 308,
             ssthresh: 0,
             cwnd: 12,

@@ -5,7 +5,7 @@ use crate::services::Services;
 use crate::session::{Session, Target};
 use belljar_kernel::view::{CounterView, LinkView, RouteView, SockView, TimerView, View};
 use clap::Args;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::collections::HashMap;
 use std::fmt::Write;
 
@@ -89,7 +89,7 @@ pub fn run(c: &NetstatCommand) -> Done {
 /// Names of ports and of the machine's own addresses.
 struct Names {
     services: Services,
-    hosts: HashMap<Ipv4Addr, String>,
+    hosts: HashMap<IpAddr, String>,
 }
 
 impl Names {
@@ -270,14 +270,14 @@ fn interfaces(links: &[LinkView]) -> String {
 fn routing(routes: &[RouteView], names: Option<&Names>) -> String {
     let mut out = String::from("Kernel IP routing table\n");
     out.push_str("Destination     Gateway         Genmask         Flags   MSS Window  irtt Iface\n");
-    for r in routes {
+    for r in routes.iter().filter(|r| r.dst.is_ipv4()) {
         let dst = match names {
             Some(_) if r.prefixlen == 0 => "default".to_owned(),
             _ => r.dst.to_string(),
         };
         let mask = Ipv4Addr::from_bits(crate::parse::mask(r.prefixlen));
         let rejects = matches!(r.kind.as_str(), "unreachable" | "prohibit" | "blackhole");
-        let gateway = r.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED).to_string();
+        let gateway = r.gateway.map_or("0.0.0.0".to_owned(), |g| g.to_string());
         let mut flags = String::from(if rejects { "!" } else { "U" });
         flags.push_str(if r.gateway.is_some() { "G" } else { "" });
         flags.push_str(if r.prefixlen == 32 { "H" } else { "" });

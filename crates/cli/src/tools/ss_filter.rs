@@ -2,7 +2,7 @@
 use crate::out::Fail;
 use crate::services::Services;
 use belljar_kernel::view::SockView;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// ss's state names in the order of the kernel's numbers from 1, with the netstat name that views carry.
 const STATES: [(&str, &str); 11] = [
@@ -83,7 +83,7 @@ enum Expr {
     Addr {
         src: bool,
         cmp: Cmp,
-        addr: Option<(Ipv4Addr, u8)>,
+        addr: Option<(IpAddr, u8)>,
         port: Option<u16>,
     },
     Port {
@@ -158,15 +158,21 @@ impl Expr {
             }
             Expr::Addr { src, cmp, addr, port } => {
                 let (a, p) = if *src { (s.local, s.lport) } else { (s.peer, s.pport) };
-                let inside = addr.is_none_or(|(net, len)| {
-                    let mask = crate::parse::mask(len);
-                    (a.to_bits() ^ net.to_bits()) & mask == 0
-                });
+                let inside = addr.is_none_or(|(net, len)| within(a, net, len));
                 (inside && port.is_none_or(|want| want == p)) == (*cmp == Cmp::Eq)
             }
             Expr::Dev(same, name) => (s.device.as_deref() == Some(name)) == *same,
         }
     }
+}
+
+fn within(a: IpAddr, net: IpAddr, len: u8) -> bool {
+    let (differ, bits) = match (a, net) {
+        (IpAddr::V4(a), IpAddr::V4(net)) => (u128::from(a.to_bits() ^ net.to_bits()), 32),
+        (IpAddr::V6(a), IpAddr::V6(net)) => (a.to_bits() ^ net.to_bits(), 128),
+        _ => return false,
+    };
+    differ.checked_shr(bits - u32::from(len).min(bits)).unwrap_or(0) == 0
 }
 
 struct Parser<'a> {

@@ -19,7 +19,7 @@ use belljar_wire::Frame;
 use belljar_wire::flow::FlowKey;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddrV4, TcpListener};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr, TcpListener};
 
 pub use tcp::Flow;
 pub use udp::{Assoc, AssocId, InnerUdp, PublishUdp};
@@ -47,8 +47,8 @@ pub enum Inner {
     Tcp {
         machine: usize,
         fd: Fd,
-        at: SocketAddrV4,
-        target: Option<SocketAddrV4>,
+        at: SocketAddr,
+        target: Option<SocketAddr>,
         expected: usize,
     },
     Udp(InnerUdp),
@@ -62,19 +62,20 @@ pub struct Gateway {
     pub publish: Vec<Publish>,
     pub inners: Vec<Option<Inner>>,
     /// Inner listeners and sockets by machine, protocol and place.
-    pub(crate) places: HashMap<(usize, u8, SocketAddrV4), usize>,
+    pub(crate) places: HashMap<(usize, u8, SocketAddr), usize>,
     /// Outbound connections whose SYN is held or not yet accepted inside.
     pub(crate) expected: HashMap<FlowKey, FlowId>,
-    pub(crate) addresses: HashMap<Ipv4Addr, ()>,
+    pub(crate) addresses: HashMap<IpAddr, ()>,
     /// Where 10.0.2.3 port 53 goes.
-    pub nameserver: Option<SocketAddrV4>,
-    pub host_ip: Option<Ipv4Addr>,
-    pub gw_ip: Option<Ipv4Addr>,
-    pub dns_ip: Option<Ipv4Addr>,
+    pub nameserver: Option<SocketAddr>,
+    /// The jar's host, the gateway and its nameserver; the second of each is IPv6.
+    pub host_ip: [Option<IpAddr>; 2],
+    pub gw_ip: [Option<IpAddr>; 2],
+    pub dns_ip: [Option<IpAddr>; 2],
 }
 
 impl Gateway {
-    fn insert_inner(&mut self, key: (usize, u8, SocketAddrV4), inner: Inner) -> usize {
+    fn insert_inner(&mut self, key: (usize, u8, SocketAddr), inner: Inner) -> usize {
         let n = self.inners.iter().position(Option::is_none).unwrap_or(self.inners.len());
         if n == self.inners.len() {
             self.inners.push(None);
@@ -91,16 +92,20 @@ impl Gateway {
     }
 
     /// Where an outside place really is: the gateway's own address stands for the machine's loopback.
-    fn target(&self, dst: Ipv4Addr, port: u16) -> SocketAddrV4 {
-        if Some(dst) == self.gw_ip {
-            SocketAddrV4::new(Ipv4Addr::LOCALHOST, port)
-        } else if Some(dst) == self.dns_ip {
+    fn target(&self, dst: IpAddr, port: u16) -> SocketAddr {
+        let this_machine = match dst {
+            IpAddr::V4(_) => SocketAddr::from(([127, 0, 0, 1], port)),
+            IpAddr::V6(_) => SocketAddr::from((Ipv6Addr::LOCALHOST, port)),
+        };
+        if self.gw_ip.contains(&Some(dst)) {
+            this_machine
+        } else if self.dns_ip.contains(&Some(dst)) {
             match self.nameserver {
                 Some(ns) if port == 53 => ns,
-                _ => SocketAddrV4::new(Ipv4Addr::LOCALHOST, port),
+                _ => this_machine,
             }
         } else {
-            SocketAddrV4::new(dst, port)
+            SocketAddr::new(dst, port)
         }
     }
 }
@@ -109,7 +114,7 @@ impl Jar {
     /// A frame of the jar's host at the gateway's end of the link; returned when the gateway's kernel shall have it.
     pub(crate) fn gateway_frame(&mut self, frame: Frame) -> Option<Frame> {
         let Some(key) = FlowKey::dissect(&frame) else { return Some(frame) };
-        if key.dst.is_broadcast() || key.dst.is_multicast() || key.dport == 0 {
+        if for_many(key.dst) || key.dport == 0 {
             return Some(frame);
         }
         match key.proto {
@@ -123,9 +128,9 @@ impl Jar {
     }
 
     /// Puts an outside address on the gateway's loopback device.
-    fn hold_address(&mut self, addr: Ipv4Addr) {
+    fn hold_address(&mut self, addr: IpAddr) {
         let g = &mut self.gateway;
-        if Some(addr) == g.gw_ip || Some(addr) == g.dns_ip || g.addresses.contains_key(&addr) {
+        if g.gw_ip.contains(&Some(addr)) || g.dns_ip.contains(&Some(addr)) || g.addresses.contains_key(&addr) {
             return;
         }
         g.addresses.insert(addr, ());
@@ -135,8 +140,8 @@ impl Jar {
     }
 
     /// True when a program in the gateway host itself (`exec JAR/gw`) has that port.
-    fn gateway_owns(&self, proto: u8, dst: Ipv4Addr, port: u16) -> bool {
-        if Some(dst) != self.gateway.gw_ip {
+    fn gateway_owns(&self, proto: u8, dst: IpAddr, port: u16) -> bool {
+        if !self.gateway.gw_ip.contains(&Some(dst)) {
             return false;
         }
         self.machines.get(GW).is_some_and(|m| m.has_port(proto, port))
@@ -164,29 +169,29 @@ impl Jar {
     }
 
     /// Answers the machine's loopback nameservers inside the jar.
-    pub(crate) fn serve_nameserver(&mut self, at: SocketAddrV4) {
+    pub(crate) fn serve_nameserver(&mut self, at: SocketAddr) {
         let _ = self.open_inner_udp(HOST, at, at);
         let _ = self.open_inner_tcp(HOST, at, Some(at));
     }
 
     /// Gives up our own service at a place that a program wants to bind.
-    pub(crate) fn yield_service(&mut self, ip: Ipv4Addr, port: u16) -> bool {
+    pub(crate) fn yield_service(&mut self, ip: IpAddr, port: u16) -> bool {
         let ours: Vec<usize> = self
             .gateway
             .places
             .iter()
-            .filter(|((m, _, at), _)| *m == HOST && at.port() == port && (*at.ip() == ip || ip.is_unspecified()))
+            .filter(|((m, _, at), _)| *m == HOST && at.port() == port && (at.ip() == ip || ip.is_unspecified()))
             .map(|(_, n)| *n)
             .collect();
         ours.iter().for_each(|n| self.drop_inner(*n));
         !ours.is_empty()
     }
 
-    fn open_inner_udp(&mut self, machine: usize, at: SocketAddrV4, target: SocketAddrV4) -> Result<usize, Errno> {
+    fn open_inner_udp(&mut self, machine: usize, at: SocketAddr, target: SocketAddr) -> Result<usize, Errno> {
         let now = self.now;
         let m = self.machines.get_mut(machine).ok_or(Errno::ENODEV)?;
-        let fd = m.socket(now, abi::AF_INET, abi::SOCK_DGRAM, 0)?;
-        if let Err(e) = m.bind(now, fd, SockAddr::V4(*at.ip(), at.port())) {
+        let fd = m.socket(now, family(at), abi::SOCK_DGRAM, 0)?;
+        if let Err(e) = m.bind(now, fd, SockAddr::ip(at.ip(), at.port())) {
             m.close(now, fd);
             return Err(e);
         }
@@ -198,18 +203,13 @@ impl Jar {
         Ok(n)
     }
 
-    fn open_inner_tcp(
-        &mut self,
-        machine: usize,
-        at: SocketAddrV4,
-        target: Option<SocketAddrV4>,
-    ) -> Result<usize, Errno> {
+    fn open_inner_tcp(&mut self, machine: usize, at: SocketAddr, target: Option<SocketAddr>) -> Result<usize, Errno> {
         let now = self.now;
         let m = self.machines.get_mut(machine).ok_or(Errno::ENODEV)?;
-        let fd = m.socket(now, abi::AF_INET, abi::SOCK_STREAM, 0)?;
+        let fd = m.socket(now, family(at), abi::SOCK_STREAM, 0)?;
         let opened = m
             .set_flag(now, fd, abi::SOL_SOCKET, abi::SO_REUSEADDR)
-            .and_then(|()| m.bind(now, fd, SockAddr::V4(*at.ip(), at.port())))
+            .and_then(|()| m.bind(now, fd, SockAddr::ip(at.ip(), at.port())))
             .and_then(|()| m.listen(now, fd, 4096));
         if let Err(e) = opened {
             m.close(now, fd);
@@ -224,13 +224,25 @@ impl Jar {
     }
 }
 
-/// The nameservers of the machine's resolv.conf, IPv4 only.
-pub fn nameservers() -> Vec<Ipv4Addr> {
+/// A group's or everybody's.
+fn for_many(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => a.is_multicast() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_multicast(),
+    }
+}
+
+fn family(at: SocketAddr) -> i32 {
+    if at.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 }
+}
+
+/// The nameservers of the machine's resolv.conf.
+pub fn nameservers() -> Vec<IpAddr> {
     let text = std::fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
     parse_nameservers(&text)
 }
 
-fn parse_nameservers(text: &str) -> Vec<Ipv4Addr> {
+fn parse_nameservers(text: &str) -> Vec<IpAddr> {
     text.lines().filter_map(|l| l.trim().strip_prefix("nameserver")?.trim().parse().ok()).collect()
 }
 
@@ -241,7 +253,7 @@ mod tests {
         let t = "# c\nnameserver 127.0.0.53\nnameserver ::1\n nameserver\t10.0.0.1 \nsearch x\n";
         assert_eq!(
             super::parse_nameservers(t),
-            ["127.0.0.53".parse::<std::net::Ipv4Addr>().unwrap(), [10, 0, 0, 1].into()]
+            ["127.0.0.53", "::1", "10.0.0.1"].map(|a| a.parse::<std::net::IpAddr>().unwrap())
         );
     }
 }

@@ -13,7 +13,7 @@ use belljar_wire::icmp::ICMP_NET_UNREACH;
 use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::{Frame, Segs};
 use std::io::{ErrorKind, IoSlice};
-use std::net::{Shutdown, SocketAddrV4, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpStream};
 
 /// One read of either side.
 const CHUNK: usize = 128 * 1024;
@@ -97,7 +97,7 @@ impl Jar {
 
     /// A SYN to somewhere outside: connect there first.
     pub(super) fn outbound_syn(&mut self, frame: Frame, key: FlowKey) -> Option<Frame> {
-        if Some(key.dst) == self.gateway.host_ip || self.gateway_owns(IPPROTO_TCP, key.dst, key.dport) {
+        if self.gateway.host_ip.contains(&Some(key.dst)) || self.gateway_owns(IPPROTO_TCP, key.dst, key.dport) {
             return Some(frame);
         }
         if let Some(id) = self.gateway.expected.get(&key) {
@@ -162,7 +162,7 @@ impl Jar {
     }
 
     fn outer_connected(&mut self, id: FlowId, key: FlowKey, syn: Option<Box<Frame>>) {
-        let at = SocketAddrV4::new(key.dst, key.dport);
+        let at = SocketAddr::new(key.dst, key.dport);
         self.hold_address(key.dst);
         let there = self.gateway.places.get(&(GW, IPPROTO_TCP, at)).copied();
         let n = match there.map(Ok).unwrap_or_else(|| self.open_inner_tcp(GW, at, None)) {
@@ -192,12 +192,12 @@ impl Jar {
             let (machine, lfd, at, target) = (*machine, *fd, *at, *target);
             let Some(m) = self.machines.get_mut(machine) else { return };
             let Ok((inner, peer)) = m.accept(self.now, lfd) else { return };
-            let Some((src, sport)) = peer.to_v4() else { continue };
+            let Some((src, sport)) = peer.to_ip() else { continue };
             if let Some(target) = target {
                 self.service_accept(machine, inner, target);
                 continue;
             }
-            let key = FlowKey { src, sport, dst: *at.ip(), dport: at.port(), proto: IPPROTO_TCP };
+            let key = FlowKey { src, sport, dst: at.ip(), dport: at.port(), proto: IPPROTO_TCP };
             let Some(id) = self.gateway.expected.remove(&key) else {
                 if let Some(m) = self.machines.get_mut(machine) {
                     m.abort(self.now, inner);
@@ -217,7 +217,7 @@ impl Jar {
     }
 
     /// A connection to a service of ours (a loopback nameserver): it is accepted already, the outer side follows.
-    fn service_accept(&mut self, machine: usize, inner: Fd, target: SocketAddrV4) {
+    fn service_accept(&mut self, machine: usize, inner: Fd, target: SocketAddr) {
         let outer = net::tcp_connect(target);
         let Some(m) = self.machines.get_mut(machine) else { return };
         let Ok(outer) = outer else { return m.abort(self.now, inner) };
@@ -244,7 +244,7 @@ impl Jar {
             let Some(p) = self.gateway.publish.get(n as usize) else { return };
             let port = p.port;
             let Ok(outer) = net::accept(&p.outer) else { return };
-            let (Some(to), now) = (self.gateway.host_ip, self.now) else { return };
+            let ([Some(to), _], now) = (self.gateway.host_ip, self.now) else { return };
             let Some(m) = self.machines.get_mut(GW) else { return };
             let Ok(inner) = m.socket(now, abi::AF_INET, abi::SOCK_STREAM, 0) else {
                 net::reset_on_close(&outer);
@@ -259,7 +259,7 @@ impl Jar {
             };
             let Some(m) = self.machines.get_mut(GW) else { return };
             let _ = m.watch(now, inner, Key::Flow(id));
-            match m.connect(now, inner, SockAddr::V4(to, port)) {
+            match m.connect(now, inner, SockAddr::ip(to, port)) {
                 Ok(()) => self.flow_open(id),
                 Err(Errno::EINPROGRESS) => {}
                 Err(_) => self.end_flow(id, true),

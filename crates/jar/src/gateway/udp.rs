@@ -11,7 +11,7 @@ use belljar_kernel::task::call::{Fd, Payload};
 use belljar_wire::flow::FlowKey;
 use belljar_wire::ipv4::IPPROTO_UDP;
 use std::collections::HashMap;
-use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4, UdpSocket};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::sync::Arc;
 
 pub type AssocId = Id<Assoc>;
@@ -26,8 +26,8 @@ pub struct InnerUdp {
     pub machine: usize,
     pub fd: Fd,
     /// Where it really is.
-    pub target: SocketAddrV4,
-    pub by_client: HashMap<(Ipv4Addr, u16), AssocId>,
+    pub target: SocketAddr,
+    pub by_client: HashMap<(IpAddr, u16), AssocId>,
 }
 
 /// Two parties that exchange datagrams through us.
@@ -40,7 +40,7 @@ pub struct Assoc {
 #[derive(Debug)]
 enum Kind {
     /// A client inside, a server outside: `inner` is shared, `outer` is the client's own.
-    Outbound { inner: usize, client: (Ipv4Addr, u16), outer: UdpSocket },
+    Outbound { inner: usize, client: (IpAddr, u16), outer: UdpSocket },
     /// A client outside, a published port inside: `outer` is shared, `inner` is the client's own.
     Published { port: usize, client: SocketAddr, inner: Fd },
 }
@@ -53,11 +53,19 @@ pub struct PublishUdp {
     pub by_client: HashMap<SocketAddr, AssocId>,
 }
 
+/// Any address and port of the same family.
+fn any(of: SocketAddr) -> SocketAddr {
+    match of {
+        SocketAddr::V4(_) => SocketAddr::from(([0, 0, 0, 0], 0)),
+        SocketAddr::V6(_) => SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0)),
+    }
+}
+
 impl Jar {
     /// Makes sure that somebody is there for a datagram to an outside place.
     pub(super) fn outbound_datagram(&mut self, key: FlowKey) {
-        let at = SocketAddrV4::new(key.dst, key.dport);
-        if Some(key.dst) == self.gateway.host_ip
+        let at = SocketAddr::new(key.dst, key.dport);
+        if self.gateway.host_ip.contains(&Some(key.dst))
             || self.gateway.places.contains_key(&(GW, IPPROTO_UDP, at))
             || self.gateway_owns(IPPROTO_UDP, key.dst, key.dport)
             || !self.gateway.room()
@@ -77,7 +85,7 @@ impl Jar {
             let (machine, fd, target) = (u.machine, u.fd, u.target);
             let Some(m) = self.machines.get_mut(machine) else { return };
             let Ok(got) = m.recv(now, fd, MAX, 0) else { return };
-            let Some(client) = got.from.and_then(|f| f.to_v4()) else { continue };
+            let Some(client) = got.from.and_then(|f| f.to_ip()) else { continue };
             let known = match self.gateway.inners.get(n) {
                 Some(Some(Inner::Udp(u))) => u.by_client.get(&client).copied(),
                 _ => None,
@@ -90,11 +98,11 @@ impl Jar {
         }
     }
 
-    fn new_outbound(&mut self, n: usize, client: (Ipv4Addr, u16), target: SocketAddrV4) -> Option<AssocId> {
+    fn new_outbound(&mut self, n: usize, client: (IpAddr, u16), target: SocketAddr) -> Option<AssocId> {
         if self.gateway.assocs.len() >= MAX_ASSOCS {
             return None;
         }
-        let outer = net::udp_bind(SocketAddr::from(([0, 0, 0, 0], 0))).ok()?;
+        let outer = net::udp_bind(any(target)).ok()?;
         outer.connect(target).ok()?;
         let kind = Kind::Outbound { inner: n, client, outer };
         let id = self.gateway.assocs.insert(Assoc { kind, last: self.now });
@@ -120,7 +128,7 @@ impl Jar {
             let Ok(n) = outer.recv(&mut buf) else { return };
             *last = now;
             let Some(Some(Inner::Udp(u))) = self.gateway.inners.get(*inner) else { return };
-            let to = SockAddr::V4(client.0, client.1).emit();
+            let to = SockAddr::ip(client.0, client.1).emit();
             if let Some(m) = self.machines.get_mut(u.machine) {
                 let data = Payload::Bytes(buf.get(..n).unwrap_or(&[]));
                 let _ = m.send_to(now, u.fd, data, 0, Some(&to), &[]);
@@ -158,14 +166,14 @@ impl Jar {
     }
 
     fn new_published(&mut self, n: usize, client: SocketAddr) -> Option<AssocId> {
-        let (now, to) = (self.now, self.gateway.host_ip?);
+        let (now, [Some(to), _]) = (self.now, self.gateway.host_ip) else { return None };
         if self.gateway.assocs.len() >= MAX_ASSOCS {
             return None;
         }
         let port = self.publish_udp.get(n)?.port;
         let m = self.machines.get_mut(GW)?;
         let inner = m.socket(now, abi::AF_INET, abi::SOCK_DGRAM, 0).ok()?;
-        if m.connect(now, inner, SockAddr::V4(to, port)).is_err() {
+        if m.connect(now, inner, SockAddr::ip(to, port)).is_err() {
             m.close(now, inner);
             return None;
         }

@@ -1,11 +1,11 @@
 //! What the supervisor looks at directly, without a call: queues of a socket, and the tables that netlink shows.
 use super::Machine;
-use super::setup::v4;
 use crate::devices::{Addr, Device, Neighbour, Route};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_kernel::fs::file::FileKind;
 use belljar_kernel::ids::{DevId, SockId};
+use belljar_kernel::net::af;
 use belljar_kernel::net::core::neighbour::Nud;
 use belljar_kernel::net::core::sock::Family;
 use belljar_kernel::net::ipv4::fib::{self, RouteType, Scope};
@@ -93,7 +93,7 @@ impl Machine {
     pub fn accept_peer(&self, fd: Fd) -> Option<SockAddr> {
         let listener = self.tcp(fd)?;
         let child = self.k.socks.tcp.get(*listener.listener.as_ref()?.accept.front()?)?;
-        let peer = v4(child.sk.daddr, child.sk.dport);
+        let peer = SockAddr::ip(child.sk.daddr, child.sk.dport);
         Some(if listener.sk.family == Family::Inet6 { peer.to_mapped() } else { peer })
     }
 
@@ -215,28 +215,29 @@ impl Machine {
             protocol: RTPROT_UNSPEC,
             dst,
             prefix: 32,
-            via: found.gateway,
-            prefsrc: Some(found.src),
+            via: found.gateway.map(af::v4),
+            prefsrc: Some(af::v4(found.src)),
             index: self.index(Some(found.dev)),
         })
     }
 
     pub fn neighbours(&self) -> Vec<Neighbour> {
         let all = self.k.net.ns.get(self.ns).into_iter().flat_map(|n| n.neighs.iter());
-        all.map(|(_, n)| Neighbour {
-            index: self.index(Some(n.dev)),
-            addr: n.addr,
-            mac: n.state.valid().then_some(n.mac.0),
-            state: match n.state {
-                Nud::Incomplete => NUD_INCOMPLETE,
-                Nud::Reachable => NUD_REACHABLE,
-                Nud::Stale => NUD_STALE,
-                Nud::Delay => NUD_DELAY,
-                Nud::Probe => NUD_PROBE,
-                Nud::Failed => NUD_FAILED,
-                Nud::Permanent => NUD_PERMANENT,
-            },
-        })
-        .collect()
+        all.filter(|(_, n)| n.addr.is_ipv4())
+            .map(|(_, n)| Neighbour {
+                index: self.index(Some(n.dev)),
+                addr: af::v4(n.addr),
+                mac: n.state.valid().then_some(n.mac.0),
+                state: match n.state {
+                    Nud::Incomplete => NUD_INCOMPLETE,
+                    Nud::Reachable => NUD_REACHABLE,
+                    Nud::Stale => NUD_STALE,
+                    Nud::Delay => NUD_DELAY,
+                    Nud::Probe => NUD_PROBE,
+                    Nud::Failed => NUD_FAILED,
+                    Nud::Permanent => NUD_PERMANENT,
+                },
+            })
+            .collect()
     }
 }

@@ -1,13 +1,13 @@
 //! Making a machine: namespace, devices, addresses, settings; frames and time in, frames out.
 use super::{Machine, MachineConfig};
-use belljar_abi::{self as abi, SockAddr};
+use belljar_abi as abi;
 use belljar_kernel::drivers::nic::{NicConfig, rx_frame};
 use belljar_kernel::kernel::{Kernel, Output};
 use belljar_kernel::net::sysctl;
 use belljar_kernel::task::call::{Call, Fd, Ret, Submitted};
 use belljar_kernel::task::process::Caps;
 use belljar_wire::{Frame, Mac};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Descriptors the jar's process may have in a kernel: the programs' own limits are the host's business.
 const NOFILE: u32 = 1 << 20;
@@ -77,7 +77,8 @@ impl Machine {
     }
 
     /// An address of lo, so that what is sent to it is accepted.
-    pub fn add_address(&mut self, addr: Ipv4Addr) {
+    pub fn add_address(&mut self, addr: IpAddr) {
+        let IpAddr::V4(addr) = addr else { return };
         if let Some(lo) = self.k.net.ns.get(self.ns).map(|n| n.lo) {
             let _ = self.k.add_address(lo, addr, 32);
         }
@@ -161,9 +162,4 @@ fn nic_settings(nic: &mut NicConfig, settings: &[(String, String)]) -> Result<()
         }
     }
     Ok(())
-}
-
-/// `SockAddr` as an IPv4 pair.
-pub(super) fn v4(ip: Ipv4Addr, port: u16) -> SockAddr {
-    SockAddr::V4(ip, port)
 }

@@ -187,7 +187,7 @@ impl Jar {
         }
         if let (Err(Errno::EADDRINUSE), Ok(SockAddr::V4(ip, port))) = (&first, SockAddr::parse(&addr)) {
             // Our own answer to a loopback nameserver gives way to a program that wants the place.
-            if self.yield_service(ip, port) {
+            if self.yield_service(ip.into(), port) {
                 let (m, kfd) = attempt!(self.kernel_of(a));
                 let call = belljar_kernel::task::call::Call::Bind { fd: kfd, addr: &addr };
                 return m.call(now, call).map(|_| 0).into();

@@ -1,4 +1,5 @@
 //! Everything a socket may call down into ([`Net`]), and the layers below it.
+pub mod af;
 pub mod core;
 pub mod drop;
 pub mod ethernet;

@@ -2,6 +2,7 @@
 //! protocol gets the packet (`inet_protos`).
 use crate::ids::*;
 use crate::kernel::{Kernel, Socks};
+use crate::net::af;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::{Family, Sock};
 use crate::net::core::{errqueue, sockopt};
@@ -17,7 +18,6 @@ use crate::task::call::*;
 use crate::task::wait::PollMask;
 use belljar_abi::*;
 use belljar_wire::{icmp, ipv4};
-use core::net::Ipv4Addr;
 
 /// What a socket speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,11 +71,12 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
 
 /// Local address first, then the right to the port, then the port itself.
 #[doc(alias = "__inet_bind")]
-pub(crate) fn bind(k: &mut Kernel, sock: SockId, addr: Ipv4Addr, port: u16, cred: Cred) -> Result<(), Errno> {
+pub(crate) fn bind(k: &mut Kernel, sock: SockId, to: SockAddr, cred: Cred) -> Result<(), Errno> {
+    let (addr, port) = to.to_ip().ok_or(Errno::EAFNOSUPPORT)?;
     let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
     let sysctl = &k.net.ns.get(sk.ns).ok_or(Errno::EADDRNOTAVAIL)?.sysctl;
     let anything = sysctl.ip_nonlocal_bind != 0 || sk.flags.freebind || sk.flags.transparent;
-    if !addr.is_unspecified() && !anything && route::addr_type(&k.net, sk.ns, addr) == route::RouteKind::Unicast {
+    if !addr.is_unspecified() && !anything && af::addr_type(&k.net, sk.ns, addr) == route::RouteKind::Unicast {
         return Err(Errno::EADDRNOTAVAIL);
     }
     if let SockId::Raw(id) = sock {
@@ -127,7 +128,7 @@ pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId
 pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -> Step {
     match sock {
         SockId::Tcp(id) => {
-            let target = to.to_v4();
+            let target = to.to_ip();
             if target.is_some() && k.socks.tcp.get(id).is_some_and(|sk| sk.sk.flags.ss_connected) {
                 return Step::Done(Err(Errno::EISCONN));
             }
@@ -346,9 +347,9 @@ fn tcp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info: u32
     let frag = kind == icmp::ICMP_DEST_UNREACH && code == icmp::ICMP_FRAG_NEEDED;
     // The quoted packet is ours: its source is our side.
     let tuple = tcp::tables::Tuple {
-        laddr: ip.src,
+        laddr: ip.src.into(),
         lport: u16::from_be_bytes([s0, s1]),
-        raddr: ip.dst,
+        raddr: ip.dst.into(),
         rport: u16::from_be_bytes([d0, d1]),
     };
     let seq = u32::from_be_bytes([q0, q1, q2, q3]);

@@ -1,18 +1,9 @@
-//! Addresses as programs give and see them. The stack below speaks IPv4; an AF_INET6 socket reaches it through mapped
-//! addresses, as on a Linux where every interface has `disable_ipv6=1`.
+//! Addresses as programs give and see them. An AF_INET6 socket reaches IPv4 through mapped addresses, which below are IPv4
+//! addresses.
 use crate::net::core::sock::{Family, Sock};
 use belljar_abi::sockaddr::{SIN6_LEN_RFC2133, SOCKADDR_IN_LEN, SOCKADDR_STORAGE_LEN};
 use belljar_abi::{AF_INET, AF_INET6, AF_UNSPEC, Errno, SockAddr};
-use core::net::{Ipv4Addr, Ipv6Addr};
-
-/// What an IPv6 address means to a stack that has no IPv6 addresses. `not_here`: a mapped address on an IPV6_V6ONLY socket.
-fn v6_to_v4(sk: &Sock, addr: Ipv6Addr, port: u16, not_here: Errno) -> Result<SockAddr, Errno> {
-    match addr.to_ipv4_mapped() {
-        Some(_) if sk.flags.ipv6only => Err(not_here),
-        Some(v4) => Ok(SockAddr::V4(v4, port)),
-        None => Err(Errno::EADDRNOTAVAIL),
-    }
-}
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 fn family(bytes: &[u8]) -> Result<i32, Errno> {
     let b: [u8; 2] = bytes.first_chunk().copied().ok_or(Errno::EINVAL)?;
@@ -23,10 +14,15 @@ fn too_long(bytes: &[u8]) -> Result<(), Errno> {
     if bytes.len() > SOCKADDR_STORAGE_LEN { Err(Errno::EINVAL) } else { Ok(()) }
 }
 
-/// The address of bind(2).
-pub(super) fn for_bind(sk: &Sock, bytes: &[u8]) -> Result<(Ipv4Addr, u16), Errno> {
+/// A mapped address on a socket that is IPv6 only.
+fn foreign(sk: &Sock, to: &SockAddr) -> bool {
+    sk.flags.ipv6only && to.to_v4().is_some()
+}
+
+/// The address of bind(2), of the socket's family.
+pub(super) fn for_bind(sk: &Sock, bytes: &[u8]) -> Result<SockAddr, Errno> {
     too_long(bytes)?;
-    let addr = match sk.family {
+    match sk.family {
         Family::Inet if bytes.len() < SOCKADDR_IN_LEN => Err(Errno::EINVAL),
         Family::Inet => match SockAddr::parse_for_bind4(bytes)? {
             a @ SockAddr::V4(..) => Ok(a),
@@ -34,15 +30,14 @@ pub(super) fn for_bind(sk: &Sock, bytes: &[u8]) -> Result<(Ipv4Addr, u16), Errno
         },
         Family::Inet6 if bytes.len() < SIN6_LEN_RFC2133 => Err(Errno::EINVAL),
         Family::Inet6 => match SockAddr::parse(bytes)? {
-            SockAddr::V6 { addr: Ipv6Addr::UNSPECIFIED, port, .. } => Ok(SockAddr::V4(Ipv4Addr::UNSPECIFIED, port)),
-            SockAddr::V6 { addr, port, .. } => v6_to_v4(sk, addr, port, Errno::EINVAL),
+            a @ SockAddr::V6 { .. } if foreign(sk, &a) => Err(Errno::EINVAL),
+            a @ SockAddr::V6 { .. } => Ok(a),
             _ => Err(Errno::EAFNOSUPPORT),
         },
-    };
-    addr?.to_v4().ok_or(Errno::EAFNOSUPPORT)
+    }
 }
 
-/// The address of connect(2): IPv4, or `Unspec` to dissolve the association.
+/// The address of connect(2), or `Unspec` to dissolve the association.
 pub(super) fn for_connect(sk: &Sock, bytes: &[u8], stream: bool) -> Result<SockAddr, Errno> {
     too_long(bytes)?;
     match (sk.family, family(bytes)?) {
@@ -54,13 +49,20 @@ pub(super) fn for_connect(sk: &Sock, bytes: &[u8], stream: bool) -> Result<SockA
         (Family::Inet6, _) if bytes.len() < SIN6_LEN_RFC2133 => Err(Errno::EINVAL),
         (Family::Inet6, AF_INET6) => match SockAddr::parse(bytes)? {
             // `::` is this host: the loopback address of the family that the socket is bound in.
-            SockAddr::V6 { addr: Ipv6Addr::UNSPECIFIED, port, .. } if !sk.rcv_saddr.is_unspecified() => {
-                Ok(SockAddr::V4(Ipv4Addr::LOCALHOST, port))
-            }
-            SockAddr::V6 { addr, port, .. } => v6_to_v4(sk, addr, port, Errno::ENETUNREACH),
+            SockAddr::V6 { addr: Ipv6Addr::UNSPECIFIED, port, .. } => Ok(this_host(sk, port)),
+            a @ SockAddr::V6 { .. } if foreign(sk, &a) => Err(Errno::ENETUNREACH),
+            a @ SockAddr::V6 { .. } => Ok(a),
             _ => Err(Errno::EAFNOSUPPORT),
         },
         _ => Err(Errno::EAFNOSUPPORT),
+    }
+}
+
+/// Bound to a mapped address, the socket speaks IPv4.
+fn this_host(sk: &Sock, port: u16) -> SockAddr {
+    match sk.rcv_saddr {
+        IpAddr::V4(_) => SockAddr::V4(Ipv4Addr::LOCALHOST, port),
+        IpAddr::V6(_) => SockAddr::v6(Ipv6Addr::LOCALHOST, port),
     }
 }
 
@@ -78,7 +80,9 @@ pub(super) fn for_send(sk: &Sock, bytes: &[u8]) -> Result<Option<SockAddr>, Errn
         (Family::Inet6, AF_INET) if sk.flags.ipv6only => Err(Errno::ENETUNREACH),
         (Family::Inet6, AF_INET) => v4(bytes).map(Some),
         (Family::Inet6, AF_INET6) => match SockAddr::parse(bytes)? {
-            SockAddr::V6 { addr, port, .. } => v6_to_v4(sk, addr, port, Errno::ENETUNREACH).map(Some),
+            SockAddr::V6 { addr: Ipv6Addr::UNSPECIFIED, port, .. } => Ok(Some(this_host(sk, port))),
+            a @ SockAddr::V6 { .. } if foreign(sk, &a) => Err(Errno::ENETUNREACH),
+            a @ SockAddr::V6 { .. } => Ok(Some(a)),
             _ => Err(Errno::EINVAL),
         },
         (Family::Inet6, _) => Err(Errno::EINVAL),
@@ -92,10 +96,14 @@ fn v4(bytes: &[u8]) -> Result<SockAddr, Errno> {
     Ok(SockAddr::V4(Ipv4Addr::new(a0, a1, a2, a3), u16::from_be_bytes([p0, p1])))
 }
 
-/// An address of the stack as the program of this socket sees it.
-pub(super) fn shown(family: Family, addr: SockAddr) -> SockAddr {
-    match family {
-        Family::Inet => addr,
-        Family::Inet6 => addr.to_mapped(),
+/// An address of the stack as the program of this socket sees it; `ifindex` goes with a link-local one.
+pub(super) fn shown(family: Family, addr: SockAddr, ifindex: u32) -> SockAddr {
+    match (family, addr) {
+        (Family::Inet, _) => addr,
+        (Family::Inet6, SockAddr::V6 { addr, port, flowinfo, .. }) => {
+            let scope = if belljar_wire::ipv6::needs_scope(addr) { ifindex } else { 0 };
+            SockAddr::V6 { addr, port, flowinfo, scope }
+        }
+        (Family::Inet6, _) => addr.to_mapped(),
     }
 }

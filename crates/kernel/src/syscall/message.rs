@@ -74,7 +74,7 @@ pub(super) fn run_recv(k: &mut Kernel, file: FileId, mut msg: RecvMsg, ctx: RunC
             if let Ok(Ret::Data(d)) = &mut r
                 && let (Some(from), Some(sk)) = (d.from, k.socks.sk(sock))
             {
-                d.from = Some(addr::shown(sk.family, from));
+                d.from = Some(addr::shown(sk.family, from, from.scope()));
             }
             Run::Done(r)
         }

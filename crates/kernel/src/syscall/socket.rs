@@ -64,8 +64,8 @@ pub(super) fn socket(k: &mut Kernel, who: Caller, family: i32, kind: i32, protoc
 
 pub(super) fn bind(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
-    let (addr, port) = addr::for_bind(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)?;
-    switch::bind(k, sock, addr, port, k.cred(who.process)).map(|()| Ret::Int(0))
+    let to = addr::for_bind(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)?;
+    switch::bind(k, sock, to, k.cred(who.process)).map(|()| Ret::Int(0))
 }
 
 pub(super) fn listen(k: &mut Kernel, who: Caller, fd: Fd, backlog: i32) -> SysResult {
@@ -181,11 +181,12 @@ impl Kernel {
         let sk = self.socks.sk(sock)?;
         let addr = match peer {
             true if sk.dport == 0 => return None,
-            true => SockAddr::V4(sk.daddr, sk.dport),
-            false if sk.rcv_saddr.is_unspecified() => SockAddr::V4(sk.saddr, sk.num),
-            false => SockAddr::V4(sk.rcv_saddr, sk.num),
+            true => SockAddr::ip(sk.daddr, sk.dport),
+            false if sk.rcv_saddr.is_unspecified() => SockAddr::ip(sk.saddr, sk.num),
+            false => SockAddr::ip(sk.rcv_saddr, sk.num),
         };
-        Some(addr::shown(sk.family, addr))
+        let ifindex = sk.bound_dev.and_then(|d| self.net.devs.get(d)).map_or(0, |d| d.ifindex);
+        Some(addr::shown(sk.family, addr, ifindex))
     }
 
     /// A time-out of zero (set by a negative SO_RCVTIMEO) is a call that does not wait.

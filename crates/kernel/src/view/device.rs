@@ -4,15 +4,16 @@ use super::views;
 use crate::env::MSEC;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::{self, Flow};
 use crate::net::core::dev::{IfAddr, NetDevice};
 use crate::net::core::neighbour::Neighbour;
 use crate::net::core::softirq::Cpu;
 use crate::net::ipv4::fib::{Route, RouteType, Scope, Table};
-use crate::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use crate::net::ipv4::route::RouteKind;
 use crate::net::tcp::metrics::Metric;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 views! {
     /// `rtnl_link_stats64`, as far as something can move it.
@@ -54,34 +55,34 @@ views! {
 
     /// What is remembered of a peer (`ip tcp_metrics`); 0 is not known.
     struct TcpMetricView {
-        dst: Ipv4Addr, source: Ipv4Addr, age_ms: u64, ssthresh: u32, cwnd: u32, reordering: u32, rtt_us: u32, rttvar_us: u32,
+        dst: IpAddr, source: IpAddr, age_ms: u64, ssthresh: u32, cwnd: u32, reordering: u32, rtt_us: u32, rttvar_us: u32,
         fo_mss: u16, fo_cookie: Option<String>,
     }
 
     struct AddrView {
-        ifindex: u32, dev: String, local: Ipv4Addr, prefixlen: u8, broadcast: Option<Ipv4Addr>, scope: String,
+        ifindex: u32, dev: String, local: IpAddr, prefixlen: u8, broadcast: Option<IpAddr>, scope: String,
         label: String,
     }
 
     struct RouteView {
         /// `unicast`, `local`, `broadcast`, `multicast`, `blackhole`, ….
         kind: String,
-        dst: Ipv4Addr,
+        dst: IpAddr,
         prefixlen: u8,
-        gateway: Option<Ipv4Addr>,
+        gateway: Option<IpAddr>,
         dev: String,
         /// `local`, `main`, `default` or a number.
         table: String,
         protocol: Option<String>,
         /// Absent when it is `global`.
         scope: Option<String>,
-        prefsrc: Option<Ipv4Addr>,
+        prefsrc: Option<IpAddr>,
         metric: Option<u32>,
         mtu: Option<u32>,
     }
 
     struct NeighView {
-        dst: Ipv4Addr, dev: String, lladdr: Option<String>,
+        dst: IpAddr, dev: String, lladdr: Option<String>,
         /// `REACHABLE`, `STALE`, `INCOMPLETE`, ….
         state: String,
         /// Seconds since it was used, confirmed and updated.
@@ -112,9 +113,9 @@ impl Kernel {
             let one = move |a: &IfAddr| AddrView {
                 ifindex,
                 dev: dev.clone(),
-                local: a.local,
+                local: a.local.into(),
                 prefixlen: a.prefix,
-                broadcast: a.broadcast,
+                broadcast: a.broadcast.map(IpAddr::V4),
                 scope: match a.scope {
                     Scope::Universe if a.secondary => "global secondary",
                     Scope::Universe => "global",
@@ -133,7 +134,7 @@ impl Kernel {
     pub fn view_routes(&self, ns: NsId) -> Vec<RouteView> {
         let Some(n) = self.net.ns.get(ns) else { return Vec::new() };
         let table = |name: &str, t: &Table| {
-            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route(name, dst, len, r)).collect();
+            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route(name, dst.into(), len, r)).collect();
             rows.sort_by_key(|r| (r.dst, r.prefixlen));
             rows
         };
@@ -144,7 +145,7 @@ impl Kernel {
         self.net.devs.get(dev).map_or_else(String::new, |d| d.name.clone())
     }
 
-    fn route(&self, table: &str, dst: Ipv4Addr, prefixlen: u8, r: &Route) -> RouteView {
+    fn route(&self, table: &str, dst: IpAddr, prefixlen: u8, r: &Route) -> RouteView {
         let kind = match r.kind {
             RouteType::Unicast => "unicast",
             RouteType::Local => "local",
@@ -162,20 +163,20 @@ impl Kernel {
             kind: kind.into(),
             dst,
             prefixlen,
-            gateway: r.gateway,
+            gateway: r.gateway.map(IpAddr::V4),
             dev: r.dev.map_or_else(String::new, |d| self.dev_name(d)),
             table: table.into(),
             protocol: (r.proto == Route::PROTO_KERNEL).then(|| "kernel".into()),
             scope: scope.map(str::to_owned),
-            prefsrc: r.src,
+            prefsrc: r.src.map(IpAddr::V4),
             metric: Some(r.metric).filter(|m| *m != 0),
             mtu: r.mtu,
         }
     }
 
     /// The way a packet to `dst` would take, by the stack's own lookup (`ip route get`).
-    pub fn view_route_get(&mut self, ns: NsId, dst: Ipv4Addr) -> Result<RouteView, Errno> {
-        let d = ip_route_output(&mut self.net, ns, &Flow4::to(dst))?;
+    pub fn view_route_get(&mut self, ns: NsId, dst: IpAddr) -> Result<RouteView, Errno> {
+        let d = af::route_output(&mut self.net, ns, &Flow::to(dst))?;
         let kind = match d.kind {
             RouteKind::Unicast => "unicast",
             RouteKind::Local => "local",
@@ -187,7 +188,7 @@ impl Kernel {
         Ok(RouteView {
             kind: kind.into(),
             dst,
-            prefixlen: 32,
+            prefixlen: af::prefix_len(dst),
             gateway: d.gateway,
             dev: self.dev_name(d.dev),
             table: if d.kind == RouteKind::Local { "local" } else { "main" }.into(),

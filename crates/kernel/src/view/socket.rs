@@ -13,7 +13,7 @@ use crate::net::tcp::info::{bbr_info, tcp_info};
 use crate::net::tcp::sock::{TcpSock, WriteTimer};
 use crate::net::tcp::state::State;
 use belljar_abi::tcp_info::TcpInfo;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 views! {
     /// A running timer: `on`, `keepalive`, `timewait` or `persist`, as ss names them.
@@ -46,9 +46,9 @@ views! {
         /// Of a listener: the limit of its accept queue (one more is admitted). Otherwise bytes written and not
         /// acknowledged.
         send_q: u64,
-        local: Ipv4Addr,
+        local: IpAddr,
         lport: u16,
-        peer: Ipv4Addr,
+        peer: IpAddr,
         pport: u16,
         device: Option<String>,
         uid: u32,
@@ -278,13 +278,13 @@ fn time_wait_row(cookie: u64, t: &TimeWaitSock, expires_ms: u64) -> SockView {
     SockView {
         netid: "tcp".into(),
         state: t.state().name().into(),
-        inet6: false,
+        inet6: t.ends.get().0.is_ipv6(),
         v6only: false,
         recv_q: 0,
         send_q: 0,
-        local: t.laddr,
+        local: t.ends.get().0,
         lport: t.lport,
-        peer: t.raddr,
+        peer: t.ends.get().1,
         pport: t.rport,
         device: None,
         uid: 0,

@@ -1,6 +1,6 @@
 //! [`Value`]: a tree that a view turns into and is read back from, so that a control socket, a file or a test can carry
 //! it. JSON in shape, without a dependency on any form of it.
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::borrow::Cow;
 
 /// See the module. Maps keep the order of their fields.
@@ -63,6 +63,15 @@ impl View for String {
     }
     fn from_value(v: &Value) -> Option<String> {
         if let Value::Text(s) = v { Some(s.clone()) } else { None }
+    }
+}
+
+impl View for IpAddr {
+    fn to_value(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+    fn from_value(v: &Value) -> Option<IpAddr> {
+        if let Value::Text(s) = v { s.parse().ok() } else { None }
     }
 }
 

@@ -1,7 +1,8 @@
 //! Texts of devices and packet processing: `/proc/net/{dev,arp,route,softnet_stat}`, `/proc/softirqs`, `/proc/interrupts`.
+use crate::net::af::v4;
 use crate::net::core::softirq::Softirq;
 use crate::view::{LinkView, NeighView, RouteView, SoftnetView};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::fmt::Write;
 
 pub fn dev(links: &[LinkView]) -> String {
@@ -51,15 +52,15 @@ pub fn arp(neighs: &[NeighView]) -> String {
 }
 
 /// An address in the byte order in which the file prints words.
-fn word(a: Ipv4Addr) -> String {
-    format!("{:08X}", u32::from_ne_bytes(a.octets()))
+fn word(a: IpAddr) -> String {
+    format!("{:08X}", u32::from_ne_bytes(v4(a).octets()))
 }
 
 /// The main table; lines of 127 characters.
 pub fn route(routes: &[RouteView]) -> String {
     let heading = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
     let mut out = format!("{heading:<127}\n");
-    for r in routes.iter().filter(|r| r.table == "main") {
+    for r in routes.iter().filter(|r| r.table == "main" && r.dst.is_ipv4()) {
         let refuses = matches!(r.kind.as_str(), "unreachable" | "prohibit" | "blackhole");
         let bits = [(true, 1), (r.gateway.is_some(), 2), (r.prefixlen == 32, 4), (refuses, 0x200)];
         let flags: u16 = bits.iter().filter(|b| b.0).map(|b| b.1).sum();
@@ -68,9 +69,9 @@ pub fn route(routes: &[RouteView]) -> String {
             "{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t{}\t0\t0",
             if refuses { "*" } else { &r.dev },
             word(r.dst),
-            word(r.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED)),
+            word(r.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
             r.metric.unwrap_or(0),
-            word(mask),
+            word(mask.into()),
             r.mtu.map_or(0, |m| m.saturating_sub(40)),
         );
         let _ = writeln!(out, "{line:<127}");
@@ -165,7 +166,7 @@ mod tests {
         let line = "    lo:    5277      52    0    0    0     0          0         0     5277      52    0    0    0     0       0          0";
         assert_eq!(dev(&[link("lo")]).lines().nth(2), Some(line));
         let n = NeighView {
-            dst: Ipv4Addr::new(10, 9, 0, 2),
+            dst: Ipv4Addr::new(10, 9, 0, 2).into(),
             dev: "v0".into(),
             lladdr: None,
             state: "FAILED".into(),
@@ -180,9 +181,9 @@ mod tests {
         assert_eq!(arp(&[n]).lines().nth(1), Some(line));
         let r = RouteView {
             kind: "unicast".into(),
-            dst: Ipv4Addr::UNSPECIFIED,
+            dst: Ipv4Addr::UNSPECIFIED.into(),
             prefixlen: 0,
-            gateway: Some(Ipv4Addr::new(10, 9, 0, 2)),
+            gateway: Some(Ipv4Addr::new(10, 9, 0, 2).into()),
             dev: "v0".into(),
             table: "main".into(),
             protocol: None,
@@ -191,7 +192,7 @@ mod tests {
             metric: None,
             mtu: None,
         };
-        let subnet = RouteView { dst: Ipv4Addr::new(10, 9, 0, 0), prefixlen: 24, gateway: None, ..r.clone() };
+        let subnet = RouteView { dst: Ipv4Addr::new(10, 9, 0, 0).into(), prefixlen: 24, gateway: None, ..r.clone() };
         let text = route(&[r, subnet]);
         let lines: Vec<_> = text.lines().map(str::trim_end).collect();
         assert_eq!(

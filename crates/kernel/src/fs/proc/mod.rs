@@ -6,7 +6,7 @@ mod dev;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::view::{CounterView, SockView, TimerView};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv6Addr};
 use std::fmt::Write;
 
 /// Files under `/proc` that [`Kernel::proc_text`] writes.
@@ -140,13 +140,23 @@ fn snmp(counters: &[CounterView], groups: &[&str]) -> String {
 }
 
 /// An address as the file has it: the bytes of the word in the machine's order.
-fn hex(addr: Ipv4Addr, mapped: bool) -> String {
+fn hex(addr: IpAddr, mapped: bool) -> String {
+    let addr = match addr {
+        IpAddr::V4(addr) => addr,
+        IpAddr::V6(addr) => return hex6(addr),
+    };
     let word = u32::from_ne_bytes(addr.octets());
     match (mapped, addr.is_unspecified()) {
         (false, _) => format!("{word:08X}"),
         (true, true) => "0".repeat(32),
         (true, false) => format!("{}{:08X}{word:08X}", "0".repeat(16), u32::from_ne_bytes([0, 0, 255, 255])),
     }
+}
+
+/// Four words, each in the machine's order.
+fn hex6(addr: Ipv6Addr) -> String {
+    let words = addr.octets();
+    words.chunks_exact(4).map(|w| format!("{:08X}", u32::from_ne_bytes([w[0], w[1], w[2], w[3]]))).collect()
 }
 
 fn state_number(name: &str) -> u8 {
@@ -240,6 +250,7 @@ mod tests {
     use super::*;
     use crate::view::{SkmemView, View};
     use belljar_abi::tcp_info::TcpInfo;
+    use core::net::Ipv4Addr;
 
     fn row(state: &str) -> SockView {
         let mem = [0; 9];
@@ -251,9 +262,9 @@ mod tests {
             v6only: false,
             recv_q: 0,
             send_q: 5,
-            local: Ipv4Addr::LOCALHOST,
+            local: Ipv4Addr::LOCALHOST.into(),
             lport: 8000,
-            peer: Ipv4Addr::UNSPECIFIED,
+            peer: Ipv4Addr::UNSPECIFIED.into(),
             pport: 0,
             device: None,
             uid: 0,
@@ -288,7 +299,7 @@ mod tests {
         let child = SockView {
             recv_q: 500,
             send_q: 0,
-            peer: Ipv4Addr::LOCALHOST,
+            peer: Ipv4Addr::LOCALHOST.into(),
             pport: 0xbf2c,
             inode: 667_806,
             info: Some(info),

@@ -13,15 +13,15 @@ use belljar_abi::*;
 use belljar_wire::Segs;
 use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// An entry: `struct sock_extended_err` and what it is about (`struct sock_exterr_skb`).
 #[derive(Clone, Debug, Default)]
 pub struct SockErr {
     pub ee: SockExtendedErr,
     /// Destination of the packet that caused it.
-    pub to: Option<(Ipv4Addr, u16)>,
-    pub offender: Option<Ipv4Addr>,
+    pub to: Option<(IpAddr, u16)>,
+    pub offender: Option<IpAddr>,
     pub payload: Segs,
     /// When it was made or came, for who asked for time stamps; 0: without.
     pub tstamp: Nanos,
@@ -119,12 +119,12 @@ fn ip_cmsgs(sk: &Sock, ifindex: u32, spec_dst: Ipv4Addr, ip: &Ipv4Header, out: &
 
 /// An ICMP error, pulled to the packet that it quotes; `payload` begins where the socket's protocol says.
 #[doc(alias = "ip_icmp_error")]
-pub fn icmp_entry(net: &Net, skb: &SkBuff, ee: SockExtendedErr, to: (Ipv4Addr, u16), payload: Segs) -> SockErr {
+pub fn icmp_entry(net: &Net, skb: &SkBuff, ee: SockExtendedErr, to: (IpAddr, u16), payload: Segs) -> SockErr {
     let header = skb.ip_hdr();
     SockErr {
         ee,
         to: Some(to),
-        offender: Some(header.map_or(Ipv4Addr::UNSPECIFIED, |ip| ip.src)),
+        offender: Some(header.map_or(Ipv4Addr::UNSPECIFIED, |ip| ip.src).into()),
         tstamp: skb.tstamp,
         truesize: crate::net::udp::truesize(payload.len()),
         payload,
@@ -161,7 +161,7 @@ pub(crate) fn recv_error(k: &mut Kernel, sock: SockId, len: usize) -> SysResult 
     let mut r = Box::<Received>::default();
     r.full_len = e.payload.len();
     r.flags = MSG_ERRQUEUE;
-    r.from = e.to.map(|(addr, port)| SockAddr::V4(addr, port));
+    r.from = e.to.map(|(addr, port)| SockAddr::ip(addr, port));
     timestamp::recv_timestamp(sk, &net.env, e.tstamp, true, &mut r.cmsgs);
     if e.stats {
         r.cmsgs.push(Cmsg { level: SOL_SOCKET, kind: SCM_TIMESTAMPING_OPT_STATS, data: e.payload.to_vec() });
@@ -170,11 +170,11 @@ pub(crate) fn recv_error(k: &mut Kernel, sock: SockId, len: usize) -> SysResult 
     let header = if e.is_icmp() { e.header } else { egress(sk, &e) };
     if let Some(ip) = header {
         if !e.is_icmp() {
-            (offender, spec_dst) = (Some(ip.src), ip.src);
+            (offender, spec_dst) = (Some(ip.src.into()), ip.src);
         }
         ip_cmsgs(sk, e.ifindex, spec_dst, &ip, &mut r.cmsgs);
     }
-    let offender = offender.map(|a| SockAddr::V4(a, 0));
+    let offender = offender.map(|a| SockAddr::ip(a, 0));
     r.cmsgs.push(match sk.family {
         Family::Inet => Cmsg { level: SOL_IP, kind: IP_RECVERR, data: e.ee.emit(offender, 16) },
         Family::Inet6 => {

@@ -3,17 +3,17 @@
 //! States and timers of RFC 4861 §7.3 as Linux runs them for ARP. Only Ethernet devices have entries; lo needs none.
 use crate::env::{Fired, Jiffies, MSEC, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
-use crate::net::Net;
 use crate::net::core::dev_tx;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{arp, icmp};
+use crate::net::{Net, af};
 use crate::net::{ethernet, sysctl::Sysctl};
 use belljar_abi::Errno;
 use belljar_wire::Mac;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
 
 /// `NUD_*`.
@@ -60,7 +60,7 @@ impl Nud {
 #[derive(Clone, Debug)]
 pub struct Neighbour {
     pub dev: DevId,
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     pub mac: Mac,
     pub state: Nud,
     pub probes: u32,
@@ -96,7 +96,7 @@ pub struct NeighStats {
 /// The index of a namespace's entries, and the reachable time drawn for now.
 #[derive(Clone, Debug, Default)]
 pub struct NeighTable {
-    index: BTreeMap<(DevId, Ipv4Addr), NeighId>,
+    index: BTreeMap<(DevId, IpAddr), NeighId>,
     pub stats: NeighStats,
     /// (base it was drawn from, when, ticks): 0.5 to 1.5 times the base, drawn anew every five minutes.
     reachable: (u32, Jiffies, Jiffies),
@@ -115,7 +115,7 @@ impl NeighTable {
         self.index.values().copied()
     }
 
-    pub fn get(&self, dev: DevId, addr: Ipv4Addr) -> Option<NeighId> {
+    pub fn get(&self, dev: DevId, addr: IpAddr) -> Option<NeighId> {
         self.index.get(&(dev, addr)).copied()
     }
 }
@@ -167,7 +167,7 @@ fn after_eq(a: Jiffies, b: Jiffies) -> bool {
 
 /// Sends `skb` (at its network header) to `hop`: at once when the address is known, later when it has to be asked for.
 #[doc(alias = "neigh_output")]
-pub fn output(net: &mut Net, ns: NsId, dev: DevId, hop: Ipv4Addr, skb: Skb) -> Result<(), Errno> {
+pub fn output(net: &mut Net, ns: NsId, dev: DevId, hop: IpAddr, skb: Skb) -> Result<(), Errno> {
     let Some(id) = lookup_or_create(net, ns, dev, hop) else {
         net.kfree_skb(skb, DropReason::NeighCreateFail, "ip_finish_output2");
         return Err(Errno::ENOBUFS);
@@ -261,14 +261,15 @@ fn probe(net: &mut Net, ns: NsId, id: NeighId) {
     let to = (n.probes <= ucast && !n.mac.is_zero()).then_some(n.mac);
     let (dev, addr) = (n.dev, n.addr);
     // The source of the packet that waits, so that the answer's cache on the other side is the right one.
-    let want =
-        n.queue.front().and_then(|s| belljar_wire::ipv4::Ipv4Header::parse(s.head.bytes()).ok()).map(|ip| ip.src);
-    arp::solicit(net, ns, dev, addr, to, want);
+    let want = n.queue.front().map(|s| af::addresses(s).0);
+    if let IpAddr::V4(addr) = addr {
+        arp::solicit(net, ns, dev, addr, to, want.map(af::v4));
+    }
 }
 
 /// Finds the entry or makes one. Beyond gc_thresh3 unused entries go first; when none can, the packet cannot be sent.
 #[doc(alias = "__neigh_create")]
-pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv4Addr) -> Option<NeighId> {
+pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Option<NeighId> {
     let now = net.env.jiffies();
     let n = net.ns.get_mut(ns)?;
     if let Some(id) = n.neigh_table.get(dev, addr) {
@@ -403,7 +404,7 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mac: Mac, mut to: Nud, how: 
 
 /// Progress of a connection proves that the next hop is there (`dst_confirm_neigh`).
 #[doc(alias = "sock_confirm_neigh")]
-pub fn confirm(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr) {
+pub fn confirm(net: &mut Net, ns: NsId, dst: &Dst, daddr: IpAddr) {
     let now = net.env.jiffies();
     let Some(n) = net.ns.get_mut(ns) else { return };
     if let Some(id) = n.neigh_table.get(dst.dev, dst.gateway.unwrap_or(daddr))
@@ -480,7 +481,7 @@ fn invalidate(net: &mut Net, ns: NsId, id: NeighId) {
 }
 
 /// `ip neigh replace`: an entry that ARP does not change.
-pub fn set_permanent(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv4Addr, mac: Mac) -> Result<(), Errno> {
+pub fn set_permanent(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr, mac: Mac) -> Result<(), Errno> {
     let id = lookup_or_create(net, ns, dev, addr).ok_or(Errno::ENOBUFS)?;
     update(net, ns, id, mac, Nud::Permanent, Update { r#override: true, admin: true });
     Ok(())

@@ -9,7 +9,7 @@ use crate::net::core::skb::SkBuff;
 use crate::net::core::sock::{Family, Sock};
 use crate::net::tcp::state::State;
 use belljar_abi::Errno;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// What the members of a group have in common, beside the port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,7 +18,7 @@ pub struct Group {
     dev: Option<DevId>,
     family: Family,
     ipv6only: bool,
-    addr: Ipv4Addr,
+    addr: IpAddr,
 }
 
 impl Group {

@@ -5,7 +5,7 @@ use crate::net::core::errqueue::SockErr;
 use crate::net::core::filter::Prog;
 use crate::net::core::zerocopy::Zerocopy;
 use crate::task::wait::WaitHead;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::VecDeque;
 
 /// The family the program asked for. An AF_INET6 socket speaks IPv4 through mapped addresses.
@@ -14,6 +14,16 @@ pub enum Family {
     #[default]
     Inet,
     Inet6,
+}
+
+impl Family {
+    /// The wildcard.
+    pub fn any(self) -> IpAddr {
+        match self {
+            Family::Inet => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::Inet6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        }
+    }
 }
 
 /// One-bit options (`SOCK_*` flags and bits of `inet_sock`).
@@ -76,6 +86,17 @@ pub const RCV_SHUTDOWN: u8 = 1;
 pub const SEND_SHUTDOWN: u8 = 2;
 pub const SHUTDOWN_MASK: u8 = 3;
 
+/// Whether two bound addresses meet: equal, or one is a wildcard that the other is under; `::` is one for IPv4 too, unless
+/// it is IPv6 only (the flag beside the address).
+#[doc(alias = "inet_rcv_saddr_equal")]
+pub fn rcv_saddr_equal((a, a_only6): (IpAddr, bool), (b, b_only6): (IpAddr, bool)) -> bool {
+    match (a, b) {
+        (IpAddr::V6(_), IpAddr::V4(_)) => a.is_unspecified() && !a_only6,
+        (IpAddr::V4(_), IpAddr::V6(_)) => b.is_unspecified() && !b_only6,
+        _ => a == b || a.is_unspecified() || b.is_unspecified(),
+    }
+}
+
 /// Options that few sockets set, allocated when the first one is.
 #[derive(Clone, Debug, Default)]
 pub struct ColdOpts {
@@ -119,11 +140,12 @@ pub struct Sock {
     pub err: i32,
     /// Soft error (`sk_err_soft`): only told when the connection gives up, or by SO_ERROR.
     pub err_soft: i32,
-    /// Bound local address (`inet_rcv_saddr`); 0.0.0.0 is the wildcard.
-    pub rcv_saddr: Ipv4Addr,
+    /// Bound local address (`inet_rcv_saddr`, `sk_v6_rcv_saddr`); 0.0.0.0 and `::` are the wildcards. A socket that speaks
+    /// IPv4 through mapped addresses has IPv4 addresses here.
+    pub rcv_saddr: IpAddr,
     /// Source address of packets (`inet_saddr`).
-    pub saddr: Ipv4Addr,
-    pub daddr: Ipv4Addr,
+    pub saddr: IpAddr,
+    pub daddr: IpAddr,
     /// Local port in host order (`inet_num`), 0 when unbound.
     pub num: u16,
     pub dport: u16,
@@ -165,9 +187,9 @@ impl Sock {
             flags: SockFlags::default(),
             err: 0,
             err_soft: 0,
-            rcv_saddr: Ipv4Addr::UNSPECIFIED,
-            saddr: Ipv4Addr::UNSPECIFIED,
-            daddr: Ipv4Addr::UNSPECIFIED,
+            rcv_saddr: family.any(),
+            saddr: family.any(),
+            daddr: family.any(),
             num: 0,
             dport: 0,
             bound_dev: None,
@@ -188,6 +210,21 @@ impl Sock {
             file: None,
             cold: None,
         }
+    }
+
+    /// Whether this is the very address it is bound to. `::` takes IPv4 too, unless it is IPv6 only.
+    pub fn is_bound_to(&self, addr: IpAddr) -> bool {
+        match addr {
+            IpAddr::V4(a) if self.rcv_saddr.is_ipv6() => {
+                a.is_unspecified() && self.rcv_saddr.is_unspecified() && !self.flags.ipv6only
+            }
+            addr => self.rcv_saddr == addr,
+        }
+    }
+
+    /// The wildcard that it is bound to when it is bound to nothing.
+    pub fn any(&self) -> IpAddr {
+        self.family.any()
     }
 
     /// Takes the pending error, if any (`sock_error`).

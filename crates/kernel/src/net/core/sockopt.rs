@@ -326,7 +326,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
 
 fn peer_name(k: &Kernel, sock: SockId, len: usize) -> Result<Vec<u8>, Errno> {
     let sk = k.socks.sk(sock).filter(|sk| sk.dport != 0).ok_or(Errno::ENOTCONN)?;
-    let peer = SockAddr::V4(sk.daddr, sk.dport);
+    let peer = SockAddr::ip(sk.daddr, sk.dport);
     let name = if sk.family == Family::Inet6 { peer.to_mapped() } else { peer }.emit();
     if name.len() < len { Err(Errno::EINVAL) } else { Ok(name.to_vec()) }
 }
@@ -465,9 +465,8 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
 /// The MTU of the way to the peer; ENOTCONN without one.
 fn path_mtu(k: &mut Kernel, sock: SockId) -> Result<u32, Errno> {
     let sk = k.socks.sk(sock).filter(|sk| sk.dport != 0).ok_or(Errno::ENOTCONN)?;
-    let (ns, saddr, daddr, oif, tos, mark) = (sk.ns, sk.saddr, sk.daddr, sk.bound_dev, sk.tos, sk.mark);
-    let flow = crate::net::ipv4::route::Flow4 { daddr, saddr, oif, tos, mark };
-    crate::net::ipv4::route::ip_route_output(&mut k.net, ns, &flow).map(|d| d.mtu).map_err(|_| Errno::ENOTCONN)
+    let (ns, flow) = (sk.ns, crate::net::af::Flow::of(sk));
+    crate::net::af::route_output(&mut k.net, ns, &flow).map(|d| d.mtu).map_err(|_| Errno::ENOTCONN)
 }
 
 #[doc(alias = "do_ipv6_setsockopt")]

@@ -105,7 +105,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
 
 /// Tells the asker, and remembers it: it will want to talk to us.
 fn answer(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) {
-    let Some(id) = neighbour::lookup_or_create(net, ns, dev, p.spa) else { return };
+    let Some(id) = neighbour::lookup_or_create(net, ns, dev, p.spa.into()) else { return };
     neighbour::update(net, ns, id, p.sha, Nud::Stale, Update { r#override: true, admin: false });
     send(net, dev, ARPOP_REPLY, p.spa, p.sha, p.tpa, p.sha);
 }
@@ -141,13 +141,13 @@ fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
     let reply = p.op == ARPOP_REPLY;
     let accept = net.devs.get(dev).map_or(0, |d| d.conf.arp_accept);
     let gratuitous = p.spa == p.tpa && (!reply || p.tha == p.sha || p.tha.is_zero() || p.tha.is_broadcast());
-    let known = net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, p.spa));
+    let known = net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, p.spa.into()));
     let unicast = matches!(fib::lookup(net, ns, p.spa, None).map(|r| r.kind), Some(RouteType::Unicast));
     let same_net = net.devs.get(dev).is_some_and(|d| d.addrs.iter().any(|a| a.covers(p.spa)));
     let create = gratuitous && unicast && (accept == 1 || (accept == 2 && same_net));
     let id = match known {
         Some(id) => Some(id),
-        None if create => neighbour::lookup_or_create(net, ns, dev, p.spa),
+        None if create => neighbour::lookup_or_create(net, ns, dev, p.spa.into()),
         None => None,
     };
     let Some(id) = id else { return };

@@ -1,11 +1,11 @@
 //! Passing packets on: one hop less, path MTU, redirects.
 use crate::ids::{DevId, NsId};
-use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{icmp, output};
 use crate::net::mib::Mib;
+use crate::net::{Net, af};
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{Ipv4Header, decrease_ttl};
 
@@ -52,7 +52,10 @@ fn redirect(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv4Header, skb: &Skb) {
     const REDIRECT_NUMBER: u32 = 9;
     let shared = net.devs.get(dst.dev).is_some_and(|d| d.addrs.iter().any(|a| a.covers(ip.src)));
     let now = net.env.jiffies();
-    let Some(gateway) = dst.gateway.or(Some(ip.dst)).filter(|_| shared) else { return };
+    if !shared {
+        return;
+    }
+    let gateway = dst.gateway.map_or(ip.dst, af::v4);
     let Some(peer) = net.ns.get_mut(ns).map(|n| n.peers.get(ip.src, now)) else { return };
     if peer.redirects >= REDIRECT_NUMBER {
         return;

@@ -1,11 +1,11 @@
 //! Sending ICMP: errors with their rate limits, echo replies.
 use crate::env::{Jiffies, SEC};
 use crate::ids::NsId;
-use crate::net::Net;
 use crate::net::core::skb::{PktType, SkBuff, Skb};
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, addr_type, ip_route_output};
 use crate::net::mib::Mib;
+use crate::net::{Net, af};
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_ICMP, Ipv4Header};
 use belljar_wire::{Seg, Segs, checksum};
@@ -104,7 +104,7 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
     }
     let quote = quote(offending, &ip, (dst.mtu as usize).min(QUOTE_MAX).saturating_sub(28));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
-    push_reply(net, ns, &dst, if saddr.is_unspecified() { dst.src } else { saddr }, ip.src, tos, header, quote);
+    push_reply(net, ns, &dst, if saddr.is_unspecified() { af::v4(dst.src) } else { saddr }, ip.src, tos, header, quote);
 }
 
 /// The beginning of the offending packet, from its IP header on.
@@ -176,7 +176,7 @@ pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header
     }
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
     let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos: ip.tos, ..Flow4::to(ip.src) }) else { return };
-    let saddr = if local { saddr } else { dst.src };
+    let saddr = if local { saddr } else { af::v4(dst.src) };
     push_reply(net, ns, &dst, saddr, ip.src, ip.tos, header, data);
 }
 

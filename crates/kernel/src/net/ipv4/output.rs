@@ -133,7 +133,7 @@ pub fn ip_finish_output2(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mu
         match dst.kind {
             RouteKind::Broadcast => Mac::BROADCAST,
             RouteKind::Multicast => multicast_mac(daddr),
-            _ => return neighbour::output(net, ns, dst.dev, dst.gateway.unwrap_or(daddr), skb),
+            _ => return neighbour::output(net, ns, dst.dev, dst.gateway.unwrap_or(daddr.into()), skb),
         }
     };
     if !ethernet::push_header(&mut skb, to, own, ETH_P_IP) {

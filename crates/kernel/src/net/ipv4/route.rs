@@ -8,7 +8,7 @@ use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
 
 /// What the lookup asks (Linux: `struct flowi4`).
@@ -43,9 +43,9 @@ pub struct Dst {
     pub kind: RouteKind,
     pub dev: DevId,
     /// Next hop, when it is not the destination itself.
-    pub gateway: Option<Ipv4Addr>,
+    pub gateway: Option<IpAddr>,
     /// Source address the route prefers.
-    pub src: Ipv4Addr,
+    pub src: IpAddr,
     /// Path MTU: the device's, or less after an ICMP fragmentation needed.
     pub mtu: u32,
     /// Generation of the tables; when the namespace's moved on, look up again.
@@ -128,19 +128,31 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
         && (daddr.is_broadcast() || daddr.is_multicast())
     {
         let kind = if daddr.is_multicast() { RouteKind::Multicast } else { RouteKind::Broadcast };
-        return Ok(Dst { kind, dev, gateway: None, src: pick(net, dev, Scope::Link), mtu: mtu(net, dev), genid });
+        return Ok(Dst {
+            kind,
+            dev,
+            gateway: None,
+            src: pick(net, dev, Scope::Link).into(),
+            mtu: mtu(net, dev),
+            genid,
+        });
     }
     let Some(r) = fib::lookup(net, ns, daddr, oif) else {
         // Bound to a device: what no route knows is taken to be on its link.
         let dev = oif.ok_or(Errno::ENETUNREACH)?;
         let src = pick(net, dev, Scope::Link);
-        return finish(net, ns, daddr, Dst { kind: RouteKind::Unicast, dev, gateway: None, src, mtu: 0, genid });
+        return finish(
+            net,
+            ns,
+            daddr,
+            Dst { kind: RouteKind::Unicast, dev, gateway: None, src: src.into(), mtu: 0, genid },
+        );
     };
     let kind = match r.kind {
         RouteType::Local => {
             let src = if any { r.src.unwrap_or(daddr) } else { saddr };
             let up = net.devs.get(lo).is_some_and(|d| d.up);
-            let dst = Dst { kind: RouteKind::Local, dev: lo, gateway: None, src, mtu: mtu(net, lo), genid };
+            let dst = Dst { kind: RouteKind::Local, dev: lo, gateway: None, src: src.into(), mtu: mtu(net, lo), genid };
             return if up { Ok(dst) } else { Err(Errno::ENETUNREACH) };
         }
         RouteType::Unreachable => return Err(Errno::EHOSTUNREACH),
@@ -159,8 +171,8 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
         Some(s) if any => s,
         _ => pick_via(net, ns, dev, r.gateway.unwrap_or(daddr), saddr),
     };
-    let gateway = r.gateway.filter(|_| kind == RouteKind::Unicast);
-    finish(net, ns, daddr, Dst { kind, dev, gateway, src, mtu: r.mtu.unwrap_or(0), genid })
+    let gateway = r.gateway.filter(|_| kind == RouteKind::Unicast).map(IpAddr::V4);
+    finish(net, ns, daddr, Dst { kind, dev, gateway, src: src.into(), mtu: r.mtu.unwrap_or(0), genid })
 }
 
 /// The source for a next hop: the caller's, or the device's address on the hop's subnet.
@@ -250,7 +262,7 @@ pub fn ip_route_input(
     let (lo, genid) = (n.lo, n.rt_genid);
     let Some(d) = net.devs.get(dev) else { return Err(InputError::NotForwarding) };
     let (conf, loopback_dev) = (d.conf, d.is_loopback());
-    let to = |kind, dev, mtu| Dst { kind, dev, gateway: None, src: dst, mtu, genid };
+    let to = |kind, dev, mtu| Dst { kind, dev, gateway: None, src: dst.into(), mtu, genid };
     if src.is_multicast() || src.is_broadcast() {
         return Err(InputError::MartianSource);
     }
@@ -307,8 +319,8 @@ pub fn ip_route_input(
             let hop = Dst {
                 kind: RouteKind::Unicast,
                 dev: out,
-                gateway: r.gateway,
-                src: dst,
+                gateway: r.gateway.map(IpAddr::V4),
+                src: dst.into(),
                 mtu: r.mtu.unwrap_or(0),
                 genid,
             };

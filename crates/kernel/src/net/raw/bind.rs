@@ -2,18 +2,20 @@
 use super::{Kind, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::{self, Flow};
 use crate::net::core::sock::*;
-use crate::net::ipv4::route::{Flow4, RouteKind, addr_type, count_no_route, ip_route_output};
+use crate::net::ipv4::route::RouteKind;
+use crate::net::tcp::tables::wildcard;
 use belljar_abi::{Errno, SockAddr, poll};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// The caller has checked that the address may be used. A raw socket may be bound again and again.
 #[doc(alias = "raw_bind")]
 #[doc(alias = "ping_bind")]
-pub fn bind(k: &mut Kernel, id: RawId, addr: Ipv4Addr, port: u16, uid: u32) -> Result<(), Errno> {
+pub fn bind(k: &mut Kernel, id: RawId, addr: IpAddr, port: u16, uid: u32) -> Result<(), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, ping) = (s.sk.ns, s.kind == Kind::Ping);
-    let broadcast = !addr.is_unspecified() && addr_type(&k.net, ns, addr) == RouteKind::Broadcast;
+    let broadcast = !addr.is_unspecified() && af::addr_type(&k.net, ns, addr) == RouteKind::Broadcast;
     let everybody = addr.is_multicast() || broadcast;
     match ping {
         true if everybody => return Err(Errno::EADDRNOTAVAIL),
@@ -27,7 +29,7 @@ pub fn bind(k: &mut Kernel, id: RawId, addr: Ipv4Addr, port: u16, uid: u32) -> R
     let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
     s.sk.rcv_saddr = addr;
     // A group or broadcast address receives but does not send.
-    s.sk.saddr = if everybody { Ipv4Addr::UNSPECIFIED } else { addr };
+    s.sk.saddr = if everybody { wildcard(addr) } else { addr };
     if ping {
         s.sk.uid = uid;
         s.sk.userlocks |= if addr.is_unspecified() { 0 } else { SOCK_BINDADDR_LOCK };
@@ -76,18 +78,18 @@ fn get_port(k: &mut Kernel, id: RawId, ident: u16) -> bool {
 /// Fixes the peer: filter of a raw socket for what comes in, default for what goes out. Unspec dissolves it.
 #[doc(alias = "__ip4_datagram_connect")]
 pub fn connect(k: &mut Kernel, id: RawId, to: SockAddr) -> Result<(), Errno> {
-    let SockAddr::V4(mut daddr, dport) = to else {
+    let Some((mut daddr, dport)) = to.to_ip() else {
         disconnect(k, id);
         return Ok(());
     };
     autobind(k, id)?;
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let fl = Flow4 { daddr, saddr: s.sk.saddr, oif: s.sk.bound_dev, tos: s.sk.tos, mark: s.sk.mark };
-    let dst = match ip_route_output(&mut k.net, ns, &fl) {
+    let fl = Flow { daddr, ..Flow::of(&s.sk) };
+    let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
-            count_no_route(&mut k.net, ns, e);
+            af::count_no_route(&mut k.net, ns, daddr, e);
             return Err(e);
         }
     };
@@ -95,7 +97,7 @@ pub fn connect(k: &mut Kernel, id: RawId, to: SockAddr) -> Result<(), Errno> {
         return Err(Errno::EACCES);
     }
     if daddr.is_unspecified() {
-        daddr = if fl.saddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { fl.saddr };
+        daddr = if fl.saddr.is_unspecified() { af::loopback(daddr) } else { fl.saddr };
     }
     let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
     for a in [&mut s.sk.saddr, &mut s.sk.rcv_saddr] {
@@ -111,9 +113,9 @@ pub fn connect(k: &mut Kernel, id: RawId, to: SockAddr) -> Result<(), Errno> {
 #[doc(alias = "__udp_disconnect")]
 fn disconnect(k: &mut Kernel, id: RawId) {
     let Some(s) = k.socks.raw.get_mut(id) else { return };
-    (s.sk.daddr, s.sk.dport) = (Ipv4Addr::UNSPECIFIED, 0);
+    (s.sk.daddr, s.sk.dport) = (s.sk.any(), 0);
     if s.sk.userlocks & SOCK_BINDADDR_LOCK == 0 {
-        (s.sk.rcv_saddr, s.sk.saddr) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+        (s.sk.rcv_saddr, s.sk.saddr) = (s.sk.any(), s.sk.any());
     }
     if s.sk.userlocks & SOCK_BINDPORT_LOCK == 0 {
         unhash(k, id);

@@ -17,7 +17,7 @@ use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::poll::*;
 use belljar_abi::*;
 use belljar_wire::Segs;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 /// How it speaks.
@@ -48,11 +48,11 @@ pub struct RawSock {
 #[derive(Clone, Debug)]
 pub struct Pending {
     pub data: Segs,
-    pub saddr: Ipv4Addr,
-    pub daddr: Ipv4Addr,
+    pub saddr: IpAddr,
+    pub daddr: IpAddr,
     pub dst: Dst,
     pub tos: u8,
-    pub ttl: u8,
+    pub ttl: Option<u8>,
     pub priority: u32,
 }
 

@@ -13,7 +13,7 @@ use belljar_abi::{Errno, IP_PMTUDISC_DONT, SO_EE_ORIGIN_ICMP, SockExtendedErr};
 use belljar_wire::Segs;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_ICMP, Ipv4Header};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// What Linux charges for a whole packet of `len` bytes with its IP header.
 pub(super) fn truesize(len: usize) -> u32 {
@@ -22,7 +22,7 @@ pub(super) fn truesize(len: usize) -> u32 {
 
 /// The protocol, both addresses as far as the socket has fixed them, and the device.
 #[doc(alias = "raw_v4_match")]
-fn matches(s: &RawSock, proto: u8, raddr: Ipv4Addr, laddr: Ipv4Addr, dev: Option<DevId>) -> bool {
+fn matches(s: &RawSock, proto: u8, raddr: IpAddr, laddr: IpAddr, dev: Option<DevId>) -> bool {
     let sk = &s.sk;
     s.protocol == u16::from(proto)
         && (sk.daddr.is_unspecified() || sk.daddr == raddr)
@@ -38,7 +38,10 @@ pub fn raw_local_deliver(k: &mut Kernel, ns: NsId, skb: &SkBuff, ip: &Ipv4Header
     let mut n = 0;
     while let Some(id) = nth(k, n) {
         n += 1;
-        let Some(s) = k.socks.raw.get(id).filter(|s| matches(s, ip.proto, ip.src, ip.dst, skb.dev)) else { continue };
+        let Some(s) = k.socks.raw.get(id).filter(|s| matches(s, ip.proto, ip.src.into(), ip.dst.into(), skb.dev))
+        else {
+            continue;
+        };
         delivered = true;
         if ip.proto == IPPROTO_ICMP && filtered(s, skb) {
             continue;
@@ -95,7 +98,7 @@ fn ping_lookup(k: &Kernel, ns: NsId, skb: &SkBuff, ident: u16) -> Option<RawId> 
     let to = skb.ip_hdr()?.dst;
     let fits = |s: &RawSock| {
         s.sk.num == ident
-            && (s.sk.rcv_saddr.is_unspecified() || s.sk.rcv_saddr == to)
+            && (s.sk.rcv_saddr.is_unspecified() || s.sk.rcv_saddr == IpAddr::V4(to))
             && (s.sk.bound_dev.is_none() || s.sk.bound_dev == skb.dev)
     };
     let mut newest = k.net.ns.get(ns)?.raw.ping.iter().rev();
@@ -131,7 +134,10 @@ pub fn raw_icmp_error(k: &mut Kernel, ns: NsId, skb: &SkBuff, ip: &Ipv4Header, k
     let mut n = 0;
     while let Some(id) = nth(k, n) {
         n += 1;
-        let Some(s) = k.socks.raw.get(id).filter(|s| matches(s, ip.proto, ip.dst, ip.src, skb.dev)) else { continue };
+        let Some(s) = k.socks.raw.get(id).filter(|s| matches(s, ip.proto, ip.dst.into(), ip.src.into(), skb.dev))
+        else {
+            continue;
+        };
         let (pmtudisc, recverr, connected, hdrincl) = (s.sk.pmtudisc, s.sk.flags.recverr, s.connected(), s.hdrincl());
         if kind == ICMP_DEST_UNREACH && code == ICMP_FRAG_NEEDED {
             update_pmtu(&mut k.net, ns, ip.dst, info);
@@ -191,7 +197,7 @@ fn report(k: &mut Kernel, id: RawId, skb: &SkBuff, ip: &Ipv4Header, t: Told) {
             info: t.info,
             ..Default::default()
         };
-        let entry = errqueue::icmp_entry(net, skb, ee, (ip.dst, 0), payload);
+        let entry = errqueue::icmp_entry(net, skb, ee, (ip.dst.into(), 0), payload);
         errqueue::queue(&mut s.sk, &mut net.env, SockId::Raw(id), entry);
     } else if !t.hard {
         return;

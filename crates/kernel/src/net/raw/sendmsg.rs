@@ -3,12 +3,13 @@ use super::rcv::truesize;
 use super::{Kind, Pending, RawSock, bind};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::{self, Flow, Tx};
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::sock::SEND_SHUTDOWN;
 use crate::net::core::timestamp;
 use crate::net::ipv4::icmp::icmp_out_count;
-use crate::net::ipv4::output::{IpTx, dev_mtu, ip_output, ip_queue_xmit};
+use crate::net::ipv4::output::{dev_mtu, ip_output};
 use crate::net::ipv4::route::*;
 use crate::net::mib::Mib;
 use crate::net::udp::sendmsg::{Ipcm, ip_cmsg_send, path_locked};
@@ -19,7 +20,7 @@ use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::icmp::{ICMP_ECHO, ICMP_HLEN};
 use belljar_wire::ipv4::IPV4_HLEN;
 use belljar_wire::{Segs, checksum};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// Extended echo (RFC 8335): a request that ping sockets may send too.
 const ICMP_EXT_ECHO: u8 = 42;
@@ -96,8 +97,7 @@ fn peek(data: &Payload<'_>, out: &mut [u8]) -> usize {
 fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (daddr, dport) = match msg.to {
-        Some(SockAddr::V4(a, p)) => (a, p),
-        Some(_) => return Err(Errno::EAFNOSUPPORT),
+        Some(to) => to.to_ip().ok_or(Errno::EAFNOSUPPORT)?,
         None if s.connected() => (s.sk.daddr, s.sk.dport),
         None => return Err(Errno::EDESTADDRREQ),
     };
@@ -117,19 +117,19 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 }
 
 /// EACCES for broadcasts without SO_BROADCAST.
-fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, Ipv4Addr), Errno> {
+fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let fl = Flow4 { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark: s.sk.mark };
-    let dst = ip_route_output(&mut k.net, ns, &fl).inspect_err(|e| {
+    let fl = Flow { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark: s.sk.mark };
+    let dst = af::route_output(&mut k.net, ns, &fl).inspect_err(|e| {
         if ping {
-            count_no_route(&mut k.net, ns, *e);
+            af::count_no_route(&mut k.net, ns, c.daddr, *e);
         }
     })?;
     if dst.kind == RouteKind::Broadcast && !broadcast {
         return Err(Errno::EACCES);
     }
-    let this_host = if c.saddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { c.saddr };
+    let this_host = if c.saddr.is_unspecified() { af::loopback(c.daddr) } else { c.saddr };
     Ok((dst, if c.daddr.is_unspecified() { this_host } else { c.daddr }))
 }
 
@@ -156,7 +156,7 @@ fn wait_for_room(k: &mut Kernel, id: RawId, ctx: RunCtx) -> Result<Option<Step>,
 
 /// With IP_RECVERR the error queue says how much would fit.
 #[doc(alias = "ip_local_error")]
-fn too_big(k: &mut Kernel, id: RawId, to: (Ipv4Addr, u16), mtu: u32) -> Errno {
+fn too_big(k: &mut Kernel, id: RawId, to: (IpAddr, u16), mtu: u32) -> Errno {
     let Kernel { socks, net, .. } = k;
     if let Some(s) = socks.raw.get_mut(id).filter(|s| s.sk.flags.recverr) {
         let ee =
@@ -169,7 +169,7 @@ fn too_big(k: &mut Kernel, id: RawId, to: (Ipv4Addr, u16), mtu: u32) -> Errno {
 
 /// A packet, or one more part of it. It is bounded by 64 KB, and by the path MTU for sockets that must not fragment.
 #[doc(alias = "ip_append_data")]
-fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, daddr: Ipv4Addr) -> Result<(), Errno> {
+fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, daddr: IpAddr) -> Result<(), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let dst = s.pending.as_ref().map_or(dst, |p| p.dst);
     let max = match i32::from(s.sk.pmtudisc) {
@@ -186,8 +186,7 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     if s.kind != Kind::Ping && s.sk.wmem_alloc > s.sk.sndbuf.saturating_mul(2) {
         return Err(Errno::ENOBUFS);
     }
-    let default_ttl = k.net.ns.get(s.sk.ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
-    let ttl = c.ttl.unwrap_or(if dst.kind == RouteKind::Multicast { 1 } else { default_ttl });
+    let ttl = c.ttl.or((dst.kind == RouteKind::Multicast).then_some(1));
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
     let own = if c.tos_given { rt_tos2priority(c.tos) } else { s.sk.priority };
     let priority = c.sockc.priority.unwrap_or(own);
@@ -252,8 +251,9 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     if i32::from(s.protocol) == IPPROTO_ICMP && have > 0 {
         icmp_out_count(net, ns, head[0]);
     }
-    let tx = IpTx { ns, saddr: p.saddr, daddr: p.daddr, proto: s.protocol as u8, tos: p.tos, ttl: p.ttl, df };
-    match ip_queue_xmit(net, &tx, &p.dst, skb) {
+    let Pending { saddr, daddr, tos, ttl, .. } = *p;
+    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, flow: 0 };
+    match af::queue_xmit(net, &tx, &p.dst, skb) {
         // A full device queue is success unless the program asked for errors.
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),
         r => r,
@@ -268,7 +268,7 @@ fn send_hdrinc(
     msg: &mut SendMsg<'_>,
     c: &Ipcm,
     dst: &Dst,
-    daddr: Ipv4Addr,
+    daddr: IpAddr,
 ) -> Result<(), Errno> {
     let len = msg.data.len();
     let mtu = dev_mtu(&k.net, dst.dev);
@@ -292,7 +292,7 @@ fn send_hdrinc(
     let head = &mut head[..ihl];
     if head[12..16] == [0; 4] {
         let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
-        head[12..16].copy_from_slice(&saddr.octets());
+        head[12..16].copy_from_slice(&af::v4(saddr).octets());
     }
     head[2..4].copy_from_slice(&(len as u16).to_be_bytes());
     if head[4..6] == [0; 2] {
@@ -318,7 +318,7 @@ fn send_hdrinc(
     {
         icmp_out_count(net, ns, kind);
     }
-    match ip_output(net, ns, dst, daddr, skb) {
+    match ip_output(net, ns, dst, af::v4(daddr), skb) {
         Err(e) => {
             net.inc(ns, Mib::IpOutDiscards);
             if e == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(e) }

@@ -5,8 +5,8 @@
 use super::sock::TcpSock;
 use super::state::State;
 use crate::ids::*;
-use crate::net::core::sock::{Family, SOCK_CONNECT_BIND};
-use core::net::Ipv4Addr;
+use crate::net::core::sock::SOCK_CONNECT_BIND;
+use core::net::{IpAddr, Ipv4Addr};
 
 /// Where a socket stands in bhash: the port, and its class there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,10 +18,8 @@ pub struct BindRef {
 /// What a conflict check has to know of a holder of a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Class {
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     pub ipv6only: bool,
-    /// Bound to `::`, with or without IPv4.
-    pub v6_any: bool,
     pub reuse: bool,
     pub reuseport: bool,
     pub uid: u32,
@@ -43,8 +41,7 @@ impl Class {
         let s = &sk.sk;
         Class {
             addr: s.rcv_saddr,
-            ipv6only: s.family == Family::Inet6 && s.flags.ipv6only,
-            v6_any: s.family == Family::Inet6 && s.rcv_saddr.is_unspecified(),
+            ipv6only: s.flags.ipv6only,
             reuse: s.flags.reuse,
             reuseport: s.flags.reuseport,
             uid: s.uid,
@@ -59,7 +56,6 @@ impl Class {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Kind {
     ipv6only: bool,
-    v6_any: bool,
     reuse: bool,
     reuseport: bool,
     uid: u32,
@@ -70,20 +66,20 @@ struct Kind {
 
 impl Kind {
     fn of(c: &Class) -> Kind {
-        let Class { ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect, .. } = *c;
-        Kind { ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect }
+        let Class { ipv6only, reuse, reuseport, uid, dev, hold, connect, .. } = *c;
+        Kind { ipv6only, reuse, reuseport, uid, dev, hold, connect }
     }
 
-    fn at(self, addr: Ipv4Addr) -> Class {
-        let Kind { ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect } = self;
-        Class { addr, ipv6only, v6_any, reuse, reuseport, uid, dev, hold, connect }
+    fn at(self, addr: IpAddr) -> Class {
+        let Kind { ipv6only, reuse, reuseport, uid, dev, hold, connect } = self;
+        Class { addr, ipv6only, reuse, reuseport, uid, dev, hold, connect }
     }
 }
 
 /// So many holders of one class.
 #[derive(Clone, Copy, Debug)]
 struct Held {
-    addr: Ipv4Addr,
+    addr: IpAddr,
     kind: u32,
     count: u32,
 }
@@ -107,7 +103,7 @@ impl Bucket {
         }
     }
 
-    fn join(&mut self, addr: Ipv4Addr, kind: u32) -> u16 {
+    fn join(&mut self, addr: IpAddr, kind: u32) -> u16 {
         let same = |h: &Held| h.addr == addr && h.kind == kind && h.count > 0;
         if same(&self.first) || (self.first.count == 0 && self.others.is_empty()) {
             self.first = Held { addr, kind, count: self.first.count + 1 };
@@ -196,7 +192,8 @@ impl Bhash {
     }
 
     fn make(&mut self, port: u16) -> usize {
-        let bucket = Bucket { first: Held { addr: Ipv4Addr::UNSPECIFIED, kind: 0, count: 0 }, others: Vec::new() };
+        let bucket =
+            Bucket { first: Held { addr: IpAddr::V4(Ipv4Addr::UNSPECIFIED), kind: 0, count: 0 }, others: Vec::new() };
         let ix = match self.free.pop() {
             Some(ix) => ix as usize,
             None => self.buckets.len(),
@@ -259,9 +256,8 @@ mod tests {
 
     fn class(hold: Hold) -> Class {
         Class {
-            addr: Ipv4Addr::LOCALHOST,
+            addr: Ipv4Addr::LOCALHOST.into(),
             ipv6only: false,
-            v6_any: false,
             reuse: false,
             reuseport: false,
             uid: 0,

@@ -1,19 +1,20 @@
 //! bind(2) and listen(2): the conflict matrix, automatic ports (Linux: `inet_csk_get_port`, `inet_csk_listen_start`).
 use super::sock::{Listener, TcpSock};
 use super::state::State;
-use super::tables::{self, Class, Hold, TcpTables};
+use super::tables::{self, Class, Hold, TcpTables, wildcard};
 use super::{set_state, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::af::is_for_many;
 use crate::net::core::sock::*;
 use crate::net::sysctl::{PortRange, Sysctl};
 use belljar_abi::Errno;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Address and port are checked by the caller (locality, privilege); this finds the port and takes it.
 #[doc(alias = "inet_bind")]
-pub fn tcp_bind(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<(), Errno> {
+pub fn tcp_bind(k: &mut Kernel, id: TcpId, addr: IpAddr, port: u16) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
     if sk.state != State::Close || sk.bind.is_some() {
@@ -21,11 +22,10 @@ pub fn tcp_bind(k: &mut Kernel, id: TcpId, addr: Ipv4Addr, port: u16) -> Result<
     }
     sk.sk.rcv_saddr = addr;
     // Nothing is ever sent from a group's or a broadcast address.
-    sk.sk.saddr = if addr.is_multicast() || addr.is_broadcast() { Ipv4Addr::UNSPECIFIED } else { addr };
+    sk.sk.saddr = if is_for_many(addr) { wildcard(addr) } else { addr };
     let wants_port = port != 0 || !sk.sk.flags.bind_address_no_port;
     if wants_port && let Err(e) = get_port(sk, net, port) {
-        sk.sk.rcv_saddr = Ipv4Addr::UNSPECIFIED;
-        sk.sk.saddr = Ipv4Addr::UNSPECIFIED;
+        (sk.sk.rcv_saddr, sk.sk.saddr) = (sk.sk.any(), sk.sk.any());
         return Err(e);
     }
     if !addr.is_unspecified() {
@@ -60,14 +60,10 @@ fn conflicts(tables: &TcpTables, port: u16, new: &Class) -> bool {
     tables.bhash.classes(port).any(|old| overlap(&old, new) && !compatible(&old, new))
 }
 
-/// Equal addresses, or one is the wildcard; different devices keep apart, and an IPv6-only wildcard meets
-/// only the other kind of `::`.
+/// Addresses meet, and no two devices keep them apart.
 fn overlap(a: &Class, b: &Class) -> bool {
-    if a.ipv6only || b.ipv6only {
-        return a.v6_any && b.v6_any;
-    }
     let devices = a.dev.is_none() || b.dev.is_none() || a.dev == b.dev;
-    devices && (a.addr == b.addr || a.addr.is_unspecified() || b.addr.is_unspecified())
+    devices && rcv_saddr_equal((a.addr, a.ipv6only), (b.addr, b.ipv6only))
 }
 
 /// SO_REUSEADDR on both and the old one does not listen, or SO_REUSEPORT on both and the same user.

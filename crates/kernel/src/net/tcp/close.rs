@@ -283,11 +283,10 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
     }
     sk.dst = None;
     sk.sk.shutdown = 0;
-    sk.sk.daddr = core::net::Ipv4Addr::UNSPECIFIED;
+    sk.sk.daddr = sk.sk.any();
     sk.sk.dport = 0;
     if sk.sk.userlocks & SOCK_BINDADDR_LOCK == 0 {
-        sk.sk.saddr = core::net::Ipv4Addr::UNSPECIFIED;
-        sk.sk.rcv_saddr = core::net::Ipv4Addr::UNSPECIFIED;
+        (sk.sk.saddr, sk.sk.rcv_saddr) = (sk.sk.any(), sk.sk.any());
     }
 }
 

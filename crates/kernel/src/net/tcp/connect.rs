@@ -6,20 +6,21 @@ use super::input::EVERYTHING;
 use super::output::transmit;
 
 use super::state::State;
-use super::tables::{self, EhashRef, Tuple, keyed};
+use super::tables::{self, EhashRef, Tuple, keyed, pair};
 use super::{close, set_state};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::{self, Flow};
 use crate::net::core::sock::*;
-use crate::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
 use crate::net::sysctl::PortRange;
 use crate::task::call::{Ret, RunCtx, SendMsg, Sleep, Step};
 use belljar_abi::Errno;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Where to: `None` dissolves (AF_UNSPEC).
-pub type Target = Option<(Ipv4Addr, u16)>;
+pub type Target = Option<(IpAddr, u16)>;
 
 /// One run of connect: begins, or reports how it stands.
 #[doc(alias = "__inet_stream_connect")]
@@ -95,7 +96,7 @@ fn dissolve(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
 pub(super) fn begin(
     k: &mut Kernel,
     id: TcpId,
-    addr: Ipv4Addr,
+    addr: IpAddr,
     port: u16,
     first: Option<&mut SendMsg<'_>>,
 ) -> Result<(), Errno> {
@@ -105,11 +106,13 @@ pub(super) fn begin(
     let addr = match (addr.is_unspecified(), sk.sk.saddr.is_unspecified()) {
         (false, _) => addr,
         (true, false) => sk.sk.saddr,
-        (true, true) => Ipv4Addr::LOCALHOST,
+        (true, true) => af::loopback(addr),
     };
-    let fl = Flow4 { daddr: addr, saddr: sk.sk.saddr, oif: sk.sk.bound_dev, tos: sk.sk.tos, mark: sk.sk.mark };
+    // A socket of the wildcard `::` goes over to the family of its peer.
+    let saddr = if sk.sk.saddr.is_unspecified() { tables::wildcard(addr) } else { sk.sk.saddr };
+    let fl = Flow { daddr: addr, saddr, ..Flow::of(&sk.sk) };
     let ns = sk.sk.ns;
-    let dst = ip_route_output(net, ns, &fl).inspect_err(|e| {
+    let dst = af::route_output(net, ns, &fl).inspect_err(|e| {
         if *e == Errno::ENETUNREACH {
             net.inc(ns, Mib::IpOutNoRoutes);
         }
@@ -151,9 +154,9 @@ pub(super) fn begin(
             close::disconnect(sk, net, id);
         }
         sk.sk.err = 0;
-        (sk.sk.daddr, sk.sk.dport, sk.dst) = (Ipv4Addr::UNSPECIFIED, 0, None);
+        (sk.sk.daddr, sk.sk.dport, sk.dst) = (sk.sk.any(), 0, None);
         if sk.sk.userlocks & SOCK_BINDADDR_LOCK == 0 {
-            (sk.sk.saddr, sk.sk.rcv_saddr) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+            (sk.sk.saddr, sk.sk.rcv_saddr) = (sk.sk.any(), sk.sk.any());
         }
         return Err(e);
     }
@@ -215,8 +218,7 @@ fn choose_port(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
     if span > 1 && stride == 2 {
         span &= !1;
     }
-    let secret =
-        keyed(n.secret, u64::from(u32::from(saddr)) << 32 | u64::from(u32::from(daddr)), u64::from(dport) << 1 | 1);
+    let secret = keyed(n.secret, pair(n.secret, saddr, daddr), u64::from(dport) << 1 | 1);
     let slot = (secret >> 32) as usize % PERTURB;
     n.tcp.perturb.resize(PERTURB, 0);
     let offset = (secret as u32).wrapping_add(n.tcp.perturb[slot]) % span / stride * stride;

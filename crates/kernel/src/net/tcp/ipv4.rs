@@ -11,25 +11,15 @@ use super::{inc, mem, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::af::{self, Flow, Tx, addresses};
 use crate::net::core::errqueue;
 use crate::net::core::filter::Packet;
 use crate::net::core::skb::{SkBuff, Skb, TcpCb, truesize};
 use crate::net::drop::DropReason;
-use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
-use crate::net::ipv4::route::{Flow4, ip_route_output};
 use crate::net::mib::Mib;
 use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockExtendedErr};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, Segs, checksum};
-use core::net::Ipv4Addr;
-
-/// Source and destination of the packet, from its IP header.
-pub fn addresses(skb: &SkBuff) -> (Ipv4Addr, Ipv4Addr) {
-    let h = skb.head.at(skb.network_header);
-    let at =
-        |o: usize| h.get(o..).and_then(|b| b.first_chunk::<4>()).map_or(Ipv4Addr::UNSPECIFIED, |b| Ipv4Addr::from(*b));
-    (at(12), at(16))
-}
 
 fn header_bytes(skb: &SkBuff) -> &[u8] {
     skb.head.at(skb.tcp.header)
@@ -173,7 +163,7 @@ fn fill_cb(mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
 fn checksum_ok(skb: &SkBuff) -> bool {
     let (src, dst) = addresses(skb);
     let linear = skb.head.bytes();
-    let pseudo = checksum::pseudo_v4(src, dst, 6, skb.len());
+    let pseudo = checksum::pseudo(src, dst, 6, skb.len());
     let head = checksum::sum(linear, pseudo);
     checksum::fold(checksum::combine(head, checksum::segs(&skb.frags), linear.len())) == 0
 }
@@ -299,8 +289,8 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let (src, dst) = addresses(skb);
     let (sport, dport) = ports(skb);
     // Back by the device it came from: a transparent address has no route of its own.
-    let fl = Flow4 { daddr: src, saddr: dst, oif: None, tos: 0, mark: skb.mark };
-    let Ok(route) = ip_route_output(net, ns, &fl) else { return };
+    let fl = Flow { daddr: src, saddr: dst, oif: None, tos: 0, mark: skb.mark };
+    let Ok(route) = af::route_output(net, ns, &fl) else { return };
     let o = TcpOptions { ts: r.ts, md5: r.md5.is_some(), ..TcpOptions::default() };
     let header_len = TCP_HLEN + o.len();
     let mut out = net.alloc_skb();
@@ -312,7 +302,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
         header_len,
         flags: r.flags,
         window: r.window,
-        csum: checksum::partial(checksum::pseudo_v4(dst, src, 6, header_len)),
+        csum: checksum::partial(checksum::pseudo(dst, src, 6, header_len)),
         urg_ptr: 0,
     };
     if let Some(room) = out.head.push(header_len) {
@@ -328,9 +318,8 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     out.csum = Csum::Partial;
     out.hash = skb.hash;
     net.inc(ns, Mib::TcpOutSegs);
-    let ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
-    let tx = IpTx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl, df: true };
-    let _ = ip_queue_xmit(net, &tx, &route, out);
+    let tx = Tx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl: None, df: true, flow: 0 };
+    let _ = af::queue_xmit(net, &tx, &route, out);
 }
 
 /// What an ICMP error says: why, about which sequence number, and the MTU where a packet was too large.
@@ -398,7 +387,7 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
     if sk.snd.pmtu <= mtu {
         return;
     }
-    crate::net::ipv4::route::update_pmtu(net, sk.sk.ns, sk.sk.daddr, mtu);
+    af::update_pmtu(net, sk.sk.ns, sk.sk.daddr, mtu);
     // The route knows it for others; this socket asked not to be told (`ip_sk_accept_pmtu`).
     let pmtudisc = i32::from(sk.sk.pmtudisc);
     if matches!(pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT) {

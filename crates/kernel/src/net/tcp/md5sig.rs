@@ -1,19 +1,19 @@
 //! Signatures of segments (RFC 2385; TCP_MD5SIG): who has a key for a peer signs everything to it and takes nothing from it
 //! that is not signed. Keys are given for addresses or prefixes; a connection gets its listener's.
 use super::sock::TcpSock;
-use super::{ipv4, tables};
+use super::tables;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::core::sock::Family;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
+use crate::net::{Net, af};
 use belljar_abi::{AF_INET, AF_INET6, Errno, SockAddr};
 use belljar_wire::md5::Md5;
 use belljar_wire::tcp::{TCP_HLEN, TCPOLEN_MD5SIG_ALIGNED, TCPOPT_EOL, TCPOPT_MD5SIG, TCPOPT_NOP};
 use belljar_wire::{Head, Segs};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// The shortest header with a signature.
 pub const SIGNED_HLEN: usize = TCP_HLEN + 18;
@@ -28,7 +28,7 @@ const MOST_KEYS: usize = 963;
 /// `struct tcp_md5sig_key`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Md5Key {
-    addr: Ipv4Addr,
+    addr: IpAddr,
     prefixlen: u8,
     /// Given with TCP_MD5SIG_FLAG_IFINDEX; there are no devices of the kind that it means, so only for identity.
     l3: bool,
@@ -36,15 +36,24 @@ pub struct Md5Key {
 }
 
 impl Md5Key {
-    fn matches(&self, addr: Ipv4Addr) -> bool {
-        let mask = u32::MAX.checked_shl(32 - u32::from(self.prefixlen)).unwrap_or(0);
-        (self.addr.to_bits() ^ addr.to_bits()) & mask == 0
+    fn matches(&self, addr: IpAddr) -> bool {
+        let (differ, bits) = match (self.addr, addr) {
+            (IpAddr::V4(a), IpAddr::V4(b)) => (u128::from(a.to_bits() ^ b.to_bits()), 32),
+            (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits(), 128),
+            _ => return false,
+        };
+        differ.checked_shr(bits - u32::from(self.prefixlen).min(bits)).unwrap_or(0) == 0
     }
+}
+
+/// The prefix length of one address.
+fn bits(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { 32 } else { 128 }
 }
 
 /// The key for a peer: the longest prefix.
 #[doc(alias = "tcp_md5_do_lookup")]
-pub fn lookup(sk: &TcpSock, addr: Ipv4Addr) -> Option<&Md5Key> {
+pub fn lookup(sk: &TcpSock, addr: IpAddr) -> Option<&Md5Key> {
     let keys = &sk.rare.as_ref()?.md5;
     keys.iter().filter(|k| k.matches(addr)).max_by_key(|k| (k.l3, k.prefixlen))
 }
@@ -59,7 +68,7 @@ pub fn own(sk: &TcpSock) -> Option<&Md5Key> {
 #[doc(alias = "tcp_md5_key_copy")]
 pub fn inherit(child: &mut TcpSock, listener: &TcpSock) {
     if let Some(key) = lookup(listener, child.sk.daddr) {
-        let key = Md5Key { addr: child.sk.daddr, prefixlen: 32, ..key.clone() };
+        let key = Md5Key { addr: child.sk.daddr, prefixlen: bits(child.sk.daddr), ..key.clone() };
         let rare = child.rare();
         (rare.md5, rare.md5_in_header) = (vec![key], true);
     }
@@ -76,9 +85,12 @@ pub fn set_key(sk: &mut TcpSock, ext: bool, value: &[u8]) -> Result<(), Errno> {
     if family != if v6 { AF_INET6 } else { AF_INET } {
         return Err(Errno::EINVAL);
     }
-    let addr = SockAddr::parse(to).map_err(|_| Errno::EINVAL)?.to_v4().map(|(addr, _)| addr);
+    let addr = match SockAddr::parse(to).map_err(|_| Errno::EINVAL)? {
+        SockAddr::V6 { addr, .. } => addr.to_canonical(),
+        other => IpAddr::V4(other.to_v4().ok_or(Errno::EINVAL)?.0),
+    };
     let prefix = ext && flags & TCP_MD5SIG_FLAG_PREFIX != 0;
-    let most = if addr.is_some() { 32 } else { 128 };
+    let most = bits(addr);
     if prefix && *prefixlen > most {
         return Err(Errno::EINVAL);
     }
@@ -86,9 +98,7 @@ pub fn set_key(sk: &mut TcpSock, ext: bool, value: &[u8]) -> Result<(), Errno> {
     if ext && l3 && u32::from_ne_bytes([*if0, *if1, *if2, *if3]) != 0 {
         return Err(Errno::EINVAL);
     }
-    // A peer that only IPv6 reaches does not exist.
-    let Some(addr) = addr else { return Ok(()) };
-    let prefixlen = if prefix { *prefixlen } else { 32 };
+    let prefixlen = if prefix { *prefixlen } else { most };
     let same = |k: &Md5Key| (k.addr, k.prefixlen, k.l3) == (addr, prefixlen, l3);
     let len = usize::from(u16::from_ne_bytes([*len0, *len1]));
     if len == 0 {
@@ -110,12 +120,26 @@ pub fn set_key(sk: &mut TcpSock, ext: bool, value: &[u8]) -> Result<(), Errno> {
 
 /// Pseudo header, header with a sum of zero and without options, payload, key (RFC 2385 §2.0).
 #[doc(alias = "tcp_v4_md5_hash_skb")]
-fn digest(key: &Md5Key, saddr: Ipv4Addr, daddr: Ipv4Addr, header: &[u8], payload: &Segs) -> [u8; 16] {
+fn digest(key: &Md5Key, saddr: IpAddr, daddr: IpAddr, header: &[u8], payload: &Segs) -> [u8; 16] {
     let mut m = Md5::default();
-    m.update(&saddr.octets());
-    m.update(&daddr.octets());
-    m.update(&[0, 6]);
-    m.update(&((header.len() + payload.len()) as u16).to_be_bytes());
+    let len = header.len() + payload.len();
+    match (saddr, daddr) {
+        (IpAddr::V4(s), IpAddr::V4(d)) => {
+            m.update(&s.octets());
+            m.update(&d.octets());
+            m.update(&[0, 6]);
+            m.update(&(len as u16).to_be_bytes());
+        }
+        (s, d) => {
+            [s, d].iter().for_each(|a| {
+                if let IpAddr::V6(a) = a {
+                    m.update(&a.octets())
+                }
+            });
+            m.update(&(len as u32).to_be_bytes());
+            m.update(&[0, 0, 0, 6]);
+        }
+    }
     let mut fixed = [0; TCP_HLEN];
     fixed.iter_mut().zip(header).for_each(|(to, b)| *to = *b);
     (fixed[16], fixed[17]) = (0, 0);
@@ -126,7 +150,7 @@ fn digest(key: &Md5Key, saddr: Ipv4Addr, daddr: Ipv4Addr, header: &[u8], payload
 }
 
 /// Signs a segment whose head begins with its TCP header, written with room for the signature as its first option.
-pub fn sign(key: &Md5Key, saddr: Ipv4Addr, daddr: Ipv4Addr, head: &mut Head, header_len: usize, payload: &Segs) {
+pub fn sign(key: &Md5Key, saddr: IpAddr, daddr: IpAddr, head: &mut Head, header_len: usize, payload: &Segs) {
     let header = head.bytes().get(..header_len).unwrap_or(&[]);
     let signature = digest(key, saddr, daddr, header, payload);
     let at = TCP_HLEN + TCPOLEN_MD5SIG_ALIGNED - signature.len();
@@ -152,7 +176,7 @@ fn signature(skb: &SkBuff) -> Option<&[u8]> {
 }
 
 fn is_signed_with(key: &Md5Key, skb: &SkBuff, signature: &[u8]) -> bool {
-    let (src, dst) = ipv4::addresses(skb);
+    let (src, dst) = af::addresses(skb);
     let header = skb.head.at(skb.tcp.header).get(..skb.tcp.header_len.into()).unwrap_or(&[]);
     digest(key, src, dst, header, &skb.frags) == signature
 }
@@ -163,7 +187,7 @@ pub fn inbound(sk: &TcpSock, net: &mut Net, skb: &SkBuff) -> Result<(), DropReas
     if sk.rare.is_none() && usize::from(skb.tcp.header_len) < SIGNED_HLEN {
         return Ok(());
     }
-    let key = lookup(sk, ipv4::addresses(skb).0);
+    let key = lookup(sk, af::addresses(skb).0);
     let (count, reason) = match (key, signature(skb)) {
         (None, None) => return Ok(()),
         (Some(_), None) => (Mib::TcpExtTCPMD5NotFound, DropReason::TcpMd5NotFound),
@@ -190,6 +214,7 @@ pub fn key_of_nobody(k: &Kernel, ns: NsId, skb: &SkBuff) -> Result<Option<Md5Key
 #[cfg(test)]
 mod tests {
     use super::*;
+    use core::net::Ipv4Addr;
 
     fn hex(text: &str) -> Vec<u8> {
         let digits: Vec<u8> = text.bytes().filter_map(|c| char::from(c).to_digit(16)).map(|d| d as u8).collect();
@@ -200,18 +225,19 @@ mod tests {
     fn a_segment_that_linux_signed() {
         let header =
             hex("d29e 0050 b1f2 bb20 6a14 ea2d a018 0040 fe35 0000 0101 1312 8cc8 da4b 5653 dc3b 7ba1 85bf 06f2 2d62");
-        let key = Md5Key { addr: Ipv4Addr::LOCALHOST, prefixlen: 32, l3: false, key: b"secret"[..].into() };
+        let key = Md5Key { addr: Ipv4Addr::LOCALHOST.into(), prefixlen: 32, l3: false, key: b"secret"[..].into() };
         let payload = Segs::from(b"hello".to_vec());
-        let signature = digest(&key, Ipv4Addr::LOCALHOST, Ipv4Addr::LOCALHOST, &header, &payload);
+        let signature = digest(&key, key.addr, key.addr, &header, &payload);
         assert_eq!(signature[..], header[24..]);
     }
 
     #[test]
     fn prefixes_match_from_all_to_one() {
-        let key = |prefixlen| Md5Key { addr: Ipv4Addr::new(10, 1, 2, 3), prefixlen, l3: false, key: [][..].into() };
+        let key =
+            |prefixlen| Md5Key { addr: Ipv4Addr::new(10, 1, 2, 3).into(), prefixlen, l3: false, key: [][..].into() };
         let peers = [Ipv4Addr::new(10, 1, 2, 3), Ipv4Addr::new(10, 1, 2, 9), Ipv4Addr::new(99, 0, 0, 1)];
         for (prefixlen, want) in [(0, [true, true, true]), (24, [true, true, false]), (32, [true, false, false])] {
-            assert_eq!(peers.map(|p| key(prefixlen).matches(p)), want);
+            assert_eq!(peers.map(|p| key(prefixlen).matches(p.into())), want);
         }
     }
 }

@@ -9,10 +9,10 @@ use super::{bounds, sysctl};
 use crate::env::{Nanos, SEC};
 use crate::net::Net;
 use belljar_wire::tcp::FastOpenCookie;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Local and remote address.
-pub type Pair = (Ipv4Addr, Ipv4Addr);
+pub type Pair = (IpAddr, IpAddr);
 
 const BUCKETS: usize = 256;
 /// Peers of one bucket; the oldest makes room (TCP_METRICS_RECLAIM_DEPTH and the one that is added).
@@ -246,7 +246,7 @@ mod tests {
     #[test]
     fn a_bucket_holds_six_and_the_oldest_goes() {
         let (mut all, key) = (Metrics::default(), [7, 9]);
-        let peer = |n: u32| (Ipv4Addr::LOCALHOST, Ipv4Addr::from(n));
+        let peer = |n: u32| (IpAddr::from([127, 0, 0, 1]), IpAddr::from(n.to_be_bytes()));
         for n in 0..100_000u32 {
             if let Some(m) = all.create(key, peer(n), u64::from(n)) {
                 m.rtt_us = n + 1;

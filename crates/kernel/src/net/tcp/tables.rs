@@ -8,13 +8,13 @@ use super::state::State;
 use crate::env::TimerSlot;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::Net;
 use crate::net::core::filter::Packet;
 use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::core::skb::SkBuff;
 use crate::net::core::sock::{Family, SOCK_CONNECT_BIND, Sock};
+use crate::net::{Net, af};
 use core::hash::Hasher;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::HashTable;
 use siphasher::sip::SipHasher13;
 use std::collections::BTreeMap;
@@ -22,8 +22,8 @@ use std::collections::BTreeMap;
 /// A connection as this host sees it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Tuple {
-    pub laddr: Ipv4Addr,
-    pub raddr: Ipv4Addr,
+    pub laddr: IpAddr,
+    pub raddr: IpAddr,
     pub lport: u16,
     pub rport: u16,
 }
@@ -31,7 +31,7 @@ pub struct Tuple {
 impl Tuple {
     /// Of a received packet: its destination is local.
     pub fn of_packet(skb: &SkBuff) -> Tuple {
-        let ((src, dst), (sport, dport)) = (super::ipv4::addresses(skb), super::ipv4::ports(skb));
+        let ((src, dst), (sport, dport)) = (af::addresses(skb), super::ipv4::ports(skb));
         Tuple { laddr: dst, raddr: src, lport: dport, rport: sport }
     }
 
@@ -46,10 +46,35 @@ impl Tuple {
             let wide = u128::from(a) * u128::from(b);
             (wide >> 64) as u64 ^ wide as u64
         };
-        let addrs = u64::from(u32::from(self.laddr)) << 32 | u64::from(u32::from(self.raddr));
+        let addrs = match (self.laddr, self.raddr) {
+            (IpAddr::V4(l), IpAddr::V4(r)) => u64::from(l.to_bits()) << 32 | u64::from(r.to_bits()),
+            (l, r) => {
+                let [l, r] = [l, r].map(halves);
+                fold(fold(l.0 ^ secret[0], l.1 ^ secret[1]) ^ r.0, r.1 ^ secret[0] | 1)
+            }
+        };
         let ports = u64::from(self.lport) << 16 | u64::from(self.rport);
         let first = fold(addrs ^ secret[0], secret[1] | 1);
         (fold(first ^ ports ^ secret[1], secret[0] | 1) >> 16) as u32
+    }
+}
+
+fn halves(a: IpAddr) -> (u64, u64) {
+    let bits = match a {
+        IpAddr::V4(a) => u128::from(a.to_bits()),
+        IpAddr::V6(a) => a.to_bits(),
+    };
+    ((bits >> 64) as u64, bits as u64)
+}
+
+/// Two addresses as one word for [`keyed`]: IPv4 addresses as they are, others hashed.
+pub fn pair(secret: [u64; 2], a: IpAddr, b: IpAddr) -> u64 {
+    match (a, b) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => u64::from(a.to_bits()) << 32 | u64::from(b.to_bits()),
+        _ => {
+            let ((a0, a1), (b0, b1)) = (halves(a), halves(b));
+            keyed(secret, keyed(secret, a0, a1), keyed(secret, b0, b1))
+        }
     }
 }
 
@@ -190,14 +215,22 @@ pub fn lookup_listener(k: &Kernel, ns: NsId, t: &Tuple, skb: &SkBuff) -> Option<
     let n = k.net.ns.get(ns)?;
     let ids = n.tcp.listeners.get(&t.lport);
     let found = ids.and_then(|ids| {
-        [t.laddr, Ipv4Addr::UNSPECIFIED].into_iter().find_map(|addr| best_of(k, ids, addr, n.secret, t, skb))
+        [t.laddr, wildcard(t.laddr)].into_iter().find_map(|addr| best_of(k, ids, addr, n.secret, t, skb))
     });
     found.or_else(|| transparent_listener(k, ns, t, skb.dev))
 }
 
+/// What a socket is bound to that takes every address of this family.
+pub fn wildcard(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    }
+}
+
 /// The best among the listeners of one address, the newest first; the first of a group that is better than those before
 /// it stands for the whole group (`inet_lhash2_lookup`).
-fn best_of(k: &Kernel, ids: &[TcpId], addr: Ipv4Addr, secret: [u64; 2], t: &Tuple, skb: &SkBuff) -> Option<TcpId> {
+fn best_of(k: &Kernel, ids: &[TcpId], addr: IpAddr, secret: [u64; 2], t: &Tuple, skb: &SkBuff) -> Option<TcpId> {
     let sock = |id: &TcpId| k.socks.tcp.get(*id).map(|s| &s.sk);
     let mut best: Option<(u32, TcpId)> = None;
     for id in ids.iter().rev() {
@@ -219,16 +252,17 @@ fn best_of(k: &Kernel, ids: &[TcpId], addr: Ipv4Addr, secret: [u64; 2], t: &Tupl
 
 /// How well a listener fits a connection to `addr`: family, device and CPU count; `None` not at all.
 #[doc(alias = "compute_score")]
-fn score(k: &Kernel, s: &Sock, addr: Ipv4Addr, dev: Option<DevId>) -> Option<u32> {
-    let fits = s.rcv_saddr == addr && !s.flags.ipv6only && (s.bound_dev.is_none() || s.bound_dev == dev);
+fn score(k: &Kernel, s: &Sock, addr: IpAddr, dev: Option<DevId>) -> Option<u32> {
+    let fits = s.is_bound_to(addr) && (s.bound_dev.is_none() || s.bound_dev == dev);
     let here = s.incoming_cpu == k.net.cpu as i32;
-    fits.then_some(1 + u32::from(s.bound_dev.is_some()) + u32::from(s.family == Family::Inet) + u32::from(here))
+    let own_family = addr.is_ipv4() && s.family == Family::Inet;
+    fits.then_some(1 + u32::from(s.bound_dev.is_some()) + u32::from(own_family) + u32::from(here))
 }
 
 /// A gateway takes connections to any foreign address on one of its devices (IP_TRANSPARENT with TPROXY).
 fn transparent_listener(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<TcpId> {
     let rule = k.net.ns.get(ns)?.tproxy?;
-    if dev != Some(rule.dev) || crate::net::ipv4::route::is_local(&k.net, ns, t.laddr) {
+    if dev != Some(rule.dev) || af::is_local(&k.net, ns, t.laddr) {
         return None;
     }
     rule.tcp.filter(|id| k.socks.tcp.get(*id).is_some_and(|s| s.state == State::Listen))

@@ -3,14 +3,16 @@ use super::tables::Tuple;
 use super::{UdpSock, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::{self, Flow};
 use crate::net::core::sock::*;
-use crate::net::ipv4::route::{Flow4, RouteKind, addr_type, ip_route_output};
+use crate::net::ipv4::route::RouteKind;
+use crate::net::tcp::tables::wildcard;
 use belljar_abi::{Errno, SockAddr, poll};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Address and port; the caller has checked that the address may be used and the port is allowed.
 #[doc(alias = "__inet_bind")]
-pub fn bind(k: &mut Kernel, id: UdpId, addr: Ipv4Addr, port: u16, uid: u32) -> Result<(), Errno> {
+pub fn bind(k: &mut Kernel, id: UdpId, addr: IpAddr, port: u16, uid: u32) -> Result<(), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let ns = s.sk.ns;
     if s.sk.num != 0 {
@@ -19,13 +21,13 @@ pub fn bind(k: &mut Kernel, id: UdpId, addr: Ipv4Addr, port: u16, uid: u32) -> R
     let no_port = s.sk.flags.bind_address_no_port && port == 0;
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     s.sk.uid = uid;
-    let everybody = addr.is_multicast() || addr_type(&k.net, ns, addr) == RouteKind::Broadcast;
+    let everybody = addr.is_multicast() || af::addr_type(&k.net, ns, addr) == RouteKind::Broadcast;
     s.sk.rcv_saddr = addr;
     // A group or broadcast address receives but does not send.
-    s.sk.saddr = if everybody { Ipv4Addr::UNSPECIFIED } else { addr };
+    s.sk.saddr = if everybody { wildcard(addr) } else { addr };
     if !no_port && let Err(e) = get_port(k, id, port) {
         if let Some(s) = k.socks.udp.get_mut(id) {
-            (s.sk.saddr, s.sk.rcv_saddr) = (Ipv4Addr::UNSPECIFIED, Ipv4Addr::UNSPECIFIED);
+            (s.sk.saddr, s.sk.rcv_saddr) = (s.sk.any(), s.sk.any());
         }
         return Err(if e == Errno::EAGAIN { Errno::EADDRINUSE } else { e });
     }
@@ -56,19 +58,9 @@ fn conflicts(a: &UdpSock, b: &UdpSock) -> bool {
     let (x, y) = (&a.sk, &b.sk);
     let devices = x.bound_dev.is_none() || y.bound_dev.is_none() || x.bound_dev == y.bound_dev;
     devices
-        && overlap(x, y)
+        && rcv_saddr_equal((x.rcv_saddr, x.flags.ipv6only), (y.rcv_saddr, y.flags.ipv6only))
         && !(x.flags.reuse && y.flags.reuse)
         && !(x.flags.reuseport && y.flags.reuseport && x.uid == y.uid)
-}
-
-/// `inet_rcv_saddr_equal` with wildcards; an IPV6_V6ONLY socket meets no IPv4 address.
-fn overlap(x: &Sock, y: &Sock) -> bool {
-    let any = x.rcv_saddr.is_unspecified() || y.rcv_saddr.is_unspecified();
-    let v6_any = |s: &Sock| s.family == Family::Inet6 && s.rcv_saddr.is_unspecified();
-    if x.flags.ipv6only || y.flags.ipv6only {
-        return v6_any(x) && v6_any(y);
-    }
-    any || x.rcv_saddr == y.rcv_saddr
 }
 
 fn in_use(k: &Kernel, ns: NsId, id: UdpId, port: u16) -> bool {
@@ -123,7 +115,7 @@ fn tuple(s: &UdpSock) -> Tuple {
 /// Fixes the peer: filter for what comes in, default for what goes out. Unspec dissolves it.
 #[doc(alias = "__ip4_datagram_connect")]
 pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
-    let SockAddr::V4(mut daddr, dport) = to else {
+    let Some((mut daddr, dport)) = to.to_ip() else {
         disconnect(k, id);
         return Ok(());
     };
@@ -131,11 +123,12 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
     autobind(k, id)?;
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    let fl = Flow4 { daddr, saddr: s.sk.saddr, oif: s.sk.bound_dev, tos: s.sk.tos, mark: s.sk.mark };
-    let dst = match ip_route_output(&mut k.net, ns, &fl) {
+    let saddr = if s.sk.saddr.is_unspecified() { wildcard(daddr) } else { s.sk.saddr };
+    let fl = Flow { daddr, saddr, ..Flow::of(&s.sk) };
+    let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
-            crate::net::ipv4::route::count_no_route(&mut k.net, ns, e);
+            af::count_no_route(&mut k.net, ns, daddr, e);
             return Err(e);
         }
     };
@@ -143,7 +136,7 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
         return Err(Errno::EACCES);
     }
     if daddr.is_unspecified() {
-        daddr = if fl.saddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { fl.saddr };
+        daddr = if fl.saddr.is_unspecified() { af::loopback(daddr) } else { fl.saddr };
     }
     unhash_peer(k, id);
     let (Some(s), Some(n)) = (k.socks.udp.get_mut(id), k.net.ns.get_mut(ns)) else { return Err(Errno::EBADF) };
@@ -153,7 +146,7 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
     if s.sk.rcv_saddr.is_unspecified() {
         s.sk.rcv_saddr = dst.src;
         if s.hashed {
-            n.udp.rehash(id, Ipv4Addr::UNSPECIFIED, dst.src, s.sk.num);
+            n.udp.rehash(id, s.sk.any(), dst.src, s.sk.num);
         }
     }
     (s.sk.daddr, s.sk.dport) = (daddr, dport);
@@ -179,7 +172,7 @@ fn unhash_peer(k: &mut Kernel, id: UdpId) {
 pub fn disconnect(k: &mut Kernel, id: UdpId) {
     unhash_peer(k, id);
     let Some(s) = k.socks.udp.get_mut(id) else { return };
-    (s.sk.daddr, s.sk.dport, s.dst) = (Ipv4Addr::UNSPECIFIED, 0, None);
+    (s.sk.daddr, s.sk.dport, s.dst) = (s.sk.any(), 0, None);
     if s.sk.userlocks & SOCK_BINDADDR_LOCK == 0 {
         let from = std::mem::replace(&mut s.sk.rcv_saddr, s.bound_addr);
         s.sk.saddr = s.bound_addr;

@@ -24,9 +24,9 @@ pub fn udp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info:
     let Some(n) = k.net.ns.get(ns) else { return };
     // The quoted packet is one of ours: its source is the socket's side.
     let l = Lookup {
-        daddr: ip.src,
+        daddr: ip.src.into(),
         dport: udp.src_port,
-        saddr: ip.dst,
+        saddr: ip.dst.into(),
         sport: udp.dst_port,
         dev: skb.dev,
         secret: n.secret,
@@ -61,7 +61,7 @@ pub fn udp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info:
         let mut payload = Segs::from(b.get(ip.ihl_bytes + UDP_HLEN..).unwrap_or(&[]).to_vec());
         payload.append(skb.frags.clone());
         let ee = SockExtendedErr { errno: errno.0, origin: SO_EE_ORIGIN_ICMP, kind, code, info, data: 0 };
-        let e = errqueue::icmp_entry(&k.net, skb, ee, (ip.dst, udp.dst_port), payload);
+        let e = errqueue::icmp_entry(&k.net, skb, ee, (ip.dst.into(), udp.dst_port), payload);
         errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), e);
     }
     s.sk.err = errno.0;

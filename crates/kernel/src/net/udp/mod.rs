@@ -17,7 +17,7 @@ use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::poll::*;
 use belljar_abi::{Errno, SHUT_RD, SHUT_RDWR, SHUT_WR, UDP_CORK};
 use belljar_wire::Segs;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use std::collections::VecDeque;
 
 /// A datagram socket.
@@ -32,7 +32,7 @@ pub struct UdpSock {
     pub cork: Option<Box<Cork>>,
     pub corked: bool,
     /// Address it was bound to, when `connect` moved it to a more special one and disconnecting moves it back.
-    pub bound_addr: Ipv4Addr,
+    pub bound_addr: IpAddr,
     /// In the tables under this port.
     pub hashed: bool,
     /// The peer's 4-tuple is in the table of connected sockets.
@@ -43,12 +43,12 @@ pub struct UdpSock {
 #[derive(Clone, Debug)]
 pub struct Cork {
     pub data: Segs,
-    pub daddr: Ipv4Addr,
+    pub daddr: IpAddr,
     pub dport: u16,
-    pub saddr: Ipv4Addr,
+    pub saddr: IpAddr,
     pub dst: Dst,
     pub tos: u8,
-    pub ttl: u8,
+    pub ttl: Option<u8>,
     /// A call of MSG_ZEROCOPY that put bytes into it.
     pub zerocopy: Option<u32>,
     /// Stamps that the first call asked for, and the number that they carry.
@@ -58,13 +58,14 @@ pub struct Cork {
 impl UdpSock {
     pub fn new(mut sk: Sock, rmem: u32, wmem: u32) -> UdpSock {
         (sk.rcvbuf, sk.sndbuf) = (rmem, wmem);
+        let bound_addr = sk.any();
         UdpSock {
             sk,
             queue: VecDeque::new(),
             dst: None,
             cork: None,
             corked: false,
-            bound_addr: Ipv4Addr::UNSPECIFIED,
+            bound_addr,
             hashed: false,
             hashed4: false,
         }

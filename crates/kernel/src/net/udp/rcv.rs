@@ -10,11 +10,13 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
+use crate::net::tcp::tables::wildcard;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_PORT_UNREACH};
 use belljar_wire::ipv4::{IPPROTO_UDP, Ipv4Header};
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
 use belljar_wire::{Csum, checksum};
+use core::net::IpAddr;
 
 /// A datagram, pulled to its UDP header.
 #[doc(alias = "__udp4_lib_rcv")]
@@ -41,9 +43,9 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
     }
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     let l = Lookup {
-        daddr: ip.dst,
+        daddr: ip.dst.into(),
         dport: h.dst_port,
-        saddr: ip.src,
+        saddr: ip.src.into(),
         sport: h.src_port,
         dev: skb.dev,
         secret: n.secret,
@@ -82,10 +84,10 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4He
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     let fits = |s: &UdpSock| {
         let sk = &s.sk;
-        (sk.daddr.is_unspecified() || sk.daddr == ip.src)
+        let (src, dst) = (IpAddr::V4(ip.src), IpAddr::V4(ip.dst));
+        (sk.daddr.is_unspecified() || sk.daddr == src)
             && (sk.dport == 0 || sk.dport == h.src_port)
-            && (sk.rcv_saddr.is_unspecified() || sk.rcv_saddr == ip.dst)
-            && !sk.flags.ipv6only
+            && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
     };
     let on_port = n.udp.on_port(h.dst_port);

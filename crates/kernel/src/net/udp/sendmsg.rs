@@ -2,30 +2,32 @@
 use super::{Cork, UdpSock, bind, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::{self, Flow, Tx};
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::SEND_SHUTDOWN;
 use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy;
-use crate::net::ipv4::output::{IpTx, dev_mtu, ip_queue_xmit};
-use crate::net::ipv4::route::{Dst, Flow4, RouteKind, count_no_route, ip_route_output, rt_tos2priority};
+use crate::net::ipv4::output::dev_mtu;
+use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority};
 use crate::net::mib::Mib;
+use crate::net::tcp::tables::wildcard;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
 use belljar_wire::ipv4::IPPROTO_UDP as PROTO;
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
 use belljar_wire::{Csum, Segs, checksum};
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 
 const MAX_PAYLOAD: usize = 65_507;
 
 /// What one send asks beside its payload (`struct ipcm_cookie`).
 #[derive(Clone, Copy)]
 pub(crate) struct Ipcm {
-    pub daddr: Ipv4Addr,
+    pub daddr: IpAddr,
     pub dport: u16,
-    pub saddr: Ipv4Addr,
+    pub saddr: IpAddr,
     pub oif: Option<DevId>,
     pub tos: u8,
     pub ttl: Option<u8>,
@@ -75,9 +77,10 @@ fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
 fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let (daddr, dport, connected) = match msg.to {
-        Some(SockAddr::V4(a, p)) if p != 0 => (a, p, false),
-        Some(SockAddr::V4(..)) => return Err(Errno::EINVAL),
-        Some(_) => return Err(Errno::EAFNOSUPPORT),
+        Some(to) => match to.to_ip().ok_or(Errno::EAFNOSUPPORT)? {
+            (_, 0) => return Err(Errno::EINVAL),
+            (a, p) => (a, p, false),
+        },
         None if s.connected() => (s.sk.daddr, s.sk.dport, true),
         None => return Err(Errno::EDESTADDRREQ),
     };
@@ -109,7 +112,7 @@ pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -
                     c.oif = Some(k.net.dev_by_index(ns, ifindex).ok_or(Errno::ENODEV)?);
                 }
                 let spec = Ipv4Addr::new(b[4], b[5], b[6], b[7]);
-                c.saddr = if spec.is_unspecified() { c.saddr } else { spec };
+                c.saddr = if spec.is_unspecified() { c.saddr } else { spec.into() };
                 c.connected = false;
             }
             IP_TTL => c.ttl = Some(u8::try_from(int()?).ok().filter(|t| *t > 0).ok_or(Errno::EINVAL)?),
@@ -127,7 +130,7 @@ pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -
 }
 
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
-fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, Ipv4Addr), Errno> {
+fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast, mark) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
@@ -136,11 +139,12 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, Ipv4Addr), Errno> 
     {
         return Ok((d, c.daddr));
     }
-    let fl = Flow4 { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark };
-    let dst = match ip_route_output(&mut k.net, ns, &fl) {
+    let saddr = if c.saddr.is_unspecified() { wildcard(c.daddr) } else { c.saddr };
+    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark };
+    let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
-            count_no_route(&mut k.net, ns, e);
+            af::count_no_route(&mut k.net, ns, c.daddr, e);
             return Err(e);
         }
     };
@@ -149,7 +153,7 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, Ipv4Addr), Errno> 
     }
     let mut daddr = c.daddr;
     if daddr.is_unspecified() {
-        daddr = if c.saddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { c.saddr };
+        daddr = if c.saddr.is_unspecified() { af::loopback(daddr) } else { c.saddr };
     }
     if c.connected
         && let Some(s) = k.socks.udp.get_mut(id)
@@ -167,7 +171,7 @@ fn transmit(
     ctx: RunCtx,
     c: &Ipcm,
     dst: Dst,
-    daddr: Ipv4Addr,
+    daddr: IpAddr,
     more: bool,
 ) -> Result<Step, Errno> {
     let len = msg.data.len();
@@ -184,12 +188,7 @@ fn transmit(
         let mask = EPOLLOUT | EPOLLWRNORM;
         return Ok(Step::Sleep(Sleep { on: SockId::Udp(id), mask, exclusive: false, deadline: None }));
     }
-    let default_ttl = k.net.ns.get(s.sk.ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
-    let ttl = match (c.ttl, dst.kind) {
-        (Some(t), _) => t,
-        (None, RouteKind::Multicast) => 1,
-        (None, _) => default_ttl,
-    };
+    let ttl = c.ttl.or((dst.kind == RouteKind::Multicast).then_some(1));
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
     let zerocopy = zerocopy_call(k, id, msg, len, None)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
@@ -222,7 +221,7 @@ fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize) -> Result<(), Errn
 }
 
 /// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
-fn too_big(k: &mut Kernel, id: UdpId, daddr: Ipv4Addr, dport: u16, dst: &Dst, e: Errno) {
+fn too_big(k: &mut Kernel, id: UdpId, daddr: IpAddr, dport: u16, dst: &Dst, e: Errno) {
     let Some(s) = k.socks.udp.get_mut(id).filter(|s| s.sk.flags.recverr) else { return };
     let ee = SockExtendedErr { errno: e.0, origin: SO_EE_ORIGIN_LOCAL, info: dst.mtu, ..Default::default() };
     let entry = SockErr { ee, to: Some((daddr, dport)), truesize: truesize(0), ..SockErr::default() };
@@ -299,10 +298,10 @@ fn send_skb(
     k: &mut Kernel,
     id: UdpId,
     data: Segs,
-    (saddr, daddr, dport): (Ipv4Addr, Ipv4Addr, u16),
+    (saddr, daddr, dport): (IpAddr, IpAddr, u16),
     tos: u8,
     (tos_given, priority): (bool, Option<u32>),
-    ttl: u8,
+    ttl: Option<u8>,
     dst: &Dst,
     zerocopy: Option<u32>,
     (flags, tskey): (u8, u32),
@@ -311,14 +310,14 @@ fn send_skb(
     let Some(s) = socks.udp.get_mut(id) else { return Err(Errno::EBADF) };
     let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
-    let fits = total + 20 <= dst.mtu as usize;
+    let fits = total + af::header_len(daddr) as usize <= dst.mtu as usize;
     let df = match i32::from(s.sk.pmtudisc) {
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
         IP_PMTUDISC_WANT => fits && !path_locked(net, ns, daddr),
         _ => false,
     };
     let mut skb = net.alloc_skb();
-    let pseudo = checksum::pseudo_v4(saddr, daddr, PROTO, total);
+    let pseudo = checksum::pseudo(saddr, daddr, PROTO, total);
     let mut header =
         UdpHeader { src_port: s.sk.num, dst_port: dport, len: total as u16, csum: checksum::partial(pseudo) };
     skb.csum = Csum::Partial;
@@ -344,8 +343,8 @@ fn send_skb(
         let sock = SockId::Udp(id);
         skb.tx = Some(Box::new(TxMeta { sock, flags, tskey, zerocopy, copied: false }));
     }
-    let tx = IpTx { ns, saddr, daddr, proto: PROTO, tos, ttl, df };
-    match ip_queue_xmit(net, &tx, dst, skb) {
+    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, flow: 0 };
+    match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors);
             if recverr {
@@ -360,7 +359,8 @@ fn send_skb(
 }
 
 /// The path is narrower than any MTU we believe: routers have to cut.
-pub(crate) fn path_locked(net: &crate::net::Net, ns: NsId, daddr: Ipv4Addr) -> bool {
+pub(crate) fn path_locked(net: &crate::net::Net, ns: NsId, daddr: IpAddr) -> bool {
+    let IpAddr::V4(daddr) = daddr else { return false };
     let now = net.env.jiffies();
     net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, now)).is_some_and(|e| e.locked)
 }

@@ -4,19 +4,20 @@ use crate::lib::slab::Slab;
 use crate::net::core::filter::{Ancillary, Packet};
 use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::ipv4::peer::Hash;
+use crate::net::tcp::tables::{pair, wildcard};
 use crate::net::udp::UdpSock;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use hashbrown::HashMap;
 use std::hash::Hasher;
 
 /// Local address and port, peer's address and port.
-pub type Tuple = (Ipv4Addr, u16, Ipv4Addr, u16);
+pub type Tuple = (IpAddr, u16, IpAddr, u16);
 
 /// See the module. Lists are in order of entry: the newest comes last.
 #[derive(Clone, Debug, Default)]
 pub struct UdpTables {
     by_port: HashMap<u16, Vec<UdpId>, Hash>,
-    by_addr: HashMap<(Ipv4Addr, u16), Vec<UdpId>, Hash>,
+    by_addr: HashMap<(IpAddr, u16), Vec<UdpId>, Hash>,
     by_peer: HashMap<Tuple, Vec<UdpId>, Hash>,
     /// A program was attached to a group of this namespace, ever.
     pub programs: bool,
@@ -31,21 +32,26 @@ fn take<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<UdpId>, Hash>, key: &K
     }
 }
 
+/// `::` stands beside 0.0.0.0 in one list, in order of entry: it may take IPv4 too.
+fn slot(addr: IpAddr) -> IpAddr {
+    if addr.is_unspecified() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { addr }
+}
+
 impl UdpTables {
-    pub fn insert(&mut self, id: UdpId, addr: Ipv4Addr, port: u16) {
+    pub fn insert(&mut self, id: UdpId, addr: IpAddr, port: u16) {
         self.by_port.entry(port).or_default().push(id);
-        self.by_addr.entry((addr, port)).or_default().push(id);
+        self.by_addr.entry((slot(addr), port)).or_default().push(id);
     }
 
-    pub fn remove(&mut self, id: UdpId, addr: Ipv4Addr, port: u16) {
+    pub fn remove(&mut self, id: UdpId, addr: IpAddr, port: u16) {
         take(&mut self.by_port, &port, id);
-        take(&mut self.by_addr, &(addr, port), id);
+        take(&mut self.by_addr, &(slot(addr), port), id);
     }
 
     /// The local address changed (`udp_lib_rehash`).
-    pub fn rehash(&mut self, id: UdpId, from: Ipv4Addr, to: Ipv4Addr, port: u16) {
-        take(&mut self.by_addr, &(from, port), id);
-        self.by_addr.entry((to, port)).or_default().push(id);
+    pub fn rehash(&mut self, id: UdpId, from: IpAddr, to: IpAddr, port: u16) {
+        take(&mut self.by_addr, &(slot(from), port), id);
+        self.by_addr.entry((slot(to), port)).or_default().push(id);
     }
 
     pub fn insert_peer(&mut self, id: UdpId, tuple: Tuple) {
@@ -61,8 +67,8 @@ impl UdpTables {
         self.by_port.get(&port).map_or(&[], |l| l)
     }
 
-    fn on_addr(&self, addr: Ipv4Addr, port: u16) -> &[UdpId] {
-        self.by_addr.get(&(addr, port)).map_or(&[], |l| l)
+    fn on_addr(&self, addr: IpAddr, port: u16) -> &[UdpId] {
+        self.by_addr.get(&(slot(addr), port)).map_or(&[], |l| l)
     }
 
     /// Sockets in the tables, for `check()`.
@@ -80,9 +86,9 @@ impl UdpTables {
 /// The datagram that looks for a socket: destination first, as the tables are keyed.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookup<'a> {
-    pub daddr: Ipv4Addr,
+    pub daddr: IpAddr,
     pub dport: u16,
-    pub saddr: Ipv4Addr,
+    pub saddr: IpAddr,
     pub sport: u16,
     pub dev: Option<DevId>,
     pub secret: [u64; 2],
@@ -95,8 +101,13 @@ impl Lookup<'_> {
     /// `udp_ehashfn`: the same 4-tuple always gives the same member of a group.
     fn hash(&self) -> u32 {
         let mut h = siphasher::sip::SipHasher13::new_with_keys(self.secret[0], self.secret[1]);
-        h.write_u32(self.daddr.to_bits());
-        h.write_u32(self.saddr.to_bits());
+        match (self.daddr, self.saddr) {
+            (IpAddr::V4(d), IpAddr::V4(s)) => {
+                h.write_u32(d.to_bits());
+                h.write_u32(s.to_bits());
+            }
+            (d, s) => h.write_u64(pair(self.secret, d, s)),
+        }
         h.write_u32(u32::from(self.dport) << 16 | u32::from(self.sport));
         h.finish() as u32
     }
@@ -105,10 +116,11 @@ impl Lookup<'_> {
     #[doc(alias = "compute_score")]
     fn score(&self, s: &UdpSock) -> Option<u32> {
         let sk = &s.sk;
-        if sk.flags.ipv6only || (!sk.rcv_saddr.is_unspecified() && sk.rcv_saddr != self.daddr) {
+        if !sk.is_bound_to(self.daddr) && !sk.is_bound_to(wildcard(self.daddr)) {
             return None;
         }
-        let mut score = if sk.family == crate::net::core::sock::Family::Inet { 2 } else { 1 };
+        let own_family = self.daddr.is_ipv4() && sk.family == crate::net::core::sock::Family::Inet;
+        let mut score = 1 + u32::from(own_family);
         for (set, same) in [
             (!sk.daddr.is_unspecified(), sk.daddr == self.saddr),
             (sk.dport != 0, sk.dport == self.sport),
@@ -133,7 +145,7 @@ pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup<'_>) -> Option<Ud
     {
         return Some(*id);
     }
-    among(t.on_addr(l.daddr, l.dport), socks, l).or_else(|| among(t.on_addr(Ipv4Addr::UNSPECIFIED, l.dport), socks, l))
+    among(t.on_addr(l.daddr, l.dport), socks, l).or_else(|| among(t.on_addr(wildcard(l.daddr), l.dport), socks, l))
 }
 
 #[doc(alias = "udp4_lib_lookup2")]

@@ -7,7 +7,7 @@
 //! ```
 use crate::env::{Nanos, SEC};
 use crate::net::sysctl::Sysctl;
-use crate::net::tcp::tables::{Tuple, keyed};
+use crate::net::tcp::tables::{Tuple, keyed, pair};
 use belljar_wire::tcp::TcpOptions;
 
 /// The sizes an index can stand for: below, Ethernet with tunnel, with PPPoE, plain.
@@ -29,7 +29,7 @@ fn minutes(now: Nanos) -> u32 {
 }
 
 fn cookie_hash(secret: [u64; 2], t: &Tuple, count: u32, which: u64) -> u32 {
-    let addrs = u64::from(u32::from(t.laddr)) << 32 | u64::from(u32::from(t.raddr));
+    let addrs = pair(secret, t.laddr, t.raddr);
     let ports = u64::from(t.lport) << 16 | u64::from(t.rport);
     keyed(secret, addrs, (3 + which) << 48 ^ u64::from(count) << 32 ^ ports) as u32
 }
@@ -100,7 +100,12 @@ mod tests {
     const KEY: [u64; 2] = [11, 22];
 
     fn tuple() -> Tuple {
-        Tuple { laddr: Ipv4Addr::new(10, 0, 0, 1), raddr: Ipv4Addr::new(10, 0, 0, 2), lport: 80, rport: 5000 }
+        Tuple {
+            laddr: Ipv4Addr::new(10, 0, 0, 1).into(),
+            raddr: Ipv4Addr::new(10, 0, 0, 2).into(),
+            lport: 80,
+            rport: 5000,
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use crate::env::Nanos;
 use crate::net::drop::DropReason;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::tables::Tuple;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 /// Listeners remembered.
 const MOST: usize = 32;
@@ -12,15 +12,15 @@ const MOST: usize = 32;
 /// The drops of one queue of one listener.
 #[derive(Clone, Debug)]
 pub struct Overflow {
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     pub port: u16,
     /// TCP_LISTEN_OVERFLOW: the accept queue; TCP_REQQ_FULL: the SYN queue.
     pub reason: DropReason,
     /// Limit of the accept queue (backlog after somaxconn); one more is admitted.
     pub limit: u32,
     pub count: u64,
-    pub first_client: (Ipv4Addr, u16),
-    pub last_client: (Ipv4Addr, u16),
+    pub first_client: (IpAddr, u16),
+    pub last_client: (IpAddr, u16),
     pub first_at: Nanos,
     pub last_at: Nanos,
 }

@@ -9,9 +9,10 @@ use crate::env::{SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::af::{self, Flow};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
-use crate::net::ipv4::route::{Dst, Flow4, RouteKind, ip_route_output};
+use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
 use crate::net::tcp::input::ecn;
 use crate::net::tcp::ipv4::{self, Reply};
@@ -24,13 +25,13 @@ use crate::net::tcp::{md5sig, metrics};
 use belljar_abi::Errno;
 use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::tcp::{Flags, TcpOptions};
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 
 #[derive(Clone, Debug)]
 pub struct RequestSock {
     pub listener: TcpId,
-    pub laddr: Ipv4Addr,
-    pub raddr: Ipv4Addr,
+    pub laddr: IpAddr,
+    pub raddr: IpAddr,
     pub lport: u16,
     pub rport: u16,
     pub rcv_isn: u32,
@@ -277,8 +278,8 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
 }
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
-    let fl = Flow4 { daddr: t.raddr, saddr: t.laddr, oif: lsk.sk.bound_dev, tos: lsk.sk.tos, mark: lsk.sk.mark };
-    ip_route_output(net, ns, &fl)
+    let fl = Flow { daddr: t.raddr, saddr: t.laddr, oif: lsk.sk.bound_dev, tos: lsk.sk.tos, mark: lsk.sk.mark };
+    af::route_output(net, ns, &fl)
 }
 
 /// Into ehash, with its timer (`inet_csk_reqsk_queue_hash_add`).

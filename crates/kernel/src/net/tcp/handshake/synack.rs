@@ -3,7 +3,7 @@ use super::cookies;
 use super::request::RequestSock;
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
+use crate::net::af::{self, Tx};
 use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
 use crate::net::tcp::md5sig;
@@ -64,7 +64,7 @@ pub fn send_synack(
         flags: Flags::SYN | Flags::ACK | if req.ecn_ok { Flags::ECE } else { Flags::NONE },
         // Never scaled in a SYN (RFC 7323 §2.2).
         window: req.rcv_wnd.min(65_535) as u16,
-        csum: checksum::partial(checksum::pseudo_v4(req.laddr, req.raddr, 6, header_len)),
+        csum: checksum::partial(checksum::pseudo(req.laddr, req.raddr, 6, header_len)),
         urg_ptr: 0,
     };
     let mut skb = net.alloc_skb();
@@ -83,15 +83,15 @@ pub fn send_synack(
     skb.priority = listener.sk.priority;
     skb.mark = listener.sk.mark;
     net.inc(ns, Mib::TcpOutSegs);
-    let default_ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
-    let tx = IpTx {
+    let tx = Tx {
         ns,
         saddr: req.laddr,
         daddr: req.raddr,
         proto: 6,
         tos: listener.sk.tos & !crate::net::tcp::input::ecn::INET_ECN_MASK,
-        ttl: listener.sk.ttl.unwrap_or(default_ttl),
+        ttl: listener.sk.ttl,
         df: listener.sk.pmtudisc != 0,
+        flow: 0,
     };
-    ip_queue_xmit(net, &tx, dst, skb)
+    af::queue_xmit(net, &tx, dst, skb)
 }

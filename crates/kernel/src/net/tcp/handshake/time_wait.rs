@@ -21,18 +21,40 @@ use crate::net::tcp::state::State;
 use crate::net::tcp::tables::{self, BindRef, Class, EhashRef, Hold, TcpTables, Tuple};
 use crate::net::tcp::{md5sig, metrics};
 use belljar_wire::tcp::Flags;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
 use core::num::NonZeroU16;
 
 pub const TCP_TIMEWAIT_LEN: Nanos = 60 * SEC;
 /// A sequence number beyond all the old connection can have used.
 const TW_SEQ_GAP: u32 = 65_535 + 2;
 
-/// See the module. 68 bytes; the tuple is here, the namespace is where it is stored, its hash is computed when needed.
+/// Both addresses, small where they are small.
+#[derive(Clone, Debug)]
+pub enum Ends {
+    V4(Ipv4Addr, Ipv4Addr),
+    Other(Box<(IpAddr, IpAddr)>),
+}
+
+impl Ends {
+    fn new(laddr: IpAddr, raddr: IpAddr) -> Ends {
+        match (laddr, raddr) {
+            (IpAddr::V4(l), IpAddr::V4(r)) => Ends::V4(l, r),
+            both => Ends::Other(Box::new(both)),
+        }
+    }
+
+    pub fn get(&self) -> (IpAddr, IpAddr) {
+        match self {
+            Ends::V4(l, r) => ((*l).into(), (*r).into()),
+            Ends::Other(both) => **both,
+        }
+    }
+}
+
+/// See the module. 80 bytes; the tuple is here, the namespace is where it is stored, its hash is computed when needed.
 #[derive(Clone, Debug)]
 pub struct TimeWaitSock {
-    pub laddr: Ipv4Addr,
-    pub raddr: Ipv4Addr,
+    pub ends: Ends,
     pub lport: u16,
     pub rport: u16,
     pub rcv_nxt: u32,
@@ -62,7 +84,8 @@ pub struct TimeWaitSock {
 
 impl TimeWaitSock {
     pub fn tuple(&self) -> Tuple {
-        Tuple { laddr: self.laddr, raddr: self.raddr, lport: self.lport, rport: self.rport }
+        let (laddr, raddr) = self.ends.get();
+        Tuple { laddr, raddr, lport: self.lport, rport: self.rport }
     }
 
     /// What tools show: TIME_WAIT, or FIN_WAIT2 while the peer's FIN is awaited.
@@ -94,7 +117,7 @@ impl TimeWaitSock {
         let allowed = match s.tcp_tw_reuse {
             _ if self.fin_wait2 => false,
             0 => false,
-            2 => self.loopback || self.laddr.is_loopback() || self.raddr.is_loopback(),
+            2 => self.loopback || self.ends.get().0.is_loopback() || self.ends.get().1.is_loopback(),
             _ => true,
         };
         let age = ((now / crate::env::MSEC) as u32).wrapping_sub(self.entry_ms);
@@ -124,8 +147,7 @@ pub fn tcp_time_wait(sk: &mut TcpSock, net: &mut Net, id: TcpId, state: State, s
         return tcp_done(sk, net, id);
     }
     let tw = TimeWaitSock {
-        laddr: sk.sk.rcv_saddr,
-        raddr: sk.sk.daddr,
+        ends: Ends::new(sk.sk.rcv_saddr, sk.sk.daddr),
         lport: sk.sk.num,
         rport: sk.sk.dport,
         rcv_nxt: sk.rcv.nxt,

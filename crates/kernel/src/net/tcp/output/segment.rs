@@ -1,10 +1,10 @@
 //! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
 use crate::net::Net;
-use crate::net::ipv4::route::{Flow4, ip_route_output};
+use crate::net::af::{self, Flow};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{md5sig, mtup};
 use belljar_wire::tcp::{
-    Flags, MAX_TCP_OPTION_SPACE, TCPOLEN_MD5SIG_ALIGNED, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK,
+    Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TCPOLEN_MD5SIG_ALIGNED, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK,
     TCPOLEN_TSTAMP_ALIGNED,
 };
 
@@ -49,8 +49,7 @@ pub fn check_dst(sk: &mut TcpSock, net: &mut Net) -> Option<crate::net::ipv4::ro
     {
         return Some(dst);
     }
-    let fl = Flow4 { daddr: sk.sk.daddr, saddr: sk.sk.saddr, oif: sk.sk.bound_dev, tos: sk.sk.tos, mark: sk.sk.mark };
-    sk.dst = ip_route_output(net, sk.sk.ns, &fl).ok();
+    sk.dst = af::route_output(net, sk.sk.ns, &Flow::of(&sk.sk)).ok();
     sk.dst
 }
 
@@ -69,7 +68,8 @@ pub fn sync_mss(sk: &mut TcpSock, net: &Net, pmtu: u32) {
     sk.snd.pmtu = pmtu;
     let floor = crate::net::tcp::setting(net, sk, |s| s.tcp_min_snd_mss);
     let options = constant_options(sk);
-    let mut mss = pmtu.saturating_sub(40).min(u32::from(sk.snd.mss_clamp));
+    let headers = af::header_len(sk.sk.daddr) + TCP_HLEN as u32;
+    let mut mss = pmtu.saturating_sub(headers).min(u32::from(sk.snd.mss_clamp));
     if sk.snd.user_mss != 0 {
         mss = mss.min(u32::from(sk.snd.user_mss));
     }

@@ -3,9 +3,9 @@ use super::ack;
 use super::segment::{check_dst, sack_blocks_due};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
+use crate::net::af::{self, Tx};
 use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
 use crate::net::core::zerocopy;
-use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::handshake::fastopen::client;
@@ -13,7 +13,7 @@ use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::track::Limit;
-use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, setting, urgent};
+use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, urgent};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
@@ -132,17 +132,17 @@ pub fn send_segment(
     if flags.contains(Flags::ACK) {
         ack::event_ack_sent(sk, net, id);
     }
-    let default_ttl = setting(net, sk, |s| s.ip_default_ttl) as u8;
-    let tx = IpTx {
+    let tx = Tx {
         ns: sk.sk.ns,
         saddr: sk.sk.saddr,
         daddr: sk.sk.daddr,
         proto: 6,
         tos: sk.sk.tos & !ecn::INET_ECN_MASK | ect,
-        ttl: sk.sk.ttl.unwrap_or(default_ttl),
+        ttl: sk.sk.ttl,
         df: sk.sk.pmtudisc != 0,
+        flow: 0,
     };
-    let sent = ip_queue_xmit(net, &tx, &dst, skb);
+    let sent = af::queue_xmit(net, &tx, &dst, skb);
     if sent == Err(Errno::ENOBUFS) && len != 0 {
         // The queue of our own device is full: that is congestion too.
         recovery::enter_cwr(sk, net);
@@ -156,7 +156,7 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
     options.md5 = sk.rare.is_some() && md5sig::own(sk).is_some();
     let header_len = TCP_HLEN + options.len();
     let (urg, urg_ptr) = if sk.urg().is_some() { urgent::header(sk, seq) } else { (Flags::NONE, 0) };
-    let pseudo = checksum::pseudo_v4(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
+    let pseudo = checksum::pseudo(sk.sk.saddr, sk.sk.daddr, 6, header_len + len);
     let header = TcpHeader {
         src_port: sk.sk.num,
         dst_port: sk.sk.dport,

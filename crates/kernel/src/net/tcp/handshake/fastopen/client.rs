@@ -48,7 +48,7 @@ fn begin(k: &mut Kernel, id: TcpId, m: &mut SendMsg<'_>, deferred: bool) -> Resu
         let sent = transmit::connect_init(sk, net, id, Some(m));
         return sent.map(|()| Errno::EINPROGRESS);
     }
-    let (addr, port) = m.to.and_then(|to| to.to_v4()).ok_or(Errno::EINVAL)?;
+    let (addr, port) = m.to.and_then(|to| to.to_ip()).ok_or(Errno::EINVAL)?;
     let sk = k.socks.tcp.get(id).ok_or(Errno::EINVAL)?;
     if sk.flags.connected || sk.sk.flags.ss_connected {
         return Err(Errno::EISCONN);

@@ -16,7 +16,7 @@ use crate::net::tcp::state::State;
 use belljar_abi::Errno;
 use belljar_wire::tcp::FastOpenCookie;
 use core::hash::Hasher;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use siphasher::sip::SipHasher24;
 
 /// Fast Open (RFC 7413) on one socket.
@@ -74,11 +74,15 @@ const RST_PENALTY: Nanos = 60 * SEC;
 
 /// The cookie of a pair of addresses under a key: SipHash-2-4 of both, as they stand in the IP header.
 #[doc(alias = "__tcp_fastopen_cookie_gen_cipher")]
-fn cookie(key: [u32; 4], client: Ipv4Addr, server: Ipv4Addr, exp: bool) -> Option<FastOpenCookie> {
+fn cookie(key: [u32; 4], client: IpAddr, server: IpAddr, exp: bool) -> Option<FastOpenCookie> {
     let half = |lo: u32, hi: u32| u64::from(hi) << 32 | u64::from(lo);
     let mut h = SipHasher24::new_with_keys(half(key[0], key[1]), half(key[2], key[3]));
-    h.write(&client.octets());
-    h.write(&server.octets());
+    for addr in [client, server] {
+        match addr {
+            IpAddr::V4(a) => h.write(&a.octets()),
+            IpAddr::V6(a) => h.write(&a.octets()),
+        }
+    }
     FastOpenCookie::parse(h.finish().to_le_bytes().first_chunk::<COOKIE_LEN>()?, exp)
 }
 
@@ -209,7 +213,7 @@ mod tests {
 
     #[test]
     fn a_cookie_depends_on_key_and_both_addresses() {
-        let (a, b) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 168, 0, 1));
+        let (a, b) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 168, 0, 1]));
         let key = [0xa1a1_a1a1, 0xb2b2_b2b2, 0xc3c3_c3c3, 0xd4d4_d4d4];
         let c = cookie(key, a, b, false).unwrap();
         // The same key and addresses on Linux 6.18.

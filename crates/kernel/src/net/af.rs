@@ -1,0 +1,155 @@
+//! Between the sockets and the two network layers (Linux: `inet_connection_sock_af_ops` and its like): routes, packets and
+//! addresses of either family.
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::core::skb::{SkBuff, Skb};
+use crate::net::core::sock::Sock;
+use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
+use crate::net::ipv4::route::{self, Dst, Flow4, RouteKind};
+use crate::net::tcp::tables::wildcard;
+use belljar_abi::Errno;
+use belljar_wire::ipv4::IPV4_HLEN;
+use belljar_wire::ipv6::IPV6_HLEN;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// What a route lookup asks (Linux: `struct flowi`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Flow {
+    pub daddr: IpAddr,
+    /// The wildcard: the route chooses.
+    pub saddr: IpAddr,
+    pub oif: Option<DevId>,
+    pub tos: u8,
+    pub mark: u32,
+}
+
+impl Flow {
+    /// From any address of ours.
+    pub fn to(daddr: IpAddr) -> Flow {
+        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0 }
+    }
+
+    /// To the peer of a socket, from its address.
+    pub fn of(sk: &Sock) -> Flow {
+        Flow { daddr: sk.daddr, saddr: sk.saddr, oif: sk.bound_dev, tos: sk.tos, mark: sk.mark }
+    }
+}
+
+/// The route of a packet of ours. ENETUNREACH without one, the route type's own error otherwise.
+pub fn route_output(net: &mut Net, ns: NsId, fl: &Flow) -> Result<Dst, Errno> {
+    let Flow { oif, tos, mark, .. } = *fl;
+    match (fl.daddr, fl.saddr) {
+        (IpAddr::V4(daddr), saddr) => {
+            route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark })
+        }
+        (IpAddr::V6(_), _) => Err(Errno::EADDRNOTAVAIL),
+    }
+}
+
+/// What the network layer's header needs that the packet does not know.
+#[derive(Clone, Copy, Debug)]
+pub struct Tx {
+    pub ns: NsId,
+    pub saddr: IpAddr,
+    pub daddr: IpAddr,
+    pub proto: u8,
+    /// Type of service, traffic class.
+    pub tos: u8,
+    /// `None`: the setting's.
+    pub ttl: Option<u8>,
+    /// IPv4: don't fragment.
+    pub df: bool,
+    /// IPv6: flow label.
+    pub flow: u32,
+}
+
+/// Adds the network header and sends.
+pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Errno> {
+    let Tx { ns, proto, tos, df, .. } = *tx;
+    match (tx.saddr, tx.daddr) {
+        (IpAddr::V4(saddr), IpAddr::V4(daddr)) => {
+            let ttl = tx.ttl.unwrap_or_else(|| net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8));
+            ip_queue_xmit(net, &IpTx { ns, saddr, daddr, proto, tos, ttl, df }, dst, skb)
+        }
+        _ => {
+            net.kfree_skb(skb, crate::net::drop::DropReason::NotSpecified, "queue_xmit");
+            Err(Errno::EAFNOSUPPORT)
+        }
+    }
+}
+
+/// Bytes of the network header without options.
+pub fn header_len(addr: IpAddr) -> u32 {
+    if addr.is_ipv4() { IPV4_HLEN as u32 } else { IPV6_HLEN as u32 }
+}
+
+/// The prefix length of one address.
+pub fn prefix_len(addr: IpAddr) -> u8 {
+    if addr.is_ipv4() { 32 } else { 128 }
+}
+
+/// A group's or everybody's: it receives but nothing is ever sent from it.
+pub fn is_for_many(addr: IpAddr) -> bool {
+    match addr {
+        IpAddr::V4(a) => a.is_multicast() || a.is_broadcast(),
+        IpAddr::V6(a) => a.is_multicast(),
+    }
+}
+
+/// What kind of address this is to the host.
+#[doc(alias = "inet_addr_type")]
+pub fn addr_type(net: &Net, ns: NsId, addr: IpAddr) -> RouteKind {
+    match addr {
+        IpAddr::V4(a) => route::addr_type(net, ns, a),
+        IpAddr::V6(_) => RouteKind::Unicast,
+    }
+}
+
+/// A datagram that had no way to go is counted.
+pub fn count_no_route(net: &mut Net, ns: NsId, daddr: IpAddr, e: Errno) {
+    if daddr.is_ipv4() {
+        route::count_no_route(net, ns, e);
+    }
+}
+
+/// One of this host.
+pub fn is_local(net: &Net, ns: NsId, addr: IpAddr) -> bool {
+    addr_type(net, ns, addr) == RouteKind::Local
+}
+
+/// A smaller path MTU became known.
+pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: IpAddr, mtu: u32) {
+    match daddr {
+        IpAddr::V4(a) => route::update_pmtu(net, ns, a, mtu),
+        IpAddr::V6(_) => {}
+    }
+}
+
+/// Source and destination of a packet, from its network header.
+#[inline]
+pub fn addresses(skb: &SkBuff) -> (IpAddr, IpAddr) {
+    let h = skb.head.at(skb.network_header);
+    if h.first().is_some_and(|v| v >> 4 == 6) {
+        let at =
+            |o: usize| h.get(o..).and_then(|b| b.first_chunk::<16>()).map_or(Ipv6Addr::UNSPECIFIED, |b| (*b).into());
+        return (at(8).into(), at(24).into());
+    }
+    let at = |o: usize| h.get(o..).and_then(|b| b.first_chunk::<4>()).map_or(Ipv4Addr::UNSPECIFIED, |b| (*b).into());
+    (at(12).into(), at(16).into())
+}
+
+/// The loopback address of the same family.
+pub fn loopback(of: IpAddr) -> IpAddr {
+    match of {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+    }
+}
+
+/// The IPv4 address, where there is one.
+pub fn v4(addr: IpAddr) -> Ipv4Addr {
+    match addr {
+        IpAddr::V4(a) => a,
+        IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
+}
