@@ -256,6 +256,10 @@ pub const IP_PMTUDISC_INTERFACE: i32 = 4;
 pub const IP_PMTUDISC_OMIT: i32 = 5;
 
 // SOL_IPV6 options
+/// Of SOL_ICMPV6.
+pub const SOL_ICMPV6: i32 = 58;
+pub const ICMPV6_FILTER: i32 = 1;
+
 pub const IPV6_ADDRFORM: i32 = 1;
 pub const IPV6_2292PKTINFO: i32 = 2;
 pub const IPV6_2292HOPOPTS: i32 = 3;
@@ -282,6 +286,7 @@ pub const IPV6_MULTICAST_ALL: i32 = 29;
 pub const IPV6_ROUTER_ALERT_ISOLATE: i32 = 30;
 pub const IPV6_RECVERR_RFC4884: i32 = 31;
 pub const IPV6_FLOWLABEL_MGR: i32 = 32;
+pub const IPV6_FLOWINFO_SEND: i32 = 33;
 pub const IPV6_IPSEC_POLICY: i32 = 34;
 pub const IPV6_XFRM_POLICY: i32 = 35;
 pub const IPV6_HDRINCL: i32 = 36;
@@ -310,6 +315,14 @@ pub const IPV6_TRANSPARENT: i32 = 75;
 pub const IPV6_UNICAST_IF: i32 = 76;
 pub const IPV6_RECVFRAGSIZE: i32 = 77;
 pub const IPV6_FREEBIND: i32 = 78;
+
+// Of IPV6_MTU_DISCOVER; the numbers are those of IP_PMTUDISC_*.
+pub const IPV6_PMTUDISC_DONT: i32 = 0;
+pub const IPV6_PMTUDISC_WANT: i32 = 1;
+pub const IPV6_PMTUDISC_DO: i32 = 2;
+pub const IPV6_PMTUDISC_PROBE: i32 = 3;
+pub const IPV6_PMTUDISC_INTERFACE: i32 = 4;
+pub const IPV6_PMTUDISC_OMIT: i32 = 5;
 
 // SOL_UDP options
 pub const UDP_CORK: i32 = 1;

@@ -6,6 +6,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::errqueue;
 use crate::net::core::skb::{Owner, Skb};
+use crate::net::ipv6::addrconf;
 use crate::net::netns::NetNs;
 use crate::net::tcp::mem;
 use crate::net::tcp::seq::{after, before};
@@ -56,6 +57,11 @@ impl Kernel {
         self.hrtimers()?;
         for (_, ns) in self.net.ns.iter() {
             self.tables(ns).map_err(|v| Violation(format!("{}: {v}", ns.name)))?;
+        }
+        for (id, ns) in self.net.ns.iter() {
+            ensure(addrconf::is_consistent(&self.net, id), || {
+                format!("{}: a local route without its address", ns.name)
+            })?;
         }
         self.files()?;
         self.waits()?;

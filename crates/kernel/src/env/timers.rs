@@ -31,6 +31,11 @@ pub enum TimerKey {
     IpFrag(NsId, FragId),
     /// A path MTU that was learned is forgotten.
     PmtuExpire(NsId),
+    /// The same of IPv6.
+    Pmtu6Expire(NsId),
+    Ip6Frag(NsId),
+    /// Duplicate detection, lifetimes, router solicitations and group reports of an interface.
+    Addrconf(DevId),
     /// A call that sleeps with a timeout.
     Call(CallId),
     /// A NIC whose interrupt is held back for coalescing.

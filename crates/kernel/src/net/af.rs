@@ -6,6 +6,8 @@ use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{self, Dst, Flow4, RouteKind};
+use crate::net::ipv6::output::{Ip6Tx, ip6_xmit};
+use crate::net::ipv6::{self, route::ip6_route_output};
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::Errno;
 use belljar_wire::ipv4::IPV4_HLEN;
@@ -42,7 +44,7 @@ pub fn route_output(net: &mut Net, ns: NsId, fl: &Flow) -> Result<Dst, Errno> {
         (IpAddr::V4(daddr), saddr) => {
             route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark })
         }
-        (IpAddr::V6(_), _) => Err(Errno::EADDRNOTAVAIL),
+        (IpAddr::V6(daddr), _) => ip6_route_output(net, ns, fl, daddr),
     }
 }
 
@@ -57,8 +59,10 @@ pub struct Tx {
     pub tos: u8,
     /// `None`: the setting's.
     pub ttl: Option<u8>,
-    /// IPv4: don't fragment.
+    /// Don't fragment.
     pub df: bool,
+    /// IPv6: members of the group on this host hear it too.
+    pub mc_loop: bool,
     /// IPv6: flow label.
     pub flow: u32,
 }
@@ -70,6 +74,20 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
         (IpAddr::V4(saddr), IpAddr::V4(daddr)) => {
             let ttl = tx.ttl.unwrap_or_else(|| net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8));
             ip_queue_xmit(net, &IpTx { ns, saddr, daddr, proto, tos, ttl, df }, dst, skb)
+        }
+        (IpAddr::V6(saddr), IpAddr::V6(daddr)) => {
+            let tx6 = Ip6Tx {
+                ns,
+                saddr,
+                daddr,
+                proto,
+                tclass: tos,
+                hop_limit: tx.ttl,
+                whole: df,
+                mc_loop: tx.mc_loop,
+                flow: tx.flow,
+            };
+            ip6_xmit(net, &tx6, dst, skb)
         }
         _ => {
             net.kfree_skb(skb, crate::net::drop::DropReason::NotSpecified, "queue_xmit");
@@ -101,14 +119,18 @@ pub fn is_for_many(addr: IpAddr) -> bool {
 pub fn addr_type(net: &Net, ns: NsId, addr: IpAddr) -> RouteKind {
     match addr {
         IpAddr::V4(a) => route::addr_type(net, ns, a),
+        IpAddr::V6(a) if a.is_multicast() => RouteKind::Multicast,
+        IpAddr::V6(a) if ipv6::route::is_local(net, ns, a) => RouteKind::Local,
         IpAddr::V6(_) => RouteKind::Unicast,
     }
 }
 
 /// A datagram that had no way to go is counted.
 pub fn count_no_route(net: &mut Net, ns: NsId, daddr: IpAddr, e: Errno) {
-    if daddr.is_ipv4() {
-        route::count_no_route(net, ns, e);
+    match daddr {
+        IpAddr::V4(_) => route::count_no_route(net, ns, e),
+        IpAddr::V6(_) if e == Errno::ENETUNREACH => net.inc(ns, crate::net::mib::Mib::Ip6OutNoRoutes),
+        IpAddr::V6(_) => {}
     }
 }
 
@@ -121,7 +143,7 @@ pub fn is_local(net: &Net, ns: NsId, addr: IpAddr) -> bool {
 pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: IpAddr, mtu: u32) {
     match daddr {
         IpAddr::V4(a) => route::update_pmtu(net, ns, a, mtu),
-        IpAddr::V6(_) => {}
+        IpAddr::V6(a) => ipv6::route::update_pmtu(net, ns, a, mtu),
     }
 }
 

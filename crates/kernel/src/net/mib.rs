@@ -255,6 +255,90 @@ mibs! {
         IpExtInCEPkts = "InCEPkts",
         IpExtReasmOverlaps = "ReasmOverlaps",
     }
+    "Ip6" {
+        Ip6InReceives = "InReceives",
+        Ip6InHdrErrors = "InHdrErrors",
+        Ip6InTooBigErrors = "InTooBigErrors",
+        Ip6InNoRoutes = "InNoRoutes",
+        Ip6InAddrErrors = "InAddrErrors",
+        Ip6InUnknownProtos = "InUnknownProtos",
+        Ip6InTruncatedPkts = "InTruncatedPkts",
+        Ip6InDiscards = "InDiscards",
+        Ip6InDelivers = "InDelivers",
+        Ip6OutForwDatagrams = "OutForwDatagrams",
+        Ip6OutRequests = "OutRequests",
+        Ip6OutDiscards = "OutDiscards",
+        Ip6OutNoRoutes = "OutNoRoutes",
+        Ip6ReasmTimeout = "ReasmTimeout",
+        Ip6ReasmReqds = "ReasmReqds",
+        Ip6ReasmOKs = "ReasmOKs",
+        Ip6ReasmFails = "ReasmFails",
+        Ip6FragOKs = "FragOKs",
+        Ip6FragFails = "FragFails",
+        Ip6FragCreates = "FragCreates",
+        Ip6InMcastPkts = "InMcastPkts",
+        Ip6OutMcastPkts = "OutMcastPkts",
+        Ip6InOctets = "InOctets",
+        Ip6OutOctets = "OutOctets",
+        Ip6InMcastOctets = "InMcastOctets",
+        Ip6OutMcastOctets = "OutMcastOctets",
+        Ip6InBcastOctets = "InBcastOctets",
+        Ip6OutBcastOctets = "OutBcastOctets",
+        Ip6InNoECTPkts = "InNoECTPkts",
+        Ip6InECT1Pkts = "InECT1Pkts",
+        Ip6InECT0Pkts = "InECT0Pkts",
+        Ip6InCEPkts = "InCEPkts",
+        Ip6OutTransmits = "OutTransmits",
+    }
+    "Icmp6" {
+        Icmp6InMsgs = "InMsgs",
+        Icmp6InErrors = "InErrors",
+        Icmp6OutMsgs = "OutMsgs",
+        Icmp6OutErrors = "OutErrors",
+        Icmp6InCsumErrors = "InCsumErrors",
+        Icmp6OutRateLimitHost = "OutRateLimitHost",
+        Icmp6InDestUnreachs = "InDestUnreachs",
+        Icmp6InPktTooBigs = "InPktTooBigs",
+        Icmp6InTimeExcds = "InTimeExcds",
+        Icmp6InParmProblems = "InParmProblems",
+        Icmp6InEchos = "InEchos",
+        Icmp6InEchoReplies = "InEchoReplies",
+        Icmp6InGroupMembQueries = "InGroupMembQueries",
+        Icmp6InGroupMembResponses = "InGroupMembResponses",
+        Icmp6InGroupMembReductions = "InGroupMembReductions",
+        Icmp6InRouterSolicits = "InRouterSolicits",
+        Icmp6InRouterAdvertisements = "InRouterAdvertisements",
+        Icmp6InNeighborSolicits = "InNeighborSolicits",
+        Icmp6InNeighborAdvertisements = "InNeighborAdvertisements",
+        Icmp6InRedirects = "InRedirects",
+        Icmp6InMLDv2Reports = "InMLDv2Reports",
+        Icmp6OutDestUnreachs = "OutDestUnreachs",
+        Icmp6OutPktTooBigs = "OutPktTooBigs",
+        Icmp6OutTimeExcds = "OutTimeExcds",
+        Icmp6OutParmProblems = "OutParmProblems",
+        Icmp6OutEchos = "OutEchos",
+        Icmp6OutEchoReplies = "OutEchoReplies",
+        Icmp6OutGroupMembQueries = "OutGroupMembQueries",
+        Icmp6OutGroupMembResponses = "OutGroupMembResponses",
+        Icmp6OutGroupMembReductions = "OutGroupMembReductions",
+        Icmp6OutRouterSolicits = "OutRouterSolicits",
+        Icmp6OutRouterAdvertisements = "OutRouterAdvertisements",
+        Icmp6OutNeighborSolicits = "OutNeighborSolicits",
+        Icmp6OutNeighborAdvertisements = "OutNeighborAdvertisements",
+        Icmp6OutRedirects = "OutRedirects",
+        Icmp6OutMLDv2Reports = "OutMLDv2Reports",
+    }
+    "Udp6" {
+        Udp6InDatagrams = "InDatagrams",
+        Udp6NoPorts = "NoPorts",
+        Udp6InErrors = "InErrors",
+        Udp6OutDatagrams = "OutDatagrams",
+        Udp6RcvbufErrors = "RcvbufErrors",
+        Udp6SndbufErrors = "SndbufErrors",
+        Udp6InCsumErrors = "InCsumErrors",
+        Udp6IgnoredMulti = "IgnoredMulti",
+        Udp6MemErrors = "MemErrors",
+    }
 }
 
 /// The counters of one namespace.
@@ -271,6 +355,26 @@ impl Default for Mibs {
         m.set(Mib::TcpRtoMax, 120_000);
         m.set(Mib::TcpMaxConn, u64::MAX);
         m
+    }
+}
+
+impl Mib {
+    /// The counter of the same name for IPv6: UDP has its own there.
+    pub fn of(self, six: bool) -> Mib {
+        use Mib::*;
+        match self {
+            _ if !six => self,
+            UdpInDatagrams => Udp6InDatagrams,
+            UdpNoPorts => Udp6NoPorts,
+            UdpInErrors => Udp6InErrors,
+            UdpOutDatagrams => Udp6OutDatagrams,
+            UdpRcvbufErrors => Udp6RcvbufErrors,
+            UdpSndbufErrors => Udp6SndbufErrors,
+            UdpInCsumErrors => Udp6InCsumErrors,
+            UdpIgnoredMulti => Udp6IgnoredMulti,
+            UdpMemErrors => Udp6MemErrors,
+            other => other,
+        }
     }
 }
 

@@ -4,6 +4,7 @@ pub mod core;
 pub mod drop;
 pub mod ethernet;
 pub mod ipv4;
+pub mod ipv6;
 pub mod mib;
 pub mod netns;
 pub mod raw;

@@ -10,6 +10,7 @@ use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::peer::Peers;
 use crate::net::ipv4::reassembly::{FragQueue, FragTable};
 use crate::net::ipv4::route::Exceptions;
+use crate::net::ipv6::Ns6;
 use crate::net::mib::Mibs;
 use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
@@ -34,6 +35,7 @@ pub struct NetNs {
     pub fib: Fib,
     /// Path MTUs learned from ICMP.
     pub exceptions: Exceptions,
+    pub v6: Ns6,
     pub peers: Peers,
     pub icmp: IcmpLimits,
     /// Counters of IP identification, chosen by hash (`ip_idents`).
@@ -83,6 +85,7 @@ impl Net {
             frag_table: FragTable::default(),
             fib: Fib::default(),
             exceptions: Exceptions::default(),
+            v6: Ns6::default(),
             peers: Peers::default(),
             icmp: IcmpLimits::default(),
             idents,

@@ -5,10 +5,11 @@ use crate::kernel::{Kernel, Socks};
 use crate::net::af;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::{Family, Sock};
-use crate::net::core::{errqueue, sockopt};
+use crate::net::core::{errqueue, sockopt, sockopt6};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route;
+use crate::net::ipv6::icmp_rcv::convert as convert6;
 use crate::net::raw;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -17,7 +18,8 @@ use crate::net::udp;
 use crate::task::call::*;
 use crate::task::wait::PollMask;
 use belljar_abi::*;
-use belljar_wire::{icmp, ipv4};
+use belljar_wire::{icmp, icmpv6, ipv4};
+use core::net::{IpAddr, Ipv6Addr};
 
 /// What a socket speaks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,8 +66,11 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }
         Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),
-        Proto::Raw(p) => raw::create(k, ns, p, false, cred.gid).map(SockId::Raw),
-        Proto::Ping => raw::create(k, ns, IPPROTO_ICMP as u16, true, cred.gid).map(SockId::Raw),
+        Proto::Raw(p) => raw::create(k, ns, family, p, false, cred.gid).map(SockId::Raw),
+        Proto::Ping => {
+            let protocol = if family == Family::Inet { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
+            raw::create(k, ns, family, protocol as u16, true, cred.gid).map(SockId::Raw)
+        }
     }
 }
 
@@ -73,10 +78,14 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
 #[doc(alias = "__inet_bind")]
 pub(crate) fn bind(k: &mut Kernel, sock: SockId, to: SockAddr, cred: Cred) -> Result<(), Errno> {
     let (addr, port) = to.to_ip().ok_or(Errno::EAFNOSUPPORT)?;
+    if let IpAddr::V6(a) = addr {
+        bind6_address(k, sock, a, to.scope())?;
+    }
     let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
     let sysctl = &k.net.ns.get(sk.ns).ok_or(Errno::EADDRNOTAVAIL)?.sysctl;
     let anything = sysctl.ip_nonlocal_bind != 0 || sk.flags.freebind || sk.flags.transparent;
-    if !addr.is_unspecified() && !anything && af::addr_type(&k.net, sk.ns, addr) == route::RouteKind::Unicast {
+    let foreign = || af::addr_type(&k.net, sk.ns, addr) == route::RouteKind::Unicast;
+    if addr.is_ipv4() && !addr.is_unspecified() && !anything && foreign() {
         return Err(Errno::EADDRNOTAVAIL);
     }
     if let SockId::Raw(id) = sock {
@@ -90,6 +99,67 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, to: SockAddr, cred: Cred) -> Re
         SockId::Udp(id) => udp::bind::bind(k, id, addr, port, cred.uid),
         SockId::Raw(id) => raw::bind::bind(k, id, addr, port, cred.uid),
     }
+}
+
+/// One of our addresses, on the interface that a link-local one names; a stream is not bound to a group.
+#[doc(alias = "__inet6_bind")]
+fn bind6_address(k: &mut Kernel, sock: SockId, addr: Ipv6Addr, scope: u32) -> Result<(), Errno> {
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    if addr.is_multicast() && matches!(sock, SockId::Tcp(_)) {
+        return Err(Errno::EINVAL);
+    }
+    if addr.is_unspecified() {
+        return Ok(());
+    }
+    let (ns, mut dev) = (sk.ns, sk.bound_dev);
+    let link = belljar_wire::ipv6::needs_scope(addr);
+    if link && scope != 0 {
+        let named = k.net.dev_by_index(ns, scope).ok_or(Errno::ENODEV)?;
+        if dev.is_some_and(|d| d != named) {
+            return Err(Errno::EINVAL);
+        }
+        dev = Some(named);
+    }
+    if link && dev.is_none() {
+        return Err(Errno::EINVAL);
+    }
+    let n = k.net.ns.get(ns).ok_or(Errno::EADDRNOTAVAIL)?;
+    let anything = n.sysctl.ip_nonlocal_bind6 != 0 || sk.flags.freebind || sk.flags.transparent;
+    let on = dev.filter(|_| link);
+    if !addr.is_multicast() && !anything && !crate::net::ipv6::route::chk_addr(&k.net, ns, addr, on) {
+        return Err(Errno::EADDRNOTAVAIL);
+    }
+    if let Some(sk) = k.socks.sk_mut(sock).filter(|_| link) {
+        sk.bound_dev = dev;
+    }
+    Ok(())
+}
+
+/// The interface that the address names: the socket is bound to it from now on. EINVAL for a link-local address without one.
+#[doc(alias = "tcp_v6_connect")]
+fn scope_for_connect(k: &mut Kernel, sock: SockId, to: &SockAddr) -> Result<(), Errno> {
+    let SockAddr::V6 { addr, scope, .. } = *to else { return Ok(()) };
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    if addr.is_multicast() && matches!(sock, SockId::Tcp(_)) {
+        return Err(Errno::ENETUNREACH);
+    }
+    if !belljar_wire::ipv6::needs_scope(addr) {
+        return Ok(());
+    }
+    let mut dev = sk.bound_dev;
+    if scope != 0 {
+        let named = k.net.dev_by_index(sk.ns, scope);
+        if dev.is_some() && dev != named {
+            return Err(Errno::EINVAL);
+        }
+        dev = Some(named.ok_or(Errno::ENODEV)?);
+    }
+    let multicast_if = sk.v6_opts().and_then(|o| o.mcast_if).filter(|_| addr.is_multicast());
+    let dev = dev.or(multicast_if).ok_or(Errno::EINVAL)?;
+    if let Some(sk) = k.socks.sk_mut(sock) {
+        sk.bound_dev = Some(dev);
+    }
+    Ok(())
 }
 
 pub(crate) fn listen(k: &mut Kernel, sock: SockId, backlog: i32) -> Result<(), Errno> {
@@ -126,6 +196,9 @@ pub(crate) fn accept(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Result<SockId
 
 /// `to`: IPv4, or `Unspec` to dissolve.
 pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -> Step {
+    if let Err(e) = scope_for_connect(k, sock, &to) {
+        return Step::Done(Err(e));
+    }
     match sock {
         SockId::Tcp(id) => {
             let target = to.to_ip();
@@ -280,7 +353,7 @@ pub(crate) fn setsockopt(
     match (level, sock) {
         (SOL_SOCKET, _) => sockopt::sock_setsockopt(k, sock, name, value, cred),
         (SOL_IP, _) => sockopt::ip_setsockopt(k, sock, name, value, cred),
-        (SOL_IPV6, _) => sockopt::ipv6_setsockopt(k, sock, name, value),
+        (SOL_IPV6, _) => sockopt6::ipv6_setsockopt(k, sock, name, value, cred),
         (SOL_TCP, SockId::Tcp(id)) => {
             let Kernel { socks, net, .. } = k;
             let sk = socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
@@ -290,6 +363,7 @@ pub(crate) fn setsockopt(
         }
         (SOL_UDP, SockId::Udp(id)) => udp::setsockopt(k, id, name, value),
         (SOL_RAW, SockId::Raw(id)) => raw::setsockopt(k, id, name, value),
+        (SOL_ICMPV6, SockId::Raw(id)) => raw::setsockopt6(k, id, name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -298,13 +372,14 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
     match (level, sock) {
         (SOL_SOCKET, _) => sockopt::sock_getsockopt(k, sock, name, len),
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
-        (SOL_IPV6, _) => sockopt::ipv6_getsockopt(k, sock, name),
+        (SOL_IPV6, _) => sockopt6::ipv6_getsockopt(k, sock, name),
         (SOL_TCP, SockId::Tcp(id)) => {
             let sk = k.socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
             tcp::sockopt::tcp_getsockopt(sk, &k.net, name, len)
         }
         (SOL_UDP, SockId::Udp(id)) => udp::getsockopt(k, id, name),
         (SOL_RAW, SockId::Raw(id)) => raw::getsockopt(k, id, name),
+        (SOL_ICMPV6, SockId::Raw(id)) => raw::getsockopt6(k, id, name),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -327,6 +402,42 @@ pub fn inet_protocol_err(k: &mut Kernel, ns: NsId, proto: u8, skb: &SkBuff, kind
         ipv4::IPPROTO_TCP => tcp_err(k, ns, skb, kind, code, info),
         ipv4::IPPROTO_ICMP => raw::rcv::ping_err(k, ns, skb, kind, code, info),
         _ => {}
+    }
+}
+
+/// An ICMPv6 error about a packet from `src` to `dst`; `skb` is at the quoted IPv6 header, its transport `at` behind.
+#[doc(alias = "inet6_protos")]
+#[allow(clippy::too_many_arguments)]
+pub fn inet6_protocol_err(
+    k: &mut Kernel,
+    ns: NsId,
+    proto: u8,
+    skb: &SkBuff,
+    (src, dst, at): (core::net::Ipv6Addr, core::net::Ipv6Addr, usize),
+    kind: u8,
+    code: u8,
+    info: u32,
+) {
+    let quoted = skb.head.bytes().get(at..).unwrap_or(&[]);
+    match proto {
+        ipv4::IPPROTO_UDP => udp::err::udp6_err(k, ns, skb, (src, dst, at), kind, code, info),
+        ipv4::IPPROTO_TCP => {
+            let Some(&[s0, s1, d0, d1, q0, q1, q2, q3]) = quoted.first_chunk() else { return };
+            let (lport, rport) = (u16::from_be_bytes([s0, s1]), u16::from_be_bytes([d0, d1]));
+            let tuple = tcp::tables::Tuple { laddr: src.into(), lport, raddr: dst.into(), rport };
+            let (errno, _) = convert6(kind, code);
+            let frag = kind == icmpv6::ICMPV6_PKT_TOOBIG;
+            let seq = u32::from_be_bytes([q0, q1, q2, q3]);
+            let ee = SockExtendedErr { errno: errno.0, origin: SO_EE_ORIGIN_ICMP6, kind, code, info, data: 0 };
+            let what = tcp::ipv4::IcmpError { ee, seq, frag_mtu: frag.then_some(info) };
+            tcp::ipv4::tcp_v4_err(k, ns, &tuple, &what, skb);
+        }
+        _ => {}
+    }
+    if !matches!(proto, ipv4::IPPROTO_UDP | ipv4::IPPROTO_TCP)
+        || k.net.ns.get(ns).is_some_and(|n| !n.raw.raw.is_empty())
+    {
+        raw::rcv6::raw6_err(k, ns, proto, skb, (src, dst, at), kind, code, info);
     }
 }
 

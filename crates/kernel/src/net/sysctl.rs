@@ -363,6 +363,26 @@ sysctls! {
         "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, 60_000;
         "net.ipv4.tcp_window_scaling" tcp_window_scaling: u32 = 1, 0, 255;
         "net.ipv4.tcp_wmem" tcp_wmem: [u64; 3] = [4096, 16_384, 4_194_304], 1, INT;
+        "net.ipv6.auto_flowlabels" auto_flowlabels: u32 = 1, 0, 3;
+        "net.ipv6.bindv6only" bindv6only: u32 = 0, 0, 255;
+        "net.ipv6.icmp.echo_ignore_all" icmp6_echo_ignore_all: u32 = 0, 0, 1;
+        "net.ipv6.icmp.ratelimit" icmp6_ratelimit: u32 = 1000, 0, INT;
+        "net.ipv6.icmp.ratemask" icmp6_ratemask: PortSet = PortSet(vec![(0, 1), (3, 127)]), 0, 0;
+        "net.ipv6.ip6frag_high_thresh" ip6frag_high_thresh: u64 = 4_194_304, 0, i64::MAX;
+        "net.ipv6.ip6frag_time" ip6frag_time: u32 = 60, 0, INT;
+        "net.ipv6.ip_nonlocal_bind" ip_nonlocal_bind6: u32 = 0, 0, 255;
+        "net.ipv6.max_dst_opts_number" max_dst_opts_number: i32 = 8, i64::from(i32::MIN), INT;
+        "net.ipv6.max_hbh_opts_number" max_hbh_opts_number: i32 = 8, i64::from(i32::MIN), INT;
+        "net.ipv6.neigh.default.base_reachable_time_ms" neigh6_base_reachable_time_ms: u32 = 30_000, 0, INT;
+        "net.ipv6.neigh.default.delay_first_probe_time" neigh6_delay_first_probe_time: u32 = 5, 0, INT;
+        "net.ipv6.neigh.default.gc_stale_time" neigh6_gc_stale_time: u32 = 60, 0, INT;
+        "net.ipv6.neigh.default.gc_thresh1" neigh6_gc_thresh1: u32 = 128, 0, INT;
+        "net.ipv6.neigh.default.gc_thresh3" neigh6_gc_thresh3: u32 = 1024, 0, INT;
+        "net.ipv6.neigh.default.mcast_solicit" neigh6_mcast_solicit: u32 = 3, 0, INT;
+        "net.ipv6.neigh.default.retrans_time_ms" neigh6_retrans_time_ms: u32 = 1000, 0, INT;
+        "net.ipv6.neigh.default.ucast_solicit" neigh6_ucast_solicit: u32 = 3, 0, INT;
+        "net.ipv6.neigh.default.unres_qlen_bytes" neigh6_unres_qlen_bytes: u32 = 212_992, 0, INT;
+        "net.ipv6.route.mtu_expires" mtu_expires6: u32 = 600, 0, INT;
     }
 }
 
@@ -378,6 +398,35 @@ sysctls! {
         "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
         "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
         "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;
+    }
+}
+
+sysctls! {
+    /// Settings of one interface (`net.ipv6.conf.IF.*`), keys without that beginning.
+    #[derive(Copy, PartialEq, Eq)]
+    Conf6 {
+        "accept_dad" accept_dad: u32 = 1, 0, 2;
+        "accept_ra" accept_ra: u32 = 1, 0, 2;
+        "accept_ra_defrtr" accept_ra_defrtr: u32 = 1, 0, 1;
+        "accept_ra_mtu" accept_ra_mtu: u32 = 1, 0, 1;
+        "accept_ra_pinfo" accept_ra_pinfo: u32 = 1, 0, 1;
+        "autoconf" autoconf: u32 = 1, 0, 1;
+        "dad_transmits" dad_transmits: u32 = 1, 0, INT;
+        "disable_ipv6" disable_ipv6: u32 = 0, 0, 1;
+        "forwarding" forwarding: u32 = 0, 0, 1;
+        "hop_limit" hop_limit: u32 = 64, 1, 255;
+        "keep_addr_on_down" keep_addr_on_down: i32 = 0, -1, 1;
+        "mtu" mtu: u32 = 0, 1280, 65_535;
+        "router_solicitation_delay" router_solicitation_delay: u32 = 1, 0, SECONDS;
+        "router_solicitation_interval" router_solicitation_interval: u32 = 4, 0, SECONDS;
+        "router_solicitation_max_interval" router_solicitation_max_interval: u32 = 3600, 0, SECONDS;
+        "router_solicitations" router_solicitations: i32 = -1, -1, INT;
+    }
+}
+
+impl Conf6 {
+    fn limit(&self, _: &str) -> i64 {
+        i64::MAX
     }
 }
 

@@ -36,10 +36,9 @@ fn kind_of(k: &Kernel, who: Caller, family: i32, kind: i32, protocol: i32) -> Re
     match (kind, protocol) {
         (SOCK_STREAM, IPPROTO_IP | IPPROTO_TCP) => Ok((family, switch::Proto::Tcp)),
         (SOCK_DGRAM, IPPROTO_IP | IPPROTO_UDP) => Ok((family, switch::Proto::Udp)),
-        (SOCK_DGRAM, IPPROTO_ICMP) if family == Family::Inet => Ok((family, switch::Proto::Ping)),
-        (SOCK_DGRAM, p) if p == ping => Err(Errno::EACCES),
+        (SOCK_DGRAM, p) if p == ping => Ok((family, switch::Proto::Ping)),
         (SOCK_RAW, p) if p != IPPROTO_IP && !k.cred(who.process).caps.net_raw => Err(Errno::EPERM),
-        (SOCK_RAW, p) if p != IPPROTO_IP && family == Family::Inet => Ok((family, switch::Proto::Raw(p as u16))),
+        (SOCK_RAW, p) if p != IPPROTO_IP => Ok((family, switch::Proto::Raw(p as u16))),
         (SOCK_STREAM | SOCK_DGRAM | SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
         _ => Err(Errno::ESOCKTNOSUPPORT),
     }

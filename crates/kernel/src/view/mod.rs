@@ -88,10 +88,12 @@ impl Kernel {
     }
 
     pub fn view_sysctls(&self, ns: NsId) -> Vec<SysctlView> {
+        let conf6 = self.net.view_conf6(ns);
         let Some(ns) = self.net.ns.get(ns) else { return Vec::new() };
         let mut out: Vec<SysctlView> = Sysctl::KEYS
             .iter()
             .filter_map(|k| Some((*k, ns.sysctl.show(k)?)))
+            .chain(conf6.iter().map(|(k, v)| (k.as_str(), v.clone())))
             .chain(Global::KEYS.iter().filter_map(|k| Some((*k, self.net.sysctl.show(k)?))))
             .map(|(key, value)| SysctlView { key: key.to_owned(), value })
             .collect();
@@ -103,6 +105,9 @@ impl Kernel {
     pub fn sysctl_set(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
         if Global::KEYS.contains(&key) {
             return self.net.sysctl.store(key, value);
+        }
+        if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
+            return self.net.set_conf6(ns, rest, value);
         }
         self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl.store(key, value)
     }

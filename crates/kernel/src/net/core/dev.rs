@@ -8,9 +8,11 @@ use crate::net::Net;
 use crate::net::core::neighbour;
 use crate::net::core::skb::Skb;
 use crate::net::ipv4::fib::{Route, RouteType, Scope};
+use crate::net::ipv6::addrconf::Inet6Dev;
 use crate::net::sched::Qdisc;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
+use belljar_wire::ipv6::IPV6_MIN_MTU;
 use core::net::Ipv4Addr;
 
 /// Which kind of hardware, or none.
@@ -140,6 +142,7 @@ pub struct NetDevice {
     pub scheduled: bool,
     pub addrs: Vec<IfAddr>,
     pub conf: InetConf,
+    pub inet6: Inet6Dev,
     /// When its last packet was handed to the driver.
     pub trans_start: Nanos,
 }
@@ -216,7 +219,8 @@ impl Net {
         let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
         let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
         let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.skbs());
-        rings.chain(tuns.flatten()).chain(qdiscs).chain(backlog).chain(neighs).chain(frags)
+        let frags6 = self.ns.iter().flat_map(|(_, n)| n.v6.frags.skbs());
+        rings.chain(tuns.flatten()).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
@@ -248,6 +252,7 @@ impl Net {
             scheduled: false,
             addrs: Vec::new(),
             conf: InetConf { send_redirects: true, ..space.conf_default },
+            inet6: Inet6Dev::new(space.v6.conf_default),
             trans_start: 0,
         };
         let id = self.devs.insert(dev);
@@ -407,6 +412,7 @@ impl Net {
                 n.fib.main.remove_all(|r| r.dev == Some(dev));
                 n.fib.local.remove_all(|r| r.dev == Some(dev) && r.kind == RouteType::Broadcast);
             }
+            self.addrconf_down(dev, false);
             self.rt_cache_flush(ns);
             return Ok(());
         }
@@ -417,6 +423,7 @@ impl Net {
         if loopback && self.devs.get(dev).is_some_and(|d| d.addrs.is_empty()) {
             self.add_address(dev, Ipv4Addr::LOCALHOST, 8)?;
         }
+        self.addrconf_up(dev);
         self.rt_cache_flush(ns);
         if self.devs.get(dev).is_some_and(|d| d.conf.arp_notify) {
             crate::net::ipv4::arp::announce(self, dev);
@@ -467,8 +474,13 @@ impl Net {
         if !(68..=65_536).contains(&mtu) {
             return Err(Errno::EINVAL);
         }
-        d.mtu = mtu;
-        let ns = d.ns;
+        let (before, ns, up) = (std::mem::replace(&mut d.mtu, mtu), d.ns, d.up);
+        // Below 1280 there is no IPv6 (RFC 8200 §5).
+        match (before >= IPV6_MIN_MTU, mtu >= IPV6_MIN_MTU) {
+            (true, false) => self.addrconf_down(dev, true),
+            (false, true) if up => self.addrconf_up(dev),
+            _ => {}
+        }
         self.rt_cache_flush(ns);
         Ok(())
     }

@@ -7,7 +7,8 @@ use crate::net::core::skb::Skb;
 use crate::net::core::softirq;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
-use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP};
+use crate::net::ipv6;
+use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6};
 
 /// For devices without NAPI: the packet, with its Ethernet header pulled, waits for the softirq.
 #[doc(alias = "netif_rx_internal")]
@@ -34,6 +35,7 @@ pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
     k.net.stage(&skb, "netif_receive_skb");
     match skb.protocol {
         ETH_P_IP => input::ip_rcv(k, ns, dev, skb),
+        ETH_P_IPV6 => ipv6::input::ipv6_rcv(k, ns, dev, skb),
         ETH_P_ARP => arp::arp_rcv(&mut k.net, ns, dev, skb),
         _ => {
             if let Some(d) = k.net.devs.get_mut(dev) {

@@ -36,7 +36,7 @@ pub struct SockErr {
 
 impl SockErr {
     fn is_icmp(&self) -> bool {
-        self.ee.origin == SO_EE_ORIGIN_ICMP
+        matches!(self.ee.origin, SO_EE_ORIGIN_ICMP | SO_EE_ORIGIN_ICMP6)
     }
 }
 
@@ -124,7 +124,7 @@ pub fn icmp_entry(net: &Net, skb: &SkBuff, ee: SockExtendedErr, to: (IpAddr, u16
     SockErr {
         ee,
         to: Some(to),
-        offender: Some(header.map_or(Ipv4Addr::UNSPECIFIED, |ip| ip.src).into()),
+        offender: Some(crate::net::af::addresses(skb).0),
         tstamp: skb.tstamp,
         truesize: crate::net::udp::truesize(payload.len()),
         payload,

@@ -10,6 +10,7 @@ pub mod reuseport;
 pub mod skb;
 pub mod sock;
 pub mod sockopt;
+pub mod sockopt6;
 pub mod softirq;
 pub mod timestamp;
 pub mod zerocopy;

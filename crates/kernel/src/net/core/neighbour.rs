@@ -8,6 +8,7 @@ use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{arp, icmp};
+use crate::net::ipv6::ndisc;
 use crate::net::{Net, af};
 use crate::net::{ethernet, sysctl::Sysctl};
 use belljar_abi::Errno;
@@ -97,9 +98,11 @@ pub struct NeighStats {
 #[derive(Clone, Debug, Default)]
 pub struct NeighTable {
     index: BTreeMap<(DevId, IpAddr), NeighId>,
+    /// Of them for IPv6.
+    six: usize,
     pub stats: NeighStats,
     /// (base it was drawn from, when, ticks): 0.5 to 1.5 times the base, drawn anew every five minutes.
-    reachable: (u32, Jiffies, Jiffies),
+    reachable: [(u32, Jiffies, Jiffies); 2],
 }
 
 impl Neighbour {
@@ -115,6 +118,12 @@ impl NeighTable {
         self.index.values().copied()
     }
 
+    /// Entries of one family.
+    fn len(&self, six: bool) -> u32 {
+        let entries = if six { self.six } else { self.index.len() - self.six };
+        entries as u32
+    }
+
     pub fn get(&self, dev: DevId, addr: IpAddr) -> Option<NeighId> {
         self.index.get(&(dev, addr)).copied()
     }
@@ -128,35 +137,84 @@ pub struct Update {
     pub admin: bool,
 }
 
-fn setting(net: &Net, ns: NsId, of: impl Fn(&Sysctl) -> u32) -> u32 {
-    net.ns.get(ns).map_or(0, |n| of(&n.sysctl))
+/// The settings of one family (`net.ipv4.neigh.default`, `net.ipv6.neigh.default`).
+#[derive(Clone, Copy, Debug, Default)]
+struct Parms {
+    base_reachable_time_ms: u32,
+    delay_first_probe_time: u32,
+    gc_stale_time: u32,
+    gc_thresh1: u32,
+    gc_thresh3: u32,
+    mcast_solicit: u32,
+    retrans_time_ms: u32,
+    ucast_solicit: u32,
+    unres_qlen_bytes: u32,
+}
+
+fn parms(net: &Net, ns: NsId, six: bool) -> Parms {
+    let Some(s) = net.ns.get(ns).map(|n| &n.sysctl) else { return Parms::default() };
+    if six { v6_parms(s) } else { v4_parms(s) }
+}
+
+fn v4_parms(s: &Sysctl) -> Parms {
+    Parms {
+        base_reachable_time_ms: s.neigh_base_reachable_time_ms,
+        delay_first_probe_time: s.neigh_delay_first_probe_time,
+        gc_stale_time: s.neigh_gc_stale_time,
+        gc_thresh1: s.neigh_gc_thresh1,
+        gc_thresh3: s.neigh_gc_thresh3,
+        mcast_solicit: s.neigh_mcast_solicit,
+        retrans_time_ms: s.neigh_retrans_time_ms,
+        ucast_solicit: s.neigh_ucast_solicit,
+        unres_qlen_bytes: s.neigh_unres_qlen_bytes,
+    }
+}
+
+fn v6_parms(s: &Sysctl) -> Parms {
+    Parms {
+        base_reachable_time_ms: s.neigh6_base_reachable_time_ms,
+        delay_first_probe_time: s.neigh6_delay_first_probe_time,
+        gc_stale_time: s.neigh6_gc_stale_time,
+        gc_thresh1: s.neigh6_gc_thresh1,
+        gc_thresh3: s.neigh6_gc_thresh3,
+        mcast_solicit: s.neigh6_mcast_solicit,
+        retrans_time_ms: s.neigh6_retrans_time_ms,
+        ucast_solicit: s.neigh6_ucast_solicit,
+        unres_qlen_bytes: s.neigh6_unres_qlen_bytes,
+    }
+}
+
+fn is_v6(net: &Net, ns: NsId, id: NeighId) -> bool {
+    net.ns.get(ns).and_then(|n| n.neighs.get(id)).is_some_and(|e| e.addr.is_ipv6())
 }
 
 fn ticks(net: &Net, nanos: u64) -> Jiffies {
     (nanos.div_ceil(SEC / u64::from(net.env.hz.max(1)))) as Jiffies
 }
 
-fn retrans_ticks(net: &Net, ns: NsId) -> Jiffies {
-    let ms = setting(net, ns, |s| s.neigh_retrans_time_ms).max(10);
+fn retrans_ticks(net: &Net, ns: NsId, six: bool) -> Jiffies {
+    let ms = parms(net, ns, six).retrans_time_ms.max(10);
     ticks(net, u64::from(ms) * MSEC)
 }
 
-fn delay_ticks(net: &Net, ns: NsId) -> Jiffies {
-    ticks(net, u64::from(setting(net, ns, |s| s.neigh_delay_first_probe_time)) * SEC)
+fn delay_ticks(net: &Net, ns: NsId, six: bool) -> Jiffies {
+    ticks(net, u64::from(parms(net, ns, six).delay_first_probe_time) * SEC)
 }
 
 #[doc(alias = "neigh_rand_reach_time")]
-fn reachable_ticks(net: &mut Net, ns: NsId) -> Jiffies {
-    let base = setting(net, ns, |s| s.neigh_base_reachable_time_ms);
+fn reachable_ticks(net: &mut Net, ns: NsId, six: bool) -> Jiffies {
+    let base = parms(net, ns, six).base_reachable_time_ms;
     let (now, redraw) = (net.env.jiffies(), ticks(net, 300 * SEC));
-    let Some((old_base, at, value)) = net.ns.get(ns).map(|n| n.neigh_table.reachable) else { return 0 };
+    let Some((old_base, at, value)) = net.ns.get(ns).map(|n| n.neigh_table.reachable[usize::from(six)]) else {
+        return 0;
+    };
     if old_base == base && at != 0 && now.wrapping_sub(at) < redraw {
         return value;
     }
     let ms = net.env.rng.below(base.max(1)) + base / 2;
     let value = ticks(net, u64::from(ms) * MSEC);
     if let Some(n) = net.ns.get_mut(ns) {
-        n.neigh_table.reachable = (base, now, value);
+        n.neigh_table.reachable[usize::from(six)] = (base, now, value);
     }
     value
 }
@@ -192,10 +250,11 @@ fn transmit(net: &mut Net, dev: DevId, to: Mac, mut skb: Skb) -> Result<(), Errn
 
 /// The unconfirmed states (`neigh_resolve_output`, `__neigh_event_send`).
 fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errno> {
+    let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
-    let (ucast, limit) = (setting(net, ns, |s| s.neigh_ucast_solicit), setting(net, ns, |s| s.neigh_unres_qlen_bytes));
-    let (retrans, delay) = (retrans_ticks(net, ns), delay_ticks(net, ns));
-    let probing = ucast + setting(net, ns, |s| s.neigh_mcast_solicit) != 0;
+    let (ucast, limit) = (parms(net, ns, six).ucast_solicit, parms(net, ns, six).unres_qlen_bytes);
+    let (retrans, delay) = (retrans_ticks(net, ns, six), delay_ticks(net, ns, six));
+    let probing = ucast + parms(net, ns, six).mcast_solicit != 0;
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return Err(Errno::ENOBUFS) };
     n.used = now;
     let dev = n.dev;
@@ -255,15 +314,20 @@ fn arm(net: &mut Net, ns: NsId, id: NeighId, at: Jiffies) {
 /// One question: unicast while the old address may still hold, broadcast otherwise.
 #[doc(alias = "neigh_probe")]
 fn probe(net: &mut Net, ns: NsId, id: NeighId) {
-    let ucast = setting(net, ns, |s| s.neigh_ucast_solicit);
+    let six = is_v6(net, ns, id);
+    let ucast = parms(net, ns, six).ucast_solicit;
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     n.probes += 1;
     let to = (n.probes <= ucast && !n.mac.is_zero()).then_some(n.mac);
     let (dev, addr) = (n.dev, n.addr);
     // The source of the packet that waits, so that the answer's cache on the other side is the right one.
     let want = n.queue.front().map(|s| af::addresses(s).0);
-    if let IpAddr::V4(addr) = addr {
-        arp::solicit(net, ns, dev, addr, to, want.map(af::v4));
+    match addr {
+        IpAddr::V4(addr) => arp::solicit(net, ns, dev, addr, to, want.map(af::v4)),
+        IpAddr::V6(addr) => {
+            let want = want.and_then(|a| if let IpAddr::V6(a) = a { Some(a) } else { None });
+            ndisc::send_ns(net, dev, addr, to, want);
+        }
     }
 }
 
@@ -275,8 +339,9 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
     if let Some(id) = n.neigh_table.get(dev, addr) {
         return Some(id);
     }
-    let full = n.neighs.len() as u32 >= n.sysctl.neigh_gc_thresh3;
-    if full && !forced_gc(net, ns) {
+    let six = addr.is_ipv6();
+    let full = n.neigh_table.len(six) >= parms(net, ns, six).gc_thresh3;
+    if full && !forced_gc(net, ns, six) {
         if let Some(n) = net.ns.get_mut(ns) {
             n.neigh_table.stats.table_fulls += 1;
         }
@@ -299,18 +364,21 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         timer: TimerSlot::default(),
     });
     n.neigh_table.index.insert((dev, addr), id);
+    n.neigh_table.six += usize::from(six);
     Some(id)
 }
 
 /// Removes what is not permanent and not being asked for, oldest use first, at most 256 (`neigh_forced_gc`).
-fn forced_gc(net: &mut Net, ns: NsId) -> bool {
+fn forced_gc(net: &mut Net, ns: NsId, six: bool) -> bool {
     let now = net.env.jiffies();
     let Some(n) = net.ns.get_mut(ns) else { return false };
     n.neigh_table.stats.forced_gc_runs += 1;
     let mut idle: Vec<(Jiffies, NeighId)> = n
         .neighs
         .iter()
-        .filter(|(_, e)| e.state != Nud::Permanent && e.queue.is_empty() && e.state != Nud::Reachable)
+        .filter(|(_, e)| {
+            e.addr.is_ipv6() == six && e.state != Nud::Permanent && e.queue.is_empty() && e.state != Nud::Reachable
+        })
         .map(|(id, e)| (now.wrapping_sub(e.used), id))
         .collect();
     idle.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
@@ -323,15 +391,20 @@ fn forced_gc(net: &mut Net, ns: NsId) -> bool {
 }
 
 /// What nobody used for gc_stale_time goes when there are more than gc_thresh1 entries (`neigh_periodic_work`).
-pub fn gc(net: &mut Net, ns: NsId) {
+pub fn gc(net: &mut Net, ns: NsId, six: bool) {
     let now = net.env.jiffies();
-    let stale = ticks(net, u64::from(setting(net, ns, |s| s.neigh_gc_stale_time)) * SEC);
+    let stale = ticks(net, u64::from(parms(net, ns, six).gc_stale_time) * SEC);
     let Some(n) = net.ns.get(ns) else { return };
-    if (n.neighs.len() as u32) < n.sysctl.neigh_gc_thresh1 {
+    if n.neigh_table.len(six) < parms(net, ns, six).gc_thresh1 {
         return;
     }
     let old = |e: &Neighbour| e.state == Nud::Failed || (e.state == Nud::Stale && now.wrapping_sub(e.used) > stale);
-    let dead: Vec<NeighId> = n.neighs.iter().filter(|(_, e)| old(e) && e.queue.is_empty()).map(|(id, _)| id).collect();
+    let dead: Vec<NeighId> = n
+        .neighs
+        .iter()
+        .filter(|(_, e)| e.addr.is_ipv6() == six && old(e) && e.queue.is_empty())
+        .map(|(id, _)| id)
+        .collect();
     dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
 
@@ -339,6 +412,7 @@ fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
     let Some(n) = net.ns.get_mut(ns) else { return };
     let Some(mut e) = n.neighs.remove(id) else { return };
     n.neigh_table.index.remove(&(e.dev, e.addr));
+    n.neigh_table.six -= usize::from(e.addr.is_ipv6());
     n.neigh_table.stats.destroys += 1;
     e.timer.cancel();
     for skb in e.queue {
@@ -357,9 +431,10 @@ pub fn ifdown(net: &mut Net, ns: NsId, dev: DevId) {
 /// What was learned: from ARP, or from the administrator.
 #[doc(alias = "__neigh_update")]
 pub fn update(net: &mut Net, ns: NsId, id: NeighId, mac: Mac, mut to: Nud, how: Update) {
+    let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
-    let base = ticks(net, u64::from(setting(net, ns, |s| s.neigh_base_reachable_time_ms)) * MSEC);
-    let reach = reachable_ticks(net, ns);
+    let base = ticks(net, u64::from(parms(net, ns, six).base_reachable_time_ms) * MSEC);
+    let reach = reachable_ticks(net, ns, six);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     let (old, changed) = (n.state, n.mac != mac);
     if old == Nud::Permanent && !how.admin {
@@ -417,10 +492,11 @@ pub fn confirm(net: &mut Net, ns: NsId, dst: &Dst, daddr: IpAddr) {
 /// The wheel looked at an entry.
 #[doc(alias = "neigh_timer_handler")]
 pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
+    let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
-    let (delay, retrans) = (delay_ticks(net, ns), retrans_ticks(net, ns));
-    let (ucast, mcast) = (setting(net, ns, |s| s.neigh_ucast_solicit), setting(net, ns, |s| s.neigh_mcast_solicit));
-    let reach = reachable_ticks(net, ns);
+    let (delay, retrans) = (delay_ticks(net, ns, six), retrans_ticks(net, ns, six));
+    let (ucast, mcast) = (parms(net, ns, six).ucast_solicit, parms(net, ns, six).mcast_solicit);
+    let reach = reachable_ticks(net, ns, six);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     if net.env.timers.look(&mut n.timer, at, now, TimerKey::Neigh(ns, id)) == Fire::NotYet || !n.state.in_timer() {
         return;
@@ -464,7 +540,7 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
     if matches!(state, Nud::Incomplete | Nud::Probe) {
         probe(net, ns, id);
     }
-    gc(net, ns);
+    gc(net, ns, six);
 }
 
 /// Nobody answered: whoever waits hears "host unreachable".
@@ -474,7 +550,12 @@ fn invalidate(net: &mut Net, ns: NsId, id: NeighId) {
     n.neigh_table.stats.res_failed += 1;
     let Some(e) = n.neighs.get_mut(id) else { return };
     e.queue_bytes = 0;
+    let six = e.addr.is_ipv6();
     for skb in std::mem::take(&mut e.queue) {
+        if six {
+            ndisc::error_report(net, skb);
+            continue;
+        }
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_HOST_UNREACH, 0);
         net.kfree_skb(skb, DropReason::NeighFailed, "arp_error_report");
     }

@@ -3,6 +3,7 @@
 use crate::ids::*;
 use crate::net::core::errqueue::SockErr;
 use crate::net::core::filter::Prog;
+use crate::net::core::sockopt6::V6Opts;
 use crate::net::core::zerocopy::Zerocopy;
 use crate::task::wait::WaitHead;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -109,9 +110,10 @@ pub struct ColdOpts {
     /// When the first unanswered probe of a closed window was due, under that option; 0 when none was (`icsk_probes_tstamp`).
     pub probes_since_us: u64,
     pub max_pacing_rate: Option<u64>,
-    /// IPV6_UNICAST_HOPS and IPV6_TCLASS: for IPv6 packets, of which there are none yet.
+    /// IPV6_UNICAST_HOPS and IPV6_TCLASS.
     pub v6_hops: Option<u8>,
     pub v6_tclass: u8,
+    pub v6: Option<Box<V6Opts>>,
     /// SO_ATTACH_FILTER; and what chooses in the group of the socket.
     pub filter: Option<Prog>,
     pub reuseport_prog: Option<Prog>,
@@ -225,6 +227,28 @@ impl Sock {
     /// The wildcard that it is bound to when it is bound to nothing.
     pub fn any(&self) -> IpAddr {
         self.family.any()
+    }
+
+    /// Hop limit and traffic class of its packets to the peer.
+    pub fn hops_and_class(&self) -> (Option<u8>, u8) {
+        self.hops_and_class_for(self.daddr)
+    }
+
+    pub fn hops_and_class_for(&self, peer: IpAddr) -> (Option<u8>, u8) {
+        match peer {
+            IpAddr::V4(_) => (self.ttl, self.tos),
+            IpAddr::V6(_) => {
+                self.cold.as_ref().map_or((None, self.tos & 3), |c| (c.v6_hops, c.v6_tclass | self.tos & 3))
+            }
+        }
+    }
+
+    pub fn v6_opts(&self) -> Option<&V6Opts> {
+        self.cold.as_ref()?.v6.as_deref()
+    }
+
+    pub fn v6_opts_mut(&mut self) -> &mut V6Opts {
+        self.cold().v6.get_or_insert_default()
     }
 
     /// Takes the pending error, if any (`sock_error`).

@@ -1,6 +1,6 @@
 //! What is remembered about other hosts: tokens for ICMP errors to them, fragments seen from them (`inet_peer`).
 use crate::env::Jiffies;
-use core::net::Ipv4Addr;
+use core::net::IpAddr;
 use hashbrown::HashMap;
 use std::collections::VecDeque;
 
@@ -21,8 +21,8 @@ pub struct Peer {
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Peers {
-    map: HashMap<Ipv4Addr, Peer, Hash>,
-    order: VecDeque<Ipv4Addr>,
+    map: HashMap<IpAddr, Peer, Hash>,
+    order: VecDeque<IpAddr>,
 }
 
 /// Addresses are spread by a multiplication; the number of peers is bounded, so is what a flood of collisions costs.
@@ -67,7 +67,8 @@ impl std::hash::Hasher for Mix {
 }
 
 impl Peers {
-    pub fn get(&mut self, addr: Ipv4Addr, now: Jiffies) -> &mut Peer {
+    pub fn get(&mut self, addr: impl Into<IpAddr>, now: Jiffies) -> &mut Peer {
+        let addr = addr.into();
         if !self.map.contains_key(&addr) {
             if self.order.len() >= LIMIT
                 && let Some(oldest) = self.order.pop_front()
@@ -113,7 +114,7 @@ mod tests {
     #[test]
     fn six_at_once_then_one_a_second() {
         let mut peers = Peers::default();
-        let p = peers.get(Ipv4Addr::new(10, 0, 0, 1), 1000);
+        let p = peers.get(IpAddr::from([10, 0, 0, 1]), 1000);
         assert_eq!((0..200).filter(|_| p.xrlim_allow(250, 1000)).count(), 6);
         assert!(!p.xrlim_allow(250, 1249) && p.xrlim_allow(250, 1250) && !p.xrlim_allow(250, 1251));
         assert_eq!((0..200).filter(|_| p.xrlim_allow(250, 100_000)).count(), 6);

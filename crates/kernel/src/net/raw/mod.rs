@@ -2,6 +2,7 @@
 //! with IPPROTO_ICMP). The way in is `rcv.rs`, the way out `sendmsg.rs`.
 pub mod bind;
 pub mod rcv;
+pub mod rcv6;
 pub mod recvmsg;
 pub mod sendmsg;
 
@@ -40,6 +41,8 @@ pub struct RawSock {
     pub queue: VecDeque<Skb>,
     /// Parts joined by MSG_MORE until the packet is complete.
     pub pending: Option<Box<Pending>>,
+    /// ICMPv6 types that it does not want (ICMPV6_FILTER).
+    pub filter6: [u32; 8],
     /// In the table. A raw socket is from birth; AF_UNSPEC takes it out for good.
     pub hashed: bool,
 }
@@ -78,13 +81,13 @@ impl RawSock {
 
 /// EACCES for a ping socket of a group that `ping_group_range` leaves out.
 #[doc(alias = "inet_create")]
-pub fn create(k: &mut Kernel, ns: NsId, protocol: u16, ping: bool, gid: u32) -> Result<RawId, Errno> {
+pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: bool, gid: u32) -> Result<RawId, Errno> {
     let n = k.net.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
     let groups = n.sysctl.ping_group_range;
     if ping && !(groups.lo..=groups.hi).contains(&gid) {
         return Err(Errno::EACCES);
     }
-    let mut sk = Sock::new(ns, Family::Inet);
+    let mut sk = Sock::new(ns, family);
     (sk.rcvbuf, sk.sndbuf) = (n.sysctl.rmem_default, n.sysctl.wmem_default);
     sk.flags.reuse = true;
     if n.sysctl.ip_no_pmtu_disc != 0 {
@@ -95,7 +98,15 @@ pub fn create(k: &mut Kernel, ns: NsId, protocol: u16, ping: bool, gid: u32) -> 
         sk.num = protocol;
     }
     let hashed = !ping;
-    let id = k.socks.raw.insert(RawSock { sk, kind, protocol, queue: VecDeque::new(), pending: None, hashed });
+    let id = k.socks.raw.insert(RawSock {
+        sk,
+        kind,
+        protocol,
+        queue: VecDeque::new(),
+        pending: None,
+        filter6: [0; 8],
+        hashed,
+    });
     if hashed {
         n.raw.raw.push(id);
     }
@@ -182,6 +193,32 @@ fn icmp_filter(s: &mut RawSock, name: i32) -> Result<&mut u32, Errno> {
     }
 }
 
+/// The filter of a raw ICMPv6 socket.
+fn icmp6_filter(s: &mut RawSock, name: i32) -> Result<&mut [u32; 8], Errno> {
+    let raw6 = matches!(s.kind, Kind::Raw { .. }) && s.sk.family == Family::Inet6;
+    if name != ICMPV6_FILTER || !raw6 {
+        return Err(Errno::ENOPROTOOPT);
+    }
+    if i32::from(s.protocol) == IPPROTO_ICMPV6 { Ok(&mut s.filter6) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+/// SOL_ICMPV6: as many bytes of the filter as are given.
+#[doc(alias = "rawv6_seticmpfilter")]
+pub fn setsockopt6(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let filter = icmp6_filter(k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?, name)?;
+    let mut bytes: Vec<u8> = filter.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    bytes.iter_mut().zip(value).for_each(|(b, v)| *b = *v);
+    for (w, b) in filter.iter_mut().zip(bytes.chunks_exact(4)) {
+        *w = b.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+    }
+    Ok(())
+}
+
+pub fn getsockopt6(k: &mut Kernel, id: RawId, name: i32) -> Result<Vec<u8>, Errno> {
+    let filter = icmp6_filter(k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?, name)?;
+    Ok(filter.iter().flat_map(|w| w.to_ne_bytes()).collect())
+}
+
 /// SOL_RAW: as many bytes of the filter as are given.
 #[doc(alias = "raw_setsockopt")]
 pub fn setsockopt(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result<(), Errno> {
@@ -200,6 +237,7 @@ pub fn getsockopt(k: &mut Kernel, id: RawId, name: i32) -> Result<Vec<u8>, Errno
 /// The last reference is gone.
 #[doc(alias = "raw_close")]
 pub fn release(k: &mut Kernel, id: RawId) {
+    crate::net::core::sockopt6::leave_groups(k, SockId::Raw(id));
     bind::unhash(k, id);
     let Some(s) = k.socks.raw.remove(id) else { return };
     for skb in s.queue {

@@ -2,14 +2,16 @@
 use super::{Kind, RawSock, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af;
 use crate::net::core::filter::Packet;
 use crate::net::core::skb::{Owner, PktType, SkBuff, Skb};
+use crate::net::core::sock::Family;
 use crate::net::core::{errqueue, reuseport};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route::update_pmtu;
 use belljar_abi::poll::{EPOLLERR, EPOLLIN, EPOLLRDNORM};
-use belljar_abi::{Errno, IP_PMTUDISC_DONT, SO_EE_ORIGIN_ICMP, SockExtendedErr};
+use belljar_abi::{Errno, IP_PMTUDISC_DONT, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SockExtendedErr};
 use belljar_wire::Segs;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_ICMP, Ipv4Header};
@@ -22,9 +24,10 @@ pub(super) fn truesize(len: usize) -> u32 {
 
 /// The protocol, both addresses as far as the socket has fixed them, and the device.
 #[doc(alias = "raw_v4_match")]
-fn matches(s: &RawSock, proto: u8, raddr: IpAddr, laddr: IpAddr, dev: Option<DevId>) -> bool {
+pub(super) fn matches(s: &RawSock, proto: u8, raddr: IpAddr, laddr: IpAddr, dev: Option<DevId>) -> bool {
     let sk = &s.sk;
     s.protocol == u16::from(proto)
+        && (sk.family == Family::Inet) == raddr.is_ipv4()
         && (sk.daddr.is_unspecified() || sk.daddr == raddr)
         && (sk.rcv_saddr.is_unspecified() || sk.rcv_saddr == laddr)
         && (sk.bound_dev.is_none() || sk.bound_dev == dev)
@@ -67,7 +70,7 @@ fn filtered(s: &RawSock, skb: &SkBuff) -> bool {
 
 /// Into the receive queue, while it is not full.
 #[doc(alias = "sock_queue_rcv_skb_reason")]
-fn queue_rcv(k: &mut Kernel, id: RawId, mut skb: Skb, at: &'static str) {
+pub(super) fn queue_rcv(k: &mut Kernel, id: RawId, mut skb: Skb, at: &'static str) {
     let Some(s) = k.socks.raw.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, at) };
     if let Some(prog) = s.sk.filter() {
         let secret = k.net.ns.get(s.sk.ns).map_or([0, 0], |n| n.secret);
@@ -94,11 +97,12 @@ fn queue_rcv(k: &mut Kernel, id: RawId, mut skb: Skb, at: &'static str) {
 }
 
 /// The newest ping socket with this identifier that the address and the device fit.
-fn ping_lookup(k: &Kernel, ns: NsId, skb: &SkBuff, ident: u16) -> Option<RawId> {
-    let to = skb.ip_hdr()?.dst;
+pub(super) fn ping_lookup(k: &Kernel, ns: NsId, skb: &SkBuff, ident: u16) -> Option<RawId> {
+    let to = af::addresses(skb).1;
     let fits = |s: &RawSock| {
         s.sk.num == ident
-            && (s.sk.rcv_saddr.is_unspecified() || s.sk.rcv_saddr == IpAddr::V4(to))
+            && (s.sk.family == Family::Inet) == to.is_ipv4()
+            && (s.sk.rcv_saddr.is_unspecified() || s.sk.rcv_saddr == to)
             && (s.sk.bound_dev.is_none() || s.sk.bound_dev == skb.dev)
     };
     let mut newest = k.net.ns.get(ns)?.raw.ping.iter().rev();
@@ -146,7 +150,8 @@ pub fn raw_icmp_error(k: &mut Kernel, ns: NsId, skb: &SkBuff, ip: &Ipv4Header, k
             continue;
         }
         let (errno, hard) = meaning(kind, code, pmtudisc);
-        report(k, id, skb, ip, Told { errno, hard, kind, code, info, from: if hdrincl { 0 } else { ip.ihl_bytes } });
+        let from = if hdrincl { 0 } else { ip.ihl_bytes };
+        report(k, id, skb, &Told { errno, hard, kind, code, info, from, to: ip.dst.into() });
     }
 }
 
@@ -169,21 +174,24 @@ pub fn ping_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info
     if (frag && !hard) || !(s.sk.flags.recverr || hard && s.connected()) {
         return;
     }
-    report(k, id, skb, &ip, Told { errno, hard: true, kind, code, info, from: ip.ihl_bytes });
+    let to = ip.dst.into();
+    report(k, id, skb, &Told { errno, hard: true, kind, code, info, from: ip.ihl_bytes, to });
 }
 
 /// An error for one socket; `from`: where in the quoted packet its entry begins.
-struct Told {
-    errno: Errno,
-    hard: bool,
-    kind: u8,
-    code: u8,
-    info: u32,
-    from: usize,
+#[derive(Clone, Copy)]
+pub(super) struct Told {
+    pub errno: Errno,
+    pub hard: bool,
+    pub kind: u8,
+    pub code: u8,
+    pub info: u32,
+    pub from: usize,
+    pub to: IpAddr,
 }
 
 /// With IP_RECVERR into the error queue, and in any case pending.
-fn report(k: &mut Kernel, id: RawId, skb: &SkBuff, ip: &Ipv4Header, t: Told) {
+pub(super) fn report(k: &mut Kernel, id: RawId, skb: &SkBuff, t: &Told) {
     let Kernel { socks, net, .. } = k;
     let Some(s) = socks.raw.get_mut(id) else { return };
     if s.sk.flags.recverr {
@@ -191,13 +199,13 @@ fn report(k: &mut Kernel, id: RawId, skb: &SkBuff, ip: &Ipv4Header, t: Told) {
         payload.append(skb.frags.clone());
         let ee = SockExtendedErr {
             errno: t.errno.0,
-            origin: SO_EE_ORIGIN_ICMP,
+            origin: if t.to.is_ipv4() { SO_EE_ORIGIN_ICMP } else { SO_EE_ORIGIN_ICMP6 },
             kind: t.kind,
             code: t.code,
             info: t.info,
             ..Default::default()
         };
-        let entry = errqueue::icmp_entry(net, skb, ee, (ip.dst.into(), 0), payload);
+        let entry = errqueue::icmp_entry(net, skb, ee, (t.to, 0), payload);
         errqueue::queue(&mut s.sk, &mut net.env, SockId::Raw(id), entry);
     } else if !t.hard {
         return;

@@ -2,12 +2,15 @@
 use super::RawSock;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::addresses;
 use crate::net::core::skb::Skb;
+use crate::net::core::sock::Family;
 use crate::net::core::sock::RCV_SHUTDOWN;
-use crate::net::udp::recvmsg::control;
+use crate::net::udp::recvmsg::{control, control6, from6};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::*;
+use core::net::IpAddr;
 
 /// One packet; cut to the buffer, the rest of it is lost.
 #[doc(alias = "raw_recvmsg")]
@@ -47,7 +50,11 @@ fn dequeue(s: &mut RawSock) -> Option<Skb> {
 fn received(k: &mut Kernel, id: RawId, skb: &Skb, msg: &RecvMsg) -> Box<Received> {
     let mut r = Box::<Received>::default();
     r.full_len = skb.len();
-    if let (Some(ip), Some(s)) = (skb.ip_hdr(), k.socks.raw.get(id)) {
+    let six = k.socks.raw.get(id).filter(|s| s.sk.family == Family::Inet6);
+    if let (Some(s), (IpAddr::V6(src), _)) = (six, addresses(skb)) {
+        r.from = Some(from6(k, skb, src, 0));
+        control6(k, &s.sk, skb, 0, &mut r.cmsgs);
+    } else if let (Some(ip), Some(s)) = (skb.ip_hdr(), k.socks.raw.get(id)) {
         r.from = Some(SockAddr::V4(ip.src, 0));
         // IP_ORIGDSTADDR looks where a port would be.
         let port = skb.head.at(skb.network_header).get(ip.ihl_bytes + 2..).and_then(|b| b.first_chunk());

@@ -6,18 +6,19 @@ use crate::kernel::Kernel;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, Skb};
-use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::core::sock::{Family, SEND_SHUTDOWN};
 use crate::net::core::timestamp;
 use crate::net::ipv4::icmp::icmp_out_count;
 use crate::net::ipv4::output::{dev_mtu, ip_output};
 use crate::net::ipv4::route::*;
 use crate::net::mib::Mib;
-use crate::net::udp::sendmsg::{Ipcm, ip_cmsg_send, path_locked};
+use crate::net::udp::sendmsg::{Ipcm, for_v6, ip_cmsg_send, path_locked};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
 use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::icmp::{ICMP_ECHO, ICMP_HLEN};
+use belljar_wire::icmpv6::ICMPV6_ECHO_REQUEST;
 use belljar_wire::ipv4::IPV4_HLEN;
 use belljar_wire::{Segs, checksum};
 use core::net::{IpAddr, Ipv4Addr};
@@ -48,10 +49,13 @@ fn try_send(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
         return Err(Errno::EOPNOTSUPP);
     }
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
-    let (ping, hdrincl) = (s.kind == Kind::Ping, s.hdrincl());
+    let (ping, hdrincl, six) = (s.kind == Kind::Ping, s.hdrincl(), s.sk.family == Family::Inet6);
     if ping {
         let mut head = [0; ICMP_HLEN];
-        if peek(&msg.data, &mut head) < ICMP_HLEN || head[1] != 0 || !matches!(head[0], ICMP_ECHO | ICMP_EXT_ECHO) {
+        if peek(&msg.data, &mut head) < ICMP_HLEN
+            || head[1] != 0
+            || !matches!((six, head[0]), (false, ICMP_ECHO | ICMP_EXT_ECHO) | (true, ICMPV6_ECHO_REQUEST))
+        {
             return Err(Errno::EINVAL);
         }
     }
@@ -112,6 +116,10 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         connected: false,
         sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
     };
+    if c.daddr.is_ipv6() {
+        (c.ttl, c.tos) = s.sk.hops_and_class_for(c.daddr);
+        for_v6(k, &s.sk, msg, &mut c)?;
+    }
     ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
     Ok(c)
 }
@@ -178,7 +186,7 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
         _ => 0xffff,
     };
     let len = s.pending.as_ref().map_or(0, |p| p.data.len()) + msg.data.len();
-    if len + IPV4_HLEN > max.min(0xffff) as usize {
+    if len + af::header_len(daddr) as usize > max.min(0xffff) as usize {
         let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
         s.pending = None;
         return Err(too_big(k, id, (daddr, c.dport), dst.mtu));
@@ -223,7 +231,7 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let s = socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(mut p) = s.pending.take() else { return Ok(()) };
     let (ns, ping, recverr) = (s.sk.ns, s.kind == Kind::Ping, s.sk.flags.recverr);
-    let fits = p.data.len() + IPV4_HLEN <= p.dst.mtu as usize;
+    let fits = p.data.len() + af::header_len(p.daddr) as usize <= p.dst.mtu as usize;
     // RFC 1191: what fits goes with DF while the path MTU is being discovered.
     let df = match i32::from(s.sk.pmtudisc) {
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
@@ -232,15 +240,23 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     };
     let mut head = [0; ICMP_HLEN];
     let have = p.data.copy_to(0, &mut head);
-    if ping {
+    // The sum of ICMPv6 covers the addresses: it is always the kernel's (RFC 3542 §3.1).
+    let summed = ping || (p.daddr.is_ipv6() && i32::from(s.protocol) == IPPROTO_ICMPV6 && have == ICMP_HLEN);
+    if summed {
+        let pseudo = match p.daddr {
+            IpAddr::V4(_) => 0,
+            IpAddr::V6(_) => checksum::pseudo(p.saddr, p.daddr, IPPROTO_ICMPV6 as u8, p.data.len()),
+        };
         head[2..4].fill(0);
-        head[4..6].copy_from_slice(&s.sk.num.to_be_bytes());
+        if ping {
+            head[4..6].copy_from_slice(&s.sk.num.to_be_bytes());
+        }
         p.data.advance(ICMP_HLEN);
-        let sum = checksum::fold(checksum::add(checksum::sum(&head, 0), checksum::segs(&p.data)));
+        let sum = checksum::fold(checksum::add(checksum::sum(&head, pseudo), checksum::segs(&p.data)));
         head[2..4].copy_from_slice(&sum.to_be_bytes());
     }
     let mut skb = new_skb(s, net, id, p.data, p.priority);
-    if ping {
+    if summed {
         if let Some(room) = skb.head.push(ICMP_HLEN) {
             room.copy_from_slice(&head);
         }
@@ -251,8 +267,12 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     if i32::from(s.protocol) == IPPROTO_ICMP && have > 0 {
         icmp_out_count(net, ns, head[0]);
     }
+    if i32::from(s.protocol) == IPPROTO_ICMPV6 && have > 0 {
+        crate::net::ipv6::icmp::out_count(net, ns, head[0]);
+    }
+    let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let Pending { saddr, daddr, tos, ttl, .. } = *p;
-    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, flow: 0 };
+    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, flow: 0 };
     match af::queue_xmit(net, &tx, &p.dst, skb) {
         // A full device queue is success unless the program asked for errors.
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),
@@ -272,6 +292,9 @@ fn send_hdrinc(
 ) -> Result<(), Errno> {
     let len = msg.data.len();
     let mtu = dev_mtu(&k.net, dst.dev);
+    if let IpAddr::V6(daddr) = daddr {
+        return send_hdrinc6(k, id, msg, c, dst, daddr);
+    }
     if len > mtu as usize {
         return Err(too_big(k, id, (daddr, c.dport), mtu));
     }
@@ -324,5 +347,42 @@ fn send_hdrinc(
             if e == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(e) }
         }
         Ok(()) => Ok(()),
+    }
+}
+
+/// The program's own IPv6 header, as it is (IPPROTO_RAW).
+#[doc(alias = "rawv6_send_hdrinc")]
+fn send_hdrinc6(
+    k: &mut Kernel,
+    id: RawId,
+    msg: &mut SendMsg<'_>,
+    c: &Ipcm,
+    dst: &Dst,
+    daddr: core::net::Ipv6Addr,
+) -> Result<(), Errno> {
+    if msg.data.len() > dst.mtu as usize {
+        return Err(too_big(k, id, (daddr.into(), c.dport), dst.mtu));
+    }
+    if msg.data.len() < belljar_wire::ipv6::IPV6_HLEN {
+        return Err(Errno::EINVAL);
+    }
+    let mut data = msg.data.take(usize::MAX, &mut k.net.pool);
+    let Kernel { socks, net, .. } = k;
+    let s = socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    let (ns, recverr, priority) = (s.sk.ns, s.sk.flags.recverr, c.sockc.priority.unwrap_or(s.sk.priority));
+    let mut header = [0; belljar_wire::ipv6::IPV6_HLEN];
+    data.copy_to(0, &mut header);
+    data.advance(header.len());
+    let mut skb = new_skb(s, net, id, data, priority);
+    if let Some(room) = skb.head.push(header.len()) {
+        room.copy_from_slice(&header);
+    }
+    skb.ns = Some(ns);
+    skb.network_header = skb.head.start();
+    skb.protocol = belljar_wire::ethernet::ETH_P_IPV6;
+    net.inc(ns, Mib::Ip6OutRequests);
+    match crate::net::ipv6::output::ip6_output(net, ns, dst, (daddr, true), skb) {
+        Err(Errno::ENOBUFS) if !recverr => Ok(()),
+        r => r,
     }
 }

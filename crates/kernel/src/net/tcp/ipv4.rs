@@ -318,7 +318,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     out.csum = Csum::Partial;
     out.hash = skb.hash;
     net.inc(ns, Mib::TcpOutSegs);
-    let tx = Tx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl: None, df: true, flow: 0 };
+    let tx = Tx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl: None, df: true, mc_loop: false, flow: 0 };
     let _ = af::queue_xmit(net, &tx, &route, out);
 }
 
@@ -340,6 +340,7 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, what: &IcmpError, skb
         Some(EhashRef::Request(req)) => {
             return request::icmp_error(k, ns, req, seq, if frag_mtu.is_some() { Errno::EMSGSIZE } else { errno });
         }
+        _ if tuple.laddr.is_ipv6() => return k.net.inc(ns, Mib::Icmp6InErrors),
         _ => return k.net.inc(ns, Mib::IcmpInErrors),
     };
     let Kernel { socks, net, .. } = k;
@@ -379,7 +380,11 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, what: &IcmpError, skb
 
 /// Where the quoted segment begins behind its IP header.
 fn quoted_header(skb: &SkBuff) -> usize {
-    belljar_wire::ipv4::Ipv4Header::parse(skb.head.bytes()).map_or(0, |ip| ip.ihl_bytes)
+    let b = skb.head.bytes();
+    if let Some(t) = belljar_wire::ipv6::transport(b) {
+        return t.at;
+    }
+    belljar_wire::ipv4::Ipv4Header::parse(b).map_or(0, |ip| ip.ihl_bytes)
 }
 
 /// Fragmentation needed: smaller segments from now on, what was too big goes again (`tcp_v4_mtu_reduced`).

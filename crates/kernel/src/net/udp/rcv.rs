@@ -3,17 +3,22 @@ use super::tables::{Lookup, lookup};
 use super::{UdpSock, truesize, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af;
 use crate::net::core::filter::Packet;
 use crate::net::core::reuseport;
 use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::sockopt6::takes_group;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
 use crate::net::ipv4::route::RouteKind;
+use crate::net::ipv6::icmp::icmpv6_send;
 use crate::net::mib::Mib;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
+use belljar_wire::ethernet::ETH_P_IPV6;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_PORT_UNREACH};
-use belljar_wire::ipv4::{IPPROTO_UDP, Ipv4Header};
+use belljar_wire::icmpv6::{ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH};
+use belljar_wire::ipv4::IPPROTO_UDP;
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
 use belljar_wire::{Csum, checksum};
 use core::net::IpAddr;
@@ -21,31 +26,34 @@ use core::net::IpAddr;
 /// A datagram, pulled to its UDP header.
 #[doc(alias = "__udp4_lib_rcv")]
 pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
-    let (Some(ns), Some(ip)) = (skb.ns, skb.ip_hdr()) else {
+    let Some(ns) = skb.ns else {
         return k.net.kfree_skb(skb, DropReason::NotSpecified, "udp_rcv");
     };
+    let ends = af::addresses(&skb);
+    let (src, dst) = ends;
+    let six = dst.is_ipv6();
     k.net.stage(&skb, "udp_rcv");
     let header = if skb.may_pull(UDP_HLEN) { UdpHeader::parse(skb.head.bytes()).ok() } else { None };
     let Some(h) = header.filter(|h| h.len as usize <= skb.len()) else {
-        k.net.inc(ns, Mib::UdpInErrors);
+        k.net.inc(ns, Mib::UdpInErrors.of(six));
         return k.net.kfree_skb(skb, DropReason::PktTooSmall, "udp_rcv");
     };
     skb.trim(h.len as usize);
-    if !checksum_good(&skb, &h, &ip) {
-        k.net.inc(ns, Mib::UdpInCsumErrors);
-        k.net.inc(ns, Mib::UdpInErrors);
+    if !checksum_good(&skb, &h, ends) {
+        k.net.inc(ns, Mib::UdpInCsumErrors.of(six));
+        k.net.inc(ns, Mib::UdpInErrors.of(six));
         return k.net.kfree_skb(skb, DropReason::UdpCsum, "udp_rcv");
     }
     skb.transport_header = skb.head.start();
     let everybody = skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast));
     if everybody {
-        return deliver_to_all(k, ns, skb, &h, &ip);
+        return deliver_to_all(k, ns, skb, &h, ends);
     }
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     let l = Lookup {
-        daddr: ip.dst.into(),
+        daddr: dst,
         dport: h.dst_port,
-        saddr: ip.src.into(),
+        saddr: src,
         sport: h.src_port,
         dev: skb.dev,
         secret: n.secret,
@@ -55,45 +63,53 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
     let taken = n.tproxy.filter(|t| Some(t.dev) == skb.dev).and_then(|t| t.udp);
     let found = lookup(&n.udp, &k.socks.udp, &l).or(taken.filter(|_| {
         // Only what is addressed to somebody else; our own closed ports answer as ever.
-        crate::net::ipv4::route::addr_type(&k.net, ns, ip.dst) == RouteKind::Unicast
+        af::addr_type(&k.net, ns, dst) == RouteKind::Unicast
     }));
     match found {
         Some(id) => queue_rcv(k, ns, id, skb),
         None => {
-            k.net.inc(ns, Mib::UdpNoPorts);
-            icmp_send(&mut k.net, &skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0);
+            k.net.inc(ns, Mib::UdpNoPorts.of(six));
+            match six {
+                true => icmpv6_send(&mut k.net, &skb, ICMPV6_DEST_UNREACH, ICMPV6_PORT_UNREACH, 0),
+                false => icmp_send(&mut k.net, &skb, ICMP_DEST_UNREACH, ICMP_PORT_UNREACH, 0),
+            }
             k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv");
         }
     }
 }
 
 /// RFC 768: zero says that there is none.
-fn checksum_good(skb: &Skb, h: &UdpHeader, ip: &Ipv4Header) -> bool {
+fn checksum_good(skb: &Skb, h: &UdpHeader, (src, dst): (IpAddr, IpAddr)) -> bool {
+    // RFC 8200 §8.1: in IPv6 there is always one.
+    if h.csum == 0 && dst.is_ipv6() {
+        return false;
+    }
     if skb.csum != Csum::None || h.csum == 0 {
         return true;
     }
     let linear = skb.head.bytes();
     let rest = checksum::segs(&skb.frags);
-    let init = checksum::pseudo_v4(ip.src, ip.dst, IPPROTO_UDP, h.len as usize);
+    let init = checksum::pseudo(src, dst, IPPROTO_UDP, h.len as usize);
     checksum::fold(checksum::add(init, checksum::combine(checksum::sum(linear, 0), rest, linear.len()))) == 0
 }
 
 /// A broadcast goes to every socket that fits; nobody is told when there is none.
 #[doc(alias = "__udp4_lib_mcast_deliver")]
-fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4Header) {
+fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst): (IpAddr, IpAddr)) {
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
+    let group = if let IpAddr::V6(g) = dst { Some(g) } else { None };
     let fits = |s: &UdpSock| {
         let sk = &s.sk;
-        let (src, dst) = (IpAddr::V4(ip.src), IpAddr::V4(ip.dst));
         (sk.daddr.is_unspecified() || sk.daddr == src)
             && (sk.dport == 0 || sk.dport == h.src_port)
             && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
+            && group.is_none_or(|g| takes_group(sk, g, skb.dev))
     };
     let on_port = n.udp.on_port(h.dst_port);
     let to: Vec<UdpId> = on_port.iter().filter(|id| k.socks.udp.get(**id).is_some_and(fits)).copied().collect();
     let Some((last, others)) = to.split_last() else {
-        k.net.inc(ns, Mib::UdpIgnoredMulti);
+        k.net.inc(ns, Mib::UdpIgnoredMulti.of(dst.is_ipv6()));
         return k.net.consume_skb(skb);
     };
     for id in others {
@@ -109,6 +125,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4He
 fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let limit = k.net.sysctl.udp_mem[2] * 4096;
     let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
+    let six = skb.protocol == ETH_P_IPV6;
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     if !s.sk.daddr.is_unspecified() {
         s.sk.incoming_cpu = k.net.cpu as i32;
@@ -117,7 +134,7 @@ fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
         let keep = prog.run(&Packet::udp(&skb), &reuseport::ancillary(&k.net, &skb, secret)) as usize;
         if keep == 0 {
             s.sk.drops = s.sk.drops.wrapping_add(1);
-            k.net.inc(ns, Mib::UdpInErrors);
+            k.net.inc(ns, Mib::UdpInErrors.of(six));
             return k.net.kfree_skb(skb, DropReason::SocketFilter, "udp_queue_rcv_one_skb");
         }
         skb.trim(keep.max(UDP_HLEN).min(skb.len()));
@@ -129,14 +146,14 @@ fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let full = rmem.saturating_add(size) > s.sk.rcvbuf && (rmem > s.sk.rcvbuf || s.sk.rcvbuf > i32::MAX as u32 / 2);
     if full {
         s.sk.drops = s.sk.drops.wrapping_add(1);
-        k.net.inc(ns, Mib::UdpRcvbufErrors);
-        k.net.inc(ns, Mib::UdpInErrors);
+        k.net.inc(ns, Mib::UdpRcvbufErrors.of(six));
+        k.net.inc(ns, Mib::UdpInErrors.of(six));
         return k.net.kfree_skb(skb, DropReason::SocketRcvbuff, "udp_queue_rcv_skb");
     }
     if k.net.usage.udp_bytes + u64::from(size) > limit {
         s.sk.drops = s.sk.drops.wrapping_add(1);
-        k.net.inc(ns, Mib::UdpMemErrors);
-        k.net.inc(ns, Mib::UdpInErrors);
+        k.net.inc(ns, Mib::UdpMemErrors.of(six));
+        k.net.inc(ns, Mib::UdpInErrors.of(six));
         return k.net.kfree_skb(skb, DropReason::ProtoMem, "udp_queue_rcv_skb");
     }
     s.sk.rmem_alloc += size;

@@ -1,17 +1,20 @@
 //! What a program reads: datagrams with their sender and control messages, and the error queue.
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::af::addresses;
 use crate::net::core::skb::Skb;
-use crate::net::core::sock::{RCV_SHUTDOWN, Sock};
+use crate::net::core::sock::{Family, RCV_SHUTDOWN, Sock};
 use crate::net::core::timestamp;
 use crate::net::ipv4::options::echo;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::*;
+use belljar_wire::ethernet::ETH_P_IPV6;
 use belljar_wire::ipv4::IPV4_HLEN;
+use belljar_wire::ipv6::{Ipv6Header, needs_scope};
 use belljar_wire::udp::UdpHeader;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// One datagram; cut to the buffer, the rest of it is lost.
 #[doc(alias = "udp_recvmsg")]
@@ -34,7 +37,7 @@ pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
         };
     };
     if !peek {
-        k.net.inc(ns, Mib::UdpInDatagrams);
+        k.net.inc(ns, Mib::UdpInDatagrams.of(skb.protocol == ETH_P_IPV6));
     }
     let received = take(k, id, skb, msg);
     if let Some(s) = k.socks.udp.get_mut(id) {
@@ -74,9 +77,17 @@ fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
 fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received> {
     let mut r = Box::<Received>::default();
     r.full_len = skb.len();
+    let six = k.socks.udp.get(id).is_some_and(|s| s.sk.family == Family::Inet6);
+    let udp = UdpHeader::parse(skb.head.at(skb.transport_header)).unwrap_or_default();
+    if let (true, (IpAddr::V6(src), _)) = (six, addresses(&skb)) {
+        r.from = Some(from6(k, &skb, src, udp.src_port));
+    }
+    if six && let Some(s) = k.socks.udp.get(id) {
+        control6(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs);
+    }
     if let (Some(ip), Ok(udp)) = (skb.ip_hdr(), UdpHeader::parse(skb.head.at(skb.transport_header))) {
         r.from = Some(SockAddr::V4(ip.src, udp.src_port));
-        if let Some(s) = k.socks.udp.get(id) {
+        if let Some(s) = k.socks.udp.get(id).filter(|_| !six) {
             control(k, &s.sk, &skb, &ip, udp.dst_port, &mut r.cmsgs);
         }
     }
@@ -137,6 +148,55 @@ pub(crate) fn control(
     }
     if f.recvorigdstaddr {
         put(SOL_IP, IP_ORIGDSTADDR, SockAddr::V4(ip.dst, dport).emit().to_vec());
+    }
+}
+
+/// The sender as the program sees it: a link-local address with its interface.
+pub(crate) fn from6(k: &Kernel, skb: &Skb, src: Ipv6Addr, port: u16) -> SockAddr {
+    let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
+    let scope = if needs_scope(src) { ifindex } else { 0 };
+    SockAddr::V6 { addr: src, port, flowinfo: 0, scope }
+}
+
+/// What an AF_INET6 socket asked to be told; of IPv4 packets in the form of IPv6 where there is one.
+#[doc(alias = "ip6_datagram_recv_ctl")]
+pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut Vec<Cmsg>) {
+    if sk.flags.rx_tstamp {
+        timestamp::recv_timestamp(sk, &k.net.env, skb.tstamp, false, out);
+    }
+    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
+    if sk.flags.rxq_ovfl && sk.drops != 0 {
+        put(SOL_SOCKET, SO_RXQ_OVFL, sk.drops.to_ne_bytes().to_vec());
+    }
+    let Some(o) = sk.v6_opts() else { return };
+    let (_, dst) = addresses(skb);
+    let to = match dst {
+        IpAddr::V4(a) => a.to_ipv6_mapped(),
+        IpAddr::V6(a) => a,
+    };
+    if o.pktinfo {
+        let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
+        let mut data = to.octets().to_vec();
+        data.extend(ifindex.to_ne_bytes());
+        put(SOL_IPV6, IPV6_PKTINFO, data);
+    }
+    if let Ok(ip) = Ipv6Header::parse(skb.head.at(skb.network_header)) {
+        if o.hoplimit {
+            put(SOL_IPV6, IPV6_HOPLIMIT, i32::from(ip.hop_limit).to_ne_bytes().to_vec());
+        }
+        if o.tclass {
+            put(SOL_IPV6, IPV6_TCLASS, i32::from(ip.tclass).to_ne_bytes().to_vec());
+        }
+    } else if let Some(ip) = skb.ip_hdr() {
+        if sk.flags.recvttl {
+            put(SOL_IP, IP_TTL, i32::from(ip.ttl).to_ne_bytes().to_vec());
+        }
+        if sk.flags.recvtos {
+            put(SOL_IP, IP_TOS, vec![ip.tos]);
+        }
+    }
+    if o.origdstaddr {
+        put(SOL_IPV6, IPV6_ORIGDSTADDR, SockAddr::v6(to, dport).emit().to_vec());
     }
 }
 

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, TxMeta};
-use crate::net::core::sock::SEND_SHUTDOWN;
+use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy;
 use crate::net::ipv4::output::dev_mtu;
@@ -16,9 +16,10 @@ use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
 use belljar_wire::ipv4::IPPROTO_UDP as PROTO;
+use belljar_wire::ipv6::{IPV6_HLEN, needs_scope};
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
 use belljar_wire::{Csum, Segs, checksum};
-use core::net::{IpAddr, Ipv4Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 const MAX_PAYLOAD: usize = 65_507;
 
@@ -96,12 +97,81 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         connected,
         sockc,
     };
+    if c.daddr.is_ipv6() {
+        let (hops, class) = s.sk.hops_and_class_for(c.daddr);
+        (c.ttl, c.tos) = (hops, class);
+        for_v6(k, &s.sk, msg, &mut c)?;
+    }
     ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
     Ok(c)
 }
 
+/// What is different when the datagram goes out as IPv6: the interface that the address names, hop limit of groups.
+#[doc(alias = "udpv6_sendmsg")]
+pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> Result<(), Errno> {
+    let o = sk.v6_opts();
+    if let Some(SockAddr::V6 { addr, scope, .. }) = msg.to
+        && scope != 0
+        && needs_scope(addr)
+    {
+        let named = k.net.dev_by_index(sk.ns, scope);
+        if sk.bound_dev.is_some() && sk.bound_dev != named {
+            return Err(Errno::EINVAL);
+        }
+        c.oif = Some(named.ok_or(Errno::ENODEV)?);
+    }
+    if c.daddr.is_multicast() {
+        c.ttl = o.and_then(|o| o.mcast_hops);
+        c.oif = c.oif.or(o.and_then(|o| o.mcast_if));
+    }
+    c.oif = c.oif.or(sk.bound_dev);
+    Ok(())
+}
+
+/// Control messages of level SOL_IPV6.
+#[doc(alias = "ip6_datagram_send_ctl")]
+fn ip6_cmsg_send(k: &Kernel, ns: NsId, m: &Cmsg, c: &mut Ipcm) -> Result<(), Errno> {
+    let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
+    match m.kind {
+        IPV6_PKTINFO => {
+            let b: [u8; 20] = m.data.first_chunk().copied().ok_or(Errno::EINVAL)?;
+            let ifindex = b.last_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+            let src = b.first_chunk::<16>().map_or(Ipv6Addr::UNSPECIFIED, |b| (*b).into());
+            if ifindex != 0 {
+                let dev = k.net.dev_by_index(ns, ifindex).ok_or(Errno::ENODEV)?;
+                if c.oif.is_some_and(|o| o != dev) {
+                    return Err(Errno::EINVAL);
+                }
+                c.oif = Some(dev);
+            }
+            if !src.is_unspecified() {
+                let src = src.to_canonical();
+                if !af::is_local(&k.net, ns, src) {
+                    return Err(Errno::EINVAL);
+                }
+                c.saddr = src;
+            }
+            c.connected = false;
+        }
+        IPV6_HOPLIMIT => match int()? {
+            -1 => c.ttl = None,
+            v => c.ttl = Some(u8::try_from(v).map_err(|_| Errno::EINVAL)?),
+        },
+        IPV6_TCLASS => match int()? {
+            -1 => c.tos = 0,
+            v => c.tos = u8::try_from(v).map_err(|_| Errno::EINVAL)?,
+        },
+        IPV6_DONTFRAG => {}
+        _ => return Err(Errno::EINVAL),
+    }
+    Ok(())
+}
+
 /// Control messages of level SOL_IP.
 pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -> Result<(), Errno> {
+    for m in cmsgs.iter().filter(|m| m.level == SOL_IPV6) {
+        ip6_cmsg_send(k, ns, m, c)?;
+    }
     for m in cmsgs.iter().filter(|m| m.level == SOL_IP) {
         let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
         match m.kind {
@@ -210,14 +280,26 @@ fn transmit(
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
 
+/// IP_MTU_DISCOVER or IPV6_MTU_DISCOVER; IPV6_DONTFRAG never cuts either.
+fn discover(sk: &Sock, six: bool) -> i32 {
+    match sk.v6_opts().filter(|_| six) {
+        Some(o) if o.dontfrag => IP_PMTUDISC_DO,
+        Some(o) => o.mtu_discover,
+        None if six => IPV6_PMTUDISC_WANT,
+        None => sk.pmtudisc.into(),
+    }
+}
+
 /// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
 fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize) -> Result<(), Errno> {
-    let max = match i32::from(s.sk.pmtudisc) {
+    let six = dst.src.is_ipv6();
+    let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
+    let max = match discover(&s.sk, six) {
         IP_PMTUDISC_DO => dst.mtu,
         IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
         _ => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
     };
-    if len > MAX_PAYLOAD || len + 28 > max as usize { Err(Errno::EMSGSIZE) } else { Ok(()) }
+    if len > MAX_PAYLOAD || len + headers > max as usize { Err(Errno::EMSGSIZE) } else { Ok(()) }
 }
 
 /// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
@@ -311,7 +393,10 @@ fn send_skb(
     let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
     let fits = total + af::header_len(daddr) as usize <= dst.mtu as usize;
-    let df = match i32::from(s.sk.pmtudisc) {
+    let six = daddr.is_ipv6();
+    let df = match discover(&s.sk, six) {
+        // Routers never cut IPv6: whether we do is decided already.
+        _ if six => false,
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
         IP_PMTUDISC_WANT => fits && !path_locked(net, ns, daddr),
         _ => false,
@@ -343,10 +428,11 @@ fn send_skb(
         let sock = SockId::Udp(id);
         skb.tx = Some(Box::new(TxMeta { sock, flags, tskey, zerocopy, copied: false }));
     }
-    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, flow: 0 };
+    let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
+    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, flow: 0 };
     match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
-            net.inc(ns, Mib::UdpSndbufErrors);
+            net.inc(ns, Mib::UdpSndbufErrors.of(six));
             if recverr {
                 return Err(Errno::ENOBUFS);
             }
@@ -354,7 +440,7 @@ fn send_skb(
         Err(e) => return Err(e),
         Ok(()) => {}
     }
-    net.inc(ns, Mib::UdpOutDatagrams);
+    net.inc(ns, Mib::UdpOutDatagrams.of(six));
     Ok(())
 }
 

@@ -83,14 +83,16 @@ pub fn send_synack(
     skb.priority = listener.sk.priority;
     skb.mark = listener.sk.mark;
     net.inc(ns, Mib::TcpOutSegs);
+    let (ttl, tos) = listener.sk.hops_and_class_for(req.raddr);
     let tx = Tx {
         ns,
         saddr: req.laddr,
         daddr: req.raddr,
         proto: 6,
-        tos: listener.sk.tos & !crate::net::tcp::input::ecn::INET_ECN_MASK,
-        ttl: listener.sk.ttl,
+        tos: tos & !crate::net::tcp::input::ecn::INET_ECN_MASK,
+        ttl,
         df: listener.sk.pmtudisc != 0,
+        mc_loop: false,
         flow: 0,
     };
     af::queue_xmit(net, &tx, dst, skb)

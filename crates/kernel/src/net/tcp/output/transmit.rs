@@ -114,7 +114,11 @@ pub fn send_segment(
     let header_len = push_header(sk, net, &mut skb, seq, flags, window, len);
     if len as u32 > mss && mss > 0 {
         let segs = (len as u32).div_ceil(mss) as u16;
-        skb.gso = Some(Gso { kind: GsoType::TcpV4, size: mss as u16, segs });
+        skb.gso = Some(Gso {
+            kind: if sk.sk.daddr.is_ipv4() { GsoType::TcpV4 } else { GsoType::TcpV6 },
+            size: mss as u16,
+            segs,
+        });
     }
     skb.hash = sk.txhash;
     skb.priority = sk.sk.priority;
@@ -132,14 +136,16 @@ pub fn send_segment(
     if flags.contains(Flags::ACK) {
         ack::event_ack_sent(sk, net, id);
     }
+    let (ttl, tos) = sk.sk.hops_and_class();
     let tx = Tx {
         ns: sk.sk.ns,
         saddr: sk.sk.saddr,
         daddr: sk.sk.daddr,
         proto: 6,
-        tos: sk.sk.tos & !ecn::INET_ECN_MASK | ect,
-        ttl: sk.sk.ttl,
+        tos: tos & !ecn::INET_ECN_MASK | ect,
+        ttl,
         df: sk.sk.pmtudisc != 0,
+        mc_loop: false,
         flow: 0,
     };
     let sent = af::queue_xmit(net, &tx, &dst, skb);

@@ -1,0 +1,240 @@
+//! Options of level SOL_IPV6 (ipv6(7), RFC 3493, RFC 3542).
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::errqueue;
+use crate::net::core::sock::Family;
+use crate::net::ipv6::{addrconf::Scope6, mcast};
+use crate::task::call::Cred;
+use belljar_abi::*;
+use core::net::Ipv6Addr;
+
+/// What few sockets ask for (`struct ipv6_pinfo`).
+#[derive(Clone, Debug)]
+pub struct V6Opts {
+    pub pktinfo: bool,
+    pub hoplimit: bool,
+    pub tclass: bool,
+    pub origdstaddr: bool,
+    pub dontfrag: bool,
+    pub mtu_discover: i32,
+    pub mcast_hops: Option<u8>,
+    pub mcast_if: Option<DevId>,
+    pub mcast_loop: bool,
+    /// Packets of groups that the socket did not join, too.
+    pub mcast_all: bool,
+    /// None: as `auto_flowlabels` says.
+    pub autoflowlabel: Option<bool>,
+    pub flowinfo_send: bool,
+    /// Groups joined, on which interface.
+    pub groups: Vec<(Ipv6Addr, DevId)>,
+}
+
+impl Default for V6Opts {
+    fn default() -> V6Opts {
+        V6Opts {
+            pktinfo: false,
+            hoplimit: false,
+            tclass: false,
+            origdstaddr: false,
+            dontfrag: false,
+            mtu_discover: IPV6_PMTUDISC_WANT,
+            mcast_hops: None,
+            mcast_if: None,
+            mcast_loop: true,
+            mcast_all: true,
+            autoflowlabel: None,
+            flowinfo_send: false,
+            groups: Vec::new(),
+        }
+    }
+}
+
+/// Groups of one socket (`optmem_max` bounds them on Linux).
+const MOST_GROUPS: usize = 1024;
+
+fn int(value: &[u8]) -> Result<i32, Errno> {
+    value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)
+}
+
+/// -1 is the default, else a byte.
+fn hops(v: i32) -> Result<Option<u8>, Errno> {
+    if v == -1 { Ok(None) } else { u8::try_from(v).map(Some).map_err(|_| Errno::EINVAL) }
+}
+
+#[doc(alias = "do_ipv6_setsockopt")]
+pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], cred: Cred) -> Result<(), Errno> {
+    let sk = k.socks.sk_mut(sock).filter(|sk| sk.family == Family::Inet6).ok_or(Errno::ENOPROTOOPT)?;
+    match name {
+        IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP => return membership(k, sock, name == IPV6_ADD_MEMBERSHIP, value),
+        MCAST_JOIN_GROUP | MCAST_LEAVE_GROUP => return group_req(k, sock, name == MCAST_JOIN_GROUP, value),
+        IPV6_MULTICAST_IF => return multicast_if(k, sock, int(value)?),
+        _ => {}
+    }
+    let val = int(value)?;
+    let on = val != 0;
+    match name {
+        // Bound is bound: the port table has counted it already.
+        IPV6_V6ONLY if sk.num != 0 => return Err(Errno::EINVAL),
+        IPV6_V6ONLY => sk.flags.ipv6only = on,
+        IPV6_UNICAST_HOPS => sk.cold().v6_hops = hops(val)?,
+        IPV6_MULTICAST_HOPS if matches!(sock, SockId::Tcp(_)) => return Err(Errno::ENOPROTOOPT),
+        IPV6_MULTICAST_HOPS => sk.v6_opts_mut().mcast_hops = hops(val)?,
+        IPV6_MULTICAST_LOOP if !(0..=1).contains(&val) => return Err(Errno::EINVAL),
+        IPV6_MULTICAST_LOOP => sk.v6_opts_mut().mcast_loop = on,
+        IPV6_MULTICAST_ALL => sk.v6_opts_mut().mcast_all = on,
+        IPV6_TCLASS => {
+            let class = if val == -1 { 0 } else { u8::try_from(val).map_err(|_| Errno::EINVAL)? };
+            let stream = matches!(sock, SockId::Tcp(_));
+            // A stream keeps the ECN bits that TCP set.
+            let old = sk.cold().v6_tclass;
+            sk.cold().v6_tclass = if stream { class & !3 | old & 3 } else { class };
+        }
+        IPV6_RECVPKTINFO => sk.v6_opts_mut().pktinfo = on,
+        IPV6_RECVHOPLIMIT => sk.v6_opts_mut().hoplimit = on,
+        IPV6_RECVTCLASS => sk.v6_opts_mut().tclass = on,
+        IPV6_RECVORIGDSTADDR => sk.v6_opts_mut().origdstaddr = on,
+        IPV6_RECVERR => {
+            sk.flags.recverr = on;
+            if !on {
+                errqueue::purge(sk);
+            }
+        }
+        IPV6_MTU_DISCOVER if (IPV6_PMTUDISC_DONT..=IPV6_PMTUDISC_OMIT).contains(&val) => {
+            sk.v6_opts_mut().mtu_discover = val;
+        }
+        IPV6_MTU_DISCOVER => return Err(Errno::EINVAL),
+        IPV6_DONTFRAG => sk.v6_opts_mut().dontfrag = on,
+        IPV6_AUTOFLOWLABEL => sk.v6_opts_mut().autoflowlabel = Some(on),
+        IPV6_FLOWINFO_SEND => sk.v6_opts_mut().flowinfo_send = on,
+        IPV6_FREEBIND => sk.flags.freebind = on,
+        IPV6_TRANSPARENT if on && !cred.caps.net_admin && !cred.caps.net_raw => return Err(Errno::EPERM),
+        IPV6_TRANSPARENT => sk.flags.transparent = on,
+        _ => return Err(Errno::ENOPROTOOPT),
+    }
+    Ok(())
+}
+
+/// The interface of groups without one; 0 takes it back.
+fn multicast_if(k: &mut Kernel, sock: SockId, ifindex: i32) -> Result<(), Errno> {
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    if matches!(sock, SockId::Tcp(_)) {
+        return Err(Errno::ENOPROTOOPT);
+    }
+    let dev = match ifindex {
+        0 => None,
+        n => Some(k.net.dev_by_index(sk.ns, n as u32).ok_or(Errno::ENODEV)?),
+    };
+    if dev.is_some() && sk.bound_dev.is_some() && sk.bound_dev != dev {
+        return Err(Errno::EINVAL);
+    }
+    k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut().mcast_if = dev;
+    Ok(())
+}
+
+/// `struct ipv6_mreq`.
+fn membership(k: &mut Kernel, sock: SockId, join: bool, value: &[u8]) -> Result<(), Errno> {
+    let value: &[u8; 20] = value.first_chunk().ok_or(Errno::EINVAL)?;
+    let group = value.first_chunk::<16>().map(|b| Ipv6Addr::from(*b)).ok_or(Errno::EINVAL)?;
+    let ifindex = value.last_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+    change(k, sock, join, group, ifindex)
+}
+
+/// `struct group_req` of a 64-bit program.
+fn group_req(k: &mut Kernel, sock: SockId, join: bool, value: &[u8]) -> Result<(), Errno> {
+    let value = value.get(..136).ok_or(Errno::EINVAL)?;
+    let ifindex = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+    match SockAddr::parse(value.get(8..).unwrap_or(&[])) {
+        Ok(SockAddr::V6 { addr, .. }) => change(k, sock, join, addr, ifindex),
+        _ => Err(Errno::EADDRNOTAVAIL),
+    }
+}
+
+#[doc(alias = "ipv6_sock_mc_join")]
+fn change(k: &mut Kernel, sock: SockId, join: bool, group: Ipv6Addr, ifindex: u32) -> Result<(), Errno> {
+    if matches!(sock, SockId::Tcp(_)) {
+        return Err(Errno::EPROTO);
+    }
+    if !group.is_multicast() {
+        return Err(Errno::EINVAL);
+    }
+    let ns = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?.ns;
+    let dev = match ifindex {
+        // The interface that a packet to the group would take.
+        0 => k.net.ns.get(ns).and_then(|n| n.v6.fib.lookup(group, None, k.net.env.now)).and_then(|r| r.dev),
+        n => k.net.dev_by_index(ns, n),
+    };
+    let dev = dev.filter(|d| k.net.devs.get(*d).is_some_and(|d| d.inet6.enabled())).ok_or(Errno::ENODEV)?;
+    let opts = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut();
+    let at = opts.groups.iter().position(|g| *g == (group, dev));
+    match (join, at) {
+        (true, Some(_)) => Err(Errno::EADDRINUSE),
+        (true, None) if opts.groups.len() >= MOST_GROUPS => Err(Errno::ENOMEM),
+        (true, None) => {
+            opts.groups.push((group, dev));
+            mcast::join(&mut k.net, dev, group);
+            Ok(())
+        }
+        (false, Some(at)) => {
+            opts.groups.remove(at);
+            mcast::leave(&mut k.net, dev, group);
+            Ok(())
+        }
+        (false, None) => Err(Errno::EADDRNOTAVAIL),
+    }
+}
+
+/// The socket goes: so do its memberships.
+#[doc(alias = "ipv6_sock_mc_close")]
+pub(crate) fn leave_groups(k: &mut Kernel, sock: SockId) {
+    let Some(cold) = k.socks.sk_mut(sock).and_then(|sk| sk.cold.as_mut()) else { return };
+    let groups = cold.v6.as_mut().map(|o| std::mem::take(&mut o.groups)).unwrap_or_default();
+    groups.into_iter().for_each(|(group, dev)| mcast::leave(&mut k.net, dev, group));
+}
+
+/// Whether a socket takes what came to a group on a device (`inet6_mc_check`).
+#[doc(alias = "inet6_mc_check")]
+pub(crate) fn takes_group(sk: &crate::net::core::sock::Sock, group: Ipv6Addr, dev: Option<DevId>) -> bool {
+    let Some(o) = sk.v6_opts() else { return true };
+    let joined =
+        o.groups.iter().any(|(g, d)| *g == group && dev.is_none_or(|dev| dev == *d || Scope6::of(group) as u8 <= 1));
+    joined || o.mcast_all
+}
+
+#[doc(alias = "do_ipv6_getsockopt")]
+pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result<Vec<u8>, Errno> {
+    let sk = k.socks.sk(sock).filter(|sk| sk.family == Family::Inet6).ok_or(Errno::ENOPROTOOPT)?;
+    let cold = sk.cold.as_deref();
+    let default = V6Opts::default();
+    let o = sk.v6_opts().unwrap_or(&default);
+    let index = |dev: Option<DevId>| dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex as i32);
+    let auto = k.net.ns.get(sk.ns).is_some_and(|n| matches!(n.sysctl.auto_flowlabels, 1 | 3));
+    let v = match name {
+        IPV6_V6ONLY => sk.flags.ipv6only.into(),
+        IPV6_UNICAST_HOPS => cold.and_then(|c| c.v6_hops).map_or(64, i32::from),
+        IPV6_MULTICAST_HOPS => o.mcast_hops.map_or(1, i32::from),
+        IPV6_MULTICAST_IF => index(o.mcast_if),
+        IPV6_MULTICAST_LOOP => o.mcast_loop.into(),
+        IPV6_MULTICAST_ALL => o.mcast_all.into(),
+        IPV6_TCLASS => cold.map_or(0, |c| c.v6_tclass.into()),
+        IPV6_RECVPKTINFO => o.pktinfo.into(),
+        IPV6_RECVHOPLIMIT => o.hoplimit.into(),
+        IPV6_RECVTCLASS => o.tclass.into(),
+        IPV6_RECVORIGDSTADDR => o.origdstaddr.into(),
+        IPV6_RECVERR => sk.flags.recverr.into(),
+        IPV6_MTU_DISCOVER => o.mtu_discover,
+        IPV6_DONTFRAG => o.dontfrag.into(),
+        IPV6_AUTOFLOWLABEL => o.autoflowlabel.unwrap_or(auto).into(),
+        IPV6_FLOWINFO_SEND => o.flowinfo_send.into(),
+        IPV6_FREEBIND => sk.flags.freebind.into(),
+        IPV6_TRANSPARENT => sk.flags.transparent.into(),
+        IPV6_MTU => {
+            if sk.daddr.is_unspecified() {
+                return Err(Errno::ENOTCONN);
+            }
+            let (ns, fl) = (sk.ns, crate::net::af::Flow::of(sk));
+            crate::net::af::route_output(&mut k.net, ns, &fl).map_err(|_| Errno::ENOTCONN)?.mtu as i32
+        }
+        _ => return Err(Errno::ENOPROTOOPT),
+    };
+    Ok(v.to_ne_bytes().to_vec())
+}

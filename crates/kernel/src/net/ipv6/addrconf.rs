@@ -1,0 +1,601 @@
+//! The addresses of an interface: link-local at once, others by the administrator or by what routers advertise (SLAAC, RFC
+//! 4862); duplicate address detection; lifetimes; asking for routers.
+use super::fib::{PRIO_ADDRCONF, PRIO_USER, PROTO_KERNEL, PROTO_RA, Route6};
+use super::mcast::{self, Group6};
+use super::ndisc;
+use crate::env::timers::Fire;
+use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::ipv4::fib::RouteType;
+use crate::net::sysctl::Conf6;
+use belljar_abi::Errno;
+use belljar_wire::Mac;
+use belljar_wire::icmpv6::*;
+use belljar_wire::ipv6::{ALL_NODES, IPV6_MIN_MTU, is_linklocal, solicited_node};
+use core::net::Ipv6Addr;
+
+/// How far an address reaches; the numbers are those of groups (RFC 4291 §2.7).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope6 {
+    Interface = 1,
+    Link = 2,
+    Site = 5,
+    Org = 8,
+    Global = 14,
+}
+
+impl Scope6 {
+    #[doc(alias = "ipv6_addr_src_scope")]
+    pub fn of(a: Ipv6Addr) -> Scope6 {
+        let first = a.segments()[0];
+        if a.is_multicast() {
+            return match first & 15 {
+                0..=1 => Scope6::Interface,
+                2 => Scope6::Link,
+                3..=5 => Scope6::Site,
+                6..=8 => Scope6::Org,
+                _ => Scope6::Global,
+            };
+        }
+        match first {
+            _ if a.is_loopback() || is_linklocal(a) => Scope6::Link,
+            x if x & 0xffc0 == 0xfec0 => Scope6::Site,
+            _ => Scope6::Global,
+        }
+    }
+}
+
+/// Where duplicate address detection stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Dad {
+    Done,
+    /// So many questions are still to be asked, the next at this time; with none left, nobody objected until then.
+    Asking(u32, Nanos),
+}
+
+/// `struct inet6_ifaddr`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct If6Addr {
+    pub addr: Ipv6Addr,
+    pub prefix: u8,
+    pub dad: Dad,
+    /// Somebody else has it.
+    pub dadfailed: bool,
+    /// Not from a router's prefix.
+    pub permanent: bool,
+    /// `None`: for ever.
+    pub valid: Option<Nanos>,
+    pub preferred: Option<Nanos>,
+}
+
+impl If6Addr {
+    pub fn tentative(&self) -> bool {
+        self.dad != Dad::Done
+    }
+
+    pub fn deprecated(&self, now: Nanos) -> bool {
+        self.preferred.is_some_and(|at| at <= now)
+    }
+}
+
+/// `struct inet6_dev`.
+#[derive(Clone, Debug, Default)]
+pub struct Inet6Dev {
+    pub conf: Conf6,
+    pub addrs: Vec<If6Addr>,
+    pub groups: Vec<Group6>,
+    /// What routers said about MTU, hop limit.
+    pub ra_mtu: Option<u32>,
+    pub ra_hop_limit: Option<u8>,
+    /// The next question for routers, when, how many were sent, and the wait after it.
+    pub(super) rs: Option<(Nanos, u32, Nanos)>,
+    /// A report about groups is due; how often it will be sent.
+    pub(super) mld: Option<(Nanos, u32)>,
+    /// An answer to a query is due.
+    pub(super) mld_query: Option<Nanos>,
+    timer: TimerSlot,
+}
+
+impl Inet6Dev {
+    pub fn new(conf: Conf6) -> Inet6Dev {
+        Inet6Dev { conf, ..Inet6Dev::default() }
+    }
+
+    pub fn enabled(&self) -> bool {
+        self.conf.disable_ipv6 == 0
+    }
+
+    pub fn has_group(&self, group: Ipv6Addr) -> bool {
+        self.groups.iter().any(|g| g.addr == group)
+    }
+
+    /// What IPv6 packets may take on a device.
+    #[doc(alias = "ip6_mtu_from_fib6")]
+    pub fn mtu(&self, dev_mtu: u32) -> u32 {
+        let set = if self.conf.mtu == 0 { dev_mtu } else { self.conf.mtu };
+        self.ra_mtu.unwrap_or(set).min(set).min(dev_mtu)
+    }
+
+    pub fn hop_limit(&self) -> u8 {
+        self.ra_hop_limit.unwrap_or(self.conf.hop_limit as u8)
+    }
+
+    /// The link-local address that is in use.
+    pub fn linklocal(&self) -> Option<Ipv6Addr> {
+        self.addrs.iter().find(|a| is_linklocal(a.addr) && !a.tentative() && !a.dadfailed).map(|a| a.addr)
+    }
+}
+
+/// Modified EUI-64 (RFC 4291, appendix A).
+#[doc(alias = "addrconf_ifid_eui48")]
+fn eui64(mac: Mac) -> u64 {
+    let m = mac.0;
+    u64::from_be_bytes([m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]])
+}
+
+/// `prefix` with the interface's own identifier behind it.
+fn with_id(prefix: Ipv6Addr, id: u64) -> Ipv6Addr {
+    Ipv6Addr::from_bits(prefix.to_bits() & !u128::from(u64::MAX) | u128::from(id))
+}
+
+impl Net {
+    /// IPv6 on every interface of a namespace, present and to come, as a Linux namespace has it from the beginning.
+    pub fn enable_ipv6(&mut self, ns: NsId) {
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        (n.v6.conf_all.disable_ipv6, n.v6.conf_default.disable_ipv6) = (0, 0);
+        let devs: Vec<DevId> = self.ns_devs(ns).collect();
+        devs.into_iter().for_each(|dev| self.set_disable_ipv6(dev, false));
+    }
+
+    /// `net.ipv6.conf.IF.disable_ipv6`.
+    #[doc(alias = "dev_disable_change")]
+    pub fn set_disable_ipv6(&mut self, dev: DevId, off: bool) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        if d.inet6.enabled() != off {
+            return;
+        }
+        d.inet6.conf.disable_ipv6 = off.into();
+        let up = d.up;
+        match off {
+            true => self.addrconf_down(dev, true),
+            false if up => self.addrconf_up(dev),
+            false => {}
+        }
+    }
+
+    /// The interface came up, or IPv6 was turned on for it.
+    #[doc(alias = "addrconf_dev_config")]
+    pub(crate) fn addrconf_up(&mut self, dev: DevId) {
+        let Some(d) = self.devs.get(dev) else { return };
+        if !d.inet6.enabled() || d.mtu < IPV6_MIN_MTU {
+            return;
+        }
+        let (ns, loopback, noarp, mac) = (d.ns, d.is_loopback(), d.noarp(), d.mac);
+        mcast::join(self, dev, ALL_NODES);
+        if loopback {
+            let _ = self.add_address6(dev, Ipv6Addr::LOCALHOST, 128, true);
+            return;
+        }
+        if let Some(n) = self.ns.get_mut(ns) {
+            let group = Route6 { metric: PRIO_ADDRCONF, proto: PROTO_KERNEL, ..Route6::unicast(None, Some(dev)) };
+            n.v6.fib.local.insert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, group);
+        }
+        // What stayed (keep_addr_on_down) or was given while the interface was down begins now.
+        let waiting: Vec<If6Addr> = self.devs.get(dev).map_or_else(Vec::new, |d| d.inet6.addrs.clone());
+        waiting.into_iter().for_each(|a| self.begin_address(dev, a.addr, false));
+        // Without a hardware address: an identifier by chance (stable-privacy has a secret of its own).
+        let id = if noarp { self.env.rng.next_u64() & !(2 << 56) } else { eui64(mac) };
+        let _ = self.add_address6(dev, with_id(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), id), 64, false);
+    }
+
+    /// The interface went down: addresses go unless keep_addr_on_down says otherwise, and all that came with them.
+    #[doc(alias = "addrconf_ifdown")]
+    pub(crate) fn addrconf_down(&mut self, dev: DevId, disabled: bool) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let (ns, i) = (d.ns, &mut d.inet6);
+        let keep = i.conf.keep_addr_on_down > 0 && !disabled;
+        i.addrs.retain(|a| keep && a.permanent && !is_linklocal(a.addr));
+        i.groups.clear();
+        (i.rs, i.mld, i.mld_query, i.ra_mtu, i.ra_hop_limit) = (None, None, None, None, None);
+        i.timer.cancel();
+        if let Some(n) = self.ns.get_mut(ns) {
+            for table in n.v6.fib.tables_mut() {
+                table.remove_all(|r| r.dev == Some(dev));
+            }
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+    }
+
+    /// `ip -6 addr add`: EACCES where IPv6 is off, EEXIST when it is there already.
+    #[doc(alias = "ipv6_add_addr")]
+    pub fn add_address6(&mut self, dev: DevId, addr: Ipv6Addr, prefix: u8, nodad: bool) -> Result<(), Errno> {
+        let a =
+            If6Addr { addr, prefix, dad: Dad::Done, dadfailed: false, permanent: true, valid: None, preferred: None };
+        self.insert_address6(dev, a, nodad)
+    }
+
+    fn insert_address6(&mut self, dev: DevId, a: If6Addr, nodad: bool) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let lo_only = a.addr.is_loopback() && !d.is_loopback();
+        if a.prefix > 128 || a.addr.is_unspecified() || a.addr.is_multicast() || lo_only {
+            return Err(if lo_only || a.addr.is_multicast() { Errno::EADDRNOTAVAIL } else { Errno::EINVAL });
+        }
+        if !d.inet6.enabled() {
+            return Err(Errno::EACCES);
+        }
+        if d.inet6.addrs.iter().any(|x| x.addr == a.addr) {
+            return Err(Errno::EEXIST);
+        }
+        let up = d.up;
+        // In the order of scope, widest first; the newest first among equals.
+        let scope = Scope6::of(a.addr);
+        let at = d.inet6.addrs.partition_point(|x| Scope6::of(x.addr) > scope);
+        d.inet6.addrs.insert(at, a);
+        if up {
+            self.begin_address(dev, a.addr, nodad);
+        }
+        Ok(())
+    }
+
+    /// Prefix route, group of those who ask for it, and duplicate detection where that makes sense.
+    #[doc(alias = "addrconf_dad_begin")]
+    fn begin_address(&mut self, dev: DevId, addr: Ipv6Addr, nodad: bool) {
+        let now = self.env.now;
+        let Some(d) = self.devs.get(dev) else { return };
+        let (ns, loopback, noarp, conf) = (d.ns, d.is_loopback(), d.noarp(), d.inet6.conf);
+        let Some(a) = d.inet6.addrs.iter().find(|a| a.addr == addr).copied() else { return };
+        if !loopback && a.prefix < 128 {
+            self.prefix_route(ns, dev, addr, a.prefix, None);
+        }
+        if !loopback {
+            mcast::join(self, dev, solicited_node(addr));
+        }
+        if nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
+            return self.dad_completed(dev, addr);
+        }
+        let spread = u64::from(conf.router_solicitation_delay.max(1)) * 1000;
+        let at = now + u64::from(self.env.rng.below(spread as u32)) * MSEC;
+        if let Some(a) = self.address_mut(dev, addr) {
+            a.dad = Dad::Asking(conf.dad_transmits, at);
+        }
+        self.arm_addrconf(dev);
+    }
+
+    fn prefix_route(&mut self, ns: NsId, dev: DevId, addr: Ipv6Addr, prefix: u8, expires: Option<Nanos>) {
+        let route = Route6 { metric: PRIO_ADDRCONF, proto: PROTO_KERNEL, expires, ..Route6::unicast(None, Some(dev)) };
+        if let Some(n) = self.ns.get_mut(ns) {
+            let same = |r: &Route6| r.dev == Some(dev) && r.metric == PRIO_ADDRCONF && r.gateway.is_none();
+            n.v6.fib.main.edit(addr, prefix, |routes| routes.retain(|r| !same(r)));
+            n.v6.fib.main.insert(addr, prefix, route);
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+    }
+
+    fn address_mut(&mut self, dev: DevId, addr: Ipv6Addr) -> Option<&mut If6Addr> {
+        self.devs.get_mut(dev)?.inet6.addrs.iter_mut().find(|a| a.addr == addr)
+    }
+
+    /// It is ours: packets to it are taken, and on a link with routers they are asked for.
+    #[doc(alias = "addrconf_dad_completed")]
+    fn dad_completed(&mut self, dev: DevId, addr: Ipv6Addr) {
+        let now = self.env.now;
+        if let Some(a) = self.address_mut(dev, addr) {
+            a.dad = Dad::Done;
+        }
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let (ns, asks) = (d.ns, !d.noarp() && d.inet6.conf.accept_ra != 0 && d.inet6.conf.router_solicitations != 0);
+        if is_linklocal(addr) {
+            // Reports so far had no source that anybody believes.
+            d.inet6.mld = (!d.inet6.groups.is_empty()).then_some((now, mcast::ROBUSTNESS));
+            if asks && d.inet6.conf.forwarding == 0 {
+                d.inet6.rs = Some((now, 0, u64::from(d.inet6.conf.router_solicitation_interval) * SEC));
+            }
+        }
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.v6.fib.local.insert(addr, 128, Route6::local(dev));
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+        self.arm_addrconf(dev);
+    }
+
+    /// Somebody else has it, or wants it at the same time: it is of no use.
+    #[doc(alias = "addrconf_dad_failure")]
+    pub(super) fn dad_failure(&mut self, dev: DevId, addr: Ipv6Addr) {
+        let Some(a) = self.address_mut(dev, addr) else { return };
+        if !a.permanent {
+            let _ = self.del_address6(dev, addr);
+            return;
+        }
+        (a.dadfailed, a.dad) = (true, Dad::Asking(0, Nanos::MAX));
+        mcast::leave(self, dev, solicited_node(addr));
+    }
+
+    /// `ip -6 addr del`; its prefix stays on the link while another address has it.
+    #[doc(alias = "ipv6_del_addr")]
+    pub fn del_address6(&mut self, dev: DevId, addr: Ipv6Addr) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let at = d.inet6.addrs.iter().position(|a| a.addr == addr).ok_or(Errno::EADDRNOTAVAIL)?;
+        let gone = d.inet6.addrs.remove(at);
+        let ns = d.ns;
+        let mask = super::fib::mask(gone.prefix);
+        let shared = |a: &If6Addr| a.prefix == gone.prefix && (a.addr.to_bits() ^ addr.to_bits()) & mask == 0;
+        let still = d.inet6.addrs.iter().any(shared);
+        mcast::leave(self, dev, solicited_node(addr));
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.v6.fib.local.edit(addr, 128, |r| r.retain(|r| r.dev != Some(dev)));
+            if !still {
+                let own = |r: &Route6| r.dev == Some(dev) && r.proto == PROTO_KERNEL;
+                n.v6.fib.main.edit(addr, gone.prefix, |r| r.retain(|r| !own(r)));
+            }
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+        Ok(())
+    }
+
+    /// Wakes for what is due first on the device.
+    pub(super) fn arm_addrconf(&mut self, dev: DevId) {
+        let hz = self.env.hz;
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let i = &d.inet6;
+        let dad = i.addrs.iter().filter_map(|a| match a.dad {
+            Dad::Asking(_, at) if at != Nanos::MAX => Some(at),
+            _ => None,
+        });
+        let ends = i.addrs.iter().filter_map(|a| a.valid);
+        let due = dad.chain(ends).chain(i.rs.map(|r| r.0)).chain(i.mld.map(|m| m.0)).chain(i.mld_query);
+        let Some(first) = due.min() else { return };
+        let tick = time::round_up(first.max(self.env.now), hz).max(self.env.jiffies() + 1);
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        self.env.timers.arm(&mut d.inet6.timer, tick, TimerKey::Addrconf(dev));
+    }
+
+    /// Something of an interface's addresses is due.
+    #[doc(alias = "addrconf_dad_work")]
+    #[doc(alias = "addrconf_verify_work")]
+    #[doc(alias = "addrconf_rs_timer")]
+    pub(crate) fn addrconf_timer(&mut self, dev: DevId, at: Fired) {
+        let (jiffies, now) = (self.env.jiffies(), self.env.now);
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        if self.env.timers.look(&mut d.inet6.timer, at, jiffies, TimerKey::Addrconf(dev)) == Fire::NotYet {
+            return;
+        }
+        let addrs = d.inet6.addrs.clone();
+        for a in addrs {
+            if a.valid.is_some_and(|v| v <= now) {
+                let _ = self.del_address6(dev, a.addr);
+                continue;
+            }
+            match a.dad {
+                Dad::Asking(0, at) if at <= now => self.dad_completed(dev, a.addr),
+                Dad::Asking(left, at) if at <= now && left > 0 => {
+                    let wait = u64::from(self.setting6(dev, |s| s.neigh6_retrans_time_ms)) * MSEC;
+                    if let Some(a) = self.address_mut(dev, a.addr) {
+                        a.dad = Dad::Asking(left - 1, now + wait);
+                    }
+                    ndisc::send_ns(self, dev, a.addr, None, Some(Ipv6Addr::UNSPECIFIED));
+                }
+                _ => {}
+            }
+        }
+        self.solicit_routers(dev);
+        mcast::run(self, dev);
+        self.arm_addrconf(dev);
+    }
+
+    fn setting6(&self, dev: DevId, of: impl Fn(&crate::net::sysctl::Sysctl) -> u32) -> u32 {
+        self.devs.get(dev).and_then(|d| self.ns.get(d.ns)).map_or(0, |n| of(&n.sysctl))
+    }
+
+    /// Router solicitations with their back-off (RFC 7559).
+    fn solicit_routers(&mut self, dev: DevId) {
+        let now = self.env.now;
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let conf = d.inet6.conf;
+        let Some((at, sent, wait)) = d.inet6.rs.filter(|r| r.0 <= now) else { return };
+        let most = conf.router_solicitations;
+        if most >= 0 && sent as i32 >= most {
+            d.inet6.rs = None;
+            return;
+        }
+        let _ = at;
+        let longest = u64::from(conf.router_solicitation_max_interval) * SEC;
+        d.inet6.rs = Some((now + wait, sent + 1, (wait * 2).min(longest)));
+        ndisc::send_rs(self, dev);
+    }
+
+    /// A router advertisement, checked by discovery: `body` is the message behind its common header of four bytes.
+    #[doc(alias = "ndisc_router_discovery")]
+    pub(super) fn router_discovery(&mut self, dev: DevId, router: Ipv6Addr, body: &[u8]) {
+        let now = self.env.now;
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let conf = d.inet6.conf;
+        let accepts = match conf.accept_ra {
+            0 => false,
+            1 => conf.forwarding == 0,
+            _ => true,
+        };
+        let Some((&[hops, _flags, l0, l1, ..], options)) =
+            body.split_at_checked(12).and_then(|(h, o)| Some((h.first_chunk::<12>()?, o)))
+        else {
+            return;
+        };
+        if !accepts {
+            return;
+        }
+        d.inet6.rs = None;
+        if hops != 0 {
+            d.inet6.ra_hop_limit = Some(hops);
+        }
+        let ns = d.ns;
+        let lifetime = u64::from(u16::from_be_bytes([l0, l1])) * SEC;
+        if conf.accept_ra_defrtr != 0
+            && let Some(n) = self.ns.get_mut(ns)
+        {
+            let same = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
+            n.v6.fib.main.edit(Ipv6Addr::UNSPECIFIED, 0, |routes| routes.retain(|r| !same(r)));
+            if lifetime != 0 {
+                let via = Route6::unicast(Some(router), Some(dev));
+                let via = Route6 { proto: PROTO_RA, metric: PRIO_USER, expires: Some(now + lifetime), ..via };
+                n.v6.fib.main.insert(Ipv6Addr::UNSPECIFIED, 0, via);
+            }
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+        for (kind, body) in nd_options(options).flatten() {
+            match kind {
+                ND_OPT_PREFIX_INFO if conf.accept_ra_pinfo != 0 => self.prefix_rcv(dev, body),
+                ND_OPT_MTU if conf.accept_ra_mtu != 0 => {
+                    let mtu = body.get(2..6).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+                    if mtu >= IPV6_MIN_MTU
+                        && let Some(d) = self.devs.get_mut(dev).filter(|d| mtu <= d.mtu)
+                    {
+                        d.inet6.ra_mtu = Some(mtu);
+                    }
+                }
+                _ => {}
+            }
+        }
+    }
+
+    /// A prefix that a router announced: on the link, and good for an address of our own (RFC 4862 §5.5.3).
+    #[doc(alias = "addrconf_prefix_rcv")]
+    fn prefix_rcv(&mut self, dev: DevId, b: &[u8]) {
+        const ONLINK: u8 = 0x80;
+        const AUTONOMOUS: u8 = 0x40;
+        let Some(&[len, flags, v0, v1, v2, v3, p0, p1, p2, p3]) = b.first_chunk() else { return };
+        let Some(prefix) = b.get(14..30).and_then(|p| p.first_chunk::<16>()).map(|p| Ipv6Addr::from(*p)) else {
+            return;
+        };
+        let (valid, preferred) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([p0, p1, p2, p3]));
+        let now = self.env.now;
+        let Some((ns, mac, conf)) = self.devs.get(dev).map(|d| (d.ns, d.mac, d.inet6.conf)) else { return };
+        if prefix.is_multicast() || is_linklocal(prefix) || preferred > valid || len > 128 {
+            return;
+        }
+        let until = |secs: u32| (secs != u32::MAX).then(|| now + u64::from(secs) * SEC);
+        if flags & ONLINK != 0 {
+            if valid == 0 {
+                if let Some(n) = self.ns.get_mut(ns) {
+                    n.v6.fib.main.edit(prefix, len, |r| r.retain(|r| r.dev != Some(dev) || r.expires.is_none()));
+                }
+            } else {
+                self.prefix_route(ns, dev, prefix, len, until(valid));
+            }
+        }
+        if flags & AUTONOMOUS == 0 || conf.autoconf == 0 || len != 64 {
+            return;
+        }
+        let addr = with_id(prefix, eui64(mac));
+        if let Some(a) = self.address_mut(dev, addr) {
+            // RFC 4862 §5.5.3 e: less than two hours is not believed unless it is more than what is left.
+            let left = a.valid.map_or(u64::MAX, |v| v.saturating_sub(now));
+            let told = u64::from(valid) * SEC;
+            if told > 7200 * SEC || told > left {
+                a.valid = until(valid);
+            } else if left > 7200 * SEC {
+                a.valid = Some(now + 7200 * SEC);
+            }
+            a.preferred = until(preferred);
+        } else if valid != 0 {
+            let a = If6Addr {
+                addr,
+                prefix: len,
+                dad: Dad::Done,
+                dadfailed: false,
+                permanent: false,
+                valid: until(valid),
+                preferred: until(preferred),
+            };
+            let _ = self.insert_address6(dev, a, false);
+        }
+        self.arm_addrconf(dev);
+    }
+}
+
+impl Net {
+    /// All of `net.ipv6.conf` with its values.
+    pub fn view_conf6(&self, ns: NsId) -> Vec<(String, String)> {
+        let Some(n) = self.ns.get(ns) else { return Vec::new() };
+        let devs = self.ns_devs(ns).filter_map(|d| self.devs.get(d)).map(|d| (d.name.as_str(), d.inet6.conf));
+        let all = [("all", n.v6.conf_all), ("default", n.v6.conf_default)].into_iter().chain(devs);
+        let keys = |(name, conf): (&str, Conf6)| {
+            let name = name.to_owned();
+            Conf6::KEYS.iter().filter_map(move |k| Some((format!("net.ipv6.conf.{name}.{k}"), conf.show(k)?)))
+        };
+        all.flat_map(keys).collect()
+    }
+
+    /// `IF.KEY`, `all.KEY` or `default.KEY`. What is written to `all` goes to every interface for `disable_ipv6` and
+    /// `forwarding`; other keys of it mean nothing to interfaces, as on Linux.
+    #[doc(alias = "addrconf_sysctl_disable")]
+    #[doc(alias = "addrconf_sysctl_forward")]
+    pub fn set_conf6(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
+        let (name, key) = key.rsplit_once('.').ok_or(Errno::ENOENT)?;
+        let dev = self.dev_by_name(ns, name);
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
+        let mut conf = match (name, dev) {
+            ("all", _) => n.v6.conf_all,
+            ("default", _) => n.v6.conf_default,
+            (_, Some(dev)) => self.devs.get(dev).ok_or(Errno::ENOENT)?.inet6.conf,
+            _ => return Err(Errno::ENOENT),
+        };
+        conf.store(key, value)?;
+        let (off, forwarding) = (conf.disable_ipv6 != 0, conf.forwarding);
+        let devs: Vec<DevId> = match name {
+            "all" => self.ns_devs(ns).collect(),
+            "default" => Vec::new(),
+            _ => dev.into_iter().collect(),
+        };
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
+        match name {
+            "all" => {
+                n.v6.conf_all = conf;
+                if key == "disable_ipv6" {
+                    n.v6.conf_default.disable_ipv6 = conf.disable_ipv6;
+                }
+                if key == "forwarding" {
+                    n.v6.conf_default.forwarding = forwarding;
+                }
+            }
+            "default" => n.v6.conf_default = conf,
+            _ => {}
+        }
+        for dev in devs {
+            match key {
+                "disable_ipv6" => self.set_disable_ipv6(dev, off),
+                "forwarding" => self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf.forwarding = forwarding,
+                _ if name != "all" => self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf = conf,
+                _ => {}
+            }
+        }
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
+        n.rt_genid = n.rt_genid.wrapping_add(1);
+        Ok(())
+    }
+}
+
+/// Every route of a device that leads to one of its own addresses, for `check()`.
+pub(crate) fn is_consistent(net: &Net, ns: NsId) -> bool {
+    let Some(n) = net.ns.get(ns) else { return true };
+    n.v6.fib.local.iter().filter(|(_, _, r)| r.kind == RouteType::Local).all(|(dst, _, r)| {
+        let d = r.dev.and_then(|d| net.devs.get(d));
+        d.is_some_and(|d| d.inet6.addrs.iter().any(|a| a.addr == dst && !a.tentative()))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_and_scopes() {
+        let a = with_id("fe80::".parse().unwrap(), eui64(Mac([0x52, 0x55, 10, 0, 2, 15])));
+        assert_eq!(a.to_string(), "fe80::5055:aff:fe00:20f");
+        let of = |a: &str| Scope6::of(a.parse().unwrap());
+        assert_eq!((of("::1"), of("fe80::1"), of("fd00::1")), (Scope6::Link, Scope6::Link, Scope6::Global));
+        assert_eq!(
+            (of("ff01::1"), of("ff02::1"), of("ff05::1"), of("ff0e::1")),
+            (Scope6::Interface, Scope6::Link, Scope6::Site, Scope6::Global)
+        );
+    }
+}

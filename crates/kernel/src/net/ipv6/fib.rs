@@ -1,0 +1,174 @@
+//! The routing tables of IPv6: local before main, longest prefix first, then the smallest metric.
+use crate::env::Nanos;
+use crate::ids::*;
+use crate::net::ipv4::fib::RouteType;
+use core::net::Ipv6Addr;
+use std::collections::BTreeMap;
+
+/// `IP6_RT_PRIO_USER` and `IP6_RT_PRIO_ADDRCONF`.
+pub const PRIO_USER: u32 = 1024;
+pub const PRIO_ADDRCONF: u32 = 256;
+/// `RTPROT_RA`.
+pub const PROTO_RA: u8 = 9;
+pub const PROTO_KERNEL: u8 = 2;
+pub const PROTO_BOOT: u8 = 3;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route6 {
+    /// Broadcast never stands here; groups are `Multicast` by their address.
+    pub kind: RouteType,
+    pub dev: Option<DevId>,
+    pub gateway: Option<Ipv6Addr>,
+    pub prefsrc: Option<Ipv6Addr>,
+    pub metric: u32,
+    pub proto: u8,
+    pub mtu: Option<u32>,
+    /// When it ends, for what a router advertised.
+    pub expires: Option<Nanos>,
+}
+
+impl Route6 {
+    pub fn unicast(gateway: Option<Ipv6Addr>, dev: Option<DevId>) -> Route6 {
+        Route6 {
+            kind: RouteType::Unicast,
+            dev,
+            gateway,
+            prefsrc: None,
+            metric: PRIO_USER,
+            proto: PROTO_BOOT,
+            mtu: None,
+            expires: None,
+        }
+    }
+
+    pub fn local(dev: DevId) -> Route6 {
+        Route6 { kind: RouteType::Local, metric: 0, proto: PROTO_KERNEL, ..Route6::unicast(None, Some(dev)) }
+    }
+}
+
+/// The network mask of a prefix length.
+pub fn mask(prefix: u8) -> u128 {
+    u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)
+}
+
+/// One table.
+#[derive(Clone, Debug, Default)]
+pub struct Table6 {
+    routes: BTreeMap<(u8, u128), Vec<Route6>>,
+    /// Prefix lengths that occur, longest first.
+    lengths: Vec<u8>,
+}
+
+impl Table6 {
+    pub fn insert(&mut self, dst: Ipv6Addr, prefix: u8, route: Route6) {
+        let prefix = prefix.min(128);
+        let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
+        if routes.contains(&route) {
+            return;
+        }
+        let at = routes.partition_point(|r| r.metric <= route.metric);
+        routes.insert(at, route);
+        self.recount();
+    }
+
+    pub fn get(&self, dst: Ipv6Addr, prefix: u8) -> &[Route6] {
+        self.routes.get(&(prefix, dst.to_bits() & mask(prefix))).map_or(&[], |r| r)
+    }
+
+    /// Changes one prefix's routes; empty ones go.
+    pub fn edit(&mut self, dst: Ipv6Addr, prefix: u8, change: impl FnOnce(&mut Vec<Route6>)) {
+        let key = (prefix, dst.to_bits() & mask(prefix));
+        if let Some(routes) = self.routes.get_mut(&key) {
+            change(routes);
+            self.routes.retain(|_, r| !r.is_empty());
+            self.recount();
+        }
+    }
+
+    pub fn remove_all(&mut self, mut which: impl FnMut(&Route6) -> bool) {
+        self.routes.retain(|_, routes| {
+            routes.retain(|r| !which(r));
+            !routes.is_empty()
+        });
+        self.recount();
+    }
+
+    fn recount(&mut self) {
+        self.lengths.clear();
+        for (prefix, _) in self.routes.keys().rev() {
+            if self.lengths.last() != Some(prefix) {
+                self.lengths.push(*prefix);
+            }
+        }
+    }
+
+    /// The longest prefix with a route that `fits`.
+    #[doc(alias = "fib6_table_lookup")]
+    pub fn lookup(&self, dst: Ipv6Addr, fits: impl Fn(&Route6) -> bool) -> Option<&Route6> {
+        self.lengths.iter().find_map(|p| {
+            let routes = self.routes.get(&(*p, dst.to_bits() & mask(*p)))?;
+            routes.iter().find(|r| fits(r))
+        })
+    }
+
+    /// How wide the route to `dst` is.
+    pub fn prefix_of(&self, dst: Ipv6Addr, now: Nanos) -> Option<u8> {
+        let live = |r: &Route6| r.expires.is_none_or(|e| e > now);
+        let of = |p: &&u8| self.get(dst, **p).iter().any(live);
+        self.lengths.iter().find(of).copied()
+    }
+
+    /// (destination, prefix, route), longest prefix last.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv6Addr, u8, &Route6)> {
+        self.routes.iter().flat_map(|(&(p, d), rs)| rs.iter().map(move |r| (Ipv6Addr::from_bits(d), p, r)))
+    }
+
+    /// The first moment at which a route ends.
+    pub fn next_expiry(&self) -> Option<Nanos> {
+        self.routes.values().flatten().filter_map(|r| r.expires).min()
+    }
+}
+
+/// The tables of a namespace, in the order of the rules (0: local, 32766: main).
+#[derive(Clone, Debug, Default)]
+pub struct Fib6 {
+    pub local: Table6,
+    pub main: Table6,
+}
+
+impl Fib6 {
+    /// The route for `dst`; `oif`: only one through that device.
+    #[doc(alias = "fib6_rule_lookup")]
+    pub fn lookup(&self, dst: Ipv6Addr, oif: Option<DevId>, now: Nanos) -> Option<Route6> {
+        let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
+        // A local address is here whatever the device.
+        let here = self.local.lookup(dst, |r| r.kind == RouteType::Local || fits(r));
+        here.or_else(|| self.main.lookup(dst, fits)).copied()
+    }
+
+    pub fn tables_mut(&mut self) -> [&mut Table6; 2] {
+        [&mut self.local, &mut self.main]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn longest_prefix_then_metric_then_time() {
+        let ip = |s: &str| s.parse::<Ipv6Addr>().unwrap();
+        let via = |gw: &str, metric| Route6 { metric, ..Route6::unicast(Some(ip(gw)), None) };
+        let mut f = Fib6::default();
+        f.main.insert(ip("::"), 0, via("fe80::1", 1024));
+        f.main.insert(ip("2001:db8::"), 32, via("fe80::3", 20));
+        f.main.insert(ip("2001:db8::"), 32, Route6 { expires: Some(50), ..via("fe80::2", 10) });
+        let gw = |a: &str, now| f.lookup(ip(a), None, now).and_then(|r| r.gateway);
+        assert_eq!(gw("2001:db8::5", 0), Some(ip("fe80::2")));
+        assert_eq!(gw("2001:db8::5", 50), Some(ip("fe80::3")));
+        assert_eq!(gw("2002::1", 0), Some(ip("fe80::1")));
+        f.main.remove_all(|r| r.metric == 1024);
+        assert_eq!(f.lookup(ip("2002::1"), None, 0), None);
+        assert_eq!((mask(0), mask(128), mask(64)), (0, u128::MAX, !0 << 64));
+    }
+}

@@ -1,0 +1,196 @@
+//! Neighbour discovery (RFC 4861): questions and answers about hardware addresses, and what routers say.
+use super::{icmp, output, route};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::core::skb::Skb;
+use crate::net::drop::DropReason;
+use belljar_wire::Mac;
+use belljar_wire::icmpv6::*;
+use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, Ipv6Header, is_linklocal, solicited_node};
+use core::net::{IpAddr, Ipv6Addr};
+
+/// Every message has this hop limit: one that passed a router has not (RFC 4861 §11.2).
+const HOP_LIMIT: u8 = 255;
+
+/// Asks for `target`: everybody who might be it, or one host that was it. `saddr`: `::` in duplicate detection.
+#[doc(alias = "ndisc_send_ns")]
+pub fn send_ns(net: &mut Net, dev: DevId, target: Ipv6Addr, to: Option<Mac>, saddr: Option<Ipv6Addr>) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let (ns, mac) = (d.ns, d.mac);
+    // RFC 4861 §7.2.2: the address of the packet that waits, when it is one of the interface's.
+    let own = saddr.filter(|a| a.is_unspecified() || route::chk_addr(net, ns, *a, Some(dev)));
+    let Some(src) = own.or_else(|| d.inet6.linklocal()).or_else(|| route::get_saddr(net, ns, Some(dev), target)) else {
+        return;
+    };
+    let mut b = vec![NDISC_NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    b.extend(target.octets());
+    if !src.is_unspecified() {
+        b.extend(nd_mac_option(ND_OPT_SOURCE_LL_ADDR, mac));
+    }
+    let _ = match to {
+        Some(to) => output::send_control_to(net, dev, src, target, HOP_LIMIT, b, to),
+        None => output::send_control(net, dev, src, solicited_node(target), HOP_LIMIT, false, b),
+    };
+}
+
+/// Answers for `target`.
+#[doc(alias = "ndisc_send_na")]
+fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited: bool) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let mac = d.mac;
+    let router = if d.inet6.conf.forwarding != 0 { NA_ROUTER } else { 0 };
+    let flags = router | NA_OVERRIDE | if solicited { NA_SOLICITED } else { 0 };
+    let mut b = vec![NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
+    b.extend(target.octets());
+    b.extend(nd_mac_option(ND_OPT_TARGET_LL_ADDR, mac));
+    let _ = output::send_control(net, dev, target, to, HOP_LIMIT, false, b);
+}
+
+/// Asks for routers.
+#[doc(alias = "ndisc_send_rs")]
+pub(super) fn send_rs(net: &mut Net, dev: DevId) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let (src, mac) = (d.inet6.linklocal().unwrap_or(Ipv6Addr::UNSPECIFIED), d.mac);
+    let mut b = vec![NDISC_ROUTER_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    if !src.is_unspecified() {
+        b.extend(nd_mac_option(ND_OPT_SOURCE_LL_ADDR, mac));
+    }
+    let _ = output::send_control(net, dev, src, ALL_ROUTERS, HOP_LIMIT, false, b);
+}
+
+/// A message whose checksum is good; `m` is all of it.
+pub(super) fn ndisc_rcv(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb, ip: &Ipv6Header) {
+    let mut m = skb.head.bytes().to_vec();
+    m.extend(skb.frags.iter().flat_map(|s| s.as_slice().iter().copied()));
+    let net = &mut k.net;
+    // RFC 4861 §6.1, §7.1: from this link, code 0.
+    if ip.hop_limit != HOP_LIMIT || m.get(1) != Some(&0) {
+        return net.kfree_skb(skb, DropReason::Ipv6NdiscHopLimit, "ndisc_rcv");
+    }
+    let valid = match m.first() {
+        Some(&NDISC_NEIGHBOUR_SOLICITATION) => recv_ns(net, ns, dev, ip, &m),
+        Some(&NDISC_NEIGHBOUR_ADVERTISEMENT) => recv_na(net, ns, dev, ip, &m),
+        Some(&NDISC_ROUTER_ADVERTISEMENT) => recv_ra(net, ns, dev, ip, &m),
+        Some(&NDISC_ROUTER_SOLICITATION) => recv_rs(net, ns, dev, ip, &m),
+        // Redirects are not followed: the routes are the administrator's.
+        _ => Some(()),
+    };
+    match valid {
+        Some(()) => net.consume_skb(skb),
+        None => net.kfree_skb(skb, DropReason::Ipv6NdiscBadOptions, "ndisc_rcv"),
+    }
+}
+
+/// The target, and the hardware address in the option `kind`. `None`: malformed.
+fn target_and_mac(m: &[u8], kind: u8) -> Option<(Ipv6Addr, Option<Mac>)> {
+    let target = Ipv6Addr::from(*m.get(8..24)?.first_chunk::<16>()?);
+    Some((target, mac_option(m.get(24..)?, kind)?))
+}
+
+fn mac_option(options: &[u8], kind: u8) -> Option<Option<Mac>> {
+    let mut mac = None;
+    for o in nd_options(options) {
+        let (k, body) = o?;
+        if k == kind {
+            mac = Some(nd_mac(body)?);
+        }
+    }
+    Some(mac)
+}
+
+fn learn(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv6Addr, mac: Mac) {
+    if let Some(id) = neighbour::lookup_or_create(net, ns, dev, IpAddr::V6(addr)) {
+        neighbour::update(net, ns, id, mac, Nud::Stale, Update { r#override: true, admin: false });
+    }
+}
+
+#[doc(alias = "ndisc_recv_ns")]
+fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Option<()> {
+    let (target, mac) = target_and_mac(m, ND_OPT_SOURCE_LL_ADDR)?;
+    let dad = ip.src.is_unspecified();
+    if target.is_multicast() || (dad && (mac.is_some() || ip.dst != solicited_node(target))) {
+        return None;
+    }
+    let Some(own) = net.devs.get(dev)?.inet6.addrs.iter().find(|a| a.addr == target).copied() else {
+        return Some(());
+    };
+    if own.tentative() {
+        // Somebody else asks for it at the same time; a question that is not for detection proves nothing.
+        if dad && !own.dadfailed {
+            net.dad_failure(dev, target);
+        }
+        return Some(());
+    }
+    if dad {
+        send_na(net, dev, ALL_NODES, target, false);
+        return Some(());
+    }
+    // Asked by multicast without an address, there is nobody to answer to.
+    match mac {
+        Some(mac) => learn(net, ns, dev, ip.src, mac),
+        None if ip.dst.is_multicast() => return None,
+        None => {}
+    }
+    send_na(net, dev, ip.src, target, true);
+    Some(())
+}
+
+#[doc(alias = "ndisc_recv_na")]
+fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Option<()> {
+    let (target, mac) = target_and_mac(m, ND_OPT_TARGET_LL_ADDR)?;
+    let flags = *m.get(4)?;
+    let solicited = flags & NA_SOLICITED != 0;
+    if target.is_multicast() || (ip.dst.is_multicast() && solicited) {
+        return None;
+    }
+    if let Some(own) = net.devs.get(dev)?.inet6.addrs.iter().find(|a| a.addr == target) {
+        if own.tentative() {
+            net.dad_failure(dev, target);
+        }
+        return Some(());
+    }
+    let known = net.ns.get(ns)?.neigh_table.get(dev, IpAddr::V6(target));
+    let Some(id) = known else { return Some(()) };
+    let entry = net.ns.get(ns)?.neighs.get(id)?;
+    let (state, old) = (entry.state, entry.mac);
+    // RFC 4861 §7.2.5: without the address nothing is learned while none is known.
+    let Some(mac) = mac.or(state.valid().then_some(old)) else { return Some(()) };
+    let to = if solicited { Nud::Reachable } else { Nud::Stale };
+    let r#override = flags & NA_OVERRIDE != 0;
+    neighbour::update(net, ns, id, mac, to, Update { r#override, admin: false });
+    Some(())
+}
+
+#[doc(alias = "ndisc_recv_rs")]
+fn recv_rs(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Option<()> {
+    let mac = mac_option(m.get(8..)?, ND_OPT_SOURCE_LL_ADDR)?;
+    // Only routers care.
+    if let Some(mac) = mac.filter(|_| net.devs.get(dev).is_some_and(|d| d.inet6.conf.forwarding != 0)) {
+        if ip.src.is_unspecified() {
+            return None;
+        }
+        learn(net, ns, dev, ip.src, mac);
+    }
+    Some(())
+}
+
+fn recv_ra(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Option<()> {
+    if !is_linklocal(ip.src) {
+        return None;
+    }
+    let mac = mac_option(m.get(16..)?, ND_OPT_SOURCE_LL_ADDR)?;
+    net.router_discovery(dev, ip.src, m.get(4..)?);
+    if let Some(mac) = mac {
+        learn(net, ns, dev, ip.src, mac);
+    }
+    Some(())
+}
+
+/// Nobody answered: who waits hears "address unreachable".
+#[doc(alias = "ndisc_error_report")]
+pub fn error_report(net: &mut Net, skb: Skb) {
+    icmp::icmpv6_send(net, &skb, ICMPV6_DEST_UNREACH, ICMPV6_ADDR_UNREACH, 0);
+    net.kfree_skb(skb, DropReason::NeighFailed, "ndisc_error_report");
+}

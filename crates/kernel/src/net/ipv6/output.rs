@@ -1,0 +1,318 @@
+//! The send path of IPv6: header, fragmentation, down to the neighbour.
+use super::icmp;
+use crate::ids::{DevId, NsId};
+use crate::net::Net;
+use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::{dev_rx, dev_tx, neighbour};
+use crate::net::drop::DropReason;
+use crate::net::ethernet;
+use crate::net::ipv4::route::{Dst, RouteKind};
+use crate::net::mib::Mib;
+use crate::net::tcp::tables::{keyed, pair};
+use belljar_abi::Errno;
+use belljar_wire::ethernet::ETH_P_IPV6;
+use belljar_wire::icmpv6::ICMPV6_PKT_TOOBIG;
+use belljar_wire::ipv6::*;
+use belljar_wire::{Csum, Mac, Seg, Segs, checksum};
+use core::net::{IpAddr, Ipv6Addr};
+
+/// What the header needs that the packet does not know.
+#[derive(Clone, Copy, Debug)]
+pub struct Ip6Tx {
+    pub ns: NsId,
+    pub saddr: Ipv6Addr,
+    pub daddr: Ipv6Addr,
+    pub proto: u8,
+    pub tclass: u8,
+    /// `None`: the device's.
+    pub hop_limit: Option<u8>,
+    /// Never cut: EMSGSIZE when too big.
+    pub whole: bool,
+    /// Members of a group on this host hear it too (IPV6_MULTICAST_LOOP).
+    pub mc_loop: bool,
+    /// 0: made from the flow where `auto_flowlabels` says so.
+    pub flow: u32,
+}
+
+/// Transport header in `skb.head`, payload in `skb.frags`: adds the IPv6 header and sends.
+#[doc(alias = "ip6_send_skb")]
+pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<(), Errno> {
+    let len = skb.len();
+    if len > IPV6_MAXPLEN && skb.gso.is_none() {
+        net.kfree_skb(skb, DropReason::PktTooBig, "ip6_xmit");
+        return Err(Errno::EMSGSIZE);
+    }
+    let device = net.devs.get(dst.dev).map_or(64, |d| d.inet6.hop_limit());
+    let header = Ipv6Header {
+        tclass: tx.tclass,
+        flow: if tx.flow == 0 { auto_flowlabel(net, tx, skb.hash) } else { tx.flow },
+        // BIG TCP: a super-segment beyond 64 KB has no length in its header.
+        payload_len: if len > IPV6_MAXPLEN { 0 } else { len as u16 },
+        next: tx.proto,
+        hop_limit: tx.hop_limit.unwrap_or(if dst.kind == RouteKind::Multicast { 1 } else { device }),
+        src: tx.saddr,
+        dst: tx.daddr,
+    };
+    let Some(room) = skb.head.push(IPV6_HLEN) else {
+        net.kfree_skb(skb, DropReason::NoMem, "ip6_xmit");
+        return Err(Errno::ENOBUFS);
+    };
+    header.emit(room);
+    skb.ns = Some(tx.ns);
+    skb.network_header = skb.head.start();
+    skb.protocol = ETH_P_IPV6;
+    net.stage(&skb, "ip6_local_out");
+    net.inc(tx.ns, Mib::Ip6OutRequests);
+    let too_long = skb.gso.is_none() && skb.len() > dst.mtu as usize;
+    if too_long && tx.whole {
+        net.inc(tx.ns, Mib::Ip6FragFails);
+        net.kfree_skb(skb, DropReason::PktTooBig, "ip6_xmit");
+        return Err(Errno::EMSGSIZE);
+    }
+    ip6_output(net, tx.ns, dst, (tx.daddr, tx.mc_loop), skb)
+}
+
+/// RFC 6437: the same for all packets of a flow.
+#[doc(alias = "ip6_make_flowlabel")]
+fn auto_flowlabel(net: &Net, tx: &Ip6Tx, hash: u32) -> u32 {
+    let Some(n) = net.ns.get(tx.ns).filter(|n| n.sysctl.auto_flowlabels == 1 || n.sysctl.auto_flowlabels == 3) else {
+        return 0;
+    };
+    let ends = || keyed(n.secret, pair(n.secret, tx.saddr.into(), tx.daddr.into()), tx.proto.into()) as u32;
+    let hash = if hash == 0 { ends() } else { hash };
+    hash.rotate_left(16) & 0xf_ffff
+}
+
+/// A packet with its header, towards `dst`: cut if it does not fit.
+#[doc(alias = "ip6_finish_output")]
+pub fn ip6_output(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut skb: Skb) -> Result<(), Errno> {
+    skb.dev = Some(dst.dev);
+    skb.pkt_type = PktType::Outgoing;
+    skb.dst = Some(*dst);
+    net.stage(&skb, "ip6_output");
+    if !net.devs.get(dst.dev).is_some_and(|d| d.inet6.enabled()) {
+        net.inc(ns, Mib::Ip6OutDiscards);
+        net.kfree_skb(skb, DropReason::Ipv6Disabled, "ip6_output");
+        return Ok(());
+    }
+    if skb.gso.is_none() && skb.len() > dst.mtu as usize {
+        return ip6_fragment(net, ns, dst, to, skb);
+    }
+    ip6_finish_output2(net, ns, dst, to, skb)
+}
+
+/// `to`: the destination, and whether this host hears what it sends to its own groups.
+///
+/// Finds out the next hop's hardware address and hands the packet to the device, or to the queue that waits for it.
+fn ip6_finish_output2(
+    net: &mut Net,
+    ns: NsId,
+    dst: &Dst,
+    (daddr, mc_loop): (Ipv6Addr, bool),
+    mut skb: Skb,
+) -> Result<(), Errno> {
+    let len = skb.len() as u64;
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.mib.inc(Mib::Ip6OutTransmits);
+        n.mib.add(Mib::Ip6OutOctets, len);
+        if daddr.is_multicast() {
+            n.mib.inc(Mib::Ip6OutMcastPkts);
+            n.mib.add(Mib::Ip6OutMcastOctets, len);
+        }
+    }
+    let Some(d) = net.devs.get(dst.dev) else {
+        net.kfree_skb(skb, DropReason::DevReady, "ip6_finish_output2");
+        return Err(Errno::ENODEV);
+    };
+    let (own, noarp, loopback) = (d.mac, d.noarp(), d.is_loopback());
+    let to = if noarp {
+        Mac::ZERO
+    } else if daddr.is_multicast() {
+        if mc_loop && !loopback && d.inet6.has_group(daddr) {
+            loop_back(net, ns, &skb);
+        }
+        multicast_mac(daddr)
+    } else {
+        return neighbour::output(net, ns, dst.dev, dst.gateway.unwrap_or(IpAddr::V6(daddr)), skb);
+    };
+    if !ethernet::push_header(&mut skb, to, own, ETH_P_IPV6) {
+        net.kfree_skb(skb, DropReason::DevHdr, "ip6_finish_output2");
+        return Err(Errno::ENOBUFS);
+    }
+    dev_tx::dev_queue_xmit(net, dst.dev, skb)
+}
+
+/// Members hear their own packets (`dev_loopback_xmit`).
+fn loop_back(net: &mut Net, ns: NsId, skb: &Skb) {
+    let mut copy = net.alloc_skb();
+    (copy.head, copy.frags, copy.id) = (skb.head.clone(), skb.frags.clone(), skb.id);
+    (copy.ns, copy.dev, copy.protocol) = (Some(ns), skb.dev, skb.protocol);
+    copy.network_header = skb.network_header;
+    copy.mac_header = skb.network_header;
+    copy.transport_header = skb.transport_header;
+    copy.pkt_type = PktType::Multicast;
+    copy.csum = Csum::Unnecessary;
+    copy.truesize = skb.truesize;
+    dev_rx::netif_rx(net, copy);
+}
+
+/// RFC 2464 §7: the low 32 bits of the group.
+#[doc(alias = "ipv6_eth_mc_map")]
+pub fn multicast_mac(group: Ipv6Addr) -> Mac {
+    let o = group.octets();
+    Mac([0x33, 0x33, o[12], o[13], o[14], o[15]])
+}
+
+/// Cuts a packet of ours into fragments (RFC 8200 §4.5); routers never do.
+fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut skb: Skb) -> Result<(), Errno> {
+    let Ok(ip) = Ipv6Header::parse(skb.head.bytes()) else {
+        net.kfree_skb(skb, DropReason::IpInHdr, "ip6_fragment");
+        return Err(Errno::EINVAL);
+    };
+    let piece = (dst.mtu as usize).saturating_sub(IPV6_HLEN + FRAG_HLEN) & !7;
+    if piece == 0 {
+        net.inc(ns, Mib::Ip6FragFails);
+        net.kfree_skb(skb, DropReason::PktTooBig, "ip6_fragment");
+        return Err(Errno::EMSGSIZE);
+    }
+    dev_tx::skb_checksum_help(&mut skb);
+    let mut payload = Segs::from(Seg::from(skb.head.bytes().get(IPV6_HLEN..).unwrap_or(&[])));
+    payload.append(std::mem::take(&mut skb.frags));
+    let id = net.env.rng.next_u32().max(1);
+    let (mut at, mut sent) = (0usize, Ok(()));
+    while !payload.is_empty() && sent.is_ok() {
+        let data = payload.split_to(piece);
+        let len = data.len();
+        let mut f = net.alloc_skb();
+        let Some(room) = f.head.push(IPV6_HLEN + FRAG_HLEN) else { break };
+        let (header, frag) = room.split_at_mut(IPV6_HLEN);
+        Ipv6Header { payload_len: (FRAG_HLEN + len) as u16, next: NEXTHDR_FRAGMENT, ..ip }.emit(header);
+        FragHeader { next: ip.next, offset: at as u16, more: !payload.is_empty(), id }.emit(frag);
+        (f.id, f.ns, f.dev, f.pkt_type, f.protocol) = (skb.id, skb.ns, skb.dev, skb.pkt_type, skb.protocol);
+        (f.priority, f.mark, f.dst) = (skb.priority, skb.mark, skb.dst);
+        f.network_header = f.head.start();
+        f.transport_header = f.network_header + (IPV6_HLEN + FRAG_HLEN) as u8;
+        f.csum = Csum::Unnecessary;
+        f.frags = data;
+        f.set_truesize();
+        f.tx = skb.tx.take();
+        at += len;
+        net.inc(ns, Mib::Ip6FragCreates);
+        sent = ip6_finish_output2(net, ns, dst, to, f);
+    }
+    net.inc(ns, if sent.is_ok() { Mib::Ip6FragOKs } else { Mib::Ip6FragFails });
+    net.consume_skb(skb);
+    sent
+}
+
+/// Passes a packet on (`ip6_forward`): one hop less, told to its sender where it does not fit.
+pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb: Skb) {
+    use belljar_wire::icmpv6::{ICMPV6_EXC_HOPLIMIT, ICMPV6_TIME_EXCEED};
+    if skb.pkt_type != PktType::Host || ip.src.is_unspecified() || ip.src.is_multicast() || is_linklocal(ip.src) {
+        net.inc(ns, Mib::Ip6InAddrErrors);
+        return net.kfree_skb(skb, DropReason::IpInvalidSource, "ip6_forward");
+    }
+    if ip.hop_limit <= 1 {
+        icmp::icmpv6_send(net, &skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0);
+        net.inc(ns, Mib::Ip6InHdrErrors);
+        return net.kfree_skb(skb, DropReason::IpInHdr, "ip6_forward");
+    }
+    let mtu = (dst.mtu).max(IPV6_MIN_MTU);
+    let headers = IPV6_HLEN + 20;
+    let longest = skb.gso.map_or(skb.len(), |g| headers + g.size as usize);
+    if longest > mtu as usize {
+        icmp::icmpv6_send(net, &skb, ICMPV6_PKT_TOOBIG, 0, mtu);
+        net.inc(ns, Mib::Ip6InTooBigErrors);
+        net.inc(ns, Mib::Ip6FragFails);
+        return net.kfree_skb(skb, DropReason::PktTooBig, "ip6_forward");
+    }
+    decrease_hop_limit(skb.head.bytes_mut());
+    net.inc(ns, Mib::Ip6OutForwDatagrams);
+    skb.dev = Some(dst.dev);
+    skb.dst = Some(*dst);
+    net.stage(&skb, "ip6_forward");
+    let _ = ip6_finish_output2(net, ns, dst, (ip.dst, false), skb);
+}
+
+/// A message of discovery or group membership: straight to the link, past the routes.
+pub(super) fn send_control(
+    net: &mut Net,
+    dev: DevId,
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    hop_limit: u8,
+    router_alert: bool,
+    message: Vec<u8>,
+) -> Result<(), Errno> {
+    let Some((ns, skb)) = control_skb(net, dev, src, dst, hop_limit, router_alert, message) else {
+        return Err(Errno::ENOBUFS);
+    };
+    let genid = net.ns.get(ns).map_or(0, |n| n.rt_genid);
+    let kind = if dst.is_multicast() { RouteKind::Multicast } else { RouteKind::Unicast };
+    let way = Dst { kind, dev, gateway: None, src: src.into(), mtu: u32::MAX, genid };
+    ip6_finish_output2(net, ns, &way, (dst, false), skb)
+}
+
+/// The same to a neighbour whose hardware address may not hold any more.
+pub(super) fn send_control_to(
+    net: &mut Net,
+    dev: DevId,
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    hop_limit: u8,
+    message: Vec<u8>,
+    to: Mac,
+) -> Result<(), Errno> {
+    let Some((ns, mut skb)) = control_skb(net, dev, src, dst, hop_limit, false, message) else {
+        return Err(Errno::ENOBUFS);
+    };
+    net.inc(ns, Mib::Ip6OutTransmits);
+    net.add(ns, Mib::Ip6OutOctets, skb.len() as u64);
+    let own = net.devs.get(dev).map_or(Mac::ZERO, |d| d.mac);
+    if !ethernet::push_header(&mut skb, to, own, ETH_P_IPV6) {
+        net.kfree_skb(skb, DropReason::DevHdr, "ndisc_send_skb");
+        return Err(Errno::ENOBUFS);
+    }
+    dev_tx::dev_queue_xmit(net, dev, skb)
+}
+
+/// RFC 2711: routers shall look at it, though it is not for them.
+const ROUTER_ALERT: [u8; 8] = [NEXTHDR_ICMP, 0, 5, 2, 0, 0, 1, 0];
+
+fn control_skb(
+    net: &mut Net,
+    dev: DevId,
+    src: Ipv6Addr,
+    dst: Ipv6Addr,
+    hop_limit: u8,
+    router_alert: bool,
+    mut message: Vec<u8>,
+) -> Option<(NsId, Skb)> {
+    let ns = net.devs.get(dev)?.ns;
+    let sum = checksum::fold(checksum::sum(&message, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, message.len())));
+    message.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
+    let kind = *message.first()?;
+    let mut skb = net.alloc_skb();
+    let mut payload = Segs::from(message);
+    // Whoever receives it looks for the beginning in the linear part.
+    let linear = payload.len().min(72);
+    payload.copy_to(0, skb.head.push(linear)?);
+    payload.advance(linear);
+    skb.transport_header = skb.head.start();
+    if router_alert {
+        skb.head.push(ROUTER_ALERT.len())?.copy_from_slice(&ROUTER_ALERT);
+    }
+    skb.frags = payload;
+    let next = if router_alert { NEXTHDR_HOP } else { NEXTHDR_ICMP };
+    let header = Ipv6Header { payload_len: skb.len() as u16, next, hop_limit, src, dst, ..Ipv6Header::default() };
+    header.emit(skb.head.push(IPV6_HLEN)?);
+    skb.network_header = skb.head.start();
+    (skb.ns, skb.dev, skb.protocol, skb.pkt_type) = (Some(ns), Some(dev), ETH_P_IPV6, PktType::Outgoing);
+    skb.csum = Csum::Unnecessary;
+    skb.set_truesize();
+    // As Linux's pktsched sees them: control packets.
+    skb.priority = 7;
+    net.inc(ns, Mib::Ip6OutRequests);
+    icmp::out_count(net, ns, kind);
+    Some((ns, skb))
+}

@@ -1,0 +1,298 @@
+//! Routing of IPv6: what goes out, what came in, which source address (RFC 6724), path MTUs.
+use super::addrconf::{If6Addr, Scope6};
+use super::fib::Route6;
+use crate::env::timers::Fire;
+use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::af::Flow;
+use crate::net::ipv4::fib::RouteType;
+use crate::net::ipv4::route::{Dst, RouteKind};
+use belljar_abi::Errno;
+use belljar_wire::ipv6::{IPV6_MIN_MTU, needs_scope};
+use core::net::{IpAddr, Ipv6Addr};
+use std::collections::BTreeMap;
+
+/// Path MTUs learned, kept for `route.mtu_expires`. Bounded: the oldest goes first.
+#[derive(Clone, Debug, Default)]
+pub struct Exceptions6 {
+    by_dst: BTreeMap<Ipv6Addr, (u32, Jiffies)>,
+    timer: TimerSlot,
+}
+
+const MAX_EXCEPTIONS: usize = 10_240;
+
+impl Exceptions6 {
+    pub fn get(&self, dst: Ipv6Addr, now: Jiffies) -> Option<u32> {
+        self.by_dst.get(&dst).filter(|(_, at)| *at > now).map(|(mtu, _)| *mtu)
+    }
+
+    /// Destination, MTU, tick of its end.
+    pub fn iter(&self) -> impl Iterator<Item = (Ipv6Addr, u32, Jiffies)> + '_ {
+        self.by_dst.iter().map(|(d, (mtu, at))| (*d, *mtu, *at))
+    }
+}
+
+fn device_mtu(net: &Net, dev: DevId) -> u32 {
+    net.devs.get(dev).map_or(0, |d| d.inet6.mtu(d.mtu))
+}
+
+/// The device that packets to this address have to use: a link is part of what it means.
+fn strict(daddr: Ipv6Addr) -> bool {
+    needs_scope(daddr) || daddr.is_multicast()
+}
+
+/// The route of a packet of ours, with the source it takes. ENETUNREACH without a route, EADDRNOTAVAIL where there is no
+/// address at all to send from.
+#[doc(alias = "ip6_dst_lookup_tail")]
+pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> Result<Dst, Errno> {
+    let n = net.ns.get(ns).ok_or(Errno::ENETUNREACH)?;
+    let (lo, genid, now) = (n.lo, n.rt_genid, net.env.now);
+    let saddr = match fl.saddr {
+        IpAddr::V6(a) if !a.is_unspecified() => Some(a),
+        _ => None,
+    };
+    if let Some(id) = fl.oif
+        && net.devs.get(id).is_none_or(|d| d.ns != ns)
+    {
+        return Err(Errno::ENODEV);
+    }
+    let found = n.v6.fib.lookup(daddr, fl.oif, now);
+    let out = found.and_then(|r| r.dev);
+    // The source is chosen before anybody asks whether there is a way (`ip6_route_get_saddr`).
+    let src = match (saddr, found.and_then(|r| r.prefsrc)) {
+        (Some(a), _) => a,
+        (None, Some(a)) => a,
+        (None, None) => get_saddr(net, ns, out, daddr).ok_or(Errno::EADDRNOTAVAIL)?,
+    };
+    let route = found.ok_or(Errno::ENETUNREACH)?;
+    let kind = kind_of(&route, daddr)?;
+    let dev = if kind == RouteKind::Local { lo } else { out.ok_or(Errno::ENETUNREACH)? };
+    if !net.devs.get(dev).is_some_and(|d| d.up) {
+        return Err(Errno::ENETUNREACH);
+    }
+    let gateway = route.gateway.filter(|_| kind == RouteKind::Unicast).map(IpAddr::V6);
+    let mtu = path_mtu(net, ns, daddr, dev, route.mtu);
+    Ok(Dst { kind, dev, gateway, src: src.into(), mtu, genid })
+}
+
+fn kind_of(r: &Route6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
+    match r.kind {
+        RouteType::Unreachable => Err(Errno::EHOSTUNREACH),
+        RouteType::Blackhole => Err(Errno::EINVAL),
+        RouteType::Prohibit => Err(Errno::EACCES),
+        RouteType::Local => Ok(RouteKind::Local),
+        _ if daddr.is_multicast() => Ok(RouteKind::Multicast),
+        _ => Ok(RouteKind::Unicast),
+    }
+}
+
+/// What the device takes, less where the path is narrower.
+fn path_mtu(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, route: Option<u32>) -> u32 {
+    let own = device_mtu(net, dev);
+    let mtu = route.map_or(own, |m| m.min(own));
+    let learned = net.ns.get(ns).and_then(|n| n.v6.exceptions.get(daddr, net.env.jiffies()));
+    learned.map_or(mtu, |m| m.min(mtu))
+}
+
+/// RFC 6724 §5, in the order of Linux's rules.
+#[doc(alias = "ipv6_dev_get_saddr")]
+pub fn get_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr) -> Option<Ipv6Addr> {
+    let dst_scope = Scope6::of(daddr);
+    let only = out.filter(|_| strict(daddr) && dst_scope <= Scope6::Link);
+    let mut best: Option<(Rank, Ipv6Addr)> = None;
+    for dev in net.ns_devs(ns).filter(|d| only.is_none_or(|o| o == *d)) {
+        let Some(d) = net.devs.get(dev) else { continue };
+        for a in d.inet6.addrs.iter().filter(|a| !a.tentative() && !a.dadfailed) {
+            let rank = rank(a, daddr, dst_scope, out == Some(dev), net.env.now);
+            if best.is_none_or(|(b, _)| rank > b) {
+                best = Some((rank, a.addr));
+            }
+        }
+    }
+    best.map(|(_, a)| a)
+}
+
+/// Higher is better, first field first.
+type Rank = (bool, i32, bool, bool, bool, u32);
+
+fn rank(a: &If6Addr, daddr: Ipv6Addr, dst_scope: Scope6, same_dev: bool, now: u64) -> Rank {
+    let scope = Scope6::of(a.addr) as i32;
+    let distance = if scope >= dst_scope as i32 { -scope } else { scope - 128 };
+    let common = (a.addr.to_bits() ^ daddr.to_bits()).leading_zeros().min(a.prefix.into());
+    (a.addr == daddr, distance, !a.deprecated(now), same_dev, label(a.addr) == label(daddr), common)
+}
+
+/// The policy table of RFC 6724 as Linux has it.
+#[doc(alias = "ipv6_addr_label")]
+fn label(a: Ipv6Addr) -> u32 {
+    let s = a.segments();
+    match s {
+        _ if a.is_loopback() => 0,
+        [0, 0, 0, 0, 0, 0xffff, ..] => 4,
+        [0, 0, 0, 0, 0, 0, ..] => 3,
+        [0x2001, 0, ..] => 6,
+        [0x2001, x, ..] if x & 0xfff0 == 0x10 => 7,
+        [0x2002, ..] => 2,
+        [0x3ffe, ..] => 12,
+        [x, ..] if x & 0xffc0 == 0xfec0 => 11,
+        [x, ..] if x & 0xfe00 == 0xfc00 => 5,
+        _ => 1,
+    }
+}
+
+/// One of this host, on any of its devices (`ipv6_chk_addr`). A tentative one is not yet.
+#[doc(alias = "ipv6_chk_addr")]
+pub fn is_local(net: &Net, ns: NsId, addr: Ipv6Addr) -> bool {
+    chk_addr(net, ns, addr, None)
+}
+
+/// On one device, for link-local addresses.
+pub fn chk_addr(net: &Net, ns: NsId, addr: Ipv6Addr, dev: Option<DevId>) -> bool {
+    let on = |id: DevId| {
+        let Some(d) = net.devs.get(id) else { return false };
+        d.inet6.addrs.iter().any(|a| a.addr == addr && !a.tentative())
+    };
+    net.ns_devs(ns).any(|id| dev.is_none_or(|d| d == id) && on(id))
+}
+
+/// Where a received packet goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Input6 {
+    /// To this host.
+    Local(Dst),
+    Forward(Dst),
+    /// No way, or none that is allowed: the errno names the ICMPv6 error.
+    Refused(Errno),
+    /// Not for us and not to be passed on.
+    NotForwarding,
+}
+
+/// Local delivery, forwarding, or why not.
+pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Input6 {
+    let Some(n) = net.ns.get(ns) else { return Input6::NotForwarding };
+    let to = |kind, dev, gateway, mtu| Dst { kind, dev, gateway, src: daddr.into(), mtu, genid: n.rt_genid };
+    let Some(d) = net.devs.get(dev) else { return Input6::NotForwarding };
+    if daddr.is_multicast() {
+        let joined = d.inet6.has_group(daddr) || d.is_loopback();
+        let dst = to(RouteKind::Multicast, dev, None, d.inet6.mtu(d.mtu));
+        return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
+    }
+    let oif = needs_scope(daddr).then_some(dev);
+    let found = n.v6.fib.lookup(daddr, oif, net.env.now);
+    let local = found.is_some_and(|r| r.kind == RouteType::Local);
+    if local || n.tproxy.is_some_and(|t| t.dev == dev) {
+        return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev)));
+    }
+    if d.inet6.conf.forwarding == 0 && n.v6.conf_all.forwarding == 0 {
+        return Input6::NotForwarding;
+    }
+    let Some(r) = found else { return Input6::Refused(Errno::ENETUNREACH) };
+    match (kind_of(&r, daddr), r.dev) {
+        (Ok(kind), Some(out)) => {
+            let mtu = path_mtu(net, ns, daddr, out, r.mtu);
+            Input6::Forward(to(kind, out, r.gateway.map(IpAddr::V6), mtu))
+        }
+        (Err(e), _) => Input6::Refused(e),
+        _ => Input6::Refused(Errno::ENETUNREACH),
+    }
+}
+
+/// A packet too big came back: the path's MTU, never below what every link carries (RFC 8201 §4).
+#[doc(alias = "ip6_update_pmtu")]
+pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv6Addr, mtu: u32) {
+    let (now, at, hz) = (net.env.jiffies(), net.env.now, net.env.hz);
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let mtu = mtu.max(IPV6_MIN_MTU);
+    if n.v6.exceptions.get(daddr, now).is_some_and(|old| old < mtu) {
+        return;
+    }
+    let all = &mut n.v6.exceptions.by_dst;
+    if all.len() >= MAX_EXCEPTIONS
+        && let Some(oldest) = all.iter().min_by_key(|(_, (_, at))| *at).map(|(d, _)| *d)
+    {
+        all.remove(&oldest);
+    }
+    all.insert(daddr, (mtu, time::round_up(at + u64::from(n.sysctl.mtu_expires6) * SEC, hz)));
+    n.rt_genid = n.rt_genid.wrapping_add(1);
+    arm_expiry(net, ns);
+}
+
+fn arm_expiry(net: &mut Net, ns: NsId) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    if let Some(first) = n.v6.exceptions.by_dst.values().map(|(_, at)| *at).min() {
+        net.env.timers.arm(&mut n.v6.exceptions.timer, first, TimerKey::Pmtu6Expire(ns));
+    }
+}
+
+/// Learned path MTUs are old.
+pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Fired) {
+    let now = net.env.jiffies();
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    if net.env.timers.look(&mut n.v6.exceptions.timer, at, now, TimerKey::Pmtu6Expire(ns)) == Fire::NotYet {
+        return;
+    }
+    n.v6.exceptions.by_dst.retain(|_, (_, at)| *at > now);
+    n.rt_genid = n.rt_genid.wrapping_add(1);
+    arm_expiry(net, ns);
+}
+
+impl Net {
+    /// `ip -6 route add DST/PREFIX …`; EEXIST for the same destination and metric, EHOSTUNREACH for a gateway that no link
+    /// leads to.
+    #[doc(alias = "ip6_route_add")]
+    pub fn add_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, mut route: Route6) -> Result<(), Errno> {
+        if prefix > 128 || dst.to_bits() & !super::fib::mask(prefix) != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let now = self.env.now;
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        if let Some(gw) = route.gateway {
+            let hop = n.v6.fib.lookup(gw, route.dev, now).ok_or(Errno::EHOSTUNREACH)?;
+            if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
+                return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::EHOSTUNREACH });
+            }
+            route.dev = route.dev.or(hop.dev);
+        }
+        if route.kind == RouteType::Unicast {
+            let d = route.dev.and_then(|d| self.devs.get(d)).filter(|d| d.ns == ns).ok_or(Errno::ENODEV)?;
+            if !d.up {
+                return Err(Errno::ENETDOWN);
+            }
+        }
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        if n.v6.fib.main.get(dst, prefix).iter().any(|r| r.metric == route.metric && r.dev == route.dev) {
+            return Err(Errno::EEXIST);
+        }
+        n.v6.fib.main.insert(dst, prefix, route);
+        n.rt_genid = n.rt_genid.wrapping_add(1);
+        Ok(())
+    }
+
+    /// `ip -6 route del`: the first that fits; ESRCH when none does.
+    pub fn del_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let mut gone = false;
+        n.v6.fib.main.edit(dst, prefix, |routes| {
+            if let Some(at) = routes.iter().position(|r| dev.is_none() || r.dev == dev) {
+                routes.remove(at);
+                gone = true;
+            }
+        });
+        n.rt_genid = n.rt_genid.wrapping_add(1);
+        if gone { Ok(()) } else { Err(Errno::ESRCH) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn labels_as_ip_addrlabel_lists_them() {
+        let of = |a: &str| label(a.parse().unwrap());
+        let got = ["::1", "::ffff:1.2.3.4", "::5", "2001::1", "2001:1f::", "2001:db8::", "2002::", "fd00::", "fec0::"]
+            .map(of);
+        assert_eq!(got, [0, 4, 3, 6, 7, 1, 2, 5, 11]);
+    }
+}

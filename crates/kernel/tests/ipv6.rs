@@ -1,0 +1,320 @@
+//! IPv6 between two hosts of one kernel, joined by hand, and over loopback.
+use belljar_abi::*;
+use belljar_kernel::Kernel;
+use belljar_kernel::drivers::nic::NicConfig;
+use belljar_kernel::ids::*;
+use belljar_kernel::kernel::Output;
+use belljar_kernel::net::mib::Mib;
+use belljar_kernel::task::call::*;
+use belljar_kernel::task::process::Caps;
+use belljar_wire::ipv6::{Ipv6Header, NEXTHDR_FRAGMENT, transport};
+use belljar_wire::{Frame, Mac};
+use core::net::Ipv6Addr;
+
+const MS: u64 = 1_000_000;
+const A: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1);
+const B: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
+const LO: Ipv6Addr = Ipv6Addr::LOCALHOST;
+
+/// Two hosts and the cable between them.
+struct Two {
+    k: Kernel,
+    ns: [NsId; 2],
+    dev: [DevId; 2],
+    task: [TaskId; 2],
+    now: u64,
+    /// What crossed the cable.
+    seen: Vec<Frame>,
+    done: Vec<(CallId, SysResult)>,
+}
+
+impl Two {
+    fn new() -> Two {
+        Two::with(1500)
+    }
+
+    fn with(mtu: u32) -> Two {
+        let mut k = Kernel::new(3);
+        let (mut ns, mut dev, mut task) = (Vec::new(), Vec::new(), Vec::new());
+        for n in [1u8, 2] {
+            let id = k.net.add_ns(if n == 1 { "a" } else { "b" });
+            let lo = k.net.ns.get(id).unwrap().lo;
+            let nic = NicConfig { mac: Mac([2, 0, 0, 0, 0, n]), mtu, ..NicConfig::default() };
+            let eth = k.add_nic(id, &nic).unwrap();
+            k.net.enable_ipv6(id);
+            k.net.set_link(lo, true).unwrap();
+            k.net.set_link(eth, true).unwrap();
+            k.net.add_address6(eth, if n == 1 { A } else { B }, 64, true).unwrap();
+            let p = k.add_process(id, 0, Caps::ROOT, 1024, "test");
+            task.push(k.add_task(p, 0).unwrap());
+            (ns.push(id), dev.push(eth)).0
+        }
+        let mut t = Two {
+            k,
+            ns: ns.try_into().unwrap(),
+            dev: dev.try_into().unwrap(),
+            task: task.try_into().unwrap(),
+            now: 0,
+            seen: Vec::new(),
+            done: Vec::new(),
+        };
+        t.settle();
+        t
+    }
+
+    /// Carries frames until none is left.
+    fn settle(&mut self) {
+        while let Some(out) = self.k.pop_output() {
+            match out {
+                Output::Frame { dev, frame } => {
+                    self.seen.push(frame.clone());
+                    let other = if dev == self.dev[0] { self.dev[1] } else { self.dev[0] };
+                    self.k.rx(self.now, other, frame);
+                }
+                Output::Complete { call, result } => self.done.push((call, result)),
+                Output::Signal { .. } => {}
+            }
+        }
+        self.k.check().unwrap_or_else(|v| panic!("{v}"));
+    }
+
+    fn sleep(&mut self, ms: u64) {
+        let end = self.now + ms * MS;
+        while let Some(at) = self.k.next_deadline().filter(|at| *at <= end) {
+            self.now = self.now.max(at);
+            self.k.tick(self.now);
+            self.settle();
+        }
+        self.now = end;
+        self.k.tick(end);
+        self.settle();
+    }
+
+    fn call(&mut self, who: usize, c: Call<'_>) -> SysResult {
+        let s = self.k.call(self.now, self.task[who], c);
+        self.settle();
+        match s {
+            Submitted::Done(r) => r,
+            Submitted::Parked(id) => match self.done.iter().position(|d| d.0 == id) {
+                Some(at) => self.done.remove(at).1,
+                None => panic!("the call sleeps"),
+            },
+        }
+    }
+
+    fn int(&mut self, who: usize, c: Call<'_>) -> Result<i64, Errno> {
+        Ok(match self.call(who, c)? {
+            Ret::Int(n) => n,
+            Ret::Fd(fd) => fd.into(),
+            other => panic!("{other:?}"),
+        })
+    }
+
+    fn socket(&mut self, who: usize, kind: i32, protocol: i32) -> Fd {
+        self.int(who, Call::Socket { family: AF_INET6, kind: kind | SOCK_NONBLOCK, protocol }).unwrap() as Fd
+    }
+
+    fn bind(&mut self, who: usize, fd: Fd, addr: Ipv6Addr, port: u16) -> Result<i64, Errno> {
+        self.int(who, Call::Bind { fd, addr: &SockAddr::v6(addr, port).emit() })
+    }
+
+    fn connect(&mut self, who: usize, fd: Fd, addr: Ipv6Addr, port: u16) -> Result<i64, Errno> {
+        self.int(who, Call::Connect { fd, addr: &SockAddr::v6(addr, port).emit() })
+    }
+
+    fn send(&mut self, who: usize, fd: Fd, data: &[u8], to: Option<(Ipv6Addr, u16)>) -> Result<i64, Errno> {
+        let to = to.map(|(a, p)| SockAddr::v6(a, p).emit());
+        let data = Payload::Bytes(data);
+        self.int(who, Call::Send { fd, data, flags: 0, to: to.as_deref(), cmsgs: &[] })
+    }
+
+    fn recv(&mut self, who: usize, fd: Fd) -> Result<Box<Received>, Errno> {
+        match self.call(who, Call::Recv { fd, len: 100_000, flags: 0 })? {
+            Ret::Data(d) => Ok(d),
+            Ret::Stream(segs) => Ok(Box::new(Received { full_len: segs.len(), segs, ..Received::default() })),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn count(&self, who: usize, c: Mib) -> u64 {
+        self.k.net.ns.get(self.ns[who]).unwrap().mib.get(c)
+    }
+}
+
+#[test]
+fn datagrams_over_loopback_and_across_the_cable() {
+    let mut t = Two::new();
+    for (who, addr) in [(0, LO), (1, B)] {
+        let server = t.socket(who, SOCK_DGRAM, 0);
+        t.bind(who, server, addr, 5000).unwrap();
+        let client = t.socket(0, SOCK_DGRAM, 0);
+        assert_eq!(t.send(0, client, b"hello", Some((addr, 5000))), Ok(5));
+        let got = t.recv(who, server).unwrap();
+        assert_eq!(got.segs.to_vec(), b"hello");
+        let Some(SockAddr::V6 { addr: from, scope: 0, .. }) = got.from else { panic!("{:?}", got.from) };
+        assert_eq!(from, if who == 0 { LO } else { A });
+    }
+    assert_eq!((t.count(1, Mib::Udp6InDatagrams), t.count(0, Mib::Udp6OutDatagrams)), (1, 2));
+    assert_eq!(t.count(1, Mib::UdpInDatagrams), 0);
+    // A closed port.
+    let client = t.socket(0, SOCK_DGRAM, 0);
+    t.connect(0, client, B, 9).unwrap();
+    t.send(0, client, b"x", None).unwrap();
+    assert_eq!(t.send(0, client, b"x", None), Err(Errno::ECONNREFUSED));
+}
+
+#[test]
+fn streams_carry_bytes_both_ways_and_end() {
+    let mut t = Two::new();
+    let l = t.socket(1, SOCK_STREAM, 0);
+    t.bind(1, l, Ipv6Addr::UNSPECIFIED, 80).unwrap();
+    t.int(1, Call::Listen { fd: l, backlog: 8 }).unwrap();
+    let c = t.socket(0, SOCK_STREAM, 0);
+    assert_eq!(t.connect(0, c, B, 80), Err(Errno::EINPROGRESS));
+    assert_eq!(t.connect(0, c, B, 80), Ok(0));
+    let Ok(Ret::Accepted { fd: s, peer }) = t.call(1, Call::Accept { fd: l, flags: SOCK_NONBLOCK }) else { panic!() };
+    assert!(matches!(peer, SockAddr::V6 { addr: A, .. }), "{peer}");
+    let bytes: Vec<u8> = (0..200_000u32).map(|n| (n * 7 + n / 251) as u8).collect();
+    let (mut sent, mut got) = (0, Vec::new());
+    while got.len() < bytes.len() {
+        if let Ok(n) = t.send(0, c, &bytes[sent..], None) {
+            sent += n as usize;
+        }
+        match t.recv(1, s) {
+            Ok(d) => got.extend(d.segs.to_vec()),
+            Err(Errno::EAGAIN) => t.sleep(5),
+            Err(e) => panic!("{e:?}"),
+        }
+    }
+    assert_eq!(got, bytes);
+    t.int(0, Call::Close { fd: c }).unwrap();
+    assert_eq!(t.recv(1, s).unwrap().segs.len(), 0);
+    t.int(1, Call::Close { fd: s }).unwrap();
+    let mss = t.seen.iter().filter_map(|f| f.gso).map(|g| g.size).max();
+    assert_eq!(mss, Some(1428), "1500 less 40, 20 and time stamps");
+}
+
+#[test]
+fn a_dual_stack_listener_takes_both_and_v6only_just_one() {
+    let mut t = Two::new();
+    let l = t.socket(0, SOCK_STREAM, 0);
+    t.bind(0, l, Ipv6Addr::UNSPECIFIED, 80).unwrap();
+    t.int(0, Call::Listen { fd: l, backlog: 8 }).unwrap();
+    let c6 = t.socket(0, SOCK_STREAM, 0);
+    assert_eq!(t.connect(0, c6, LO, 80), Err(Errno::EINPROGRESS));
+    assert_eq!(t.connect(0, c6, LO, 80), Ok(0));
+    let c4 = t.int(0, Call::Socket { family: AF_INET, kind: SOCK_STREAM, protocol: 0 }).unwrap() as Fd;
+    let lo4 = SockAddr::V4(core::net::Ipv4Addr::LOCALHOST, 80);
+    assert_eq!(t.int(0, Call::Connect { fd: c4, addr: &lo4.emit() }), Ok(0));
+    let only = t.socket(0, SOCK_STREAM, 0);
+    t.call(0, Call::SetSockOpt { fd: only, level: SOL_IPV6, name: IPV6_V6ONLY, value: &1i32.to_ne_bytes() }).unwrap();
+    t.bind(0, only, Ipv6Addr::UNSPECIFIED, 81).unwrap();
+    t.int(0, Call::Listen { fd: only, backlog: 8 }).unwrap();
+    let four = t.int(0, Call::Socket { family: AF_INET, kind: SOCK_STREAM, protocol: 0 }).unwrap() as Fd;
+    assert_eq!(
+        t.int(0, Call::Connect { fd: four, addr: &SockAddr::V4([127, 0, 0, 1].into(), 81).emit() }),
+        Err(Errno::ECONNREFUSED)
+    );
+    // And beside it the port is free for IPv4.
+    assert_eq!(t.int(0, Call::Bind { fd: four, addr: &SockAddr::V4([0, 0, 0, 0].into(), 81).emit() }), Ok(0));
+    let six = t.socket(0, SOCK_STREAM, 0);
+    assert_eq!(t.bind(0, six, Ipv6Addr::UNSPECIFIED, 80), Err(Errno::EADDRINUSE));
+    assert_eq!(t.bind(0, six, B, 90), Err(Errno::EADDRNOTAVAIL));
+}
+
+#[test]
+fn link_local_addresses_come_by_themselves_after_asking_and_need_an_interface() {
+    let mut t = Two::new();
+    let ll: Ipv6Addr = "fe80::ff:fe00:1".parse().unwrap();
+    let tentative = |t: &Two| {
+        let d = t.k.net.devs.get(t.dev[0]).unwrap();
+        d.inet6.addrs.iter().find(|a| a.addr == ll).unwrap().tentative()
+    };
+    assert!(tentative(&t));
+    let fd = t.socket(0, SOCK_DGRAM, 0);
+    let scoped = |addr, port| SockAddr::V6 { addr, port, flowinfo: 0, scope: 2 }.emit();
+    assert_eq!(t.int(0, Call::Bind { fd, addr: &scoped(ll, 7) }), Err(Errno::EADDRNOTAVAIL));
+    t.sleep(2100);
+    assert!(!tentative(&t), "{:?} {}", t.k.net.devs.get(t.dev[0]).unwrap().inet6, t.k.net.env.jiffies());
+    assert_eq!(t.bind(0, fd, ll, 7), Err(Errno::EINVAL), "without an interface");
+    assert_eq!(t.int(0, Call::Bind { fd, addr: &scoped(ll, 7) }), Ok(0));
+    // Solicitations for detection, reports of groups and questions for routers have been sent.
+    let kinds: std::collections::BTreeSet<u8> = t
+        .seen
+        .iter()
+        .filter_map(|f| {
+            let b = f.to_vec();
+            let ip = b.get(14..)?;
+            Some(*ip.get(transport(ip)?.at)?)
+        })
+        .collect();
+    assert!([133, 135, 143].iter().all(|k| kinds.contains(k)), "{kinds:?}");
+    let peer = t.socket(1, SOCK_DGRAM, 0);
+    let to = scoped(ll, 7);
+    t.int(1, Call::Send { fd: peer, data: Payload::Bytes(b"link"), flags: 0, to: Some(&to), cmsgs: &[] }).unwrap();
+    let got = t.recv(0, fd).unwrap();
+    let Some(SockAddr::V6 { addr, scope: 2, .. }) = got.from else { panic!("{:?}", got.from) };
+    assert_eq!(addr.to_string(), "fe80::ff:fe00:2");
+}
+
+#[test]
+fn an_address_that_somebody_has_is_given_up() {
+    let mut t = Two::new();
+    t.sleep(2500);
+    t.k.net.add_address6(t.dev[0], B, 64, false).unwrap();
+    t.sleep(2500);
+    let d = t.k.net.devs.get(t.dev[0]).unwrap();
+    let a = d.inet6.addrs.iter().find(|a| a.addr == B).unwrap();
+    assert!(a.dadfailed && a.tentative());
+}
+
+#[test]
+fn large_datagrams_are_cut_and_joined_again() {
+    let mut t = Two::new();
+    let server = t.socket(1, SOCK_DGRAM, 0);
+    t.bind(1, server, B, 5000).unwrap();
+    let client = t.socket(0, SOCK_DGRAM, 0);
+    let bytes: Vec<u8> = (0..9000u32).map(|n| n as u8).collect();
+    t.send(0, client, &bytes, Some((B, 5000))).unwrap();
+    assert_eq!(t.recv(1, server).unwrap().segs.to_vec(), bytes);
+    assert_eq!((t.count(1, Mib::Ip6ReasmOKs), t.count(0, Mib::Ip6FragCreates)), (1, 7));
+    let fragments = t.seen.iter().filter(|f| {
+        let b = f.to_vec();
+        Ipv6Header::parse(&b[14..]).is_ok_and(|ip| ip.next == NEXTHDR_FRAGMENT)
+    });
+    assert_eq!(fragments.count(), 7);
+    // One is lost: after a minute the sender hears of it.
+    let frames: Vec<Frame> = t.seen.iter().filter(|f| f.to_vec().get(20) == Some(&44)).cloned().collect();
+    t.k.rx(t.now, t.dev[1], frames[0].clone());
+    t.settle();
+    t.sleep(61_000);
+    assert_eq!((t.count(1, Mib::Ip6ReasmTimeout), t.count(0, Mib::Icmp6InTimeExcds)), (1, 1));
+}
+
+#[test]
+fn echo_by_a_ping_socket_and_a_raw_one() {
+    let mut t = Two::new();
+    t.k.sysctl_set(t.ns[0], "net.ipv4.ping_group_range", "0 100").unwrap();
+    let ping = t.socket(0, SOCK_DGRAM, IPPROTO_ICMPV6);
+    let raw = t.socket(0, SOCK_RAW, IPPROTO_ICMPV6);
+    let request = [128, 0, 0, 0, 0, 0, 0, 1, b'h', b'i'];
+    assert_eq!(t.send(0, ping, &request, Some((B, 0))), Ok(10));
+    let got = t.recv(0, ping).unwrap().segs.to_vec();
+    assert_eq!((got[0], &got[6..]), (129, &[0, 1, b'h', b'i'][..]));
+    // The raw socket saw it too, and what else concerns it.
+    let seen: Vec<u8> = std::iter::from_fn(|| t.recv(0, raw).ok()).map(|d| d.segs.to_vec()[0]).collect();
+    assert!(seen.contains(&129), "{seen:?}");
+    assert_eq!((t.count(1, Mib::Icmp6InEchos), t.count(1, Mib::Icmp6OutEchoReplies)), (1, 1));
+}
+
+#[test]
+fn without_ipv6_the_errors_are_those_of_linux() {
+    let mut t = Two::new();
+    let fd = t.socket(0, SOCK_STREAM, 0);
+    let far: Ipv6Addr = "2001:db8::1".parse().unwrap();
+    assert_eq!(t.connect(0, fd, far, 80), Err(Errno::ENETUNREACH));
+    t.k.sysctl_set(t.ns[0], "net.ipv6.conf.all.disable_ipv6", "1").unwrap();
+    t.settle();
+    assert_eq!(t.connect(0, fd, far, 80), Err(Errno::EADDRNOTAVAIL));
+    assert_eq!(t.connect(0, fd, LO, 80), Err(Errno::EADDRNOTAVAIL));
+}
