@@ -7,8 +7,9 @@ use belljar_kernel::ids::*;
 use belljar_kernel::task::call::{Call, Ret, Submitted};
 use belljar_kernel::task::process::Caps;
 use belljar_kernel::{Kernel, Output};
+use belljar_script::Reached;
 use belljar_wire::arp::{ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
-use belljar_wire::ethernet::{ETH_P_ARP, EthHeader, Mac};
+use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, EthHeader, Mac};
 use belljar_wire::{Frame, gso};
 use core::net::Ipv4Addr;
 
@@ -56,12 +57,26 @@ impl<'a> Script<'a> {
     }
 }
 
+/// Who talks to whom.
+#[derive(Clone, Copy)]
+pub struct Ends {
+    pub host: Ipv4Addr,
+    pub host_mac: Mac,
+    /// Where frames come from.
+    pub peer: Ipv4Addr,
+    pub peer_mac: Mac,
+}
+
+const ENDS: Ends = Ends { host: HOST, host_mac: HOST_MAC, peer: PEER, peer_mac: PEER_MAC };
+
 /// One host with loopback and a NIC, a task that may do everything, and the calls that sleep.
 pub struct Machine {
     pub k: Kernel,
     pub now: u64,
     pub dev: DevId,
     pub task: TaskId,
+    /// The addresses of both ends of the wire.
+    pub ends: Ends,
     pub parked: Vec<CallId>,
     /// What the NIC sent, for whoever plays the peer.
     pub sent: Vec<Frame>,
@@ -76,14 +91,34 @@ pub fn machine() -> Machine {
     let (ns, dev) = k.add_host("host", &nic, (HOST, 24), Some(PEER)).expect("a host");
     let process = k.add_process(ns, 0, Caps::ROOT, 64, "fuzz");
     let task = k.add_task(process, 0).expect("a task");
-    let mut m =
-        Machine { k, now: 1, dev, task, parked: Vec::new(), sent: Vec::new(), results: Vec::new(), trace: trace() };
+    let mut m = with(k, 1, dev, task, ENDS);
+    m.settle();
+    m.rx(arp(&ENDS, ARPOP_REQUEST, PEER));
+    m
+}
+
+/// Goes on where a script was left.
+pub fn machine_from(r: Reached) -> Machine {
+    let ends = Ends { host: r.local, host_mac: r.host_mac, peer: r.remote, peer_mac: r.peer_mac };
+    let mut m = with(r.kernel, r.now, r.dev, r.task, ends);
+    m.parked = r.sleeping;
+    for ip in r.sent {
+        let mut b = vec![0; 14];
+        EthHeader { dst: ends.peer_mac, src: ends.host_mac, ethertype: ETH_P_IP }.emit(&mut b);
+        b.extend(ip);
+        m.sent.push(Frame::from_bytes(&b, 0));
+    }
+    m.settle();
+    m
+}
+
+fn with(k: Kernel, now: u64, dev: DevId, task: TaskId, ends: Ends) -> Machine {
+    let (parked, sent, results) = (Vec::new(), Vec::new(), Vec::new());
+    let mut m = Machine { k, now, dev, task, ends, parked, sent, results, trace: trace() };
     if m.trace.is_some() {
         let w = &mut m.k.net.env.trace.wanted;
         (w.taps, w.drops, w.sockets) = (true, true, true);
     }
-    m.settle();
-    m.rx(arp(ARPOP_REQUEST, Mac::BROADCAST));
     m
 }
 
@@ -91,12 +126,13 @@ fn trace() -> Option<belljar_capture::Printer> {
     std::env::var_os("BELLJAR_FUZZ_TRACE").map(|_| belljar_capture::Printer::default())
 }
 
-/// The peer asks for the host, or answers it.
-fn arp(op: u16, dst: Mac) -> Frame {
+/// `who`, at the peer's end, asks for the host or answers it.
+fn arp(ends: &Ends, op: u16, who: Ipv4Addr) -> Frame {
     let mut f = Frame::default();
-    let tha = if op == ARPOP_REPLY { HOST_MAC } else { Mac::ZERO };
-    ArpPacket { op, sha: PEER_MAC, spa: PEER, tha, tpa: HOST }.emit(f.head.push(28).expect("room"));
-    EthHeader { dst, src: PEER_MAC, ethertype: ETH_P_ARP }.emit(f.head.push(14).expect("room"));
+    let (tha, dst) = if op == ARPOP_REPLY { (ends.host_mac, ends.host_mac) } else { (Mac::ZERO, Mac::BROADCAST) };
+    let arp = ArpPacket { op, sha: ends.peer_mac, spa: who, tha, tpa: ends.host };
+    arp.emit(f.head.push(28).expect("room"));
+    EthHeader { dst, src: ends.peer_mac, ethertype: ETH_P_ARP }.emit(f.head.push(14).expect("room"));
     f
 }
 
@@ -156,9 +192,10 @@ impl Machine {
                         }
                         let asks = frame.head.bytes().get(14..).map(ArpPacket::parse);
                         if let Some(Ok(a)) = asks.filter(|_| frame.head.bytes()[12..14] == ETH_P_ARP.to_be_bytes())
-                            && (a.op, a.tpa) == (ARPOP_REQUEST, PEER)
+                            && a.op == ARPOP_REQUEST
+                            && a.tpa != self.ends.host
                         {
-                            self.k.rx(self.now, self.dev, arp(ARPOP_REPLY, HOST_MAC));
+                            self.k.rx(self.now, self.dev, arp(&self.ends, ARPOP_REPLY, a.tpa));
                         } else if self.sent.len() < 256 {
                             self.sent.push(frame);
                         }

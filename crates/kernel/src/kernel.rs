@@ -6,7 +6,7 @@ use crate::fs::file::File;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
-use crate::net::core::{timestamp, zerocopy};
+use crate::net::core::{errqueue, timestamp, zerocopy};
 use crate::net::sysctl::Global;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -178,6 +178,7 @@ impl Kernel {
             for timer in [&mut sk.write_timer, &mut sk.delack_timer, &mut sk.keepalive_timer] {
                 net.env.timers.remove(timer);
             }
+            errqueue::destruct(&mut sk.sk);
             tcp::mem::settle(sk, net);
             socks.tcp.free(id);
         }

@@ -135,3 +135,17 @@ fn a_dual_stack_socket_hears_in_the_form_of_ipv6() {
     let c = &got.cmsgs[0];
     assert_eq!((c.level, c.kind, c.data.len()), (SOL_IPV6, IPV6_RECVERR, 16 + 28));
 }
+
+#[test]
+fn what_nobody_read_of_the_queue_goes_with_the_socket() {
+    let mut w = World::new();
+    let (c, s) = w.connected(80);
+    let value = (SOF_TIMESTAMPING_TX_SCHED | SOF_TIMESTAMPING_SOFTWARE).to_ne_bytes();
+    w.call(Call::SetSockOpt { fd: c, level: SOL_SOCKET, name: SO_TIMESTAMPING, value: &value });
+    w.call(Call::Send { fd: c, data: Payload::Bytes(b"stamped"), flags: 0, to: None, cmsgs: &[] });
+    assert_eq!(w.read(s, 100), b"stamped");
+    w.call(Call::Close { fd: s });
+    w.call(Call::Close { fd: c });
+    // The sum of all sockets' memory is right again once it is gone.
+    w.check();
+}

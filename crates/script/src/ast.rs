@@ -18,6 +18,13 @@ pub struct Script {
     pub events: Vec<Event>,
 }
 
+impl Script {
+    /// Lines that do something.
+    pub fn lines(&self) -> usize {
+        self.events.len()
+    }
+}
+
 /// The `--name=value` lines.
 #[derive(Clone, Debug)]
 pub struct Settings {

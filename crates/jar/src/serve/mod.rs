@@ -143,17 +143,17 @@ impl Jar {
         if self.uid != 0 {
             return;
         }
-        let privileged = self.privileged(note.tid);
-        let uid = if privileged { 0 } else { belljar_host::task::euid(note.tid).unwrap_or(0) };
-        let gid = if privileged { 0 } else { belljar_host::task::egid(note.tid).unwrap_or(0) };
+        let (uid, gid) = self.tasks.effective_ids(note.tid).unwrap_or((0, 0));
+        let privileged = !self.options.drop_caps && uid == 0;
+        let (uid, gid) = if privileged { (0, 0) } else { (uid, gid) };
         if let Some(m) = self.machines.get_mut(host) {
             m.assume(uid, gid, privileged);
         }
     }
 
     /// Whether a program may set things up in its host.
-    pub(crate) fn privileged(&self, tid: u32) -> bool {
-        !self.options.drop_caps && (self.uid != 0 || belljar_host::task::euid(tid).is_none_or(|uid| uid == 0))
+    pub(crate) fn privileged(&mut self, tid: u32) -> bool {
+        !self.options.drop_caps && (self.uid != 0 || self.tasks.effective_ids(tid).is_none_or(|(uid, _)| uid == 0))
     }
 
     /// Runs a parked call again; true when it must go on waiting.

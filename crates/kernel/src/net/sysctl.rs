@@ -341,6 +341,7 @@ sysctls! {
         "net.ipv4.tcp_probe_threshold" tcp_probe_threshold: i32 = 8, i64::from(i32::MIN), INT;
         "net.ipv4.tcp_recovery" tcp_recovery: u32 = 1, 0, 255;
         "net.ipv4.tcp_reordering" tcp_reordering: u32 = 3, 1, INT;
+        "net.ipv4.tcp_retrans_collapse" tcp_retrans_collapse: u32 = 1, 0, 255;
         "net.ipv4.tcp_retries1" tcp_retries1: u32 = 3, 0, 255;
         "net.ipv4.tcp_retries2" tcp_retries2: u32 = 15, 0, 255;
         "net.ipv4.tcp_rfc1337" tcp_rfc1337: u32 = 0, 0, 255;

@@ -112,6 +112,7 @@ const SYSCTLS: &[(&str, &[&str])] = &[
     ("net.ipv4.tcp_tw_reuse", &["0", "1"]),
     ("net.ipv4.tcp_tw_reuse_delay", &["1", "100000"]),
     ("net.ipv4.tcp_fin_timeout", &["0", "1", "5"]),
+    ("net.ipv4.tcp_retrans_collapse", &["0"]),
     ("net.ipv4.tcp_retries1", &["0", "1"]),
     ("net.ipv4.tcp_retries2", &["0", "2", "5"]),
     ("net.ipv4.tcp_orphan_retries", &["1"]),

@@ -15,8 +15,8 @@ use std::collections::VecDeque;
 
 /// Kernel time at which a script starts: a machine is up a little while before anybody uses it.
 pub(super) const BOOT: Nanos = 100_000_000_000;
-const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+pub(super) const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
+pub(super) const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
 /// Steps of one script; a script that needs more is going round in circles.
 const MAX_STEPS: u64 = 500_000;
 
@@ -25,7 +25,7 @@ const MAX_STEPS: u64 = 500_000;
 pub struct Machine {
     pub k: Kernel,
     pub ns: NsId,
-    dev: DevId,
+    pub dev: DevId,
     process: ProcId,
     /// The thread that does what does not block.
     pub task: TaskId,
@@ -70,6 +70,10 @@ impl Machine {
     /// Script time.
     pub fn now(&self) -> Nanos {
         self.now - BOOT
+    }
+
+    pub fn kernel_now(&self) -> Nanos {
+        self.now
     }
 
     fn answer_arp(&mut self, op: u16, who: std::net::Ipv4Addr, asker: std::net::Ipv4Addr) {

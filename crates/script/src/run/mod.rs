@@ -7,6 +7,7 @@ mod flow;
 mod inject;
 mod machine;
 mod message;
+mod reach;
 mod value;
 
 use crate::ast::*;
@@ -18,6 +19,7 @@ use belljar_kernel::task::call::SysResult;
 pub use calls::CALLS;
 use flow::Flows;
 use machine::Machine;
+pub use reach::{Reached, reach};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 

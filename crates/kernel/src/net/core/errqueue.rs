@@ -152,6 +152,14 @@ pub fn purge(sk: &mut Sock) {
     sk.rmem_alloc = sk.rmem_alloc.saturating_sub(freed);
 }
 
+/// The socket goes, and what nobody asked for with it.
+#[doc(alias = "inet_sock_destruct")]
+pub fn destruct(sk: &mut Sock) {
+    let Some(cold) = sk.cold.as_deref_mut() else { return };
+    let freed: u32 = std::mem::take(&mut cold.errors).iter().map(|e| e.truesize).sum();
+    sk.rmem_alloc = sk.rmem_alloc.saturating_sub(freed);
+}
+
 /// recvmsg with MSG_ERRQUEUE: why, who said so, about what; never sleeps.
 #[doc(alias = "ip_recv_error")]
 pub(crate) fn recv_error(k: &mut Kernel, sock: SockId, len: usize) -> SysResult {

@@ -14,6 +14,7 @@ pub mod md5sig;
 pub mod mem;
 pub mod metrics;
 pub mod mtup;
+pub mod ooo;
 pub mod output;
 pub mod pacing;
 pub mod poll;
@@ -28,6 +29,7 @@ pub mod state;
 pub mod tables;
 pub mod timer;
 pub mod track;
+pub mod tx_seg;
 pub mod urgent;
 pub mod zerocopy;
 

@@ -66,7 +66,7 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
         let full = |sk: &mut TcpSock, net: &Net| !memory_free(sk, net) || !mem::may_send(sk, net, size);
         if full(sk, net) && joinable(sk, goal, zc) == 0 {
             if *sent > 0 {
-                push(sk, net, id, flags & !MSG_MORE, Nagle::Push);
+                push(sk, net, id, flags & !MSG_MORE, Nagle::Push, goal);
             }
             if full(sk, net) {
                 sk.snd.nospace = true;
@@ -97,7 +97,7 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
             last.eor = true;
         }
         tx_timestamp(sk, stamp, *sent);
-        push(sk, net, id, flags, Nagle::Default);
+        push(sk, net, id, flags, Nagle::Default, goal);
     }
     Step::Done(Ok(Ret::Int(*sent as i64)))
 }
@@ -147,7 +147,7 @@ fn mark_push(sk: &mut TcpSock) {
 
 /// The end of a write: its last segment carries PSH, and goes if Nagle and cork let it (`tcp_push`).
 #[doc(alias = "tcp_push")]
-fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, nagle: Nagle) {
+fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, nagle: Nagle, goal: u32) {
     if !sk.has_unsent() {
         return;
     }
@@ -158,7 +158,6 @@ fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId, flags: i32, nagle: Nagle) {
     if flags & MSG_OOB != 0 {
         urgent::mark_urg(sk);
     }
-    let goal = size_goal(sk, u32::from(sk.snd.mss_cache));
     if pacing::autocork(sk, net, goal) {
         return;
     }

@@ -143,7 +143,8 @@ impl Cubic {
         let t = (u64::from(now.wrapping_sub(epoch)) + u64::from(self.delay_min_us / 1000)) << HZ_BITS;
         let t = t / 1000;
         let k = u64::from(self.k);
-        let offs = t.abs_diff(k).min(1 << 19);
+        // Farther away the curve is beyond any window.
+        let offs = t.abs_diff(k).min(1 << 18);
         let delta = ((CUBE_RTT_SCALE * offs * offs * offs) >> (10 + 3 * HZ_BITS)).min(u64::from(u32::MAX)) as u32;
         let target = if t < k { self.origin.saturating_sub(delta) } else { self.origin.saturating_add(delta) };
         self.cnt = if target > cwnd { cwnd / (target - cwnd) } else { cwnd.saturating_mul(100) };
@@ -252,6 +253,13 @@ mod tests {
             }
         }
         out
+    }
+
+    #[test]
+    fn a_window_that_stands_still_for_an_hour_may_double_at_once() {
+        let mut c = Cubic { last_max_cwnd: 10, ..Cubic::default() };
+        assert_eq!(c.acks_per_segment(10, 1, 1_000_000), 1000);
+        assert_eq!(c.acks_per_segment(10, 1, 3_600_000_000), 2);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 //! `tcp_write_xmit` asks `permit.rs` for each piece, `segment.rs` cuts it, `transmit.rs` gives it a header and sends it
 //! down; `retransmit.rs`, `probe.rs` and `ack.rs` are the other reasons to send.
 pub mod ack;
+pub mod collapse;
 pub mod permit;
 pub mod probe;
 pub mod retransmit;

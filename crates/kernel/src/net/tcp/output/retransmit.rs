@@ -1,5 +1,6 @@
 //! Sending again: one piece, or all that is marked lost (Linux: `tcp_retransmit_skb`, `tcp_xmit_retransmit_queue`).
-use super::segment::{current_mss, split};
+use super::collapse::retrans_try_collapse;
+use super::segment::{current_mss, set_tso_segs, split};
 use super::transmit::transmit_queued;
 use crate::env::Event;
 use crate::ids::{SockId, TcpId};
@@ -39,15 +40,30 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
     let mss = current_mss(sk, net);
     trim_acked_front(sk, net, id, ix);
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
-    // The peer shrank its window below this segment: only the first may still be tried.
-    if seq::after(seg.seq.wrapping_add(1), sk.wnd_end()) && seg.seq != sk.snd.una && !seg.flags.contains(Flags::SYN) {
-        return false;
+    let mut window = sk.wnd_end().wrapping_sub(seg.seq) as i32;
+    if window <= 0 {
+        // The peer shrank its window below this segment: only the first may still be tried.
+        if seg.seq != sk.snd.una {
+            return false;
+        }
+        window = mss as i32;
     }
+    let (len, window) = (seg.len(), window as u32);
     // A signature is for one segment.
     let segs = if sk.rare.is_some() && md5sig::own(sk).is_some() { 1 } else { segs };
-    let most = segs.saturating_mul(mss).max(mss);
-    if seg.len() > most {
+    let mut most = segs.saturating_mul(mss).max(mss);
+    if most > window {
+        // Whole segments, unless not even one fits.
+        most = if window < mss { window } else { window / mss * mss };
+    }
+    if len > most {
         split(sk, ix, most);
+    } else {
+        set_tso_segs(sk, ix, mss);
+        let space = window.min(mss);
+        if len < space && ix + 1 < sk.snd.sent {
+            retrans_try_collapse(sk, net, ix, space);
+        }
     }
     let Some(seg) = sk.snd.queue.get(ix) else { return false };
     if seg.flags.contains(Flags::SYN | Flags::ECE | Flags::CWR) && setting(net, sk, |s| s.tcp_ecn_fallback) != 0 {
@@ -101,7 +117,7 @@ fn trim_acked_front(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize) {
     let zerocopy = seg.tx & TX_ZEROCOPY != 0;
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was - now.min(was));
     if sk.snd.sent > 0 {
-        super::segment::adjust_pcount(&mut sk.snd, sacked, i64::from(new) - i64::from(old));
+        super::segment::adjust_pcount(sk, sacked, i64::from(new) - i64::from(old));
     }
     if zerocopy {
         zerocopy::freed(sk, &mut net.env, id);

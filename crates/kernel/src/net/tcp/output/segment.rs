@@ -128,8 +128,7 @@ pub fn grow(sk: &mut TcpSock, want: u32) {
 /// Splits entry `ix` after `len` bytes; both halves keep what is known about them, FIN and PSH go to the second.
 #[doc(alias = "tcp_fragment")]
 pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
-    let snd = &mut sk.snd;
-    let Some(seg) = snd.queue.get_mut(ix) else { return };
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return };
     // After the last byte only a FIN can be split off.
     if len == 0 || len > seg.len() || len == seg.len() && !seg.flags.contains(Flags::FIN) {
         return;
@@ -150,10 +149,10 @@ pub fn split(sk: &mut TcpSock, ix: usize, len: u32) {
     let new = seg.pcount() + tail.pcount();
     // Two heads now where one was.
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + seg.truesize + tail.truesize;
-    snd.queue.insert(ix + 1, tail);
-    if ix < snd.sent {
-        snd.sent += 1;
-        adjust_pcount(snd, sacked, i64::from(new) - i64::from(old));
+    sk.snd.queue.insert(ix + 1, tail);
+    if ix < sk.snd.sent {
+        sk.snd.sent += 1;
+        adjust_pcount(sk, sacked, i64::from(new) - i64::from(old));
     }
 }
 
@@ -168,8 +167,24 @@ fn fragment_tstamp(head: &mut TxSeg, tail: &mut TxSeg) {
     }
 }
 
-/// A piece in flight now stands for `by` more (or fewer) wire segments (`tcp_adjust_pcount`).
-pub fn adjust_pcount(snd: &mut Snd, sacked: u8, by: i64) {
+/// Entry `ix` is sent in segments of `mss`; returns how many.
+#[doc(alias = "tcp_set_skb_tso_segs")]
+pub fn set_tso_segs(sk: &mut TcpSock, ix: usize, mss: u32) -> u32 {
+    let in_flight = ix < sk.snd.sent;
+    let Some(seg) = sk.snd.queue.get_mut(ix) else { return 0 };
+    let (old, sacked) = (seg.pcount(), seg.sacked);
+    seg.mss = mss as u16;
+    let new = seg.pcount();
+    if in_flight && new != old {
+        adjust_pcount(sk, sacked, i64::from(new) - i64::from(old));
+    }
+    new
+}
+
+/// A piece in flight now stands for `by` more (or fewer) wire segments.
+#[doc(alias = "tcp_adjust_pcount")]
+pub fn adjust_pcount(sk: &mut TcpSock, sacked: u8, by: i64) {
+    let snd = &mut sk.snd;
     let shift = |n: &mut u32| *n = (i64::from(*n) + by).max(0) as u32;
     shift(&mut snd.packets_out);
     if sacked & TCPCB_SACKED_ACKED != 0 {
@@ -180,5 +195,9 @@ pub fn adjust_pcount(snd: &mut Snd, sacked: u8, by: i64) {
     }
     if sacked & TCPCB_LOST != 0 {
         shift(&mut snd.lost_out);
+    }
+    if !sk.flags.sack_ok && by < 0 {
+        // Duplicate ACKs stood for segments that are fewer now.
+        shift(&mut snd.sacked_out);
     }
 }

@@ -1,6 +1,6 @@
 //! A header for each segment, and down to IP (Linux: `tcp_transmit_skb`).
 use super::ack;
-use super::segment::{check_dst, sack_blocks_due};
+use super::segment::{check_dst, sack_blocks_due, set_tso_segs};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::af::{self, Tx};
@@ -22,15 +22,10 @@ use belljar_wire::{Csum, Gso, GsoType, Segs, checksum};
 /// Sends entry `ix` of the write queue (a clone: the payload is shared), for the first time or again.
 pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, mss: u32) -> Result<(), Errno> {
     let in_flight = ix < sk.snd.sent;
-    let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
-    let (old, sacked) = (seg.pcount(), seg.sacked);
-    seg.mss = mss as u16;
-    let (pcount, len) = (seg.pcount(), seg.len());
+    let pcount = set_tso_segs(sk, ix, mss);
+    let Some(len) = sk.snd.queue.get(ix).map(TxSeg::len) else { return Err(Errno::EINVAL) };
     if len != 0 && sk.track.is_none() {
         first_data(sk, net);
-    }
-    if in_flight && pcount != old {
-        super::segment::adjust_pcount(&mut sk.snd, sacked, i64::from(pcount) - i64::from(old));
     }
     let (out, delivered) = (sk.snd.packets_out, sk.loss.delivered);
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
