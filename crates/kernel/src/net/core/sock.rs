@@ -53,6 +53,8 @@ pub struct SockFlags {
     pub recvtos: bool,
     pub recvttl: bool,
     pub rxq_ovfl: bool,
+    /// SO_NO_CHECK: datagrams go without a checksum.
+    pub no_check_tx: bool,
     /// SO_LOCK_FILTER: the filter can neither be changed nor taken away.
     pub filter_locked: bool,
     pub recvorigdstaddr: bool,

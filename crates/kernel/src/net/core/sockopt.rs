@@ -111,7 +111,8 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
         SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
-        SO_DONTROUTE | SO_NO_CHECK if !on => {}
+        SO_NO_CHECK => sk.flags.no_check_tx = on,
+        SO_DONTROUTE if !on => {}
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -277,7 +278,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVLOWAT => sk.rcvlowat as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
-        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT => 0,
+        SO_NO_CHECK => f.no_check_tx.into(),
+        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_BSDCOMPAT => 0,
         SO_ZEROCOPY => f.zerocopy.into(),
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),

@@ -37,8 +37,11 @@ pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Resul
     }
     let segs = skb.gso.map_or(1, |g| u32::from(g.segs));
     // RFC 6864: an atomic datagram needs no identification; flows keep counting as Linux's sockets do.
-    let id =
-        if tx.df && skb.hash == 0 { 0 } else { select_ident(net, tx.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs) };
+    let id = match skb.ip_id {
+        Some(id) => id,
+        None if tx.df && skb.hash == 0 => 0,
+        None => select_ident(net, tx.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs),
+    };
     let header = Ipv4Header {
         tos: tx.tos,
         // BIG TCP: a super-segment beyond 64 KB has no length in its header.

@@ -74,6 +74,10 @@ impl Exceptions {
         self.by_dst.get(&dst).filter(|e| e.expires > now).copied()
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.by_dst.is_empty()
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, Exception)> + '_ {
         self.by_dst.iter().map(|(d, e)| (*d, *e))
     }

@@ -150,6 +150,7 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
         }
     }
     (s.sk.daddr, s.sk.dport) = (daddr, dport);
+    s.ident = k.net.env.rng.next_u64() as u16;
     s.dst = Some(dst);
     if s.hashed && dport != 0 {
         s.hashed4 = true;

@@ -1,6 +1,6 @@
 //! Datagrams from the network: checks, lookup, receive queue.
 use super::tables::{Lookup, lookup};
-use super::{UdpSock, truesize, wake};
+use super::{UdpSock, gso, truesize, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::filter::Packet;
@@ -58,6 +58,7 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         crate::net::ipv4::route::addr_type(&k.net, ns, ip.dst) == RouteKind::Unicast
     }));
     match found {
+        Some(id) if skb.gso.is_some() => gso::queue_rcv(k, ns, id, skb),
         Some(id) => queue_rcv(k, ns, id, skb),
         None => {
             k.net.inc(ns, Mib::UdpNoPorts);
@@ -99,14 +100,14 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4He
     for id in others {
         let mut copy = k.net.alloc_skb();
         *copy = (*skb).clone();
-        queue_rcv(k, ns, *id, copy);
+        gso::queue_rcv(k, ns, *id, copy);
     }
-    queue_rcv(k, ns, *last, skb);
+    gso::queue_rcv(k, ns, *last, skb);
 }
 
 /// Into the receive queue if there is room by truesize; one datagram always has some.
 #[doc(alias = "__udp_enqueue_schedule_skb")]
-fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
+pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let limit = k.net.sysctl.udp_mem[2] * 4096;
     let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };

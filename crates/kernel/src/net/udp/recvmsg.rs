@@ -72,11 +72,15 @@ fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
 
 /// Payload, sender and control messages of a datagram, which ends here.
 fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received> {
-    let mut r = Box::<Received>::default();
+    let mut r = k.net.pool.take_received();
     r.full_len = skb.len();
     if let (Some(ip), Ok(udp)) = (skb.ip_hdr(), UdpHeader::parse(skb.head.at(skb.transport_header))) {
         r.from = Some(SockAddr::V4(ip.src, udp.src_port));
         if let Some(s) = k.socks.udp.get(id) {
+            if let Some(gso) = skb.gso.filter(|_| s.gro) {
+                let data = i32::from(gso.size).to_ne_bytes().to_vec();
+                r.cmsgs.push(Cmsg { level: SOL_UDP, kind: UDP_GRO, data });
+            }
             control(k, &s.sk, &skb, &ip, udp.dst_port, &mut r.cmsgs);
         }
     }
