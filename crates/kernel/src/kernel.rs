@@ -201,6 +201,7 @@ impl Kernel {
             TimerKey::Neigh(ns, id) => crate::net::core::neighbour::timer(&mut self.net, ns, id, at),
             TimerKey::IpFrag(ns, id) => crate::net::ipv4::reassembly::expire(&mut self.net, ns, id, at),
             TimerKey::PmtuExpire(ns) => crate::net::ipv4::route::expire_pmtu(&mut self.net, ns, at),
+            TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
         }
     }

@@ -31,6 +31,8 @@ pub enum TimerKey {
     IpFrag(NsId, FragId),
     /// A path MTU that was learned is forgotten.
     PmtuExpire(NsId),
+    /// Reports of multicast groups.
+    Igmp(DevId),
     /// A call that sleeps with a timeout.
     Call(CallId),
     /// A NIC whose interrupt is held back for coalescing.

@@ -124,6 +124,8 @@ pub struct ColdOpts {
     /// SO_TIMESTAMPING, and where OPT_ID counts from (TCP) or stands (UDP).
     pub tsflags: u32,
     pub tskey: u32,
+    /// Groups and how to send to them.
+    pub mcast: Option<Box<crate::net::ipv4::mcast::McSock>>,
 }
 
 /// See the module.

@@ -6,6 +6,7 @@ use crate::kernel::Kernel;
 use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
 use crate::net::core::{errqueue, timestamp};
+use crate::net::ipv4::mcast_opt;
 use crate::net::raw;
 use crate::net::tcp::state::State;
 use crate::net::tcp::timer;
@@ -413,7 +414,7 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         }
         IP_HDRINCL => return set_hdrincl(k, sock, on),
         IP_OPTIONS if value.is_empty() => {}
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => return mcast_opt::set(k, sock, name, value).unwrap_or(Err(Errno::ENOPROTOOPT)),
     }
     Ok(())
 }
@@ -455,7 +456,8 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
             let (lo, hi) = sk.cold.as_ref().and_then(|c| c.local_port_range).unwrap_or((0, 0));
             (u32::from(hi) << 16 | u32::from(lo)) as i32
         }
-        _ => return Err(Errno::ENOPROTOOPT),
+        IP_MULTICAST_IF | IP_UNICAST_IF => return mcast_opt::get(k, sock, name).unwrap_or(Err(Errno::ENOPROTOOPT)),
+        _ => mcast_opt::get(k, sock, name).unwrap_or(Err(Errno::ENOPROTOOPT)).and_then(|b| int(&b))?,
     };
     // A program that asks for less than an int gets a byte.
     match u8::try_from(v) {

@@ -7,6 +7,7 @@ use crate::net::core::skb::{Owner, PktType, SkBuff, Skb};
 use crate::net::core::{errqueue, reuseport};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::update_pmtu;
 use belljar_abi::poll::{EPOLLERR, EPOLLIN, EPOLLRDNORM};
 use belljar_abi::{Errno, IP_PMTUDISC_DONT, SO_EE_ORIGIN_ICMP, SockExtendedErr};
@@ -28,6 +29,7 @@ fn matches(s: &RawSock, proto: u8, raddr: IpAddr, laddr: IpAddr, dev: Option<Dev
         && (sk.daddr.is_unspecified() || sk.daddr == raddr)
         && (sk.rcv_saddr.is_unspecified() || sk.rcv_saddr == laddr)
         && (sk.bound_dev.is_none() || sk.bound_dev == dev)
+        && mcast::sf_allow(sk, dev, laddr, raddr)
 }
 
 /// A copy for every raw socket that fits, before the protocol itself gets the packet (pulled to its transport header);

@@ -8,6 +8,7 @@ use crate::net::core::reuseport;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
 use crate::net::tcp::tables::wildcard;
@@ -90,6 +91,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, ip: &Ipv4He
             && (sk.dport == 0 || sk.dport == h.src_port)
             && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
+            && mcast::sf_allow(sk, skb.dev, ip.dst.into(), ip.src.into())
     };
     let on_port = n.udp.on_port(h.dst_port);
     let to: Vec<UdpId> = on_port.iter().filter(|id| k.socks.udp.get(**id).is_some_and(fits)).copied().collect();

@@ -4,7 +4,9 @@ use crate::kernel::Kernel;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{RCV_SHUTDOWN, Sock};
 use crate::net::core::timestamp;
+use crate::net::ipv4::fib::{self, Scope};
 use crate::net::ipv4::options::echo;
+use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
@@ -122,7 +124,7 @@ pub(crate) fn control(
         let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
         let mut info = ifindex.to_ne_bytes().to_vec();
         // ipi_spec_dst, then ipi_addr: our address for answers, and the destination as the header says.
-        info.extend(spec_dst(skb, ip.dst).octets());
+        info.extend(spec_dst(k, sk.ns, skb, ip).octets());
         info.extend(ip.dst.octets());
         put(SOL_IP, IP_PKTINFO, info);
     }
@@ -144,9 +146,17 @@ pub(crate) fn control(
     }
 }
 
-fn spec_dst(skb: &Skb, dst: Ipv4Addr) -> Ipv4Addr {
-    match skb.dst {
-        Some(d) if d.kind == crate::net::ipv4::route::RouteKind::Broadcast => Ipv4Addr::UNSPECIFIED,
-        _ => dst,
+/// The address that an answer comes from: the one that was asked, or for a group the one on the way back.
+#[doc(alias = "fib_compute_spec_dst")]
+fn spec_dst(k: &Kernel, ns: NsId, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header) -> Ipv4Addr {
+    if !skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast)) {
+        return ip.dst;
     }
+    let dev = |dev: Option<DevId>| dev.and_then(|d| k.net.devs.get(d));
+    let back = fib::lookup(&k.net, ns, ip.src, None).filter(|_| ip.src.octets()[0] != 0);
+    let Some(r) = back else {
+        return dev(skb.dev).and_then(|d| d.select_addr(ip.src, Scope::Link)).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    };
+    let hop = r.gateway.unwrap_or(ip.src);
+    r.src.or_else(|| dev(r.dev)?.select_addr(hop, Scope::Universe)).unwrap_or(Ipv4Addr::UNSPECIFIED)
 }

@@ -8,6 +8,7 @@ use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::SEND_SHUTDOWN;
 use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::output::dev_mtu;
 use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority, select_ident};
 use crate::net::mib::Mib;
@@ -98,6 +99,8 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         sockc,
     };
     ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
+    c.connected &= !daddr.is_multicast();
     Ok(c)
 }
 
@@ -192,7 +195,8 @@ fn transmit(
         let mask = EPOLLOUT | EPOLLWRNORM;
         return Ok(Step::Sleep(Sleep { on: SockId::Udp(id), mask, exclusive: false, deadline: None }));
     }
-    let ttl = c.ttl.or((dst.kind == RouteKind::Multicast).then_some(1));
+    let mc_ttl = || s.sk.mcast().map_or(1, |m| m.ttl);
+    let ttl = c.ttl.or_else(|| (dst.kind == RouteKind::Multicast).then(mc_ttl));
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
     let zerocopy = zerocopy_call(k, id, msg, len, None)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
@@ -367,6 +371,7 @@ fn send_skb(
     (skb.frags, skb.gso) = (data, gso);
     skb.priority = priority.unwrap_or(if tos_given { rt_tos2priority(tos) } else { s.sk.priority });
     skb.mark = s.sk.mark;
+    skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Udp(id));
     s.sk.wmem_alloc += skb.truesize;
     if zerocopy.is_some() || flags != 0 {
