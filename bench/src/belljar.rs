@@ -1,10 +1,11 @@
 //! belljar's side of the in-process rows: one kernel, its loopback, every stage on, the trace off.
 
-use crate::linux::{ADDRESSES, TIME, resident_bytes};
+use crate::linux::{ADDRESSES, SEGMENT, SUPER, TIME, resident_bytes};
 use crate::machine::Machine;
 use anyhow::{Result, bail, ensure};
 use belljar_abi::{
-    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SOCK_DGRAM, SockAddr, TCP_NODELAY,
+    EPOLL_CTL_ADD, EPOLL_CTL_DEL, EPOLL_CTL_MOD, EPOLLIN, IPPROTO_TCP, SOCK_DGRAM, SOL_UDP, SockAddr, TCP_NODELAY,
+    UDP_GRO, UDP_SEGMENT,
 };
 use belljar_kernel::task::call::{Call, EpollEvent, Fd, Ret};
 use std::net::Ipv4Addr;
@@ -20,6 +21,7 @@ pub fn sample(name: &str) -> Result<f64> {
         "tcp_rr_1b_idle1m" => round_trips(1, 1_000_000),
         "tcp_crr" => connections(),
         "udp_64b" => datagrams(),
+        "udp_gso_64k" => super_datagrams(),
         "epoll_add" | "epoll_mod" | "epoll_wait_empty" => epoll_row(name),
         "sock_idle_bytes" => idle_bytes(),
         "tw_bytes" => time_wait_bytes(),
@@ -128,6 +130,31 @@ fn datagrams() -> Result<f64> {
         }
     }
     Ok(n as f64 / t0.elapsed().as_secs_f64())
+}
+
+/// Payload per second: sends that stand for many datagrams, received by a socket that takes them together.
+fn super_datagrams() -> Result<f64> {
+    let mut m = Machine::new()?;
+    let (rx, tx) = (m.socket(SOCK_DGRAM)?, m.socket(SOCK_DGRAM)?);
+    let any = SockAddr::V4(Ipv4Addr::LOCALHOST, 0).emit();
+    m.must("bind", Call::Bind { fd: rx, addr: &any })?;
+    let Ret::Addr(to) = m.must("getsockname", Call::GetSockName { fd: rx })? else { bail!("getsockname") };
+    m.must("connect", Call::Connect { fd: tx, addr: &to.emit() })?;
+    for (fd, name, v) in [(rx, UDP_GRO, 1_i32), (tx, UDP_SEGMENT, SEGMENT as i32)] {
+        m.must("setsockopt", Call::SetSockOpt { fd, level: SOL_UDP, name, value: &v.to_ne_bytes() })?;
+    }
+    let (piece, mut buf) = ([7; SUPER], vec![0; 65_536]);
+    let (t0, mut n) = (Instant::now(), 0_u64);
+    while t0.elapsed() < TIME {
+        for _ in 0..2 {
+            ensure!(m.send(tx, &piece)? == SUPER, "send");
+        }
+        for _ in 0..2 {
+            ensure!(m.recv(rx, &mut buf)? == SUPER, "recv");
+            n += 1;
+        }
+    }
+    Ok((n * SUPER as u64 * 8) as f64 / t0.elapsed().as_secs_f64() / 1e9)
 }
 
 /// Nanoseconds per operation on an instance with a thousand sockets of which none is readable.

@@ -13,6 +13,9 @@ use std::time::{Duration, Instant};
 pub const TIME: Duration = Duration::from_millis(700);
 /// Connections go to so many addresses in turn, so that TIME_WAIT and ports are no limit of the test itself.
 pub const ADDRESSES: u8 = 16;
+/// A send with UDP_SEGMENT: full datagrams of an Ethernet path, as many as fit.
+pub const SEGMENT: usize = 1472;
+pub const SUPER: usize = 44 * SEGMENT;
 
 pub fn sample(name: &str, one_core: bool) -> Result<f64> {
     if one_core {
@@ -27,6 +30,7 @@ pub fn sample(name: &str, one_core: bool) -> Result<f64> {
         "tcp_rr_1b_idle10k" => round_trips(1, 10_000, one_core),
         "tcp_crr" => connections(),
         "udp_64b" => datagrams(),
+        "udp_gso_64k" => super_datagrams(),
         "epoll_add" | "epoll_mod" | "epoll_wait_empty" => epoll_row(name),
         "sock_idle_bytes" => idle_bytes(),
         "tw_bytes" => time_wait_bytes(),
@@ -164,6 +168,36 @@ fn datagrams() -> Result<f64> {
         Ok(took)
     })?;
     Ok(count.load(Ordering::Relaxed) as f64 / took)
+}
+
+/// Payload per second of sends with UDP_SEGMENT to a socket with UDP_GRO.
+fn super_datagrams() -> Result<f64> {
+    use nix::sys::socket::{setsockopt, sockopt};
+    let rx = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    let tx = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0))?;
+    tx.connect(rx.local_addr()?)?;
+    rx.set_read_timeout(Some(Duration::from_millis(100)))?;
+    setsockopt(&rx, sockopt::UdpGroSegment, &true)?;
+    setsockopt(&tx, sockopt::UdpGsoSegment, &(SEGMENT as i32))?;
+    let (stop, bytes) = (AtomicBool::new(false), AtomicU64::new(0));
+    let t0 = Instant::now();
+    let took = std::thread::scope(|scope| -> Result<f64> {
+        scope.spawn(|| {
+            let mut buf = vec![0; 65_536];
+            while !stop.load(Ordering::Relaxed) {
+                if let Ok(n) = rx.recv(&mut buf) {
+                    bytes.fetch_add(n as u64, Ordering::Relaxed);
+                }
+            }
+        });
+        while t0.elapsed() < TIME {
+            tx.send(&[7; SUPER])?;
+        }
+        let took = t0.elapsed().as_secs_f64();
+        stop.store(true, Ordering::Relaxed);
+        Ok(took)
+    })?;
+    Ok((bytes.load(Ordering::Relaxed) * 8) as f64 / took / 1e9)
 }
 
 /// Nanoseconds per operation on an instance with a thousand sockets of which none is readable.

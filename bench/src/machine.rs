@@ -6,7 +6,6 @@ use belljar_kernel::ids::{CallId, TaskId};
 use belljar_kernel::task::call::{Call, Fd, Payload, Ret, Submitted, SysResult};
 use belljar_kernel::task::process::Caps;
 use belljar_kernel::{Kernel, Output};
-use belljar_wire::Segs;
 use std::net::Ipv4Addr;
 use std::time::Instant;
 
@@ -100,13 +99,18 @@ impl Machine {
 
     /// What is there, copied out as a program's recv would: zero when there is nothing.
     pub fn recv(&mut self, fd: Fd, to: &mut [u8]) -> Result<usize> {
-        let segs = match self.call(Call::Recv { fd, len: to.len(), flags: MSG_DONTWAIT }) {
-            Ok(Ret::Stream(segs)) => segs,
-            Ok(Ret::Data(data)) => data.segs,
-            Err(Errno::EAGAIN) => Segs::default(),
+        let ret = match self.call(Call::Recv { fd, len: to.len(), flags: MSG_DONTWAIT }) {
+            Ok(ret) => ret,
+            Err(Errno::EAGAIN) => return Ok(0),
+            Err(e) => bail!("recv: {e}"),
+        };
+        let n = match &ret {
+            Ret::Stream(segs) => segs.copy_to(0, to),
+            Ret::Data(data) => data.segs.copy_to(0, to),
             other => bail!("recv: {other:?}"),
         };
-        Ok(segs.copy_to(0, to))
+        self.kernel.give_back(ret);
+        Ok(n)
     }
 
     pub fn close(&mut self, fd: Fd) -> Result<()> {

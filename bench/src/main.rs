@@ -41,6 +41,7 @@ const ROWS: &[Row] = &[
     row("tcp_crr", "conn/s", true, &["belljar", "linux", "smoltcp"]),
     row("tcp_send_64b", "sends/s", true, &["belljar", "linux"]),
     row("udp_64b", "packets/s", true, &["belljar", "linux"]),
+    row("udp_gso_64k", "Gbit/s", true, &["belljar", "linux"]),
     row("epoll_add", "ns", false, &["belljar", "linux"]),
     row("epoll_mod", "ns", false, &["belljar", "linux"]),
     row("epoll_wait_empty", "ns", false, &["belljar", "linux"]),

@@ -161,6 +161,11 @@ impl Machine {
         }
     }
 
+    /// IP_MSFILTER, which reads the program's memory before it writes there.
+    pub fn getsockopt_msfilter(&mut self, fd: Fd, asked: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.k.getsockopt_msfilter(self.task, fd, asked)
+    }
+
     pub fn setsockopt(&mut self, now: u64, fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
         self.call(now, Call::SetSockOpt { fd, level, name, value }).map(drop)
     }

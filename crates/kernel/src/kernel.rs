@@ -205,6 +205,7 @@ impl Kernel {
             TimerKey::Pmtu6Expire(ns) => crate::net::ipv6::route::expire_pmtu(&mut self.net, ns, at),
             TimerKey::Ip6Frag(ns) => crate::net::ipv6::reassembly::expire(&mut self.net, ns, at),
             TimerKey::Addrconf(dev) => self.net.addrconf_timer(dev, at),
+            TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
         }
     }

@@ -172,7 +172,7 @@ fn names_ports_and_errors() {
     h.connect(y, LO, 9).unwrap();
     h.call(Call::Shutdown { fd: y, how: SHUT_WR }).unwrap();
     assert_eq!(h.send(y, b"x"), Err(Errno::EPIPE));
-    assert_eq!(h.set(y, SOL_UDP, UDP_SEGMENT, 100), Err(Errno::ENOPROTOOPT));
+    assert_eq!(h.set(y, SOL_UDP, UDP_ENCAP, 1), Err(Errno::ENOPROTOOPT));
 }
 
 #[test]

@@ -44,8 +44,13 @@ impl Jar {
         let len = attempt!(room(a.note));
         self.order(a.id);
         let now = self.now;
+        let mut asked = vec![0; if (level, name) == (abi::SOL_IP, abi::IP_MSFILTER) { len } else { 0 }];
+        attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut asked).map_err(|_| Errno::EFAULT));
         let (m, kfd) = attempt!(self.kernel_of(a));
-        let value = m.getsockopt(now, kfd, level, name, len);
+        let value = match asked.is_empty() {
+            true => m.getsockopt(now, kfd, level, name, len),
+            false => m.getsockopt_msfilter(kfd, &asked),
+        };
         let value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
         give_value(a.note, &value).into()
     }

@@ -29,6 +29,8 @@ pub struct Env {
     pub rises: VecDeque<Rise>,
     pub trace: Trace,
     next_packet: u64,
+    /// The tick that `now` lies in: from, to, number.
+    tick: (Nanos, Nanos, Jiffies),
 }
 
 impl Env {
@@ -43,12 +45,23 @@ impl Env {
             rises: VecDeque::new(),
             trace: Trace::default(),
             next_packet: 1,
+            tick: (0, 0, 0),
         }
     }
 
     /// Ticks since boot, never 0 (0 means "not armed" in a [`TimerSlot`]).
     pub fn jiffies(&self) -> Jiffies {
-        time::jiffies(self.now, self.hz)
+        let (from, to, jiffies) = self.tick;
+        if (from..to).contains(&self.now) { jiffies } else { time::jiffies(self.now, self.hz) }
+    }
+
+    /// Time goes on, never back.
+    pub fn advance(&mut self, now: Nanos) {
+        self.now = self.now.max(now);
+        if self.now >= self.tick.1 {
+            let jiffies = time::jiffies(self.now, self.hz);
+            self.tick = (time::tick_start(jiffies, self.hz), time::tick_start(jiffies + 1, self.hz), jiffies);
+        }
     }
 
     /// Whether a timer of either kind is due.

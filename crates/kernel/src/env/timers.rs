@@ -36,6 +36,8 @@ pub enum TimerKey {
     Ip6Frag(NsId),
     /// Duplicate detection, lifetimes, router solicitations and group reports of an interface.
     Addrconf(DevId),
+    /// Reports of multicast groups.
+    Igmp(DevId),
     /// A call that sleeps with a timeout.
     Call(CallId),
     /// A NIC whose interrupt is held back for coalescing.

@@ -1,6 +1,8 @@
 //! Memory that is used again: pages for payload, packet buffers, and the books about both.
+use crate::kernel::Kernel;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::drop::DropReason;
+use crate::task::call::{Received, Ret};
 use belljar_wire::seg::Page;
 use belljar_wire::{Seg, Segs};
 use std::sync::Arc;
@@ -10,12 +12,16 @@ const CLASSES: [usize; 4] = [2048, 16_384, 65_536, 262_144];
 /// Pages of one class kept at most.
 const KEEP_PAGES: usize = 64;
 const KEEP_SKBS: usize = 1024;
+const KEEP_RECEIVED: usize = 64;
 
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Pool {
     pages: [Vec<Page>; CLASSES.len()],
     skbs: Vec<Skb>,
+    // Boxed, because that is how they go out.
+    #[allow(clippy::vec_box)]
+    received: Vec<Box<Received>>,
     /// Packets born and ended: `check()` compares the difference with what all queues hold.
     pub skbs_born: u64,
     pub skbs_ended: u64,
@@ -27,6 +33,7 @@ impl Default for Pool {
         Pool {
             pages: std::array::from_fn(|_| Vec::new()),
             skbs: Vec::new(),
+            received: Vec::new(),
             skbs_born: 0,
             skbs_ended: 0,
             drops: vec![0; DropReason::ALL.len()],
@@ -82,6 +89,11 @@ impl Pool {
         }
     }
 
+    /// Room for what a receive returns.
+    pub(crate) fn take_received(&mut self) -> Box<Received> {
+        self.received.pop().unwrap_or_default()
+    }
+
     pub(crate) fn dropped(&mut self, reason: DropReason) {
         if let Some(n) = self.drops.get_mut(reason as usize) {
             *n += 1;
@@ -97,5 +109,25 @@ impl Pool {
     pub fn bytes(&self) -> usize {
         let pages: usize = self.pages.iter().flatten().map(|p| p.capacity()).sum();
         pages + self.skbs.len() * size_of::<SkBuff>()
+    }
+}
+
+impl Kernel {
+    /// Takes back what a call returned, when the driver has copied its bytes to where they belong: pages and boxes are used
+    /// again. Who does not give back pays the allocator for each receive, nothing else.
+    pub fn give_back(&mut self, ret: Ret) {
+        let pool = &mut self.net.pool;
+        match ret {
+            Ret::Stream(segs) => pool.give(segs),
+            Ret::Data(mut r) => {
+                pool.give(std::mem::take(&mut r.segs));
+                if pool.received.len() < KEEP_RECEIVED {
+                    (r.from, r.flags, r.full_len) = (None, 0, 0);
+                    r.cmsgs.clear();
+                    pool.received.push(r);
+                }
+            }
+            _ => {}
+        }
     }
 }

@@ -8,7 +8,7 @@ use crate::net::core::sock::{Family, Sock};
 use crate::net::core::{errqueue, sockopt, sockopt6};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
-use crate::net::ipv4::route;
+use crate::net::ipv4::{mcast, route};
 use crate::net::ipv6::icmp_rcv::convert as convert6;
 use crate::net::raw;
 use crate::net::tcp;
@@ -304,8 +304,14 @@ pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
                 _ => {}
             }
         }
-        SockId::Udp(id) => udp::release(k, id),
-        SockId::Raw(id) => raw::release(k, id),
+        SockId::Udp(id) => {
+            mcast::drop_socket(k, sock);
+            udp::release(k, id);
+        }
+        SockId::Raw(id) => {
+            mcast::drop_socket(k, sock);
+            raw::release(k, id);
+        }
     }
     Step::Done(Ok(Ret::Int(0)))
 }

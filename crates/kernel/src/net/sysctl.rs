@@ -272,6 +272,10 @@ sysctls! {
         "net.ipv4.icmp_msgs_per_sec" icmp_msgs_per_sec: u32 = 1000, 0, INT;
         "net.ipv4.icmp_ratelimit" icmp_ratelimit: u32 = 1000, 0, INT;
         "net.ipv4.icmp_ratemask" icmp_ratemask: u32 = 6168, 0, INT;
+        "net.ipv4.igmp_link_local_mcast_reports" igmp_link_local_mcast_reports: u32 = 1, 0, 255;
+        "net.ipv4.igmp_max_memberships" igmp_max_memberships: i32 = 20, i64::from(i32::MIN), INT;
+        "net.ipv4.igmp_max_msf" igmp_max_msf: i32 = 10, i64::from(i32::MIN), INT;
+        "net.ipv4.igmp_qrv" igmp_qrv: u32 = 2, 1, INT;
         "net.ipv4.ip_autobind_reuse" ip_autobind_reuse: u32 = 0, 0, 1;
         "net.ipv4.ip_default_ttl" ip_default_ttl: u32 = 64, 1, 255;
         "net.ipv4.ip_forward" ip_forward: u32 = 0, 0, 1;

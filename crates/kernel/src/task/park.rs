@@ -85,7 +85,7 @@ impl Kernel {
 
     pub(crate) fn begin_step(&mut self, now: Nanos) {
         // Time never runs backwards, whatever a driver says.
-        self.net.env.now = self.net.env.now.max(now);
+        self.net.env.advance(now);
     }
 
     /// The softirq pass at the end of a system call, then the calls that it woke, each with a pass of its own.

@@ -13,12 +13,14 @@ pub(super) fn parse(msg: &Expr) -> Result<Vec<Cmsg>, Problem> {
     let mut out = Vec::new();
     for e in all {
         let number = |names: &[&str]| one_of(e, names).map_or(Ok(0), |e| int(e, "a number"));
+        let (level, kind) = (number(&["cmsg_level", "0"])? as i32, number(&["cmsg_type", "1"])? as i32);
         let data = match one_of(e, &["cmsg_data"]).map(|e| &e.kind) {
             Some(ExprKind::Str(s)) => s.clone(),
+            // The one that is no int.
+            Some(ExprKind::Int(v)) if (level, kind) == (SOL_UDP, UDP_SEGMENT) => (*v as u16).to_ne_bytes().to_vec(),
             Some(ExprKind::Int(v)) => (*v as i32).to_ne_bytes().to_vec(),
             _ => Vec::new(),
         };
-        let (level, kind) = (number(&["cmsg_level", "0"])? as i32, number(&["cmsg_type", "1"])? as i32);
         out.push(Cmsg { level, kind, data });
     }
     Ok(out)

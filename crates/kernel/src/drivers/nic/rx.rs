@@ -7,6 +7,7 @@ use crate::net::core::skb::Skb;
 use crate::net::core::{dev_rx, gro};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
+use crate::net::udp;
 use belljar_wire::{Csum, Frame, gso};
 
 /// A descriptor, as the hardware sees it.
@@ -28,7 +29,7 @@ pub struct RxRing {
     /// Frames that found no free descriptor.
     pub full: u64,
     /// Room for GRO, empty between polls.
-    gro: (gro::Held, Vec<Skb>),
+    gro: (gro::Held, udp::gro::Held, Vec<Skb>),
 }
 
 impl RxRing {
@@ -122,7 +123,7 @@ fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
 pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
     tx::clean(&mut k.net, dev);
     let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return 0 };
-    let (mut held, mut up) = std::mem::take(&mut n.rx.gro);
+    let (mut held, mut datagrams, mut up) = std::mem::take(&mut n.rx.gro);
     let mut work = 0;
     while work < budget {
         let Some(d) = k.net.devs.get_mut(dev) else { return 0 };
@@ -132,17 +133,18 @@ pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
         let (segs, len) = (frame.gso.map_or(1, |g| u64::from(g.segs)), frame.len() as u64);
         d.stats.rx(segs, len);
         let Some(skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
-        if features.gro {
-            gro::gro_receive(&mut k.net, &mut held, skb, &mut up);
-        } else {
+        if !features.gro {
             up.push(skb);
+        } else if let Some(skb) = udp::gro::gro_receive(k, dev, &mut datagrams, skb, &mut up) {
+            gro::gro_receive(&mut k.net, &mut held, skb, &mut up);
         }
         deliver(k, &mut up);
     }
     gro::gro_flush(&mut held, &mut up);
+    udp::gro::gro_flush(&mut datagrams, &mut up);
     deliver(k, &mut up);
     if let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) {
-        n.rx.gro = (held, up);
+        n.rx.gro = (held, datagrams, up);
     }
     // Completions may have come while the stack answered.
     tx::clean(&mut k.net, dev);

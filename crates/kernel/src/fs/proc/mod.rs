@@ -2,6 +2,7 @@
 //!
 //! What Linux prints of things that this stack has not got (IPv6 sockets' own tables) is left out.
 mod dev;
+mod igmp;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -24,6 +25,8 @@ pub const FILES: &[&str] = &[
     "/proc/net/dev",
     "/proc/net/arp",
     "/proc/net/route",
+    "/proc/net/igmp",
+    "/proc/net/mcfilter",
     "/proc/net/softnet_stat",
     "/proc/net/if_inet6",
     "/proc/softirqs",
@@ -48,6 +51,8 @@ impl Kernel {
             "/proc/net/dev" => dev::dev(&self.view_links(ns)),
             "/proc/net/arp" => dev::arp(&self.view_neighs(ns)),
             "/proc/net/route" => dev::route(&self.view_routes(ns)),
+            "/proc/net/igmp" => igmp::igmp(self, ns),
+            "/proc/net/mcfilter" => igmp::mcfilter(self, ns),
             "/proc/net/softnet_stat" => dev::softnet_stat(&self.view_softnet()),
             // No IPv6 yet, as with disable_ipv6=1: there is the file and no address.
             "/proc/net/if_inet6" => String::new(),

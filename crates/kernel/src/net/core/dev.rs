@@ -8,6 +8,7 @@ use crate::net::Net;
 use crate::net::core::neighbour;
 use crate::net::core::skb::Skb;
 use crate::net::ipv4::fib::{Route, RouteType, Scope};
+use crate::net::ipv4::mcast::{self, McDev};
 use crate::net::ipv6::addrconf::Inet6Dev;
 use crate::net::sched::Qdisc;
 use belljar_abi::Errno;
@@ -103,7 +104,7 @@ pub fn mask(prefix: u8) -> u32 {
 }
 
 /// Settings of one interface (`net.ipv4.conf.IF.*`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InetConf {
     pub forwarding: bool,
     pub rp_filter: u8,
@@ -116,6 +117,31 @@ pub struct InetConf {
     pub arp_accept: u8,
     pub arp_notify: bool,
     pub proxy_arp: bool,
+    /// 1 to 3: speak no other version of IGMP; how far apart reports are that nobody asked for, in milliseconds.
+    pub force_igmp_version: u8,
+    pub igmpv2_unsolicited_ms: u32,
+    pub igmpv3_unsolicited_ms: u32,
+}
+
+impl Default for InetConf {
+    fn default() -> InetConf {
+        InetConf {
+            forwarding: false,
+            rp_filter: 0,
+            accept_local: false,
+            route_localnet: false,
+            accept_source_route: false,
+            send_redirects: true,
+            arp_ignore: 0,
+            arp_announce: 0,
+            arp_accept: 0,
+            arp_notify: false,
+            proxy_arp: false,
+            force_igmp_version: 0,
+            igmpv2_unsolicited_ms: 10_000,
+            igmpv3_unsolicited_ms: 1000,
+        }
+    }
 }
 
 /// See the module.
@@ -143,6 +169,8 @@ pub struct NetDevice {
     pub addrs: Vec<IfAddr>,
     pub conf: InetConf,
     pub inet6: Inet6Dev,
+    /// Groups that somebody here is a member of.
+    pub mc: McDev,
     /// When its last packet was handed to the driver.
     pub trans_start: Nanos,
 }
@@ -251,7 +279,8 @@ impl Net {
             stopped: false,
             scheduled: false,
             addrs: Vec::new(),
-            conf: InetConf { send_redirects: true, ..space.conf_default },
+            conf: space.conf_default,
+            mc: McDev::default(),
             inet6: Inet6Dev::new(space.v6.conf_default),
             trans_start: 0,
         };
@@ -407,6 +436,7 @@ impl Net {
                 self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "qdisc_reset");
             }
             neighbour::ifdown(self, ns, dev);
+            crate::net::ipv4::igmp::down(self, dev);
             if let Some(n) = self.ns.get_mut(ns) {
                 // Local addresses stay known; what leads out of the device goes.
                 n.fib.main.remove_all(|r| r.dev == Some(dev));
@@ -425,6 +455,7 @@ impl Net {
         }
         self.addrconf_up(dev);
         self.rt_cache_flush(ns);
+        mcast::up(self, dev);
         if self.devs.get(dev).is_some_and(|d| d.conf.arp_notify) {
             crate::net::ipv4::arp::announce(self, dev);
         }

@@ -92,6 +92,12 @@ pub struct SkBuff {
     pub owner: Owner,
     pub tstamp: Nanos,
     pub dst: Option<Dst>,
+    /// The identification that the IPv4 header gets, when it is chosen already.
+    pub ip_id: Option<u16>,
+    /// Its sender does not want to hear its own multicast (IP_MULTICAST_LOOP 0).
+    pub no_mc_loop: bool,
+    /// The copy of a broadcast or multicast that its own host hears (`PACKET_LOOPBACK`).
+    pub looped: bool,
     pub tcp: TcpCb,
     /// Somebody wants to hear of its fate.
     pub tx: Option<Box<TxMeta>>,
@@ -113,6 +119,8 @@ impl SkBuff {
         *frags = Segs::new();
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
+        self.ip_id = None;
+        (self.no_mc_loop, self.looped) = (false, false);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
         (*owner, *tstamp, *dst, *tcp, *tx) = (Owner::None, 0, None, TcpCb::default(), None);

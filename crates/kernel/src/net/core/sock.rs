@@ -54,6 +54,8 @@ pub struct SockFlags {
     pub recvtos: bool,
     pub recvttl: bool,
     pub rxq_ovfl: bool,
+    /// SO_NO_CHECK: datagrams go without a checksum.
+    pub no_check_tx: bool,
     /// SO_LOCK_FILTER: the filter can neither be changed nor taken away.
     pub filter_locked: bool,
     pub recvorigdstaddr: bool,
@@ -124,6 +126,8 @@ pub struct ColdOpts {
     /// SO_TIMESTAMPING, and where OPT_ID counts from (TCP) or stands (UDP).
     pub tsflags: u32,
     pub tskey: u32,
+    /// Groups and how to send to them.
+    pub mcast: Option<Box<crate::net::ipv4::mcast::McSock>>,
 }
 
 /// See the module.

@@ -6,6 +6,7 @@ use crate::kernel::Kernel;
 use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
 use crate::net::core::{errqueue, timestamp};
+use crate::net::ipv4::mcast_opt;
 use crate::net::raw;
 use crate::net::tcp::state::State;
 use crate::net::tcp::timer;
@@ -111,7 +112,8 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
         SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
-        SO_DONTROUTE | SO_NO_CHECK if !on => {}
+        SO_NO_CHECK => sk.flags.no_check_tx = on,
+        SO_DONTROUTE if !on => {}
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -277,7 +279,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVLOWAT => sk.rcvlowat as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
-        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_NO_CHECK | SO_BSDCOMPAT => 0,
+        SO_NO_CHECK => f.no_check_tx.into(),
+        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_BSDCOMPAT => 0,
         SO_ZEROCOPY => f.zerocopy.into(),
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
@@ -411,7 +414,7 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         }
         IP_HDRINCL => return set_hdrincl(k, sock, on),
         IP_OPTIONS if value.is_empty() => {}
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => return mcast_opt::set(k, sock, name, value).unwrap_or(Err(Errno::ENOPROTOOPT)),
     }
     Ok(())
 }
@@ -453,7 +456,8 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
             let (lo, hi) = sk.cold.as_ref().and_then(|c| c.local_port_range).unwrap_or((0, 0));
             (u32::from(hi) << 16 | u32::from(lo)) as i32
         }
-        _ => return Err(Errno::ENOPROTOOPT),
+        IP_MULTICAST_IF | IP_UNICAST_IF => return mcast_opt::get(k, sock, name).unwrap_or(Err(Errno::ENOPROTOOPT)),
+        _ => mcast_opt::get(k, sock, name).unwrap_or(Err(Errno::ENOPROTOOPT)).and_then(|b| int(&b))?,
     };
     // A program that asks for less than an int gets a byte.
     match u8::try_from(v) {

@@ -6,8 +6,10 @@ use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{icmp, output};
 use crate::net::mib::Mib;
 use crate::net::{Net, af};
+use belljar_wire::GsoType;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{Ipv4Header, decrease_ttl};
+use belljar_wire::udp::UDP_HLEN;
 
 /// A packet for somebody else.
 pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Header, mut skb: Skb) {
@@ -42,6 +44,9 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
 /// Bytes of network and transport header.
 fn headers(skb: &Skb) -> usize {
     let ihl = skb.head.bytes().first().map_or(0, |b| usize::from(b & 15) * 4);
+    if skb.gso.is_some_and(|g| g.kind == GsoType::UdpL4) {
+        return ihl + UDP_HLEN;
+    }
     let tcp = skb.head.bytes().get(ihl + 12).map_or(0, |b| usize::from(b >> 4) * 4);
     ihl + tcp
 }

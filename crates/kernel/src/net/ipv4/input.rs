@@ -5,13 +5,14 @@ use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::{InputError, RouteKind, ip_route_input, valid};
-use crate::net::ipv4::{forward, icmp, icmp_rcv, options, reassembly};
+use crate::net::ipv4::{forward, icmp, icmp_rcv, igmp, options, reassembly};
 use crate::net::mib::Mib;
 use crate::net::raw::rcv::raw_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
 use belljar_wire::Malformed;
 use belljar_wire::icmp::*;
+use belljar_wire::igmp::IPPROTO_IGMP;
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
 
 /// A packet with its Ethernet header pulled.
@@ -82,7 +83,8 @@ fn big(skb: &Skb) -> Option<Ipv4Header> {
 /// Route (a packet of lo brings its own), options, then up or on.
 fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4Header) {
     let net = &mut k.net;
-    let own = valid(net, ns, &skb.dst).filter(|d| matches!(d.kind, RouteKind::Local | RouteKind::Broadcast));
+    let own =
+        valid(net, ns, &skb.dst).filter(|d| matches!(d.kind, RouteKind::Local | RouteKind::Broadcast) || skb.looped);
     let found = match own {
         Some(d) => Ok(d),
         None => ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto),
@@ -95,9 +97,16 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
     if ip.ihl_bytes > IPV4_HLEN && !rcv_options(net, ns, dev, &skb, ip) {
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_rcv_options");
     }
-    if dst.kind == RouteKind::Broadcast {
-        net.inc(ns, Mib::IpExtInBcastPkts);
-        net.add(ns, Mib::IpExtInBcastOctets, skb.len() as u64);
+    match dst.kind {
+        RouteKind::Broadcast => {
+            net.inc(ns, Mib::IpExtInBcastPkts);
+            net.add(ns, Mib::IpExtInBcastOctets, skb.len() as u64);
+        }
+        RouteKind::Multicast => {
+            net.inc(ns, Mib::IpExtInMcastPkts);
+            net.add(ns, Mib::IpExtInMcastOctets, skb.len() as u64);
+        }
+        _ => {}
     }
     match dst.kind {
         RouteKind::Local | RouteKind::Broadcast | RouteKind::Multicast => ip_local_deliver(k, ns, skb, ip),
@@ -121,10 +130,15 @@ fn rcv_options(net: &mut Net, ns: NsId, dev: DevId, skb: &Skb, ip: &Ipv4Header) 
 
 /// No way on: counted, dropped, and where the host forwards, answered.
 fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
+    // What hosts tell routers is for them alone; a card would not even have taken it.
+    if e == InputError::NotJoined && skb.ip_hdr().is_some_and(|ip| ip.proto == IPPROTO_IGMP) {
+        return net.consume_skb(skb);
+    }
     let (counter, reason) = match e {
         InputError::RpFilter => (Some(Mib::TcpExtIPReversePathFilter), DropReason::IpRpFilter),
         InputError::MartianSource => (None, DropReason::IpInvalidSource),
         InputError::MartianDestination => (None, DropReason::IpInvalidDest),
+        InputError::NotJoined => (None, DropReason::NotSpecified),
         InputError::NotForwarding => (Some(Mib::IpInAddrErrors), DropReason::IpInAddrErrors),
         InputError::Refused(Errno::ENETUNREACH) => (Some(Mib::IpExtInNoRoutes), DropReason::IpInNoRoutes),
         InputError::Refused(_) => (None, DropReason::IpInNoRoutes),
@@ -168,7 +182,7 @@ fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Head
     let raw = raw_sockets(k, ns, &skb, ip);
     let net = &mut k.net;
     match ip.proto {
-        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP => net.inc(ns, Mib::IpInDelivers),
+        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_IGMP => net.inc(ns, Mib::IpInDelivers),
         _ if raw => {
             net.inc(ns, Mib::IpInDelivers);
             return net.consume_skb(skb);
@@ -181,6 +195,7 @@ fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Head
     }
     match ip.proto {
         IPPROTO_ICMP => icmp_rcv::icmp_rcv(k, ns, skb, ip, raw),
+        IPPROTO_IGMP => igmp::igmp_rcv(&mut k.net, skb),
         proto => switch::inet_protocol(k, proto, skb),
     }
 }

@@ -5,8 +5,8 @@ use crate::net::core::skb::{PktType, Skb};
 use crate::net::core::{dev_rx, dev_tx, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
-use crate::net::ipv4::fragment;
 use crate::net::ipv4::route::{Dst, RouteKind, select_ident};
+use crate::net::ipv4::{fragment, mcast};
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
 use belljar_wire::ethernet::ETH_P_IP;
@@ -37,8 +37,11 @@ pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Resul
     }
     let segs = skb.gso.map_or(1, |g| u32::from(g.segs));
     // RFC 6864: an atomic datagram needs no identification; flows keep counting as Linux's sockets do.
-    let id =
-        if tx.df && skb.hash == 0 { 0 } else { select_ident(net, tx.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs) };
+    let id = match skb.ip_id {
+        Some(id) => id,
+        None if tx.df && skb.hash == 0 => 0,
+        None => select_ident(net, tx.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs),
+    };
     let header = Ipv4Header {
         tos: tx.tos,
         // BIG TCP: a super-segment beyond 64 KB has no length in its header.
@@ -71,8 +74,16 @@ pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: S
     skb.pkt_type = PktType::Outgoing;
     skb.dst = Some(*dst);
     net.stage(&skb, "ip_output");
-    if matches!(dst.kind, RouteKind::Broadcast) && !net.devs.get(dst.dev).is_some_and(|d| d.is_loopback()) {
-        loop_back(net, ns, &skb);
+    if matches!(dst.kind, RouteKind::Broadcast | RouteKind::Multicast) {
+        let lo = net.devs.get(dst.dev).is_some_and(|d| d.is_loopback());
+        if !lo && (dst.kind == RouteKind::Broadcast || mc_loops(net, dst.dev, daddr, &skb)) {
+            loop_back(net, ns, &skb, dst.kind);
+        }
+        // RFC 1112 §6.1: with a time to live of 0 it stays in this host.
+        if !lo && dst.kind == RouteKind::Multicast && skb.head.bytes().get(8) == Some(&0) {
+            net.consume_skb(skb);
+            return Ok(());
+        }
     }
     let mtu = dst.mtu as usize;
     let too_long = match skb.gso {
@@ -85,8 +96,14 @@ pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: S
     ip_finish_output2(net, ns, dst, daddr, skb)
 }
 
+/// Whether this host is a member of the group on the device, and the sender wants it to hear.
+fn mc_loops(net: &Net, dev: DevId, group: Ipv4Addr, skb: &Skb) -> bool {
+    let Ok(ip) = Ipv4Header::parse(skb.head.bytes()) else { return false };
+    !skb.no_mc_loop && mcast::check(net, dev, group, ip.src, ip.proto)
+}
+
 /// Hosts hear their own broadcasts (`dev_loopback_xmit`).
-fn loop_back(net: &mut Net, ns: NsId, skb: &Skb) {
+fn loop_back(net: &mut Net, ns: NsId, skb: &Skb, kind: RouteKind) {
     let mut copy = net.alloc_skb();
     copy.head = skb.head.clone();
     copy.frags = skb.frags.clone();
@@ -99,7 +116,8 @@ fn loop_back(net: &mut Net, ns: NsId, skb: &Skb) {
     copy.transport_header = skb.transport_header;
     // Routed on its way out: on its way in its own source address is no stranger.
     copy.dst = skb.dst;
-    copy.pkt_type = PktType::Broadcast;
+    copy.pkt_type = if kind == RouteKind::Broadcast { PktType::Broadcast } else { PktType::Multicast };
+    copy.looped = true;
     copy.csum = Csum::Unnecessary;
     copy.truesize = skb.truesize;
     dev_rx::netif_rx(net, copy);

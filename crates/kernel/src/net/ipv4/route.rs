@@ -5,8 +5,10 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
+use crate::net::ipv4::mcast;
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
+use belljar_wire::igmp::IPPROTO_IGMP;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use core::net::{IpAddr, Ipv4Addr};
 use std::collections::BTreeMap;
@@ -72,6 +74,10 @@ const MAX_EXCEPTIONS: usize = 10_240;
 impl Exceptions {
     pub fn get(&self, dst: Ipv4Addr, now: Jiffies) -> Option<Exception> {
         self.by_dst.get(&dst).filter(|e| e.expires > now).copied()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.by_dst.is_empty()
     }
 
     pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, Exception)> + '_ {
@@ -242,6 +248,8 @@ pub enum InputError {
     MartianDestination,
     /// Strict or loose reverse path check.
     RpFilter,
+    /// To a group of which nobody here is a member, or not from this source: silence.
+    NotJoined,
     /// Not for us and not to be passed on: counted, silent.
     NotForwarding,
     /// The routing layer answers with an ICMP error for this errno.
@@ -266,6 +274,10 @@ pub fn ip_route_input(
     if src.is_multicast() || src.is_broadcast() {
         return Err(InputError::MartianSource);
     }
+    if dst.is_multicast() {
+        mc_validate(net, ns, dev, src, dst, proto)?;
+        return Ok(to(RouteKind::Multicast, dev, mtu(net, dev)));
+    }
     if dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified()) {
         if !src.is_unspecified() {
             validate_source(net, ns, dev, src)?;
@@ -284,10 +296,6 @@ pub fn ip_route_input(
     }
     if src.is_loopback() && !localnet {
         return Err(InputError::MartianSource);
-    }
-    if dst.is_multicast() {
-        // Only groups that somebody joined are taken; there are none yet.
-        return Err(InputError::NotForwarding);
     }
     let found = fib::lookup(net, ns, dst, None);
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
@@ -327,6 +335,23 @@ pub fn ip_route_input(
             finish(net, ns, dst, hop).map_err(InputError::Refused)
         }
     }
+}
+
+/// Only groups that somebody joined are taken, from sources that can be.
+#[doc(alias = "ip_mc_validate_source")]
+fn mc_validate(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, dst: Ipv4Addr, proto: u8) -> Result<(), InputError> {
+    if !mcast::check(net, dev, dst, src, proto) {
+        return Err(InputError::NotJoined);
+    }
+    let d = net.devs.get(dev).ok_or(InputError::MartianSource)?;
+    if src.is_loopback() && !d.conf.route_localnet && !d.is_loopback() {
+        return Err(InputError::MartianSource);
+    }
+    if zeronet(src) {
+        let here = dst.octets()[..3] == [224, 0, 0] || proto == IPPROTO_IGMP;
+        return if here { Ok(()) } else { Err(InputError::MartianSource) };
+    }
+    validate_source(net, ns, dev, src)
 }
 
 /// `fib_validate_source`: a source of ours is refused unless accept_local; rp_filter 1 wants the way back through the

@@ -4,6 +4,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
 use crate::net::core::sock::*;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::{Errno, SockAddr, poll};
@@ -85,7 +86,8 @@ pub fn connect(k: &mut Kernel, id: RawId, to: SockAddr) -> Result<(), Errno> {
     autobind(k, id)?;
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let fl = Flow { daddr, ..Flow::of(&s.sk) };
+    let mut fl = Flow { daddr, ..Flow::of(&s.sk) };
+    mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {

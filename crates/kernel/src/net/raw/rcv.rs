@@ -9,6 +9,7 @@ use crate::net::core::sock::Family;
 use crate::net::core::{errqueue, reuseport};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::update_pmtu;
 use belljar_abi::poll::{EPOLLERR, EPOLLIN, EPOLLRDNORM};
 use belljar_abi::{Errno, IP_PMTUDISC_DONT, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6, SockExtendedErr};
@@ -31,6 +32,7 @@ pub(super) fn matches(s: &RawSock, proto: u8, raddr: IpAddr, laddr: IpAddr, dev:
         && (sk.daddr.is_unspecified() || sk.daddr == raddr)
         && (sk.rcv_saddr.is_unspecified() || sk.rcv_saddr == laddr)
         && (sk.bound_dev.is_none() || sk.bound_dev == dev)
+        && mcast::sf_allow(sk, dev, laddr, raddr)
 }
 
 /// A copy for every raw socket that fits, before the protocol itself gets the packet (pulled to its transport header);

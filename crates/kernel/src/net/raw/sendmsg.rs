@@ -9,6 +9,7 @@ use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::sock::{Family, SEND_SHUTDOWN};
 use crate::net::core::timestamp;
 use crate::net::ipv4::icmp::icmp_out_count;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::output::{dev_mtu, ip_output};
 use crate::net::ipv4::route::*;
 use crate::net::mib::Mib;
@@ -121,6 +122,7 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         for_v6(k, &s.sk, msg, &mut c)?;
     }
     ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
     Ok(c)
 }
 
@@ -194,7 +196,8 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     if s.kind != Kind::Ping && s.sk.wmem_alloc > s.sk.sndbuf.saturating_mul(2) {
         return Err(Errno::ENOBUFS);
     }
-    let ttl = c.ttl.or((dst.kind == RouteKind::Multicast).then_some(1));
+    let mc_ttl = s.sk.mcast().map_or(1, |m| m.ttl);
+    let ttl = c.ttl.or((dst.kind == RouteKind::Multicast).then_some(mc_ttl));
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
     let own = if c.tos_given { rt_tos2priority(c.tos) } else { s.sk.priority };
     let priority = c.sockc.priority.unwrap_or(own);
@@ -219,6 +222,7 @@ fn new_skb(s: &mut RawSock, net: &mut crate::net::Net, id: RawId, mut data: Segs
     skb.frags = data;
     skb.priority = priority;
     skb.mark = s.sk.mark;
+    skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Raw(id));
     s.sk.wmem_alloc += skb.truesize;
     skb

@@ -5,6 +5,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
 use crate::net::core::sock::*;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::{Errno, SockAddr, poll};
@@ -124,7 +125,8 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
     autobind(k, id)?;
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let saddr = if s.sk.saddr.is_unspecified() { wildcard(daddr) } else { s.sk.saddr };
-    let fl = Flow { daddr, saddr, ..Flow::of(&s.sk) };
+    let mut fl = Flow { daddr, saddr, ..Flow::of(&s.sk) };
+    mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
@@ -150,6 +152,7 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
         }
     }
     (s.sk.daddr, s.sk.dport) = (daddr, dport);
+    s.ident = k.net.env.rng.next_u64() as u16;
     s.dst = Some(dst);
     if s.hashed && dport != 0 {
         s.hashed4 = true;

@@ -1,6 +1,8 @@
 //! UDP: its socket, and what a program does with it. The way in is `rcv.rs`, the way out `sendmsg.rs`.
 pub mod bind;
 pub mod err;
+pub mod gro;
+pub mod gso;
 pub mod rcv;
 pub mod recvmsg;
 pub mod sendmsg;
@@ -15,7 +17,7 @@ use crate::net::ipv4::route::Dst;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::poll::*;
-use belljar_abi::{Errno, SHUT_RD, SHUT_RDWR, SHUT_WR, UDP_CORK};
+use belljar_abi::{Errno, SHUT_RD, SHUT_RDWR, SHUT_WR, UDP_CORK, UDP_GRO, UDP_SEGMENT};
 use belljar_wire::Segs;
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -31,6 +33,12 @@ pub struct UdpSock {
     /// Parts joined by MSG_MORE or UDP_CORK until the datagram is complete.
     pub cork: Option<Box<Cork>>,
     pub corked: bool,
+    /// UDP_SEGMENT: a longer payload is so many datagrams of this size.
+    pub gso_size: u16,
+    /// UDP_GRO: takes them together.
+    pub gro: bool,
+    /// Identification of the last packet to the peer (`inet_id`).
+    pub ident: u16,
     /// Address it was bound to, when `connect` moved it to a more special one and disconnecting moves it back.
     pub bound_addr: IpAddr,
     /// In the tables under this port.
@@ -53,6 +61,8 @@ pub struct Cork {
     pub zerocopy: Option<u32>,
     /// Stamps that the first call asked for, and the number that they carry.
     pub stamp: (u8, u32),
+    /// UDP_SEGMENT when it was begun, 0 for one datagram.
+    pub gso: u16,
 }
 
 impl UdpSock {
@@ -65,6 +75,9 @@ impl UdpSock {
             dst: None,
             cork: None,
             corked: false,
+            gso_size: 0,
+            gro: false,
+            ident: 0,
             bound_addr,
             hashed: false,
             hashed4: false,
@@ -163,12 +176,23 @@ pub fn ioctl(k: &Kernel, id: UdpId, request: u32) -> Result<i64, Errno> {
     }
 }
 
-/// SOL_UDP. Segmentation offload and tunnels are not there: as on a kernel without them.
+/// SOL_UDP. Tunnels are not there: as on a kernel without them.
 pub fn setsockopt(k: &mut Kernel, id: UdpId, name: i32, value: &[u8]) -> Result<(), Errno> {
     let v = value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?;
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     match name {
+        UDP_SEGMENT => {
+            s.gso_size = u16::try_from(v).map_err(|_| Errno::EINVAL)?;
+            Ok(())
+        }
+        UDP_GRO => {
+            s.gro = v != 0;
+            if let Some(n) = k.net.ns.get_mut(s.sk.ns).filter(|_| v != 0) {
+                n.udp.gro = true;
+            }
+            Ok(())
+        }
         UDP_CORK => {
-            let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
             s.corked = v != 0;
             if s.corked || s.cork.is_none() { Ok(()) } else { sendmsg::push_pending(k, id) }
         }
@@ -180,6 +204,8 @@ pub fn getsockopt(k: &Kernel, id: UdpId, name: i32) -> Result<Vec<u8>, Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     match name {
         UDP_CORK => Ok(i32::from(s.corked).to_ne_bytes().to_vec()),
+        UDP_SEGMENT => Ok(i32::from(s.gso_size).to_ne_bytes().to_vec()),
+        UDP_GRO => Ok(i32::from(s.gro).to_ne_bytes().to_vec()),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }

@@ -1,6 +1,6 @@
 //! Datagrams from the network: checks, lookup, receive queue.
 use super::tables::{Lookup, lookup};
-use super::{UdpSock, truesize, wake};
+use super::{UdpSock, gso, truesize, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af;
@@ -10,6 +10,7 @@ use crate::net::core::skb::{PktType, Skb};
 use crate::net::core::sockopt6::takes_group;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::icmp::icmpv6_send;
 use crate::net::mib::Mib;
@@ -66,6 +67,7 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         af::addr_type(&k.net, ns, dst) == RouteKind::Unicast
     }));
     match found {
+        Some(id) if skb.gso.is_some() => gso::queue_rcv(k, ns, id, skb),
         Some(id) => queue_rcv(k, ns, id, skb),
         None => {
             k.net.inc(ns, Mib::UdpNoPorts.of(six));
@@ -105,6 +107,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
             && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
             && group.is_none_or(|g| takes_group(sk, g, skb.dev))
+            && mcast::sf_allow(sk, skb.dev, dst, src)
     };
     let on_port = n.udp.on_port(h.dst_port);
     let to: Vec<UdpId> = on_port.iter().filter(|id| k.socks.udp.get(**id).is_some_and(fits)).copied().collect();
@@ -115,14 +118,14 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
     for id in others {
         let mut copy = k.net.alloc_skb();
         *copy = (*skb).clone();
-        queue_rcv(k, ns, *id, copy);
+        gso::queue_rcv(k, ns, *id, copy);
     }
-    queue_rcv(k, ns, *last, skb);
+    gso::queue_rcv(k, ns, *last, skb);
 }
 
 /// Into the receive queue if there is room by truesize; one datagram always has some.
 #[doc(alias = "__udp_enqueue_schedule_skb")]
-fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
+pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let limit = k.net.sysctl.udp_mem[2] * 4096;
     let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
     let six = skb.protocol == ETH_P_IPV6;

@@ -4,8 +4,11 @@ use crate::kernel::Kernel;
 use crate::net::af::addresses;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, Sock};
+use crate::net::core::sockopt6::V6Opts;
 use crate::net::core::timestamp;
+use crate::net::ipv4::fib::{self, Scope};
 use crate::net::ipv4::options::echo;
+use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
@@ -75,12 +78,18 @@ fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
 
 /// Payload, sender and control messages of a datagram, which ends here.
 fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received> {
-    let mut r = Box::<Received>::default();
+    let mut r = k.net.pool.take_received();
     r.full_len = skb.len();
     let six = k.socks.udp.get(id).is_some_and(|s| s.sk.family == Family::Inet6);
     let udp = UdpHeader::parse(skb.head.at(skb.transport_header)).unwrap_or_default();
     if let (true, (IpAddr::V6(src), _)) = (six, addresses(&skb)) {
         r.from = Some(from6(k, &skb, src, udp.src_port));
+    }
+    if let Some(s) = k.socks.udp.get(id)
+        && let Some(gso) = skb.gso.filter(|_| s.gro)
+    {
+        let data = i32::from(gso.size).to_ne_bytes().to_vec();
+        r.cmsgs.push(Cmsg { level: SOL_UDP, kind: UDP_GRO, data });
     }
     if six && let Some(s) = k.socks.udp.get(id) {
         control6(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs);
@@ -129,7 +138,7 @@ pub(crate) fn control(
         let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
         let mut info = ifindex.to_ne_bytes().to_vec();
         // ipi_spec_dst, then ipi_addr: our address for answers, and the destination as the header says.
-        info.extend(spec_dst(skb, ip.dst).octets());
+        info.extend(spec_dst(k, sk.ns, skb, ip).octets());
         info.extend(ip.dst.octets());
         put(SOL_IP, IP_PKTINFO, info);
     }
@@ -168,7 +177,8 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
     if sk.flags.rxq_ovfl && sk.drops != 0 {
         put(SOL_SOCKET, SO_RXQ_OVFL, sk.drops.to_ne_bytes().to_vec());
     }
-    let Some(o) = sk.v6_opts() else { return };
+    let default = V6Opts::default();
+    let o = sk.v6_opts().unwrap_or(&default);
     let (_, dst) = addresses(skb);
     let to = match dst {
         IpAddr::V4(a) => a.to_ipv6_mapped(),
@@ -200,9 +210,17 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
     }
 }
 
-fn spec_dst(skb: &Skb, dst: Ipv4Addr) -> Ipv4Addr {
-    match skb.dst {
-        Some(d) if d.kind == crate::net::ipv4::route::RouteKind::Broadcast => Ipv4Addr::UNSPECIFIED,
-        _ => dst,
+/// The address that an answer comes from: the one that was asked, or for a group the one on the way back.
+#[doc(alias = "fib_compute_spec_dst")]
+fn spec_dst(k: &Kernel, ns: NsId, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header) -> Ipv4Addr {
+    if !skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast)) {
+        return ip.dst;
     }
+    let dev = |dev: Option<DevId>| dev.and_then(|d| k.net.devs.get(d));
+    let back = fib::lookup(&k.net, ns, ip.src, None).filter(|_| ip.src.octets()[0] != 0);
+    let Some(r) = back else {
+        return dev(skb.dev).and_then(|d| d.select_addr(ip.src, Scope::Link)).unwrap_or(Ipv4Addr::UNSPECIFIED);
+    };
+    let hop = r.gateway.unwrap_or(ip.src);
+    r.src.or_else(|| dev(r.dev)?.select_addr(hop, Scope::Universe)).unwrap_or(Ipv4Addr::UNSPECIFIED)
 }

@@ -1,5 +1,5 @@
 //! What a program sends: destination, route, one datagram or a part of one.
-use super::{Cork, UdpSock, bind, truesize};
+use super::{Cork, UdpSock, bind, gso, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow, Tx};
@@ -8,8 +8,9 @@ use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy;
+use crate::net::ipv4::mcast;
 use crate::net::ipv4::output::dev_mtu;
-use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority};
+use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority, select_ident};
 use crate::net::mib::Mib;
 use crate::net::tcp::tables::wildcard;
 use crate::task::call::*;
@@ -62,10 +63,11 @@ fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
     }
     let more = s.corked || msg.flags & MSG_MORE != 0;
     if s.cork.is_none() {
+        let gso = gso::udp_cmsg_send(s.gso_size, &msg.cmsgs)?;
         let ipc = cookie(k, id, msg)?;
         bind::autobind(k, id)?;
         let (dst, daddr) = route(k, id, &ipc)?;
-        return transmit(k, id, msg, ctx, &ipc, dst, daddr, more);
+        return transmit(k, id, msg, ctx, &ipc, dst, daddr, more, gso);
     }
     append(k, id, msg)?;
     if !more {
@@ -103,6 +105,8 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         for_v6(k, &s.sk, msg, &mut c)?;
     }
     ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
+    c.connected &= !daddr.is_multicast();
     Ok(c)
 }
 
@@ -243,14 +247,17 @@ fn transmit(
     dst: Dst,
     daddr: IpAddr,
     more: bool,
+    gso: u16,
 ) -> Result<Step, Errno> {
     let len = msg.data.len();
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    if let Err(e) = check_size(k, s, &dst, len) {
+    if let Err(e) = check_size(k, s, &dst, len, gso) {
         too_big(k, id, daddr, c.dport, &dst, e);
         return Err(e);
     }
-    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    if gso != 0 && !more {
+        gso::check(&k.net, s, &dst, daddr, len, gso)?;
+    }
     if s.sk.wmem_alloc >= s.sk.sndbuf {
         if ctx.nonblock || ctx.timed_out {
             return Err(Errno::EAGAIN);
@@ -258,7 +265,8 @@ fn transmit(
         let mask = EPOLLOUT | EPOLLWRNORM;
         return Ok(Step::Sleep(Sleep { on: SockId::Udp(id), mask, exclusive: false, deadline: None }));
     }
-    let ttl = c.ttl.or((dst.kind == RouteKind::Multicast).then_some(1));
+    let mc_ttl = || s.sk.mcast().map_or(1, |m| m.ttl);
+    let ttl = c.ttl.or_else(|| (dst.kind == RouteKind::Multicast).then(mc_ttl));
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
     let zerocopy = zerocopy_call(k, id, msg, len, None)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
@@ -271,12 +279,13 @@ fn transmit(
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let stamp = tx_timestamp(s, &c.sockc);
     if more {
-        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, zerocopy, stamp };
+        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, zerocopy, stamp, gso };
         let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
         s.cork = Some(Box::new(cork));
         return Ok(Step::Done(Ok(Ret::Int(len as i64))));
     }
-    send_skb(k, id, data, (saddr, daddr, c.dport), c.tos, (c.tos_given, c.sockc.priority), ttl, &dst, zerocopy, stamp)?;
+    let to = (saddr, daddr, c.dport);
+    send_skb(k, id, data, to, c.tos, (c.tos_given, c.sockc.priority), ttl, &dst, zerocopy, stamp, gso)?;
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
 
@@ -291,10 +300,12 @@ fn discover(sk: &Sock, six: bool) -> i32 {
 }
 
 /// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
-fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize) -> Result<(), Errno> {
+fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize, gso: u16) -> Result<(), Errno> {
     let six = dst.src.is_ipv6();
     let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
     let max = match discover(&s.sk, six) {
+        // What is to be cut is as long as a packet can be.
+        _ if gso != 0 => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
         IP_PMTUDISC_DO => dst.mtu,
         IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
         _ => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
@@ -316,7 +327,7 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
     let len = msg.data.len();
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
-    check_size(k, s, &cork.dst, cork.data.len() + len)?;
+    check_size(k, s, &cork.dst, cork.data.len() + len, cork.gso)?;
     let tail = cork.zerocopy;
     let zerocopy = zerocopy_call(k, id, msg, len, tail)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
@@ -370,7 +381,26 @@ fn zerocopy_call(
 pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(c) = s.cork.take() else { return Ok(()) };
-    send_skb(k, id, c.data, (c.saddr, c.daddr, c.dport), c.tos, (false, None), c.ttl, &c.dst, c.zerocopy, c.stamp)
+    if c.gso != 0
+        && let Some(s) = k.socks.udp.get(id)
+        && let Err(e) = gso::check(&k.net, s, &c.dst, c.daddr, c.data.len(), c.gso)
+    {
+        gso::give_up(k, id, c.zerocopy);
+        return Err(e);
+    }
+    send_skb(
+        k,
+        id,
+        c.data,
+        (c.saddr, c.daddr, c.dport),
+        c.tos,
+        (false, None),
+        c.ttl,
+        &c.dst,
+        c.zerocopy,
+        c.stamp,
+        c.gso,
+    )
 }
 
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
@@ -387,6 +417,7 @@ fn send_skb(
     dst: &Dst,
     zerocopy: Option<u32>,
     (flags, tskey): (u8, u32),
+    gso: u16,
 ) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let Some(s) = socks.udp.get_mut(id) else { return Err(Errno::EBADF) };
@@ -394,6 +425,7 @@ fn send_skb(
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
     let fits = total + af::header_len(daddr) as usize <= dst.mtu as usize;
     let six = daddr.is_ipv6();
+    let gso = gso::of(data.len(), gso);
     let df = match discover(&s.sk, six) {
         // Routers never cut IPv6: whether we do is decided already.
         _ if six => false,
@@ -406,7 +438,9 @@ fn send_skb(
     let mut header =
         UdpHeader { src_port: s.sk.num, dst_port: dport, len: total as u16, csum: checksum::partial(pseudo) };
     skb.csum = Csum::Partial;
-    if !fits {
+    if s.sk.flags.no_check_tx {
+        (header.csum, skb.csum) = (0, Csum::None);
+    } else if !fits && gso.is_none() {
         // Fragments leave separately: the sum over all of them is computed before.
         let mut b = [0; UDP_HLEN];
         UdpHeader { csum: 0, ..header }.emit(&mut b);
@@ -419,14 +453,27 @@ fn send_skb(
     }
     skb.transport_header = skb.head.start();
     skb.truesize = truesize(data.len());
-    skb.frags = data;
+    (skb.frags, skb.gso) = (data, gso);
     skb.priority = priority.unwrap_or(if tos_given { rt_tos2priority(tos) } else { s.sk.priority });
     skb.mark = s.sk.mark;
+    skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Udp(id));
     s.sk.wmem_alloc += skb.truesize;
     if zerocopy.is_some() || flags != 0 {
         let sock = SockId::Udp(id);
         skb.tx = Some(Box::new(TxMeta { sock, flags, tskey, zerocopy, copied: false }));
+    }
+    let atomic = matches!(i32::from(s.sk.pmtudisc), IP_PMTUDISC_DO | IP_PMTUDISC_PROBE);
+    if s.connected() {
+        s.ident = s.ident.wrapping_add(1);
+        skb.ip_id = Some(s.ident);
+    } else if df
+        && !atomic
+        && let (IpAddr::V4(daddr), IpAddr::V4(saddr)) = (daddr, saddr)
+    {
+        // DF may still be taken off on the way.
+        let segs = gso.map_or(1, |g| g.segs.into());
+        skb.ip_id = Some(select_ident(net, ns, &skb, (daddr, saddr, PROTO), segs));
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, flow: 0 };
@@ -447,6 +494,6 @@ fn send_skb(
 /// The path is narrower than any MTU we believe: routers have to cut.
 pub(crate) fn path_locked(net: &crate::net::Net, ns: NsId, daddr: IpAddr) -> bool {
     let IpAddr::V4(daddr) = daddr else { return false };
-    let now = net.env.jiffies();
-    net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, now)).is_some_and(|e| e.locked)
+    let Some(n) = net.ns.get(ns).filter(|n| !n.exceptions.is_empty()) else { return false };
+    n.exceptions.get(daddr, net.env.jiffies()).is_some_and(|e| e.locked)
 }

@@ -21,6 +21,8 @@ pub struct UdpTables {
     by_peer: HashMap<Tuple, Vec<UdpId>, Hash>,
     /// A program was attached to a group of this namespace, ever.
     pub programs: bool,
+    /// A socket of this namespace asked for UDP_GRO, ever.
+    pub gro: bool,
 }
 
 fn take<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<UdpId>, Hash>, key: &K, id: UdpId) {
