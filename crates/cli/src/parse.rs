@@ -1,7 +1,7 @@
 //! Values of options: what people write, checked before anything starts. Every error is one sentence that says what to
 //! write instead.
 use belljar_kernel::net::sysctl::{Global, Sysctl, nearest};
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::net::IpAddr;
 
 /// `-p [IP:]HOST:PORT[/udp]`.
@@ -129,6 +129,25 @@ pub fn shard(text: &str) -> Result<(u64, u64), String> {
         Some((i, n)) if 1 <= i && i <= n => Ok((i, n)),
         _ => Err("write I/N with I from 1 to N, as in 1/4".to_owned()),
     }
+}
+
+/// The address of `--ip6`, `None` for `off`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip6(pub Option<(Ipv6Addr, u8)>);
+
+/// `fd00::15/64`, or `off`.
+pub fn cidr6(text: &str) -> Result<Ip6, String> {
+    if text == "off" {
+        return Ok(Ip6(None));
+    }
+    let form = "as in fd00::15/64, or off";
+    let (addr, len) = text.split_once('/').unwrap_or((text, "64"));
+    let addr: Ipv6Addr = addr.parse().map_err(|_| format!("{addr:?} is no IPv6 address: {form}"))?;
+    let len = len.parse().ok().filter(|l| (1..=126).contains(l)).ok_or(format!("prefix length {len:?}: 1 to 126"))?;
+    if addr.is_multicast() || addr.is_loopback() || addr.is_unspecified() {
+        return Err(format!("{addr} is not an address of a host: {form}"));
+    }
+    Ok(Ip6(Some((addr, len))))
 }
 
 #[cfg(test)]

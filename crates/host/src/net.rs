@@ -56,6 +56,13 @@ pub fn tcp_connect(to: SocketAddr) -> io::Result<TcpStream> {
     }
 }
 
+/// Whether this machine has a way to the IPv6 internet. Nothing is sent.
+pub fn has_ipv6() -> bool {
+    let probe = SocketAddr::from((std::net::Ipv6Addr::new(0x2000, 0, 0, 0, 0, 0, 0, 1), 9));
+    let any = SocketAddr::from((std::net::Ipv6Addr::UNSPECIFIED, 0));
+    UdpSocket::bind(any).and_then(|s| s.connect(probe)).is_ok()
+}
+
 /// After EPOLLOUT: the outcome of [`tcp_connect`].
 pub fn connect_result(s: &TcpStream) -> io::Result<()> {
     match fd::take_error(s) {

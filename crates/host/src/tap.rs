@@ -3,6 +3,7 @@
 use crate::{cvt, errno};
 use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
+use belljar_wire::ipv6;
 use belljar_wire::{Csum, Frame, Gso, GsoType, gso};
 use std::io::{self, IoSlice, Read, Write};
 use std::net::Ipv4Addr;
@@ -13,6 +14,7 @@ const VNET_HLEN: usize = 10;
 const NEEDS_CSUM: u8 = 1;
 const DATA_VALID: u8 = 2;
 const GSO_TCPV4: u8 = 1;
+const GSO_TCPV6: u8 = 4;
 /// Longest frame: a super-segment with its headers.
 const FRAME_MAX: usize = 65_536 + 256;
 
@@ -54,7 +56,7 @@ impl Tap {
         let size: libc::c_int = VNET_HLEN as libc::c_int;
         // SAFETY: TUNSETVNETHDRSZ reads an int.
         cvt(unsafe { libc::ioctl(tap.file.as_raw_fd(), libc::TUNSETVNETHDRSZ, &raw const size) })?;
-        let offload = libc::c_ulong::from(libc::TUN_F_CSUM | libc::TUN_F_TSO4);
+        let offload = libc::c_ulong::from(libc::TUN_F_CSUM | libc::TUN_F_TSO4 | libc::TUN_F_TSO6);
         // SAFETY: TUNSETOFFLOAD takes its argument by value.
         cvt(unsafe { libc::ioctl(tap.file.as_raw_fd(), libc::TUNSETOFFLOAD, offload) })?;
         Ok(tap)
@@ -148,8 +150,12 @@ impl AsFd for Tap {
     }
 }
 
-/// Where the IPv4 transport header begins, and its protocol.
+/// Where the transport header begins, and its protocol.
 fn transport(bytes: &[u8]) -> Option<(usize, u8)> {
+    if bytes.get(12..14)? == [0x86, 0xdd] {
+        let t = ipv6::transport(bytes.get(ETH_HLEN..)?).filter(|t| t.frag.is_none())?;
+        return Some((ETH_HLEN + t.at, t.proto));
+    }
     if bytes.get(12..14)? != [8, 0] {
         return None;
     }
@@ -171,11 +177,11 @@ fn header(frame: &Frame) -> Option<[u8; VNET_HLEN]> {
         _ => return None,
     };
     if let Some(g) = frame.gso {
-        if g.kind != GsoType::TcpV4 || frame.csum != Csum::Partial || frame.len() > usize::from(u16::MAX) {
+        if g.kind == GsoType::UdpL4 || frame.csum != Csum::Partial || frame.len() > usize::from(u16::MAX) {
             return None;
         }
         let hlen = l4 + usize::from(b.get(l4 + 12)? >> 4) * 4;
-        h[1] = GSO_TCPV4;
+        h[1] = if g.kind == GsoType::TcpV6 { GSO_TCPV6 } else { GSO_TCPV4 };
         h[2..4].copy_from_slice(&(hlen as u16).to_ne_bytes());
         h[4..6].copy_from_slice(&g.size.to_ne_bytes());
     }
@@ -193,13 +199,14 @@ fn received(h: &[u8; VNET_HLEN], bytes: &[u8]) -> Frame {
         _ => Csum::None,
     };
     let size = u16::from_ne_bytes([h[4], h[5]]);
-    if h[1] & 0x7f == GSO_TCPV4
+    if matches!(h[1] & 0x7f, GSO_TCPV4 | GSO_TCPV6)
         && size > 0
         && let Some((l4, IPPROTO_TCP)) = transport(bytes)
         && let Some(offset) = bytes.get(l4 + 12)
     {
         let payload = bytes.len().saturating_sub(l4 + usize::from(offset >> 4) * 4);
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size, segs: payload.div_ceil(usize::from(size)).max(1) as u16 });
+        let kind = if h[1] & 0x7f == GSO_TCPV6 { GsoType::TcpV6 } else { GsoType::TcpV4 };
+        f.gso = Some(Gso { kind, size, segs: payload.div_ceil(usize::from(size)).max(1) as u16 });
     }
     f
 }

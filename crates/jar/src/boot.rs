@@ -21,7 +21,7 @@ use belljar_kernel::ids::Slab;
 use belljar_link::Link;
 use std::ffi::OsString;
 use std::fs::File;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
 /// The kernels' clock at the start: as if booted a little while ago, so that nothing is at time 0.
@@ -99,6 +99,9 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     let tap = open_tap(&options, &ep)?;
     let on_link = |a: &Ipv4Addr| *a != ip && same_net(*a, ip, prefix);
     let router = tap.as_ref().and_then(Tap::address).filter(on_link);
+    let six = options.ip6.filter(|_| with_gateway).map(|(ip6, prefix6)| (ip6, prefix6, neighbours_of6(ip6, prefix6)));
+    // Where this machine has no way out, neither has the jar: programs hear ENETUNREACH at once, as here.
+    let out6 = six.is_some() && belljar_host::net::has_ipv6();
     let config =
         |name, ip: Option<Ipv4Addr>, via, nic: &[(String, String)], sysctls: &[(String, String)], drop_caps| {
             MachineConfig {
@@ -108,6 +111,13 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
                 seed: seed ^ (ip == Some(gw_ip)) as u64,
                 addr: ip.map(|ip| (ip, prefix)),
                 via,
+                addr6: if ip == Some(gw_ip) {
+                    six.map(|(_, prefix, (gw, _))| (gw, prefix))
+                } else {
+                    options.ip6.filter(|_| ip.is_some())
+                },
+                via6: six.filter(|_| out6 && ip != Some(gw_ip)).map(|(_, _, (gw, _))| gw),
+                ipv6: options.ip6.is_some(),
                 mtu: options.mtu,
                 nic: nic.to_vec(),
                 sysctls: sysctls.to_vec(),
@@ -121,15 +131,18 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     if with_gateway {
         let mut gw = Machine::new(&config("gw", Some(gw_ip), None, &[], &[], false)).map_err(RunError::usage)?;
         gw.add_nic_address(dns_ip, prefix);
+        if let Some((_, prefix6, (_, dns6))) = six {
+            gw.add_nic_address6(dns6, prefix6);
+        }
         machines.push(gw);
     }
     let mut link = Link::new(seed);
     link.set(options.conditions);
     let gateway = Gateway {
         nameserver: gateway::nameservers().first().map(|ip| SocketAddr::new(*ip, 53)),
-        host_ip: [host_addr.filter(|_| with_gateway).map(IpAddr::V4), None],
-        gw_ip: [with_gateway.then_some(gw_ip.into()), None],
-        dns_ip: [with_gateway.then_some(dns_ip.into()), None],
+        host_ip: [host_addr.filter(|_| with_gateway).map(IpAddr::V4), six.map(|(ip, ..)| IpAddr::V6(ip))],
+        gw_ip: [with_gateway.then_some(gw_ip.into()), six.map(|(_, _, (gw, _))| IpAddr::V6(gw))],
+        dns_ip: [with_gateway.then_some(dns_ip.into()), six.map(|(_, _, (_, dns))| IpAddr::V6(dns))],
         ..Gateway::default()
     };
     let watched = machines.first().filter(|_| options.watch).map(|m| Box::new(Watch::new(m.ns, BOOTED, FIRST_STEP)));
@@ -197,6 +210,14 @@ fn same_net(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {
 fn neighbours_of(ip: Ipv4Addr, prefix: u8) -> (Ipv4Addr, Ipv4Addr) {
     let net = u32::from(ip) & u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
     let mut free = (2..).map(|n| Ipv4Addr::from(net.wrapping_add(n))).filter(|a| *a != ip);
+    let gw = free.next().unwrap_or(ip);
+    (gw, free.next().unwrap_or(ip))
+}
+
+/// The same of IPv6: ::2 and ::3.
+fn neighbours_of6(ip: Ipv6Addr, prefix: u8) -> (Ipv6Addr, Ipv6Addr) {
+    let net = ip.to_bits() & u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
+    let mut free = (2..).map(|n| Ipv6Addr::from_bits(net.wrapping_add(n))).filter(|a| *a != ip);
     let gw = free.next().unwrap_or(ip);
     (gw, free.next().unwrap_or(ip))
 }
@@ -306,6 +327,8 @@ mod tests {
         assert_eq!(base_name(&"./..".into()), "jar");
         let (gw, dns) = neighbours_of(Ipv4Addr::new(10, 0, 2, 15), 24);
         assert_eq!((gw, dns), (Ipv4Addr::new(10, 0, 2, 2), Ipv4Addr::new(10, 0, 2, 3)));
+        let (gw, dns) = neighbours_of6("fd00::15".parse().unwrap(), 64);
+        assert_eq!((gw.to_string(), dns.to_string()), ("fd00::2".into(), "fd00::3".into()));
         let (gw, dns) = neighbours_of(Ipv4Addr::new(192, 168, 7, 2), 24);
         assert_eq!((gw, dns), (Ipv4Addr::new(192, 168, 7, 3), Ipv4Addr::new(192, 168, 7, 4)));
     }

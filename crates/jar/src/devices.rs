@@ -2,7 +2,8 @@
 use crate::jar::Jar;
 use crate::serve::{Asked, Outcome, attempt, write_mem};
 use belljar_abi::{self as abi, Errno, SockAddr};
-use std::net::Ipv4Addr;
+use belljar_kernel::net::af::v4;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// A network device.
 #[derive(Clone, Debug, Default)]
@@ -23,8 +24,13 @@ pub struct Device {
 pub struct Addr {
     pub index: u32,
     pub label: String,
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     pub prefix: u8,
+    /// `RT_SCOPE_*` and `IFA_F_*`.
+    pub scope: u8,
+    pub flags: u32,
+    /// Seconds that it is preferred and valid; all ones: for ever.
+    pub lifetimes: (u32, u32),
 }
 
 #[derive(Clone, Debug)]
@@ -33,17 +39,18 @@ pub struct Route {
     pub kind: u8,
     pub scope: u8,
     pub protocol: u8,
-    pub dst: Ipv4Addr,
+    pub dst: IpAddr,
     pub prefix: u8,
-    pub via: Option<Ipv4Addr>,
-    pub prefsrc: Option<Ipv4Addr>,
+    pub via: Option<IpAddr>,
+    pub prefsrc: Option<IpAddr>,
+    pub metric: u32,
     pub index: u32,
 }
 
 #[derive(Clone, Debug)]
 pub struct Neighbour {
     pub index: u32,
-    pub addr: Ipv4Addr,
+    pub addr: IpAddr,
     pub mac: Option<[u8; 6]>,
     /// `NUD_*`.
     pub state: u16,
@@ -66,7 +73,9 @@ impl Jar {
         }
         let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
         let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADF.into() };
-        let (devices, addrs) = (m.devices(), m.addresses());
+        let (devices, mut addrs) = (m.devices(), m.addresses());
+        // These requests know IPv4 only.
+        addrs.retain(|a| a.addr.is_ipv4());
         if request == abi::SIOCGIFCONF {
             return ifconf(tid, at, &addrs).into();
         }
@@ -95,11 +104,11 @@ impl Jar {
             abi::SIOCGIFMTU => d.mtu.to_ne_bytes().to_vec(),
             abi::SIOCGIFMETRIC => 0u32.to_ne_bytes().to_vec(),
             abi::SIOCGIFTXQLEN => d.txqlen.to_ne_bytes().to_vec(),
-            abi::SIOCGIFADDR | abi::SIOCGIFDSTADDR => sockaddr(attempt!(addr).addr),
+            abi::SIOCGIFADDR | abi::SIOCGIFDSTADDR => sockaddr(v4(attempt!(addr).addr)),
             abi::SIOCGIFNETMASK => sockaddr(mask(attempt!(addr).prefix)),
             abi::SIOCGIFBRDADDR => {
                 let a = attempt!(addr);
-                sockaddr(Ipv4Addr::from(u32::from(a.addr) | !u32::from(mask(a.prefix))))
+                sockaddr(Ipv4Addr::from(u32::from(v4(a.addr)) | !u32::from(mask(a.prefix))))
             }
             abi::SIOCGIFHWADDR => {
                 let kind = match d.flags {
@@ -149,7 +158,7 @@ fn ifconf(tid: u32, at: u64, addrs: &[Addr]) -> Result<i64, Errno> {
     for a in addrs {
         let mut e = [0u8; abi::IFREQ_LEN];
         e.iter_mut().zip(a.label.bytes().take(abi::IFNAMSIZ - 1)).for_each(|(t, b)| *t = b);
-        let addr = sockaddr(a.addr);
+        let addr = sockaddr(v4(a.addr));
         e.iter_mut().skip(abi::IFNAMSIZ).zip(addr).for_each(|(t, b)| *t = b);
         if buf != 0 && out.len() + e.len() > room {
             break;

@@ -230,6 +230,10 @@ pub struct MachineConfig {
     pub seed: u64,
     pub addr: Option<(std::net::Ipv4Addr, u8)>,
     pub via: Option<std::net::Ipv4Addr>,
+    /// Without an address of its own for the card, IPv6 is off.
+    pub addr6: Option<(std::net::Ipv6Addr, u8)>,
+    pub via6: Option<std::net::Ipv6Addr>,
+    pub ipv6: bool,
     pub mtu: u32,
     pub nic: Vec<(String, String)>,
     pub sysctls: Vec<(String, String)>,

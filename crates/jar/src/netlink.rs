@@ -10,7 +10,7 @@ use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_kernel::task::call::Received;
 use belljar_wire::Segs;
 use std::collections::VecDeque;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of answers that may wait, as SO_RCVBUF bounds them; what does not fit is lost with ENOBUFS.
 const MAX_QUEUED: usize = 1 << 20;
@@ -115,7 +115,12 @@ impl Netlink {
 
     fn dump(&mut self, m: &mut Machine, hdr: NlMsgHdr, body: &[u8]) {
         let family = i32::from(request_family(body));
-        let ours = matches!(family, abi::AF_UNSPEC | abi::AF_INET);
+        // A dump of all families has those of IPv4 first.
+        let ours = |a: &IpAddr| match family {
+            abi::AF_UNSPEC => true,
+            abi::AF_INET => a.is_ipv4(),
+            _ => family == abi::AF_INET6 && a.is_ipv6(),
+        };
         let (flags, port) = (nl::NLM_F_MULTI, self.portid);
         let mut out = Vec::new();
         let flush = |this: &mut Netlink, out: &mut Vec<u8>, force: bool| {
@@ -128,20 +133,20 @@ impl Netlink {
                 link(&mut out, d, flags, hdr.seq, port);
                 flush(self, &mut out, false);
             }),
-            RTM_GETADDR if ours => m.addresses().iter().for_each(|a| {
+            RTM_GETADDR => m.addresses().iter().filter(|a| ours(&a.addr)).for_each(|a| {
                 address(&mut out, a, flags, hdr.seq, port);
                 flush(self, &mut out, false);
             }),
-            RTM_GETROUTE if ours => m.routes().iter().filter(|r| self.wants(body, r)).for_each(|r| {
+            RTM_GETROUTE => m.routes().iter().filter(|r| ours(&r.dst) && self.wants(body, r)).for_each(|r| {
                 let mut one = Vec::new();
                 route(&mut one, r, flags, hdr.seq, port);
                 out.extend_from_slice(&one);
             }),
-            RTM_GETNEIGH if ours => m.neighbours().iter().for_each(|n| {
+            RTM_GETNEIGH => m.neighbours().iter().filter(|n| ours(&n.addr)).for_each(|n| {
                 let mut b = [0; NdMsg::LEN];
                 b.copy_from_slice(
                     &NdMsg {
-                        family: abi::AF_INET as u8,
+                        family: family_of(n.addr),
                         ifindex: n.index as i32,
                         state: n.state,
                         flags: 0,
@@ -150,13 +155,13 @@ impl Netlink {
                     .to_bytes(),
                 );
                 let mut msg = Msg::new(&mut out, RTM_NEWNEIGH, flags, hdr.seq, port);
-                msg.body(&b).attr(NDA_DST, &n.addr.octets());
+                msg.body(&b).attr(NDA_DST, &octets(n.addr));
                 if let Some(mac) = n.mac {
                     msg.attr(NDA_LLADDR, &mac);
                 }
             }),
-            // No IPv6, rules or disciplines to tell about: an empty dump.
-            RTM_GETADDR | RTM_GETROUTE | RTM_GETNEIGH | RTM_GETRULE | RTM_GETQDISC => {}
+            // No rules or disciplines to tell about: an empty dump.
+            RTM_GETRULE | RTM_GETQDISC => {}
             _ => {
                 nl::error(&mut out, hdr, body, Err(Errno::EOPNOTSUPP), port);
                 return self.push(out);
@@ -220,30 +225,29 @@ fn link(out: &mut Vec<u8>, d: &Device, flags: u16, seq: u32, port: u32) {
 }
 
 fn address(out: &mut Vec<u8>, a: &Addr, flags: u16, seq: u32, port: u32) {
-    let scope = if a.addr.is_loopback() { RT_SCOPE_HOST } else { 0 };
-    let msg = IfAddrMsg {
-        family: abi::AF_INET as u8,
-        prefixlen: a.prefix,
-        flags: IFA_F_PERMANENT as u8,
-        scope,
-        index: a.index,
-    };
+    let family = family_of(a.addr);
+    let msg = IfAddrMsg { family, prefixlen: a.prefix, flags: a.flags as u8, scope: a.scope, index: a.index };
     let mut m = Msg::new(out, RTM_NEWADDR, flags, seq, port);
-    m.body(&msg.to_bytes()).attr(IFA_ADDRESS, &a.addr.octets()).attr(IFA_LOCAL, &a.addr.octets());
-    if !a.addr.is_loopback() && a.prefix < 31 {
-        let host = u32::MAX.checked_shr(u32::from(a.prefix)).unwrap_or(0);
-        m.attr(IFA_BROADCAST, &Ipv4Addr::from(u32::from(a.addr) | host).octets());
+    m.body(&msg.to_bytes()).attr(IFA_ADDRESS, &octets(a.addr));
+    if let IpAddr::V4(addr) = a.addr {
+        m.attr(IFA_LOCAL, &addr.octets());
+        if !addr.is_loopback() && a.prefix < 31 {
+            let host = u32::MAX.checked_shr(u32::from(a.prefix)).unwrap_or(0);
+            m.attr(IFA_BROADCAST, &Ipv4Addr::from(u32::from(addr) | host).octets());
+        }
+        m.attr_str(IFA_LABEL, &a.label);
     }
-    m.attr_str(IFA_LABEL, &a.label).attr_u32(IFA_FLAGS, IFA_F_PERMANENT);
-    // preferred and valid for ever, created and changed at boot
-    let mut cache = [0xffu8; 16];
-    cache[8..].fill(0);
+    m.attr_u32(IFA_FLAGS, a.flags);
+    // preferred and valid, created and changed at boot
+    let mut cache = [0u8; 16];
+    cache[..4].copy_from_slice(&a.lifetimes.0.to_ne_bytes());
+    cache[4..8].copy_from_slice(&a.lifetimes.1.to_ne_bytes());
     m.attr(IFA_CACHEINFO, &cache);
 }
 
 fn route(out: &mut Vec<u8>, r: &Route, flags: u16, seq: u32, port: u32) {
     let msg = RtMsg {
-        family: abi::AF_INET as u8,
+        family: family_of(r.dst),
         dst_len: r.prefix,
         table: r.table,
         protocol: r.protocol,
@@ -254,15 +258,33 @@ fn route(out: &mut Vec<u8>, r: &Route, flags: u16, seq: u32, port: u32) {
     let mut m = Msg::new(out, RTM_NEWROUTE, flags, seq, port);
     m.body(&msg.to_bytes()).attr_u32(RTA_TABLE, u32::from(r.table));
     if r.prefix > 0 {
-        m.attr(RTA_DST, &r.dst.octets());
+        m.attr(RTA_DST, &octets(r.dst));
     }
     if let Some(src) = r.prefsrc {
-        m.attr(RTA_PREFSRC, &src.octets());
+        m.attr(RTA_PREFSRC, &octets(src));
     }
     if let Some(via) = r.via {
-        m.attr(RTA_GATEWAY, &via.octets());
+        m.attr(RTA_GATEWAY, &octets(via));
     }
     m.attr_u32(RTA_OIF, r.index);
+    if r.metric != 0 {
+        m.attr_u32(RTA_PRIORITY, r.metric);
+    }
+    if r.dst.is_ipv6() {
+        m.attr_u8(RTA_PREF, 0);
+    }
+}
+
+fn family_of(addr: IpAddr) -> u8 {
+    let family = if addr.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
+    family as u8
+}
+
+fn octets(addr: IpAddr) -> Vec<u8> {
+    match addr {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
 }
 
 fn one_link(m: &mut Machine, hdr: NlMsgHdr, body: &[u8], out: &mut Vec<u8>, port: u32) -> Result<(), Errno> {
@@ -280,12 +302,18 @@ fn one_link(m: &mut Machine, hdr: NlMsgHdr, body: &[u8], out: &mut Vec<u8>, port
     Ok(())
 }
 
+fn address_in(v: &[u8]) -> Option<IpAddr> {
+    match v.len() {
+        4 => v.first_chunk::<4>().map(|b| IpAddr::from(*b)),
+        _ => v.first_chunk::<16>().map(|b| IpAddr::from(*b)),
+    }
+}
+
 /// `ip route get`: where a packet to that address would go.
 fn one_route(m: &mut Machine, hdr: NlMsgHdr, body: &[u8], out: &mut Vec<u8>, port: u32) -> Result<(), Errno> {
     let dst = nl::attrs(body.get(RtMsg::LEN..).unwrap_or(&[]))
         .find(|(k, _)| *k == RTA_DST)
-        .and_then(|(_, v)| v.first_chunk::<4>().copied())
-        .map(Ipv4Addr::from)
+        .and_then(|(_, v)| address_in(v))
         .ok_or(Errno::EINVAL)?;
     let r = m.route_to(dst)?;
     route(out, &r, 0, hdr.seq, port);

@@ -6,7 +6,7 @@ use belljar_kernel::Kernel;
 use belljar_link::{Conditions, Stats};
 use std::ffi::OsString;
 use std::fmt;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::PathBuf;
 
 /// A `-p [IP:]HOST:PORT[/udp]`.
@@ -49,6 +49,8 @@ pub struct Options {
     pub conditions: Conditions,
     pub mtu: u32,
     pub ip: (Ipv4Addr, u8),
+    /// `None`: no IPv6.
+    pub ip6: Option<(Ipv6Addr, u8)>,
     pub net: NetMode,
     pub seed: Option<u64>,
     pub drop_caps: bool,
@@ -74,6 +76,7 @@ impl Options {
             conditions: Conditions::default(),
             mtu: 1500,
             ip: (Ipv4Addr::new(10, 0, 2, 15), 24),
+            ip6: Some((Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0x15), 64)),
             net: NetMode::User,
             seed: None,
             drop_caps: false,

@@ -8,7 +8,7 @@ use core::net::IpAddr;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 IPv4 only
+Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 and -6 one family only
 Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the devices
           link [show] [[dev] NAME] [up]                      devices
           route [show] [table main|local|all] [dev NAME]     routing tables
@@ -33,6 +33,14 @@ pub struct Opts {
     pub brief: bool,
     pub oneline: bool,
     pub inet: bool,
+    pub inet6: bool,
+}
+
+impl Opts {
+    /// Whether the options leave an address of this family in.
+    fn wants(self, addr: IpAddr) -> bool {
+        if addr.is_ipv4() { !self.inet6 } else { !self.inet }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,7 +60,7 @@ pub fn run(c: &IpCommand) -> Done {
         What::Addr { dev, up, scope } => {
             let links = links(&mut s, dev.as_deref(), up)?;
             let mut addrs: Vec<AddrView> = s.view("addrs")?;
-            addrs.retain(|a| scope.as_ref().is_none_or(|s| a.scope == *s));
+            addrs.retain(|a| scope.as_ref().is_none_or(|s| a.scope == *s) && opts.wants(a.local));
             // With a scope asked for, devices without such an address are not shown.
             let links = links.into_iter().filter(|l| scope.is_none() || addrs.iter().any(|a| a.ifindex == l.ifindex));
             text::addrs(&links.collect::<Vec<_>>(), &addrs, opts)
@@ -61,12 +69,15 @@ pub fn run(c: &IpCommand) -> Done {
         What::Route { table, dev } => {
             let table = table.unwrap_or_else(|| "main".to_owned());
             let mut routes: Vec<RouteView> = s.view("routes")?;
+            // Without a family, routes are those of IPv4.
+            routes.retain(|r| r.dst.is_ipv6() == opts.inet6);
             routes.retain(|r| (table == "all" || r.table == table) && dev.as_ref().is_none_or(|d| r.dev == *d));
             text::routes(&routes, table == "all", dev.is_some(), opts)
         }
         What::Get(addr) => text::route_get(addr, &s.view::<RouteView>(&format!("route_get:{addr}"))?, opts),
         What::Neigh { dev } => {
             let mut neighs: Vec<NeighView> = s.view("neighs")?;
+            neighs.retain(|n| opts.wants(n.dst));
             neighs.retain(|n| dev.as_ref().is_none_or(|d| n.dev == *d) && n.state != "NOARP" && n.state != "NONE");
             text::neighs(&neighs, dev.is_some(), opts)
         }
@@ -109,6 +120,7 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
             "-br" | "-brief" | "--brief" => opts.brief = true,
             "-o" | "-oneline" | "--oneline" => opts.oneline = true,
             "-4" => opts.inet = true,
+            "-6" => opts.inet6 = true,
             other if other.starts_with('-') => {
                 return Err(Fail::usage(format!("Option \"{other}\" is unknown, try \"belljar ip --help\".")));
             }

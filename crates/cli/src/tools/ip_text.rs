@@ -178,11 +178,12 @@ pub fn addrs(links: &[LinkView], addrs: &[AddrView], o: Opts) -> String {
             }
             continue;
         }
-        if o.inet && mine.is_empty() {
+        let one_family = o.inet || o.inet6;
+        if one_family && mine.is_empty() {
             continue;
         }
         out.push_str(&head(l, ""));
-        if !o.inet {
+        if !one_family {
             out.push_str(&hardware(l));
         }
         mine.iter().for_each(|a| out.push_str(&addr(a)));
@@ -194,6 +195,10 @@ pub fn addrs(links: &[LinkView], addrs: &[AddrView], o: Opts) -> String {
 }
 
 fn addr(a: &AddrView) -> String {
+    if a.local.is_ipv6() {
+        let (addr, len, scope) = (a.local, a.prefixlen, &a.scope);
+        return format!("    inet6 {addr}/{len} scope {scope} \n       valid_lft forever preferred_lft forever\n");
+    }
     let brd = a.broadcast.map_or(String::new(), |b| format!("brd {b} "));
     format!(
         "    inet {}/{} {brd}scope {} {}\n       valid_lft forever preferred_lft forever\n",
@@ -203,7 +208,7 @@ fn addr(a: &AddrView) -> String {
 
 fn addr_json(a: &AddrView) -> Value {
     let mut fields = vec![
-        ("family".into(), text("inet")),
+        ("family".into(), text(if a.local.is_ipv4() { "inet" } else { "inet6" })),
         ("local".into(), a.local.to_value()),
         ("prefixlen".into(), a.prefixlen.to_value()),
     ];
@@ -243,6 +248,9 @@ fn route(r: &RouteView, table: bool, device: bool) -> String {
         if let Some(v) = v {
             let _ = write!(out, " {k} {v}");
         }
+    }
+    if r.dst.is_ipv6() {
+        return out + " pref medium\n";
     }
     out + " \n"
 }

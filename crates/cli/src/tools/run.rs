@@ -26,7 +26,7 @@ fn net(s: &str) -> Result<NetMode, String> {
 #[command(after_help = "\
 The program is unmodified and needs no rights; it runs on a network stack of belljar's own, as host 10.0.2.15. What it
 connects to outside is reached with this machine's sockets; 10.0.2.2 is this machine's own loopback address, 10.0.2.3
-its nameserver. Conditions apply between the host and its gateway; belljar link changes them while the program runs.
+its nameserver, and fd00::2 and fd00::3 are the same for IPv6. Conditions apply between the host and its gateway; belljar link changes them while the program runs.
 A client outside reaches the program through -p: it is connected before the program accepts. To overflow an
 accept queue, put the client inside: belljar exec JAR -- curl http://10.0.2.15/
 
@@ -79,6 +79,9 @@ pub struct RunCommand {
     /// Address of the program's host
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "10.0.2.15/24", value_parser = parse::cidr, help_heading = "Network")]
     pub ip: (Ipv4Addr, u8),
+    /// IPv6 address of the program's host, or off
+    #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "fd00::15/64", value_parser = parse::cidr6, help_heading = "Network")]
+    pub ip6: parse::Ip6,
     /// How the jar is connected: user (out through a gateway, with this machine's own sockets), none (only lo), or
     /// tap=INTERFACE (this machine's kernel is the neighbour)
     #[arg(long, value_name = "NET", default_value = "user", value_parser = net, help_heading = "Network")]
@@ -164,6 +167,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
         },
         mtu: c.mtu,
         ip: c.ip,
+        ip6: c.ip6.0,
         net: c.net.clone(),
         seed: c.seed,
         drop_caps: c.drop_caps,

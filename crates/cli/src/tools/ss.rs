@@ -141,6 +141,7 @@ fn endpoint(s: &SockView, peer: bool, services: Option<&Services>) -> (String, S
         (false, _) => addr.to_string(),
         (true, true) if s.v6only => "[::]".to_owned(),
         (true, true) => "*".to_owned(),
+        (true, false) if addr.is_ipv6() => format!("[{addr}]"),
         (true, false) => format!("[::ffff:{addr}]"),
     };
     let device = s.device.as_ref().filter(|_| !peer).map_or(String::new(), |d| format!("%{d}"));
@@ -160,6 +161,7 @@ fn protocol(number: u16) -> String {
         1 => "icmp".to_owned(),
         2 => "igmp".to_owned(),
         6 => "tcp".to_owned(),
+        58 => "ipv6-icmp".to_owned(),
         17 => "udp".to_owned(),
         n => format!("ipproto-{n}"),
     }

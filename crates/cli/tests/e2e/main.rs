@@ -13,6 +13,7 @@ mod ping;
 mod refusals;
 mod servers;
 mod signals;
+mod six;
 mod tools;
 
 use harness::{Suite, Test};
@@ -23,6 +24,7 @@ fn tests() -> Vec<Test> {
         servers::tests(),
         conditions::tests(),
         signals::tests(),
+        six::tests(),
         tools::tests(),
         refusals::tests(),
         ping::tests(),

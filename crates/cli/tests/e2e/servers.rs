@@ -147,7 +147,7 @@ fn ipv6_disabled(env: &Env) -> Result<()> {
         def e(f, *a):\n    try:\n        f(*a)\n        return 'ok'\n    except OSError as x:\n        return errno.errorcode[x.errno]\n\
         s = socket.socket(socket.AF_INET6)\n\
         print(e(s.bind, ('2001:db8::1', 80)), e(s.bind, ('::1', 80)), e(s.connect, ('2001:db8::1', 80)), e(s.connect, ('::1', 80)), e(s.bind, ('::', 80)))\n";
-    let out = env.run(&[], &["python3", "-c", script])?.wait(20)?;
+    let out = env.run(&["--ip6", "off"], &["python3", "-c", script])?.wait(20)?;
     let want = "EADDRNOTAVAIL EADDRNOTAVAIL EADDRNOTAVAIL EADDRNOTAVAIL ok\n";
     ensure!(out.stdout == want && out.code == Some(0), "{out:?}");
     Ok(())

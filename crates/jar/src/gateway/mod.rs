@@ -139,6 +139,16 @@ impl Jar {
         }
     }
 
+    /// The address of the program's host that a published port leads to: in the family of its clients where somebody
+    /// listens there, in the other where only that one does.
+    fn inward(&self, proto: u8, port: u16, six: bool) -> Option<IpAddr> {
+        let [four, other] = self.gateway.host_ip;
+        let host = self.machines.get(HOST)?;
+        let (first, second) = if six { (other, four) } else { (four, other) };
+        let listens = |a: &Option<IpAddr>| a.is_some_and(|a| host.takes(proto, a, port));
+        [first, second].into_iter().find(listens).unwrap_or(first.or(second))
+    }
+
     /// True when a program in the gateway host itself (`exec JAR/gw`) has that port.
     fn gateway_owns(&self, proto: u8, dst: IpAddr, port: u16) -> bool {
         if !self.gateway.gw_ip.contains(&Some(dst)) {

@@ -9,7 +9,6 @@ use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::{epoll, errno, fd, net};
 use belljar_kernel::task::call::{Fd, Payload};
 use belljar_wire::flow::FlowKey;
-use belljar_wire::icmp::ICMP_NET_UNREACH;
 use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::{Frame, Segs};
 use std::io::{ErrorKind, IoSlice};
@@ -123,8 +122,8 @@ impl Jar {
     /// Tells the program what the machine was told.
     fn refuse(&mut self, syn: &Frame, errno: i32) {
         let answer = match Errno(errno) {
-            Errno::ENETUNREACH => craft::unreachable(syn, Some(ICMP_NET_UNREACH)),
-            Errno::EHOSTUNREACH | Errno::EACCES | Errno::EPERM => craft::unreachable(syn, None),
+            Errno::ENETUNREACH => craft::unreachable(syn, true),
+            Errno::EHOSTUNREACH | Errno::EACCES | Errno::EPERM => craft::unreachable(syn, false),
             // As the machine had no answer, the program gets none either.
             Errno::ETIMEDOUT => None,
             _ => craft::reset(syn),
@@ -244,9 +243,11 @@ impl Jar {
             let Some(p) = self.gateway.publish.get(n as usize) else { return };
             let port = p.port;
             let Ok(outer) = net::accept(&p.outer) else { return };
-            let ([Some(to), _], now) = (self.gateway.host_ip, self.now) else { return };
+            let six = p.outer.local_addr().is_ok_and(|a| a.is_ipv6());
+            let (Some(to), now) = (self.inward(IPPROTO_TCP, port, six), self.now) else { return };
             let Some(m) = self.machines.get_mut(GW) else { return };
-            let Ok(inner) = m.socket(now, abi::AF_INET, abi::SOCK_STREAM, 0) else {
+            let family = if to.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
+            let Ok(inner) = m.socket(now, family, abi::SOCK_STREAM, 0) else {
                 net::reset_on_close(&outer);
                 continue;
             };

@@ -166,13 +166,15 @@ impl Jar {
     }
 
     fn new_published(&mut self, n: usize, client: SocketAddr) -> Option<AssocId> {
-        let (now, [Some(to), _]) = (self.now, self.gateway.host_ip) else { return None };
+        let p = self.publish_udp.get(n)?;
+        let (port, six) = (p.port, p.outer.local_addr().is_ok_and(|a| a.is_ipv6()));
+        let (now, to) = (self.now, self.inward(IPPROTO_UDP, port, six)?);
         if self.gateway.assocs.len() >= MAX_ASSOCS {
             return None;
         }
-        let port = self.publish_udp.get(n)?.port;
+        let family = if to.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
         let m = self.machines.get_mut(GW)?;
-        let inner = m.socket(now, abi::AF_INET, abi::SOCK_DGRAM, 0).ok()?;
+        let inner = m.socket(now, family, abi::SOCK_DGRAM, 0).ok()?;
         if m.connect(now, inner, SockAddr::ip(to, port)).is_err() {
             m.close(now, inner);
             return None;

@@ -9,13 +9,14 @@ use belljar_kernel::net::af;
 use belljar_kernel::net::core::neighbour::Nud;
 use belljar_kernel::net::core::sock::Family;
 use belljar_kernel::net::ipv4::fib::{self, RouteType, Scope};
-use belljar_kernel::net::ipv4::route::{Flow4, RouteKind, ip_route_output};
+use belljar_kernel::net::ipv4::route::RouteKind;
 use belljar_kernel::net::tcp::sock::TcpSock;
+use belljar_kernel::net::tcp::tables::wildcard;
 use belljar_kernel::net::tcp::urgent;
 use belljar_kernel::task::call::Fd;
 use belljar_wire::Segs;
 use belljar_wire::ipv4::IPPROTO_TCP;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 impl Machine {
     fn tcp(&self, fd: Fd) -> Option<&TcpSock> {
@@ -106,6 +107,19 @@ impl Machine {
         }
     }
 
+    /// True when somebody is there for what comes to this address and port.
+    pub fn takes(&self, proto: u8, addr: std::net::IpAddr, port: u16) -> bool {
+        let any = wildcard(addr);
+        let fits = |sk: &belljar_kernel::net::core::sock::Sock| {
+            sk.num == port && (sk.is_bound_to(addr) || sk.is_bound_to(any))
+        };
+        if proto == IPPROTO_TCP {
+            self.k.socks.tcp.iter().any(|(_, t)| t.listener.is_some() && fits(&t.sk))
+        } else {
+            self.k.socks.udp.iter().any(|(_, u)| fits(&u.sk))
+        }
+    }
+
     fn devs(&self) -> impl Iterator<Item = (DevId, &belljar_kernel::net::core::dev::NetDevice)> {
         self.k.net.ns_devs(self.ns).filter_map(|id| Some((id, self.k.net.devs.get(id)?)))
     }
@@ -156,10 +170,28 @@ impl Machine {
     pub fn addresses(&self) -> Vec<Addr> {
         let of = |d: &belljar_kernel::net::core::dev::NetDevice| {
             let (index, label) = (d.ifindex, d.name.clone());
-            d.addrs
-                .iter()
-                .map(|a| Addr { index, label: label.clone(), addr: a.local, prefix: a.prefix })
-                .collect::<Vec<_>>()
+            let now = self.k.net.env.now;
+            let forever = (u32::MAX, u32::MAX);
+            let four = d.addrs.iter().map(|a| {
+                let scope = if a.local.is_loopback() { RT_SCOPE_HOST } else { 0 };
+                let (addr, prefix, label) = (a.local.into(), a.prefix, label.clone());
+                Addr { index, label, addr, prefix, scope, flags: IFA_F_PERMANENT, lifetimes: forever }
+            });
+            let left = move |at: Option<u64>| at.map_or(u32::MAX, |at| (at.saturating_sub(now) / 1_000_000_000) as u32);
+            let six = d.inet6.addrs.iter().map(|a| Addr {
+                index,
+                label: label.clone(),
+                addr: a.addr.into(),
+                prefix: a.prefix,
+                scope: match a.addr {
+                    x if x.is_loopback() => RT_SCOPE_HOST,
+                    x if belljar_wire::ipv6::is_linklocal(x) => RT_SCOPE_LINK,
+                    _ => 0,
+                },
+                flags: if a.permanent { IFA_F_PERMANENT } else { 0 } | if a.tentative() { IFA_F_TENTATIVE } else { 0 },
+                lifetimes: (left(a.preferred), left(a.valid)),
+            });
+            four.chain(six).collect::<Vec<_>>()
         };
         self.devs().flat_map(|(_, d)| of(d)).collect()
     }
@@ -168,18 +200,26 @@ impl Machine {
         let Some(ns) = self.k.net.ns.get(self.ns) else { return Vec::new() };
         let main = ns.fib.main.iter().map(|r| (RT_TABLE_MAIN, r));
         let local = ns.fib.local.iter().map(|r| (RT_TABLE_LOCAL, r));
-        main.chain(local).map(|(table, (dst, prefix, r))| self.route(table, dst, prefix, r)).collect()
+        let four = main.chain(local).map(|(table, (dst, prefix, r))| self.route(table, dst.into(), prefix, r));
+        let main6 = ns.v6.fib.main.iter().map(|r| (RT_TABLE_MAIN, r));
+        let local6 = ns.v6.fib.local.iter().map(|r| (RT_TABLE_LOCAL, r));
+        let six = main6.chain(local6).map(|(table, (dst, prefix, r))| Route {
+            table,
+            kind: if dst.is_multicast() { RTN_MULTICAST } else { rtn(r.kind) },
+            scope: 0,
+            protocol: r.proto,
+            dst: dst.into(),
+            prefix,
+            via: r.gateway.map(IpAddr::V6),
+            prefsrc: r.prefsrc.map(IpAddr::V6),
+            metric: r.metric,
+            index: self.index(r.dev),
+        });
+        four.chain(six).collect()
     }
 
-    fn route(&self, table: u8, dst: Ipv4Addr, prefix: u8, r: &fib::Route) -> Route {
-        let kind = match r.kind {
-            RouteType::Unicast => RTN_UNICAST,
-            RouteType::Local => RTN_LOCAL,
-            RouteType::Broadcast => RTN_BROADCAST,
-            RouteType::Unreachable => RTN_UNREACHABLE,
-            RouteType::Blackhole => RTN_BLACKHOLE,
-            RouteType::Prohibit => RTN_PROHIBIT,
-        };
+    fn route(&self, table: u8, dst: IpAddr, prefix: u8, r: &fib::Route) -> Route {
+        let kind = rtn(r.kind);
         let scope = match r.scope {
             Scope::Universe => 0,
             Scope::Link => RT_SCOPE_LINK,
@@ -192,15 +232,16 @@ impl Machine {
             protocol: r.proto,
             dst,
             prefix,
-            via: r.gateway,
-            prefsrc: r.src,
+            via: r.gateway.map(IpAddr::V4),
+            prefsrc: r.src.map(IpAddr::V4),
+            metric: r.metric,
             index: self.index(r.dev),
         }
     }
 
     /// Where a packet to `dst` goes (`ip route get`).
-    pub fn route_to(&mut self, dst: Ipv4Addr) -> Result<Route, Errno> {
-        let found = ip_route_output(&mut self.k.net, self.ns, &Flow4::to(dst))?;
+    pub fn route_to(&mut self, dst: IpAddr) -> Result<Route, Errno> {
+        let found = af::route_output(&mut self.k.net, self.ns, &af::Flow::to(dst))?;
         let kind = match found.kind {
             RouteKind::Unicast => RTN_UNICAST,
             RouteKind::Local => RTN_LOCAL,
@@ -214,30 +255,42 @@ impl Machine {
             scope: 0,
             protocol: RTPROT_UNSPEC,
             dst,
-            prefix: 32,
-            via: found.gateway.map(af::v4),
-            prefsrc: Some(af::v4(found.src)),
+            prefix: af::prefix_len(dst),
+            via: found.gateway,
+            prefsrc: Some(found.src),
+            metric: 0,
             index: self.index(Some(found.dev)),
         })
     }
 
     pub fn neighbours(&self) -> Vec<Neighbour> {
         let all = self.k.net.ns.get(self.ns).into_iter().flat_map(|n| n.neighs.iter());
-        all.filter(|(_, n)| n.addr.is_ipv4())
-            .map(|(_, n)| Neighbour {
-                index: self.index(Some(n.dev)),
-                addr: af::v4(n.addr),
-                mac: n.state.valid().then_some(n.mac.0),
-                state: match n.state {
-                    Nud::Incomplete => NUD_INCOMPLETE,
-                    Nud::Reachable => NUD_REACHABLE,
-                    Nud::Stale => NUD_STALE,
-                    Nud::Delay => NUD_DELAY,
-                    Nud::Probe => NUD_PROBE,
-                    Nud::Failed => NUD_FAILED,
-                    Nud::Permanent => NUD_PERMANENT,
-                },
-            })
-            .collect()
+        all.map(|(_, n)| Neighbour {
+            index: self.index(Some(n.dev)),
+            addr: n.addr,
+            mac: n.state.valid().then_some(n.mac.0),
+            state: match n.state {
+                Nud::Incomplete => NUD_INCOMPLETE,
+                Nud::Reachable => NUD_REACHABLE,
+                Nud::Stale => NUD_STALE,
+                Nud::Delay => NUD_DELAY,
+                Nud::Probe => NUD_PROBE,
+                Nud::Failed => NUD_FAILED,
+                Nud::Permanent => NUD_PERMANENT,
+            },
+        })
+        .collect()
+    }
+}
+
+/// `RTN_*`.
+fn rtn(kind: RouteType) -> u8 {
+    match kind {
+        RouteType::Unicast => RTN_UNICAST,
+        RouteType::Local => RTN_LOCAL,
+        RouteType::Broadcast => RTN_BROADCAST,
+        RouteType::Unreachable => RTN_UNREACHABLE,
+        RouteType::Blackhole => RTN_BLACKHOLE,
+        RouteType::Prohibit => RTN_PROHIBIT,
     }
 }

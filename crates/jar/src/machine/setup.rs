@@ -2,12 +2,14 @@
 use super::{Machine, MachineConfig};
 use belljar_abi as abi;
 use belljar_kernel::drivers::nic::{NicConfig, rx_frame};
+use belljar_kernel::ids::{DevId, NsId};
 use belljar_kernel::kernel::{Kernel, Output};
+use belljar_kernel::net::ipv6::fib::Route6;
 use belljar_kernel::net::sysctl;
 use belljar_kernel::task::call::{Call, Fd, Ret, Submitted};
 use belljar_kernel::task::process::Caps;
 use belljar_wire::{Frame, Mac};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Descriptors the jar's process may have in a kernel: the programs' own limits are the host's business.
 const NOFILE: u32 = 1 << 20;
@@ -36,6 +38,9 @@ impl Machine {
                 (ns, None)
             }
         };
+        if c.ipv6 {
+            ipv6(&mut k, ns, dev, c)?;
+        }
         // As in a rootless container: ping without a privilege for the group that is root in there.
         set(&mut k, ns, "net.ipv4.ping_group_range", "0 0")?;
         for (key, value) in &c.sysctls {
@@ -76,12 +81,20 @@ impl Machine {
         }
     }
 
+    /// The same of IPv6.
+    pub fn add_nic_address6(&mut self, addr: Ipv6Addr, prefix: u8) {
+        if let Some(nic) = self.nic {
+            let _ = self.k.net.add_address6(nic, addr, prefix, true);
+        }
+    }
+
     /// An address of lo, so that what is sent to it is accepted.
     pub fn add_address(&mut self, addr: IpAddr) {
-        let IpAddr::V4(addr) = addr else { return };
-        if let Some(lo) = self.k.net.ns.get(self.ns).map(|n| n.lo) {
-            let _ = self.k.add_address(lo, addr, 32);
-        }
+        let Some(lo) = self.k.net.ns.get(self.ns).map(|n| n.lo) else { return };
+        let _ = match addr {
+            IpAddr::V4(addr) => self.k.add_address(lo, addr, 32),
+            IpAddr::V6(addr) => self.k.net.add_address6(lo, addr, 128, true),
+        };
     }
 
     /// A frame arrives at the NIC; [`Machine::step`] lets the kernel see to it.
@@ -131,6 +144,27 @@ fn set(k: &mut Kernel, ns: belljar_kernel::ids::NsId, key: &str, value: &str) ->
         (abi::Errno::ENOENT, None) => format!("no setting '{key}'"),
         _ => format!("'{value}' is not allowed for {key}: {e}"),
     })
+}
+
+/// IPv6 on all interfaces. Who is on the link is known: nobody has our address, and there is no router to ask for one.
+fn ipv6(k: &mut Kernel, ns: NsId, dev: Option<DevId>, c: &MachineConfig) -> Result<(), String> {
+    let name = dev.and_then(|d| k.net.devs.get(d)).map(|d| d.name.clone());
+    if let Some(name) = name {
+        set(k, ns, &format!("net.ipv6.conf.{name}.dad_transmits"), "0")?;
+        set(k, ns, &format!("net.ipv6.conf.{name}.accept_ra"), "0")?;
+    }
+    k.net.enable_ipv6(ns);
+    let (Some(dev), Some((addr, prefix))) = (dev, c.addr6) else { return Ok(()) };
+    // A link too narrow for IPv6 has none (RFC 8200 §5).
+    if c.mtu < belljar_wire::ipv6::IPV6_MIN_MTU {
+        return Ok(());
+    }
+    k.net.add_address6(dev, addr, prefix, true).map_err(|e| format!("{addr}/{prefix}: {e}"))?;
+    if let Some(via) = c.via6 {
+        let route = Route6::unicast(Some(via), Some(dev));
+        k.net.add_route6(ns, Ipv6Addr::UNSPECIFIED, 0, route).map_err(|e| format!("default via {via}: {e}"))?;
+    }
+    Ok(())
 }
 
 /// A locally administered address that shows the IPv4 one.

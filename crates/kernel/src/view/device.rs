@@ -10,10 +10,12 @@ use crate::net::core::neighbour::Neighbour;
 use crate::net::core::softirq::Cpu;
 use crate::net::ipv4::fib::{Route, RouteType, Scope, Table};
 use crate::net::ipv4::route::RouteKind;
+use crate::net::ipv6::addrconf::{If6Addr, Scope6};
+use crate::net::ipv6::fib::{PROTO_KERNEL, PROTO_RA, Route6, Table6};
 use crate::net::tcp::metrics::Metric;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 
 views! {
     /// `rtnl_link_stats64`, as far as something can move it.
@@ -102,6 +104,25 @@ views! {
     }
 }
 
+/// `global`, `link` or `host`, and what else `ip addr` says behind it.
+fn scope6(a: &If6Addr, now: u64) -> String {
+    let mut out = match Scope6::of(a.addr) {
+        _ if a.addr.is_loopback() => "host",
+        Scope6::Link => "link",
+        Scope6::Site => "site",
+        _ => "global",
+    }
+    .to_owned();
+    let words = [
+        (!a.permanent, " dynamic"),
+        (a.deprecated(now), " deprecated"),
+        (a.tentative(), " tentative"),
+        (a.dadfailed, " dadfailed"),
+    ];
+    words.iter().filter(|w| w.0).for_each(|w| out.push_str(w.1));
+    out
+}
+
 impl Kernel {
     pub fn view_links(&self, ns: NsId) -> Vec<LinkView> {
         self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)).map(link).collect()
@@ -125,7 +146,16 @@ impl Kernel {
                 .into(),
                 label: dev.clone(),
             };
-            d.addrs.iter().map(one).collect::<Vec<_>>()
+            let six = d.inet6.addrs.iter().map(|a| AddrView {
+                ifindex: d.ifindex,
+                dev: d.name.clone(),
+                local: a.addr.into(),
+                prefixlen: a.prefix,
+                broadcast: None,
+                scope: scope6(a, self.net.env.now),
+                label: d.name.clone(),
+            });
+            d.addrs.iter().map(one).chain(six).collect::<Vec<_>>()
         };
         self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)).flat_map(of).collect()
     }
@@ -138,7 +168,42 @@ impl Kernel {
             rows.sort_by_key(|r| (r.dst, r.prefixlen));
             rows
         };
-        [table("main", &n.fib.main), table("local", &n.fib.local)].concat()
+        let six = |name: &str, t: &Table6| {
+            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route6(name, dst, len, r)).collect();
+            rows.sort_by_key(|r| (r.dst, r.prefixlen));
+            rows
+        };
+        let four = [table("main", &n.fib.main), table("local", &n.fib.local)].concat();
+        [four, six("main", &n.v6.fib.main), six("local", &n.v6.fib.local)].concat()
+    }
+
+    fn route6(&self, table: &str, dst: Ipv6Addr, prefixlen: u8, r: &Route6) -> RouteView {
+        let kind = match r.kind {
+            RouteType::Local => "local",
+            RouteType::Unreachable => "unreachable",
+            RouteType::Blackhole => "blackhole",
+            RouteType::Prohibit => "prohibit",
+            _ if dst.is_multicast() => "multicast",
+            _ => "unicast",
+        };
+        let protocol = match r.proto {
+            PROTO_KERNEL => Some("kernel"),
+            PROTO_RA => Some("ra"),
+            _ => None,
+        };
+        RouteView {
+            kind: kind.into(),
+            dst: dst.into(),
+            prefixlen,
+            gateway: r.gateway.map(IpAddr::V6),
+            dev: r.dev.map_or_else(String::new, |d| self.dev_name(d)),
+            table: table.into(),
+            protocol: protocol.map(str::to_owned),
+            scope: None,
+            prefsrc: r.prefsrc.map(IpAddr::V6),
+            metric: Some(r.metric),
+            mtu: r.mtu,
+        }
     }
 
     fn dev_name(&self, dev: DevId) -> String {

@@ -3,10 +3,12 @@ use super::{irq, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::Skb;
 use crate::net::core::{dev_rx, gro};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
+use crate::net::ipv6::output::multicast_mac;
 use crate::net::udp;
 use belljar_wire::{Csum, Frame, gso};
 
@@ -94,6 +96,9 @@ fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
         frame.id = net.env.packet_id();
     }
     let Some(d) = net.devs.get_mut(dev) else { return };
+    if is_filtered(d, &frame) {
+        return;
+    }
     let Some(nic) = d.nic_mut() else { return };
     let Err(frame) = nic.rx.dma(frame) else { return irq::rx_interrupt(net, dev) };
     nic.rx.full += 1;
@@ -101,6 +106,12 @@ fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
     d.stats.rx_fifo += 1;
     let skb = build_skb(net, dev, frame);
     net.kfree_skb(skb, DropReason::FullRing, "nic_rx");
+}
+
+/// The card's multicast filter: frames to IPv6 groups that nobody here joined never get to the host (`ndo_set_rx_mode`).
+fn is_filtered(d: &NetDevice, frame: &Frame) -> bool {
+    let Some(to) = frame.head.bytes().first_chunk::<6>().filter(|m| m[..2] == [0x33, 0x33]) else { return false };
+    !d.promisc && !d.inet6.groups.iter().any(|g| multicast_mac(g.addr).0 == *to)
 }
 
 /// The packet buffer around a frame; headers move, payload is shared.

@@ -39,7 +39,7 @@ pub fn dev(links: &[LinkView]) -> String {
 
 pub fn arp(neighs: &[NeighView]) -> String {
     let mut out = String::from("IP address       HW type     Flags       HW address            Mask     Device\n");
-    for n in neighs {
+    for n in neighs.iter().filter(|n| n.dst.is_ipv4()) {
         let flags = match (n.state.as_str(), &n.lladdr) {
             ("PERMANENT", _) => "0x6",
             (_, Some(_)) => "0x2",

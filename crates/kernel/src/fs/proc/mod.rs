@@ -1,8 +1,9 @@
 //! The texts of `/proc/net/*`, `/proc/softirqs` and friends: built on request from the views, in the kernel's columns.
 //!
-//! What Linux prints of things that this stack has not got (IPv6 sockets' own tables) is left out.
+//! What Linux prints of things that this stack has not got is left out.
 mod dev;
 mod igmp;
+mod ipv6;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -29,6 +30,11 @@ pub const FILES: &[&str] = &[
     "/proc/net/mcfilter",
     "/proc/net/softnet_stat",
     "/proc/net/if_inet6",
+    "/proc/net/ipv6_route",
+    "/proc/net/snmp6",
+    "/proc/net/raw6",
+    "/proc/net/icmp6",
+    "/proc/net/igmp6",
     "/proc/softirqs",
     "/proc/interrupts",
     "/proc/slabinfo",
@@ -54,8 +60,12 @@ impl Kernel {
             "/proc/net/igmp" => igmp::igmp(self, ns),
             "/proc/net/mcfilter" => igmp::mcfilter(self, ns),
             "/proc/net/softnet_stat" => dev::softnet_stat(&self.view_softnet()),
-            // No IPv6 yet, as with disable_ipv6=1: there is the file and no address.
-            "/proc/net/if_inet6" => String::new(),
+            "/proc/net/if_inet6" => self.if_inet6(ns),
+            "/proc/net/ipv6_route" => self.ipv6_route(ns),
+            "/proc/net/igmp6" => self.igmp6(ns),
+            "/proc/net/snmp6" => ipv6::snmp6(&self.view_counters(ns)),
+            "/proc/net/raw6" => sockets(&self.view_sockets(ns), "raw", true),
+            "/proc/net/icmp6" => sockets(&self.view_sockets(ns), "icmp", true),
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
             "/proc/interrupts" => dev::interrupts(&self.view_links(ns), self.net.cpus.len()),
             "/proc/slabinfo" => self.slabinfo(ns),
@@ -89,9 +99,12 @@ impl Kernel {
         let rows = self.view_sockets(ns);
         let inuse = |netid: &str| rows.iter().filter(|s| s.skmem.is_some() && s.netid == netid && s.inet6).count();
         format!(
-            "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse 0\nFRAG6: inuse 0 memory 0\n",
+            "TCP6: inuse {}\nUDP6: inuse {}\nUDPLITE6: inuse 0\nRAW6: inuse {}\nFRAG6: inuse {} memory {}\n",
             inuse("tcp"),
-            inuse("udp")
+            inuse("udp"),
+            inuse("raw"),
+            self.net.ns.get(ns).map_or(0, |n| n.v6.frags.len()),
+            self.net.ns.get(ns).map_or(0, |n| n.v6.frags.bytes),
         )
     }
 
