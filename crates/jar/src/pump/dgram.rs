@@ -19,6 +19,9 @@ impl Jar {
     pub(crate) fn dgram_in(&mut self, id: SockId) {
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
+        if d.shut & 1 != 0 {
+            return;
+        }
         if d.current.is_some() {
             if fd::outq(&s.ours).unwrap_or(0) != 0 {
                 return;
@@ -69,6 +72,7 @@ impl Jar {
             let Flow::Dgram(d) = &mut s.flow else { return };
             let data = match d.unsent.take() {
                 Some(data) => data,
+                None if d.shut & 2 != 0 => return,
                 None => {
                     let mut buf = vec![0; 0];
                     match fd::recv_append(&s.ours, &mut buf, MAX) {

@@ -46,7 +46,13 @@ impl Jar {
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
         let value = m.getsockopt(now, kfd, level, name, len);
-        let value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
+        let mut value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
+        // It moves with what is read from the pair.
+        if (level, name) == (abi::SOL_SOCKET, abi::SO_PEEK_OFF)
+            && let Ok(at) = fd::get_opt(&a.copy, level, name)
+        {
+            value = at.to_ne_bytes().to_vec();
+        }
         give_value(a.note, &value).into()
     }
 
@@ -100,12 +106,20 @@ impl Jar {
                 | abi::SO_RCVTIMEO_NEW
                 | abi::SO_SNDTIMEO_NEW
                 | abi::SO_RCVLOWAT
+                | abi::SO_PEEK_OFF
                 | abi::SO_OOBINLINE => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
-                abi::SO_SNDBUF if self.socks.get(a.id).is_some_and(|s| matches!(s.flow, Flow::Stream(_))) => {
-                    let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
-                }
+                abi::SO_SNDBUF => match self.socks.get_mut(a.id).map(|s| &mut s.flow) {
+                    Some(Flow::Stream(st)) if st.sndbuf.is_some() => {
+                        let bytes = value.first_chunk().map(|v| i32::from_ne_bytes(*v));
+                        st.sndbuf = bytes.map(|b| b.saturating_mul(2));
+                    }
+                    Some(Flow::Stream(_)) => {
+                        let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
+                    }
+                    _ => {}
+                },
                 // How soon reading is told depends on it, and what is in the pair may fill a smaller buffer.
                 abi::SO_RCVBUF | abi::SO_RCVBUFFORCE => self.stream_in(a.id),
                 _ => {}
@@ -135,6 +149,12 @@ impl Jar {
     fn queue_length(&mut self, a: &Asked<'_>, request: u32) -> Result<i64, Errno> {
         self.order(a.id);
         let now = self.now;
+        let open = |s: &crate::socks::Sock| matches!(&s.flow, Flow::Stream(st) if st.phase == crate::socks::Phase::Open);
+        if request == abi::SIOCINQ && self.socks.get(a.id).is_some_and(open) {
+            let (unread, (m, kfd)) = (self.unread(a)?, self.kernel_of(a)?);
+            let n = m.ioctl(now, kfd, u64::from(request))?;
+            return Ok(n.min(unread as i64));
+        }
         let s = self.socks.get(a.id).ok_or(Errno::EBADF)?;
         let (in_pair, held) = match &s.flow {
             Flow::Stream(st) => (0, st.unsent.len() + fd::inq(&s.ours).unwrap_or(0)),
