@@ -109,6 +109,9 @@ impl Jar {
         to: Option<&[u8]>,
         cmsgs: &[belljar_kernel::task::call::Cmsg],
     ) -> Result<usize, Errno> {
+        if self.socks.get(id).is_some_and(asks_about_sockets) {
+            self.settle_all();
+        }
         let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
@@ -122,4 +125,8 @@ impl Jar {
         let kfd = s.fd.ok_or(Errno::EBADF)?;
         m.send_to(self.now, kfd, Payload::Bytes(data), flags, to, cmsgs)
     }
+}
+
+fn asks_about_sockets(s: &crate::socks::Sock) -> bool {
+    matches!(&s.flow, Flow::Dgram(Dgram { netlink: Some(nl), .. }) if nl.is_sock_diag())
 }

@@ -45,9 +45,7 @@ impl Jar {
         let host = self.host_of(listener);
         self.catch_up();
         self.turn();
-        for id in self.socks.ids() {
-            self.settle(id);
-        }
+        self.settle_all();
         let Some(text) = self.machines.get_mut(host).and_then(|m| m.proc_text(&path)) else {
             return Errno::ENOENT.into();
         };

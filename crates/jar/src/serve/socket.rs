@@ -43,10 +43,10 @@ impl Jar {
         if !matches!(base, abi::SOCK_RAW | abi::SOCK_DGRAM) {
             return Errno::ESOCKTNOSUPPORT.into();
         }
-        if protocol != abi::netlink::NETLINK_ROUTE {
+        if !matches!(protocol, abi::netlink::NETLINK_ROUTE | abi::netlink::NETLINK_SOCK_DIAG) {
             return Errno::EPROTONOSUPPORT.into();
         }
-        let d = Dgram { netlink: Some(Box::new(Netlink::new(base))), ..Dgram::default() };
+        let d = Dgram { netlink: Some(Box::new(Netlink::new(base, protocol))), ..Dgram::default() };
         self.plant(listener, note, host, None, abi::AF_NETLINK, Flow::Dgram(d), note.int(1))
     }
 
