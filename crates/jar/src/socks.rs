@@ -92,6 +92,9 @@ pub struct Stream {
     pub fin_wanted: bool,
     /// The program has shut its writing half.
     pub write_shut: bool,
+    /// Behind its last byte lies one of ours, so that a reset can still be shown: a pair closes as one when something in
+    /// it is unread.
+    pub marked: bool,
 }
 
 pub const BATCH_MIN: usize = 16 * 1024;
@@ -114,6 +117,7 @@ impl Stream {
             unsent: Segs::new(),
             fin_wanted: false,
             write_shut: false,
+            marked: false,
         }
     }
 

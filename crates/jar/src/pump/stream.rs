@@ -188,9 +188,17 @@ impl Jar {
                     Taken::Broken => continue,
                 }
             }
+            // What is behind the mark is the end.
+            let max = match st.marked {
+                false => READ,
+                true => fd::inq(&s.ours).unwrap_or(0).saturating_sub(1).min(READ),
+            };
+            if max == 0 {
+                return self.end_of_marked(id);
+            }
             let mut buf = std::mem::take(&mut self.scratch);
             buf.clear();
-            match fd::recv_append(&s.ours, &mut buf, READ) {
+            match fd::recv_append(&s.ours, &mut buf, max) {
                 Ok(0) => {
                     self.scratch = buf;
                     return self.end_of_program_bytes(id);
@@ -259,6 +267,13 @@ impl Jar {
         };
         st.unsent = Segs::from(data.get(n..).unwrap_or(&[]).to_vec());
         Taken::Full
+    }
+
+    /// The end where a mark lies: closed, with something unread or not, or only shut.
+    fn end_of_marked(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let unread = s.closed && fd::take_error(&s.ours) != 0;
+        self.program_end(id, unread);
     }
 
     /// Reading our end gave 0: shut by a call, or closed.

@@ -220,6 +220,7 @@ impl Jar {
             Sys::Ioctl => self.sys_ioctl(a),
             Sys::Sendto if !dgram && a.note.int(3) & abi::MSG_FASTOPEN != 0 => self.sys_sendto_fastopen(a),
             Sys::Recvmsg if !dgram && a.note.int(2) & belljar_abi::MSG_ERRQUEUE != 0 => self.sys_recvmsg(a),
+            Sys::Recvfrom if !dgram && a.note.word(1) == 0 && a.note.int(3) & abi::MSG_TRUNC != 0 => self.sys_discard(a),
             Sys::Recvmsg if !dgram && self.wants_inq(a) => self.sys_recvmsg_inq(a),
             Sys::Sendto if !dgram && a.note.int(3) & FLAGGED != 0 => self.sys_send_flagged(a, a.note.int(3)),
             Sys::Sendmsg if !dgram && a.note.int(2) & FLAGGED != 0 => self.sys_send_flagged(a, a.note.int(2)),

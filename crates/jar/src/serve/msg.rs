@@ -256,6 +256,28 @@ impl Jar {
         self.send_outcome(a, flags, sent.map(|n| n as i64))
     }
 
+    /// recv(fd, NULL, n, MSG_TRUNC) of a stream: bytes are thrown away, only counted (tcp(7)).
+    pub(crate) fn sys_discard(&mut self, a: &Asked<'_>) -> Outcome {
+        self.order(a.id);
+        self.stream_in(a.id);
+        let room = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX).min(crate::socks::PAIR_MAX);
+        match fd::recv(&a.copy, &mut vec![0; room], a.note.int(3) & abi::MSG_PEEK != 0) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                if a.note.int(3) & abi::MSG_DONTWAIT == 0 && !a.nonblock() {
+                    self.wait(a, abi::SO_RCVTIMEO)
+                } else {
+                    Errno::EAGAIN.into()
+                }
+            }
+            Err(e) => Errno(belljar_host::errno(&e)).into(),
+            Ok(n) => {
+                self.settle(a.id);
+                self.stream_in(a.id);
+                Outcome::Reply(Ok(n as i64))
+            }
+        }
+    }
+
     /// The program asked to be told with each message what is left (TCP_INQ).
     pub(crate) fn wants_inq(&mut self, a: &Asked<'_>) -> bool {
         self.kernel_of(a).is_ok_and(|(m, kfd)| m.wants_inq(kfd))
@@ -393,6 +415,7 @@ impl Jar {
             let n = data.len().min(room);
             write_mem(a.note.tid, at, data.get(..n).unwrap_or(&[]))?;
             match meta.from {
+                _ if a.note.word(4) == 0 => {}
                 Some(from) => give_addr(a.note, 4, 5, from)?,
                 None => write_mem(a.note.tid, a.note.word(5), &0i32.to_ne_bytes())?,
             }

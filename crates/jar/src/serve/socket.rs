@@ -382,6 +382,9 @@ impl Jar {
             && let Some(s) = self.socks.get_mut(a.id)
             && let Flow::Stream(st) = &mut s.flow
         {
+            if open && !st.write_shut {
+                st.marked = fd::send(&a.copy, b"\0").is_ok();
+            }
             st.write_shut = open;
         }
         let both = how == abi::SHUT_RDWR || (how == abi::SHUT_WR && fin_passed) || !open;
