@@ -1,4 +1,4 @@
-//! NETLINK_SOCK_DIAG: numbers only. The kernel refuses the family until it is served.
+//! NETLINK_SOCK_DIAG: numbers.
 
 pub const TCPDIAG_GETSOCK: u16 = 18;
 pub const SOCK_DIAG_BY_FAMILY: u16 = 20;

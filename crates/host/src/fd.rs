@@ -170,6 +170,14 @@ pub fn send_oob(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
+/// Takes the urgent byte, if there is one.
+pub fn recv_oob(fd: &impl AsFd) -> io::Result<usize> {
+    let mut one = [0u8; 1];
+    let flags = libc::MSG_DONTWAIT | libc::MSG_OOB;
+    // SAFETY: pointer and length describe `one`.
+    cvt_size(unsafe { libc::recv(fd.as_fd().as_raw_fd(), one.as_mut_ptr().cast(), 1, flags) })
+}
+
 /// Receives without blocking into several pieces.
 pub fn recv_vectored(fd: &impl AsFd, bufs: &mut [IoSliceMut<'_>]) -> io::Result<usize> {
     // SAFETY: an all-zero msghdr is valid.
@@ -219,12 +227,15 @@ pub fn shutdown(fd: &impl AsFd, how: Half) -> io::Result<()> {
 
 /// Takes the pending error of a socket (SO_ERROR), 0 when none.
 pub fn take_error(fd: &impl AsFd) -> i32 {
-    let (mut e, mut len): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
-    // SAFETY: `e` is an int and `len` says so.
-    let r = unsafe {
-        libc::getsockopt(fd.as_fd().as_raw_fd(), libc::SOL_SOCKET, libc::SO_ERROR, (&raw mut e).cast(), &mut len)
-    };
-    if r < 0 { crate::errno(&io::Error::last_os_error()) } else { e }
+    get_opt(fd, libc::SOL_SOCKET, libc::SO_ERROR).unwrap_or_else(|e| crate::errno(&e))
+}
+
+/// A socket option of type int.
+pub fn get_opt(fd: &impl AsFd, level: i32, name: i32) -> io::Result<i32> {
+    let (mut v, mut len): (libc::c_int, _) = (0, size_of::<libc::c_int>() as libc::socklen_t);
+    // SAFETY: `v` is an int and `len` says so.
+    cvt(unsafe { libc::getsockopt(fd.as_fd().as_raw_fd(), level, name, (&raw mut v).cast(), &mut len) })?;
+    Ok(v)
 }
 
 /// Another descriptor of the same open file.

@@ -12,6 +12,7 @@ pub const SIGCHLD: i32 = libc::SIGCHLD;
 pub const SIGUSR1: i32 = libc::SIGUSR1;
 pub const SIGUSR2: i32 = libc::SIGUSR2;
 pub const SIGWINCH: i32 = libc::SIGWINCH;
+pub const SIGPIPE: i32 = libc::SIGPIPE;
 pub const SIGCONT: i32 = libc::SIGCONT;
 
 /// A signal mask.

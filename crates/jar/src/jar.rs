@@ -185,6 +185,8 @@ impl Jar {
                     }
                 }
             }
+            // After the events: who sees an answer leave finds its socket as the answer says.
+            self.tuns_out();
             if !any && !more {
                 return false;
             }
@@ -226,7 +228,6 @@ impl Jar {
                     m.frame_in(now, frame);
                 }
             }
-            self.tuns_out();
             self.record_events();
             if !moved {
                 return false;

@@ -18,6 +18,7 @@ mod park;
 mod pump;
 mod record;
 mod serve;
+mod sock_diag;
 mod socks;
 
 pub use boot::run;

@@ -4,6 +4,7 @@
 //! glibc, Go, Node and `ip` ask at their start is all there.
 use crate::devices::{Addr, Device, Route};
 use crate::machine::Machine;
+use crate::sock_diag;
 use belljar_abi::netlink::{self as nl, Msg, NlMsgHdr};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno, SockAddr};
@@ -15,12 +16,13 @@ use std::net::{IpAddr, Ipv4Addr};
 /// Bytes of answers that may wait, as SO_RCVBUF bounds them; what does not fit is lost with ENOBUFS.
 const MAX_QUEUED: usize = 1 << 20;
 /// A dump is cut into datagrams of at most this size, as Linux does for readers with 32 KB of room.
-const DATAGRAM: usize = 16 * 1024;
+pub const DATAGRAM: usize = 16 * 1024;
 
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Netlink {
     kind: i32,
+    protocol: i32,
     portid: u32,
     groups: u32,
     strict: bool,
@@ -32,8 +34,13 @@ pub struct Netlink {
 }
 
 impl Netlink {
-    pub fn new(kind: i32) -> Netlink {
-        Netlink { kind, ..Netlink::default() }
+    pub fn new(kind: i32, protocol: i32) -> Netlink {
+        Netlink { kind, protocol, ..Netlink::default() }
+    }
+
+    /// Asks about sockets.
+    pub fn is_sock_diag(&self) -> bool {
+        self.protocol == nl::NETLINK_SOCK_DIAG
     }
 
     pub fn bind(&mut self, portid: u32, groups: u32) {
@@ -56,7 +63,7 @@ impl Netlink {
         match (level, name) {
             (abi::SOL_SOCKET, abi::SO_TYPE) => Some(self.kind),
             (abi::SOL_SOCKET, abi::SO_DOMAIN) => Some(abi::AF_NETLINK),
-            (abi::SOL_SOCKET, abi::SO_PROTOCOL) => Some(nl::NETLINK_ROUTE),
+            (abi::SOL_SOCKET, abi::SO_PROTOCOL) => Some(self.protocol),
             (abi::SOL_SOCKET, abi::SO_ERROR) => Some(0),
             (abi::SOL_NETLINK, NETLINK_PKTINFO) => Some(self.pktinfo.into()),
             (abi::SOL_NETLINK, NETLINK_CAP_ACK) => Some(self.cap_ack.into()),
@@ -106,6 +113,12 @@ impl Netlink {
     pub fn request(&mut self, m: &mut Machine, data: &[u8]) {
         for (hdr, body) in nl::messages(data) {
             if hdr.flags & nl::NLM_F_REQUEST == 0 || hdr.kind < nl::NLMSG_MIN_TYPE {
+                continue;
+            }
+            if self.is_sock_diag() {
+                let (rows, devices, port) = (m.k.view_sockets(m.ns), m.devices(), self.portid);
+                let index = |name: &str| devices.iter().find(|d| d.name == name).map_or(0, |d| d.index);
+                sock_diag::request(&rows, &index, hdr, body, port, &mut |b| self.push(b));
                 continue;
             }
             let dump = hdr.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP;

@@ -74,6 +74,10 @@ pub struct Stream {
     /// In the pair towards the program and still in the kernel's receive queue: they leave it when they are read.
     pub batches: VecDeque<Batch>,
     pub in_pair: usize,
+    /// Of these, what the kernel has thrown out by itself: an urgent byte that was followed by another one.
+    pub ahead: usize,
+    /// Where the kernel's reader stands.
+    pub copied_seq: Option<u32>,
     /// Size of the next batch.
     pub batch: usize,
     /// Our end has send room for a full pair.
@@ -86,6 +90,9 @@ pub struct Stream {
     pub fin_wanted: bool,
     /// The program has shut its writing half.
     pub write_shut: bool,
+    /// Behind its last byte lies one of ours, so that a reset can still be shown: a pair closes as one when something in
+    /// it is unread.
+    pub marked: bool,
 }
 
 pub const BATCH_MIN: usize = 16 * 1024;
@@ -99,13 +106,21 @@ impl Stream {
             phase,
             batches: VecDeque::new(),
             in_pair: 0,
+            ahead: 0,
+            copied_seq: None,
             batch: BATCH_MIN,
             roomy: false,
             fin_passed: false,
             unsent: Segs::new(),
             fin_wanted: false,
             write_shut: false,
+            marked: false,
         }
+    }
+
+    /// What of the kernel's queue is in the pair.
+    pub fn passed(&self) -> usize {
+        self.in_pair.saturating_sub(self.ahead)
     }
 
     /// What of the pair has been read when `outq` of its memory is left; those bytes may leave the kernel's queue. Memory
@@ -142,6 +157,8 @@ pub struct Dgram {
     pub current: Option<Meta>,
     /// From the program, refused by the full send buffer so far.
     pub unsent: Option<Vec<u8>>,
+    /// Halves of the pair that the program has shut: 1 reading, 2 writing.
+    pub shut: u8,
     pub netlink: Option<Box<crate::netlink::Netlink>>,
 }
 

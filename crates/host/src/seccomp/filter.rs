@@ -141,10 +141,11 @@ impl Filter {
         // Payload without an address crosses the planted pair; only addresses need us.
         let (lo, hi) = arg(4);
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
-        // Urgent data is the stack's too, wherever it goes.
-        let oob = [op(LD, arg(3).0), op(AND, libc::MSG_OOB as u32), jump(JEQ, 0, 0, 4)];
+        // Urgent data is the stack's too, wherever it goes, and so is a promise of more, and counting without taking.
+        let oob = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_MORE) as u32), jump(JEQ, 0, 0, 4)];
         f.call(libc::SYS_sendto, &[&oob[..], &address[..]].concat());
-        f.call(libc::SYS_recvfrom, &address);
+        let flags = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_TRUNC) as u32), jump(JEQ, 0, 0, 4)];
+        f.call(libc::SYS_recvfrom, &[&flags[..], &address[..]].concat());
         f.call(libc::SYS_ioctl, &ioctl_block(with_proc));
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
@@ -253,6 +254,9 @@ mod tests {
     fn addresses_ioctls_and_the_rest() {
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0, 0]), A);
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0x7fff, 16]), N);
+        assert_eq!(v(libc::SYS_sendto, [3, 1, 1, libc::MSG_MORE as u64, 0, 0]), N);
+        assert_eq!(v(libc::SYS_recvfrom, [3, 0, 1, libc::MSG_TRUNC as u64, 0, 0]), N);
+        assert_eq!(v(libc::SYS_recvfrom, [3, 1, 1, libc::MSG_PEEK as u64, 0, 0]), A);
         assert_eq!(v(libc::SYS_recvfrom, [3, 1, 1, 0, 0x7fff_0000_0000, 16]), N);
         assert_eq!(v(libc::SYS_ioctl, [3, 0x541b, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_ioctl, [3, 0x5411, 0, 0, 0, 0]), N);

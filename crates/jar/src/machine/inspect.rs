@@ -11,6 +11,7 @@ use belljar_kernel::net::core::sock::Family;
 use belljar_kernel::net::ipv4::fib::{self, RouteType, Scope};
 use belljar_kernel::net::ipv4::route::RouteKind;
 use belljar_kernel::net::tcp::sock::TcpSock;
+use belljar_kernel::net::tcp::state::State;
 use belljar_kernel::net::tcp::tables::wildcard;
 use belljar_kernel::net::tcp::urgent;
 use belljar_kernel::task::call::Fd;
@@ -72,6 +73,21 @@ impl Machine {
     /// Bytes in the receive queue.
     pub fn readable(&self, fd: Fd) -> usize {
         self.tcp(fd).map_or(0, |t| t.rcv.queue.iter().map(|s| s.frags.len()).sum())
+    }
+
+    /// Up to where the stream has been read.
+    pub fn copied_seq(&self, fd: Fd) -> Option<u32> {
+        self.tcp(fd).map(|t| t.rcv.copied_seq)
+    }
+
+    /// TCP_INQ is set.
+    pub fn wants_inq(&self, fd: Fd) -> bool {
+        self.tcp(fd).is_some_and(|t| t.flags.inq)
+    }
+
+    /// The connection is over: a pending error is its end, and not news about it.
+    pub fn is_over(&self, fd: Fd) -> bool {
+        self.tcp(fd).is_none_or(|t| t.state == State::Close)
     }
 
     /// An eighth of the receive buffer is taken, by true size: a small one fills with little, and if what the program has

@@ -19,6 +19,9 @@ impl Jar {
     pub(crate) fn dgram_in(&mut self, id: SockId) {
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
+        if d.shut & 1 != 0 {
+            return;
+        }
         if d.current.is_some() {
             if fd::outq(&s.ours).unwrap_or(0) != 0 {
                 return;
@@ -69,6 +72,7 @@ impl Jar {
             let Flow::Dgram(d) = &mut s.flow else { return };
             let data = match d.unsent.take() {
                 Some(data) => data,
+                None if d.shut & 2 != 0 => return,
                 None => {
                     let mut buf = vec![0; 0];
                     match fd::recv_append(&s.ours, &mut buf, MAX) {
@@ -105,6 +109,9 @@ impl Jar {
         to: Option<&[u8]>,
         cmsgs: &[belljar_kernel::task::call::Cmsg],
     ) -> Result<usize, Errno> {
+        if self.socks.get(id).is_some_and(asks_about_sockets) {
+            self.settle_all();
+        }
         let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
@@ -118,4 +125,8 @@ impl Jar {
         let kfd = s.fd.ok_or(Errno::EBADF)?;
         m.send_to(self.now, kfd, Payload::Bytes(data), flags, to, cmsgs)
     }
+}
+
+fn asks_about_sockets(s: &crate::socks::Sock) -> bool {
+    matches!(&s.flow, Flow::Dgram(Dgram { netlink: Some(nl), .. }) if nl.is_sock_diag())
 }

@@ -103,6 +103,14 @@ impl Jar {
         }
     }
 
+    /// The queues of all streams as the programs have left them, before somebody looks at them.
+    pub(crate) fn settle_all(&mut self) {
+        for id in self.socks.ids() {
+            self.stream_out(id);
+            self.settle(id);
+        }
+    }
+
     /// Asks for EPOLLOUT of our end, or stops asking.
     pub(crate) fn watch_out(&mut self, id: SockId, on: bool) {
         let Some(s) = self.socks.get_mut(id) else { return };

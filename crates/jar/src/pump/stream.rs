@@ -62,6 +62,7 @@ impl Jar {
     /// Moves what the kernel has for the program into the pair.
     pub(crate) fn stream_in(&mut self, id: SockId) {
         self.settle(id);
+        self.skip_urgent(id);
         loop {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Stream(st) = &mut s.flow else { return };
@@ -73,14 +74,14 @@ impl Jar {
                 st.batch = (st.batch * 2).min(BATCH_MAX);
             }
             let room = PAIR_MAX.saturating_sub(st.in_pair).min(st.batch);
-            let mut segs = m.peek(kfd, st.in_pair, room);
+            let mut segs = m.peek(kfd, st.passed(), room);
             // An urgent byte crosses alone, as one.
-            let urgent = m.urgent(kfd).and_then(|at| at.checked_sub(st.in_pair)).filter(|at| *at < segs.len());
+            let urgent = m.urgent(kfd).and_then(|at| at.checked_sub(st.passed())).filter(|at| *at < segs.len());
             if let Some(at) = urgent {
                 segs.truncate(at.max(1));
             }
             if segs.is_empty() {
-                let (all, fin) = (m.readable(kfd) <= st.in_pair, m.got_fin(kfd));
+                let (all, fin) = (m.readable(kfd) <= st.passed(), m.got_fin(kfd));
                 let tight = m.tight(kfd);
                 if all && fin {
                     st.fin_passed = true;
@@ -138,12 +139,37 @@ impl Jar {
             return;
         }
         let Ok(outq) = fd::outq(&s.ours) else { return };
-        let n = st.settle(outq);
-        if n > 0
+        let read = st.settle(outq);
+        let thrown = read.min(st.ahead);
+        st.ahead -= thrown;
+        if read > thrown
             && let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host))
         {
-            m.consume(self.now, kfd, n);
+            m.consume(self.now, kfd, read - thrown);
+            st.copied_seq = m.copied_seq(kfd);
         }
+    }
+
+    /// An urgent byte behind another that nobody has read takes its place: the kernel throws the first out of its queue, and
+    /// so it leaves the pair.
+    fn skip_urgent(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Stream(st) = &mut s.flow else { return };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        let at = m.copied_seq(kfd);
+        let moved = match (st.copied_seq, at) {
+            (Some(before), Some(at)) => at.wrapping_sub(before) as usize,
+            _ => 0,
+        };
+        st.copied_seq = at;
+        if moved == 0 || moved > st.passed() {
+            return;
+        }
+        st.ahead += moved;
+        if let Some(end) = self.find_program_end(id) {
+            let _ = fd::recv_oob(&end);
+        }
+        self.settle(id);
     }
 
     /// Moves what the program wrote into the kernel; sees its end.
@@ -162,9 +188,17 @@ impl Jar {
                     Taken::Broken => continue,
                 }
             }
+            // What is behind the mark is the end.
+            let max = match st.marked {
+                false => READ,
+                true => fd::inq(&s.ours).unwrap_or(0).saturating_sub(1).min(READ),
+            };
+            if max == 0 {
+                return self.end_of_marked(id);
+            }
             let mut buf = std::mem::take(&mut self.scratch);
             buf.clear();
-            match fd::recv_append(&s.ours, &mut buf, READ) {
+            match fd::recv_append(&s.ours, &mut buf, max) {
                 Ok(0) => {
                     self.scratch = buf;
                     return self.end_of_program_bytes(id);
@@ -235,6 +269,13 @@ impl Jar {
         Taken::Full
     }
 
+    /// The end where a mark lies: closed, with something unread or not, or only shut.
+    fn end_of_marked(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let unread = s.closed && fd::take_error(&s.ours) != 0;
+        self.program_end(id, unread);
+    }
+
     /// Reading our end gave 0: shut by a call, or closed.
     fn end_of_program_bytes(&mut self, id: SockId) {
         let Some(s) = self.socks.get_mut(id) else { return };
@@ -254,7 +295,7 @@ impl Jar {
         if s.closed {
             // Without unread data everything in the pair was read, and leaves the kernel's queue as such; with it the
             // kernel's own close finds it there and answers with RST, as RFC 2525 §2.17 asks.
-            let n = if unread { 0 } else { st.in_pair };
+            let n = if unread { 0 } else { st.passed() };
             if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
                 m.consume(self.now, kfd, n);
             }
@@ -282,16 +323,28 @@ impl Jar {
     fn check_reset(&mut self, id: SockId) {
         let Some(s) = self.socks.get(id) else { return };
         let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        // With IP_RECVERR a connection lives on with an error.
+        if !m.is_over(kfd) {
+            return;
+        }
         let error = m.take_error(self.now, kfd);
         if error != 0 {
             self.kill_pair(id, error);
         }
     }
 
-    /// Makes the program see a reset: our end closes with something unread in it.
+    /// Makes the program see a reset: our end closes with something unread in it. After the peer's FIN a reset only ends
+    /// the other way (EPIPE), and reading goes on saying that nothing comes any more.
     pub(crate) fn kill_pair(&mut self, id: SockId, error: i32) {
+        let quiet = error == Errno::EPIPE.0;
+        if quiet && let Some(s) = self.socks.get(id) {
+            let mut lost = Vec::new();
+            while fd::recv_append(&s.ours, &mut lost, READ).is_ok_and(|n| n > 0) {
+                lost.clear();
+            }
+        }
         let has_unread = self.socks.get(id).is_some_and(|s| fd::inq(&s.ours).is_ok_and(|n| n > 0));
-        let copy = if has_unread { None } else { self.find_program_end(id) };
+        let copy = if has_unread || quiet { None } else { self.find_program_end(id) };
         if let Some(copy) = &copy {
             let _ = fd::send(copy, b"\0");
         }

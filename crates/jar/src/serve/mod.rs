@@ -123,6 +123,14 @@ impl Jar {
                 return;
             }
             Outcome::Reply(r) => {
+                // A datagram to this host is with its reader when the call returns.
+                let dgram = |s: &crate::socks::Sock| matches!(s.flow, Flow::Dgram(_));
+                if r.is_ok()
+                    && matches!(note.sys, Sys::Sendto | Sys::Sendmsg | Sys::Sendmmsg)
+                    && self.resolved.and_then(|id| self.socks.get(id)).is_some_and(dgram)
+                {
+                    self.turn();
+                }
                 if loses {
                     self.replay.answered(&note, r, self.now);
                 }
@@ -212,8 +220,12 @@ impl Jar {
             Sys::Ioctl => self.sys_ioctl(a),
             Sys::Sendto if !dgram && a.note.int(3) & abi::MSG_FASTOPEN != 0 => self.sys_sendto_fastopen(a),
             Sys::Recvmsg if !dgram && a.note.int(2) & belljar_abi::MSG_ERRQUEUE != 0 => self.sys_recvmsg(a),
-            Sys::Sendto if !dgram && a.note.int(3) & belljar_abi::MSG_OOB != 0 => self.sys_send_oob(a),
-            Sys::Sendmsg if !dgram && a.note.int(2) & belljar_abi::MSG_OOB != 0 => self.sys_send_oob(a),
+            Sys::Recvfrom if !dgram && a.note.word(1) == 0 && a.note.int(3) & abi::MSG_TRUNC != 0 => {
+                self.sys_discard(a)
+            }
+            Sys::Recvmsg if !dgram && self.wants_inq(a) => self.sys_recvmsg_inq(a),
+            Sys::Sendto if !dgram && a.note.int(3) & FLAGGED != 0 => self.sys_send_flagged(a, a.note.int(3)),
+            Sys::Sendmsg if !dgram && a.note.int(2) & FLAGGED != 0 => self.sys_send_flagged(a, a.note.int(2)),
             // A stream's bytes are in the pair already, or go there: the host kernel does these, waiting included.
             _ if !dgram => Outcome::Continue,
             Sys::Sendto => self.sys_sendto(a),
@@ -226,6 +238,9 @@ impl Jar {
         }
     }
 }
+
+/// What the pair would not carry over from a stream's send.
+const FLAGGED: i32 = abi::MSG_OOB | abi::MSG_MORE;
 
 /// Reads a socket address argument.
 pub(crate) fn take_addr(tid: u32, addr: u64, len: i32) -> Result<Vec<u8>, Errno> {

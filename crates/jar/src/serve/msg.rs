@@ -8,6 +8,7 @@ use belljar_abi::{self as abi, Errno};
 use belljar_host::seccomp::Sys;
 use belljar_host::{fd, memory};
 use belljar_kernel::task::call::{Cmsg, Payload};
+use belljar_wire::Segs;
 use std::os::fd::OwnedFd;
 
 /// `UIO_MAXIOV`, and the most messages of one sendmmsg or recvmmsg.
@@ -218,27 +219,116 @@ impl Jar {
         Outcome::Reply(Ok(n as i64))
     }
 
-    /// Urgent data of a stream, behind what the program wrote before.
-    pub(crate) fn sys_send_oob(&mut self, a: &Asked<'_>) -> Outcome {
+    /// Urgent data of a stream, and data that is to wait for more, behind what the program wrote before.
+    pub(crate) fn sys_send_flagged(&mut self, a: &Asked<'_>, flags: i32) -> Outcome {
         let tid = a.note.tid;
-        let (data, flags) = if a.note.sys == Sys::Sendto {
-            let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
-            (attempt!(gather(tid, &[(a.note.word(1), len)])), a.note.int(3))
+        let data = if a.note.sys == Sys::Sendto {
+            let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX).min(MAX);
+            attempt!(gather(tid, &[(a.note.word(1), len)]))
         } else {
             let h = attempt!(MsgHdr::read(tid, a.note.word(1)));
-            (attempt!(gather(tid, &h.iov)), a.note.int(2))
+            attempt!(gather(tid, &h.iov))
         };
         self.order(a.id);
+        let wait = flags & abi::MSG_DONTWAIT == 0 && !a.nonblock();
         let held = self.socks.get(a.id).is_some_and(|s| matches!(&s.flow, Flow::Stream(st) if !st.unsent.is_empty()));
         let now = self.now;
         let sent = match held {
             true => Err(Errno::EAGAIN),
             false => {
                 let (m, kfd) = attempt!(self.kernel_of(a));
-                m.send_to(now, kfd, Payload::Bytes(&data), abi::MSG_OOB, None, &[])
+                m.send_to(now, kfd, Payload::Bytes(&data), flags & super::FLAGGED, None, &[])
             }
         };
+        if let Ok(n) = sent
+            && n < data.len()
+            && wait
+            && let Some(s) = self.socks.get_mut(a.id)
+            && let Flow::Stream(st) = &mut s.flow
+        {
+            // The rest goes as room comes, like what is written to the pair.
+            st.unsent = Segs::from(data.get(n..).unwrap_or(&[]).to_vec());
+            return Outcome::Reply(Ok(data.len() as i64));
+        }
+        if sent == Err(Errno::EPIPE) && flags & abi::MSG_NOSIGNAL == 0 {
+            let _ = belljar_host::task::kill(tid, belljar_host::signal::SIGPIPE);
+        }
         self.send_outcome(a, flags, sent.map(|n| n as i64))
+    }
+
+    /// recv(fd, NULL, n, MSG_TRUNC) of a stream: bytes are thrown away, only counted (tcp(7)).
+    pub(crate) fn sys_discard(&mut self, a: &Asked<'_>) -> Outcome {
+        self.order(a.id);
+        self.stream_in(a.id);
+        let room = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX).min(crate::socks::PAIR_MAX);
+        match fd::recv(&a.copy, &mut vec![0; room], a.note.int(3) & abi::MSG_PEEK != 0) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                if a.note.int(3) & abi::MSG_DONTWAIT == 0 && !a.nonblock() {
+                    self.wait(a, abi::SO_RCVTIMEO)
+                } else {
+                    Errno::EAGAIN.into()
+                }
+            }
+            Err(e) => Errno(belljar_host::errno(&e)).into(),
+            Ok(n) => {
+                self.settle(a.id);
+                self.stream_in(a.id);
+                Outcome::Reply(Ok(n as i64))
+            }
+        }
+    }
+
+    /// The program asked to be told with each message what is left (TCP_INQ).
+    pub(crate) fn wants_inq(&mut self, a: &Asked<'_>) -> bool {
+        self.kernel_of(a).is_ok_and(|(m, kfd)| m.wants_inq(kfd))
+    }
+
+    /// recvmsg on such a stream: bytes from the pair, and how many are behind them.
+    pub(crate) fn sys_recvmsg_inq(&mut self, a: &Asked<'_>) -> Outcome {
+        let (tid, flags) = (a.note.tid, a.note.int(2));
+        if flags & (abi::MSG_OOB | abi::MSG_ERRQUEUE | abi::MSG_TRUNC | abi::MSG_WAITALL) != 0 {
+            return Outcome::Continue;
+        }
+        let h = attempt!(MsgHdr::read(tid, a.note.word(1)));
+        self.order(a.id);
+        self.stream_in(a.id);
+        let mut data = vec![0; h.room().min(crate::socks::PAIR_MAX)];
+        let got = match fd::recv(&a.copy, &mut data, flags & abi::MSG_PEEK != 0) {
+            Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => {
+                return if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() {
+                    self.wait(a, abi::SO_RCVTIMEO)
+                } else {
+                    Errno::EAGAIN.into()
+                };
+            }
+            Err(e) => return Errno(belljar_host::errno(&e)).into(),
+            Ok(n) => n,
+        };
+        data.truncate(got);
+        self.settle(a.id);
+        let left = attempt!(self.unread(a));
+        let ended = self.kernel_of(a).is_ok_and(|(m, kfd)| m.got_fin(kfd));
+        let inq = if left == 0 && ended { 1 } else { left as i32 };
+        let cmsgs = [Cmsg { level: abi::SOL_TCP, kind: abi::TCP_CM_INQ, data: inq.to_ne_bytes().to_vec() }];
+        let (control, cut) = emit_cmsgs(&cmsgs, if h.control == 0 { 0 } else { h.control_len });
+        attempt!(scatter(tid, &h.iov, &data));
+        attempt!(write_mem(tid, h.control, &control));
+        if h.name != 0 {
+            attempt!(write_mem(tid, h.at + 8, &0u32.to_ne_bytes()));
+        }
+        attempt!(write_mem(tid, h.at + 40, &(control.len() as u64).to_ne_bytes()));
+        attempt!(write_mem(tid, h.at + 48, &if cut { abi::MSG_CTRUNC } else { 0 }.to_ne_bytes()));
+        Outcome::Reply(Ok(got as i64))
+    }
+
+    /// Bytes of a stream that the program has not read, in the pair or not.
+    pub(super) fn unread(&mut self, a: &Asked<'_>) -> Result<usize, Errno> {
+        let in_pair = match self.socks.get(a.id).map(|s| &s.flow) {
+            Some(Flow::Stream(st)) => st.passed(),
+            _ => 0,
+        };
+        let (m, kfd) = self.kernel_of(a)?;
+        Ok(m.readable(kfd).saturating_sub(in_pair) + fd::inq(&a.copy).unwrap_or(0))
     }
 
     /// The next datagram with its address: the one in the pair, else the kernel's next.
@@ -299,10 +389,19 @@ impl Jar {
         }
     }
 
+    fn read_shut(&self, a: &Asked<'_>) -> bool {
+        self.socks.get(a.id).is_some_and(|s| matches!(&s.flow, Flow::Dgram(d) if d.shut & 1 != 0))
+    }
+
     /// After a receive: the next one may lie in the pair.
     fn recv_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
             r if flags & abi::MSG_ERRQUEUE != 0 => r.into(),
+            Err(Errno::EAGAIN)
+                if flags & abi::MSG_DONTWAIT == 0 && !fd::is_nonblocking(&a.copy) && self.read_shut(a) =>
+            {
+                Outcome::Reply(Ok(0))
+            }
             Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() => self.wait(a, abi::SO_RCVTIMEO),
             r => {
                 self.dgram_in(a.id);
@@ -318,6 +417,7 @@ impl Jar {
             let n = data.len().min(room);
             write_mem(a.note.tid, at, data.get(..n).unwrap_or(&[]))?;
             match meta.from {
+                _ if a.note.word(4) == 0 => {}
                 Some(from) => give_addr(a.note, 4, 5, from)?,
                 None => write_mem(a.note.tid, a.note.word(5), &0i32.to_ne_bytes())?,
             }

@@ -21,6 +21,10 @@ fn of_the_stack(path: &str) -> Option<String> {
         .strip_prefix("/proc/self/net/")
         .or(path.strip_prefix("/proc/thread-self/net/"))
         .map_or_else(|| path.to_owned(), |rest| format!("/proc/net/{rest}"));
+    // AF_UNIX is the machine's.
+    if path.starts_with("/proc/sys/net/unix/") || path == "/proc/net/unix" {
+        return None;
+    }
     let prefixes = ["/proc/net/", "/proc/sys/net/", "/sys/class/net/"];
     let files =
         ["/proc/softirqs", "/proc/interrupts", "/proc/slabinfo", "/proc/sys/fs/nr_open", "/proc/sys/fs/file-max"];
@@ -39,9 +43,9 @@ impl Jar {
             return Outcome::Continue;
         }
         let host = self.host_of(listener);
-        for id in self.socks.ids() {
-            self.settle(id);
-        }
+        self.catch_up();
+        self.turn();
+        self.settle_all();
         let Some(text) = self.machines.get_mut(host).and_then(|m| m.proc_text(&path)) else {
             return Errno::ENOENT.into();
         };
@@ -72,5 +76,6 @@ mod tests {
         assert_eq!(of_the_stack("/proc/sys/net/core/somaxconn").as_deref(), Some("/proc/sys/net/core/somaxconn"));
         assert_eq!(of_the_stack("/proc/self/status"), None);
         assert_eq!(of_the_stack("/etc/hosts"), None);
+        assert_eq!(of_the_stack("/proc/sys/net/unix/max_dgram_qlen"), None);
     }
 }

@@ -51,7 +51,13 @@ impl Jar {
             true => m.getsockopt(now, kfd, level, name, len),
             false => m.getsockopt_msfilter(kfd, &asked),
         };
-        let value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
+        let mut value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
+        // It moves with what is read from the pair.
+        if (level, name) == (abi::SOL_SOCKET, abi::SO_PEEK_OFF)
+            && let Ok(at) = fd::get_opt(&a.copy, level, name)
+        {
+            value = at.to_ne_bytes().to_vec();
+        }
         give_value(a.note, &value).into()
     }
 
@@ -105,10 +111,11 @@ impl Jar {
                 | abi::SO_RCVTIMEO_NEW
                 | abi::SO_SNDTIMEO_NEW
                 | abi::SO_RCVLOWAT
+                | abi::SO_PEEK_OFF
                 | abi::SO_OOBINLINE => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
-                abi::SO_SNDBUF if self.socks.get(a.id).is_some_and(|s| matches!(s.flow, Flow::Stream(_))) => {
+                abi::SO_SNDBUF if matches!(self.socks.get(a.id).map(|s| &s.flow), Some(Flow::Stream(_))) => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
                 // How soon reading is told depends on it, and what is in the pair may fill a smaller buffer.
@@ -140,6 +147,13 @@ impl Jar {
     fn queue_length(&mut self, a: &Asked<'_>, request: u32) -> Result<i64, Errno> {
         self.order(a.id);
         let now = self.now;
+        let open =
+            |s: &crate::socks::Sock| matches!(&s.flow, Flow::Stream(st) if st.phase == crate::socks::Phase::Open);
+        if request == abi::SIOCINQ && self.socks.get(a.id).is_some_and(open) {
+            let (unread, (m, kfd)) = (self.unread(a)?, self.kernel_of(a)?);
+            let n = m.ioctl(now, kfd, u64::from(request))?;
+            return Ok(n.min(unread as i64));
+        }
         let s = self.socks.get(a.id).ok_or(Errno::EBADF)?;
         let (in_pair, held) = match &s.flow {
             Flow::Stream(st) => (0, st.unsent.len() + fd::inq(&s.ours).unwrap_or(0)),

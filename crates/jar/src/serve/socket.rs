@@ -43,10 +43,10 @@ impl Jar {
         if !matches!(base, abi::SOCK_RAW | abi::SOCK_DGRAM) {
             return Errno::ESOCKTNOSUPPORT.into();
         }
-        if protocol != abi::netlink::NETLINK_ROUTE {
+        if !matches!(protocol, abi::netlink::NETLINK_ROUTE | abi::netlink::NETLINK_SOCK_DIAG) {
             return Errno::EPROTONOSUPPORT.into();
         }
-        let d = Dgram { netlink: Some(Box::new(Netlink::new(base))), ..Dgram::default() };
+        let d = Dgram { netlink: Some(Box::new(Netlink::new(base, protocol))), ..Dgram::default() };
         self.plant(listener, note, host, None, abi::AF_NETLINK, Flow::Dgram(d), note.int(1))
     }
 
@@ -204,8 +204,9 @@ impl Jar {
             && let Flow::Stream(st) = &s.flow
             && !matches!(st.phase, Phase::Listening { .. })
         {
-            // A listener is never writable.
+            // A listener is never writable, and a send on it is EPIPE.
             self.fill(a.id, &a.copy);
+            let _ = fd::shutdown(&a.copy, fd::Half::Write);
             self.phase(a.id, |_| Phase::Listening { tokens: 0 });
         }
         Outcome::Reply(Ok(0))
@@ -360,10 +361,7 @@ impl Jar {
         let now = self.now;
         let stream = self.socks.get(a.id).is_some_and(|s| matches!(s.flow, Flow::Stream(_)));
         if !stream || !(0..=2).contains(&how) {
-            self.dgram_out(a.id);
-            let (m, kfd) = attempt!(self.kernel_of(a));
-            attempt!(m.shutdown(now, kfd, how));
-            return Outcome::Reply(Ok(0));
+            return self.shutdown_dgram(a, how);
         }
         self.stream_out(a.id);
         let Some(s) = self.socks.get_mut(a.id) else { return Errno::ENOTCONN.into() };
@@ -372,15 +370,21 @@ impl Jar {
         st.fin_wanted = later;
         let (fin_passed, open) = (st.fin_passed, st.phase == Phase::Open);
         let (m, kfd) = attempt!(self.kernel_of(a));
-        match (later, how) {
-            (true, abi::SHUT_RDWR) => attempt!(m.shutdown(now, kfd, abi::SHUT_RD)),
-            (true, _) => {}
-            _ => attempt!(m.shutdown(now, kfd, how)),
+        let done = match (later, how) {
+            (true, abi::SHUT_RDWR) => m.shutdown(now, kfd, abi::SHUT_RD),
+            (true, _) => Ok(()),
+            _ => m.shutdown(now, kfd, how),
+        };
+        if done.is_err_and(|e| e != Errno::ENOTCONN || open) {
+            return done.map(|()| 0).into();
         }
         if how != abi::SHUT_RD
             && let Some(s) = self.socks.get_mut(a.id)
             && let Flow::Stream(st) = &mut s.flow
         {
+            if open && !st.write_shut {
+                st.marked = fd::send(&a.copy, b"\0").is_ok();
+            }
             st.write_shut = open;
         }
         let both = how == abi::SHUT_RDWR || (how == abi::SHUT_WR && fin_passed) || !open;
@@ -394,7 +398,32 @@ impl Jar {
         };
         let _ = fd::shutdown(&a.copy, half);
         self.retry_parked(a.id);
-        Outcome::Reply(Ok(0))
+        done.map(|()| 0).into()
+    }
+
+    /// Takes effect on an unconnected socket too, which is told ENOTCONN; who waits in a read is woken.
+    fn shutdown_dgram(&mut self, a: &Asked<'_>, how: i32) -> Outcome {
+        self.dgram_out(a.id);
+        let now = self.now;
+        let (m, kfd) = attempt!(self.kernel_of(a));
+        let done = m.shutdown(now, kfd, how);
+        let (bits, half) = match how {
+            abi::SHUT_RD => (1, fd::Half::Read),
+            abi::SHUT_WR => (2, fd::Half::Write),
+            abi::SHUT_RDWR => (3, fd::Half::Both),
+            _ => return done.map(|()| 0).into(),
+        };
+        if let Some(s) = self.socks.get_mut(a.id)
+            && let Flow::Dgram(d) = &mut s.flow
+        {
+            d.shut |= bits;
+            if d.shut == 3 {
+                self.note_shut(a.id);
+            }
+        }
+        let _ = fd::shutdown(&a.copy, half);
+        self.retry_parked(a.id);
+        done.map(|()| 0).into()
     }
 
     pub(crate) fn sys_getname(&mut self, a: &Asked<'_>) -> Outcome {

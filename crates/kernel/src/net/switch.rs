@@ -62,7 +62,8 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
     let sysctl = &k.net.ns.get(ns).ok_or(Errno::EAFNOSUPPORT)?.sysctl;
     match proto {
         Proto::Tcp => {
-            let sk = TcpSock::new(Sock::new(ns, family), sysctl);
+            let mut sk = TcpSock::new(Sock::new(ns, family), sysctl);
+            sk.sk.flags.no_txrehash = sysctl.txrehash == 0;
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }
         Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),

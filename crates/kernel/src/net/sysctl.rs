@@ -264,6 +264,7 @@ sysctls! {
         "net.core.rmem_default" rmem_default: u32 = 212_992, 2304, INT;
         "net.core.rmem_max" rmem_max: u32 = 4_194_304, 2304, INT;
         "net.core.somaxconn" somaxconn: u32 = 4096, 0, INT;
+        "net.core.txrehash" txrehash: u32 = 1, 0, 1;
         "net.core.wmem_default" wmem_default: u32 = 212_992, 4608, INT;
         "net.core.wmem_max" wmem_max: u32 = 4_194_304, 4608, INT;
         "net.ipv4.icmp_echo_ignore_all" icmp_echo_ignore_all: u32 = 0, 0, 1;

@@ -202,7 +202,9 @@ fn sockets(rows: &[SockView], netid: &str, inet6: bool) -> String {
         heading.push_str(" ref pointer drops");
     }
     let mut out = format!("{heading:<length$}\n");
-    for (n, s) in rows.iter().filter(|s| s.netid == netid && s.inet6 == inet6).enumerate() {
+    // What is only bound is in no table that this file walks.
+    let hashed = |s: &&SockView| udp || s.state != "CLOSE";
+    for (n, s) in rows.iter().filter(|s| s.netid == netid && s.inet6 == inet6).filter(hashed).enumerate() {
         let n = match netid {
             // The place in a table by protocol.
             "raw" => format!("{:>4}", s.lport % 256),

@@ -35,6 +35,8 @@ pub struct SockFlags {
     pub keepalive: bool,
     pub broadcast: bool,
     pub oobinline: bool,
+    /// SO_TXREHASH is off.
+    pub no_txrehash: bool,
     pub ipv6only: bool,
     pub freebind: bool,
     pub transparent: bool,

@@ -49,6 +49,7 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
     let net_privileged = cred.caps.net_admin || cred.caps.net_raw;
     let ns = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?.ns;
     let (wmem_max, rmem_max) = k.net.ns.get(ns).map_or((0, 0), |n| (n.sysctl.wmem_max, n.sysctl.rmem_max));
+    let txrehash = k.net.ns.get(ns).map_or(1, |n| n.sysctl.txrehash);
     let hz = k.net.env.hz;
     let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
     match name {
@@ -109,6 +110,10 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         }
         // Only local sockets have credentials to pass (since 6.16).
         SO_PASSCRED | SO_PASSSEC | SO_PASSPIDFD | SO_PASSRIGHTS => return Err(Errno::EOPNOTSUPP),
+        SO_TXREHASH if sock.tcp().is_none() => return Err(Errno::EOPNOTSUPP),
+        SO_TXREHASH if val == -1 => sk.flags.no_txrehash = txrehash == 0,
+        SO_TXREHASH if !(0..=1).contains(&val) => return Err(Errno::EINVAL),
+        SO_TXREHASH => sk.flags.no_txrehash = val == 0,
         SO_BSDCOMPAT => {}
         // Off is what they are; on is what this kernel has not.
         SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
@@ -282,6 +287,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_NO_CHECK => f.no_check_tx.into(),
         SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_BSDCOMPAT => 0,
         SO_ZEROCOPY => f.zerocopy.into(),
+        SO_TXREHASH if sock.tcp().is_none() => return Err(Errno::EOPNOTSUPP),
+        SO_TXREHASH => (!f.no_txrehash).into(),
         // The pending error, then a soft one; telling clears it.
         SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
         SO_LINGER => {

@@ -32,8 +32,8 @@ pub fn recvmsg(k: &mut Kernel, id: RawId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
             }
             Step::Done(Ok(Ret::Data(r)))
         }
-        None if s.sk.shutdown & RCV_SHUTDOWN != 0 => Step::Done(Ok(Ret::Data(Box::default()))),
         None if ctx.nonblock || ctx.timed_out => Step::Done(Err(Errno::EAGAIN)),
+        None if s.sk.shutdown & RCV_SHUTDOWN != 0 => Step::Done(Ok(Ret::Data(Box::default()))),
         None => {
             let mask = EPOLLIN | EPOLLRDNORM;
             Step::Sleep(Sleep { on: SockId::Raw(id), mask, exclusive: true, deadline: None })

@@ -200,7 +200,12 @@ pub fn tcp_shutdown(k: &mut Kernel, id: TcpId, how: i32) -> Result<(), Errno> {
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return Err(Errno::ENOTCONN) };
     match sk.state {
-        State::Close => return Err(Errno::ENOTCONN),
+        State::Close => {
+            // Said to be an error, and done all the same (`inet_shutdown`).
+            sk.sk.shutdown |= bits;
+            wake(net, sk, id, super::input::EVERYTHING);
+            return Err(Errno::ENOTCONN);
+        }
         State::SynSent => {
             disconnect(sk, net, id);
             sk.sk.shutdown |= bits;

@@ -181,6 +181,9 @@ fn write_timeout(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> bool {
 
 /// Another flow hash, so that a path with several ways may take another one (`sk_rethink_txhash`).
 fn rethink_txhash(sk: &mut TcpSock, net: &mut Net) {
+    if sk.sk.flags.no_txrehash {
+        return;
+    }
     sk.txhash = net.env.rng.next_u32() | 1;
     inc(net, sk, Mib::TcpExtTcpTimeoutRehash);
     let t = sk.track();

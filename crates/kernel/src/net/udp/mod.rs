@@ -149,7 +149,7 @@ pub fn wfree(k: &mut Kernel, id: UdpId, truesize: u32) {
     }
 }
 
-/// ENOTCONN unless connected. `how` as in shutdown(2).
+/// It takes effect on an unconnected socket too, which is told ENOTCONN. `how` as in shutdown(2).
 pub fn shutdown(k: &mut Kernel, id: UdpId, how: i32) -> Result<(), Errno> {
     let how = match how {
         SHUT_RD => RCV_SHUTDOWN,
@@ -158,12 +158,10 @@ pub fn shutdown(k: &mut Kernel, id: UdpId, how: i32) -> Result<(), Errno> {
         _ => return Err(Errno::EINVAL),
     };
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
-    if !s.connected() {
-        return Err(Errno::ENOTCONN);
-    }
     s.sk.shutdown |= how;
+    let connected = s.connected();
     wake(k, id, EPOLLIN | EPOLLRDNORM | EPOLLOUT | EPOLLRDHUP | EPOLLHUP);
-    Ok(())
+    if connected { Ok(()) } else { Err(Errno::ENOTCONN) }
 }
 
 /// SIOCINQ: length of the first datagram; SIOCOUTQ: bytes in device queues.

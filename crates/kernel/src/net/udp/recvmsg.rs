@@ -30,10 +30,11 @@ pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
     let peek = msg.flags & MSG_PEEK != 0;
     let Some(skb) = (if peek { peeked(k, id) } else { dequeue(k, id) }) else {
         let Some(s) = k.socks.udp.get(id) else { return Step::Done(Err(Errno::EBADF)) };
-        return if s.sk.shutdown & RCV_SHUTDOWN != 0 {
-            Step::Done(Ok(Ret::Data(Box::default())))
-        } else if ctx.nonblock || ctx.timed_out {
+        return if ctx.nonblock || ctx.timed_out {
             Step::Done(Err(Errno::EAGAIN))
+        } else if s.sk.shutdown & RCV_SHUTDOWN != 0 {
+            // Only who would wait is told.
+            Step::Done(Ok(Ret::Data(Box::default())))
         } else {
             let mask = EPOLLIN | EPOLLRDNORM;
             Step::Sleep(Sleep { on: SockId::Udp(id), mask, exclusive: true, deadline: None })
