@@ -81,6 +81,7 @@ impl Machine {
         let mut m = Machine {
             k,
             ns,
+            dev,
             devs,
             arp_lines: s.arp_lines,
             process,
