@@ -343,10 +343,7 @@ impl World {
     /// Reads or writes a setting of a host.
     pub fn sysctl(&mut self, host: usize, key: &str, value: &str) -> Result<(), Errno> {
         let Some(h) = self.hosts.get_mut(host) else { return Err(Errno::ESRCH) };
-        match h.kernel.net.ns.get_mut(h.ns).map(|ns| ns.sysctl.store(key, value)) {
-            Some(Err(Errno::ENOENT)) | None => h.kernel.net.sysctl.store(key, value),
-            Some(other) => other,
-        }
+        h.kernel.sysctl_set(h.ns, key, value)
     }
 }
 

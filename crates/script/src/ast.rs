@@ -44,6 +44,10 @@ pub struct Settings {
     pub seed: u64,
     /// Whether ARP requests are answered.
     pub arp: bool,
+    /// ARP is the script's own: packets are lines, and nothing is known at the start.
+    pub arp_lines: bool,
+    /// A second interface, eth1, with this address and the length of its prefix.
+    pub second: Option<(Ipv4Addr, u8)>,
     /// The program has root's network capabilities.
     pub root: bool,
     pub nofile: u32,
@@ -66,6 +70,8 @@ impl Default for Settings {
             tolerance: 5_000_000,
             seed: 1,
             arp: true,
+            arp_lines: false,
+            second: None,
             root: true,
             nofile: 1024,
             tun: false,
@@ -109,8 +115,7 @@ pub enum What {
     Expect(Packet),
     /// `> none`: nothing is sent up to this time.
     Silence,
-    /// Keys with the place of each and its value.
-    Sysctl(Vec<(Span, String, String)>),
+    Commands(Vec<Command>),
     TcpInfo {
         fd: Expr,
         conds: Vec<Cond>,
@@ -119,6 +124,13 @@ pub enum What {
     Sockets(Vec<Cond>),
     /// Signals that files sent so far.
     Signals(Vec<Cond>),
+}
+
+/// A setting: key and value; or what the `ip` command is told.
+#[derive(Clone, Debug)]
+pub enum Command {
+    Sysctl(Span, String, String),
+    Ip(Span, String),
 }
 
 #[derive(Clone, Debug)]
@@ -205,6 +217,8 @@ impl Op {
 #[derive(Clone, Debug)]
 pub struct Packet {
     pub span: Span,
+    /// The interface: 0, or 1 for eth1.
+    pub dev: u8,
     /// Source and destination when the line names them; an address of its own is rarer than a port.
     pub ends: Option<(End, End)>,
     pub ip: IpSpec,
@@ -218,7 +232,7 @@ pub struct End {
 }
 
 /// What stands in `[...]` before the packet.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IpSpec {
     /// The two ECN bits, or either ECT.
     pub ecn: Option<Ecn>,
@@ -227,6 +241,11 @@ pub struct IpSpec {
     pub df: Option<bool>,
     /// A wrong transport checksum.
     pub badsum: bool,
+    /// Identification, and options as bytes.
+    pub id: Option<u16>,
+    pub options: Option<Vec<u8>>,
+    /// The link's broadcast address is its destination.
+    pub link_broadcast: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -240,6 +259,32 @@ pub enum Body {
     Tcp(TcpSpec),
     Udp(Payload),
     Icmp(IcmpSpec),
+    Frag(FragSpec),
+    /// The message.
+    Igmp(Vec<u8>),
+    Arp(ArpSpec),
+    /// Any other protocol.
+    Proto(u8, Payload),
+}
+
+/// Bytes `start..end` of the payload of an IP packet.
+#[derive(Clone, Debug)]
+pub struct FragSpec {
+    pub start: u32,
+    pub end: u32,
+    /// More fragments; `None`: unless it ends where the packet ends.
+    pub mf: Option<bool>,
+    pub of: Option<Box<Body>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ArpSpec {
+    pub request: bool,
+    pub sender: Ipv4Addr,
+    pub target: Ipv4Addr,
+    /// Last byte of the sender's hardware address.
+    pub mac: Option<u8>,
+    pub broadcast: Option<bool>,
 }
 
 #[derive(Clone, Debug)]
@@ -272,6 +317,12 @@ pub struct IcmpSpec {
     pub kind: u8,
     pub code: u8,
     pub mtu: Option<u16>,
+    /// Identifier and number of an echo; the router that a redirect names; the pointer of a parameter problem.
+    pub echo: Option<(u16, u16)>,
+    pub gateway: Option<Ipv4Addr>,
+    pub pointer: Option<u8>,
+    /// Payload of an echo.
+    pub payload: Option<Payload>,
     /// The packet that it is about; `None`: the last one that the kernel sent.
     pub about: Option<About>,
 }

@@ -2,6 +2,7 @@
 //! bytes, written in the script's own notation. A connection's offsets are applied by whoever has them.
 use belljar_wire::checksum;
 use belljar_wire::icmp::IcmpHeader;
+use belljar_wire::igmp::IPPROTO_IGMP;
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use belljar_wire::md5::Md5;
 use belljar_wire::tcp::{MAX_TCP_OPTION_SPACE, TcpHeader};
@@ -138,9 +139,14 @@ pub fn emit_options(options: &[Opt]) -> Option<Vec<u8>> {
     (b.len() <= MAX_TCP_OPTION_SPACE).then_some(b)
 }
 
-/// An IPv4 packet.
+/// An IPv4 packet, or what ARP says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pkt {
+    /// The interface that it left or came by.
+    pub dev: u8,
+    pub id: u16,
+    /// Option bytes of the IP header.
+    pub options: Vec<u8>,
     pub src: Ipv4Addr,
     pub dst: Ipv4Addr,
     pub tos: u8,
@@ -163,7 +169,21 @@ pub enum L4 {
         rest: [u8; 4],
         data: Vec<u8>,
     },
-    /// Anything else, fragments among them: protocol and length.
+    /// A piece of a packet: where in it, whether more come, its bytes.
+    Frag {
+        proto: u8,
+        start: u32,
+        mf: bool,
+        data: Vec<u8>,
+    },
+    Igmp(Vec<u8>),
+    Arp {
+        request: bool,
+        /// Last byte of the sender's hardware address.
+        mac: u8,
+        broadcast: bool,
+    },
+    /// Anything else: protocol and length.
     Other {
         proto: u8,
         len: usize,
@@ -190,7 +210,8 @@ impl Pkt {
         let body = b.get(ip.ihl_bytes..usize::from(ip.total_len).min(b.len()))?;
         let other = L4::Other { proto: ip.proto, len: body.len() };
         let l4 = match ip.proto {
-            _ if ip.is_fragment() => other,
+            proto if ip.is_fragment() => L4::Frag { proto, start: ip.frag_off.into(), mf: ip.mf, data: body.to_vec() },
+            IPPROTO_IGMP => L4::Igmp(body.to_vec()),
             IPPROTO_TCP => read_tcp(body).map_or(other, L4::Tcp),
             IPPROTO_UDP => UdpHeader::parse(body).map_or(other, |h| {
                 let data = body.get(8..usize::from(h.len).min(body.len())).unwrap_or(&[]).to_vec();
@@ -202,7 +223,8 @@ impl Pkt {
             }),
             _ => other,
         };
-        Some(Pkt { src: ip.src, dst: ip.dst, tos: ip.tos, ttl: ip.ttl, df: ip.df, l4 })
+        let options = ip.options(b).to_vec();
+        Some(Pkt { dev: 0, id: ip.id, options, src: ip.src, dst: ip.dst, tos: ip.tos, ttl: ip.ttl, df: ip.df, l4 })
     }
 
     /// The packet's bytes; `badsum` spoils the transport checksum. `None`: more than a packet can hold.
@@ -222,17 +244,28 @@ impl Pkt {
                 b.extend_from_slice(data);
                 (IPPROTO_ICMP, b, 2)
             }
-            L4::Other { .. } => return None,
+            L4::Igmp(b) => return self.with_header(IPPROTO_IGMP, 0, false, b),
+            L4::Frag { proto, start, mf, data } => return self.with_header(*proto, *start, *mf, data),
+            L4::Other { proto, len } => return self.with_header(*proto, 0, false, &vec![0; *len]),
+            L4::Arp { .. } => return None,
         };
         let init = if proto == IPPROTO_ICMP { 0 } else { checksum::pseudo_v4(self.src, self.dst, proto, l4.len()) };
         let sum = checksum::fold(checksum::sum(&l4, init)) ^ u16::from(badsum);
         l4.get_mut(at..at + 2)?.copy_from_slice(&sum.to_be_bytes());
-        let total_len = u16::try_from(l4.len() + 20).ok()?;
-        let mut b = vec![0; 20];
-        let (tos, ttl, df) = (self.tos, self.ttl, self.df);
+        self.with_header(proto, 0, false, &l4)
+    }
+
+    /// The IP header in front of a payload that lies at `start` of the whole.
+    fn with_header(&self, proto: u8, start: u32, mf: bool, payload: &[u8]) -> Option<Vec<u8>> {
+        let ihl_bytes = 20 + self.options.len().next_multiple_of(4);
+        let total_len = u16::try_from(payload.len() + ihl_bytes).ok()?;
+        let mut b = vec![0; ihl_bytes];
+        b.get_mut(20..20 + self.options.len())?.copy_from_slice(&self.options);
+        let (tos, ttl, df, id) = (self.tos, self.ttl, self.df, self.id);
         let (src, dst) = (self.src, self.dst);
-        Ipv4Header { total_len, tos, ttl, df, proto, src, dst, ..Ipv4Header::default() }.emit(&mut b);
-        b.extend_from_slice(&l4);
+        let frag_off = u16::try_from(start).ok()?;
+        Ipv4Header { ihl_bytes, total_len, tos, ttl, df, id, mf, frag_off, proto, src, dst, csum: 0 }.emit(&mut b);
+        b.extend_from_slice(payload);
         Some(b)
     }
 
@@ -257,7 +290,18 @@ impl Pkt {
                 }
                 s
             }
-            L4::Other { proto, len } => format!("protocol {proto} ({len})"),
+            L4::Frag { start, mf, data, .. } => {
+                format!("frag {start}:{} {}", *start as usize + data.len(), if *mf { "mf" } else { "last" })
+            }
+            L4::Igmp(b) => crate::parse::raw::show_igmp(b),
+            L4::Arp { request, mac, broadcast } => {
+                let link = if *broadcast { "broadcast" } else { "unicast" };
+                match request {
+                    true => format!("arp request {} from {} at {mac} {link}", self.dst, self.src),
+                    false => format!("arp reply {} at {mac} to {} {link}", self.src, self.dst),
+                }
+            }
+            L4::Other { proto, len } => format!("proto {proto} ({len})"),
         }
     }
 }
@@ -380,7 +424,9 @@ mod tests {
     fn a_packet_goes_round() {
         let (src, dst) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 168, 0, 1));
         let tcp = Tcp { sport: 1, dport: 2, seq: 3, flags: 0x12, window: 5, options: vec![Opt::Nop], ..Tcp::default() };
-        let p = Pkt { src, dst, tos: 1, ttl: 64, df: true, l4: L4::Tcp(Tcp { data: vec![7; 3], ..tcp }) };
+        let (dev, id, options) = (0, 7, vec![]);
+        let p =
+            Pkt { dev, id, options, src, dst, tos: 1, ttl: 64, df: true, l4: L4::Tcp(Tcp { data: vec![7; 3], ..tcp }) };
         let back = Pkt::read(&p.bytes(false).unwrap()).unwrap();
         assert_eq!(back.show(), "S. 3:6(3) ack 0 win 5 <nop,eol,eol,eol>");
         let udp = L4::Udp { sport: 5, dport: 6, data: vec![1] };

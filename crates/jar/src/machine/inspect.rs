@@ -308,5 +308,6 @@ fn rtn(kind: RouteType) -> u8 {
         RouteType::Unreachable => RTN_UNREACHABLE,
         RouteType::Blackhole => RTN_BLACKHOLE,
         RouteType::Prohibit => RTN_PROHIBIT,
+        RouteType::Throw => RTN_THROW,
     }
 }

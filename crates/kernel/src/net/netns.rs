@@ -26,6 +26,8 @@ pub struct NetNs {
     pub last_ifindex: u32,
     /// What a new interface begins with (`net.ipv4.conf.default`).
     pub conf_default: InetConf,
+    /// What is said for all of them.
+    pub conf_all: InetConf,
     pub sysctl: Sysctl,
     pub mib: Mibs,
     pub neighs: Slab<Neighbour>,
@@ -77,6 +79,7 @@ impl Net {
             devs: Vec::new(),
             last_ifindex: 0,
             conf_default: InetConf::default(),
+            conf_all: InetConf::ALL,
             sysctl: Sysctl::default(),
             mib: Mibs::default(),
             neighs: Slab::default(),

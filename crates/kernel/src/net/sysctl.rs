@@ -298,6 +298,7 @@ sysctls! {
         "net.ipv4.neigh.default.retrans_time_ms" neigh_retrans_time_ms: u32 = 1000, 0, INT;
         "net.ipv4.neigh.default.ucast_solicit" neigh_ucast_solicit: u32 = 3, 0, INT;
         "net.ipv4.neigh.default.unres_qlen_bytes" neigh_unres_qlen_bytes: u32 = 212_992, 0, INT;
+        "net.ipv4.route.gc_timeout" rt_gc_timeout: u32 = 300, 0, INT;
         "net.ipv4.route.min_pmtu" min_pmtu: u32 = 552, 68, INT;
         "net.ipv4.route.mtu_expires" mtu_expires: u32 = 600, 0, INT;
         "net.ipv4.tcp_abort_on_overflow" tcp_abort_on_overflow: u32 = 0, 0, 255;

@@ -173,7 +173,8 @@ impl Kernel {
             rows.sort_by_key(|r| (r.dst, r.prefixlen));
             rows
         };
-        let four = [table("main", &n.fib.main), table("local", &n.fib.local)].concat();
+        let others = n.fib.others.iter().flat_map(|(id, t)| table(&id.to_string(), t)).collect();
+        let four = [table("main", &n.fib.main), table("local", &n.fib.local), others].concat();
         [four, six("main", &n.v6.fib.main), six("local", &n.v6.fib.local)].concat()
     }
 
@@ -218,6 +219,7 @@ impl Kernel {
             RouteType::Unreachable => "unreachable",
             RouteType::Blackhole => "blackhole",
             RouteType::Prohibit => "prohibit",
+            RouteType::Throw => "throw",
         };
         let scope = match r.scope {
             Scope::Universe => None,

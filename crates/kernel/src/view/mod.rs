@@ -13,6 +13,7 @@ pub use value::{Value, View};
 
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::ipv4::devconf;
 use crate::net::mib::{GROUPS, Mib, Mibs};
 use crate::net::sysctl::{Global, Sysctl};
 use belljar_abi::Errno;
@@ -89,6 +90,7 @@ impl Kernel {
 
     pub fn view_sysctls(&self, ns: NsId) -> Vec<SysctlView> {
         let conf6 = self.net.view_conf6(ns);
+        let conf = devconf::show(&self.net, ns);
         let Some(ns) = self.net.ns.get(ns) else { return Vec::new() };
         let mut out: Vec<SysctlView> = Sysctl::KEYS
             .iter()
@@ -97,6 +99,7 @@ impl Kernel {
             .chain(Global::KEYS.iter().filter_map(|k| Some((*k, self.net.sysctl.show(k)?))))
             .map(|(key, value)| SysctlView { key: key.to_owned(), value })
             .collect();
+        out.extend(conf.into_iter().map(|(key, value)| SysctlView { key, value }));
         out.sort_by(|a, b| a.key.cmp(&b.key));
         out
     }
@@ -109,7 +112,16 @@ impl Kernel {
         if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
             return self.net.set_conf6(ns, rest, value);
         }
-        self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl.store(key, value)
+        if devconf::is_mine(key) {
+            return devconf::store(&mut self.net, ns, key, value);
+        }
+        let sysctl = &mut self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl;
+        sysctl.store(key, value)?;
+        if key == "net.ipv4.ip_forward" {
+            let value = sysctl.ip_forward;
+            return devconf::set_forwarding(&mut self.net, ns, value);
+        }
+        Ok(())
     }
 
     pub fn view_drops(&self) -> Vec<DropView> {

@@ -137,7 +137,7 @@ impl Host {
     }
 
     pub fn sysctl(&mut self, key: &str, value: &str) {
-        self.k.net.ns.get_mut(self.ns).unwrap().sysctl.store(key, value).unwrap();
+        self.k.sysctl_set(self.ns, key, value).unwrap();
     }
 
     pub fn counter(&self, c: belljar_kernel::net::mib::Mib) -> u64 {

@@ -4,6 +4,7 @@ mod call;
 mod cursor;
 pub mod icmp;
 mod packet;
+pub mod raw;
 
 use crate::ast::*;
 use crate::lex::{Tok, Token, lex};
@@ -27,6 +28,7 @@ const SETTINGS: &[&str] = &[
     "tolerance_usecs",
     "seed",
     "arp",
+    "second_ip",
     "root",
     "nofile",
     "device",
@@ -99,7 +101,13 @@ fn setting(c: &mut Cursor<'_>, text: &str, script: &mut Script) -> Parsed<()> {
             s.tolerance = value.parse::<u32>().map_err(|_| bad("a number of microseconds"))? as u64 * 1000;
         }
         "seed" => s.seed = value.parse().map_err(|_| bad("a number"))?,
-        "arp" => s.arp = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
+        "arp" if value == "lines" => (s.arp, s.arp_lines) = (false, true),
+        "arp" => s.arp = on_off(value).ok_or_else(|| bad("`on`, `off` or `lines`"))?,
+        "second_ip" => {
+            let found =
+                value.split_once('/').and_then(|(a, l)| a.parse().ok().zip(l.parse().ok().filter(|l| *l <= 32)));
+            s.second = Some(found.ok_or_else(|| bad("an address and the length of its prefix"))?);
+        }
         "root" => s.root = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
         "device" => match value {
             "nic" => s.tun = false,
@@ -186,12 +194,12 @@ fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
     if let Some(Tok::Command(command)) = c.peek() {
         let span = c.span();
         c.at += 1;
-        return command_line(command, span).map(What::Sysctl);
+        return command_line(command, span).map(What::Commands);
     }
     match (c.peek(), c.peek_at(1)) {
         (Some(Tok::Word(w)), Some(Tok::Word(_))) if w == "sysctl" => {
             c.at += 1;
-            sysctl(c, text).map(|s| What::Sysctl(vec![s]))
+            sysctl(c, text).map(|s| What::Commands(vec![s]))
         }
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "counters" => block::conds(c, w).map(What::Counters),
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "signals" => block::conds(c, w).map(What::Signals),
@@ -202,7 +210,7 @@ fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
 }
 
 /// `sysctl net.ipv4.tcp_rmem = 4096 131072 6291456`: the value is the rest of the line.
-fn sysctl(c: &mut Cursor<'_>, text: &str) -> Parsed<(Span, String, String)> {
+fn sysctl(c: &mut Cursor<'_>, text: &str) -> Parsed<Command> {
     let from = c.at;
     while !c.is("=") {
         if c.bump().is_none() {
@@ -215,17 +223,21 @@ fn sysctl(c: &mut Cursor<'_>, text: &str) -> Parsed<(Span, String, String)> {
     c.want("=")?;
     let value = raw(c.tokens.get(c.at..).unwrap_or(&[]), text).trim_matches('"').to_owned();
     c.at = c.tokens.len();
-    Ok((span, key, value))
+    Ok(Command::Sysctl(span, key, value))
 }
 
-/// What packetdrill's scripts write in backticks, as far as it sets sysctls.
-fn command_line(command: &str, span: Span) -> Parsed<Vec<(Span, String, String)>> {
+/// What packetdrill's scripts write in backticks, as far as it sets sysctls, addresses and routes.
+fn command_line(command: &str, span: Span) -> Parsed<Vec<Command>> {
     let refuse = || {
-        Problem::new(span, "only `sysctl [-q] [-w] KEY=VALUE...` can be a command")
+        Problem::new(span, "only `sysctl [-q] [-w] KEY=VALUE...` and `ip OBJECT add|del|set ...` can be commands")
             .hint("write a line of its own: +0 sysctl net.ipv4.tcp_sack = 0")
     };
     let mut all = Vec::new();
     for part in command.split(['\n', ';']).map(str::trim).filter(|p| !p.is_empty()) {
+        if let Some(line) = part.strip_prefix("ip ") {
+            all.push(Command::Ip(span, line.to_owned()));
+            continue;
+        }
         let rest = part.strip_prefix("sysctl ").ok_or_else(refuse)?;
         let mut pairs: Vec<(String, String)> = Vec::new();
         for word in rest.split_whitespace().filter(|w| !matches!(*w, "-q" | "-w" | "-qw" | "-wq")) {
@@ -239,7 +251,7 @@ fn command_line(command: &str, span: Span) -> Parsed<Vec<(Span, String, String)>
                 (None, None) => return Err(refuse()),
             }
         }
-        all.extend(pairs.into_iter().map(|(k, v)| (span, k, v)));
+        all.extend(pairs.into_iter().map(|(k, v)| Command::Sysctl(span, k, v)));
     }
     if all.is_empty() { Err(refuse()) } else { Ok(all) }
 }

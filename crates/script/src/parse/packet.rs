@@ -1,6 +1,6 @@
 //! Packet lines: `< S 0:0(0) win 1000 <mss 1460>`, `> [ect0] . 1:1(0) ack 1`, `< udp (10)`, `> icmp unreachable …`.
 use super::cursor::{Cursor, Parsed};
-use super::icmp;
+use super::{icmp, raw};
 use crate::ast::*;
 use crate::lex::Tok;
 use crate::names::nearest;
@@ -19,30 +19,52 @@ pub fn line(c: &mut Cursor<'_>) -> Parsed<What> {
     if !inject && c.eat_word("none") {
         return Ok(What::Silence);
     }
-    let mut packet =
-        Packet { span: start, ends: None, ip: IpSpec::default(), body: Body::Udp(Payload { len: 0, data: None }) };
+    let mut packet = Packet {
+        span: start,
+        dev: 0,
+        ends: None,
+        ip: IpSpec::default(),
+        body: Body::Udp(Payload { len: 0, data: None }),
+    };
+    if c.eat_word("eth1") {
+        packet.dev = 1;
+        c.eat(":");
+    }
     let about = about_or_ip(c, &mut packet.ip)?;
     packet.ends = ends(c)?;
     if packet.ends.is_some() && c.is("[") {
         ip_info(c, &mut packet.ip)?;
     }
-    packet.body = if c.eat_word("udp") {
-        if packet.ends.is_none() {
-            packet.ends = ends(c)?;
+    packet.body = body(c, &mut packet.ends, &mut packet.ip, about)?;
+    packet.span = start.to(c.last());
+    check_inject(&packet, inject)?;
+    Ok(if inject { What::Inject(packet) } else { What::Expect(packet) })
+}
+
+fn body(c: &mut Cursor<'_>, named: &mut Option<(End, End)>, ip: &mut IpSpec, about: Option<About>) -> Parsed<Body> {
+    Ok(if c.eat_word("udp") {
+        if named.is_none() {
+            *named = ends(c)?;
         }
         Body::Udp(payload(c)?)
     } else if c.eat_word("icmp") {
         let mut spec = icmp_spec(c, about)?;
         if c.is("[") {
-            spec.about = about_or_ip(c, &mut packet.ip)?;
+            spec.about = about_or_ip(c, ip)?;
         }
         Body::Icmp(spec)
+    } else if c.eat_word("igmp") {
+        Body::Igmp(raw::igmp(c)?)
+    } else if c.eat_word("arp") {
+        Body::Arp(raw::arp(c)?)
+    } else if c.eat_word("frag") {
+        Body::Frag(raw::frag(c, |c| body(c, named, ip, None))?)
+    } else if c.eat_word("proto") {
+        let proto = c.int("the number of a protocol")?;
+        Body::Proto(proto, payload(c)?)
     } else {
         Body::Tcp(tcp(c)?)
-    };
-    packet.span = start.to(c.last());
-    check_inject(&packet, inject)?;
-    Ok(if inject { What::Inject(packet) } else { What::Expect(packet) })
+    })
 }
 
 /// What can be expected of the kernel cannot always be sent to it.
@@ -99,8 +121,13 @@ fn ip_info(c: &mut Cursor<'_>, ip: &mut IpSpec) -> Parsed<()> {
             "df" => ip.df = Some(true),
             "nodf" => ip.df = Some(false),
             "badsum" => ip.badsum = true,
+            "id" => ip.id = Some(c.int("an identification")?),
+            "opt" => ip.options = Some(cookie(c)?),
+            "bcast" => ip.link_broadcast = true,
             _ => {
-                let all = ["noecn", "ect0", "ect1", "ect01", "ce", "tos", "ttl", "df", "nodf", "badsum"];
+                let all = [
+                    "noecn", "ect0", "ect1", "ect01", "ce", "tos", "ttl", "df", "nodf", "badsum", "id", "opt", "bcast",
+                ];
                 return Err(
                     Problem::new(span, format!("`{word}` says nothing about an IP header")).near(nearest(word, all))
                 );
@@ -131,8 +158,12 @@ fn end(c: &mut Cursor<'_>) -> Parsed<End> {
     let mut addr = None;
     if let Some(Tok::Ip(a)) = c.peek() {
         c.at += 1;
-        c.want(":")?;
         addr = Some(*a);
+        // Not every protocol has ports.
+        if !(c.is(":") && matches!(c.peek_at(1), Some(Tok::Num(_)))) {
+            return Ok(End { addr, port: 0 });
+        }
+        c.at += 1;
     }
     Ok(End { addr, port: c.int("a port")? })
 }
@@ -170,8 +201,26 @@ fn icmp_spec(c: &mut Cursor<'_>, about: Option<About>) -> Parsed<IcmpSpec> {
             })?
             .1;
     }
-    let mtu = if c.eat_word("mtu") { Some(c.int("an MTU")?) } else { None };
-    Ok(IcmpSpec { kind, code, mtu, about })
+    let mut spec = IcmpSpec { kind, code, mtu: None, echo: None, gateway: None, pointer: None, payload: None, about };
+    loop {
+        if c.eat_word("mtu") {
+            spec.mtu = Some(c.int("an MTU")?);
+        } else if c.eat_word("id") {
+            let id = c.int("an identifier")?;
+            if !c.eat_word("seq") {
+                return Err(c.wrong("`seq` and a number"));
+            }
+            spec.echo = Some((id, c.int("a number")?));
+        } else if c.eat_word("gw") {
+            spec.gateway = Some(raw::ip(c)?);
+        } else if c.eat_word("at") {
+            spec.pointer = Some(c.int("an offset")?);
+        } else if c.is("(") && matches!(kind, 0 | 8) {
+            spec.payload = Some(payload(c)?);
+        } else {
+            return Ok(spec);
+        }
+    }
 }
 
 fn tcp(c: &mut Cursor<'_>) -> Parsed<TcpSpec> {

@@ -9,18 +9,26 @@ use belljar_kernel::net::sysctl;
 use belljar_kernel::task::call::{Call, Ret, Submitted};
 
 impl Run<'_> {
-    pub(super) fn sysctl(&mut self, all: &[(Span, String, String)]) -> Result<(), Problem> {
-        for (span, key, value) in all {
-            let ns = self.m.ns;
-            match self.m.k.sysctl_set(ns, key, value) {
-                Ok(()) => {}
-                Err(Errno::ENOENT) => {
-                    return Err(Problem::new(*span, format!("there is no setting `{key}`")).near(sysctl::nearest(key)));
+    pub(super) fn commands(&mut self, all: &[Command]) -> Result<(), Problem> {
+        for command in all {
+            match command {
+                Command::Sysctl(span, key, value) => self.sysctl(*span, key, value)?,
+                Command::Ip(span, line) => {
+                    self.m.ip(line).map_err(|e| Problem::new(*span, format!("ip {line}: {e}")))?
                 }
-                Err(e) => return Err(Problem::new(*span, format!("`{key}` does not take `{value}`: {e}"))),
             }
         }
-        Ok(())
+        self.settle()
+    }
+
+    fn sysctl(&mut self, span: Span, key: &str, value: &str) -> Result<(), Problem> {
+        match self.m.k.sysctl_set(self.m.ns, key, value) {
+            Ok(()) => Ok(()),
+            Err(Errno::ENOENT) => {
+                Err(Problem::new(span, format!("there is no setting `{key}`")).near(sysctl::nearest(key)))
+            }
+            Err(e) => Err(Problem::new(span, format!("`{key}` does not take `{value}`: {e}"))),
+        }
     }
 
     pub(super) fn tcp_info(&mut self, fd: &Expr, conds: &[Cond]) -> Result<(), Problem> {

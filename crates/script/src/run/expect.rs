@@ -114,14 +114,40 @@ impl<'a> Run<'a> {
                 let different = spec.len != data.len() || wrong;
                 different.then(|| if wrong { "the data".to_owned() } else { format!("{} bytes", data.len()) })
             }
-            (Body::Icmp(spec), L4::Icmp { kind, code, rest, .. }) => {
+            (Body::Icmp(spec), L4::Icmp { kind, code, rest, data }) => {
                 let mtu = u16::from_be_bytes([rest[2], rest[3]]);
-                let same = (spec.kind, spec.code) == (*kind, *code) && spec.mtu.is_none_or(|m| m == mtu);
+                let echo = (u16::from_be_bytes([rest[0], rest[1]]), mtu);
+                let same = (spec.kind, spec.code) == (*kind, *code)
+                    && spec.mtu.is_none_or(|m| m == mtu)
+                    && spec.echo.is_none_or(|e| e == echo)
+                    && spec.gateway.is_none_or(|g| g.octets() == *rest)
+                    && spec.pointer.is_none_or(|p| p == rest[0])
+                    && spec.payload.as_ref().is_none_or(|p| p.len == data.len());
                 (!same).then(|| "the message".to_owned())
+            }
+            (Body::Frag(f), L4::Frag { start, mf, data, .. }) => {
+                let end = *start as usize + data.len();
+                let more = f.mf.or_else(|| Some((f.end as usize) < whole(f.of.as_deref()?)?));
+                let same = (f.start, f.end as usize) == (*start, end) && more.is_none_or(|m| m == *mf);
+                (!same).then(|| "the piece".to_owned())
+            }
+            (Body::Igmp(spec), L4::Igmp(b)) => (spec != b).then(|| "the message".to_owned()),
+            (Body::Arp(a), L4::Arp { request, mac, broadcast }) => {
+                let same = a.request == *request
+                    && (a.sender, a.target) == (live.src, live.dst)
+                    && a.mac.is_none_or(|m| m == *mac)
+                    && a.broadcast.is_none_or(|b| b == *broadcast);
+                (!same).then(|| "the message".to_owned())
+            }
+            (Body::Proto(proto, spec), L4::Other { proto: live, len }) => {
+                (proto != live || spec.len != *len).then(|| "the protocol or the length".to_owned())
             }
             _ => Some("the protocol".to_owned()),
         };
-        different.or_else(|| ip_difference(&p.ip, live))
+        if p.dev != live.dev {
+            return Some(format!("it left by eth{}", live.dev));
+        }
+        different.or_else(|| addresses(p, live)).or_else(|| ip_difference(&p.ip, live))
     }
 
     fn tcp_difference(&mut self, spec: &TcpSpec, ends: Ends, t: &Tcp, at: Nanos) -> Option<String> {
@@ -189,6 +215,26 @@ fn same_option(a: &Opt, b: &Opt, slack: u32) -> bool {
     }
 }
 
+/// Addresses of packets without ports.
+fn addresses(p: &Packet, live: &Pkt) -> Option<String> {
+    if matches!(p.body, Body::Tcp(_) | Body::Udp(_)) {
+        return None;
+    }
+    let (src, dst) = p.ends?;
+    let same = src.addr.is_none_or(|a| a == live.src) && dst.addr.is_none_or(|a| a == live.dst);
+    (!same).then(|| format!("it goes from {} to {}", live.src, live.dst))
+}
+
+/// Bytes behind the IP header of a packet that a line speaks of.
+fn whole(of: &Body) -> Option<usize> {
+    Some(match of {
+        Body::Udp(p) | Body::Icmp(IcmpSpec { payload: Some(p), .. }) => 8 + p.len,
+        Body::Proto(_, p) => p.len,
+        Body::Igmp(b) => b.len(),
+        _ => return None,
+    })
+}
+
 fn wrong_ends(expected: Ends, came: Ends) -> Option<String> {
     if expected == came {
         return None;
@@ -211,6 +257,13 @@ fn ip_difference(ip: &IpSpec, live: &Pkt) -> Option<String> {
     }
     if ip.ttl.is_some_and(|t| t != live.ttl) {
         return Some(format!("ttl {}", live.ttl));
+    }
+    if ip.id.is_some_and(|id| id != live.id) {
+        return Some(format!("id {}", live.id));
+    }
+    if ip.options.as_ref().is_some_and(|o| *o != live.options) {
+        let hex: String = live.options.iter().map(|b| format!("{b:02x}")).collect();
+        return Some(format!("options {hex}"));
     }
     ip.df.filter(|df| *df != live.df).map(|_| if live.df { "df is set" } else { "df is not set" }.to_owned())
 }
@@ -235,5 +288,10 @@ fn show(p: &Packet) -> String {
             let mtu = i.mtu.map_or(String::new(), |m| format!(" mtu {m}"));
             format!("icmp {}{mtu}", crate::parse::icmp::show(i.kind, i.code))
         }
+        Body::Frag(f) => format!("frag {}:{}", f.start, f.end),
+        Body::Igmp(b) => crate::parse::raw::show_igmp(b),
+        Body::Arp(a) if a.request => format!("arp request {} from {}", a.target, a.sender),
+        Body::Arp(a) => format!("arp reply {} to {}", a.sender, a.target),
+        Body::Proto(proto, p) => format!("proto {proto} ({})", p.len),
     }
 }

@@ -11,11 +11,50 @@ const QUOTED: usize = 8;
 impl Run<'_> {
     pub(super) fn inject(&mut self, p: &Packet) -> Result<(), Problem> {
         let s = &self.script.settings;
-        let udp = matches!(p.body, Body::Udp(_));
+        let udp = match &p.body {
+            Body::Frag(FragSpec { of: Some(of), .. }) => matches!(**of, Body::Udp(_)),
+            body => matches!(body, Body::Udp(_)),
+        };
         let ends = self.flows.ends(s, p.ends, true, udp);
         let (local, remote) = ends;
         let mut src = remote.0;
-        let l4 = match &p.body {
+        if let Body::Arp(a) = &p.body {
+            self.m.arp(p.dev, a);
+            return self.settle();
+        }
+        let mut dst = local.0;
+        if !matches!(p.body, Body::Tcp(_) | Body::Udp(_)) {
+            // From the remote side itself, or from a router on the way if the line says so.
+            src = p.ends.and_then(|e| e.0.addr).unwrap_or(s.remote);
+            dst = p.ends.and_then(|e| e.1.addr).unwrap_or(s.local);
+        }
+        let mut ttl = 64;
+        if let Body::Igmp(b) = &p.body {
+            let group = belljar_wire::igmp::IgmpHeader::parse(b).map_or(dst, |h| h.group);
+            let to = if group.is_unspecified() { belljar_wire::igmp::ALL_HOSTS } else { group };
+            dst = p.ends.and_then(|e| e.1.addr).unwrap_or(to);
+            ttl = 1;
+        }
+        let l4 = self.body(p, &p.body, ends)?;
+        let tos = p.ip.tos.unwrap_or(0) & !3 | ecn_bits(p.ip.ecn).unwrap_or(p.ip.tos.unwrap_or(0) & 3);
+        let (ttl, df, id) = (p.ip.ttl.unwrap_or(ttl), p.ip.df.unwrap_or(false), p.ip.id.unwrap_or(0));
+        let options = p.ip.options.clone().unwrap_or_default();
+        let mut packet = Pkt { dev: p.dev, id, options, src, dst, tos, ttl, df, l4 };
+        if let Body::Frag(f) = &p.body {
+            packet = self.piece(p, f, packet, ends)?;
+        }
+        let Some(bytes) = packet.bytes(p.ip.badsum) else {
+            return Err(Problem::new(p.span, "this is more than a packet can hold"));
+        };
+        self.trace.push((self.m.now(), Happened::In(packet)));
+        self.m.inject(p.dev, &bytes, p.ip.link_broadcast);
+        self.settle()
+    }
+
+    fn body(&mut self, p: &Packet, body: &Body, ends: (Place, Place)) -> Result<L4, Problem> {
+        let (local, remote) = ends;
+        let bytes = |payload: &Payload| payload.data.clone().unwrap_or_else(|| vec![0; payload.len]);
+        Ok(match body {
             Body::Tcp(t) => {
                 if t.flags & 0x12 == 2 {
                     self.flows.remote_syn(ends);
@@ -24,32 +63,46 @@ impl Run<'_> {
                 L4::Tcp(self.flows.to_wire(ends, segment(t, ends)))
             }
             Body::Udp(payload) => {
-                let data = payload.data.clone().unwrap_or_else(|| vec![0; payload.len]);
                 self.flows.set_current(ends, true);
-                L4::Udp { sport: remote.1, dport: local.1, data }
+                L4::Udp { sport: remote.1, dport: local.1, data: bytes(payload) }
             }
-            Body::Icmp(i) => {
-                // From the remote side itself, or from a router on the way if the line says so.
-                src = p.ends.and_then(|e| e.0.addr).unwrap_or(s.remote);
-                self.icmp(p, i)?
-            }
-        };
-        let tos = p.ip.tos.unwrap_or(0) & !3 | ecn_bits(p.ip.ecn).unwrap_or(p.ip.tos.unwrap_or(0) & 3);
-        let packet = Pkt { src, dst: local.0, tos, ttl: p.ip.ttl.unwrap_or(64), df: p.ip.df.unwrap_or(false), l4 };
-        let Some(bytes) = packet.bytes(p.ip.badsum) else {
-            return Err(Problem::new(p.span, "this is more than a packet can hold"));
-        };
-        self.trace.push((self.m.now(), Happened::In(packet)));
-        self.m.inject(&bytes);
-        self.settle()
+            Body::Icmp(i) => self.icmp(p, i)?,
+            Body::Igmp(b) => L4::Igmp(b.clone()),
+            Body::Proto(proto, payload) => L4::Other { proto: *proto, len: payload.len },
+            Body::Frag(_) | Body::Arp(_) => L4::Other { proto: 17, len: 0 },
+        })
+    }
+
+    /// Bytes of the packet that the line speaks of; zeros where it has none.
+    fn piece(&mut self, p: &Packet, f: &FragSpec, header: Pkt, ends: (Place, Place)) -> Result<Pkt, Problem> {
+        let long = || Problem::new(p.span, "the whole is more than a packet can hold");
+        let (mut proto, mut whole) = (17, Vec::new());
+        if let Some(of) = &f.of {
+            let l4 = self.body(p, of, ends)?;
+            let b = Pkt { l4, options: Vec::new(), ..header.clone() }.bytes(p.ip.badsum).ok_or_else(long)?;
+            proto = b.get(9).copied().unwrap_or(17);
+            whole = b.get(20..).unwrap_or(&[]).to_vec();
+        }
+        let (start, end) = (f.start as usize, f.end as usize);
+        let mf = f.mf.unwrap_or(end < whole.len());
+        whole.resize(whole.len().max(end), 0);
+        let data = whole.get(start..end).unwrap_or(&[]).to_vec();
+        Ok(Pkt { l4: L4::Frag { proto, start: f.start, mf, data }, ..header })
     }
 
     fn icmp(&self, p: &Packet, i: &IcmpSpec) -> Result<L4, Problem> {
         let mtu = i.mtu.unwrap_or(0).to_be_bytes();
-        let rest = [0, 0, mtu[0], mtu[1]];
+        let rest = match (i.gateway, i.pointer) {
+            (Some(gw), _) => gw.octets(),
+            (None, Some(at)) => [at, 0, 0, 0],
+            _ => [0, 0, mtu[0], mtu[1]],
+        };
         // Echo requests have a payload, errors a packet.
         if matches!(i.kind, 0 | 8) {
-            return Ok(L4::Icmp { kind: i.kind, code: i.code, rest: [0, 1, 0, 1], data: vec![0; 8] });
+            let (id, seq) = i.echo.unwrap_or((1, 1));
+            let data = i.payload.as_ref().map_or(vec![0; 8], |p| p.data.clone().unwrap_or_else(|| vec![0; p.len]));
+            let rest = belljar_wire::icmp::IcmpHeader::echo_rest(id, seq);
+            return Ok(L4::Icmp { kind: i.kind, code: i.code, rest, data });
         }
         let quoted = match i.about {
             Some(about) => self.quoted(about),
@@ -73,7 +126,7 @@ impl Run<'_> {
             }
             About::Udp { len } => L4::Udp { sport: local.1, dport: remote.1, data: vec![0; len.min(65_000)] },
         };
-        Pkt { src: local.0, dst: remote.0, tos: 0, ttl: 64, df: true, l4 }
+        Pkt { dev: 0, id: 0, options: Vec::new(), src: local.0, dst: remote.0, tos: 0, ttl: 64, df: true, l4 }
     }
 }
 

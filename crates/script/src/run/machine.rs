@@ -1,7 +1,7 @@
 //! [`Machine`]: a kernel with one NIC, the clock, the wire as a script sees it: IP packets in, IP packets out. ARP is
 //! answered here and never shown.
-use crate::ast::{Nanos, Settings};
-use crate::packet::Pkt;
+use crate::ast::{ArpSpec, Nanos, Settings};
+use crate::packet::{L4, Pkt};
 use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::*;
 use belljar_kernel::net::core::dev::Features;
@@ -15,8 +15,16 @@ use std::collections::VecDeque;
 
 /// Kernel time at which a script starts: a machine is up a little while before anybody uses it.
 pub(super) const BOOT: Nanos = 100_000_000_000;
-pub(super) const HOST_MAC: Mac = Mac([2, 0, 0, 0, 0, 1]);
-pub(super) const PEER_MAC: Mac = Mac([2, 0, 0, 0, 0, 2]);
+/// Of eth0 and eth1, and of whoever is behind each.
+pub(super) const OWN_MACS: [Mac; 2] = [mac(1), mac(0x11)];
+const PEER_MACS: [Mac; 2] = [mac(2), mac(0x12)];
+
+const fn mac(last: u8) -> Mac {
+    Mac([2, 0, 0, 0, 0, last])
+}
+
+pub(super) const HOST_MAC: Mac = OWN_MACS[0];
+pub(super) const PEER_MAC: Mac = PEER_MACS[0];
 /// Steps of one script; a script that needs more is going round in circles.
 const MAX_STEPS: u64 = 500_000;
 
@@ -26,6 +34,10 @@ pub struct Machine {
     pub k: Kernel,
     pub ns: NsId,
     pub dev: DevId,
+    /// eth0, and eth1 where there is one.
+    devs: Vec<DevId>,
+    /// ARP is shown and sent by the script.
+    arp_lines: bool,
     process: ProcId,
     /// The thread that does what does not block.
     pub task: TaskId,
@@ -47,22 +59,45 @@ impl Machine {
     pub fn new(s: &Settings) -> Result<Machine, String> {
         let mut k = Kernel::new(s.seed);
         let nic = NicConfig {
-            mac: HOST_MAC,
+            mac: OWN_MACS[0],
             mtu: s.mtu,
             features: Features { orphan: s.tun, ..Features::NONE },
             ..NicConfig::default()
         };
         let made = k.add_host("host", &nic, (s.local, s.prefix), Some(s.gateway));
         let (ns, dev) = made.map_err(|e| format!("the host cannot be made of these settings: {e}"))?;
+        let mut devs = vec![dev];
+        if let Some((addr, len)) = s.second {
+            let nic = NicConfig { name: "eth1".into(), mac: OWN_MACS[1], ..nic };
+            let made = k.add_nic(ns, &nic).and_then(|d| k.set_link(d, true).map(|()| d));
+            let made = made.and_then(|d| k.add_address(d, addr, len).map(|()| d));
+            devs.push(made.map_err(|e| format!("eth1 cannot be made: {e}"))?);
+        }
         let (uid, caps) = if s.root { (0, Caps::ROOT) } else { (1000, Caps::NONE) };
         let process = k.add_process(ns, uid, caps, s.nofile, "script");
         let task = k.add_task(process, 0).ok_or("no task")?;
         let (now, arp) = (BOOT, s.arp);
         let (out, done, idle) = (VecDeque::new(), Vec::new(), Vec::new());
-        let mut m = Machine { k, ns, dev, process, task, idle, now, arp, out, done, steps: 0, broken: None, sigurg: 0 };
+        let mut m = Machine {
+            k,
+            ns,
+            dev,
+            devs,
+            arp_lines: s.arp_lines,
+            process,
+            task,
+            idle,
+            now,
+            arp,
+            out,
+            done,
+            steps: 0,
+            broken: None,
+            sigurg: 0,
+        };
         if s.arp {
-            m.answer_arp(ARPOP_REQUEST, s.gateway, s.local);
-            m.answer_arp(ARPOP_REPLY, s.gateway, s.local);
+            m.answer_arp(0, ARPOP_REQUEST, s.gateway, s.local);
+            m.answer_arp(0, ARPOP_REPLY, s.gateway, s.local);
         }
         Ok(m)
     }
@@ -76,23 +111,65 @@ impl Machine {
         self.now
     }
 
-    fn answer_arp(&mut self, op: u16, who: std::net::Ipv4Addr, asker: std::net::Ipv4Addr) {
-        let mut b = vec![0; 42];
-        EthHeader { dst: HOST_MAC, src: PEER_MAC, ethertype: ETH_P_ARP }.emit(&mut b);
-        if let Some(body) = b.get_mut(14..) {
-            ArpPacket { op, sha: PEER_MAC, spa: who, tha: HOST_MAC, tpa: asker }.emit(body);
-        }
-        self.k.rx(self.now, self.dev, Frame::from_bytes(&b, 0));
-        self.collect();
+    fn answer_arp(&mut self, port: u8, op: u16, who: std::net::Ipv4Addr, asker: std::net::Ipv4Addr) {
+        let (own, peer) = (OWN_MACS[usize::from(port & 1)], PEER_MACS[usize::from(port & 1)]);
+        self.arp_in(port, op, (peer, who), (own, asker), own);
     }
 
-    /// An IP packet from the wire.
-    pub fn inject(&mut self, packet: &[u8]) {
+    fn arp_in(
+        &mut self,
+        port: u8,
+        op: u16,
+        (sha, spa): (Mac, std::net::Ipv4Addr),
+        (tha, tpa): (Mac, std::net::Ipv4Addr),
+        dst: Mac,
+    ) {
+        let mut b = vec![0; 42];
+        EthHeader { dst, src: sha, ethertype: ETH_P_ARP }.emit(&mut b);
+        if let Some(body) = b.get_mut(14..) {
+            ArpPacket { op, sha, spa, tha, tpa }.emit(body);
+        }
+        self.frame_in(port, &b);
+    }
+
+    /// A packet of a script's own.
+    pub fn arp(&mut self, port: u8, a: &ArpSpec) {
+        let own = OWN_MACS[usize::from(port & 1)];
+        let sha = a.mac.map_or(PEER_MACS[usize::from(port & 1)], mac);
+        let to_all = a.broadcast.unwrap_or(a.request);
+        let (op, tha) = if a.request { (ARPOP_REQUEST, Mac::ZERO) } else { (ARPOP_REPLY, own) };
+        self.arp_in(port, op, (sha, a.sender), (tha, a.target), if to_all { Mac::BROADCAST } else { own });
+    }
+
+    fn frame_in(&mut self, port: u8, bytes: &[u8]) {
+        if let Some(dev) = self.devs.get(usize::from(port)) {
+            self.k.rx(self.now, *dev, Frame::from_bytes(bytes, 0));
+            self.collect();
+        }
+    }
+
+    /// An IP packet from the wire, to the address that goes with its destination, or to everybody on the link.
+    pub fn inject(&mut self, port: u8, packet: &[u8], broadcast: bool) {
+        let own = OWN_MACS[usize::from(port & 1)];
+        let dst = match packet.get(16..20) {
+            _ if broadcast => Mac::BROADCAST,
+            Some([255, 255, 255, 255]) => Mac::BROADCAST,
+            Some(&[224..=239, x, y, z]) => Mac([1, 0, 0x5e, x & 0x7f, y, z]),
+            _ => own,
+        };
         let mut b = vec![0; 14];
-        EthHeader { dst: HOST_MAC, src: PEER_MAC, ethertype: ETH_P_IP }.emit(&mut b);
+        EthHeader { dst, src: PEER_MACS[usize::from(port & 1)], ethertype: ETH_P_IP }.emit(&mut b);
         b.extend_from_slice(packet);
-        self.k.rx(self.now, self.dev, Frame::from_bytes(&b, 0));
+        self.frame_in(port, &b);
+    }
+
+    /// What the `ip` command is told.
+    pub fn ip(&mut self, line: &str) -> Result<(), String> {
+        let done = self.k.ip(self.ns, line).map_err(|e| e.to_string());
+        // What it sent leaves with the next step.
+        self.k.tick(self.now);
         self.collect();
+        done
     }
 
     pub fn call(&mut self, task: TaskId, call: Call<'_>) -> Submitted {
@@ -138,7 +215,7 @@ impl Machine {
             self.steps += 1;
             while let Some(o) = self.k.pop_output() {
                 match o {
-                    Output::Frame { frame, .. } => self.sent(frame),
+                    Output::Frame { dev, frame } => self.sent(dev, frame),
                     Output::Signal { .. } => self.sigurg += 1,
                     Output::Complete { call, result } => self.done.push((call, result, self.now())),
                 }
@@ -156,20 +233,27 @@ impl Machine {
         }
     }
 
-    fn sent(&mut self, frame: Frame) {
+    fn sent(&mut self, dev: DevId, frame: Frame) {
         if let Err(e) = gso::verify(&frame) {
             self.broken.get_or_insert_with(|| format!("the kernel sent a packet that is malformed: {e:?}"));
         }
+        let port = self.devs.iter().position(|d| *d == dev).unwrap_or(0) as u8;
         let b = frame.to_vec();
         let Ok(eth) = EthHeader::parse(&b) else { return };
         let body = b.get(14..).unwrap_or(&[]);
         if eth.ethertype == ETH_P_ARP {
-            let asked = ArpPacket::parse(body).ok().filter(|a| self.arp && a.op == ARPOP_REQUEST);
-            if let Some(a) = asked {
-                self.answer_arp(ARPOP_REPLY, a.tpa, a.spa);
+            let Ok(a) = ArpPacket::parse(body) else { return };
+            if self.arp_lines {
+                let (request, broadcast) = (a.op == ARPOP_REQUEST, eth.dst.is_broadcast());
+                let l4 = L4::Arp { request, mac: a.sha.0[5], broadcast };
+                let (src, dst) = (a.spa, a.tpa);
+                let p = Pkt { dev: port, id: 0, options: Vec::new(), src, dst, tos: 0, ttl: 0, df: false, l4 };
+                self.out.push_back((self.now(), p));
+            } else if self.arp && a.op == ARPOP_REQUEST {
+                self.answer_arp(port, ARPOP_REPLY, a.tpa, a.spa);
             }
         } else if let Some(p) = Pkt::read(body) {
-            self.out.push_back((self.now(), p));
+            self.out.push_back((self.now(), Pkt { dev: port, ..p }));
         }
     }
 }

@@ -140,7 +140,7 @@ impl<'a> Run<'a> {
             What::Call(line) => self.call(e, line, e.when.until.map(|u| from + u)),
             What::Inject(packet) => self.inject(packet),
             What::Silence => self.silence(e.span),
-            What::Sysctl(all) => self.sysctl(all),
+            What::Commands(all) => self.commands(all),
             What::TcpInfo { fd, conds } => self.tcp_info(fd, conds),
             What::Counters(conds) => self.counters(conds),
             What::Sockets(conds) => self.sockets(conds),

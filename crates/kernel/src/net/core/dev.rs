@@ -7,7 +7,8 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::neighbour;
 use crate::net::core::skb::Skb;
-use crate::net::ipv4::fib::{Route, RouteType, Scope};
+use crate::net::ipv4::devconf;
+use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, RouteType, Scope};
 use crate::net::ipv4::mcast::{self, McDev};
 use crate::net::ipv6::addrconf::Inet6Dev;
 use crate::net::sched::Qdisc;
@@ -117,21 +118,44 @@ pub struct InetConf {
     pub arp_accept: u8,
     pub arp_notify: bool,
     pub proxy_arp: bool,
+    pub arp_filter: bool,
+    pub drop_gratuitous_arp: bool,
+    pub drop_unicast_in_l2_multicast: bool,
+    pub accept_redirects: bool,
+    pub secure_redirects: bool,
+    pub shared_media: bool,
     /// 1 to 3: speak no other version of IGMP; how far apart reports are that nobody asked for, in milliseconds.
     pub force_igmp_version: u8,
     pub igmpv2_unsolicited_ms: u32,
     pub igmpv3_unsolicited_ms: u32,
 }
 
+impl InetConf {
+    /// `all` at first: source routes are taken only if both it and the device say so.
+    pub const ALL: InetConf = InetConf { accept_source_route: false, ..InetConf::DEFAULT };
+}
+
 impl Default for InetConf {
     fn default() -> InetConf {
+        InetConf::DEFAULT
+    }
+}
+
+impl InetConf {
+    const DEFAULT: InetConf = {
         InetConf {
             forwarding: false,
             rp_filter: 0,
             accept_local: false,
             route_localnet: false,
-            accept_source_route: false,
+            accept_source_route: true,
+            accept_redirects: true,
+            secure_redirects: true,
             send_redirects: true,
+            shared_media: true,
+            arp_filter: false,
+            drop_gratuitous_arp: false,
+            drop_unicast_in_l2_multicast: false,
             arp_ignore: 0,
             arp_announce: 0,
             arp_accept: 0,
@@ -141,7 +165,7 @@ impl Default for InetConf {
             igmpv2_unsolicited_ms: 10_000,
             igmpv3_unsolicited_ms: 1000,
         }
-    }
+    };
 }
 
 /// See the module.
@@ -167,7 +191,9 @@ pub struct NetDevice {
     /// It waits in a CPU's output queue for NET_TX.
     pub scheduled: bool,
     pub addrs: Vec<IfAddr>,
+    /// What counts, and what was written for this device alone.
     pub conf: InetConf,
+    pub conf_own: InetConf,
     pub inet6: Inet6Dev,
     /// Groups that somebody here is a member of.
     pub mc: McDev,
@@ -279,7 +305,8 @@ impl Net {
             stopped: false,
             scheduled: false,
             addrs: Vec::new(),
-            conf: space.conf_default,
+            conf: devconf::effective(&space.conf_all, &space.conf_default),
+            conf_own: space.conf_default,
             mc: McDev::default(),
             inet6: Inet6Dev::new(space.v6.conf_default),
             trans_start: 0,
@@ -289,7 +316,7 @@ impl Net {
         Ok(id)
     }
 
-    fn rt_cache_flush(&mut self, ns: NsId) {
+    pub(crate) fn rt_cache_flush(&mut self, ns: NsId) {
         if let Some(n) = self.ns.get_mut(ns) {
             n.rt_genid = n.rt_genid.wrapping_add(1);
         }
@@ -341,7 +368,7 @@ impl Net {
                     n.fib.local.remove(b, 32, |r| mine(r) && r.kind == RouteType::Broadcast && r.src == Some(a.local));
                 }
                 n.fib.local.remove(a.local, a.prefix, |r| mine(r) && r.src == Some(a.local) && a.scope == Scope::Host);
-                n.fib.main.remove_all(|r| mine(r) && r.src == Some(a.local));
+                n.fib.forget_dev(|r| mine(r) && r.src == Some(a.local));
             }
         }
         self.rt_cache_flush(ns);
@@ -361,6 +388,8 @@ impl Net {
             scope,
             proto: Route::PROTO_KERNEL,
             mtu: None,
+            group: 0,
+            weight: 1,
         };
         if up || !loopback {
             n.fib.local.insert(a.local, 32, route(RouteType::Local, Scope::Host));
@@ -381,44 +410,13 @@ impl Net {
     }
 
     /// `ip route add PREFIX via GATEWAY dev DEV`; EEXIST for the same destination and metric.
-    #[doc(alias = "fib_table_insert")]
-    pub fn add_route(&mut self, ns: NsId, dst: Ipv4Addr, prefix: u8, mut route: Route) -> Result<(), Errno> {
-        if prefix > 32 || dst.to_bits() & !mask(prefix) != 0 {
-            return Err(Errno::EINVAL);
-        }
-        if let Some(gw) = route.gateway {
-            // The next hop itself has to be on a link.
-            let hop = crate::net::ipv4::fib::lookup(self, ns, gw, route.dev).ok_or(Errno::ENETUNREACH)?;
-            if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
-                return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::ENETUNREACH });
-            }
-            route.dev = route.dev.or(hop.dev);
-        }
-        if matches!(route.kind, RouteType::Unicast) {
-            let d = route.dev.and_then(|d| self.devs.get(d)).ok_or(Errno::ENODEV)?;
-            if d.ns != ns {
-                return Err(Errno::ENODEV);
-            }
-            if !d.up {
-                return Err(Errno::ENETDOWN);
-            }
-        }
-        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        if n.fib.main.get(dst, prefix).iter().any(|r| r.metric == route.metric) {
-            return Err(Errno::EEXIST);
-        }
-        n.fib.main.insert(dst, prefix, route);
-        self.rt_cache_flush(ns);
-        Ok(())
+    pub fn add_route(&mut self, ns: NsId, dst: Ipv4Addr, prefix: u8, route: Route) -> Result<(), Errno> {
+        self.add_route_to(ns, RT_TABLE_MAIN, dst, prefix, &mut [route])
     }
 
     /// `ip route del PREFIX`: the first that fits; ESRCH when none does.
     pub fn del_route(&mut self, ns: NsId, dst: Ipv4Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
-        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let mut first = true;
-        let gone = n.fib.main.remove(dst, prefix, |r| (dev.is_none() || r.dev == dev) && std::mem::take(&mut first));
-        self.rt_cache_flush(ns);
-        if gone == 0 { Err(Errno::ESRCH) } else { Ok(()) }
+        self.del_route_of(ns, RT_TABLE_MAIN, dst, prefix, |r| dev.is_none() || r.dev == dev)
     }
 
     /// `ip link set DEV up|down`.
@@ -439,7 +437,7 @@ impl Net {
             crate::net::ipv4::igmp::down(self, dev);
             if let Some(n) = self.ns.get_mut(ns) {
                 // Local addresses stay known; what leads out of the device goes.
-                n.fib.main.remove_all(|r| r.dev == Some(dev));
+                n.fib.forget_dev(|r| r.dev == Some(dev));
                 n.fib.local.remove_all(|r| r.dev == Some(dev) && r.kind == RouteType::Broadcast);
             }
             self.addrconf_down(dev, false);
@@ -473,7 +471,7 @@ impl Net {
         let Some(d) = self.devs.remove(dev) else { return };
         if let Some(n) = self.ns.get_mut(d.ns) {
             n.fib.local.remove_all(|r| r.dev == Some(dev));
-            n.fib.main.remove_all(|r| r.dev == Some(dev));
+            n.fib.forget_dev(|r| r.dev == Some(dev));
             n.devs.retain(|id| *id != dev);
         }
         if let DevKind::Tun(t) = d.kind {

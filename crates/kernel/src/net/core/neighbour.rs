@@ -408,7 +408,7 @@ pub fn gc(net: &mut Net, ns: NsId, six: bool) {
     dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
 
-fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
+pub fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
     let Some(n) = net.ns.get_mut(ns) else { return };
     let Some(mut e) = n.neighs.remove(id) else { return };
     n.neigh_table.index.remove(&(e.dev, e.addr));

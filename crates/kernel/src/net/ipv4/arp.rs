@@ -9,7 +9,8 @@ use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
-use crate::net::ipv4::route::{RouteKind, addr_type, ip_route_input};
+use crate::net::ipv4::route::{Flow4, RouteKind, addr_type, ip_route_input, ip_route_output};
+use crate::net::mib::Mib;
 use belljar_wire::Mac;
 use belljar_wire::arp::{ARP_HLEN, ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
 use belljar_wire::ethernet::ETH_P_ARP;
@@ -81,6 +82,9 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
     if d.noarp() || (p.tpa.is_loopback() && !d.conf.route_localnet) {
         return;
     }
+    if p.spa == p.tpa && d.conf.drop_gratuitous_arp {
+        return;
+    }
     let request = p.op == ARPOP_REQUEST;
     if p.spa.is_unspecified() {
         // Somebody checks whether the address is free (RFC 5227): say that it is not, remember nothing.
@@ -91,7 +95,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
     }
     if request && let Ok(dst) = ip_route_input(net, ns, dev, p.spa, p.tpa, 0) {
         if dst.kind == RouteKind::Local {
-            if !ignored(net, dev, p.spa, p.tpa) {
+            if !ignored(net, dev, p.spa, p.tpa) && !filtered(net, ns, dev, &p) {
                 answer(net, ns, dev, &p);
             }
             return;
@@ -108,6 +112,20 @@ fn answer(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) {
     let Some(id) = neighbour::lookup_or_create(net, ns, dev, p.spa.into()) else { return };
     neighbour::update(net, ns, id, p.sha, Nud::Stale, Update { r#override: true, admin: false });
     send(net, dev, ARPOP_REPLY, p.spa, p.sha, p.tpa, p.sha);
+}
+
+/// arp_filter: no answer where the way back to the asker leads over another device.
+#[doc(alias = "arp_filter")]
+fn filtered(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) -> bool {
+    if !net.devs.get(dev).is_some_and(|d| d.conf.arp_filter) {
+        return false;
+    }
+    let back = ip_route_output(net, ns, &Flow4 { saddr: p.tpa, ..Flow4::to(p.spa) });
+    let other = back.map(|d| d.dev) != Ok(dev);
+    if other && back.is_ok() {
+        net.inc(ns, Mib::TcpExtArpFilter);
+    }
+    other
 }
 
 /// proxy_arp: for targets behind another device.

@@ -2,6 +2,7 @@
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::mask;
+use crate::net::ipv4::rule::{self, Action, FibFlow, Rule};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
@@ -17,6 +18,8 @@ pub enum RouteType {
     Blackhole,
     /// EACCES, ICMP administratively prohibited.
     Prohibit,
+    /// As if the table ended here: the next rule.
+    Throw,
 }
 
 /// `RT_SCOPE_*`, widest first.
@@ -39,6 +42,9 @@ pub struct Route {
     /// `RTPROT_*`: who made it.
     pub proto: u8,
     pub mtu: Option<u32>,
+    /// Next hops of one route share a number and part the flows by their weights; 0 is a route with one.
+    pub group: u32,
+    pub weight: u8,
 }
 
 impl Route {
@@ -56,6 +62,8 @@ impl Route {
             scope,
             proto: Route::PROTO_BOOT,
             mtu: None,
+            group: 0,
+            weight: 1,
         }
     }
 
@@ -120,15 +128,20 @@ impl Table {
     }
 
     /// The longest prefix with a route that `fits`.
-    #[doc(alias = "fib_table_lookup")]
     pub fn lookup(&self, dst: Ipv4Addr, fits: impl Fn(&Route) -> bool) -> Option<&Route> {
+        self.lookup_list(dst, fits).map(|(_, r)| r)
+    }
+
+    /// The same, with all routes of that prefix.
+    #[doc(alias = "fib_table_lookup")]
+    pub fn lookup_list(&self, dst: Ipv4Addr, fits: impl Fn(&Route) -> bool) -> Option<(&[Route], &Route)> {
         let mut lengths = self.lengths;
         while lengths != 0 {
             let prefix = 63 - lengths.leading_zeros();
             lengths &= !(1 << prefix);
             let key = (prefix as u8, dst.to_bits() & mask(prefix as u8));
-            if let Some(r) = self.routes.get(&key).and_then(|rs| rs.iter().find(|r| fits(r))) {
-                return Some(r);
+            if let Some(found) = self.routes.get(&key).and_then(|rs| Some((&rs[..], rs.iter().find(|r| fits(r))?))) {
+                return Some(found);
             }
         }
         None
@@ -140,19 +153,69 @@ impl Table {
     }
 }
 
-/// The tables of a namespace, in the order of the rules (0: local, 32766: main).
+pub const RT_TABLE_DEFAULT: u32 = 253;
+pub const RT_TABLE_MAIN: u32 = 254;
+pub const RT_TABLE_LOCAL: u32 = 255;
+
+/// The tables of a namespace, and the rules that say which is asked when.
 #[derive(Clone, Debug, Default)]
 pub struct Fib {
     pub local: Table,
     pub main: Table,
+    /// Tables with other numbers.
+    pub others: BTreeMap<u32, Table>,
+    /// `None`: local, main, default, as a namespace begins.
+    pub rules: Option<Vec<Rule>>,
+    pub(super) last_group: u32,
+}
+
+impl Fib {
+    pub fn table(&self, id: u32) -> Option<&Table> {
+        match id {
+            RT_TABLE_LOCAL => Some(&self.local),
+            RT_TABLE_MAIN => Some(&self.main),
+            id => self.others.get(&id),
+        }
+    }
+
+    pub fn table_mut(&mut self, id: u32) -> &mut Table {
+        match id {
+            RT_TABLE_LOCAL => &mut self.local,
+            RT_TABLE_MAIN => &mut self.main,
+            id => self.others.entry(id).or_default(),
+        }
+    }
+
+    /// What leads through a device goes from every table.
+    pub fn forget_dev(&mut self, which: impl Fn(&Route) -> bool) {
+        self.main.remove_all(&which);
+        self.others.values_mut().for_each(|t| t.remove_all(&which));
+    }
 }
 
 /// `fib_lookup`: the route for `dst`, if `oif` is given only one through that device. A route through a device without
 /// carrier counts only if `ignore_routes_with_linkdown` is 0, which it is.
 pub fn lookup(net: &Net, ns: NsId, dst: Ipv4Addr, oif: Option<DevId>) -> Option<Route> {
+    lookup_flow(net, ns, &FibFlow { oif, ..FibFlow::to(dst) })
+}
+
+/// The same with everything that rules may ask about.
+#[doc(alias = "fib_lookup")]
+pub fn lookup_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<Route> {
     let n = net.ns.get(ns)?;
-    let fits = |r: &Route| oif.is_none() || r.dev == oif;
-    n.fib.local.lookup(dst, fits).or_else(|| n.fib.main.lookup(dst, fits)).copied()
+    let fits = |r: &Route| fl.oif.is_none() || r.dev == fl.oif;
+    let ask = |t: &Table| {
+        let (list, r) = t.lookup_list(fl.dst, fits).filter(|(_, r)| r.kind != RouteType::Throw)?;
+        Some(if r.group == 0 { *r } else { rule::select(net, n.secret, list, r, fl) })
+    };
+    let Some(rules) = &n.fib.rules else {
+        let found = ask(&n.fib.local).or_else(|| ask(&n.fib.main));
+        return if found.is_some() || n.fib.others.is_empty() { found } else { ask(n.fib.table(RT_TABLE_DEFAULT)?) };
+    };
+    rules.iter().filter(|r| r.matches(fl)).find_map(|r| match r.action {
+        Action::Refuse(kind) => Some(Route::refusing(kind)),
+        Action::Table(id) => ask(n.fib.table(id)?),
+    })
 }
 
 #[cfg(test)]

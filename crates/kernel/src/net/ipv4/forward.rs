@@ -1,11 +1,11 @@
 //! Passing packets on: one hop less, path MTU, redirects.
 use crate::ids::{DevId, NsId};
+use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
-use crate::net::ipv4::{icmp, output};
+use crate::net::ipv4::{icmp, output, redirect};
 use crate::net::mib::Mib;
-use crate::net::{Net, af};
 use belljar_wire::GsoType;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{Ipv4Header, decrease_ttl};
@@ -31,7 +31,7 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
         return net.kfree_skb(skb, DropReason::PktTooBig, "ip_forward");
     }
     if dst.dev == from && net.devs.get(from).is_some_and(|d| d.conf.send_redirects) {
-        redirect(net, ns, dst, ip, &skb);
+        redirect::send(net, ns, dst, ip, &skb);
     }
     decrease_ttl(skb.head.bytes_mut());
     skb.priority = crate::net::ipv4::route::rt_tos2priority(ip.tos);
@@ -49,22 +49,4 @@ fn headers(skb: &Skb) -> usize {
     }
     let tcp = skb.head.bytes().get(ihl + 12).map_or(0, |b| usize::from(b >> 4) * 4);
     ihl + tcp
-}
-
-/// The sender could have used the next hop itself: it is told, a few times.
-#[doc(alias = "ip_rt_send_redirect")]
-fn redirect(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv4Header, skb: &Skb) {
-    const REDIRECT_NUMBER: u32 = 9;
-    let shared = net.devs.get(dst.dev).is_some_and(|d| d.addrs.iter().any(|a| a.covers(ip.src)));
-    let now = net.env.jiffies();
-    if !shared {
-        return;
-    }
-    let gateway = dst.gateway.map_or(ip.dst, af::v4);
-    let Some(peer) = net.ns.get_mut(ns).map(|n| n.peers.get(ip.src, now)) else { return };
-    if peer.redirects >= REDIRECT_NUMBER {
-        return;
-    }
-    peer.redirects += 1;
-    icmp::icmp_send(net, skb, ICMP_REDIRECT, 1, gateway.to_bits());
 }

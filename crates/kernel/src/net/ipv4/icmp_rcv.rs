@@ -4,6 +4,7 @@ use crate::kernel::Kernel;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::{icmp_reply, midnight_ms};
+use crate::net::ipv4::redirect;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
 use crate::net::raw::rcv;
@@ -54,7 +55,7 @@ pub fn icmp_rcv(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header, raw: bo
         ICMP_TIMESTAMP => timestamp(k, ns, skb, ip, h),
         ICMP_DEST_UNREACH | ICMP_TIME_EXCEEDED | ICMP_PARAMETERPROB | ICMP_SOURCE_QUENCH => unreach(k, ns, skb, h),
         ICMP_ECHOREPLY | ICMP_EXT_ECHOREPLY => rcv::ping_rcv(k, ns, skb, &h, raw),
-        // Redirects are not followed: the routes are the administrator's.
+        ICMP_REDIRECT => redirected(k, ns, skb, ip, h),
         _ => net.consume_skb(skb),
     }
 }
@@ -94,6 +95,21 @@ fn timestamp(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header, h: IcmpHeader)
     let now = midnight_ms(&k.net).to_be_bytes();
     let data = Segs::from([originate, now, now].concat());
     icmp_reply(&mut k.net, ns, skb, ip, IcmpHeader { kind: ICMP_TIMESTAMPREPLY, csum: 0, ..h }, data);
+}
+
+/// Another router is better for a packet of ours.
+#[doc(alias = "icmp_redirect")]
+fn redirected(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header, h: IcmpHeader) {
+    let net = &mut k.net;
+    let quoted = if skb.may_pull(IPV4_HLEN) { Ipv4Header::parse(skb.head.bytes()).ok() } else { None };
+    let Some(inner) = quoted else {
+        net.inc(ns, Mib::IcmpInErrors);
+        return net.kfree_skb(skb, DropReason::PktTooSmall, "icmp_redirect");
+    };
+    if let Some(dev) = skb.dev.filter(|_| h.code <= 3) {
+        redirect::obey(net, ns, dev, ip.src, h.rest.into(), &inner);
+    }
+    net.consume_skb(skb);
 }
 
 /// An error about a packet of ours: path MTU for the host, then the protocol it quotes.

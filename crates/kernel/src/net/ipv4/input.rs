@@ -106,6 +106,12 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
             net.inc(ns, Mib::IpExtInMcastPkts);
             net.add(ns, Mib::IpExtInMcastOctets, skb.len() as u64);
         }
+        // RFC 1122 §3.3.6: a link's broadcast carries no packet for one host.
+        _ if matches!(skb.pkt_type, PktType::Broadcast | PktType::Multicast)
+            && net.devs.get(dev).is_some_and(|d| d.conf.drop_unicast_in_l2_multicast) =>
+        {
+            return net.kfree_skb(skb, DropReason::UnicastInL2Multicast, "ip_rcv_finish");
+        }
         _ => {}
     }
     match dst.kind {

@@ -1,5 +1,6 @@
 //! IPv4 and what belongs to it.
 pub mod arp;
+pub mod devconf;
 pub mod devinet;
 pub mod fib;
 pub mod forward;
@@ -8,10 +9,13 @@ pub mod icmp;
 pub mod icmp_rcv;
 pub mod igmp;
 pub mod input;
+pub mod ip_cmd;
 pub mod mcast;
 pub mod mcast_opt;
 pub mod options;
 pub mod output;
 pub mod peer;
 pub mod reassembly;
+pub mod redirect;
 pub mod route;
+pub mod rule;

@@ -15,7 +15,9 @@ pub struct Peer {
     last: Jiffies,
     /// Fragments received from it, counted to tell how far apart two are.
     pub fragments: u32,
+    /// Redirects sent to it in a row, and when the last one was due.
     pub redirects: u32,
+    pub redirected: Jiffies,
 }
 
 /// See the module.
@@ -78,7 +80,13 @@ impl Peers {
             self.order.push_back(addr);
         }
         // A new peer has been silent for as long as it takes to fill its bucket.
-        self.map.entry(addr).or_insert(Peer { tokens: u32::MAX, last: now, fragments: 0, redirects: 0 })
+        self.map.entry(addr).or_insert(Peer {
+            tokens: u32::MAX,
+            last: now,
+            fragments: 0,
+            redirects: 0,
+            redirected: now,
+        })
     }
 }
 

@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::mcast;
+use crate::net::ipv4::rule::FibFlow;
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
 use belljar_wire::igmp::IPPROTO_IGMP;
@@ -63,7 +64,10 @@ pub struct Exceptions {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Exception {
+    /// 0: nothing is known of it.
     pub mtu: u32,
+    /// A better router, as a redirect said.
+    pub gateway: Option<Ipv4Addr>,
     /// The path is narrower than min_pmtu: packets go without DF.
     pub locked: bool,
     pub expires: Jiffies,
@@ -143,7 +147,8 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
             genid,
         });
     }
-    let Some(r) = fib::lookup(net, ns, daddr, oif) else {
+    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark };
+    let Some(r) = fib::lookup_flow(net, ns, &flow) else {
         // Bound to a device: what no route knows is taken to be on its link.
         let dev = oif.ok_or(Errno::ENETUNREACH)?;
         let src = pick(net, dev, Scope::Link);
@@ -161,6 +166,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
             let dst = Dst { kind: RouteKind::Local, dev: lo, gateway: None, src: src.into(), mtu: mtu(net, lo), genid };
             return if up { Ok(dst) } else { Err(Errno::ENETUNREACH) };
         }
+        RouteType::Throw => return Err(Errno::ENETUNREACH),
         RouteType::Unreachable => return Err(Errno::EHOSTUNREACH),
         RouteType::Blackhole => return Err(Errno::EINVAL),
         RouteType::Prohibit => return Err(Errno::EACCES),
@@ -200,7 +206,12 @@ fn finish(net: &Net, ns: NsId, daddr: Ipv4Addr, mut dst: Dst) -> Result<Dst, Err
     let dev_mtu = mtu(net, dst.dev);
     dst.mtu = if dst.mtu == 0 { dev_mtu } else { dst.mtu.min(dev_mtu) };
     if let Some(e) = net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, net.env.jiffies())) {
-        dst.mtu = dst.mtu.min(e.mtu);
+        if e.mtu != 0 {
+            dst.mtu = dst.mtu.min(e.mtu);
+        }
+        if e.gateway.is_some() && dst.kind == RouteKind::Unicast {
+            dst.gateway = e.gateway.map(IpAddr::V4);
+        }
     }
     Ok(dst)
 }
@@ -297,7 +308,7 @@ pub fn ip_route_input(
     if src.is_loopback() && !localnet {
         return Err(InputError::MartianSource);
     }
-    let found = fib::lookup(net, ns, dst, None);
+    let found = fib::lookup_flow(net, ns, &FibFlow { src, iif: Some(dev), ..FibFlow::to(dst) });
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let foreign = !matches!(found.map(|r| r.kind), Some(RouteType::Local | RouteType::Broadcast));
     if foreign && let Some(t) = n.tproxy.filter(|t| t.dev == dev) {
@@ -306,7 +317,7 @@ pub fn ip_route_input(
             return Ok(to(RouteKind::Local, dev, mtu(net, dev)));
         }
     }
-    let forwarding = n.sysctl.ip_forward != 0 || conf.forwarding;
+    let forwarding = conf.forwarding;
     let Some(r) = found else {
         return Err(if forwarding { InputError::Refused(Errno::ENETUNREACH) } else { InputError::NotForwarding });
     };
@@ -318,6 +329,7 @@ pub fn ip_route_input(
             Ok(to(kind, if local { lo } else { dev }, mtu(net, dev)))
         }
         _ if !forwarding => Err(InputError::NotForwarding),
+        RouteType::Throw => Err(InputError::Refused(Errno::ENETUNREACH)),
         RouteType::Unreachable => Err(InputError::Refused(Errno::EHOSTUNREACH)),
         RouteType::Blackhole => Err(InputError::Refused(Errno::EINVAL)),
         RouteType::Prohibit => Err(InputError::Refused(Errno::EACCES)),
@@ -384,11 +396,24 @@ pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv4Addr, mtu: u32) {
     let floor = n.sysctl.min_pmtu;
     let locked = mtu < floor;
     let mtu = mtu.max(floor);
-    if n.exceptions.get(daddr, now).is_some_and(|e| e.mtu < mtu) {
+    let known = n.exceptions.get(daddr, now);
+    if known.is_some_and(|e| e.mtu != 0 && e.mtu < mtu) {
         return;
     }
     let expires = time::round_up(at + u64::from(n.sysctl.mtu_expires) * SEC, hz);
-    n.exceptions.insert(daddr, Exception { mtu, locked, expires });
+    n.exceptions.insert(daddr, Exception { mtu, gateway: known.and_then(|e| e.gateway), locked, expires });
+    n.rt_genid = n.rt_genid.wrapping_add(1);
+    arm_expiry(net, ns);
+}
+
+/// A redirect that is believed: packets to this host go there for a while (`route.gc_timeout`).
+#[doc(alias = "update_or_create_fnhe")]
+pub fn learn_gateway(net: &mut Net, ns: NsId, daddr: Ipv4Addr, gateway: Ipv4Addr) {
+    let (now, hz, at) = (net.env.jiffies(), net.env.hz, net.env.now);
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let expires = time::round_up(at + u64::from(n.sysctl.rt_gc_timeout) * SEC, hz);
+    let known = n.exceptions.get(daddr, now).unwrap_or(Exception { mtu: 0, gateway: None, locked: false, expires });
+    n.exceptions.insert(daddr, Exception { gateway: Some(gateway), expires, ..known });
     n.rt_genid = n.rt_genid.wrapping_add(1);
     arm_expiry(net, ns);
 }

@@ -1,0 +1,273 @@
+//! The changing half of the `ip` command, in its own words: `route add 10.0.0.0/8 via 192.0.2.1 table 100`, `rule add from
+//! 10.1.0.0/16 lookup 100`, `addr`, `link`, `neigh`. For scripts, labs and whoever configures a kernel by text.
+use super::fib::*;
+use super::rule::{Action, Rule};
+use crate::ids::*;
+use crate::kernel::Kernel;
+use crate::net::core::neighbour::{self, Nud, Update};
+use belljar_abi::Errno;
+use belljar_wire::Mac;
+use core::net::Ipv4Addr;
+
+/// Why a line has no effect: words that mean nothing, or the kernel's own error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CmdError {
+    Words(String),
+    Kernel(Errno),
+}
+
+impl From<Errno> for CmdError {
+    fn from(e: Errno) -> CmdError {
+        CmdError::Kernel(e)
+    }
+}
+
+impl std::fmt::Display for CmdError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            CmdError::Words(w) => f.write_str(w),
+            CmdError::Kernel(e) => write!(f, "{e}"),
+        }
+    }
+}
+
+type Done<T = ()> = Result<T, CmdError>;
+
+fn words(what: impl Into<String>) -> CmdError {
+    CmdError::Words(what.into())
+}
+
+/// The line, word by word.
+struct Line<'a> {
+    words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
+}
+
+impl<'a> Line<'a> {
+    fn next(&mut self, what: &str) -> Done<&'a str> {
+        self.words.next().ok_or_else(|| words(format!("{what} is missing")))
+    }
+
+    fn parse<T: std::str::FromStr>(&mut self, what: &str) -> Done<T> {
+        let w = self.next(what)?;
+        w.parse().map_err(|_| words(format!("`{w}` is not {what}")))
+    }
+
+    /// An address with or without a length; `default` and `all` are everything.
+    fn prefix(&mut self) -> Done<(Ipv4Addr, u8)> {
+        let w = self.next("a prefix")?;
+        if matches!(w, "default" | "all" | "any") {
+            return Ok((Ipv4Addr::UNSPECIFIED, 0));
+        }
+        let (a, len) = w.split_once('/').unwrap_or((w, "32"));
+        let found = a.parse().ok().zip(len.parse().ok().filter(|l| *l <= 32));
+        found.ok_or_else(|| words(format!("`{w}` is not a prefix")))
+    }
+
+    fn table(&mut self) -> Done<u32> {
+        Ok(match self.next("a table")? {
+            "local" => RT_TABLE_LOCAL,
+            "main" => RT_TABLE_MAIN,
+            "default" => RT_TABLE_DEFAULT,
+            n => n.parse().map_err(|_| words(format!("`{n}` is not a table")))?,
+        })
+    }
+
+    /// A number, in hexadecimal with 0x.
+    fn number(&mut self, what: &str) -> Done<u32> {
+        number(self.next(what)?).ok_or_else(|| words(format!("{what} is not a number")))
+    }
+}
+
+fn number(w: &str) -> Option<u32> {
+    w.strip_prefix("0x").map_or_else(|| w.parse().ok(), |h| u32::from_str_radix(h, 16).ok())
+}
+
+fn refusing(w: &str) -> Option<RouteType> {
+    Some(match w {
+        "unreachable" => RouteType::Unreachable,
+        "blackhole" => RouteType::Blackhole,
+        "prohibit" => RouteType::Prohibit,
+        "throw" => RouteType::Throw,
+        _ => return None,
+    })
+}
+
+impl Kernel {
+    /// One line without the word `ip`.
+    pub fn ip(&mut self, ns: NsId, line: &str) -> Result<(), CmdError> {
+        let mut l = Line { words: line.split_whitespace().peekable() };
+        let (object, verb) = (l.next("an object")?, l.next("a command")?);
+        match (object, verb) {
+            ("route" | "r", "add" | "del") => self.ip_route(ns, verb == "add", &mut l),
+            ("rule" | "ru", "add" | "del") => self.ip_rule(ns, verb == "add", &mut l),
+            ("addr" | "address" | "a", "add" | "del") => self.ip_addr(ns, verb == "add", &mut l),
+            ("link" | "l", "set") => self.ip_link(ns, &mut l),
+            ("neigh" | "neighbour" | "n", "add" | "replace" | "del") => self.ip_neigh(ns, verb != "del", &mut l),
+            _ => Err(words(format!("`ip {object} {verb}` is not understood"))),
+        }
+    }
+
+    fn dev(&self, ns: NsId, l: &mut Line<'_>) -> Done<DevId> {
+        let name = l.next("a device")?;
+        self.net.dev_by_name(ns, name).ok_or_else(|| words(format!("there is no device `{name}`")))
+    }
+
+    fn ip_route(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let mut route = Route::unicast(None, None);
+        if let Some(kind) = l.words.peek().and_then(|w| refusing(w)) {
+            l.words.next();
+            route.kind = kind;
+        }
+        let (dst, len) = l.prefix()?;
+        let (mut table, mut hops) = (RT_TABLE_MAIN, Vec::new());
+        while let Some(w) = l.words.next() {
+            match w {
+                "nexthop" => hops.push(Route::unicast(None, None)),
+                "table" => table = l.table()?,
+                "metric" | "priority" => route.metric = l.number("a metric")?,
+                "src" => route.src = Some(l.parse("an address")?),
+                "mtu" => {
+                    let _ = l.words.next_if(|w| *w == "lock");
+                    route.mtu = Some(l.number("an MTU")?);
+                }
+                "via" => hops.last_mut().unwrap_or(&mut route).gateway = Some(l.parse("an address")?),
+                "dev" => {
+                    let dev = self.dev(ns, l)?;
+                    hops.last_mut().unwrap_or(&mut route).dev = Some(dev);
+                }
+                "weight" => {
+                    let weight: u8 = l.parse("a weight")?;
+                    let hop = hops.last_mut().ok_or_else(|| words("`weight` belongs to `nexthop`"))?;
+                    hop.weight = weight.max(1);
+                }
+                "scope" | "proto" | "onlink" => return Err(words(format!("`{w}` is not understood"))),
+                _ => return Err(words(format!("`{w}` means nothing to a route"))),
+            }
+        }
+        if !add {
+            let (given, dev) = (route, route.dev);
+            let fits = |r: &Route| {
+                (dev.is_none() || r.dev == dev)
+                    && (given.gateway.is_none() || r.gateway == given.gateway)
+                    && (given.metric == 0 || r.metric == given.metric)
+                    && (given.kind == RouteType::Unicast || r.kind == given.kind)
+            };
+            return Ok(self.net.del_route_of(ns, table, dst, len, fits)?);
+        }
+        if hops.is_empty() {
+            hops.push(route);
+        }
+        for h in &mut hops {
+            let scope = if h.gateway.is_some() { Scope::Universe } else { Scope::Link };
+            *h = Route { gateway: h.gateway, dev: h.dev, weight: h.weight, scope, ..route };
+        }
+        Ok(self.net.add_route_to(ns, table, dst, len, &mut hops)?)
+    }
+
+    fn ip_rule(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let (mut rule, mut pref, mut action) = (Rule::new(0, Action::Table(RT_TABLE_MAIN)), None, None);
+        while let Some(w) = l.words.next() {
+            match w {
+                "not" => rule.not = true,
+                "from" => rule.from = l.prefix()?,
+                "to" => rule.to = l.prefix()?,
+                "iif" => rule.iif = Some(self.dev(ns, l)?),
+                "oif" => rule.oif = Some(self.dev(ns, l)?),
+                "tos" | "dsfield" => rule.tos = l.number("a type of service")? as u8,
+                "fwmark" => {
+                    let w = l.next("a mark")?;
+                    let (mark, mask) = w.split_once('/').unwrap_or((w, "0xffffffff"));
+                    let both = number(mark).zip(number(mask)).ok_or_else(|| words("this is not a mark"))?;
+                    (rule.mark, rule.mark_mask) = both;
+                }
+                "table" | "lookup" => action = Some(Action::Table(l.table()?)),
+                "pref" | "priority" | "preference" => pref = Some(l.number("a preference")?),
+                w => match refusing(w).filter(|k| *k != RouteType::Throw) {
+                    Some(kind) => action = Some(Action::Refuse(kind)),
+                    None => return Err(words(format!("`{w}` means nothing to a rule"))),
+                },
+            }
+        }
+        if !add {
+            let same = |r: &Rule| {
+                pref.is_none_or(|p| p == r.pref)
+                    && action.is_none_or(|a| a == r.action)
+                    && (rule.from.1 == 0 || rule.from == r.from)
+                    && (rule.to.1 == 0 || rule.to == r.to)
+                    && (rule.mark_mask == 0 || rule.mark == r.mark)
+            };
+            return Ok(self.net.del_rule(ns, same)?);
+        }
+        rule.action = action.unwrap_or(rule.action);
+        // Before the first that is not the local table's (`fib_default_rule_pref`).
+        let rules = self.net.ns.get(ns).and_then(|n| n.fib.rules.clone()).unwrap_or_else(Rule::defaults);
+        let second = rules.get(1).map_or(0, |r| r.pref);
+        rule.pref = pref.unwrap_or(second.saturating_sub(1));
+        Ok(self.net.add_rule(ns, rule)?)
+    }
+
+    fn ip_addr(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let (addr, len) = l.prefix()?;
+        if l.next("`dev`")? != "dev" {
+            return Err(words("`dev` and a device are missing"));
+        }
+        let dev = self.dev(ns, l)?;
+        Ok(if add { self.net.add_address(dev, addr, len)? } else { self.net.del_address(dev, addr, len)? })
+    }
+
+    fn ip_link(&mut self, ns: NsId, l: &mut Line<'_>) -> Done {
+        let _ = l.words.next_if(|w| *w == "dev");
+        let dev = self.dev(ns, l)?;
+        while let Some(w) = l.words.next() {
+            match w {
+                "up" | "down" => self.net.set_link(dev, w == "up")?,
+                "mtu" => {
+                    let mtu = l.number("an MTU")?;
+                    self.net.set_mtu(dev, mtu)?;
+                }
+                "carrier" => {
+                    let on = l.next("on or off")? == "on";
+                    self.net.set_carrier(dev, on);
+                }
+                _ => return Err(words(format!("`{w}` means nothing to a link"))),
+            }
+        }
+        Ok(())
+    }
+
+    fn ip_neigh(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let addr: Ipv4Addr = l.parse("an address")?;
+        let (mut dev, mut mac, mut state) = (None, None, Nud::Permanent);
+        while let Some(w) = l.words.next() {
+            match w {
+                "dev" => dev = Some(self.dev(ns, l)?),
+                "lladdr" => mac = Some(mac_of(l.next("an address")?)?),
+                "nud" => {
+                    state = match l.next("a state")? {
+                        "permanent" => Nud::Permanent,
+                        "reachable" => Nud::Reachable,
+                        "stale" => Nud::Stale,
+                        w => return Err(words(format!("`{w}` is not a state"))),
+                    }
+                }
+                _ => return Err(words(format!("`{w}` means nothing to a neighbour"))),
+            }
+        }
+        let dev = dev.ok_or_else(|| words("`dev` and a device are missing"))?;
+        if !add {
+            let id = self.net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, addr.into())).ok_or(Errno::ENOENT)?;
+            neighbour::destroy(&mut self.net, ns, id);
+            return Ok(());
+        }
+        let mac = mac.ok_or_else(|| words("`lladdr` and an address are missing"))?;
+        let id = neighbour::lookup_or_create(&mut self.net, ns, dev, addr.into()).ok_or(Errno::ENOBUFS)?;
+        neighbour::update(&mut self.net, ns, id, mac, state, Update { r#override: true, admin: true });
+        Ok(())
+    }
+}
+
+fn mac_of(w: &str) -> Done<Mac> {
+    let bytes: Option<Vec<u8>> = w.split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
+    let six = bytes.and_then(|b| <[u8; 6]>::try_from(b).ok());
+    six.map(Mac).ok_or_else(|| words(format!("`{w}` is not a hardware address")))
+}

@@ -1,0 +1,199 @@
+//! Policy routing: which table is asked for whom (`ip rule`), routes in tables, next hops that share a route.
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::core::dev::mask;
+use crate::net::ipv4::fib::*;
+use belljar_abi::Errno;
+use core::net::Ipv4Addr;
+use std::hash::Hasher;
+
+/// What a rule can ask about.
+#[derive(Clone, Copy, Debug)]
+pub struct FibFlow {
+    pub dst: Ipv4Addr,
+    /// 0.0.0.0: not chosen yet.
+    pub src: Ipv4Addr,
+    pub oif: Option<DevId>,
+    /// Where it came in; `None` for what is sent here.
+    pub iif: Option<DevId>,
+    pub tos: u8,
+    pub mark: u32,
+}
+
+impl FibFlow {
+    pub fn to(dst: Ipv4Addr) -> FibFlow {
+        FibFlow { dst, src: Ipv4Addr::UNSPECIFIED, oif: None, iif: None, tos: 0, mark: 0 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Table(u32),
+    Refuse(RouteType),
+}
+
+/// One rule (`struct fib4_rule`); a prefix of length 0 fits everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub pref: u32,
+    pub from: (Ipv4Addr, u8),
+    pub to: (Ipv4Addr, u8),
+    pub iif: Option<DevId>,
+    pub oif: Option<DevId>,
+    pub tos: u8,
+    pub mark: u32,
+    pub mark_mask: u32,
+    pub not: bool,
+    pub action: Action,
+}
+
+impl Rule {
+    pub fn new(pref: u32, action: Action) -> Rule {
+        let all = (Ipv4Addr::UNSPECIFIED, 0);
+        Rule { pref, from: all, to: all, iif: None, oif: None, tos: 0, mark: 0, mark_mask: 0, not: false, action }
+    }
+
+    /// What a namespace begins with.
+    pub fn defaults() -> Vec<Rule> {
+        let table = |pref, id| Rule::new(pref, Action::Table(id));
+        vec![table(0, RT_TABLE_LOCAL), table(32_766, RT_TABLE_MAIN), table(32_767, RT_TABLE_DEFAULT)]
+    }
+
+    #[doc(alias = "fib_rule_match")]
+    pub fn matches(&self, fl: &FibFlow) -> bool {
+        let within = |(net, len): (Ipv4Addr, u8), a: Ipv4Addr| (net.to_bits() ^ a.to_bits()) & mask(len) == 0;
+        let all = within(self.from, fl.src)
+            && within(self.to, fl.dst)
+            && (self.iif.is_none() || self.iif == fl.iif)
+            && (self.oif.is_none() || self.oif == fl.oif)
+            && (self.tos == 0 || self.tos == fl.tos & 0x1c)
+            && (fl.mark ^ self.mark) & self.mark_mask == 0;
+        all != self.not
+    }
+}
+
+/// The next hop of a flow: by a hash of its addresses, in proportion to the weights (`fib_multipath_hash_policy` 0).
+#[doc(alias = "fib_select_multipath")]
+pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &FibFlow) -> Route {
+    let usable = |r: &&Route| {
+        let up = r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.running());
+        r.group == first.group && up && (fl.oif.is_none() || r.dev == fl.oif)
+    };
+    let hops = || list.iter().filter(usable);
+    let sum: u64 = hops().map(|r| u64::from(r.weight)).sum();
+    let mut h = siphasher::sip::SipHasher13::new_with_keys(secret[0], secret[1]);
+    h.write_u32(fl.src.to_bits());
+    h.write_u32(fl.dst.to_bits());
+    let mut at = u64::from(h.finish() as u32) * sum >> 32;
+    for r in hops() {
+        match at.checked_sub(r.weight.into()) {
+            Some(left) => at = left,
+            None => return *r,
+        }
+    }
+    *first
+}
+
+impl Net {
+    /// A route into a table, by several next hops perhaps; EEXIST for the same destination and metric.
+    #[doc(alias = "fib_table_insert")]
+    pub fn add_route_to(
+        &mut self,
+        ns: NsId,
+        table: u32,
+        dst: Ipv4Addr,
+        prefix: u8,
+        hops: &mut [Route],
+    ) -> Result<(), Errno> {
+        if prefix > 32 || dst.to_bits() & !mask(prefix) != 0 || hops.is_empty() {
+            return Err(Errno::EINVAL);
+        }
+        for route in hops.iter_mut() {
+            self.check_hop(ns, route)?;
+        }
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let metric = hops.first().map_or(0, |r| r.metric);
+        if n.fib.table_mut(table).get(dst, prefix).iter().any(|r| r.metric == metric) {
+            return Err(Errno::EEXIST);
+        }
+        if hops.len() > 1 {
+            n.fib.last_group = n.fib.last_group.wrapping_add(1).max(1);
+            let group = n.fib.last_group;
+            hops.iter_mut().for_each(|r| r.group = group);
+        }
+        for route in hops.iter() {
+            n.fib.table_mut(table).insert(dst, prefix, *route);
+        }
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+
+    /// The next hop itself has to be on a link that is up.
+    #[doc(alias = "fib_check_nh")]
+    fn check_hop(&self, ns: NsId, route: &mut Route) -> Result<(), Errno> {
+        if let Some(gw) = route.gateway {
+            let hop = lookup(self, ns, gw, route.dev).ok_or(Errno::ENETUNREACH)?;
+            if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
+                return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::ENETUNREACH });
+            }
+            route.dev = route.dev.or(hop.dev);
+        }
+        if matches!(route.kind, RouteType::Unicast) {
+            let d = route.dev.and_then(|d| self.devs.get(d)).ok_or(Errno::ENODEV)?;
+            if d.ns != ns {
+                return Err(Errno::ENODEV);
+            }
+            if !d.up {
+                return Err(Errno::ENETDOWN);
+            }
+        }
+        Ok(())
+    }
+
+    /// The first route of a prefix that fits goes, with the hops that share it; ESRCH when there is none.
+    #[doc(alias = "fib_table_delete")]
+    pub fn del_route_of(
+        &mut self,
+        ns: NsId,
+        table: u32,
+        dst: Ipv4Addr,
+        prefix: u8,
+        which: impl Fn(&Route) -> bool,
+    ) -> Result<(), Errno> {
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let t = n.fib.table_mut(table);
+        let first = t.get(dst, prefix).iter().find(|r| which(r)).copied().ok_or(Errno::ESRCH)?;
+        let mut one = true;
+        t.remove(dst, prefix, |r| match first.group {
+            0 => *r == first && std::mem::take(&mut one),
+            g => r.group == g,
+        });
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+
+    /// `ip rule add`; EEXIST for the same again. Behind those with the same preference.
+    #[doc(alias = "fib_nl_newrule")]
+    pub fn add_rule(&mut self, ns: NsId, rule: Rule) -> Result<(), Errno> {
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let rules = n.fib.rules.get_or_insert_with(Rule::defaults);
+        if rules.contains(&rule) {
+            return Err(Errno::EEXIST);
+        }
+        let at = rules.partition_point(|r| r.pref <= rule.pref);
+        rules.insert(at, rule);
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+
+    /// `ip rule del`: the first that fits; ENOENT when there is none.
+    #[doc(alias = "fib_nl_delrule")]
+    pub fn del_rule(&mut self, ns: NsId, which: impl Fn(&Rule) -> bool) -> Result<(), Errno> {
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let rules = n.fib.rules.get_or_insert_with(Rule::defaults);
+        let at = rules.iter().position(which).ok_or(Errno::ENOENT)?;
+        rules.remove(at);
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+}
