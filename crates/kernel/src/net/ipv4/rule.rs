@@ -84,7 +84,7 @@ pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &F
     let mut h = siphasher::sip::SipHasher13::new_with_keys(secret[0], secret[1]);
     h.write_u32(fl.src.to_bits());
     h.write_u32(fl.dst.to_bits());
-    let mut at = u64::from(h.finish() as u32) * sum >> 32;
+    let mut at = (u64::from(h.finish() as u32) * sum) >> 32;
     for r in hops() {
         match at.checked_sub(r.weight.into()) {
             Some(left) => at = left,
