@@ -23,7 +23,7 @@ pub fn frag(c: &mut Cursor<'_>, of: impl FnOnce(&mut Cursor<'_>) -> Parsed<Body>
     let start: u32 = c.int("the first byte")?;
     c.want(":")?;
     let end: u32 = c.int("the byte after the last")?;
-    if end < start || end - start > 65_535 || start > 65_535 || start % 8 != 0 {
+    if end < start || end - start > 65_535 || start > 65_535 || !start.is_multiple_of(8) {
         return Err(Problem::new(c.last(), "this is no fragment: it begins at a multiple of 8 and ends later"));
     }
     let mut spec = FragSpec { start, end, mf: None, of: None };
