@@ -130,3 +130,29 @@ fn the_way_back() {
     h.rx(ip(Ipv4Header { dst, ..from_peer(IPPROTO_UDP) }, &udp((PEER, 9), (dst, 7), b"x")));
     assert!(h.recv(other).is_ok());
 }
+
+/// ip-route(8): flows part over next hops by their weights, each flow keeps its own.
+#[test]
+fn several_next_hops_share_a_route() {
+    let (mut h, _) = router(1500);
+    let other = Ipv4Addr::new(10, 7, 0, 8);
+    let line =
+        format!("route add 172.16.0.0/16 nexthop via {FAR} dev eth1 weight 3 nexthop via {other} dev eth1 weight 1");
+    h.k.ip(h.ns, &line).unwrap();
+    assert!(h.k.ip(h.ns, &line).is_err());
+    let mut hops = std::collections::BTreeMap::new();
+    for n in 0..2000u32 {
+        let to = Ipv4Addr::from_bits(0xac10_0000 | n);
+        let one = |h: &mut Host| {
+            let fl = belljar_kernel::net::ipv4::route::Flow4::to(to);
+            belljar_kernel::net::ipv4::route::ip_route_output(&mut h.k.net, h.ns, &fl).unwrap().gateway
+        };
+        let first = one(&mut h);
+        assert_eq!(first, one(&mut h));
+        *hops.entry(first).or_insert(0u32) += 1;
+    }
+    let far = hops.get(&Some(FAR.into())).copied().unwrap_or(0);
+    assert!(hops.len() == 2 && (1400..1600).contains(&far), "{hops:?}");
+    h.k.ip(h.ns, "route del 172.16.0.0/16").unwrap();
+    assert!(h.k.ip(h.ns, "route del 172.16.0.0/16").is_err());
+}

@@ -134,6 +134,7 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
         ExprKind::Default => Ok(vec![0; len.min(4096)]),
         ExprKind::Int(v) => Ok(v.to_ne_bytes().get(..len.min(8)).unwrap_or(&[]).to_vec()),
         ExprKind::Str(s) => Ok(s.clone()),
+        ExprKind::Ip(a) => Ok(a.octets().to_vec()),
         ExprKind::List(insns) => insns.iter().try_fold(Vec::new(), |all, i| Ok([all, instruction(i)?].concat())),
         ExprKind::Struct(_) if field(e, "key").is_some() => md5sig(e),
         ExprKind::Struct(fields) if fields.len() == 4 && fields.iter().all(|f| f.0.parse::<u8>().is_ok()) => {
@@ -143,6 +144,10 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
             let wide = one_of(e, &["sec", "tv_sec", "usec", "tv_usec"]).is_some() || len == 16;
             let mut b = Vec::new();
             for (_, v) in fields {
+                if let ExprKind::Ip(a) = &v.kind {
+                    b.extend(a.octets());
+                    continue;
+                }
                 let v = int(v, "a number")?;
                 if wide { b.extend(v.to_ne_bytes()) } else { b.extend((v as i32).to_ne_bytes()) }
             }

@@ -212,8 +212,8 @@ impl Kernel {
             return Err(words("`dev` and a device are missing"));
         }
         let dev = self.dev(ns, l)?;
-        if add { self.net.add_address(dev, addr, len) } else { self.net.del_address(dev, addr, len) }?;
-        Ok(())
+        let done = if add { self.net.add_address(dev, addr, len) } else { self.net.del_address(dev, addr, len) };
+        Ok(done?)
     }
 
     fn ip_link(&mut self, ns: NsId, l: &mut Line<'_>) -> Done {
