@@ -286,12 +286,18 @@ impl Pipe {
 fn mark_ce(frame: &mut Frame) -> bool {
     let Some(at) = flow::net_offset(frame) else { return false };
     let Some(ip) = frame.head.bytes_mut().get_mut(at..) else { return false };
-    match ip.get_mut(1) {
-        Some(tos) if matches!(*tos & 3, 1 | 2) => *tos |= 3,
-        _ => return false,
+    let Some(&[first, second]) = ip.first_chunk::<2>() else { return false };
+    // The IPv6 traffic class begins in the middle of the first byte (RFC 8200 §3).
+    let v6 = first >> 4 == 6;
+    let shift = if v6 { 4 } else { 0 };
+    if !matches!(second >> shift & 3, 1 | 2) {
+        return false;
     }
-    let len = ip.first().map_or(0, |b| usize::from(b & 15) * 4);
-    if let Some(header) = ip.get_mut(..len) {
+    if let Some(byte) = ip.get_mut(1) {
+        *byte |= 3 << shift;
+    }
+    // IPv6 has no header checksum; in its place there are addresses.
+    if !v6 && let Some(header) = ip.get_mut(..usize::from(first & 15) * 4) {
         ipv4::set_checksum(header);
     }
     true
@@ -329,11 +335,12 @@ fn flat(segs: Segs) -> Segs {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use belljar_wire::ethernet::{ETH_P_IP, EthHeader, Mac};
+    use belljar_wire::ethernet::{ETH_P_IP, ETH_P_IPV6, EthHeader, Mac};
     use belljar_wire::ipv4::{IPPROTO_TCP, Ipv4Header};
+    use belljar_wire::ipv6::Ipv6Header;
     use belljar_wire::tcp::{Flags, TcpHeader};
     use belljar_wire::{Gso, GsoType, checksum};
-    use core::net::Ipv4Addr;
+    use core::net::{Ipv4Addr, Ipv6Addr};
 
     const MS: u64 = 1_000_000;
 
@@ -487,5 +494,33 @@ mod tests {
         p.set(Conditions::default());
         p.push(MS, tcp(2, 1));
         assert_eq!(drain(&mut p).iter().map(|(at, f)| (*at, f.id)).collect::<Vec<_>>(), [(50 * MS, 1), (50 * MS, 2)]);
+    }
+
+    #[test]
+    fn marking_ipv6_touches_nothing_but_the_traffic_class() {
+        let src = Ipv6Addr::new(0xfd00, 1, 2, 3, 4, 5, 6, 0x15);
+        let header =
+            Ipv6Header { flow: 0xf_ffff, next: IPPROTO_TCP, hop_limit: 64, src, dst: src, ..Default::default() };
+        // With a DSCP the low half of the first byte is not zero: it must not be taken for a header length.
+        for dscp in [0, 0xb8] {
+            for (ecn, marked) in [(0, false), (1, true), (2, true), (3, false)] {
+                let before = Ipv6Header { tclass: dscp | ecn, ..header };
+                let mut f = Frame::default();
+                before.emit(f.head.push(40).unwrap());
+                EthHeader { dst: Mac::ZERO, src: Mac::ZERO, ethertype: ETH_P_IPV6 }.emit(f.head.push(14).unwrap());
+                assert_eq!(mark_ce(&mut f), marked, "{ecn}");
+                let want = Ipv6Header { tclass: dscp | if marked { 3 } else { ecn }, ..before };
+                assert_eq!(Ipv6Header::parse(&f.head.bytes()[14..]), Ok(want));
+            }
+        }
+    }
+
+    #[test]
+    fn marking_ipv4_keeps_the_header_checksum_right() {
+        let mut f = tcp(1, 0);
+        assert!(!mark_ce(&mut f));
+        f.head.bytes_mut()[15] = 2;
+        assert!(mark_ce(&mut f));
+        assert_eq!((f.head.bytes()[15], checksum::fold(checksum::sum(&f.head.bytes()[14..34], 0))), (3, 0));
     }
 }
