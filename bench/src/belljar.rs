@@ -111,13 +111,19 @@ fn connections() -> Result<f64> {
     Ok(n as f64 / t0.elapsed().as_secs_f64())
 }
 
-fn datagrams() -> Result<f64> {
-    let mut m = Machine::new()?;
+/// A datagram socket that receives, and one connected to it.
+fn connected_pair(m: &mut Machine) -> Result<(u32, u32)> {
     let (rx, tx) = (m.socket(SOCK_DGRAM)?, m.socket(SOCK_DGRAM)?);
     let any = SockAddr::V4(Ipv4Addr::LOCALHOST, 0).emit();
     m.must("bind", Call::Bind { fd: rx, addr: &any })?;
     let Ret::Addr(to) = m.must("getsockname", Call::GetSockName { fd: rx })? else { bail!("getsockname") };
     m.must("connect", Call::Connect { fd: tx, addr: &to.emit() })?;
+    Ok((rx, tx))
+}
+
+fn datagrams() -> Result<f64> {
+    let mut m = Machine::new()?;
+    let (rx, tx) = connected_pair(&mut m)?;
     let mut buf = [0; 128];
     let (t0, mut n) = (Instant::now(), 0_u64);
     while t0.elapsed() < TIME {
@@ -135,11 +141,7 @@ fn datagrams() -> Result<f64> {
 /// Payload per second: sends that stand for many datagrams, received by a socket that takes them together.
 fn super_datagrams() -> Result<f64> {
     let mut m = Machine::new()?;
-    let (rx, tx) = (m.socket(SOCK_DGRAM)?, m.socket(SOCK_DGRAM)?);
-    let any = SockAddr::V4(Ipv4Addr::LOCALHOST, 0).emit();
-    m.must("bind", Call::Bind { fd: rx, addr: &any })?;
-    let Ret::Addr(to) = m.must("getsockname", Call::GetSockName { fd: rx })? else { bail!("getsockname") };
-    m.must("connect", Call::Connect { fd: tx, addr: &to.emit() })?;
+    let (rx, tx) = connected_pair(&mut m)?;
     for (fd, name, v) in [(rx, UDP_GRO, 1_i32), (tx, UDP_SEGMENT, SEGMENT as i32)] {
         m.must("setsockopt", Call::SetSockOpt { fd, level: SOL_UDP, name, value: &v.to_ne_bytes() })?;
     }

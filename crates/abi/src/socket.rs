@@ -286,7 +286,6 @@ pub const IPV6_MULTICAST_ALL: i32 = 29;
 pub const IPV6_ROUTER_ALERT_ISOLATE: i32 = 30;
 pub const IPV6_RECVERR_RFC4884: i32 = 31;
 pub const IPV6_FLOWLABEL_MGR: i32 = 32;
-pub const IPV6_FLOWINFO_SEND: i32 = 33;
 pub const IPV6_IPSEC_POLICY: i32 = 34;
 pub const IPV6_XFRM_POLICY: i32 = 35;
 pub const IPV6_HDRINCL: i32 = 36;

@@ -7,8 +7,12 @@ use belljar_kernel::kernel::Output;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::call::*;
 use belljar_kernel::task::process::Caps;
-use belljar_wire::ipv6::{Ipv6Header, NEXTHDR_FRAGMENT, transport};
-use belljar_wire::{Frame, Mac};
+use belljar_wire::ethernet::{ETH_P_IPV6, EthHeader};
+use belljar_wire::icmpv6::*;
+use belljar_wire::ipv6::{
+    ALL_NODES, FRAG_HLEN, FragHeader, Ipv6Header, NEXTHDR_FRAGMENT, NEXTHDR_ICMP, NEXTHDR_UDP, transport,
+};
+use belljar_wire::{Frame, Mac, checksum};
 use core::net::Ipv6Addr;
 
 const MS: u64 = 1_000_000;
@@ -47,7 +51,8 @@ impl Two {
             k.net.add_address6(eth, if n == 1 { A } else { B }, 64, true).unwrap();
             let p = k.add_process(id, 0, Caps::ROOT, 1024, "test");
             task.push(k.add_task(p, 0).unwrap());
-            (ns.push(id), dev.push(eth)).0
+            ns.push(id);
+            dev.push(eth);
         }
         let mut t = Two {
             k,
@@ -134,6 +139,37 @@ impl Two {
             Ret::Stream(segs) => Ok(Box::new(Received { full_len: segs.len(), segs, ..Received::default() })),
             other => panic!("{other:?}"),
         }
+    }
+
+    /// A packet of the link's router, `fe80::99`, to host 0.
+    fn rx(&mut self, hop_limit: u8, src: Ipv6Addr, dst: Ipv6Addr, next: u8, payload: &[u8]) {
+        let mut b = vec![0; 14 + 40];
+        let (to, from) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 0x99]));
+        let dst_mac = if dst.is_multicast() { Mac([0x33, 0x33, 0, 0, 0, 1]) } else { to };
+        EthHeader { dst: dst_mac, src: from, ethertype: ETH_P_IPV6 }.emit(&mut b);
+        let payload_len = payload.len() as u16;
+        Ipv6Header { payload_len, next, hop_limit, src, dst, ..Ipv6Header::default() }.emit(&mut b[14..]);
+        b.extend_from_slice(payload);
+        self.k.rx(self.now, self.dev[0], Frame::from_bytes(&b, 1));
+        self.settle();
+    }
+
+    /// The ICMPv6 message, summed.
+    fn rx_icmp(&mut self, hop_limit: u8, src: Ipv6Addr, dst: Ipv6Addr, mut m: Vec<u8>) {
+        let sum = checksum::fold(checksum::sum(&m, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, m.len())));
+        m[2..4].copy_from_slice(&sum.to_be_bytes());
+        self.rx(hop_limit, src, dst, NEXTHDR_ICMP, &m);
+    }
+
+    fn set(&mut self, who: usize, fd: Fd, name: i32, value: i32) -> SysResult {
+        self.call(who, Call::SetSockOpt { fd, level: SOL_IPV6, name, value: &value.to_ne_bytes() })
+    }
+
+    /// The IPv6 packets that host 0 sent since the last time, of one protocol.
+    fn sent(&mut self, proto: u8) -> Vec<Vec<u8>> {
+        let frames = std::mem::take(&mut self.seen);
+        let packets = frames.iter().map(|f| f.to_vec().split_off(14));
+        packets.filter(|p| transport(p).is_some_and(|t| t.proto == proto)).collect()
     }
 
     fn count(&self, who: usize, c: Mib) -> u64 {
@@ -317,4 +353,129 @@ fn without_ipv6_the_errors_are_those_of_linux() {
     t.settle();
     assert_eq!(t.connect(0, fd, far, 80), Err(Errno::EADDRNOTAVAIL));
     assert_eq!(t.connect(0, fd, LO, 80), Err(Errno::EADDRNOTAVAIL));
+}
+
+const ROUTER: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0x99);
+
+/// An advertisement of some prefixes for so many seconds.
+fn advertisement(prefixes: impl Iterator<Item = u16>, secs: u16) -> Vec<u8> {
+    let mut m = vec![NDISC_ROUTER_ADVERTISEMENT, 0, 0, 0, 64, 0];
+    m.extend(secs.to_be_bytes());
+    m.extend([0; 8]);
+    for n in prefixes {
+        m.extend([ND_OPT_PREFIX_INFO, 4, 64, 0xc0]);
+        m.extend(u32::from(secs).to_be_bytes());
+        m.extend(u32::from(secs).to_be_bytes());
+        m.extend([0; 4]);
+        m.extend(Ipv6Addr::new(0xfd01, n, 0, 0, 0, 0, 0, 0).octets());
+    }
+    m
+}
+
+#[test]
+fn routers_make_a_bounded_number_of_addresses_and_routes_that_end() {
+    let mut t = Two::new();
+    t.sleep(2500);
+    for n in 0..30 {
+        t.rx_icmp(255, ROUTER, ALL_NODES, advertisement(n * 40..n * 40 + 40, 100));
+        let other = Ipv6Addr::from_bits(ROUTER.to_bits() + u128::from(n) + 1);
+        t.rx_icmp(255, other, ALL_NODES, advertisement(0..0, 100));
+    }
+    let (addrs, routes) = {
+        let n = t.k.net.ns.get(t.ns[0]).unwrap();
+        (t.k.net.devs.get(t.dev[0]).unwrap().inet6.addrs.len(), n.v6.fib.main.iter().count())
+    };
+    assert_eq!((addrs, routes), (16, 256), "max_addresses, and what a link may make");
+    let fd = t.socket(0, SOCK_DGRAM, 0);
+    assert_eq!(t.connect(0, fd, "2001:db8::1".parse().unwrap(), 9), Ok(0), "by the first default router");
+    t.sleep(101_000);
+    let left: Vec<(Ipv6Addr, u8)> =
+        t.k.net.ns.get(t.ns[0]).unwrap().v6.fib.main.iter().map(|(d, p, _)| (d, p)).collect();
+    let own = [("fd00::", 64), ("fe80::", 64)].map(|(d, p)| (d.parse().unwrap(), p));
+    assert_eq!(left, own);
+    let fd = t.socket(0, SOCK_DGRAM, 0);
+    assert_eq!(t.connect(0, fd, "2001:db8::1".parse().unwrap(), 9), Err(Errno::ENETUNREACH));
+}
+
+#[test]
+fn queries_are_believed_from_the_link_only_and_long_answers_are_several() {
+    let mut t = Two::new();
+    t.sleep(5000);
+    for n in 0..100 {
+        let group = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 9, n);
+        belljar_kernel::net::ipv6::mcast::join(&mut t.k.net, t.dev[0], group);
+    }
+    t.sleep(5000);
+    t.sent(NEXTHDR_ICMP);
+    let query = || [&[ICMPV6_MGM_QUERY, 0, 0, 0, 0, 100][..], &[0; 22]].concat();
+    for (hop_limit, src, reports) in [(1, B, 0), (255, ROUTER, 0), (1, ROUTER, 2)] {
+        t.rx_icmp(hop_limit, src, ALL_NODES, query());
+        t.sleep(1000);
+        let mut sent = t.sent(NEXTHDR_ICMP);
+        sent.retain(|p| p[transport(p).unwrap().at] == ICMPV6_MLD2_REPORT);
+        assert_eq!(sent.len(), reports, "{hop_limit} {src}");
+        assert!(sent.iter().all(|p| p.len() <= 1500));
+    }
+}
+
+#[test]
+fn fragments_that_make_no_packet() {
+    let mut t = Two::new();
+    let fragment = |next, offset, more, id, data: &[u8]| {
+        let mut b = vec![0; FRAG_HLEN];
+        FragHeader { next, offset, more, id }.emit(&mut b);
+        b.extend_from_slice(data);
+        b
+    };
+    // A fragment inside of what was put together.
+    let inner = fragment(NEXTHDR_UDP, 0, true, 2, &[0; 16]);
+    t.rx(64, B, A, NEXTHDR_FRAGMENT, &fragment(NEXTHDR_FRAGMENT, 0, true, 1, &inner));
+    t.rx(64, B, A, NEXTHDR_FRAGMENT, &fragment(NEXTHDR_FRAGMENT, 24, false, 1, &[0; 8]));
+    assert_eq!((t.count(0, Mib::Ip6ReasmOKs), t.count(0, Mib::Ip6InHdrErrors)), (1, 1));
+    // The first one has a header before its own that the others have not: together they are too long.
+    for at in (8..65_528u32).step_by(1200) {
+        let len = (65_528 - at).min(1200) as usize;
+        let data = vec![0; len];
+        t.rx(64, B, A, NEXTHDR_FRAGMENT, &fragment(NEXTHDR_UDP, at as u16, at as usize + len < 65_528, 3, &data));
+    }
+    let first = fragment(NEXTHDR_UDP, 0, true, 3, &[0; 8]);
+    t.rx(64, B, A, 60, &[&[NEXTHDR_FRAGMENT, 0, 1, 4, 0, 0, 0, 0][..], &first].concat());
+    assert_eq!((t.count(0, Mib::Ip6ReasmOKs), t.count(0, Mib::Ip6ReasmFails)), (1, 1));
+}
+
+#[test]
+fn options_about_flow_labels_and_cutting() {
+    let mut t = Two::new();
+    let fd = t.socket(0, SOCK_DGRAM, 0);
+    t.connect(0, fd, B, 9).unwrap();
+    let label = |t: &mut Two| {
+        t.sent(NEXTHDR_UDP);
+        t.send(0, fd, b"x", Some((B, 9))).unwrap();
+        Ipv6Header::parse(&t.sent(NEXTHDR_UDP)[0]).unwrap().flow
+    };
+    // (auto_flowlabels, IPV6_AUTOFLOWLABEL, whether there is a label)
+    for (mode, of_socket, labelled) in
+        [("1", 1, true), ("1", 0, false), ("2", 1, true), ("2", 0, false), ("3", 0, true), ("0", 1, false)]
+    {
+        t.k.sysctl_set(t.ns[0], "net.ipv6.auto_flowlabels", mode).unwrap();
+        t.set(0, fd, IPV6_AUTOFLOWLABEL, of_socket).unwrap();
+        let _ = t.recv(0, fd);
+        assert_eq!(label(&mut t) != 0, labelled, "{mode} {of_socket}");
+    }
+    assert_eq!(t.set(0, fd, 33, 1).map(drop), Err(Errno::ENOPROTOOPT), "IPV6_FLOWINFO_SEND is not there");
+    let long = [0; 2000];
+    let send = |t: &mut Two, kind: i32, whole: i32| {
+        let fd = t.socket(0, kind, if kind == SOCK_RAW { 200 } else { 0 });
+        let cmsgs = [Cmsg { level: SOL_IPV6, kind: IPV6_DONTFRAG, data: whole.to_ne_bytes().to_vec() }];
+        let to = SockAddr::v6(B, if kind == SOCK_RAW { 0 } else { 9 }).emit();
+        t.int(0, Call::Send { fd, data: Payload::Bytes(&long), flags: 0, to: Some(&to), cmsgs: &cmsgs })
+    };
+    for kind in [SOCK_DGRAM, SOCK_RAW] {
+        assert_eq!(send(&mut t, kind, 0), Ok(2000));
+        assert_eq!(send(&mut t, kind, 1), Err(Errno::EMSGSIZE));
+        assert_eq!(send(&mut t, kind, 2), Err(Errno::EINVAL));
+    }
+    let raw = t.socket(0, SOCK_RAW, 200);
+    t.set(0, raw, IPV6_DONTFRAG, 1).unwrap();
+    assert_eq!(t.send(0, raw, &long, Some((B, 0))), Err(Errno::EMSGSIZE));
 }

@@ -327,6 +327,13 @@ fn queries_are_answered_in_their_time() {
     query(&mut h, v3_query(5, Ipv4Addr::new(239, 9, 9, 9), &[]));
     h.advance(20 * SEC);
     assert_eq!(records(&mut h), []);
+    // More sources than are remembered: the answer is about all of the group.
+    for n in 0..4u8 {
+        let sources: Vec<Ipv4Addr> = (0..100).map(|i| Ipv4Addr::new(10, 9, n, i)).collect();
+        query(&mut h, v3_query(20, G, &sources));
+    }
+    h.advance(3 * SEC);
+    assert_eq!(records(&mut h), [record(ModeIsExclude, G, &[S1])]);
 }
 
 #[test]

@@ -169,7 +169,7 @@ pub fn transport(b: &[u8]) -> Option<Transport> {
     None
 }
 
-/// `ff02::1:ffXX:XXXX`: who asks for a neighbour asks this group (RFC 4291 §2.7.1).
+/// `ff02::1:ff00:0/104` with the last three bytes of the address: who asks for a neighbour asks this group (RFC 4291 §2.7.1).
 pub fn solicited_node(a: Ipv6Addr) -> Ipv6Addr {
     let o = a.octets();
     Ipv6Addr::new(0xff02, 0, 0, 0, 0, 1, 0xff00 | u16::from(o[13]), u16::from_be_bytes([o[14], o[15]]))

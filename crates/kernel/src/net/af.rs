@@ -63,8 +63,8 @@ pub struct Tx {
     pub df: bool,
     /// IPv6: members of the group on this host hear it too.
     pub mc_loop: bool,
-    /// IPv6: flow label.
-    pub flow: u32,
+    /// IPv6: IPV6_AUTOFLOWLABEL, where the socket has it.
+    pub autolabel: Option<bool>,
 }
 
 /// Adds the network header and sends.
@@ -85,7 +85,7 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
                 hop_limit: tx.ttl,
                 whole: df,
                 mc_loop: tx.mc_loop,
-                flow: tx.flow,
+                autolabel: tx.autolabel,
             };
             ip6_xmit(net, &tx6, dst, skb)
         }

@@ -423,6 +423,7 @@ sysctls! {
         "forwarding" forwarding: u32 = 0, 0, 1;
         "hop_limit" hop_limit: u32 = 64, 1, 255;
         "keep_addr_on_down" keep_addr_on_down: i32 = 0, -1, 1;
+        "max_addresses" max_addresses: u32 = 16, 0, INT;
         "mtu" mtu: u32 = 0, 1280, 65_535;
         "router_solicitation_delay" router_solicitation_delay: u32 = 1, 0, SECONDS;
         "router_solicitation_interval" router_solicitation_interval: u32 = 4, 0, SECONDS;

@@ -10,9 +10,9 @@ use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader};
 use belljar_wire::{Csum, Gso, GsoType, Seg, Segs, checksum};
 
 /// Flows held at once; one more flushes the oldest (`MAX_GRO_SKBS`).
-const MAX_HELD: usize = 8;
+pub const MAX_HELD: usize = 8;
 /// Longest IP packet that merging may make (`gro_max_size` 65536).
-const MAX_LEN: usize = 65_535;
+pub const MAX_LEN: usize = 65_535;
 
 /// What is held in a poll, oldest first.
 pub type Held = Vec<Train>;
@@ -105,7 +105,8 @@ fn flow(ip: &Ipv4Header, tcp: &TcpHeader) -> (core::net::Ipv4Addr, core::net::Ip
     (ip.src, ip.dst, tcp.src_port, tcp.dst_port)
 }
 
-fn eth(skb: &Skb) -> &[u8] {
+/// The Ethernet header.
+pub fn eth(skb: &Skb) -> &[u8] {
     skb.head.at(skb.mac_header).get(..ETH_HLEN).unwrap_or(&[])
 }
 
@@ -115,18 +116,14 @@ fn options<'a>(skb: &'a Skb, tcp: &TcpHeader) -> &'a [u8] {
     b.get(IPV4_HLEN + TCP_HLEN..IPV4_HLEN + tcp.header_len).unwrap_or(&[])
 }
 
-/// Whether a segment can follow the train (`tcp_gro_receive`, `inet_gro_flush`).
+/// Whether a segment can follow the train (`tcp_gro_receive`).
 #[doc(alias = "tcp_gro_receive")]
 fn continues(t: &Train, skb: &Skb, s: &Segment) -> bool {
     let differ = Flags(s.tcp.flags.0 ^ t.tcp.flags.0).without(Flags::CWR | Flags::FIN | Flags::PSH);
-    let step = s.ip.id.wrapping_sub(t.ip.id);
-    let id =
-        if t.count == 1 { step == 1 || (step == 0 && s.ip.df) } else { step == if t.fixed_id { 0 } else { t.count } };
     !s.tcp.flags.contains(Flags::CWR)
         && differ.0 == 0
         && (s.tcp.ack, s.tcp.window) == (t.tcp.ack, t.tcp.window)
-        && (s.ip.ttl, s.ip.tos, s.ip.df) == (t.ip.ttl, t.ip.tos, t.ip.df)
-        && id
+        && ip_continues(&t.ip, t.count, t.fixed_id, &s.ip)
         && options(skb, &s.tcp) == options(&t.skb, &t.tcp)
         && skb.gso.is_none()
         && s.len != 0
@@ -136,13 +133,21 @@ fn continues(t: &Train, skb: &Skb, s: &Segment) -> bool {
 }
 
 fn start(mut skb: Skb, s: Segment) -> Train {
-    skb.frags = payload(&mut skb, &s);
+    skb.frags = payload(&mut skb, IPV4_HLEN + s.tcp.header_len);
     Train { skb, ip: s.ip, tcp: s.tcp, mss: s.len, len: s.len, count: 1, fixed_id: false }
 }
 
+/// Whether the IPv4 header of a packet is that of the next one in a train of `count`: identifications count on, or are all
+/// the same with DF.
+#[doc(alias = "inet_gro_flush")]
+pub fn ip_continues(first: &Ipv4Header, count: u16, fixed_id: bool, ip: &Ipv4Header) -> bool {
+    let step = ip.id.wrapping_sub(first.id);
+    let id = if count == 1 { step == 1 || (step == 0 && ip.df) } else { step == if fixed_id { 0 } else { count } };
+    id && (ip.ttl, ip.tos, ip.df) == (first.ttl, first.tos, first.df)
+}
+
 /// Payload alone; the head keeps the headers.
-fn payload(skb: &mut Skb, s: &Segment) -> Segs {
-    let headers = IPV4_HLEN + s.tcp.header_len;
+pub fn payload(skb: &mut Skb, headers: usize) -> Segs {
     let linear = skb.head.bytes().get(headers..).unwrap_or(&[]);
     if linear.is_empty() {
         return std::mem::take(&mut skb.frags);
@@ -156,7 +161,7 @@ fn payload(skb: &mut Skb, s: &Segment) -> Segs {
 #[doc(alias = "skb_gro_receive")]
 fn append(t: &mut Train, skb: &mut Skb, s: &Segment) {
     t.fixed_id = t.count == 1 && s.ip.id == t.ip.id || t.fixed_id;
-    t.skb.frags.append(payload(skb, s));
+    t.skb.frags.append(payload(skb, IPV4_HLEN + s.tcp.header_len));
     t.skb.truesize += skb.truesize;
     t.tcp.flags |= Flags(s.tcp.flags.0 & (Flags::FIN | Flags::PSH).0);
     t.len += s.len;

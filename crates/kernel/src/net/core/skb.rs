@@ -9,7 +9,8 @@ use crate::net::ipv4::route::Dst;
 use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::frame::HEAD_CAPACITY;
 use belljar_wire::ipv4::Ipv4Header;
-use belljar_wire::{Csum, Gso, Head, PacketId, Segs};
+use belljar_wire::udp::UDP_HLEN;
+use belljar_wire::{Csum, Gso, GsoType, Head, PacketId, Segs};
 
 /// What `eth_type_trans` found about the destination address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -203,6 +204,17 @@ impl SkBuff {
         f
     }
 
+    /// Length of the longest packet that this one is on the wire, `hlen` bytes of it the network header, where `head` begins.
+    #[doc(alias = "skb_gso_network_seglen")]
+    pub fn network_seglen(&self, hlen: usize) -> usize {
+        let Some(g) = self.gso else { return self.len() };
+        let transport = match g.kind {
+            GsoType::UdpL4 => UDP_HLEN,
+            _ => self.head.bytes().get(hlen + 12).map_or(0, |b| usize::from(b >> 4) * 4),
+        };
+        hlen + transport + usize::from(g.size)
+    }
+
     /// Makes sure that `n` bytes are in the linear part, taking them from the payload if need be (`pskb_may_pull`).
     /// False when the packet is shorter or the headers are longer than the linear part can be.
     pub fn may_pull(&mut self, n: usize) -> bool {
@@ -239,6 +251,14 @@ impl SkBuff {
         }
     }
 
+    /// A fragment is of the packet that it was cut from (`ip_copy_metadata`).
+    #[doc(alias = "ip_copy_metadata")]
+    pub fn copy_metadata(&mut self, from: &SkBuff) {
+        (self.id, self.ns, self.dev, self.dst) = (from.id, from.ns, from.dev, from.dst);
+        (self.pkt_type, self.protocol) = (from.pkt_type, from.protocol);
+        (self.priority, self.mark) = (from.priority, from.mark);
+    }
+
     /// Ethernet type to send with.
     pub fn protocol_or_ip(&self) -> u16 {
         if self.protocol == 0 { belljar_wire::ethernet::ETH_P_IP } else { self.protocol }
@@ -247,5 +267,25 @@ impl SkBuff {
     /// The IPv4 header, pulled or not.
     pub fn ip_hdr(&self) -> Option<Ipv4Header> {
         Ipv4Header::parse(self.head.at(self.network_header)).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_segment_has_all_of_its_headers() {
+        let mut skb = SkBuff::default();
+        // A TCP header with time stamps behind an IPv6 header.
+        let head = skb.head.push(72).unwrap();
+        head.fill(0);
+        head[52] = 8 << 4;
+        skb.frags = Segs::from(vec![0; 5000]);
+        assert_eq!(skb.network_seglen(40), 5072);
+        skb.gso = Some(Gso { kind: GsoType::TcpV6, size: 1440, segs: 4 });
+        assert_eq!(skb.network_seglen(40), 40 + 32 + 1440);
+        skb.gso = Some(Gso { kind: GsoType::UdpL4, size: 1440, segs: 4 });
+        assert_eq!(skb.network_seglen(40), 40 + 8 + 1440);
     }
 }

@@ -253,6 +253,11 @@ impl Sock {
         self.cold.as_ref()?.v6.as_deref()
     }
 
+    /// IPV6_AUTOFLOWLABEL, if it was set.
+    pub fn autolabel(&self) -> Option<bool> {
+        self.v6_opts()?.autoflowlabel
+    }
+
     pub fn v6_opts_mut(&mut self) -> &mut V6Opts {
         self.cold().v6.get_or_insert_default()
     }

@@ -24,7 +24,6 @@ pub struct V6Opts {
     pub mcast_all: bool,
     /// None: as `auto_flowlabels` says.
     pub autoflowlabel: Option<bool>,
-    pub flowinfo_send: bool,
     /// Groups joined, on which interface.
     pub groups: Vec<(Ipv6Addr, DevId)>,
 }
@@ -43,7 +42,6 @@ impl Default for V6Opts {
             mcast_loop: true,
             mcast_all: true,
             autoflowlabel: None,
-            flowinfo_send: false,
             groups: Vec::new(),
         }
     }
@@ -105,7 +103,6 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_MTU_DISCOVER => return Err(Errno::EINVAL),
         IPV6_DONTFRAG => sk.v6_opts_mut().dontfrag = on,
         IPV6_AUTOFLOWLABEL => sk.v6_opts_mut().autoflowlabel = Some(on),
-        IPV6_FLOWINFO_SEND => sk.v6_opts_mut().flowinfo_send = on,
         IPV6_FREEBIND => sk.flags.freebind = on,
         IPV6_TRANSPARENT if on && !cred.caps.net_admin && !cred.caps.net_raw => return Err(Errno::EPERM),
         IPV6_TRANSPARENT => sk.flags.transparent = on,
@@ -224,7 +221,6 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
         IPV6_MTU_DISCOVER => o.mtu_discover,
         IPV6_DONTFRAG => o.dontfrag.into(),
         IPV6_AUTOFLOWLABEL => o.autoflowlabel.unwrap_or(auto).into(),
-        IPV6_FLOWINFO_SEND => o.flowinfo_send.into(),
         IPV6_FREEBIND => sk.flags.freebind.into(),
         IPV6_TRANSPARENT => sk.flags.transparent.into(),
         IPV6_MTU => {

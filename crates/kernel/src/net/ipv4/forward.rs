@@ -6,10 +6,8 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{icmp, output, redirect};
 use crate::net::mib::Mib;
-use belljar_wire::GsoType;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{Ipv4Header, decrease_ttl};
-use belljar_wire::udp::UDP_HLEN;
 
 /// A packet for somebody else.
 pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Header, mut skb: Skb) {
@@ -21,11 +19,7 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
         icmp::icmp_send(net, &skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_forward");
     }
-    let long = match skb.gso {
-        None => skb.len() > dst.mtu as usize,
-        Some(g) => headers(&skb) + g.size as usize > dst.mtu as usize,
-    };
-    if long && ip.df {
+    if ip.df && skb.network_seglen(ip.ihl_bytes) > dst.mtu as usize {
         net.inc(ns, Mib::IpFragFails);
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, dst.mtu);
         return net.kfree_skb(skb, DropReason::PktTooBig, "ip_forward");
@@ -39,14 +33,4 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
     net.stage(&skb, "ip_forward");
     // An error has been counted where it happened; nobody here waits for it.
     let _ = output::ip_output(net, ns, dst, ip.dst, skb);
-}
-
-/// Bytes of network and transport header.
-fn headers(skb: &Skb) -> usize {
-    let ihl = skb.head.bytes().first().map_or(0, |b| usize::from(b & 15) * 4);
-    if skb.gso.is_some_and(|g| g.kind == GsoType::UdpL4) {
-        return ihl + UDP_HLEN;
-    }
-    let tcp = skb.head.bytes().get(ihl + 12).map_or(0, |b| usize::from(b >> 4) * 4);
-    ihl + tcp
 }

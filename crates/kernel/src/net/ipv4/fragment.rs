@@ -60,16 +60,9 @@ pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb:
             ..ip
         };
         header.emit(room);
-        f.id = skb.id;
-        f.ns = skb.ns;
-        f.dev = skb.dev;
-        f.pkt_type = skb.pkt_type;
-        f.protocol = skb.protocol;
+        f.copy_metadata(&skb);
         f.network_header = f.head.start();
         f.transport_header = f.network_header + ip.ihl_bytes as u8;
-        f.priority = skb.priority;
-        f.mark = skb.mark;
-        f.dst = skb.dst;
         f.frags = data;
         f.set_truesize();
         // The first fragment is the one that is heard of.

@@ -23,6 +23,8 @@ const ROUTER_ALERT: [u8; 4] = [148, 4, 0, 0];
 /// RFC 3376 §8: until a querier says otherwise, in seconds; and how long a version 1 querier waits for answers.
 const QUERY_INTERVAL: u32 = 125;
 const QUERY_RESPONSE_INTERVAL: u32 = 10;
+/// Sources asked about that are remembered of one group; a query of 1500 bytes holds 366.
+const MOST_ASKED: usize = 366;
 
 /// A group's own timer and what is to be answered with it.
 #[derive(Clone, Debug, Default)]
@@ -464,13 +466,14 @@ fn schedule_answers(net: &mut Net, dev: DevId, group: Ipv4Addr, max_delay: Jiffi
                 let mut set = g.igmp.asked.take().filter(|_| running).unwrap_or_default();
                 let include = f.mode == Mode::Include;
                 set.extend(list.iter().filter(|s| f.sources.contains(s) == include));
-                Some(set)
+                if set.is_empty() {
+                    continue;
+                }
+                // More than one query can name: an answer about all of the group says it too.
+                Some(set).filter(|s| s.len() <= MOST_ASKED)
             }
             _ => None,
         };
-        if mark.as_ref().is_some_and(BTreeSet::is_empty) {
-            continue;
-        }
         (g.igmp.asked, g.igmp.unsolicited) = (mark, 0);
         // An answer that is due sooner stays where it is.
         if g.igmp.due.is_none_or(|old| before(now.wrapping_add(max_delay), old)) {

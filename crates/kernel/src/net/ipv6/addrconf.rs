@@ -1,6 +1,6 @@
 //! The addresses of an interface: link-local at once, others by the administrator or by what routers advertise (SLAAC, RFC
 //! 4862); duplicate address detection; lifetimes; asking for routers.
-use super::fib::{PRIO_ADDRCONF, PRIO_USER, PROTO_KERNEL, PROTO_RA, Route6};
+use super::fib::{PRIO_ADDRCONF, PROTO_KERNEL, PROTO_RA, Route6};
 use super::mcast::{self, Group6};
 use super::ndisc;
 use crate::env::timers::Fire;
@@ -11,9 +11,12 @@ use crate::net::ipv4::fib::RouteType;
 use crate::net::sysctl::Conf6;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
-use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::{ALL_NODES, IPV6_MIN_MTU, is_linklocal, solicited_node};
 use core::net::Ipv6Addr;
+
+/// Routes that routers of a link make: addresses' prefixes, and themselves. Nobody has so many; who sends more gets no more
+/// memory for it.
+const MOST_LINK_ROUTES: usize = 256;
 
 /// How far an address reaches; the numbers are those of groups (RFC 4291 §2.7).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -343,7 +346,8 @@ impl Net {
             _ => None,
         });
         let ends = i.addrs.iter().filter_map(|a| a.valid);
-        let due = dad.chain(ends).chain(i.rs.map(|r| r.0)).chain(i.mld.map(|m| m.0)).chain(i.mld_query);
+        let routes = self.ns.get(d.ns).and_then(|n| n.v6.fib.main.next_expiry());
+        let due = dad.chain(ends).chain(routes).chain(i.rs.map(|r| r.0)).chain(i.mld.map(|m| m.0)).chain(i.mld_query);
         let Some(first) = due.min() else { return };
         let tick = time::round_up(first.max(self.env.now), hz).max(self.env.jiffies() + 1);
         let Some(d) = self.devs.get_mut(dev) else { return };
@@ -378,6 +382,7 @@ impl Net {
                 _ => {}
             }
         }
+        self.forget_routes(dev);
         self.solicit_routers(dev);
         mcast::run(self, dev);
         self.arm_addrconf(dev);
@@ -392,74 +397,20 @@ impl Net {
         let now = self.env.now;
         let Some(d) = self.devs.get_mut(dev) else { return };
         let conf = d.inet6.conf;
-        let Some((at, sent, wait)) = d.inet6.rs.filter(|r| r.0 <= now) else { return };
+        let Some((_, sent, wait)) = d.inet6.rs.filter(|r| r.0 <= now) else { return };
         let most = conf.router_solicitations;
         if most >= 0 && sent as i32 >= most {
             d.inet6.rs = None;
             return;
         }
-        let _ = at;
         let longest = u64::from(conf.router_solicitation_max_interval) * SEC;
         d.inet6.rs = Some((now + wait, sent + 1, (wait * 2).min(longest)));
         ndisc::send_rs(self, dev);
     }
 
-    /// A router advertisement, checked by discovery: `body` is the message behind its common header of four bytes.
-    #[doc(alias = "ndisc_router_discovery")]
-    pub(super) fn router_discovery(&mut self, dev: DevId, router: Ipv6Addr, body: &[u8]) {
-        let now = self.env.now;
-        let Some(d) = self.devs.get_mut(dev) else { return };
-        let conf = d.inet6.conf;
-        let accepts = match conf.accept_ra {
-            0 => false,
-            1 => conf.forwarding == 0,
-            _ => true,
-        };
-        let Some((&[hops, _flags, l0, l1, ..], options)) =
-            body.split_at_checked(12).and_then(|(h, o)| Some((h.first_chunk::<12>()?, o)))
-        else {
-            return;
-        };
-        if !accepts {
-            return;
-        }
-        d.inet6.rs = None;
-        if hops != 0 {
-            d.inet6.ra_hop_limit = Some(hops);
-        }
-        let ns = d.ns;
-        let lifetime = u64::from(u16::from_be_bytes([l0, l1])) * SEC;
-        if conf.accept_ra_defrtr != 0
-            && let Some(n) = self.ns.get_mut(ns)
-        {
-            let same = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
-            n.v6.fib.main.edit(Ipv6Addr::UNSPECIFIED, 0, |routes| routes.retain(|r| !same(r)));
-            if lifetime != 0 {
-                let via = Route6::unicast(Some(router), Some(dev));
-                let via = Route6 { proto: PROTO_RA, metric: PRIO_USER, expires: Some(now + lifetime), ..via };
-                n.v6.fib.main.insert(Ipv6Addr::UNSPECIFIED, 0, via);
-            }
-            n.rt_genid = n.rt_genid.wrapping_add(1);
-        }
-        for (kind, body) in nd_options(options).flatten() {
-            match kind {
-                ND_OPT_PREFIX_INFO if conf.accept_ra_pinfo != 0 => self.prefix_rcv(dev, body),
-                ND_OPT_MTU if conf.accept_ra_mtu != 0 => {
-                    let mtu = body.get(2..6).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
-                    if mtu >= IPV6_MIN_MTU
-                        && let Some(d) = self.devs.get_mut(dev).filter(|d| mtu <= d.mtu)
-                    {
-                        d.inet6.ra_mtu = Some(mtu);
-                    }
-                }
-                _ => {}
-            }
-        }
-    }
-
     /// A prefix that a router announced: on the link, and good for an address of our own (RFC 4862 §5.5.3).
     #[doc(alias = "addrconf_prefix_rcv")]
-    fn prefix_rcv(&mut self, dev: DevId, b: &[u8]) {
+    pub(super) fn prefix_rcv(&mut self, dev: DevId, b: &[u8]) {
         const ONLINK: u8 = 0x80;
         const AUTONOMOUS: u8 = 0x40;
         let Some(&[len, flags, v0, v1, v2, v3, p0, p1, p2, p3]) = b.first_chunk() else { return };
@@ -478,7 +429,9 @@ impl Net {
                 if let Some(n) = self.ns.get_mut(ns) {
                     n.v6.fib.main.edit(prefix, len, |r| r.retain(|r| r.dev != Some(dev) || r.expires.is_none()));
                 }
-            } else {
+            } else if self.ns.get(ns).is_some_and(|n| !n.v6.fib.main.get(prefix, len).is_empty())
+                || self.has_room_for_route(ns, dev)
+            {
                 self.prefix_route(ns, dev, prefix, len, until(valid));
             }
         }
@@ -496,7 +449,7 @@ impl Net {
                 a.valid = Some(now + 7200 * SEC);
             }
             a.preferred = until(preferred);
-        } else if valid != 0 {
+        } else if valid != 0 && self.has_room_for_address(dev) {
             let a = If6Addr {
                 addr,
                 prefix: len,
@@ -509,6 +462,32 @@ impl Net {
             let _ = self.insert_address6(dev, a, false);
         }
         self.arm_addrconf(dev);
+    }
+
+    /// Routers get no more addresses out of a host than `max_addresses`; 0: as many as they like.
+    #[doc(alias = "ipv6_count_addresses")]
+    fn has_room_for_address(&self, dev: DevId) -> bool {
+        self.devs.get(dev).is_some_and(|d| match d.inet6.conf.max_addresses {
+            0 => true,
+            most => d.inet6.addrs.len() < most as usize,
+        })
+    }
+
+    /// Whether routers may add a route through a device.
+    pub(super) fn has_room_for_route(&self, ns: NsId, dev: DevId) -> bool {
+        let of_link = |r: &Route6| r.dev == Some(dev) && matches!(r.proto, PROTO_KERNEL | PROTO_RA);
+        self.ns.get(ns).is_some_and(|n| n.v6.fib.main.iter().filter(|(_, _, r)| of_link(r)).count() < MOST_LINK_ROUTES)
+    }
+
+    /// What routers advertised ends unless they say it again.
+    #[doc(alias = "fib6_run_gc")]
+    fn forget_routes(&mut self, dev: DevId) {
+        let now = self.env.now;
+        let Some(n) = self.devs.get(dev).and_then(|d| self.ns.get_mut(d.ns)) else { return };
+        if n.v6.fib.main.next_expiry().is_some_and(|at| at <= now) {
+            n.v6.fib.main.remove_all(|r| r.expires.is_some_and(|at| at <= now));
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
     }
 }
 

@@ -107,7 +107,7 @@ fn push(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr, header: IcmpHeader, da
         hop_limit: None,
         whole: false,
         mc_loop: false,
-        flow: 0,
+        autolabel: None,
     };
     if ip6_xmit(net, &tx, dst, skb).is_err() {
         net.inc(ns, Mib::Icmp6OutErrors);

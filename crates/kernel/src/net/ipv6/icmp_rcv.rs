@@ -51,8 +51,7 @@ pub fn icmpv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv6H
         ICMPV6_ECHO_REPLY => rcv6::ping6_rcv(k, ns, skb, &h, raw),
         ICMPV6_DEST_UNREACH | ICMPV6_PKT_TOOBIG | ICMPV6_TIME_EXCEED | ICMPV6_PARAMPROB => unreach(k, ns, skb, h),
         ICMPV6_MGM_QUERY => {
-            let m: Vec<u8> = skb.head.bytes().to_vec();
-            mcast::query(net, dev, &m);
+            mcast::query(net, dev, ip, skb.head.bytes());
             net.consume_skb(skb);
         }
         NDISC_ROUTER_SOLICITATION..=NDISC_REDIRECT => ndisc::ndisc_rcv(k, ns, dev, skb, ip),

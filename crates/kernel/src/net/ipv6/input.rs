@@ -29,7 +29,7 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
         net.inc(ns, Mib::Ip6InDiscards);
         return net.kfree_skb(skb, DropReason::Ipv6Disabled, "ipv6_rcv");
     }
-    let ip = match header(net, ns, dev, &mut skb) {
+    let ip = match header(net, dev, &mut skb) {
         Ok(ip) => ip,
         Err((reason, counter)) => {
             net.inc(ns, counter);
@@ -58,9 +58,8 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
 }
 
 /// Version, lengths, and addresses that cannot come from a link (RFC 4291 §2.5.3, §2.7); link padding is cut off.
-fn header(net: &Net, ns: NsId, dev: DevId, skb: &mut Skb) -> Result<Ipv6Header, (DropReason, Mib)> {
+fn header(net: &Net, dev: DevId, skb: &mut Skb) -> Result<Ipv6Header, (DropReason, Mib)> {
     const BAD: (DropReason, Mib) = (DropReason::IpInHdr, Mib::Ip6InHdrErrors);
-    let _ = ns;
     if !skb.may_pull(IPV6_HLEN) {
         return Err((DropReason::PktTooSmall, Mib::Ip6InHdrErrors));
     }
@@ -104,12 +103,19 @@ fn refused(net: &mut Net, ns: NsId, skb: Skb, e: Errno) {
 /// Extension headers in their order, then the protocol. A datagram that became whole comes here again.
 #[doc(alias = "ip6_protocol_deliver_rcu")]
 fn ip6_input(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, mut ip: Ipv6Header) {
+    let mut whole = false;
     loop {
         let t = match exthdrs::walk(&mut k.net, ns, &mut skb, &ip) {
             Walk::Drop(reason, at) => return k.net.kfree_skb(skb, reason, at),
+            // Fragments of fragments are nobody's (`IP6SKB_FRAGMENTED`).
+            Walk::Fragment { .. } if whole => {
+                k.net.inc(ns, Mib::Ip6InHdrErrors);
+                icmpv6_send(&mut k.net, &skb, ICMPV6_PARAMPROB, ICMPV6_HDR_FIELD, IPV6_HLEN as u32);
+                return k.net.kfree_skb(skb, DropReason::IpInHdr, "ipv6_frag_rcv");
+            }
             Walk::Fragment { at, nexthdr_at, frag } => {
                 match reassembly::ipv6_frag_rcv(&mut k.net, ns, skb, &ip, (at, nexthdr_at), frag) {
-                    Some(whole) => skb = whole,
+                    Some(datagram) => (skb, whole) = (datagram, true),
                     None => return,
                 }
                 match Ipv6Header::parse(skb.head.bytes()) {

@@ -5,7 +5,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::mib::Mib;
 use belljar_wire::icmpv6::*;
-use belljar_wire::ipv6::{ALL_NODES, MLD2_ROUTERS};
+use belljar_wire::ipv6::{ALL_NODES, IPV6_HLEN, Ipv6Header, MLD2_ROUTERS, is_linklocal};
 use core::net::Ipv6Addr;
 
 /// How often a change is reported (RFC 3810 §9.1).
@@ -105,7 +105,7 @@ pub(super) fn run(net: &mut Net, dev: DevId) {
     }
 }
 
-/// One report with a record for each group.
+/// Reports with a record for each group, as many as the MTU makes necessary.
 #[doc(alias = "mld_sendpack")]
 fn report(net: &mut Net, dev: DevId, records: &[(u8, Ipv6Addr)]) {
     let Some(d) = net.devs.get(dev) else { return };
@@ -114,21 +114,27 @@ fn report(net: &mut Net, dev: DevId, records: &[(u8, Ipv6Addr)]) {
     }
     let src = d.inet6.linklocal().unwrap_or(Ipv6Addr::UNSPECIFIED);
     let ns = d.ns;
-    let mut b = vec![ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0];
-    b.extend((records.len() as u16).to_be_bytes());
-    for (kind, group) in records {
-        b.extend([*kind, 0, 0, 0]);
-        b.extend(group.octets());
-    }
-    let sent = output::send_control(net, dev, src, MLD2_ROUTERS, 1, true, b);
-    if sent.is_err() {
-        net.inc(ns, Mib::Ip6OutDiscards);
+    // The IPv6 header, that of the router alert, the message's own; a record without sources has 20 bytes.
+    let room = (d.inet6.mtu(d.mtu) as usize).saturating_sub(IPV6_HLEN + 8 + 8);
+    for part in records.chunks((room / 20).max(1)) {
+        let mut b = vec![ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0];
+        b.extend((part.len() as u16).to_be_bytes());
+        for (kind, group) in part {
+            b.extend([*kind, 0, 0, 0]);
+            b.extend(group.octets());
+        }
+        if output::send_control(net, dev, src, MLD2_ROUTERS, 1, true, b).is_err() {
+            net.inc(ns, Mib::Ip6OutDiscards);
+        }
     }
 }
 
-/// A router asks who listens: an answer after a random part of the time it allows (RFC 3810 §6.2).
+/// A router of this link asks who listens: an answer after a random part of the time it allows (RFC 3810 §6.2).
 #[doc(alias = "igmp6_event_query")]
-pub(super) fn query(net: &mut Net, dev: DevId, message: &[u8]) {
+pub(super) fn query(net: &mut Net, dev: DevId, ip: &Ipv6Header, message: &[u8]) {
+    if !is_linklocal(ip.src) || ip.hop_limit != 1 {
+        return;
+    }
     let Some(code) = message.get(4..6).and_then(|b| b.first_chunk()).map(|b| u16::from_be_bytes(*b)) else { return };
     // RFC 3810 §5.1.3: large values have an exponent.
     let ms = match code {

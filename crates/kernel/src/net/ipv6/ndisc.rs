@@ -1,5 +1,7 @@
 //! Neighbour discovery (RFC 4861): questions and answers about hardware addresses, and what routers say.
+use super::fib::{PRIO_USER, PROTO_RA, Route6};
 use super::{icmp, output, route};
+use crate::env::{Nanos, SEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -8,7 +10,7 @@ use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use belljar_wire::Mac;
 use belljar_wire::icmpv6::*;
-use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, Ipv6Header, is_linklocal, solicited_node};
+use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, IPV6_MIN_MTU, Ipv6Header, is_linklocal, solicited_node};
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Every message has this hop limit: one that passed a router has not (RFC 4861 §11.2).
@@ -181,11 +183,64 @@ fn recv_ra(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         return None;
     }
     let mac = mac_option(m.get(16..)?, ND_OPT_SOURCE_LL_ADDR)?;
-    net.router_discovery(dev, ip.src, m.get(4..)?);
+    router_discovery(net, ns, dev, ip.src, m);
     if let Some(mac) = mac {
         learn(net, ns, dev, ip.src, mac);
     }
     Some(())
+}
+
+/// What a router says of itself and its link, where it is listened to (RFC 4861 §6.3.4).
+#[doc(alias = "ndisc_router_discovery")]
+fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[u8]) {
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    let conf = d.inet6.conf;
+    let accepts = match conf.accept_ra {
+        0 => false,
+        1 => conf.forwarding == 0,
+        _ => true,
+    };
+    let (Some(&[_, _, _, _, hops, _, l0, l1, ..]), true) = (m.first_chunk::<16>(), accepts) else { return };
+    d.inet6.rs = None;
+    if hops != 0 {
+        d.inet6.ra_hop_limit = Some(hops);
+    }
+    if conf.accept_ra_defrtr != 0 {
+        default_router(net, ns, dev, router, u64::from(u16::from_be_bytes([l0, l1])) * SEC);
+    }
+    for (kind, body) in nd_options(m.get(16..).unwrap_or(&[])).flatten() {
+        match kind {
+            ND_OPT_PREFIX_INFO if conf.accept_ra_pinfo != 0 => net.prefix_rcv(dev, body),
+            ND_OPT_MTU if conf.accept_ra_mtu != 0 => {
+                let mtu = body.get(2..6).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
+                if mtu >= IPV6_MIN_MTU
+                    && let Some(d) = net.devs.get_mut(dev).filter(|d| mtu <= d.mtu)
+                {
+                    d.inet6.ra_mtu = Some(mtu);
+                }
+            }
+            _ => {}
+        }
+    }
+    net.arm_addrconf(dev);
+}
+
+/// The way out is through `router` for so long, or not any more.
+#[doc(alias = "rt6_add_dflt_router")]
+fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos) {
+    let now = net.env.now;
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let same = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
+    n.v6.fib.main.edit(Ipv6Addr::UNSPECIFIED, 0, |routes| routes.retain(|r| !same(r)));
+    n.rt_genid = n.rt_genid.wrapping_add(1);
+    if lifetime != 0
+        && net.has_room_for_route(ns, dev)
+        && let Some(n) = net.ns.get_mut(ns)
+    {
+        let via = Route6::unicast(Some(router), Some(dev));
+        let via = Route6 { proto: PROTO_RA, metric: PRIO_USER, expires: Some(now + lifetime), ..via };
+        n.v6.fib.main.insert(Ipv6Addr::UNSPECIFIED, 0, via);
+    }
 }
 
 /// Nobody answered: who waits hears "address unreachable".

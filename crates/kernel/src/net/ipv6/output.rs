@@ -30,8 +30,8 @@ pub struct Ip6Tx {
     pub whole: bool,
     /// Members of a group on this host hear it too (IPV6_MULTICAST_LOOP).
     pub mc_loop: bool,
-    /// 0: made from the flow where `auto_flowlabels` says so.
-    pub flow: u32,
+    /// IPV6_AUTOFLOWLABEL; `None`: as `auto_flowlabels` says.
+    pub autolabel: Option<bool>,
 }
 
 /// Transport header in `skb.head`, payload in `skb.frags`: adds the IPv6 header and sends.
@@ -45,7 +45,7 @@ pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<()
     let device = net.devs.get(dst.dev).map_or(64, |d| d.inet6.hop_limit());
     let header = Ipv6Header {
         tclass: tx.tclass,
-        flow: if tx.flow == 0 { auto_flowlabel(net, tx, skb.hash) } else { tx.flow },
+        flow: auto_flowlabel(net, tx, skb.hash),
         // BIG TCP: a super-segment beyond 64 KB has no length in its header.
         payload_len: if len > IPV6_MAXPLEN { 0 } else { len as u16 },
         next: tx.proto,
@@ -75,9 +75,15 @@ pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<()
 /// RFC 6437: the same for all packets of a flow.
 #[doc(alias = "ip6_make_flowlabel")]
 fn auto_flowlabel(net: &Net, tx: &Ip6Tx, hash: u32) -> u32 {
-    let Some(n) = net.ns.get(tx.ns).filter(|n| n.sysctl.auto_flowlabels == 1 || n.sysctl.auto_flowlabels == 3) else {
-        return 0;
+    let Some(n) = net.ns.get(tx.ns) else { return 0 };
+    let wanted = match n.sysctl.auto_flowlabels {
+        0 => false,
+        3 => true,
+        by_default => tx.autolabel.unwrap_or(by_default == 1),
     };
+    if !wanted {
+        return 0;
+    }
     let ends = || keyed(n.secret, pair(n.secret, tx.saddr.into(), tx.daddr.into()), tx.proto.into()) as u32;
     let hash = if hash == 0 { ends() } else { hash };
     hash.rotate_left(16) & 0xf_ffff
@@ -188,8 +194,7 @@ fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut sk
         let (header, frag) = room.split_at_mut(IPV6_HLEN);
         Ipv6Header { payload_len: (FRAG_HLEN + len) as u16, next: NEXTHDR_FRAGMENT, ..ip }.emit(header);
         FragHeader { next: ip.next, offset: at as u16, more: !payload.is_empty(), id }.emit(frag);
-        (f.id, f.ns, f.dev, f.pkt_type, f.protocol) = (skb.id, skb.ns, skb.dev, skb.pkt_type, skb.protocol);
-        (f.priority, f.mark, f.dst) = (skb.priority, skb.mark, skb.dst);
+        f.copy_metadata(&skb);
         f.network_header = f.head.start();
         f.transport_header = f.network_header + (IPV6_HLEN + FRAG_HLEN) as u8;
         f.csum = Csum::Unnecessary;
@@ -218,9 +223,8 @@ pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb:
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip6_forward");
     }
     let mtu = (dst.mtu).max(IPV6_MIN_MTU);
-    let headers = IPV6_HLEN + 20;
-    let longest = skb.gso.map_or(skb.len(), |g| headers + g.size as usize);
-    if longest > mtu as usize {
+    let headers = transport(skb.head.bytes()).map_or(IPV6_HLEN, |t| t.at);
+    if skb.network_seglen(headers) > mtu as usize {
         icmp::icmpv6_send(net, &skb, ICMPV6_PKT_TOOBIG, 0, mtu);
         net.inc(ns, Mib::Ip6InTooBigErrors);
         net.inc(ns, Mib::Ip6FragFails);

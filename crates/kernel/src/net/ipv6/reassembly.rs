@@ -68,8 +68,7 @@ pub fn ipv6_frag_rcv(
     net.stage(&skb, AT);
     if frag.offset == 0 && !frag.more {
         // RFC 6946: an atomic fragment is a datagram of its own.
-        net.inc(ns, Mib::Ip6ReasmOKs);
-        return cut_header(net, skb, at, nexthdr_at, frag.next);
+        return cut_header(net, ns, skb, at, nexthdr_at, frag.next);
     }
     let len = (skb.len() - at - FRAG_HLEN) as u32;
     let (off, end) = (u32::from(frag.offset), u32::from(frag.offset) + len);
@@ -160,10 +159,11 @@ impl Queue6 {
 }
 
 /// A datagram from the headers of `skb` up to its fragment header, with that cut out.
-fn cut_header(net: &mut Net, mut skb: Skb, at: usize, nexthdr_at: usize, next: u8) -> Option<Skb> {
+fn cut_header(net: &mut Net, ns: NsId, mut skb: Skb, at: usize, nexthdr_at: usize, next: u8) -> Option<Skb> {
     let mut headers = [0u8; 128];
     let b = skb.head.at(skb.network_header);
     let Some(to) = headers.get_mut(..at).filter(|_| at <= b.len()) else {
+        net.inc(ns, Mib::Ip6ReasmFails);
         net.kfree_skb(skb, DropReason::IpInHdr, "ip6_frag_reasm");
         return None;
     };
@@ -175,6 +175,13 @@ fn cut_header(net: &mut Net, mut skb: Skb, at: usize, nexthdr_at: usize, next: u
         *b = next;
     }
     let total = skb.len() + at - IPV6_HLEN;
+    if total > IPV6_MAXPLEN {
+        // The first fragment has more headers than the others had.
+        net.inc(ns, Mib::Ip6ReasmFails);
+        net.kfree_skb(skb, DropReason::PktTooBig, "ip6_frag_reasm");
+        return None;
+    }
+    net.inc(ns, Mib::Ip6ReasmOKs);
     headers[4..6].copy_from_slice(&(total as u16).to_be_bytes());
     let Some(room) = skb.head.push(at) else {
         net.kfree_skb(skb, DropReason::NoMem, "ip6_frag_reasm");
@@ -204,8 +211,7 @@ fn reassemble(net: &mut Net, ns: NsId, key: &Key) -> Option<Skb> {
     }
     first.csum = Csum::None;
     first.gso = None;
-    net.inc(ns, Mib::Ip6ReasmOKs);
-    cut_header(net, first, at, nexthdr_at, next)
+    cut_header(net, ns, first, at, nexthdr_at, next)
 }
 
 fn unlink(net: &mut Net, ns: NsId, key: &Key) -> Option<Queue6> {

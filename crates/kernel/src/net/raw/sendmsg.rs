@@ -13,6 +13,7 @@ use crate::net::ipv4::mcast;
 use crate::net::ipv4::output::{dev_mtu, ip_output};
 use crate::net::ipv4::route::*;
 use crate::net::mib::Mib;
+use crate::net::udp::sendmsg::discover;
 use crate::net::udp::sendmsg::{Ipcm, for_v6, ip_cmsg_send, path_locked};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
@@ -115,6 +116,7 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         ttl: s.sk.ttl,
         tos_given: false,
         connected: false,
+        dontfrag: None,
         sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
     };
     if c.daddr.is_ipv6() {
@@ -182,7 +184,7 @@ fn too_big(k: &mut Kernel, id: RawId, to: (IpAddr, u16), mtu: u32) -> Errno {
 fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, daddr: IpAddr) -> Result<(), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let dst = s.pending.as_ref().map_or(dst, |p| p.dst);
-    let max = match i32::from(s.sk.pmtudisc) {
+    let max = match discover(&s.sk, daddr.is_ipv6(), c.dontfrag) {
         IP_PMTUDISC_DO => dst.mtu,
         IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
         _ => 0xffff,
@@ -238,6 +240,7 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let fits = p.data.len() + af::header_len(p.daddr) as usize <= p.dst.mtu as usize;
     // RFC 1191: what fits goes with DF while the path MTU is being discovered.
     let df = match i32::from(s.sk.pmtudisc) {
+        _ if p.daddr.is_ipv6() => false,
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
         IP_PMTUDISC_WANT => fits && !path_locked(net, ns, p.daddr),
         _ => false,
@@ -276,7 +279,8 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let Pending { saddr, daddr, tos, ttl, .. } = *p;
-    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, flow: 0 };
+    let autolabel = s.sk.autolabel();
+    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, autolabel };
     match af::queue_xmit(net, &tx, &p.dst, skb) {
         // A full device queue is success unless the program asked for errors.
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),

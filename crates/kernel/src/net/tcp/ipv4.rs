@@ -318,7 +318,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     out.csum = Csum::Partial;
     out.hash = skb.hash;
     net.inc(ns, Mib::TcpOutSegs);
-    let tx = Tx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl: None, df: true, mc_loop: false, flow: 0 };
+    let tx = Tx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl: None, df: true, mc_loop: false, autolabel: None };
     let _ = af::queue_xmit(net, &tx, &route, out);
 }
 

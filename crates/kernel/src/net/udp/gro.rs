@@ -3,17 +3,16 @@
 use super::tables::{Lookup, lookup};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
+use crate::net::core::gro::{MAX_HELD, MAX_LEN, eth, ip_continues, payload};
 use crate::net::core::skb::{PktType, Skb};
-use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP};
+use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::ipv4::{IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
-use belljar_wire::{Csum, Gso, GsoType, Seg, Segs, checksum};
+use belljar_wire::{Csum, Gso, GsoType, checksum};
 
 const HEADERS: usize = IPV4_HLEN + UDP_HLEN;
-/// Datagrams in one packet (`UDP_GRO_CNT_MAX`), flows held at once (`MAX_GRO_SKBS`), longest packet (`gro_max_size`).
+/// Datagrams in one packet (`UDP_GRO_CNT_MAX`).
 const CNT_MAX: u16 = 64;
-const MAX_HELD: usize = 8;
-const MAX_LEN: usize = 65_535;
 
 /// What is held in a poll, oldest first.
 pub type Held = Vec<Train>;
@@ -64,7 +63,7 @@ pub fn gro_receive(k: &mut Kernel, dev: DevId, held: &mut Held, mut skb: Skb, ou
     if held.len() >= MAX_HELD {
         out.push(complete(held.remove(0)));
     }
-    skb.frags = payload(&mut skb);
+    skb.frags = payload(&mut skb, HEADERS);
     held.push(Train { skb, ip, udp, len: usize::from(udp.len) - UDP_HLEN, count: 1, fixed_id: false });
     None
 }
@@ -114,38 +113,19 @@ fn wanted(k: &Kernel, dev: DevId, ip: &Ipv4Header, udp: &UdpHeader) -> bool {
     lookup(&n.udp, &k.socks.udp, &l).and_then(|id| k.socks.udp.get(id)).is_some_and(|s| s.gro)
 }
 
-fn eth(skb: &Skb) -> &[u8] {
-    skb.head.at(skb.mac_header).get(..ETH_HLEN).unwrap_or(&[])
-}
-
 #[doc(alias = "udp_gro_receive_segment")]
 fn continues(t: &Train, skb: &Skb, ip: &Ipv4Header, udp: &UdpHeader) -> bool {
-    let step = ip.id.wrapping_sub(t.ip.id);
-    let id =
-        if t.count == 1 { step == 1 || (step == 0 && ip.df) } else { step == if t.fixed_id { 0 } else { t.count } };
-    id && skb.gso.is_none()
+    ip_continues(&t.ip, t.count, t.fixed_id, ip)
+        && skb.gso.is_none()
         && udp.csum != 0
         && udp.len <= t.udp.len
-        && (ip.ttl, ip.tos, ip.df) == (t.ip.ttl, t.ip.tos, t.ip.df)
         && eth(skb) == eth(&t.skb)
         && HEADERS + t.len + usize::from(udp.len) - UDP_HLEN <= MAX_LEN
 }
 
-/// Payload alone; the head keeps the headers.
-fn payload(skb: &mut Skb) -> Segs {
-    let linear = skb.head.bytes().get(HEADERS..).unwrap_or(&[]);
-    if linear.is_empty() {
-        return std::mem::take(&mut skb.frags);
-    }
-    let mut all = Segs::from(Seg::from(linear));
-    all.append(std::mem::take(&mut skb.frags));
-    skb.head.trim(HEADERS);
-    all
-}
-
 fn append(t: &mut Train, skb: &mut Skb, ip: &Ipv4Header) {
     t.fixed_id |= t.count == 1 && ip.id == t.ip.id;
-    let data = payload(skb);
+    let data = payload(skb, HEADERS);
     t.len += data.len();
     t.skb.frags.append(data);
     t.skb.truesize += skb.truesize;

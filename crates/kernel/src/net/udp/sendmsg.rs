@@ -35,6 +35,8 @@ pub(crate) struct Ipcm {
     pub ttl: Option<u8>,
     pub tos_given: bool,
     pub connected: bool,
+    /// IPV6_DONTFRAG of this send.
+    pub dontfrag: Option<bool>,
     pub sockc: Sockcm,
 }
 
@@ -97,6 +99,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         ttl: s.sk.ttl,
         tos_given: false,
         connected,
+        dontfrag: None,
         sockc,
     };
     if c.daddr.is_ipv6() {
@@ -165,7 +168,10 @@ fn ip6_cmsg_send(k: &Kernel, ns: NsId, m: &Cmsg, c: &mut Ipcm) -> Result<(), Err
             -1 => c.tos = 0,
             v => c.tos = u8::try_from(v).map_err(|_| Errno::EINVAL)?,
         },
-        IPV6_DONTFRAG => {}
+        IPV6_DONTFRAG => match int()? {
+            v @ 0..=1 => c.dontfrag = Some(v == 1),
+            _ => return Err(Errno::EINVAL),
+        },
         _ => return Err(Errno::EINVAL),
     }
     Ok(())
@@ -251,7 +257,7 @@ fn transmit(
 ) -> Result<Step, Errno> {
     let len = msg.data.len();
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    if let Err(e) = check_size(k, s, &dst, len, gso) {
+    if let Err(e) = check_size(k, s, &dst, len, gso, c.dontfrag) {
         too_big(k, id, daddr, c.dport, &dst, e);
         return Err(e);
     }
@@ -289,21 +295,22 @@ fn transmit(
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
 
-/// IP_MTU_DISCOVER or IPV6_MTU_DISCOVER; IPV6_DONTFRAG never cuts either.
-fn discover(sk: &Sock, six: bool) -> i32 {
-    match sk.v6_opts().filter(|_| six) {
-        Some(o) if o.dontfrag => IP_PMTUDISC_DO,
-        Some(o) => o.mtu_discover,
+/// IP_MTU_DISCOVER or IPV6_MTU_DISCOVER; IPV6_DONTFRAG, of the send or of the socket, never cuts either.
+pub(crate) fn discover(sk: &Sock, six: bool, dontfrag: Option<bool>) -> i32 {
+    let whole = || dontfrag.unwrap_or_else(|| sk.v6_opts().is_some_and(|o| o.dontfrag));
+    match sk.v6_opts() {
+        _ if six && whole() => IP_PMTUDISC_DO,
+        Some(o) if six => o.mtu_discover,
         None if six => IPV6_PMTUDISC_WANT,
-        None => sk.pmtudisc.into(),
+        _ => sk.pmtudisc.into(),
     }
 }
 
 /// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
-fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize, gso: u16) -> Result<(), Errno> {
+fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag: Option<bool>) -> Result<(), Errno> {
     let six = dst.src.is_ipv6();
     let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
-    let max = match discover(&s.sk, six) {
+    let max = match discover(&s.sk, six, dontfrag) {
         // What is to be cut is as long as a packet can be.
         _ if gso != 0 => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
         IP_PMTUDISC_DO => dst.mtu,
@@ -327,7 +334,7 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
     let len = msg.data.len();
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
-    check_size(k, s, &cork.dst, cork.data.len() + len, cork.gso)?;
+    check_size(k, s, &cork.dst, cork.data.len() + len, cork.gso, None)?;
     let tail = cork.zerocopy;
     let zerocopy = zerocopy_call(k, id, msg, len, tail)?;
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
@@ -426,7 +433,7 @@ fn send_skb(
     let fits = total + af::header_len(daddr) as usize <= dst.mtu as usize;
     let six = daddr.is_ipv6();
     let gso = gso::of(data.len(), gso);
-    let df = match discover(&s.sk, six) {
+    let df = match i32::from(s.sk.pmtudisc) {
         // Routers never cut IPv6: whether we do is decided already.
         _ if six => false,
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
@@ -476,7 +483,8 @@ fn send_skb(
         skb.ip_id = Some(select_ident(net, ns, &skb, (daddr, saddr, PROTO), segs));
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
-    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, flow: 0 };
+    let autolabel = s.sk.autolabel();
+    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel };
     match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));

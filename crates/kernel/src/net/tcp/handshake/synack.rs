@@ -93,7 +93,7 @@ pub fn send_synack(
         ttl,
         df: listener.sk.pmtudisc != 0,
         mc_loop: false,
-        flow: 0,
+        autolabel: listener.sk.autolabel(),
     };
     af::queue_xmit(net, &tx, dst, skb)
 }

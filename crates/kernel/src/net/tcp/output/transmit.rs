@@ -141,7 +141,7 @@ pub fn send_segment(
         ttl,
         df: sk.sk.pmtudisc != 0,
         mc_loop: false,
-        flow: 0,
+        autolabel: sk.sk.autolabel(),
     };
     let sent = af::queue_xmit(net, &tx, &dst, skb);
     if sent == Err(Errno::ENOBUFS) && len != 0 {
