@@ -6,9 +6,14 @@ mod inspect;
 mod setup;
 use crate::key::Key;
 use belljar_abi::{self as abi, Errno, SockAddr};
+use belljar_host::fd;
 use belljar_kernel::ids::{DevId, NsId, TaskId};
 use belljar_kernel::kernel::Kernel;
 use belljar_kernel::task::call::{Call, Cmsg, EpollEvent, Fd, Payload, Received, Ret, Submitted, SysResult};
+use belljar_wire::{Seg, Segs};
+use std::io;
+use std::os::fd::AsFd;
+use std::sync::Arc;
 
 /// See the module.
 #[derive(Debug)]
@@ -23,6 +28,12 @@ pub struct Machine {
     /// Something arrived that the kernel has not seen to.
     fed: bool,
 }
+
+/// Payload begins in its page where copies by `rep movsb` are quick: on AMD's Zen they take three times as long when the
+/// target begins less than 64 bytes behind the source, counted in a 4 KiB page, and the host kernel's pages begin at 0.
+const ALIGN: usize = 64;
+/// One read from a descriptor of the host.
+pub const READ: usize = 64 * 1024 - ALIGN;
 
 const EVENTS: u32 = abi::EPOLLIN | abi::EPOLLOUT | abi::EPOLLRDHUP | abi::EPOLLERR | abi::EPOLLHUP | abi::EPOLLET;
 
@@ -128,10 +139,34 @@ impl Machine {
     fn take(&mut self, now: u64, fd: Fd, mut n: usize) {
         while n > 0 {
             match self.recv(now, fd, n, 0) {
-                Ok(r) if !r.segs.is_empty() => n = n.saturating_sub(r.segs.len()),
+                Ok(r) if !r.segs.is_empty() => {
+                    n = n.saturating_sub(r.segs.len());
+                    self.k.net.pool.give(r.segs);
+                }
                 _ => return,
             }
         }
+    }
+
+    /// Reads what a descriptor of the host has into a page of the kernel's pool: up to [`READ`] bytes.
+    pub fn read_page(&mut self, from: &impl AsFd, max: usize) -> io::Result<Seg> {
+        let mut page = self.k.net.pool.page(READ + ALIGN);
+        let Some(buf) = Arc::get_mut(&mut page) else { return Err(io::ErrorKind::OutOfMemory.into()) };
+        let skip = buf.as_ptr().align_offset(ALIGN).min(ALIGN);
+        buf.resize(skip, 0);
+        let got = fd::recv_append(from, buf, max.min(READ));
+        let mut seg = Seg::new(page);
+        if got.as_ref().is_ok_and(|n| *n > 0) {
+            seg.advance(skip);
+            return Ok(seg);
+        }
+        self.k.net.pool.give_seg(seg);
+        got.map(|_| Seg::default())
+    }
+
+    /// Takes what has been passed on out of `segs`.
+    pub fn passed(&mut self, segs: &mut Segs, n: usize) {
+        self.k.net.pool.give(segs.split_to(n));
     }
 
     pub fn shutdown(&mut self, now: u64, fd: Fd, how: i32) -> Result<(), Errno> {

@@ -5,6 +5,8 @@ use super::{GW, Inner, craft};
 use crate::gateway::FlowId;
 use crate::jar::Jar;
 use crate::key::Key;
+use crate::machine::READ;
+use crate::pump::stream::HAND_OVER;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::{epoll, errno, fd, net};
 use belljar_kernel::task::call::{Fd, Payload};
@@ -14,10 +16,8 @@ use belljar_wire::{Frame, Segs};
 use std::io::{ErrorKind, IoSlice};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 
-/// One read of either side.
+/// One look at the inner side.
 const CHUNK: usize = 128 * 1024;
-/// From so many bytes on the buffer is handed over instead of copied.
-const HAND_OVER: usize = 8 * 1024;
 const EVENTS: u32 = epoll::IN | epoll::OUT | epoll::RDHUP | epoll::ET;
 
 /// How far a connection is.
@@ -322,32 +322,24 @@ impl Jar {
             if !f.outer_ready {
                 return Ok(());
             }
-            let mut buf = std::mem::take(&mut self.scratch);
-            buf.clear();
-            let got = fd::recv_append(&f.outer, &mut buf, CHUNK);
+            let got = m.read_page(&f.outer, READ);
             // Less than there was room for: that was all, and more of it makes a new edge.
-            f.outer_ready = got.as_ref().is_ok_and(|n| *n == CHUNK || f.outer_ends);
+            f.outer_ready = got.as_ref().is_ok_and(|seg| seg.len() == READ || f.outer_ends);
             match got {
-                Ok(0) => f.outer_eof = true,
-                Ok(n) if n >= HAND_OVER => {
-                    f.to_inner = Segs::from(buf);
-                    continue;
-                }
-                Ok(n) => match m.send(now, inner, Payload::Bytes(&buf)) {
-                    Ok(sent) if sent == n => {}
-                    Ok(sent) => f.to_inner = Segs::from(buf.get(sent..).unwrap_or(&[]).to_vec()),
-                    Err(Errno::EAGAIN) => f.to_inner = Segs::from(buf.clone()),
-                    Err(_) => return Err(()),
-                },
-                Err(e) => {
-                    self.scratch = buf;
-                    return match e.kind() {
-                        ErrorKind::WouldBlock => Ok(()),
-                        _ => Err(()),
+                Ok(seg) if seg.is_empty() => f.outer_eof = true,
+                Ok(seg) if seg.len() >= HAND_OVER => f.to_inner = Segs::from(seg),
+                Ok(seg) => {
+                    let sent = match m.send(now, inner, Payload::Bytes(seg.as_slice())) {
+                        Ok(n) => n,
+                        Err(Errno::EAGAIN) => 0,
+                        Err(_) => return Err(()),
                     };
+                    f.to_inner = Segs::from(seg.as_slice().get(sent..).unwrap_or(&[]).to_vec());
+                    m.k.net.pool.give_seg(seg);
                 }
+                Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(_) => return Err(()),
             }
-            self.scratch = buf;
         }
     }
 
@@ -360,7 +352,7 @@ impl Jar {
             while !f.to_outer.is_empty() {
                 let slices: Vec<IoSlice<'_>> = f.to_outer.iter().take(64).map(|p| IoSlice::new(p.as_slice())).collect();
                 match fd::send_vectored(&f.outer, &slices) {
-                    Ok(n) => f.to_outer.advance(n),
+                    Ok(n) => m.passed(&mut f.to_outer, n),
                     Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     Err(_) => return Err(()),

@@ -1,17 +1,16 @@
 //! Streams: bytes both ways, ends and resets in their order, connects that complete, listeners with their tokens.
 use crate::jar::Jar;
+use crate::machine::READ;
 use crate::serve::socket::OUR_SNDBUF;
 use crate::socks::{BATCH_MAX, BATCH_MIN, Batch, Flow, PAIR_MAX, Phase, SockId, Tomb};
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::{epoll, fd};
 use belljar_kernel::task::call::Payload;
-use belljar_wire::Segs;
+use belljar_wire::{Seg, Segs};
 use std::io::{ErrorKind, IoSlice};
 
-/// One read from a pair.
-const READ: usize = 64 * 1024;
-/// From so many bytes on the buffer itself is handed over instead of being copied.
-const HAND_OVER: usize = 8 * 1024;
+/// From so many bytes on the page itself is handed over instead of being copied.
+pub(crate) const HAND_OVER: usize = 8 * 1024;
 /// With this much read but still in the kernel's queue, reading is told at once, because the window may wait for it.
 const LAZY: usize = 16 * 1024;
 
@@ -196,20 +195,15 @@ impl Jar {
             if max == 0 {
                 return self.end_of_marked(id);
             }
-            let mut buf = std::mem::take(&mut self.scratch);
-            buf.clear();
-            match fd::recv_append(&s.ours, &mut buf, max) {
-                Ok(0) => {
-                    self.scratch = buf;
-                    return self.end_of_program_bytes(id);
-                }
-                Ok(n) => {
+            let Some(m) = self.machines.get_mut(s.host) else { return };
+            match m.read_page(&s.ours, max) {
+                Ok(seg) if seg.is_empty() => return self.end_of_program_bytes(id),
+                Ok(seg) => {
+                    let n = seg.len();
                     let taken = if n >= HAND_OVER {
-                        self.segs_to_kernel(id, Segs::from(buf))
+                        self.segs_to_kernel(id, Segs::from(seg))
                     } else {
-                        let t = self.bytes_to_kernel(id, &buf);
-                        self.scratch = buf;
-                        t
+                        self.bytes_to_kernel(id, seg)
                     };
                     if matches!(taken, Taken::Full) {
                         return;
@@ -219,15 +213,12 @@ impl Jar {
                         return self.settle(id);
                     }
                 }
-                Err(e) => {
-                    self.scratch = buf;
-                    match e.kind() {
-                        ErrorKind::WouldBlock => return,
-                        ErrorKind::Interrupted => {}
-                        // Unread data was thrown away by the last close.
-                        _ => return self.program_end(id, true),
-                    }
-                }
+                Err(e) => match e.kind() {
+                    ErrorKind::WouldBlock => return,
+                    ErrorKind::Interrupted => {}
+                    // Unread data was thrown away by the last close.
+                    _ => return self.program_end(id, true),
+                },
             }
         }
     }
@@ -255,18 +246,21 @@ impl Jar {
         }
     }
 
-    fn bytes_to_kernel(&mut self, id: SockId, data: &[u8]) -> Taken {
+    fn bytes_to_kernel(&mut self, id: SockId, data: Seg) -> Taken {
         let Some(s) = self.socks.get_mut(id) else { return Taken::Broken };
         let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken };
         let Flow::Stream(st) = &mut s.flow else { return Taken::Broken };
-        let n = match m.send(self.now, kfd, Payload::Bytes(data)) {
-            Ok(n) if n >= data.len() => return Taken::All,
-            Ok(n) => n,
-            Err(Errno::EAGAIN) => 0,
-            Err(_) => return Taken::Broken,
+        let (taken, n) = match m.send(self.now, kfd, Payload::Bytes(data.as_slice())) {
+            Ok(n) if n >= data.len() => (Taken::All, n),
+            Ok(n) => (Taken::Full, n),
+            Err(Errno::EAGAIN) => (Taken::Full, 0),
+            Err(_) => (Taken::Broken, data.len()),
         };
-        st.unsent = Segs::from(data.get(n..).unwrap_or(&[]).to_vec());
-        Taken::Full
+        if let Taken::Full = taken {
+            st.unsent = Segs::from(data.as_slice().get(n..).unwrap_or(&[]).to_vec());
+        }
+        m.k.net.pool.give_seg(data);
+        taken
     }
 
     /// The end where a mark lies: closed, with something unread or not, or only shut.

@@ -44,19 +44,26 @@ impl Default for Pool {
 impl Pool {
     /// Copies `bytes` into a pooled page of at least `room` bytes: the one copy at the user boundary.
     pub fn copy_in(&mut self, bytes: &[u8], room: usize) -> Seg {
-        let want = bytes.len().max(room);
-        let Some(class) = CLASSES.iter().position(|&c| c >= want) else {
-            return Seg::from_vec(bytes.to_vec());
-        };
-        let mut page = self.pages[class].pop().unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASSES[class])));
+        let mut page = self.page(bytes.len().max(room));
         match Arc::get_mut(&mut page) {
             Some(buf) => {
-                buf.clear();
                 belljar_wire::seg::extend(buf, bytes);
                 Seg::new(page)
             }
             None => Seg::from_vec(bytes.to_vec()),
         }
+    }
+
+    /// An empty page with room for `want` bytes, held by nobody else.
+    pub fn page(&mut self, want: usize) -> Page {
+        let Some(class) = CLASSES.iter().position(|&c| c >= want) else {
+            return Arc::new(Vec::with_capacity(want));
+        };
+        let mut page = self.pages[class].pop().unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASSES[class])));
+        if let Some(buf) = Arc::get_mut(&mut page) {
+            buf.clear();
+        }
+        page
     }
 
     /// Takes payload that nobody needs any more; its pages are used again when this was their last piece.
