@@ -54,6 +54,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
     ("doors.py", include_str!("programs/doors.py")),
+    ("fragments.sh", include_str!("programs/fragments.sh")),
+    ("fragments.py", include_str!("programs/fragments.py")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),
     ("beside.py", include_str!("programs/beside.py")),

@@ -9,6 +9,7 @@
 mod conditions;
 mod harness;
 mod http;
+mod interop;
 mod ping;
 mod refusals;
 mod servers;
@@ -23,6 +24,7 @@ fn tests() -> Vec<Test> {
         http::tests(),
         servers::tests(),
         conditions::tests(),
+        interop::tests(),
         signals::tests(),
         six::tests(),
         tools::tests(),

@@ -1,9 +1,9 @@
 """Many connections with random sizes, options and ways to close, every byte checked on both sides.
 
 interop.py serve PORT SEED
-interop.py connect ADDRESS PORT SEED COUNT AT_ONCE
+interop.py connect ADDRESS[,ADDRESS] PORT SEED COUNT AT_ONCE
 
-Both ends draw the same plan for connection number n from the seed. Prints one line at the end; exit 1 if one went wrong."""
+The server takes IPv4 and IPv6 through one socket, the client takes turns between the addresses. Both ends draw the same plan for connection number n from the seed. Prints one line at the end; exit 1 if one went wrong."""
 import random, select, socket, sys, threading, time
 
 HEADER = 8
@@ -113,9 +113,10 @@ def one_server(s, seed):
     finish(s, plan, not plan.client_first)
 
 
-def one_client(address, seed, n):
+def one_client(addresses, port, seed, n):
     plan = Plan(seed, n)
-    s = socket.socket()
+    address = (addresses[n % len(addresses)], port)
+    s = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
     s.settimeout(120)
     options(s, plan, 0)
     s.connect(address)
@@ -148,7 +149,7 @@ def run(work, count, at_once):
 def main():
     if sys.argv[1] == "serve":
         port, seed = int(sys.argv[2]), sys.argv[3]
-        listener = socket.create_server(("0.0.0.0", port), backlog=1024)
+        listener = socket.create_server(("::", port), family=socket.AF_INET6, dualstack_ipv6=True, backlog=1024)
         print("listening", flush=True)
 
         def guarded(s, peer):
@@ -161,9 +162,9 @@ def main():
         while True:
             s, peer = listener.accept()
             threading.Thread(target=guarded, args=(s, peer), daemon=True).start()
-    address, port, seed, count, at_once = sys.argv[2], int(sys.argv[3]), sys.argv[4], int(sys.argv[5]), int(sys.argv[6])
+    addresses, port, seed, count, at_once = sys.argv[2].split(","), *map(int, sys.argv[3:7])
     begin = time.time()
-    bad = run(lambda n: one_client((address, port), seed, n), count, at_once)
+    bad = run(lambda n: one_client(addresses, port, str(seed), n), count, at_once)
     print("\n".join(bad[:20]))
     print(f"{count - len(bad)} of {count} connections intact in {time.time() - begin:.1f} s", flush=True)
     sys.exit(1 if bad else 0)

@@ -272,7 +272,7 @@ impl Net {
         let qdiscs = self.devs.iter().flat_map(|(_, d)| d.qdisc.skbs());
         let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
         let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
-        let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.skbs());
+        let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.pieces.skbs());
         let frags6 = self.ns.iter().flat_map(|(_, n)| n.v6.frags.skbs());
         rings.chain(tuns.flatten()).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
     }

@@ -4,6 +4,7 @@ pub mod dev_rx;
 pub mod dev_tx;
 pub mod errqueue;
 pub mod filter;
+pub mod frag;
 pub mod gro;
 pub mod neighbour;
 pub mod reuseport;

@@ -1,7 +1,8 @@
-//! Fragments waiting for the rest (RFC 815, with Linux's rule that an overlap ends the datagram).
+//! Fragments waiting for the rest (RFC 791 §3.2), `ipfrag_time` seconds at most.
 use crate::env::{Fired, SEC, TimerKey, TimerSlot, time, timers::Fire};
 use crate::ids::{DevId, FragId, NsId};
 use crate::net::Net;
+use crate::net::core::frag::{Pieces, Place};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp;
@@ -26,23 +27,13 @@ pub struct FragKey {
 #[derive(Clone, Debug)]
 pub struct FragQueue {
     key: FragKey,
-    /// By offset, not overlapping.
-    pieces: BTreeMap<u16, Skb>,
-    /// End of the datagram, once the last fragment told.
-    end: Option<u32>,
-    have: u32,
-    bytes: u64,
+    /// Each with its header.
+    pub pieces: Pieces,
     timer: TimerSlot,
     /// The peer's fragment count when one last came in here (`rid`).
     rid: u32,
     /// Largest fragment, and whether one with DF was that large.
     max_size: u16,
-}
-
-impl FragQueue {
-    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
-        self.pieces.values()
-    }
 }
 
 /// The index of a namespace's queues and the memory they take.
@@ -75,91 +66,41 @@ pub fn ip_defrag(net: &mut Net, ns: NsId, mut skb: Skb, ip: &Ipv4Header) -> Opti
         return None;
     };
     too_far(net, ns, id, ip.src);
-    let (off, len) = (u32::from(ip.frag_off), ip.payload_len() as u32);
-    let end = off + len;
+    let ihl = ip.ihl_bytes as u32;
+    let (offset, mut end) = (u32::from(ip.frag_off), u32::from(ip.frag_off) + ip.payload_len() as u32);
+    if ip.mf && end % 8 != 0 {
+        // RFC 791 §3.2 has all but the last in units of eight bytes: what is over is cut off.
+        end &= !7;
+        skb.trim((ihl + end.saturating_sub(offset)) as usize);
+    }
     let q = net.ns.get_mut(ns)?.frags.get_mut(id)?;
-    let bad = end > 65_535 - ip.ihl_bytes as u32
-        || if ip.mf {
-            len % 8 != 0 || q.end.is_some_and(|e| end > e)
-        } else {
-            q.end.is_some_and(|e| e != end) || q.last_end() > end
-        };
-    if len == 0 || bad {
-        // RFC 791 §3.2: what cannot be part of the datagram; the rest keeps waiting.
-        net.inc(ns, Mib::IpReasmFails);
-        net.kfree_skb(skb, DropReason::IpInHdr, "ip_frag_queue");
+    let place = q.pieces.place(offset, end, ip.mf);
+    if place != Place::Fits {
+        refused(net, ns, id, place);
+        let reason = if place == Place::Corrupt { DropReason::IpInHdr } else { DropReason::DupFrag };
+        net.kfree_skb(skb, reason, "ip_frag_queue");
         return None;
-    }
-    match q.overlap(off as u16, len) {
-        Overlap::None => {}
-        Overlap::Same => {
-            net.kfree_skb(skb, DropReason::DupFrag, "ip_frag_queue");
-            return None;
-        }
-        Overlap::Part => {
-            net.inc(ns, Mib::IpExtReasmOverlaps);
-            net.inc(ns, Mib::IpReasmFails);
-            kill(net, ns, id, DropReason::DupFrag);
-            net.kfree_skb(skb, DropReason::DupFrag, "ip_frag_queue");
-            return None;
-        }
-    }
-    if !ip.mf {
-        q.end = Some(end);
     }
     skb.truesize = crate::net::core::skb::truesize(skb.len());
     let size = u64::from(skb.truesize);
-    q.have += len;
-    q.bytes += size;
     q.max_size = q.max_size.max(ip.total_len);
-    q.pieces.insert(off as u16, skb);
-    let complete = q.end == Some(q.have);
+    let complete = q.pieces.add(offset, end, ip.tos, skb);
     if let Some(n) = net.ns.get_mut(ns) {
         n.frag_table.bytes += size;
     }
     if complete { reassemble(net, ns, id) } else { None }
 }
 
-enum Overlap {
-    None,
-    /// All of it is there already.
-    Same,
-    Part,
-}
-
-impl FragQueue {
-    /// Fragments that wait for the rest.
-    pub fn len(&self) -> usize {
-        self.pieces.len()
+/// A piece that has no place: one that is there already leaves the rest waiting, all else ends it.
+fn refused(net: &mut Net, ns: NsId, id: FragId, place: Place) {
+    if place == Place::Duplicate {
+        return;
     }
-
-    pub fn is_empty(&self) -> bool {
-        self.pieces.is_empty()
+    if place == Place::Overlap {
+        net.inc(ns, Mib::IpExtReasmOverlaps);
     }
-
-    fn last_end(&self) -> u32 {
-        self.pieces.last_key_value().map_or(0, |(o, s)| u32::from(*o) + payload_len(s))
-    }
-
-    fn overlap(&self, off: u16, len: u32) -> Overlap {
-        let end = u32::from(off) + len;
-        let before =
-            self.pieces.range(..=off).next_back().map(|(o, s)| (u32::from(*o), u32::from(*o) + payload_len(s)));
-        match before {
-            Some((_, e)) if e >= end => return Overlap::Same,
-            Some((_, e)) if e > u32::from(off) => return Overlap::Part,
-            _ => {}
-        }
-        match self.pieces.range(off.saturating_add(1)..).next() {
-            Some((o, _)) if u32::from(*o) < end => Overlap::Part,
-            _ => Overlap::None,
-        }
-    }
-}
-
-/// Payload bytes of a fragment whose header still stands.
-fn payload_len(skb: &Skb) -> u32 {
-    skb.ip_hdr().map_or(0, |ip| ip.payload_len() as u32)
+    net.inc(ns, Mib::IpReasmFails);
+    kill(net, ns, id, DropReason::DupFrag);
 }
 
 /// The queue of a datagram, made at its first fragment; none when the memory is used up (`inet_frag_find`).
@@ -172,16 +113,7 @@ fn find(net: &mut Net, ns: NsId, key: FragKey) -> Option<FragId> {
     if n.sysctl.ipfrag_high_thresh == 0 || n.frag_table.bytes > n.sysctl.ipfrag_high_thresh {
         return None;
     }
-    let q = FragQueue {
-        key,
-        pieces: BTreeMap::new(),
-        end: None,
-        have: 0,
-        bytes: 0,
-        timer: TimerSlot::default(),
-        rid: 0,
-        max_size: 0,
-    };
+    let q = FragQueue { key, pieces: Pieces::default(), timer: TimerSlot::default(), rid: 0, max_size: 0 };
     let id = n.frags.insert(q);
     n.frag_table.index.insert(key, id);
     let at = time::round_up(now + u64::from(n.sysctl.ipfrag_time) * SEC, hz);
@@ -212,11 +144,10 @@ fn too_far(net: &mut Net, ns: NsId, id: FragId, src: Ipv4Addr) {
     if q.pieces.is_empty() || end.wrapping_sub(start) <= max {
         return;
     }
-    let (pieces, bytes) = (std::mem::take(&mut q.pieces), std::mem::take(&mut q.bytes));
-    (q.have, q.end) = (0, None);
-    n.frag_table.bytes -= bytes;
+    let pieces = std::mem::take(&mut q.pieces);
+    n.frag_table.bytes -= pieces.bytes;
     net.inc(ns, Mib::IpReasmFails);
-    for (_, skb) in pieces {
+    for skb in pieces.into_skbs() {
         net.kfree_skb(skb, DropReason::FragTooFar, "ip_frag_reinit");
     }
 }
@@ -225,14 +156,14 @@ fn unlink(net: &mut Net, ns: NsId, id: FragId) -> Option<FragQueue> {
     let n = net.ns.get_mut(ns)?;
     let mut q = n.frags.remove(id)?;
     n.frag_table.index.remove(&q.key);
-    n.frag_table.bytes -= q.bytes;
+    n.frag_table.bytes -= q.pieces.bytes;
     q.timer.cancel();
     Some(q)
 }
 
 fn kill(net: &mut Net, ns: NsId, id: FragId, reason: DropReason) {
     let Some(q) = unlink(net, ns, id) else { return };
-    for (_, skb) in q.pieces {
+    for skb in q.pieces.into_skbs() {
         net.kfree_skb(skb, reason, "inet_frag_kill");
     }
 }
@@ -240,10 +171,17 @@ fn kill(net: &mut Net, ns: NsId, id: FragId, reason: DropReason) {
 /// One packet from the pieces: the first one's header, everybody's payload, shared.
 #[doc(alias = "ip_frag_reasm")]
 fn reassemble(net: &mut Net, ns: NsId, id: FragId) -> Option<Skb> {
-    let q = unlink(net, ns, id)?;
-    let mut pieces = q.pieces.into_values();
+    let q = net.ns.get_mut(ns)?.frags.get_mut(id)?;
+    let (len, ecn) = (q.pieces.len, q.pieces.ecn());
+    let ip = q.pieces.first_mut()?.ip_hdr()?;
+    let total = u16::try_from(ip.ihl_bytes as u32 + len).ok();
+    let (Some(total_len), Some(ecn)) = (total, ecn) else {
+        net.inc(ns, Mib::IpReasmFails);
+        kill(net, ns, id, if total.is_none() { DropReason::PktTooBig } else { DropReason::IpInHdr });
+        return None;
+    };
+    let mut pieces = unlink(net, ns, id)?.pieces.into_skbs();
     let mut first = pieces.next()?;
-    let ip = first.ip_hdr()?;
     for mut skb in pieces {
         let _ = skb.head.pull(ip_len(&skb));
         let rest = skb.head.bytes();
@@ -255,8 +193,7 @@ fn reassemble(net: &mut Net, ns: NsId, id: FragId) -> Option<Skb> {
         net.consume_skb(skb);
     }
     // The head may hold payload behind the header: it stays in front of the rest, where it belongs.
-    let header =
-        Ipv4Header { total_len: (ip.ihl_bytes as u32 + q.have) as u16, mf: false, frag_off: 0, df: false, ..ip };
+    let header = Ipv4Header { total_len, tos: ip.tos | ecn, mf: false, frag_off: 0, df: false, ..ip };
     header.emit(first.head.at_mut(first.network_header));
     first.csum = Csum::None;
     first.gso = None;
@@ -281,11 +218,11 @@ pub fn expire(net: &mut Net, ns: NsId, id: FragId, at: Fired) {
     let Some(mut q) = unlink(net, ns, id) else { return };
     net.inc(ns, Mib::IpReasmFails);
     net.inc(ns, Mib::IpReasmTimeout);
-    if let Some(first) = q.pieces.get_mut(&0) {
+    if let Some(first) = q.pieces.first_mut() {
         first.pkt_type = PktType::Host;
         icmp::icmp_send(net, first, ICMP_TIME_EXCEEDED, ICMP_EXC_FRAGTIME, 0);
     }
-    for (_, skb) in q.pieces {
+    for skb in q.pieces.into_skbs() {
         net.kfree_skb(skb, DropReason::FragReasmTimeout, "ip_expire");
     }
 }

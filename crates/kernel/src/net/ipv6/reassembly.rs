@@ -5,6 +5,7 @@ use crate::env::timers::Fire;
 use crate::env::{Fired, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::frag::{Pieces, Place};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
@@ -19,11 +20,8 @@ type Key = (Ipv6Addr, Ipv6Addr, u32, Option<DevId>);
 /// One datagram.
 #[derive(Clone, Debug)]
 pub struct Queue6 {
-    /// By offset; each begins with the data behind its fragment header, the first one's headers still reachable.
-    pieces: BTreeMap<u16, Skb>,
-    end: Option<u32>,
-    have: u32,
-    bytes: u64,
+    /// Each begins with the data behind its fragment header, the first one's headers still reachable.
+    pieces: Pieces,
     expires: Nanos,
     /// Where the fragment header stood in the first fragment, and what followed it.
     first: Option<(usize, usize, u8)>,
@@ -48,7 +46,7 @@ impl FragTable6 {
     }
 
     pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
-        self.queues.values().flat_map(|q| q.pieces.values())
+        self.queues.values().flat_map(|q| q.pieces.skbs())
     }
 }
 
@@ -76,7 +74,6 @@ pub fn ipv6_frag_rcv(
         // RFC 8200 §4.5: told by a pointer to the offset, or to the payload length.
         let field = if !len.is_multiple_of(8) { 4 } else { at as u32 + 2 };
         net.inc(ns, Mib::Ip6InHdrErrors);
-        net.inc(ns, Mib::Ip6ReasmFails);
         icmpv6_send(net, &skb, ICMPV6_PARAMPROB, ICMPV6_HDR_FIELD, field);
         net.kfree_skb(skb, DropReason::IpInHdr, AT);
         return None;
@@ -91,39 +88,24 @@ pub fn ipv6_frag_rcv(
         return None;
     }
     let expires = now + u64::from(n.sysctl.ip6frag_time) * SEC;
-    let new = || Queue6 { pieces: BTreeMap::new(), end: None, have: 0, bytes: 0, expires, first: None };
+    let new = || Queue6 { pieces: Pieces::default(), expires, first: None };
     let q = n.v6.frags.queues.entry(key).or_insert_with(new);
-    let bad =
-        if frag.more { q.end.is_some_and(|e| end > e) } else { q.end.is_some_and(|e| e != end) || q.last() > end };
-    let verdict = if bad || len == 0 { Fits::Never } else { q.fits(off, end) };
-    match verdict {
-        Fits::Same => {
-            net.kfree_skb(skb, DropReason::DupFrag, AT);
-            return None;
-        }
-        Fits::Never => {
+    let place = q.pieces.place(off, end, frag.more);
+    if place != Place::Fits {
+        if place != Place::Duplicate {
             net.inc(ns, Mib::Ip6ReasmFails);
             kill(net, ns, &key, DropReason::DupFrag);
-            net.kfree_skb(skb, if bad { DropReason::IpInHdr } else { DropReason::DupFrag }, AT);
-            return None;
         }
-        Fits::Yes => {}
-    }
-    if !frag.more {
-        q.end = Some(end);
+        net.kfree_skb(skb, if place == Place::Corrupt { DropReason::IpInHdr } else { DropReason::DupFrag }, AT);
+        return None;
     }
     if off == 0 {
         q.first = Some((at, nexthdr_at, frag.next));
     }
     let _ = skb.head.pull(at + FRAG_HLEN);
     skb.truesize = crate::net::core::skb::truesize(skb.len());
-    let size = u64::from(skb.truesize);
-    q.have += len;
-    q.bytes += size;
-    q.pieces.insert(frag.offset, skb);
-    let complete = q.end == Some(q.have);
-    n.v6.frags.bytes += size;
-    if complete {
+    n.v6.frags.bytes += u64::from(skb.truesize);
+    if q.pieces.add(off, end, ip.tclass, skb) {
         return reassemble(net, ns, &key);
     }
     let tick = time::round_up(expires, hz);
@@ -131,31 +113,6 @@ pub fn ipv6_frag_rcv(
         net.env.timers.arm(&mut n.v6.frags.timer, tick, TimerKey::Ip6Frag(ns));
     }
     None
-}
-
-enum Fits {
-    Yes,
-    Same,
-    Never,
-}
-
-impl Queue6 {
-    fn last(&self) -> u32 {
-        self.pieces.last_key_value().map_or(0, |(o, s)| u32::from(*o) + s.len() as u32)
-    }
-
-    fn fits(&self, off: u32, end: u32) -> Fits {
-        let before = self.pieces.range(..=off as u16).next_back().map(|(o, s)| (u32::from(*o), s.len() as u32));
-        if let Some((o, l)) = before
-            && o + l > off
-        {
-            return if o == off && o + l == end { Fits::Same } else { Fits::Never };
-        }
-        match self.pieces.range(off as u16..).next() {
-            Some((o, _)) if u32::from(*o) < end => Fits::Never,
-            _ => Fits::Yes,
-        }
-    }
 }
 
 /// A datagram from the headers of `skb` up to its fragment header, with that cut out.
@@ -196,9 +153,13 @@ fn cut_header(net: &mut Net, ns: NsId, mut skb: Skb, at: usize, nexthdr_at: usiz
 /// One packet from the pieces: the first one's headers, everybody's payload, shared.
 #[doc(alias = "ip6_frag_reasm")]
 fn reassemble(net: &mut Net, ns: NsId, key: &Key) -> Option<Skb> {
-    let q = unlink(net, ns, key)?;
-    let (at, nexthdr_at, next) = q.first?;
-    let mut pieces = q.pieces.into_values();
+    let q = net.ns.get_mut(ns)?.v6.frags.queues.get(key)?;
+    let (Some(ecn), Some((at, nexthdr_at, next))) = (q.pieces.ecn(), q.first) else {
+        net.inc(ns, Mib::Ip6ReasmFails);
+        kill(net, ns, key, DropReason::IpInHdr);
+        return None;
+    };
+    let mut pieces = unlink(net, ns, key)?.pieces.into_skbs();
     let mut first = pieces.next()?;
     for mut skb in pieces {
         let rest = skb.head.bytes();
@@ -211,19 +172,24 @@ fn reassemble(net: &mut Net, ns: NsId, key: &Key) -> Option<Skb> {
     }
     first.csum = Csum::None;
     first.gso = None;
-    cut_header(net, ns, first, at, nexthdr_at, next)
+    let mut whole = cut_header(net, ns, first, at, nexthdr_at, next)?;
+    // The two low bits of the traffic class lie in the upper half of the second byte.
+    if let Some(b) = whole.head.at_mut(whole.network_header).get_mut(1) {
+        *b |= ecn << 4;
+    }
+    Some(whole)
 }
 
 fn unlink(net: &mut Net, ns: NsId, key: &Key) -> Option<Queue6> {
     let n = net.ns.get_mut(ns)?;
     let q = n.v6.frags.queues.remove(key)?;
-    n.v6.frags.bytes -= q.bytes;
+    n.v6.frags.bytes -= q.pieces.bytes;
     Some(q)
 }
 
 fn kill(net: &mut Net, ns: NsId, key: &Key, reason: DropReason) {
     let Some(q) = unlink(net, ns, key) else { return };
-    for (_, skb) in q.pieces {
+    for skb in q.pieces.into_skbs() {
         net.kfree_skb(skb, reason, "inet_frag_kill");
     }
 }
@@ -241,11 +207,11 @@ pub fn expire(net: &mut Net, ns: NsId, at: Fired) {
         let Some(mut q) = unlink(net, ns, &key) else { continue };
         net.inc(ns, Mib::Ip6ReasmFails);
         net.inc(ns, Mib::Ip6ReasmTimeout);
-        if let Some(first) = q.pieces.get_mut(&0) {
+        if let Some(first) = q.pieces.first_mut() {
             first.pkt_type = PktType::Host;
             icmpv6_send(net, first, ICMPV6_TIME_EXCEED, ICMPV6_EXC_FRAGTIME, 0);
         }
-        for (_, skb) in q.pieces {
+        for skb in q.pieces.into_skbs() {
             net.kfree_skb(skb, DropReason::FragReasmTimeout, "ip6_frag_expire");
         }
     }
