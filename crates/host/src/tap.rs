@@ -6,7 +6,7 @@ use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use belljar_wire::ipv6;
 use belljar_wire::{Csum, Frame, Gso, GsoType, gso};
 use std::io::{self, IoSlice, Read, Write};
-use std::net::Ipv4Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 /// `struct virtio_net_hdr` without the number of buffers: flags, kind, header length, size, checksum start and offset.
@@ -89,6 +89,17 @@ impl Tap {
         let data = unsafe { r.ifr_ifru.ifru_addr.sa_data };
         let [_, _, a, b, c, d, ..] = data.map(|x| x as u8);
         Some(Ipv4Addr::new(a, b, c, d))
+    }
+
+    /// The interface's global IPv6 address on this machine.
+    pub fn address6(&self) -> Option<Ipv6Addr> {
+        let table = std::fs::read_to_string("/proc/thread-self/net/if_inet6").ok()?;
+        table.lines().find_map(|line| {
+            let mut words = line.split_ascii_whitespace();
+            let (address, _, _, scope) = (words.next()?, words.next()?, words.next()?, words.next()?);
+            let global = scope == "00" && words.nth(1)? == self.name;
+            u128::from_str_radix(address, 16).ok().filter(|_| global).map(Ipv6Addr::from_bits)
+        })
     }
 
     /// IFF_UP on this machine's side: otherwise nothing crosses.

@@ -99,6 +99,8 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     let tap = open_tap(&options, &ep)?;
     let on_link = |a: &Ipv4Addr| *a != ip && same_net(*a, ip, prefix);
     let router = tap.as_ref().and_then(Tap::address).filter(on_link);
+    let on_link6 = |a: &Ipv6Addr| options.ip6.is_some_and(|(ip6, prefix6)| *a != ip6 && same_net6(*a, ip6, prefix6));
+    let router6 = tap.as_ref().and_then(Tap::address6).filter(on_link6);
     let six = options.ip6.filter(|_| with_gateway).map(|(ip6, prefix6)| (ip6, prefix6, neighbours_of6(ip6, prefix6)));
     // Where this machine has no way out, neither has the jar: programs hear ENETUNREACH at once, as here.
     let out6 = six.is_some() && belljar_host::net::has_ipv6();
@@ -116,7 +118,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
                 } else {
                     options.ip6.filter(|_| ip.is_some())
                 },
-                via6: six.filter(|_| out6 && ip != Some(gw_ip)).map(|(_, _, (gw, _))| gw),
+                via6: six.filter(|_| out6 && ip != Some(gw_ip)).map(|(_, _, (gw, _))| gw).or(router6),
                 ipv6: options.ip6.is_some(),
                 mtu: options.mtu,
                 nic: nic.to_vec(),
@@ -203,6 +205,11 @@ fn open_tap(options: &Options, ep: &Epoll) -> Result<Option<Tap>, RunError> {
 
 fn same_net(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {
     let mask = u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0);
+    (a.to_bits() ^ b.to_bits()) & mask == 0
+}
+
+fn same_net6(a: Ipv6Addr, b: Ipv6Addr, prefix: u8) -> bool {
+    let mask = u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0);
     (a.to_bits() ^ b.to_bits()) & mask == 0
 }
 

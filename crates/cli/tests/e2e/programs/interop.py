@@ -21,6 +21,9 @@ class Plan:
         self.options = [self.draw(r) for _ in "ab"]
         self.client_first = r.random() < 0.5
         self.half_close = r.random() < 0.3
+        # A seed may say which way the bytes go.
+        self.up *= not seed.startswith("down")
+        self.down *= not seed.startswith("up")
 
     def draw(self, r):
         o = []
@@ -162,9 +165,10 @@ def main():
         while True:
             s, peer = listener.accept()
             threading.Thread(target=guarded, args=(s, peer), daemon=True).start()
-    addresses, port, seed, count, at_once = sys.argv[2].split(","), *map(int, sys.argv[3:7])
+    addresses, seed = sys.argv[2].split(","), sys.argv[4]
+    port, count, at_once = (int(sys.argv[i]) for i in (3, 5, 6))
     begin = time.time()
-    bad = run(lambda n: one_client(addresses, port, str(seed), n), count, at_once)
+    bad = run(lambda n: one_client(addresses, port, seed, n), count, at_once)
     print("\n".join(bad[:20]))
     print(f"{count - len(bad)} of {count} connections intact in {time.time() - begin:.1f} s", flush=True)
     sys.exit(1 if bad else 0)
