@@ -16,7 +16,7 @@ mod trace;
 mod world;
 
 pub use lab::{Lab, Spawner};
-pub use net::Nic;
+pub use net::{End, Nic};
 pub use report::{Failure, Report};
 pub use scenario::Experiment;
 pub use settings::{Known, Settings};

@@ -2,14 +2,18 @@
 use crate::lab::Lab;
 use crate::settings::Settings;
 use crate::task::{Shared, Task};
+use crate::world::Host;
+use belljar_abi::Errno;
 use belljar_kernel::Kernel;
 use belljar_kernel::drivers::nic::NicConfig;
+use belljar_kernel::ids::DevId;
 use belljar_kernel::net::core::dev::Features;
+use belljar_kernel::net::ipv6::fib::Route6;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::process::Caps;
 use belljar_link::{Conditions, Stats};
 use belljar_wire::Mac;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt::Write;
 
 /// What both NICs of a cable are like.
@@ -30,6 +34,50 @@ impl Default for Nic {
 /// Descriptors of a process.
 const NOFILE: u32 = 1024;
 
+/// The prefix of IPv6 addresses on cables.
+pub const PREFIX6: u8 = 64;
+
+/// One end of a cable: a host, and the addresses of its NIC there.
+#[derive(Clone, Copy, Debug)]
+pub struct End {
+    pub host: usize,
+    pub v4: Option<Ipv4Addr>,
+    pub v6: Option<Ipv6Addr>,
+}
+
+impl From<(usize, Ipv4Addr)> for End {
+    fn from((host, addr): (usize, Ipv4Addr)) -> End {
+        End { host, v4: Some(addr), v6: None }
+    }
+}
+
+impl From<(usize, Ipv6Addr)> for End {
+    fn from((host, addr): (usize, Ipv6Addr)) -> End {
+        End { host, v4: None, v6: Some(addr) }
+    }
+}
+
+impl From<(usize, IpAddr)> for End {
+    fn from((host, addr): (usize, IpAddr)) -> End {
+        match addr {
+            IpAddr::V4(a) => (host, a).into(),
+            IpAddr::V6(a) => (host, a).into(),
+        }
+    }
+}
+
+impl End {
+    /// Made from the last bytes of an address, so that a trace can be read.
+    fn mac(&self) -> Mac {
+        let id = match (self.v4, self.v6) {
+            (Some(a), _) => a.octets(),
+            (_, Some(a)) => (a.to_bits() as u32 | (a.segments()[1] as u32) << 8).to_be_bytes(),
+            _ => [0; 4],
+        };
+        Mac([2, 0, 10, id[1], id[2], id[3]])
+    }
+}
+
 impl Lab {
     /// A machine with lo up and nothing else.
     pub fn host(&mut self, name: &str, seed: u64) -> usize {
@@ -41,24 +89,42 @@ impl Lab {
         self.world.borrow_mut().add_host(name, kernel, ns)
     }
 
-    /// A cable between two hosts, with a NIC of the given address at each end.
+    /// Turns IPv6 on, as a Linux host has it from the beginning; before there are cables.
+    pub fn enable_ipv6(&mut self, host: usize) {
+        if let Some(h) = self.world.borrow_mut().hosts.get_mut(host) {
+            h.kernel.net.enable_ipv6(h.ns);
+        }
+    }
+
+    /// A cable between two hosts, with a NIC of the given addresses at each end; `prefix` is that of IPv4.
     pub fn wire(
         &mut self,
-        a: (usize, Ipv4Addr),
-        b: (usize, Ipv4Addr),
+        a: impl Into<End>,
+        b: impl Into<End>,
+        prefix: u8,
+        nic: Nic,
+        conditions: Conditions,
+        seed: u64,
+    ) -> Result<usize, String> {
+        self.segment(&[a.into(), b.into()], prefix, nic, conditions, seed)
+    }
+
+    /// A cable with as many ends as it may be: everybody hears everybody.
+    pub fn segment(
+        &mut self,
+        ends: &[End],
         prefix: u8,
         nic: Nic,
         conditions: Conditions,
         seed: u64,
     ) -> Result<usize, String> {
         let mut w = self.world.borrow_mut();
-        let mut ends = Vec::new();
-        for (host, addr) in [a, b] {
-            let h = w.hosts.get_mut(host).ok_or("no such host")?;
-            let [_, x, y, z] = addr.octets();
+        let mut plugs: Vec<(usize, DevId)> = Vec::new();
+        for end in ends {
+            let h = w.hosts.get_mut(end.host).ok_or("no such host")?;
             let config = NicConfig {
-                name: format!("eth{}", h.nics.len() + ends.iter().filter(|e: &&(usize, _)| e.0 == host).count()),
-                mac: Mac([2, 0, 10, x, y, z]),
+                name: format!("eth{}", h.nics.len() + plugs.iter().filter(|e| e.0 == end.host).count()),
+                mac: end.mac(),
                 mtu: nic.mtu,
                 rx_ring: nic.ring,
                 tx_ring: nic.ring,
@@ -66,20 +132,22 @@ impl Lab {
             };
             let dev = h.kernel.add_nic(h.ns, &config).map_err(|e| e.to_string())?;
             h.kernel.net.set_link(dev, true).map_err(|e| e.to_string())?;
-            h.kernel.add_address(dev, addr, prefix).map_err(|e| e.to_string())?;
-            ends.push((host, dev));
+            if let Some(a) = end.v4 {
+                h.kernel.add_address(dev, a, prefix).map_err(|e| e.to_string())?;
+            }
+            if let Some(a) = end.v6 {
+                h.kernel.net.add_address6(dev, a, PREFIX6, true).map_err(|e| format!("{a}: {e}"))?;
+            }
+            plugs.push((end.host, dev));
         }
-        match ends[..] {
-            [a, b] => Ok(w.plug(a, b, seed, conditions)),
-            _ => Err("two ends".into()),
-        }
+        Ok(w.plug(plugs, seed, conditions))
     }
 
-    pub fn route(&mut self, host: usize, to: Ipv4Addr, prefix: u8, via: Ipv4Addr) -> Result<(), String> {
+    /// A route through a neighbour.
+    pub fn route(&mut self, host: usize, to: IpAddr, prefix: u8, via: IpAddr) -> Result<(), String> {
         let mut w = self.world.borrow_mut();
         let h = w.hosts.get_mut(host).ok_or("no such host")?;
-        let name = h.name.clone();
-        h.kernel.add_route(h.ns, to, prefix, Some(via), None).map_err(|e| format!("{name}: route via {via}: {e}"))
+        h.add_route(to, prefix, via).map_err(|e| format!("{}: route via {via}: {e}", h.name))
     }
 
     /// The sysctls among the settings, on every host.
@@ -125,7 +193,8 @@ impl Lab {
                 ("udp sockets", k.socks.udp.len() as u64),
                 ("requests", ns.tcp.reqs.len() as u64),
                 ("TIME_WAIT", ns.tcp.tws.len() as u64),
-                ("fragment queues", ns.frags.len() as u64),
+                ("raw sockets", k.socks.raw.len() as u64),
+                ("fragment queues", (ns.frags.len() + ns.v6.frags.len()) as u64),
                 ("files", k.files.files.len() as u64),
                 ("calls", k.tasks.calls.len() as u64),
                 ("wait entries", k.tasks.waits.len() as u64),
@@ -146,6 +215,18 @@ impl Lab {
             }
         }
         out.trim_start().trim_end_matches(';').to_owned()
+    }
+}
+
+impl Host {
+    pub(crate) fn add_route(&mut self, to: IpAddr, prefix: u8, via: IpAddr) -> Result<(), Errno> {
+        match (to, via) {
+            (IpAddr::V4(to), IpAddr::V4(via)) => self.kernel.add_route(self.ns, to, prefix, Some(via), None),
+            (IpAddr::V6(to), IpAddr::V6(via)) => {
+                self.kernel.net.add_route6(self.ns, to, prefix, Route6::unicast(Some(via), None))
+            }
+            _ => Err(Errno::EAFNOSUPPORT),
+        }
     }
 }
 

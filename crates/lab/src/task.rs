@@ -139,24 +139,37 @@ impl Task {
         sleep(&self.world, ns)
     }
 
-    async fn socket(&self, kind: i32) -> Result<Sock, Errno> {
-        match self.call(Call::Socket { family: AF_INET, kind, protocol: 0 }).await? {
+    /// A socket of the family of an address.
+    async fn socket(&self, of: &SockAddr, kind: i32) -> Result<Sock, Errno> {
+        self.open(of.family(), kind, 0).await
+    }
+
+    pub async fn open(&self, family: i32, kind: i32, protocol: i32) -> Result<Sock, Errno> {
+        match self.call(Call::Socket { family, kind, protocol }).await? {
             Ret::Fd(fd) => Ok(Sock { task: self.clone(), fd }),
             other => unexpected(other),
         }
     }
 
-    pub async fn tcp(&self) -> Result<Sock, Errno> {
-        self.socket(SOCK_STREAM).await
+    pub async fn tcp(&self, of: &SockAddr) -> Result<Sock, Errno> {
+        self.socket(of, SOCK_STREAM).await
     }
 
-    pub async fn udp(&self) -> Result<Sock, Errno> {
-        self.socket(SOCK_DGRAM).await
+    pub async fn udp(&self, of: &SockAddr) -> Result<Sock, Errno> {
+        self.socket(of, SOCK_DGRAM).await
     }
 
     /// A listening TCP socket.
     pub async fn listen(&self, addr: SockAddr, backlog: i32) -> Result<Sock, Errno> {
-        let s = self.tcp().await?;
+        self.listen_as(addr, false, backlog).await
+    }
+
+    /// The same, for IPv6 without IPv4 if `v6only`.
+    pub async fn listen_as(&self, addr: SockAddr, v6only: bool, backlog: i32) -> Result<Sock, Errno> {
+        let s = self.tcp(&addr).await?;
+        if v6only {
+            s.set_int(SOL_IPV6, IPV6_V6ONLY, 1).await?;
+        }
         s.set_int(SOL_SOCKET, SO_REUSEADDR, 1).await?;
         s.bind(addr).await?;
         self.call(Call::Listen { fd: s.fd, backlog }).await?;
@@ -164,7 +177,7 @@ impl Task {
     }
 
     pub async fn connect(&self, addr: SockAddr) -> Result<Sock, Errno> {
-        let s = self.tcp().await?;
+        let s = self.tcp(&addr).await?;
         match s.connect(addr).await {
             Ok(()) => Ok(s),
             Err(e) => {

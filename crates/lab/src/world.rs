@@ -7,7 +7,7 @@ use belljar_kernel::env::Nanos;
 use belljar_kernel::ids::*;
 use belljar_kernel::task::call::{Call, Ret, Submitted, SysResult};
 use belljar_kernel::{Kernel, Output};
-use belljar_link::{Conditions, Link, Stats};
+use belljar_link::{Conditions, Link, Pipe, Stats};
 use belljar_wire::Frame;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -24,11 +24,37 @@ pub struct Host {
     more: bool,
 }
 
-/// A cable: pipes and what they are plugged into (host, device).
+/// A cable: pipes and what they are plugged into (host, device). One with more than two ends is a segment: what comes out
+/// of a pipe is heard by all the others.
 #[derive(Debug)]
 pub struct Cable {
+    /// From the first end and from the second.
     pub link: Link,
-    pub ends: [(usize, DevId); 2],
+    pub ends: Vec<(usize, DevId)>,
+    /// From the third end on.
+    more: Vec<Pipe>,
+}
+
+impl Cable {
+    /// The pipe into which this end sends.
+    fn sent_by(&mut self, end: usize) -> Option<&mut Pipe> {
+        match end {
+            0 => Some(&mut self.link.ab),
+            1 => Some(&mut self.link.ba),
+            n => self.more.get_mut(n - 2),
+        }
+    }
+
+    fn next_deadline(&self) -> Option<Nanos> {
+        let more = self.more.iter().filter_map(Pipe::next_deadline);
+        self.link.next_deadline().into_iter().chain(more).min()
+    }
+
+    /// Packets that it took away.
+    fn took(&self) -> u64 {
+        let two = [&self.link.ab, &self.link.ba];
+        two.into_iter().chain(&self.more).map(|p| p.stats()).map(|s| s.lost + s.overlimit).sum()
+    }
 }
 
 /// The first samples of a watched host are so far apart.
@@ -124,22 +150,26 @@ impl World {
         self.hosts.len() - 1
     }
 
-    /// Plugs a cable into two NICs.
-    pub fn plug(&mut self, a: (usize, DevId), b: (usize, DevId), seed: u64, conditions: Conditions) -> usize {
-        let (mut link, n) = (Link::new(seed), self.cables.len());
-        link.set(conditions);
-        for (end, (host, dev)) in [a, b].into_iter().enumerate() {
-            if let Some(h) = self.hosts.get_mut(host) {
-                h.nics.push((dev, n, end));
+    /// Plugs a cable into NICs, two or more.
+    pub fn plug(&mut self, ends: Vec<(usize, DevId)>, seed: u64, conditions: Conditions) -> usize {
+        let n = self.cables.len();
+        for (end, (host, dev)) in ends.iter().enumerate() {
+            if let Some(h) = self.hosts.get_mut(*host) {
+                h.nics.push((*dev, n, end));
             }
         }
-        self.cables.push(Cable { link, ends: [a, b] });
+        let more = (2..ends.len() as u64).map(|end| Pipe::new(seed.rotate_left(8 * end as u32))).collect();
+        let mut cable = Cable { link: Link::new(seed), ends, more };
+        cable.link.set(conditions);
+        cable.more.iter_mut().for_each(|p| p.set(conditions));
+        self.cables.push(cable);
         n
     }
 
     pub fn set_conditions(&mut self, cable: usize, conditions: Conditions) {
         if let Some(c) = self.cables.get_mut(cable) {
             c.link.set(conditions);
+            c.more.iter_mut().for_each(|p| p.set(conditions));
             self.recorder.note(self.now, "", "link", format_args!("{cable} {conditions}"));
         }
     }
@@ -229,8 +259,7 @@ impl World {
                 Output::Frame { dev, frame } => {
                     let Some((_, cable, end)) = h.nics.iter().find(|(d, ..)| *d == dev) else { continue };
                     self.recorder.frame(now, "tx", &h.name, &format!("{cable}.{end}"), &frame);
-                    if let Some(c) = self.cables.get_mut(*cable) {
-                        let pipe = if *end == 0 { &mut c.link.ab } else { &mut c.link.ba };
+                    if let Some(pipe) = self.cables.get_mut(*cable).and_then(|c| c.sent_by(*end)) {
                         pipe.push(now, frame);
                     }
                 }
@@ -278,10 +307,10 @@ impl World {
     pub(crate) fn run_due(&mut self) -> bool {
         let mut any = false;
         for cable in 0..self.cables.len() {
-            for end in 0..2 {
-                while let Some((host, dev, frame)) = self.arrived(cable, end) {
+            for end in (0..self.cables.get(cable).map_or(0, |c| c.ends.len())).rev() {
+                while let Some(frame) = self.out_of(cable, end) {
                     any = true;
-                    self.step(host, |k, now| k.rx(now, dev, frame));
+                    self.arrived(cable, end, frame);
                     if self.failure.is_some() {
                         return true;
                     }
@@ -306,22 +335,33 @@ impl World {
         any
     }
 
-    fn arrived(&mut self, cable: usize, end: usize) -> Option<(usize, DevId, Frame)> {
+    /// What this end sent comes out of the cable.
+    fn out_of(&mut self, cable: usize, end: usize) -> Option<Frame> {
         let now = self.now;
-        let c = self.cables.get_mut(cable)?;
-        let pipe = if end == 0 { &mut c.link.ba } else { &mut c.link.ab };
-        let frame = pipe.pop(now)?;
-        let (host, dev) = *c.ends.get(end)?;
-        if let Some(h) = self.hosts.get(host) {
-            self.recorder.frame(now, "rx", &h.name, &format!("{cable}.{end}"), &frame);
-        }
-        if let Some(spy) = &mut self.spy {
-            if spy.len() == 16 {
-                spy.pop_front();
+        self.cables.get_mut(cable)?.sent_by(end)?.pop(now)
+    }
+
+    /// Every other end hears it.
+    fn arrived(&mut self, cable: usize, from: usize, frame: Frame) {
+        let (now, mut at) = (self.now, 0);
+        while let Some((host, dev)) = self.cables.get(cable).and_then(|c| c.ends.get(at)).copied() {
+            let end = at;
+            at += 1;
+            if end == from {
+                continue;
             }
-            spy.push_back((cable, end, frame.clone()));
+            let frame = frame.clone();
+            if let Some(h) = self.hosts.get(host) {
+                self.recorder.frame(now, "rx", &h.name, &format!("{cable}.{end}"), &frame);
+            }
+            if let Some(spy) = &mut self.spy {
+                if spy.len() == 16 {
+                    spy.pop_front();
+                }
+                spy.push_back((cable, end, frame.clone()));
+            }
+            self.step(host, |k, now| k.rx(now, dev, frame));
         }
-        Some((host, dev, frame))
     }
 
     /// A frame that no host sent comes out of a cable.
@@ -332,10 +372,20 @@ impl World {
         self.step(host, |k, now| k.rx(now, dev, frame));
     }
 
+    /// Something is done to a host's kernel from outside, at the present time.
+    pub(crate) fn administer(&mut self, host: usize, what: impl FnOnce(&mut Kernel, NsId)) {
+        let Some(ns) = self.hosts.get(host).map(|h| h.ns) else { return };
+        self.step(host, |k, now| {
+            k.tick(now);
+            what(k, ns);
+            k.tick(now);
+        });
+    }
+
     /// When something will be due.
     pub(crate) fn next_time(&self) -> Option<Nanos> {
         let hosts = self.hosts.iter().filter_map(|h| h.kernel.next_deadline());
-        let cables = self.cables.iter().filter_map(|c| c.link.next_deadline());
+        let cables = self.cables.iter().filter_map(Cable::next_deadline);
         let sleeps = self.sleeps.first().map(|s| s.0);
         hosts.chain(cables).chain(sleeps).min()
     }
@@ -360,8 +410,7 @@ fn watch(h: &mut Host, cables: &[Cable], now: Nanos) {
 
 /// Packets that the cables of a host took away.
 fn link_took(nics: &[(DevId, usize, usize)], cables: &[Cable]) -> u64 {
-    let all = nics.iter().filter_map(|(_, cable, _)| cables.get(*cable));
-    all.flat_map(|c| [c.link.ab.stats(), c.link.ba.stats()]).map(|s| s.lost + s.overlimit).sum()
+    nics.iter().filter_map(|(_, cable, _)| cables.get(*cable)).map(Cable::took).sum()
 }
 
 impl World {

@@ -171,7 +171,7 @@ async fn receive(sock: Sock, end: u64, flow: usize, gots: Gots) {
 }
 
 async fn send(task: Task, to: SockAddr, algorithm: &str) -> Result<(), Errno> {
-    let sock = task.tcp().await?;
+    let sock = task.tcp(&to).await?;
     sock.set(SOL_TCP, TCP_CONGESTION, algorithm.as_bytes()).await?;
     sock.connect(to).await?;
     let (mut pattern, mut pos) = (Pattern::new(0), 0);

@@ -1,8 +1,10 @@
 //! The built-in experiments.
+mod admin;
 pub mod goodput;
 mod mischief;
 mod odd;
 pub mod random;
+mod topology;
 pub mod transfer;
 mod workload;
 

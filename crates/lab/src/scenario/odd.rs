@@ -4,6 +4,7 @@
 use crate::lab::Lab;
 use crate::net::Nic;
 use crate::task::Sock;
+use crate::world::World;
 use belljar_abi::Errno;
 use belljar_abi::socket::*;
 use belljar_kernel::env::MSEC;
@@ -141,6 +142,18 @@ const SYSCTLS: &[(&str, &[&str])] = &[
     ("net.ipv4.icmp_msgs_per_sec", &["0", "1"]),
     ("net.ipv4.icmp_ratelimit", &["0", "60000"]),
     ("net.ipv4.ip_default_ttl", &["1", "2"]),
+    ("net.ipv6.auto_flowlabels", &["0", "2", "3"]),
+    ("net.ipv6.ip6frag_high_thresh", &["0", "10000"]),
+    ("net.ipv6.ip6frag_time", &["1"]),
+    ("net.ipv6.icmp.ratelimit", &["0", "60000"]),
+    ("net.ipv6.icmp.echo_ignore_all", &["1"]),
+    ("net.ipv6.neigh.default.gc_thresh3", &["1", "2"]),
+    ("net.ipv6.neigh.default.unres_qlen_bytes", &["0", "2304"]),
+    ("net.ipv6.neigh.default.base_reachable_time_ms", &["0", "1000"]),
+    ("net.ipv6.neigh.default.retrans_time_ms", &["10", "5000"]),
+    ("net.ipv6.neigh.default.ucast_solicit", &["0", "1"]),
+    ("net.ipv6.neigh.default.mcast_solicit", &["0", "1"]),
+    ("net.ipv6.route.mtu_expires", &["0", "1"]),
     ("net.core.rmem_default", &["2304"]),
     ("net.core.wmem_default", &["4608"]),
     ("net.core.rmem_max", &["2304"]),
@@ -151,6 +164,42 @@ const SYSCTLS: &[(&str, &[&str])] = &[
     ("net.core.netdev_max_backlog", &["1", "4"]),
     ("fs.file-max", &["12"]),
 ];
+
+/// Of every interface: `net.ipv4.conf.IF` and `net.ipv6.conf.IF`.
+const INTERFACE: &[(&str, &str, &[&str])] = &[
+    ("ipv4", "accept_redirects", &["0"]),
+    ("ipv4", "send_redirects", &["0"]),
+    ("ipv4", "shared_media", &["0"]),
+    ("ipv4", "secure_redirects", &["0"]),
+    ("ipv4", "rp_filter", &["1", "2"]),
+    ("ipv4", "arp_ignore", &["1", "2", "8"]),
+    ("ipv4", "arp_announce", &["1", "2"]),
+    ("ipv4", "arp_accept", &["1"]),
+    ("ipv6", "accept_ra", &["0", "2"]),
+    ("ipv6", "accept_ra_mtu", &["0"]),
+    ("ipv6", "autoconf", &["0"]),
+    ("ipv6", "accept_dad", &["0", "2"]),
+    ("ipv6", "dad_transmits", &["0", "3"]),
+    ("ipv6", "hop_limit", &["1", "2", "255"]),
+    ("ipv6", "keep_addr_on_down", &["-1", "1"]),
+    ("ipv6", "max_addresses", &["1", "3"]),
+    ("ipv6", "mtu", &["1280"]),
+    ("ipv6", "router_solicitations", &["0", "1"]),
+    ("ipv6", "router_solicitation_interval", &["0", "1"]),
+];
+
+fn interfaces(w: &mut World, rng: &mut Rng, host: usize) {
+    let nics = w.hosts.get(host).map_or(0, |h| h.nics.len());
+    for (nic, (family, key, values)) in (0..nics).flat_map(|n| INTERFACE.iter().map(move |i| (n, i))) {
+        if rng.chance(0.06)
+            && let Some(value) = pick(rng, values)
+        {
+            let key = format!("net.{family}.conf.eth{nic}.{key}");
+            let (told, now) = (w.sysctl(host, &key, value), w.now);
+            w.recorder.note(now, &format!("h{host}"), "sysctl", format_args!("{key}={value} {told:?}"));
+        }
+    }
+}
 
 pub(super) fn settings(lab: &Lab, rng: &mut Rng, hosts: usize) {
     let mut w = lab.world.borrow_mut();
@@ -167,6 +216,7 @@ pub(super) fn settings(lab: &Lab, rng: &mut Rng, hosts: usize) {
                 w.recorder.note(now, &format!("h{host}"), "sysctl", format_args!("{key}={value} {told:?}"));
             }
         }
+        interfaces(&mut w, rng, host);
     }
 }
 
@@ -199,6 +249,35 @@ const ANY_TIME: Options = &[
     (SOL_TCP, TCP_RTO_MIN_US, &[8000, 100_000]),
     (SOL_TCP, TCP_DELACK_MAX_US, &[8000, 100_000]),
     (SOL_TCP, TCP_INQ, &[1]),
+];
+
+/// Of a socket for datagrams, where IPv4 goes over it.
+const DATAGRAM: Options = &[
+    (SOL_SOCKET, SO_RCVBUF, &[1, 3000, 400_000]),
+    (SOL_SOCKET, SO_SNDBUF, &[1, 400_000]),
+    (SOL_SOCKET, SO_TIMESTAMP, &[1]),
+    (SOL_IP, IP_MTU_DISCOVER, &[0, 1, 2, 3, 4, 5]),
+    (SOL_IP, IP_RECVERR, &[1]),
+    (SOL_IP, IP_PKTINFO, &[1]),
+    (SOL_IP, IP_RECVTTL, &[1]),
+    (SOL_IP, IP_TTL, &[1, 2, 255]),
+    (SOL_IP, IP_TOS, &[0x10, 0xff]),
+    (SOL_UDP, UDP_CORK, &[0]),
+    (SOL_UDP, UDP_SEGMENT, &[0, 500, 1200]),
+    (SOL_UDP, UDP_GRO, &[1]),
+];
+
+/// The same of AF_INET6.
+const DATAGRAM6: Options = &[
+    (SOL_IPV6, IPV6_MTU_DISCOVER, &[0, 1, 2, 3, 4, 5]),
+    (SOL_IPV6, IPV6_DONTFRAG, &[1]),
+    (SOL_IPV6, IPV6_RECVERR, &[1]),
+    (SOL_IPV6, IPV6_RECVPKTINFO, &[1]),
+    (SOL_IPV6, IPV6_RECVHOPLIMIT, &[1]),
+    (SOL_IPV6, IPV6_RECVTCLASS, &[1]),
+    (SOL_IPV6, IPV6_UNICAST_HOPS, &[1, 2, 255]),
+    (SOL_IPV6, IPV6_TCLASS, &[0x10, 0xff]),
+    (SOL_IPV6, IPV6_AUTOFLOWLABEL, &[0, 1]),
 ];
 
 /// Before connect(2).
@@ -240,6 +319,11 @@ pub(super) async fn options(s: &Sock, rng: &mut Rng, p: f64) -> Result<(), Strin
         s.opt(SOL_SOCKET, SO_MEMINFO, 36).await.map_err(say)?;
     }
     Ok(())
+}
+
+pub(super) async fn datagram(s: &Sock, family: i32, rng: &mut Rng) -> Result<(), String> {
+    draw(s, rng, 0.1, DATAGRAM).await?;
+    if family == AF_INET6 { draw(s, rng, 0.1, DATAGRAM6).await } else { Ok(()) }
 }
 
 pub(super) async fn client(s: &Sock, rng: &mut Rng) -> Result<(), String> {

@@ -10,7 +10,7 @@ use belljar_abi::{Errno, SockAddr};
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::call::Ret;
 use belljar_link::Conditions;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::cell::Cell;
 use std::rc::Rc;
 
@@ -28,6 +28,7 @@ pub const KNOWN: &[Known] = &[
     Known { key: "police", default: "none", about: "bits a second that a policer lets through" },
     Known { key: "burst", default: "64KiB", about: "bytes it lets through at once" },
     Known { key: "mtu", default: "1500", about: "of both NICs" },
+    Known { key: "family", default: "4", about: "4 or 6: the version of IP" },
     Known { key: "check", default: "1000", about: "steps between checks of all invariants, 0: never" },
 ];
 
@@ -49,12 +50,31 @@ fn conditions(s: &Settings) -> Result<Conditions, String> {
     })
 }
 
+/// The addresses of sender and receiver, and that of nobody.
+fn ends(s: &Settings) -> Result<(IpAddr, IpAddr, IpAddr), String> {
+    match s.text("family") {
+        "4" => {
+            let of = |n| Ipv4Addr::new(10, 0, 0, n).into();
+            Ok((of(1), of(2), Ipv4Addr::UNSPECIFIED.into()))
+        }
+        "6" => {
+            let of = |n| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n).into();
+            Ok((of(1), of(2), Ipv6Addr::UNSPECIFIED.into()))
+        }
+        other => Err(format!("family {other:?} is neither 4 nor 6")),
+    }
+}
+
 pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Result<(), String> {
     let (size, link) = (s.size("size")?, conditions(s)?);
-    let nic = Nic { mtu: s.count("mtu")?.clamp(576, 65_535) as u32, ..Nic::default() };
     lab.world.borrow_mut().limits.check_every = s.count("check")?;
     let (client, server) = (lab.host("client", seed), lab.host("server", seed));
-    let (from, to) = (Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2));
+    let (from, to, any) = ends(s)?;
+    let least = if any.is_ipv6() { 1280 } else { 576 };
+    let nic = Nic { mtu: s.count("mtu")?.clamp(least, 65_535) as u32, ..Nic::default() };
+    if any.is_ipv6() {
+        [client, server].into_iter().for_each(|h| lab.enable_ipv6(h));
+    }
     lab.wire((client, from), (server, to), 24, nic, link, seed)?;
     lab.apply_sysctls(s)?;
 
@@ -64,12 +84,12 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     let listener = Rc::clone(&got);
     lab.spawn("receiver", async move {
         let world = receiver.world.clone();
-        let end = receive(receiver, seed, listener).await;
+        let end = receive(receiver, SockAddr::ip(any, PORT), seed, listener).await;
         Lab::expect(&world, end.is_ok(), || format!("the receiver ended with {}", end.unwrap_err()));
     });
     lab.spawn("sender", async move {
         let world = sender.world.clone();
-        let end = send(sender, SockAddr::V4(to, PORT), seed, size).await;
+        let end = send(sender, SockAddr::ip(to, PORT), seed, size).await;
         Lab::expect(&world, end.is_ok(), || format!("the sender ended with {}", end.unwrap_err()));
     });
     lab.run();
@@ -79,9 +99,9 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     Ok(())
 }
 
-async fn receive(task: Task, key: u64, got: Rc<Cell<u64>>) -> Result<(), String> {
+async fn receive(task: Task, at: SockAddr, key: u64, got: Rc<Cell<u64>>) -> Result<(), String> {
     let say = |e: Errno| e.to_string();
-    let l = task.listen(SockAddr::V4(Ipv4Addr::UNSPECIFIED, PORT), 16).await.map_err(say)?;
+    let l = task.listen(at, 16).await.map_err(say)?;
     let (sock, _) = l.accept().await.map_err(say)?;
     let mut check = Checker::new(key);
     loop {

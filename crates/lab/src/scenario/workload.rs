@@ -1,16 +1,17 @@
 //! Clients and servers of `random`. What was sent is known by position, so every byte that arrives is checked; errors are
 //! allowed where the network or the other side may cause them, wrong or missing bytes behind a clean end never.
 use super::odd;
-use super::random::{Addrs, TCP_PORT, Tallies, UDP_PORT, addr};
+use super::random::{TCP_PORT, Tallies, UDP_PORT};
+use super::topology::Plan;
 use crate::lab::{Lab, Spawner};
 use crate::stream::{Checker, Pattern};
 use crate::task::{Sock, Task};
-use belljar_abi::Errno;
 use belljar_abi::socket::*;
+use belljar_abi::{Errno, SockAddr};
 use belljar_kernel::env::{MSEC, SEC};
 use belljar_kernel::task::call::Ret;
 use belljar_link::Rng;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Longest that one operation waits before a signal ends it.
 const PATIENCE: u64 = 300 * SEC;
@@ -150,7 +151,9 @@ async fn recv_pattern(s: &Sock, c: &mut Checker, to: u64, chunk: usize) -> Resul
 pub(super) struct Client {
     name: String,
     host: usize,
-    to: Ipv4Addr,
+    to: IpAddr,
+    /// IPv4 by a socket of AF_INET6.
+    mapped: bool,
     udp: bool,
     rounds: u64,
     seed: u64,
@@ -160,12 +163,20 @@ pub(super) struct Client {
 }
 
 impl Client {
-    pub fn draw(rng: &mut Rng, n: u64, addrs: &Addrs, max: u64, faults: bool, tallies: Tallies) -> Client {
+    pub fn draw(rng: &mut Rng, n: u64, plan: &Plan, max: u64, faults: bool, tallies: Tallies) -> Client {
+        let addrs = &plan.addrs;
         let (there, to) = addrs[rng.below(addrs.len() as u64) as usize];
         let hosts = addrs.iter().map(|a| a.0).max().unwrap_or(0) as u64 + 1;
         let host = if to.is_loopback() { there } else { rng.below(hosts) as usize };
         let (udp, rounds, seed) = (rng.chance(0.25), 1 + rng.below(5), rng.next_u64());
-        Client { name: format!("client{n}"), host, to, udp, rounds, seed, max, faults, tallies }
+        let mapped = rng.chance(0.2);
+        Client { name: format!("client{n}"), host, to, mapped, udp, rounds, seed, max, faults, tallies }
+    }
+
+    /// The server, as a socket of the client's family names it.
+    fn addr(&self, port: u16) -> SockAddr {
+        let a = SockAddr::ip(self.to, port);
+        if self.mapped { a.to_mapped() } else { a }
     }
 
     pub fn spawn(self, lab: &mut Lab) -> Result<(), String> {
@@ -176,7 +187,7 @@ impl Client {
             task.sleep(rng.below(3000) * MSEC).await;
             for _ in 0..self.rounds {
                 let end = match self.udp {
-                    true => datagrams(&task, &mut rng, self.to, &self.tallies).await,
+                    true => datagrams(&task, &mut rng, self.addr(UDP_PORT), self.faults, &self.tallies).await,
                     false => self.connection(&task, &mut rng).await,
                 };
                 match end {
@@ -195,13 +206,14 @@ impl Client {
 
     async fn connection(&self, task: &Task, rng: &mut Rng) -> Result<(), End> {
         let deal = Deal::draw(rng, self.max, self.faults);
-        let sock = task.tcp().await?;
+        let to = self.addr(TCP_PORT);
+        let sock = task.tcp(&to).await?;
         if self.faults
             && let Err(e) = odd::client(&sock, rng).await
         {
             return Err(End::Wrong(format!("setsockopt before connect: {e}")));
         }
-        let connected = sock.connecting(addr(self.to, TCP_PORT)).within(PATIENCE).await;
+        let connected = sock.connecting(to).within(PATIENCE).await;
         if let Err(e) = connected {
             self.tallies.borrow_mut().refused += 1;
             Lab::expect(&task.world, self.faults, || format!("{}: connect: {e}", self.name));
@@ -334,79 +346,106 @@ async fn polling(s: &Sock, deal: Deal, chunk: usize) -> Result<(), End> {
     }
 }
 
-async fn datagrams(task: &Task, rng: &mut Rng, to: Ipv4Addr, tallies: &Tallies) -> Result<(), End> {
-    let s = task.udp().await?;
+/// Sizes of datagrams: none, what fits and what just does not on common links, what is cut, and the most that there is
+/// in IPv4 and in IPv6.
+const SIZES: [usize; 12] = [0, 1, 100, 1232, 1452, 1453, 1472, 1473, 4000, 20_000, 65_507, 65_527];
+
+async fn datagrams(task: &Task, rng: &mut Rng, to: SockAddr, faults: bool, tallies: &Tallies) -> Result<(), End> {
+    let s = task.udp(&to).await?;
+    if faults && let Err(e) = odd::datagram(&s, to.family(), rng).await {
+        return Err(End::Wrong(e));
+    }
     let end = echo(&s, rng, to, tallies).await;
     s.close().await.map_err(|e| End::Wrong(format!("close: {e}")))?;
     end
 }
 
-async fn echo(s: &Sock, rng: &mut Rng, to: Ipv4Addr, tallies: &Tallies) -> Result<(), End> {
+async fn echo(s: &Sock, rng: &mut Rng, to: SockAddr, tallies: &Tallies) -> Result<(), End> {
     if rng.chance(0.5) {
-        s.connect(addr(to, UDP_PORT)).await?;
+        s.connect(to).await?;
     }
     for _ in 0..1 + rng.below(20) {
-        let size = [0, 1, 100, 1472, 1473, 4000, 20_000, 65_507][rng.below(8) as usize];
+        let size = SIZES[rng.below(SIZES.len() as u64) as usize];
         let mut p = Pattern::new(rng.next_u64());
         let data = p.at(0, size).to_vec();
-        s.sending_to(&data, addr(to, UDP_PORT)).within(PATIENCE).await?;
+        match s.sending_to(&data, to).within(PATIENCE).await {
+            // Longer than the path takes, and not to be cut.
+            Err(Errno::EMSGSIZE) => continue,
+            other => other?,
+        };
         match Sock::received(s.receiving(65_536, 0).within(rng.below(2000) * MSEC).await) {
             // Late answers of earlier ones may come; a datagram is whole or absent.
             Ok(r) if r.segs.len() == data.len() && r.segs.to_vec() != data => {
-                let same = [0, 1, 100, 1472, 1473, 4000, 20_000, 65_507].contains(&r.segs.len());
-                if !same {
+                if !SIZES.contains(&r.segs.len()) {
                     return Err(End::Wrong("a datagram of a size that nobody sent".into()));
                 }
             }
             Ok(_) => tallies.borrow_mut().datagrams += 1,
-            Err(Errno::EINTR) => {}
+            Err(Errno::EINTR | Errno::EMSGSIZE) => {}
             Err(e) => return Err(e.into()),
         }
     }
     Ok(())
 }
 
-/// Every host serves: a TCP server with a thread for each connection, and UDP echo.
+/// Every host serves both versions of IP: by one socket each or by a dual-stack one, with a thread for each connection; and
+/// UDP echo.
 pub(super) fn servers(lab: &mut Lab, host: usize, rng: &mut Rng, faults: bool, t: Tallies) -> Result<(), String> {
-    let any = Ipv4Addr::UNSPECIFIED;
-    let task = lab.task(host, "server").ok_or("no process")?;
-    let (spawner, seed) = (lab.spawner(), rng.next_u64());
-    let backlog = if faults { [0, 1, 5, 128][rng.below(4) as usize] } else { 128 };
-    lab.spawn_daemon(format!("server on h{host}"), async move {
-        let Ok(l) = task.listen(addr(any, TCP_PORT), backlog).await else { return };
-        let mut rng = Rng::new(seed);
-        if faults && let Err(e) = odd::listener(&l, &mut rng).await {
-            Lab::expect(&task.world, false, || format!("setsockopt on a listener: {e}"));
-        }
-        loop {
-            match l.accept().await {
-                Ok((sock, _)) => serve(&spawner, sock, rng.next_u64(), faults),
-                // Out of descriptors: the connection stays queued.
-                Err(_) => task.sleep(100 * MSEC).await,
-            }
-            if faults && rng.chance(0.1) {
-                task.sleep(rng.below(5000) * MSEC).await;
-            }
-        }
-    });
-    let task = lab.task(host, "udp").ok_or("no process")?;
-    lab.spawn_daemon(format!("udp echo on h{host}"), async move {
-        let Ok(s) = task.udp().await else { return };
-        if s.bind(addr(any, UDP_PORT)).await.is_err() {
-            return;
-        }
-        loop {
-            if let Ok(r) = Sock::received(s.receiving(65_536, 0).await)
-                && let Some(from) = r.from
-            {
-                s.sending_to(&r.segs.to_vec(), from).within(PATIENCE).await.ok();
-            } else {
-                task.sleep(MSEC).await;
-            }
-        }
-    });
+    let (any4, any6) = (Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into());
+    let both: &[(IpAddr, bool)] = if rng.chance(0.5) { &[(any6, false)] } else { &[(any4, false), (any6, true)] };
+    for (any, v6only) in both.iter().copied() {
+        let backlog = if faults { [0, 1, 5, 128][rng.below(4) as usize] } else { 128 };
+        let task = lab.task(host, "server").ok_or("no process")?;
+        let (spawner, seed) = (lab.spawner(), rng.next_u64());
+        let at = SockAddr::ip(any, TCP_PORT);
+        lab.spawn_daemon(format!("server on h{host}"), tcp_server(task, spawner, at, v6only, backlog, faults, seed));
+        let task = lab.task(host, "udp").ok_or("no process")?;
+        let at = SockAddr::ip(any, UDP_PORT);
+        lab.spawn_daemon(format!("udp echo on h{host}"), udp_server(task, at, v6only, faults, rng.next_u64()));
+    }
     drop(t);
     Ok(())
+}
+
+async fn tcp_server(task: Task, spawner: Spawner, at: SockAddr, v6only: bool, backlog: i32, faults: bool, seed: u64) {
+    let Ok(l) = task.listen_as(at, v6only, backlog).await else { return };
+    let mut rng = Rng::new(seed);
+    if faults && let Err(e) = odd::listener(&l, &mut rng).await {
+        Lab::expect(&task.world, false, || format!("setsockopt on a listener: {e}"));
+    }
+    loop {
+        match l.accept().await {
+            Ok((sock, _)) => serve(&spawner, sock, rng.next_u64(), faults),
+            // Out of descriptors: the connection stays queued.
+            Err(_) => task.sleep(100 * MSEC).await,
+        }
+        if faults && rng.chance(0.1) {
+            task.sleep(rng.below(5000) * MSEC).await;
+        }
+    }
+}
+
+async fn udp_server(task: Task, at: SockAddr, v6only: bool, faults: bool, seed: u64) {
+    let Ok(s) = task.udp(&at).await else { return };
+    let mut rng = Rng::new(seed);
+    if faults
+        && rng.chance(0.3)
+        && let Err(e) = odd::datagram(&s, at.family(), &mut rng).await
+    {
+        Lab::expect(&task.world, false, || e);
+    }
+    if v6only && s.set_int(SOL_IPV6, IPV6_V6ONLY, 1).await.is_err() || s.bind(at).await.is_err() {
+        return;
+    }
+    loop {
+        if let Ok(r) = Sock::received(s.receiving(65_536, 0).await)
+            && let Some(from) = r.from
+        {
+            s.sending_to(&r.segs.to_vec(), from).within(PATIENCE).await.ok();
+        } else {
+            task.sleep(MSEC).await;
+        }
+    }
 }
 
 fn serve(spawner: &Spawner, sock: Sock, seed: u64, faults: bool) {
