@@ -185,7 +185,7 @@ const INTERFACE: &[(&str, &str, &[&str])] = &[
     ("ipv6", "max_addresses", &["1", "3"]),
     ("ipv6", "mtu", &["1280"]),
     ("ipv6", "router_solicitations", &["0", "1"]),
-    ("ipv6", "router_solicitation_interval", &["0", "1"]),
+    ("ipv6", "router_solicitation_interval", &["1"]),
 ];
 
 fn interfaces(w: &mut World, rng: &mut Rng, host: usize) {

@@ -235,6 +235,11 @@ impl NetDevice {
         self.is_loopback() || self.is_pointopoint()
     }
 
+    /// IPv6 is on, and the link carries what it wants to be carried (RFC 8200 §5).
+    pub fn speaks_ipv6(&self) -> bool {
+        self.inet6.enabled() && self.mtu >= IPV6_MIN_MTU
+    }
+
     /// Up and connected: packets can go out.
     pub fn running(&self) -> bool {
         self.up && self.carrier
@@ -429,10 +434,7 @@ impl Net {
         d.up = up;
         let (ns, loopback) = (d.ns, d.is_loopback());
         if !up {
-            let held = d.qdisc.reset();
-            for skb in held {
-                self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "qdisc_reset");
-            }
+            self.qdisc_purge(dev);
             neighbour::ifdown(self, ns, dev);
             crate::net::ipv4::igmp::down(self, dev);
             if let Some(n) = self.ns.get_mut(ns) {
@@ -482,12 +484,21 @@ impl Net {
         self.rt_cache_flush(d.ns);
     }
 
-    /// The other end was plugged in or pulled out: without it packets wait in the qdisc.
+    /// The other end was plugged in or pulled out: without it nothing waits for better times.
     #[doc(alias = "netif_carrier_on")]
+    #[doc(alias = "dev_deactivate")]
     pub fn set_carrier(&mut self, dev: DevId, on: bool) {
-        if let Some(d) = self.devs.get_mut(dev) {
-            d.carrier = on;
-            crate::net::core::softirq::netif_schedule(self, dev);
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        d.carrier = on;
+        if !on {
+            self.qdisc_purge(dev);
+        }
+    }
+
+    fn qdisc_purge(&mut self, dev: DevId) {
+        let held = self.devs.get_mut(dev).map_or_else(Vec::new, |d| d.qdisc.reset());
+        for skb in held {
+            self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "qdisc_reset");
         }
     }
 

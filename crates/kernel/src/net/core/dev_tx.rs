@@ -28,8 +28,14 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());
     }
+    if !d.carrier {
+        // As into `noop_qdisc`: gone, and nobody is told.
+        d.stats.tx_dropped += 1;
+        net.kfree_skb(skb, DropReason::QdiscDrop, "noop_enqueue");
+        return Ok(());
+    }
     // A queue that takes nothing lets nothing past either (`pfifo limit 0`).
-    if d.qdisc.is_empty() && !d.stopped && d.carrier && d.tx_queue_len > 0 {
+    if d.qdisc.is_empty() && !d.stopped && d.tx_queue_len > 0 {
         d.qdisc.bypass(&skb);
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());

@@ -160,7 +160,7 @@ fn change(k: &mut Kernel, sock: SockId, join: bool, group: Ipv6Addr, ifindex: u3
         0 => k.net.ns.get(ns).and_then(|n| n.v6.fib.lookup(group, None, k.net.env.now)).and_then(|r| r.dev),
         n => k.net.dev_by_index(ns, n),
     };
-    let dev = dev.filter(|d| k.net.devs.get(*d).is_some_and(|d| d.inet6.enabled())).ok_or(Errno::ENODEV)?;
+    let dev = dev.filter(|d| k.net.devs.get(*d).is_some_and(|d| d.speaks_ipv6())).ok_or(Errno::ENODEV)?;
     let opts = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut();
     let at = opts.groups.iter().position(|g| *g == (group, dev));
     match (join, at) {

@@ -65,6 +65,8 @@ pub struct If6Addr {
     pub dad: Dad,
     /// Somebody else has it.
     pub dadfailed: bool,
+    /// Nobody is asked whether it is free (IFA_F_NODAD), now and whenever the interface comes up.
+    pub nodad: bool,
     /// Not from a router's prefix.
     pub permanent: bool,
     /// `None`: for ever.
@@ -186,7 +188,7 @@ impl Net {
         }
         // What stayed (keep_addr_on_down) or was given while the interface was down begins now.
         let waiting: Vec<If6Addr> = self.devs.get(dev).map_or_else(Vec::new, |d| d.inet6.addrs.clone());
-        waiting.into_iter().for_each(|a| self.begin_address(dev, a.addr, false));
+        waiting.into_iter().for_each(|a| self.begin_address(dev, a.addr));
         // Without a hardware address: an identifier by chance (stable-privacy has a secret of its own).
         let id = if noarp { self.env.rng.next_u64() & !(2 << 56) } else { eui64(mac) };
         let _ = self.add_address6(dev, with_id(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), id), 64, false);
@@ -213,16 +215,27 @@ impl Net {
     /// `ip -6 addr add`: EACCES where IPv6 is off, EEXIST when it is there already.
     #[doc(alias = "ipv6_add_addr")]
     pub fn add_address6(&mut self, dev: DevId, addr: Ipv6Addr, prefix: u8, nodad: bool) -> Result<(), Errno> {
-        let a =
-            If6Addr { addr, prefix, dad: Dad::Done, dadfailed: false, permanent: true, valid: None, preferred: None };
-        self.insert_address6(dev, a, nodad)
+        let a = If6Addr {
+            addr,
+            prefix,
+            dad: Dad::Done,
+            dadfailed: false,
+            nodad,
+            permanent: true,
+            valid: None,
+            preferred: None,
+        };
+        self.insert_address6(dev, a)
     }
 
-    fn insert_address6(&mut self, dev: DevId, a: If6Addr, nodad: bool) -> Result<(), Errno> {
+    fn insert_address6(&mut self, dev: DevId, a: If6Addr) -> Result<(), Errno> {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         let lo_only = a.addr.is_loopback() && !d.is_loopback();
         if a.prefix > 128 || a.addr.is_unspecified() || a.addr.is_multicast() || lo_only {
             return Err(if lo_only || a.addr.is_multicast() { Errno::EADDRNOTAVAIL } else { Errno::EINVAL });
+        }
+        if d.mtu < IPV6_MIN_MTU {
+            return Err(Errno::EINVAL);
         }
         if !d.inet6.enabled() {
             return Err(Errno::EACCES);
@@ -236,14 +249,14 @@ impl Net {
         let at = d.inet6.addrs.partition_point(|x| Scope6::of(x.addr) > scope);
         d.inet6.addrs.insert(at, a);
         if up {
-            self.begin_address(dev, a.addr, nodad);
+            self.begin_address(dev, a.addr);
         }
         Ok(())
     }
 
     /// Prefix route, group of those who ask for it, and duplicate detection where that makes sense.
     #[doc(alias = "addrconf_dad_begin")]
-    fn begin_address(&mut self, dev: DevId, addr: Ipv6Addr, nodad: bool) {
+    fn begin_address(&mut self, dev: DevId, addr: Ipv6Addr) {
         let now = self.env.now;
         let Some(d) = self.devs.get(dev) else { return };
         let (ns, loopback, noarp, conf) = (d.ns, d.is_loopback(), d.noarp(), d.inet6.conf);
@@ -254,7 +267,7 @@ impl Net {
         if !loopback {
             mcast::join(self, dev, solicited_node(addr));
         }
-        if nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
+        if a.nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
             return self.dad_completed(dev, addr);
         }
         let spread = u64::from(conf.router_solicitation_delay.max(1)) * 1000;
@@ -455,11 +468,12 @@ impl Net {
                 prefix: len,
                 dad: Dad::Done,
                 dadfailed: false,
+                nodad: false,
                 permanent: false,
                 valid: until(valid),
                 preferred: until(preferred),
             };
-            let _ = self.insert_address6(dev, a, false);
+            let _ = self.insert_address6(dev, a);
         }
         self.arm_addrconf(dev);
     }

@@ -25,7 +25,7 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     net.stage(&skb, "ipv6_rcv");
     net.inc(ns, Mib::Ip6InReceives);
     net.add(ns, Mib::Ip6InOctets, skb.len() as u64);
-    if !net.devs.get(dev).is_some_and(|d| d.inet6.enabled()) {
+    if !net.devs.get(dev).is_some_and(|d| d.speaks_ipv6()) {
         net.inc(ns, Mib::Ip6InDiscards);
         return net.kfree_skb(skb, DropReason::Ipv6Disabled, "ipv6_rcv");
     }

@@ -96,7 +96,7 @@ pub fn ip6_output(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut 
     skb.pkt_type = PktType::Outgoing;
     skb.dst = Some(*dst);
     net.stage(&skb, "ip6_output");
-    if !net.devs.get(dst.dev).is_some_and(|d| d.inet6.enabled()) {
+    if !net.devs.get(dst.dev).is_some_and(|d| d.speaks_ipv6()) {
         net.inc(ns, Mib::Ip6OutDiscards);
         net.kfree_skb(skb, DropReason::Ipv6Disabled, "ip6_output");
         return Ok(());
