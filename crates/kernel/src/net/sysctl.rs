@@ -389,6 +389,7 @@ sysctls! {
         "net.ipv6.neigh.default.retrans_time_ms" neigh6_retrans_time_ms: u32 = 1000, 0, INT;
         "net.ipv6.neigh.default.ucast_solicit" neigh6_ucast_solicit: u32 = 3, 0, INT;
         "net.ipv6.neigh.default.unres_qlen_bytes" neigh6_unres_qlen_bytes: u32 = 212_992, 0, INT;
+        "net.ipv6.route.gc_timeout" rt6_gc_timeout: u32 = 60, 0, SECONDS;
         "net.ipv6.route.mtu_expires" mtu_expires6: u32 = 600, 0, INT;
     }
 }
@@ -417,6 +418,8 @@ sysctls! {
         "accept_ra_defrtr" accept_ra_defrtr: u32 = 1, 0, 1;
         "accept_ra_mtu" accept_ra_mtu: u32 = 1, 0, 1;
         "accept_ra_pinfo" accept_ra_pinfo: u32 = 1, 0, 1;
+        "accept_ra_rtr_pref" accept_ra_rtr_pref: u32 = 1, 0, 1;
+        "accept_redirects" accept_redirects: u32 = 1, 0, 1;
         "autoconf" autoconf: u32 = 1, 0, 1;
         "dad_transmits" dad_transmits: u32 = 1, 0, INT;
         "disable_ipv6" disable_ipv6: u32 = 0, 0, 1;
@@ -425,6 +428,7 @@ sysctls! {
         "keep_addr_on_down" keep_addr_on_down: i32 = 0, -1, 1;
         "max_addresses" max_addresses: u32 = 16, 0, INT;
         "mtu" mtu: u32 = 0, 1280, 65_535;
+        "router_probe_interval" router_probe_interval: u32 = 60, 0, SECONDS;
         "router_solicitation_delay" router_solicitation_delay: u32 = 1, 0, SECONDS;
         "router_solicitation_interval" router_solicitation_interval: u32 = 4, 0, SECONDS;
         "router_solicitation_max_interval" router_solicitation_max_interval: u32 = 3600, 0, SECONDS;

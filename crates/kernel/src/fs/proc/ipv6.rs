@@ -3,11 +3,12 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv6::addrconf::Scope6;
-use crate::net::ipv6::fib::{PROTO_RA, Route6};
+use crate::net::ipv6::fib::{PROTO_RA, Pref, Route6};
 use crate::view::CounterView;
 use core::net::Ipv6Addr;
 use std::fmt::Write;
 
+const IFA_F_NODAD: u32 = 0x02;
 const IFA_F_DEPRECATED: u32 = 0x20;
 const IFA_F_DADFAILED: u32 = 0x08;
 const IFA_F_TENTATIVE: u32 = 0x40;
@@ -32,6 +33,7 @@ impl Kernel {
                 };
                 let bits = [
                     (a.permanent, IFA_F_PERMANENT),
+                    (a.nodad, IFA_F_NODAD),
                     (a.tentative(), IFA_F_TENTATIVE),
                     (a.dadfailed, IFA_F_DADFAILED),
                     (a.deprecated(self.net.env.now), IFA_F_DEPRECATED),
@@ -77,6 +79,7 @@ fn flags(len: u8, r: &Route6) -> u32 {
     const GATEWAY: u32 = 2;
     const HOST: u32 = 4;
     const REJECT: u32 = 0x200;
+    const DEFAULT: u32 = 0x10000;
     const ADDRCONF: u32 = 0x40000;
     const EXPIRES: u32 = 0x400000;
     const NONEXTHOP: u32 = 0x200000;
@@ -89,6 +92,9 @@ fn flags(len: u8, r: &Route6) -> u32 {
         (len == 128 && !local, HOST),
         (refuses, REJECT | NONEXTHOP),
         (r.proto == PROTO_RA, ADDRCONF),
+        (r.proto == PROTO_RA && r.gateway.is_some() && len == 0, DEFAULT),
+        (r.pref == Pref::High, 1 << 27),
+        (r.pref == Pref::Low, 3 << 27),
         (r.expires.is_some(), EXPIRES),
         (local, LOCAL | NONEXTHOP),
     ];

@@ -208,6 +208,7 @@ impl Net {
             for table in n.v6.fib.tables_mut() {
                 table.remove_all(|r| r.dev == Some(dev));
             }
+            n.v6.redirects.retain(|_, d, _| d != dev);
             n.rt_genid = n.rt_genid.wrapping_add(1);
         }
     }

@@ -25,6 +25,28 @@ pub struct Route6 {
     pub mtu: Option<u32>,
     /// When it ends, for what a router advertised.
     pub expires: Option<Nanos>,
+    /// How a router ranks itself among others (RFC 4191).
+    pub pref: Pref,
+}
+
+/// Router preference; reserved values are medium.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Pref {
+    Low,
+    #[default]
+    Medium,
+    High,
+}
+
+impl Pref {
+    /// From the flags of an advertisement.
+    pub fn of(flags: u8) -> Pref {
+        match flags >> 3 & 3 {
+            1 => Pref::High,
+            3 => Pref::Low,
+            _ => Pref::Medium,
+        }
+    }
 }
 
 impl Route6 {
@@ -38,6 +60,7 @@ impl Route6 {
             proto: PROTO_BOOT,
             mtu: None,
             expires: None,
+            pref: Pref::Medium,
         }
     }
 
@@ -111,6 +134,23 @@ impl Table6 {
         })
     }
 
+    /// The longest prefix with a route that is `alive`: the best of those with its metric.
+    #[doc(alias = "find_rr_leaf")]
+    fn lookup_alive(
+        &self,
+        dst: Ipv6Addr,
+        fits: impl Fn(&Route6) -> bool,
+        alive: impl Fn(&Route6) -> bool,
+    ) -> Option<&Route6> {
+        self.lengths.iter().find_map(|p| {
+            let routes = self.routes.get(&(*p, dst.to_bits() & mask(*p)))?;
+            let mut good = routes.iter().filter(|r| fits(r) && alive(r));
+            let first = good.next()?;
+            let equals = good.take_while(|r| r.metric == first.metric);
+            Some(equals.fold(first, |best, r| if r.pref > best.pref { r } else { best }))
+        })
+    }
+
     /// How wide the route to `dst` is.
     pub fn prefix_of(&self, dst: Ipv6Addr, now: Nanos) -> Option<u8> {
         let live = |r: &Route6| r.expires.is_none_or(|e| e > now);
@@ -144,6 +184,23 @@ impl Fib6 {
         // A local address is here whatever the device.
         let here = self.local.lookup(dst, |r| r.kind == RouteType::Local || fits(r));
         here.or_else(|| self.main.lookup(dst, fits)).copied()
+    }
+
+    /// The same, past gateways that are not `alive`; if that leaves none, any will do.
+    #[doc(alias = "rt6_select")]
+    pub fn lookup_alive(
+        &self,
+        dst: Ipv6Addr,
+        oif: Option<DevId>,
+        now: Nanos,
+        alive: impl Fn(&Route6) -> bool,
+    ) -> Option<Route6> {
+        let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
+        let here = self.local.lookup(dst, |r| r.kind == RouteType::Local || fits(r));
+        if let Some(r) = here.or_else(|| self.main.lookup_alive(dst, fits, alive)) {
+            return Some(*r);
+        }
+        self.main.lookup_alive(dst, fits, |_| true).copied()
     }
 
     pub fn tables_mut(&mut self) -> [&mut Table6; 2] {

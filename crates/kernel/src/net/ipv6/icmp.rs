@@ -126,6 +126,7 @@ pub fn out_count(net: &mut Net, ns: NsId, kind: u8) {
         ICMPV6_ECHO_REPLY => Mib::Icmp6OutEchoReplies,
         NDISC_ROUTER_SOLICITATION => Mib::Icmp6OutRouterSolicits,
         NDISC_NEIGHBOUR_SOLICITATION => Mib::Icmp6OutNeighborSolicits,
+        NDISC_REDIRECT => Mib::Icmp6OutRedirects,
         NDISC_NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6OutNeighborAdvertisements,
         ICMPV6_MLD2_REPORT => Mib::Icmp6OutMLDv2Reports,
         _ => return,

@@ -13,6 +13,7 @@ pub mod mcast;
 pub mod ndisc;
 pub mod output;
 pub mod reassembly;
+pub mod redirect;
 pub mod route;
 
 use crate::net::sysctl::Conf6;
@@ -23,6 +24,8 @@ pub struct Ns6 {
     pub fib: fib::Fib6,
     /// Path MTUs learned.
     pub exceptions: route::Exceptions6,
+    /// Next hops that routers told.
+    pub redirects: redirect::Redirects,
     pub frags: reassembly::FragTable6,
     /// `net.ipv6.conf.all` and `default`.
     pub conf_all: Conf6,
@@ -35,6 +38,7 @@ impl Default for Ns6 {
         Ns6 {
             fib: Default::default(),
             exceptions: Default::default(),
+            redirects: Default::default(),
             frags: Default::default(),
             conf_all: off,
             conf_default: off,

@@ -1,6 +1,6 @@
 //! Neighbour discovery (RFC 4861): questions and answers about hardware addresses, and what routers say.
-use super::fib::{PRIO_USER, PROTO_RA, Route6};
-use super::{icmp, output, route};
+use super::fib::{PRIO_USER, PROTO_RA, Pref, Route6};
+use super::{icmp, output, redirect, route};
 use crate::env::{Nanos, SEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -14,7 +14,7 @@ use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, IPV6_MIN_MTU, Ipv6Header, is_li
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Every message has this hop limit: one that passed a router has not (RFC 4861 §11.2).
-const HOP_LIMIT: u8 = 255;
+pub(super) const HOP_LIMIT: u8 = 255;
 
 /// Asks for `target`: everybody who might be it, or one host that was it. `saddr`: `::` in duplicate detection.
 #[doc(alias = "ndisc_send_ns")]
@@ -76,8 +76,7 @@ pub(super) fn ndisc_rcv(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb, ip: &Ipv
         Some(&NDISC_NEIGHBOUR_ADVERTISEMENT) => recv_na(net, ns, dev, ip, &m),
         Some(&NDISC_ROUTER_ADVERTISEMENT) => recv_ra(net, ns, dev, ip, &m),
         Some(&NDISC_ROUTER_SOLICITATION) => recv_rs(net, ns, dev, ip, &m),
-        // Redirects are not followed: the routes are the administrator's.
-        _ => Some(()),
+        _ => redirect::rcv(net, ns, dev, ip, &m),
     };
     match valid {
         Some(()) => net.consume_skb(skb),
@@ -91,7 +90,7 @@ fn target_and_mac(m: &[u8], kind: u8) -> Option<(Ipv6Addr, Option<Mac>)> {
     Some((target, mac_option(m.get(24..)?, kind)?))
 }
 
-fn mac_option(options: &[u8], kind: u8) -> Option<Option<Mac>> {
+pub(super) fn mac_option(options: &[u8], kind: u8) -> Option<Option<Mac>> {
     let mut mac = None;
     for o in nd_options(options) {
         let (k, body) = o?;
@@ -162,7 +161,22 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     let to = if solicited { Nud::Reachable } else { Nud::Stale };
     let r#override = flags & NA_OVERRIDE != 0;
     neighbour::update(net, ns, id, mac, to, Update { r#override, admin: false });
+    if flags & NA_ROUTER == 0 {
+        no_router_any_more(net, ns, dev, target);
+    }
     Some(())
+}
+
+/// Who says that it is none is no default router (RFC 4861 §7.2.5).
+#[doc(alias = "rt6_clean_tohost")]
+fn no_router_any_more(net: &mut Net, ns: NsId, dev: DevId, target: Ipv6Addr) {
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let through = |r: &Route6| r.proto == PROTO_RA && r.dev == Some(dev) && r.gateway == Some(target);
+    if n.v6.fib.main.get(Ipv6Addr::UNSPECIFIED, 0).iter().any(through) {
+        n.v6.fib.main.remove_all(through);
+        n.v6.redirects.retain(|to, d, _| (to, d) != (target, dev));
+        n.rt_genid = n.rt_genid.wrapping_add(1);
+    }
 }
 
 #[doc(alias = "ndisc_recv_rs")]
@@ -200,13 +214,14 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
         1 => conf.forwarding == 0,
         _ => true,
     };
-    let (Some(&[_, _, _, _, hops, _, l0, l1, ..]), true) = (m.first_chunk::<16>(), accepts) else { return };
+    let (Some(&[_, _, _, _, hops, flags, l0, l1, ..]), true) = (m.first_chunk::<16>(), accepts) else { return };
     d.inet6.rs = None;
     if hops != 0 {
         d.inet6.ra_hop_limit = Some(hops);
     }
     if conf.accept_ra_defrtr != 0 {
-        default_router(net, ns, dev, router, u64::from(u16::from_be_bytes([l0, l1])) * SEC);
+        let pref = if conf.accept_ra_rtr_pref != 0 { Pref::of(flags) } else { Pref::Medium };
+        default_router(net, ns, dev, router, u64::from(u16::from_be_bytes([l0, l1])) * SEC, pref);
     }
     for (kind, body) in nd_options(m.get(16..).unwrap_or(&[])).flatten() {
         match kind {
@@ -227,18 +242,28 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
 
 /// The way out is through `router` for so long, or not any more.
 #[doc(alias = "rt6_add_dflt_router")]
-fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos) {
+fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos, pref: Pref) {
     let now = net.env.now;
     let Some(n) = net.ns.get_mut(ns) else { return };
     let same = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
-    n.v6.fib.main.edit(Ipv6Addr::UNSPECIFIED, 0, |routes| routes.retain(|r| !same(r)));
+    // One that is known stays in its place.
+    let mut known = false;
+    n.v6.fib.main.edit(Ipv6Addr::UNSPECIFIED, 0, |routes| {
+        routes.retain(|r| lifetime != 0 || !same(r));
+        for r in routes.iter_mut().filter(|r| same(r)) {
+            (r.expires, r.pref, known) = (Some(now + lifetime), pref, true);
+        }
+    });
     n.rt_genid = n.rt_genid.wrapping_add(1);
+    if known {
+        return;
+    }
     if lifetime != 0
         && net.has_room_for_route(ns, dev)
         && let Some(n) = net.ns.get_mut(ns)
     {
         let via = Route6::unicast(Some(router), Some(dev));
-        let via = Route6 { proto: PROTO_RA, metric: PRIO_USER, expires: Some(now + lifetime), ..via };
+        let via = Route6 { proto: PROTO_RA, metric: PRIO_USER, expires: Some(now + lifetime), pref, ..via };
         n.v6.fib.main.insert(Ipv6Addr::UNSPECIFIED, 0, via);
     }
 }
@@ -246,6 +271,9 @@ fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetim
 /// Nobody answered: who waits hears "address unreachable".
 #[doc(alias = "ndisc_error_report")]
 pub fn error_report(net: &mut Net, skb: Skb) {
+    if let (Some(ns), Some(dst)) = (skb.ns, skb.dst) {
+        route::link_failure(net, ns, &dst);
+    }
     icmp::icmpv6_send(net, &skb, ICMPV6_DEST_UNREACH, ICMPV6_ADDR_UNREACH, 0);
     net.kfree_skb(skb, DropReason::NeighFailed, "ndisc_error_report");
 }

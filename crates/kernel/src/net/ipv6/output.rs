@@ -1,5 +1,5 @@
 //! The send path of IPv6: header, fragmentation, down to the neighbour.
-use super::icmp;
+use super::{icmp, redirect};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
@@ -11,7 +11,7 @@ use crate::net::mib::Mib;
 use crate::net::tcp::tables::{keyed, pair};
 use belljar_abi::Errno;
 use belljar_wire::ethernet::ETH_P_IPV6;
-use belljar_wire::icmpv6::ICMPV6_PKT_TOOBIG;
+use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::*;
 use belljar_wire::{Csum, Mac, Seg, Segs, checksum};
 use core::net::{IpAddr, Ipv6Addr};
@@ -212,15 +212,23 @@ fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut sk
 
 /// Passes a packet on (`ip6_forward`): one hop less, told to its sender where it does not fit.
 pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb: Skb) {
-    use belljar_wire::icmpv6::{ICMPV6_EXC_HOPLIMIT, ICMPV6_TIME_EXCEED};
-    if skb.pkt_type != PktType::Host || ip.src.is_unspecified() || ip.src.is_multicast() || is_linklocal(ip.src) {
-        net.inc(ns, Mib::Ip6InAddrErrors);
-        return net.kfree_skb(skb, DropReason::IpInvalidSource, "ip6_forward");
+    if skb.pkt_type != PktType::Host {
+        net.inc(ns, Mib::Ip6InDiscards);
+        return net.kfree_skb(skb, DropReason::NotSpecified, "ip6_forward");
     }
     if ip.hop_limit <= 1 {
         icmp::icmpv6_send(net, &skb, ICMPV6_TIME_EXCEED, ICMPV6_EXC_HOPLIMIT, 0);
         net.inc(ns, Mib::Ip6InHdrErrors);
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip6_forward");
+    }
+    if skb.dev == Some(dst.dev) {
+        redirect::send(net, ns, dst, ip, &skb);
+    } else if ip.src.is_unspecified() || ip.src.is_multicast() || ip.src.is_loopback() || is_linklocal(ip.src) {
+        if is_linklocal(ip.src) {
+            icmp::icmpv6_send(net, &skb, ICMPV6_DEST_UNREACH, ICMPV6_NOT_NEIGHBOUR, 0);
+        }
+        net.inc(ns, Mib::Ip6InAddrErrors);
+        return net.kfree_skb(skb, DropReason::IpInvalidSource, "ip6_forward");
     }
     let mtu = (dst.mtu).max(IPV6_MIN_MTU);
     let headers = transport(skb.head.bytes()).map_or(IPV6_HLEN, |t| t.at);

@@ -6,6 +6,7 @@ use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
+use crate::net::core::neighbour::Nud;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use belljar_abi::Errno;
@@ -33,7 +34,7 @@ impl Exceptions6 {
     }
 }
 
-fn device_mtu(net: &Net, dev: DevId) -> u32 {
+pub(super) fn device_mtu(net: &Net, dev: DevId) -> u32 {
     net.devs.get(dev).map_or(0, |d| d.inet6.mtu(d.mtu))
 }
 
@@ -47,7 +48,7 @@ fn strict(daddr: Ipv6Addr) -> bool {
 #[doc(alias = "ip6_dst_lookup_tail")]
 pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> Result<Dst, Errno> {
     let n = net.ns.get(ns).ok_or(Errno::ENETUNREACH)?;
-    let (lo, genid, now) = (n.lo, n.rt_genid, net.env.now);
+    let (lo, genid) = (n.lo, n.rt_genid);
     let saddr = match fl.saddr {
         IpAddr::V6(a) if !a.is_unspecified() => Some(a),
         _ => None,
@@ -57,7 +58,7 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
     {
         return Err(Errno::ENODEV);
     }
-    let found = n.v6.fib.lookup(daddr, fl.oif, now);
+    let (found, silent) = select(net, ns, daddr, fl.oif);
     let out = found.and_then(|r| r.dev);
     // The source is chosen before anybody asks whether there is a way (`ip6_route_get_saddr`).
     let src = match (saddr, found.and_then(|r| r.prefsrc)) {
@@ -65,15 +66,67 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
         (None, Some(a)) => a,
         (None, None) => get_saddr(net, ns, out, daddr).ok_or(Errno::EADDRNOTAVAIL)?,
     };
+    if let Some((dev, gw)) = silent {
+        probe(net, ns, dev, gw);
+    }
     let route = found.ok_or(Errno::ENETUNREACH)?;
     let kind = kind_of(&route, daddr)?;
     let dev = if kind == RouteKind::Local { lo } else { out.ok_or(Errno::ENETUNREACH)? };
     if !net.devs.get(dev).is_some_and(|d| d.up) {
         return Err(Errno::ENETUNREACH);
     }
-    let gateway = route.gateway.filter(|_| kind == RouteKind::Unicast).map(IpAddr::V6);
+    let gateway = next_hop(net, ns, daddr, dev, &route).filter(|_| kind == RouteKind::Unicast);
     let mtu = path_mtu(net, ns, daddr, dev, route.mtu);
     Ok(Dst { kind, dev, gateway, src: src.into(), mtu, genid })
+}
+
+/// Among routers, the one that can be reached and ranks itself highest; hosts that forward do not ask who answers. And one
+/// that was passed over because it does not.
+#[doc(alias = "ip6_pol_route")]
+fn select(net: &Net, ns: NsId, daddr: Ipv6Addr, oif: Option<DevId>) -> (Option<Route6>, Option<(DevId, Ipv6Addr)>) {
+    let Some(n) = net.ns.get(ns) else { return (None, None) };
+    if n.v6.conf_all.forwarding != 0 {
+        return (n.v6.fib.lookup_alive(daddr, oif, net.env.now, |_| true), None);
+    }
+    let silent = std::cell::Cell::new(None);
+    let alive = |r: &Route6| {
+        let alive = gateway_alive(net, ns, r);
+        if !alive {
+            silent.set(r.dev.zip(r.gateway));
+        }
+        alive
+    };
+    (n.v6.fib.lookup_alive(daddr, oif, net.env.now, alive), silent.get())
+}
+
+/// A router that did not answer is asked again, once in `router_probe_interval`.
+#[doc(alias = "rt6_probe")]
+fn probe(net: &mut Net, ns: NsId, dev: DevId, gw: Ipv6Addr) {
+    let (now, hz) = (net.env.jiffies(), net.env.hz);
+    let Some(wait) = net.devs.get(dev).map(|d| d.inet6.conf.router_probe_interval.saturating_mul(hz)) else { return };
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let entry = n.neigh_table.get(dev, gw.into()).and_then(|id| n.neighs.get_mut(id));
+    if let Some(e) = entry.filter(|e| now.wrapping_sub(e.updated) > wait) {
+        e.updated = now;
+        super::ndisc::send_ns(net, dev, gw, None, None);
+    }
+}
+
+/// A neighbour of which nothing is known counts as alive.
+#[doc(alias = "rt6_check_neigh")]
+fn gateway_alive(net: &Net, ns: NsId, r: &Route6) -> bool {
+    let (Some(gw), Some(dev), Some(n)) = (r.gateway, r.dev, net.ns.get(ns)) else { return true };
+    let entry = n.neigh_table.get(dev, gw.into()).and_then(|id| n.neighs.get(id));
+    entry.is_none_or(|e| e.state != Nud::Failed)
+}
+
+/// The route's gateway, or what a redirect said: another one, or that the destination is on the link.
+fn next_hop(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, r: &Route6) -> Option<IpAddr> {
+    let told = net.ns.get(ns).and_then(|n| n.v6.redirects.get(daddr, dev, net.env.jiffies()));
+    match told.filter(|_| r.gateway.is_some()) {
+        Some(to) => Some(to).filter(|to| *to != daddr).map(IpAddr::V6),
+        None => r.gateway.map(IpAddr::V6),
+    }
 }
 
 fn kind_of(r: &Route6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
@@ -179,7 +232,7 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
         return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
     }
     let oif = needs_scope(daddr).then_some(dev);
-    let found = n.v6.fib.lookup(daddr, oif, net.env.now);
+    let (found, _) = select(net, ns, daddr, oif);
     let local = found.is_some_and(|r| r.kind == RouteType::Local);
     if local || n.tproxy.is_some_and(|t| t.dev == dev) {
         return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev)));
@@ -191,7 +244,7 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
     match (kind_of(&r, daddr), r.dev) {
         (Ok(kind), Some(out)) => {
             let mtu = path_mtu(net, ns, daddr, out, r.mtu);
-            Input6::Forward(to(kind, out, r.gateway.map(IpAddr::V6), mtu))
+            Input6::Forward(to(kind, out, next_hop(net, ns, daddr, out, &r), mtu))
         }
         (Err(e), _) => Input6::Refused(e),
         _ => Input6::Refused(Errno::ENETUNREACH),
@@ -218,9 +271,10 @@ pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv6Addr, mtu: u32) {
     arm_expiry(net, ns);
 }
 
-fn arm_expiry(net: &mut Net, ns: NsId) {
+pub(super) fn arm_expiry(net: &mut Net, ns: NsId) {
     let Some(n) = net.ns.get_mut(ns) else { return };
-    if let Some(first) = n.v6.exceptions.by_dst.values().map(|(_, at)| *at).min() {
+    let mtus = n.v6.exceptions.by_dst.values().map(|(_, at)| *at).min();
+    if let Some(first) = mtus.into_iter().chain(n.v6.redirects.first_end()).min() {
         net.env.timers.arm(&mut n.v6.exceptions.timer, first, TimerKey::Pmtu6Expire(ns));
     }
 }
@@ -233,8 +287,17 @@ pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Fired) {
         return;
     }
     n.v6.exceptions.by_dst.retain(|_, (_, at)| *at > now);
+    n.v6.redirects.retain(|_, _, end| end > now);
     n.rt_genid = n.rt_genid.wrapping_add(1);
     arm_expiry(net, ns);
+}
+
+/// A next hop does not answer: what a redirect said of it is forgotten, and who goes through a router looks for another.
+#[doc(alias = "ip6_link_failure")]
+pub fn link_failure(net: &mut Net, ns: NsId, dst: &Dst) {
+    let (Some(IpAddr::V6(gw)), Some(n)) = (dst.gateway, net.ns.get_mut(ns)) else { return };
+    n.v6.redirects.retain(|to, dev, _| (to, dev) != (gw, dst.dev));
+    n.rt_genid = n.rt_genid.wrapping_add(1);
 }
 
 impl Net {
