@@ -1,11 +1,13 @@
 //! IPv6 packets of a hostile neighbour into a host with a listener, a connection, a UDP, a raw and a ping socket: chains of
-//! extension headers, fragments, neighbour and router discovery, errors that quote what the host sent. The input says how
-//! much of each packet is right.
+//! extension headers, fragments, neighbour and router discovery, redirects, group queries, errors that quote what the host
+//! sent, packets to be passed on. The input says how much of each packet is right, and what the host is: one that listens to
+//! routers, or a router.
 #![no_main]
 #[path = "../common/mod.rs"]
 mod common;
 use belljar_abi::*;
 use belljar_kernel::net::core::neighbour;
+use belljar_kernel::net::ipv6::fib::Route6;
 use belljar_kernel::task::call::Call;
 use belljar_wire::ethernet::{ETH_P_IPV6, EthHeader};
 use belljar_wire::icmpv6::*;
@@ -22,12 +24,18 @@ const PEER6: Ipv6Addr = Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2);
 const HOST_LL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x20f);
 const PEER_LL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x202);
 
+const PEER2_LL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 0x203);
+/// Behind the peer.
+const FAR: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
+/// One that a socket joined.
+const GROUP: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x77);
+
 fn source(s: &mut Script<'_>) -> Ipv6Addr {
     match s.u8() % 8 {
         0 | 1 => PEER6,
         2..=4 => PEER_LL,
         5 => Ipv6Addr::UNSPECIFIED,
-        6 => HOST6,
+        6 => [HOST6, FAR][usize::from(s.u8() & 1)],
         _ => Ipv6Addr::from_bits(0xfd00_u128 << 112 | u128::from(s.u16())),
     }
 }
@@ -39,7 +47,7 @@ fn destination(s: &mut Script<'_>) -> Ipv6Addr {
         4 => ALL_NODES,
         5 => solicited_node(HOST6),
         6 => Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, s.u8().into()),
-        _ => PEER6,
+        _ => [PEER6, FAR, FAR][s.u8() as usize % 3],
     }
 }
 
@@ -66,7 +74,7 @@ fn chain(s: &mut Script<'_>, proto: u8, transport: Vec<u8>) -> (u8, Vec<u8>) {
 
 /// Type and body of an ICMPv6 message, in what the input does not make otherwise.
 fn icmp(s: &mut Script<'_>, quote: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u8> {
-    let kinds = [1, 2, 3, 4, 128, 129, 130, 133, 134, 134, 135, 135, 136, 136, 137, 143];
+    let kinds = [1, 2, 2, 3, 4, 128, 129, 130, 130, 131, 133, 134, 134, 135, 135, 136, 136, 137, 137, 143];
     let kind = kinds[s.u8() as usize % kinds.len()];
     let mut m = vec![kind, if s.u8() > 200 { s.u8() } else { 0 }, 0, 0];
     m.extend_from_slice(s.bytes(4));
@@ -76,6 +84,17 @@ fn icmp(s: &mut Script<'_>, quote: &[u8], src: Ipv6Addr, dst: Ipv6Addr) -> Vec<u
         NDISC_NEIGHBOUR_SOLICITATION | NDISC_NEIGHBOUR_ADVERTISEMENT => {
             let target = [HOST6, HOST_LL, PEER6, PEER_LL][s.u8() as usize % 4];
             m.extend(target.octets());
+        }
+        NDISC_REDIRECT => {
+            for _ in 0..2 {
+                m.extend([FAR, PEER_LL, PEER2_LL, HOST6][s.u8() as usize % 4].octets());
+            }
+        }
+        ICMPV6_MGM_QUERY | ICMPV6_MGM_REPORT => {
+            m.extend([Ipv6Addr::UNSPECIFIED, GROUP, solicited_node(HOST6)][s.u8() as usize % 3].octets());
+            // The second version's: switches, interval, sources.
+            let n = s.u8();
+            m.extend_from_slice(s.bytes((n % 40).into()));
         }
         NDISC_ROUTER_ADVERTISEMENT => {
             m.extend_from_slice(s.bytes(8));
@@ -162,13 +181,26 @@ fn packet(s: &mut Script<'_>, ends: &Ends, sent: &[Vec<u8>]) -> Vec<u8> {
 }
 
 /// The host with IPv6, its neighbour known, and its sockets.
-fn start() -> (Machine, Vec<u32>) {
+fn start(what: u8) -> (Machine, Vec<u32>) {
     let mut m = machine();
     let ns = m.k.net.devs.get(m.dev).expect("the card").ns;
+    for (bit, key, value) in [
+        (1, "net.ipv6.conf.all.forwarding", "1"),
+        (2, "net.ipv6.conf.default.accept_ra", "2"),
+        (4, "net.ipv6.ip6frag_high_thresh", "5000"),
+        (8, "net.ipv6.conf.eth0.accept_redirects", "0"),
+    ] {
+        if what & bit != 0 {
+            let _ = m.k.sysctl_set(ns, key, value);
+        }
+    }
     m.k.net.enable_ipv6(ns);
     m.k.net.add_address6(m.dev, HOST6, 64, true).expect("an address");
     for peer in [PEER6, PEER_LL] {
         neighbour::set_permanent(&mut m.k.net, ns, m.dev, peer.into(), PEER_MAC).expect("a neighbour");
+    }
+    if what & 0x10 != 0 {
+        m.k.net.add_route6(ns, FAR, 128, Route6::unicast(Some(PEER_LL), Some(m.dev))).expect("a route");
     }
     m.settle();
     let socket = |m: &mut Machine, kind: i32, protocol: i32| {
@@ -184,6 +216,8 @@ fn start() -> (Machine, Vec<u32>) {
     m.must(Call::Listen { fd: listener, backlog: 2 });
     let udp = socket(&mut m, SOCK_DGRAM, 0);
     m.must(Call::Bind { fd: udp, addr: &to(Ipv6Addr::UNSPECIFIED, 53) });
+    let group = [&GROUP.octets()[..], &0u32.to_ne_bytes()].concat();
+    m.must(Call::SetSockOpt { fd: udp, level: SOL_IPV6, name: IPV6_ADD_MEMBERSHIP, value: &group });
     let client = socket(&mut m, SOCK_STREAM, 0);
     let _ = m.call(Call::Connect { fd: client, addr: &to(PEER6, 9000) });
     let raw = socket(&mut m, SOCK_RAW, IPPROTO_ICMPV6);
@@ -192,7 +226,7 @@ fn start() -> (Machine, Vec<u32>) {
 
 fuzz_target!(|data: &[u8]| {
     let mut s = Script(data);
-    let (mut m, fds) = start();
+    let (mut m, fds) = start(s.u8());
     let mut sent: Vec<Vec<u8>> = Vec::new();
     for _ in 0..64 {
         if !s.more() {

@@ -65,6 +65,8 @@ pub struct Tx {
     pub mc_loop: bool,
     /// IPv6: IPV6_AUTOFLOWLABEL, where the socket has it.
     pub autolabel: Option<bool>,
+    /// IPv6: the flow label, where the program chose it; 0: as `autolabel` says.
+    pub flow: u32,
 }
 
 /// Adds the network header and sends.
@@ -86,6 +88,7 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
                 whole: df,
                 mc_loop: tx.mc_loop,
                 autolabel: tx.autolabel,
+                flow: tx.flow,
             };
             ip6_xmit(net, &tx6, dst, skb)
         }

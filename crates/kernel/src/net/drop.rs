@@ -62,6 +62,7 @@ reasons! {
     TcpReset = "TCP_RESET",
     TcpInvalidSyn = "TCP_INVALID_SYN",
     TcpClose = "TCP_CLOSE",
+    TcpMinTtl = "TCP_MINTTL",
     TcpMd5NotFound = "TCP_MD5NOTFOUND",
     TcpMd5Unexpected = "TCP_MD5UNEXPECTED",
     TcpMd5Failure = "TCP_MD5FAILURE",

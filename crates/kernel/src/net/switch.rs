@@ -139,8 +139,12 @@ fn bind6_address(k: &mut Kernel, sock: SockId, addr: Ipv6Addr, scope: u32) -> Re
 /// The interface that the address names: the socket is bound to it from now on. EINVAL for a link-local address without one.
 #[doc(alias = "tcp_v6_connect")]
 fn scope_for_connect(k: &mut Kernel, sock: SockId, to: &SockAddr) -> Result<(), Errno> {
-    let SockAddr::V6 { addr, scope, .. } = *to else { return Ok(()) };
-    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    let SockAddr::V6 { addr, scope, flowinfo, .. } = *to else { return Ok(()) };
+    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    let label = if sk.v6_opts().is_some_and(|o| o.flowinfo_send) { flowinfo & 0xfff_ffff } else { 0 };
+    if label != 0 || sk.cold.is_some() {
+        sk.cold().flow_label = label;
+    }
     if addr.is_multicast() && matches!(sock, SockId::Tcp(_)) {
         return Err(Errno::ENETUNREACH);
     }

@@ -185,7 +185,14 @@ impl Kernel {
             false => SockAddr::ip(sk.rcv_saddr, sk.num),
         };
         let ifindex = sk.bound_dev.and_then(|d| self.net.devs.get(d)).map_or(0, |d| d.ifindex);
-        Some(addr::shown(sk.family, addr, ifindex))
+        let mut shown = addr::shown(sk.family, addr, ifindex);
+        if let SockAddr::V6 { flowinfo, .. } = &mut shown
+            && peer
+            && sk.v6_opts().is_some_and(|o| o.flowinfo_send)
+        {
+            *flowinfo = sk.cold.as_ref().map_or(0, |c| c.flow_label);
+        }
+        Some(shown)
     }
 
     /// A time-out of zero (set by a negative SO_RCVTIMEO) is a call that does not wait.

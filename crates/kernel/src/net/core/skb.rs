@@ -95,6 +95,8 @@ pub struct SkBuff {
     pub dst: Option<Dst>,
     /// The identification that the IPv4 header gets, when it is chosen already.
     pub ip_id: Option<u16>,
+    /// The largest piece that it was put together from; 0: it came in one (`IPCB(skb)->frag_max_size`).
+    pub frag_max: u16,
     /// Its sender does not want to hear its own multicast (IP_MULTICAST_LOOP 0).
     pub no_mc_loop: bool,
     /// The copy of a broadcast or multicast that its own host hears (`PACKET_LOOPBACK`).
@@ -120,7 +122,7 @@ impl SkBuff {
         *frags = Segs::new();
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
-        self.ip_id = None;
+        (self.ip_id, self.frag_max) = (None, 0);
         (self.no_mc_loop, self.looped) = (false, false);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);

@@ -63,6 +63,8 @@ pub struct SockFlags {
     pub recvorigdstaddr: bool,
     pub recvopts: bool,
     pub retopts: bool,
+    /// IP_RECVFRAGSIZE.
+    pub recvfragsize: bool,
     /// SO_DEBUG: kept and shown, as on any kernel that is not built for debugging.
     pub debug: bool,
     /// The program knows it as connected (`SS_CONNECTED`), also after a reset: only AF_UNSPEC makes it new.
@@ -117,6 +119,11 @@ pub struct ColdOpts {
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS.
     pub v6_hops: Option<u8>,
     pub v6_tclass: u8,
+    /// IP_MINTTL and IPV6_MINHOPCOUNT; 0: any.
+    pub min_ttl: u8,
+    pub min_hopcount: u8,
+    /// Flow label of packets to the peer (IPV6_FLOWINFO_SEND when it was named).
+    pub flow_label: u32,
     pub v6: Option<Box<V6Opts>>,
     /// SO_ATTACH_FILTER; and what chooses in the group of the socket.
     pub filter: Option<Prog>,
@@ -256,6 +263,11 @@ impl Sock {
     /// IPV6_AUTOFLOWLABEL, if it was set.
     pub fn autolabel(&self) -> Option<bool> {
         self.v6_opts()?.autoflowlabel
+    }
+
+    /// The flow label of the peer's address, in what is sent to it.
+    pub fn flow_label(&self) -> u32 {
+        self.cold.as_ref().map_or(0, |c| c.flow_label & 0xf_ffff)
     }
 
     pub fn v6_opts_mut(&mut self) -> &mut V6Opts {

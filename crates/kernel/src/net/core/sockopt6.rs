@@ -6,6 +6,7 @@ use crate::net::core::sock::Family;
 use crate::net::ipv6::{addrconf::Scope6, mcast};
 use crate::task::call::Cred;
 use belljar_abi::*;
+use belljar_wire::ipv6::IPV6_MIN_MTU;
 use core::net::Ipv6Addr;
 
 /// What few sockets ask for (`struct ipv6_pinfo`).
@@ -15,6 +16,18 @@ pub struct V6Opts {
     pub hoplimit: bool,
     pub tclass: bool,
     pub origdstaddr: bool,
+    /// IPV6_FLOWINFO, IPV6_RECVFRAGSIZE, IPV6_RECVPATHMTU.
+    pub flowinfo: bool,
+    pub fragsize: bool,
+    pub pathmtu: bool,
+    /// What did not fit lately: to whom, and how much would have (`np->rxpmtu`).
+    pub mtu_info: Option<(Ipv6Addr, u32)>,
+    /// IPV6_FLOWINFO_SEND: traffic class and flow label come with the address.
+    pub flowinfo_send: bool,
+    /// IPV6_MTU: pieces are no longer; 0: as the path allows.
+    pub frag_size: u32,
+    /// IPV6_UNICAST_IF.
+    pub unicast_if: Option<DevId>,
     pub dontfrag: bool,
     pub mtu_discover: i32,
     pub mcast_hops: Option<u8>,
@@ -35,6 +48,13 @@ impl Default for V6Opts {
             hoplimit: false,
             tclass: false,
             origdstaddr: false,
+            flowinfo: false,
+            fragsize: false,
+            pathmtu: false,
+            mtu_info: None,
+            flowinfo_send: false,
+            frag_size: 0,
+            unicast_if: None,
             dontfrag: false,
             mtu_discover: IPV6_PMTUDISC_WANT,
             mcast_hops: None,
@@ -66,6 +86,7 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP => return membership(k, sock, name == IPV6_ADD_MEMBERSHIP, value),
         MCAST_JOIN_GROUP | MCAST_LEAVE_GROUP => return group_req(k, sock, name == MCAST_JOIN_GROUP, value),
         IPV6_MULTICAST_IF => return multicast_if(k, sock, int(value)?),
+        IPV6_UNICAST_IF => return unicast_if(k, sock, u32::from_be(int(value)? as u32)),
         _ => {}
     }
     let val = int(value)?;
@@ -91,6 +112,13 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_RECVHOPLIMIT => sk.v6_opts_mut().hoplimit = on,
         IPV6_RECVTCLASS => sk.v6_opts_mut().tclass = on,
         IPV6_RECVORIGDSTADDR => sk.v6_opts_mut().origdstaddr = on,
+        IPV6_FLOWINFO => sk.v6_opts_mut().flowinfo = on,
+        IPV6_RECVFRAGSIZE => sk.v6_opts_mut().fragsize = on,
+        IPV6_RECVPATHMTU => sk.v6_opts_mut().pathmtu = on,
+        IPV6_FLOWINFO_SEND => sk.v6_opts_mut().flowinfo_send = on,
+        IPV6_MTU if val != 0 && val < IPV6_MIN_MTU as i32 => return Err(Errno::EINVAL),
+        IPV6_MTU => sk.v6_opts_mut().frag_size = val as u32,
+        IPV6_MINHOPCOUNT => sk.cold().min_hopcount = u8::try_from(val).map_err(|_| Errno::EINVAL)?,
         IPV6_RECVERR => {
             sk.flags.recverr = on;
             if !on {
@@ -126,6 +154,27 @@ fn multicast_if(k: &mut Kernel, sock: SockId, ifindex: i32) -> Result<(), Errno>
     }
     k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut().mcast_if = dev;
     Ok(())
+}
+
+/// The interface of what is for one host, where nothing else says it; 0 takes it back.
+fn unicast_if(k: &mut Kernel, sock: SockId, ifindex: u32) -> Result<(), Errno> {
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    let dev = match ifindex {
+        0 => None,
+        n => Some(k.net.dev_by_index(sk.ns, n).ok_or(Errno::EADDRNOTAVAIL)?),
+    };
+    if dev.is_some() && sk.bound_dev.is_some() && sk.bound_dev != dev {
+        return Err(Errno::EINVAL);
+    }
+    k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut().unicast_if = dev;
+    Ok(())
+}
+
+/// `struct ip6_mtuinfo`.
+pub(crate) fn mtuinfo(addr: SockAddr, mtu: u32) -> Vec<u8> {
+    let mut b = addr.emit().to_vec();
+    b.extend(mtu.to_ne_bytes());
+    b
 }
 
 /// `struct ipv6_mreq`.
@@ -217,18 +266,28 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
         IPV6_RECVHOPLIMIT => o.hoplimit.into(),
         IPV6_RECVTCLASS => o.tclass.into(),
         IPV6_RECVORIGDSTADDR => o.origdstaddr.into(),
+        IPV6_FLOWINFO => o.flowinfo.into(),
+        IPV6_RECVFRAGSIZE => o.fragsize.into(),
+        IPV6_RECVPATHMTU => o.pathmtu.into(),
+        IPV6_FLOWINFO_SEND => o.flowinfo_send.into(),
+        IPV6_MINHOPCOUNT => cold.map_or(0, |c| c.min_hopcount.into()),
+        IPV6_UNICAST_IF => index(o.unicast_if).to_be(),
         IPV6_RECVERR => sk.flags.recverr.into(),
         IPV6_MTU_DISCOVER => o.mtu_discover,
         IPV6_DONTFRAG => o.dontfrag.into(),
         IPV6_AUTOFLOWLABEL => o.autoflowlabel.unwrap_or(auto).into(),
         IPV6_FREEBIND => sk.flags.freebind.into(),
         IPV6_TRANSPARENT => sk.flags.transparent.into(),
-        IPV6_MTU => {
+        IPV6_MTU | IPV6_PATHMTU => {
             if sk.daddr.is_unspecified() {
                 return Err(Errno::ENOTCONN);
             }
             let (ns, fl) = (sk.ns, crate::net::af::Flow::of(sk));
-            crate::net::af::route_output(&mut k.net, ns, &fl).map_err(|_| Errno::ENOTCONN)?.mtu as i32
+            let mtu = crate::net::af::route_output(&mut k.net, ns, &fl).map_err(|_| Errno::ENOTCONN)?.mtu;
+            if name == IPV6_PATHMTU {
+                return Ok([&[0; 28][..], &mtu.to_ne_bytes()].concat());
+            }
+            mtu as i32
         }
         _ => return Err(Errno::ENOPROTOOPT),
     };

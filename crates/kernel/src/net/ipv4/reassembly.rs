@@ -180,7 +180,8 @@ fn reassemble(net: &mut Net, ns: NsId, id: FragId) -> Option<Skb> {
         kill(net, ns, id, if total.is_none() { DropReason::PktTooBig } else { DropReason::IpInHdr });
         return None;
     };
-    let mut pieces = unlink(net, ns, id)?.pieces.into_skbs();
+    let FragQueue { pieces, max_size, .. } = unlink(net, ns, id)?;
+    let mut pieces = pieces.into_skbs();
     let mut first = pieces.next()?;
     for mut skb in pieces {
         let _ = skb.head.pull(ip_len(&skb));
@@ -196,7 +197,7 @@ fn reassemble(net: &mut Net, ns: NsId, id: FragId) -> Option<Skb> {
     let header = Ipv4Header { total_len, tos: ip.tos | ecn, mf: false, frag_off: 0, df: false, ..ip };
     header.emit(first.head.at_mut(first.network_header));
     first.csum = Csum::None;
-    first.gso = None;
+    (first.gso, first.frag_max) = (None, max_size);
     net.inc(ns, Mib::IpReasmOKs);
     let need = ip.ihl_bytes + if ip.proto == 6 { 20 } else { 8 };
     let _ = first.may_pull(need);

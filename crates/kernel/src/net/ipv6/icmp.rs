@@ -108,6 +108,7 @@ fn push(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr, header: IcmpHeader, da
         whole: false,
         mc_loop: false,
         autolabel: None,
+        flow: 0,
     };
     if ip6_xmit(net, &tx, dst, skb).is_err() {
         net.inc(ns, Mib::Icmp6OutErrors);

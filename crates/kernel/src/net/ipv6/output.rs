@@ -32,6 +32,8 @@ pub struct Ip6Tx {
     pub mc_loop: bool,
     /// IPV6_AUTOFLOWLABEL; `None`: as `auto_flowlabels` says.
     pub autolabel: Option<bool>,
+    /// The flow label, where the program chose it.
+    pub flow: u32,
 }
 
 /// Transport header in `skb.head`, payload in `skb.frags`: adds the IPv6 header and sends.
@@ -45,7 +47,7 @@ pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<()
     let device = net.devs.get(dst.dev).map_or(64, |d| d.inet6.hop_limit());
     let header = Ipv6Header {
         tclass: tx.tclass,
-        flow: auto_flowlabel(net, tx, skb.hash),
+        flow: if tx.flow != 0 { tx.flow } else { auto_flowlabel(net, tx, skb.hash) },
         // BIG TCP: a super-segment beyond 64 KB has no length in its header.
         payload_len: if len > IPV6_MAXPLEN { 0 } else { len as u16 },
         next: tx.proto,
@@ -96,13 +98,14 @@ pub fn ip6_output(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut 
     skb.pkt_type = PktType::Outgoing;
     skb.dst = Some(*dst);
     net.stage(&skb, "ip6_output");
+    let cap = std::mem::take(&mut skb.frag_max);
     if !net.devs.get(dst.dev).is_some_and(|d| d.speaks_ipv6()) {
         net.inc(ns, Mib::Ip6OutDiscards);
         net.kfree_skb(skb, DropReason::Ipv6Disabled, "ip6_output");
         return Ok(());
     }
     if skb.gso.is_none() && skb.len() > dst.mtu as usize {
-        return ip6_fragment(net, ns, dst, to, skb);
+        return ip6_fragment(net, ns, dst, to, skb, cap);
     }
     ip6_finish_output2(net, ns, dst, to, skb)
 }
@@ -170,12 +173,14 @@ pub fn multicast_mac(group: Ipv6Addr) -> Mac {
 }
 
 /// Cuts a packet of ours into fragments (RFC 8200 §4.5); routers never do.
-fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut skb: Skb) -> Result<(), Errno> {
+/// `cap`: IPV6_MTU, 0 without.
+fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut skb: Skb, cap: u16) -> Result<(), Errno> {
     let Ok(ip) = Ipv6Header::parse(skb.head.bytes()) else {
         net.kfree_skb(skb, DropReason::IpInHdr, "ip6_fragment");
         return Err(Errno::EINVAL);
     };
-    let piece = (dst.mtu as usize).saturating_sub(IPV6_HLEN + FRAG_HLEN) & !7;
+    let mtu = if cap == 0 { dst.mtu } else { dst.mtu.min(cap.into()) };
+    let piece = (mtu as usize).saturating_sub(IPV6_HLEN + FRAG_HLEN) & !7;
     if piece == 0 {
         net.inc(ns, Mib::Ip6FragFails);
         net.kfree_skb(skb, DropReason::PktTooBig, "ip6_fragment");

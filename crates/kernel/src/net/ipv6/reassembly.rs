@@ -23,6 +23,8 @@ pub struct Queue6 {
     /// Each begins with the data behind its fragment header, the first one's headers still reachable.
     pieces: Pieces,
     expires: Nanos,
+    /// The largest of them, with its headers.
+    max_size: u16,
     /// Where the fragment header stood in the first fragment, and what followed it.
     first: Option<(usize, usize, u8)>,
 }
@@ -88,7 +90,7 @@ pub fn ipv6_frag_rcv(
         return None;
     }
     let expires = now + u64::from(n.sysctl.ip6frag_time) * SEC;
-    let new = || Queue6 { pieces: Pieces::default(), expires, first: None };
+    let new = || Queue6 { pieces: Pieces::default(), expires, max_size: 0, first: None };
     let q = n.v6.frags.queues.entry(key).or_insert_with(new);
     let place = q.pieces.place(off, end, frag.more);
     if place != Place::Fits {
@@ -102,6 +104,7 @@ pub fn ipv6_frag_rcv(
     if off == 0 {
         q.first = Some((at, nexthdr_at, frag.next));
     }
+    q.max_size = q.max_size.max(skb.len().min(0xffff) as u16);
     let _ = skb.head.pull(at + FRAG_HLEN);
     skb.truesize = crate::net::core::skb::truesize(skb.len());
     n.v6.frags.bytes += u64::from(skb.truesize);
@@ -159,7 +162,8 @@ fn reassemble(net: &mut Net, ns: NsId, key: &Key) -> Option<Skb> {
         kill(net, ns, key, DropReason::IpInHdr);
         return None;
     };
-    let mut pieces = unlink(net, ns, key)?.pieces.into_skbs();
+    let Queue6 { pieces, max_size, .. } = unlink(net, ns, key)?;
+    let mut pieces = pieces.into_skbs();
     let mut first = pieces.next()?;
     for mut skb in pieces {
         let rest = skb.head.bytes();
@@ -171,7 +175,7 @@ fn reassemble(net: &mut Net, ns: NsId, key: &Key) -> Option<Skb> {
         net.consume_skb(skb);
     }
     first.csum = Csum::None;
-    first.gso = None;
+    (first.gso, first.frag_max) = (None, max_size);
     let mut whole = cut_header(net, ns, first, at, nexthdr_at, next)?;
     // The two low bits of the traffic class lie in the upper half of the second byte.
     if let Some(b) = whole.head.at_mut(whole.network_header).get_mut(1) {

@@ -56,6 +56,8 @@ pub struct Pending {
     pub dst: Dst,
     pub tos: u8,
     pub ttl: Option<u8>,
+    /// Flow label of IPv6.
+    pub flow: u32,
     pub priority: u32,
 }
 

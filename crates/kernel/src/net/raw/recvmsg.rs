@@ -6,7 +6,7 @@ use crate::net::af::addresses;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::Family;
 use crate::net::core::sock::RCV_SHUTDOWN;
-use crate::net::udp::recvmsg::{control, control6, from6};
+use crate::net::udp::recvmsg::{control, control6, from6, rxpmtu};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::*;
@@ -22,6 +22,9 @@ pub fn recvmsg(k: &mut Kernel, id: RawId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
     let Some(s) = k.socks.raw.get_mut(id) else { return Step::Done(Err(Errno::EBADF)) };
     if let Some(e) = s.sk.take_err() {
         return Step::Done(Err(Errno(e)));
+    }
+    if let Some(r) = rxpmtu(&mut s.sk) {
+        return Step::Done(Ok(Ret::Data(r)));
     }
     let skb = if msg.flags & MSG_PEEK != 0 { s.queue.front().cloned() } else { dequeue(s) };
     match skb {

@@ -13,8 +13,7 @@ use crate::net::ipv4::mcast;
 use crate::net::ipv4::output::{dev_mtu, ip_output};
 use crate::net::ipv4::route::*;
 use crate::net::mib::Mib;
-use crate::net::udp::sendmsg::discover;
-use crate::net::udp::sendmsg::{Ipcm, for_v6, ip_cmsg_send, path_locked};
+use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu, path_locked};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
@@ -107,6 +106,7 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         None if s.connected() => (s.sk.daddr, s.sk.dport),
         None => return Err(Errno::EDESTADDRREQ),
     };
+    let connected = msg.to.is_none();
     let mut c = Ipcm {
         daddr,
         dport,
@@ -115,8 +115,9 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         tos: s.sk.tos,
         ttl: s.sk.ttl,
         tos_given: false,
-        connected: false,
+        connected,
         dontfrag: None,
+        flowinfo: 0,
         sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
     };
     if c.daddr.is_ipv6() {
@@ -185,7 +186,7 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let dst = s.pending.as_ref().map_or(dst, |p| p.dst);
     let max = match discover(&s.sk, daddr.is_ipv6(), c.dontfrag) {
-        IP_PMTUDISC_DO => dst.mtu,
+        IP_PMTUDISC_DO => frag_mtu(&s.sk, &dst),
         IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
         _ => 0xffff,
     };
@@ -193,6 +194,8 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     if len + af::header_len(daddr) as usize > max.min(0xffff) as usize {
         let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
         s.pending = None;
+        let mtu = frag_mtu(&s.sk, &dst);
+        local_rxpmtu(&mut s.sk, daddr, mtu, c.dontfrag);
         return Err(too_big(k, id, (daddr, c.dport), dst.mtu));
     }
     if s.kind != Kind::Ping && s.sk.wmem_alloc > s.sk.sndbuf.saturating_mul(2) {
@@ -205,7 +208,8 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     let priority = c.sockc.priority.unwrap_or(own);
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
     let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
-    let new = || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos: c.tos, ttl, priority });
+    let flow = c.flowinfo & 0xf_ffff;
+    let new = || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos: c.tos, ttl, flow, priority });
     s.pending.get_or_insert_with(new).data.append(data);
     Ok(())
 }
@@ -277,10 +281,11 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     if i32::from(s.protocol) == IPPROTO_ICMPV6 && have > 0 {
         crate::net::ipv6::icmp::out_count(net, ns, head[0]);
     }
+    skb.frag_max = if p.daddr.is_ipv6() { frag_size(&s.sk) } else { 0 };
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
-    let Pending { saddr, daddr, tos, ttl, .. } = *p;
+    let Pending { saddr, daddr, tos, ttl, flow, .. } = *p;
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, autolabel };
+    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, autolabel, flow };
     match af::queue_xmit(net, &tx, &p.dst, skb) {
         // A full device queue is success unless the program asked for errors.
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),

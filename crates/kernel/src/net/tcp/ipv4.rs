@@ -88,12 +88,26 @@ pub fn tcp_v4_rcv(k: &mut Kernel, skb: Skb) {
 fn admit(k: &mut Kernel, ns: NsId, id: TcpId, skb: Skb) -> Option<Skb> {
     let Kernel { socks, net, .. } = k;
     let sk = socks.tcp.get_mut(id)?;
+    if too_far(&sk.sk, &skb) {
+        net.inc(ns, Mib::TcpExtTCPMinTTLDrop);
+        net.kfree_skb(skb, DropReason::TcpMinTtl, "tcp_v4_rcv");
+        return None;
+    }
     if let Err(reason) = md5sig::inbound(sk, net, &skb) {
         sk.sk.drops = sk.sk.drops.wrapping_add(1);
         net.kfree_skb(skb, reason, "tcp_v4_rcv");
         return None;
     }
     if sk.sk.filter().is_some() { filter(k, ns, id, skb) } else { Some(skb) }
+}
+
+/// RFC 5082: it has passed more routers than the program allows (IP_MINTTL, IPV6_MINHOPCOUNT).
+fn too_far(sk: &crate::net::core::sock::Sock, skb: &Skb) -> bool {
+    let Some(cold) = sk.cold.as_deref().filter(|c| c.min_ttl | c.min_hopcount != 0) else { return false };
+    match skb.ip_hdr() {
+        Some(ip) => ip.ttl < cold.min_ttl,
+        None => skb.head.at(skb.network_header).get(7).is_some_and(|hops| *hops < cold.min_hopcount),
+    }
 }
 
 /// The socket's own filter (SO_ATTACH_FILTER): how many bytes of the segment are let through, none at all if 0.
@@ -318,7 +332,18 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     out.csum = Csum::Partial;
     out.hash = skb.hash;
     net.inc(ns, Mib::TcpOutSegs);
-    let tx = Tx { ns, saddr: dst, daddr: src, proto: 6, tos: 0, ttl: None, df: true, mc_loop: false, autolabel: None };
+    let tx = Tx {
+        ns,
+        saddr: dst,
+        daddr: src,
+        proto: 6,
+        tos: 0,
+        ttl: None,
+        df: true,
+        mc_loop: false,
+        autolabel: None,
+        flow: 0,
+    };
     let _ = af::queue_xmit(net, &tx, &route, out);
 }
 

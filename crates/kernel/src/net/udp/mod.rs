@@ -57,6 +57,8 @@ pub struct Cork {
     pub dst: Dst,
     pub tos: u8,
     pub ttl: Option<u8>,
+    /// Flow label of IPv6.
+    pub flow: u32,
     /// A call of MSG_ZEROCOPY that put bytes into it.
     pub zerocopy: Option<u32>,
     /// Stamps that the first call asked for, and the number that they carry.

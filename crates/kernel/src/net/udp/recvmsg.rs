@@ -4,7 +4,7 @@ use crate::kernel::Kernel;
 use crate::net::af::addresses;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, Sock};
-use crate::net::core::sockopt6::V6Opts;
+use crate::net::core::sockopt6::{self, V6Opts};
 use crate::net::core::timestamp;
 use crate::net::ipv4::fib::{self, Scope};
 use crate::net::ipv4::options::echo;
@@ -27,6 +27,9 @@ pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
     if let Some(e) = s.sk.take_err() {
         return Step::Done(Err(Errno(e)));
     }
+    if let Some(r) = rxpmtu(&mut s.sk) {
+        return Step::Done(Ok(Ret::Data(r)));
+    }
     let peek = msg.flags & MSG_PEEK != 0;
     let Some(skb) = (if peek { peeked(k, id) } else { dequeue(k, id) }) else {
         let Some(s) = k.socks.udp.get(id) else { return Step::Done(Err(Errno::EBADF)) };
@@ -48,6 +51,16 @@ pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
         if peek { s.sk.peeked(received.segs.len()) } else { s.sk.was_read(received.full_len) }
     }
     Step::Done(Ok(Ret::Data(received)))
+}
+
+/// An empty message with IPV6_PATHMTU, about what IPV6_DONTFRAG kept from being sent.
+#[doc(alias = "ipv6_recv_rxpmtu")]
+pub(crate) fn rxpmtu(sk: &mut Sock) -> Option<Box<Received>> {
+    let o = sk.cold.as_mut()?.v6.as_mut().filter(|o| o.pathmtu)?;
+    let (addr, mtu) = o.mtu_info.take()?;
+    let from = SockAddr::v6(addr, 0);
+    let cmsgs = vec![Cmsg { level: SOL_IPV6, kind: IPV6_PATHMTU, data: sockopt6::mtuinfo(from, mtu) }];
+    Some(Box::new(Received { from: Some(from), cmsgs, ..Received::default() }))
 }
 
 /// The first datagram, out of the queue and off the books.
@@ -159,6 +172,9 @@ pub(crate) fn control(
     if f.recvorigdstaddr {
         put(SOL_IP, IP_ORIGDSTADDR, SockAddr::V4(ip.dst, dport).emit().to_vec());
     }
+    if f.recvfragsize && skb.frag_max != 0 {
+        put(SOL_IP, IP_RECVFRAGSIZE, i32::from(skb.frag_max).to_ne_bytes().to_vec());
+    }
 }
 
 /// The sender as the program sees it: a link-local address with its interface.
@@ -198,6 +214,10 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
         if o.tclass {
             put(SOL_IPV6, IPV6_TCLASS, i32::from(ip.tclass).to_ne_bytes().to_vec());
         }
+        let info = u32::from(ip.tclass) << 20 | ip.flow;
+        if o.flowinfo && info != 0 {
+            put(SOL_IPV6, IPV6_FLOWINFO, info.to_be_bytes().to_vec());
+        }
     } else if let Some(ip) = skb.ip_hdr() {
         if sk.flags.recvttl {
             put(SOL_IP, IP_TTL, i32::from(ip.ttl).to_ne_bytes().to_vec());
@@ -208,6 +228,9 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
     }
     if o.origdstaddr {
         put(SOL_IPV6, IPV6_ORIGDSTADDR, SockAddr::v6(to, dport).emit().to_vec());
+    }
+    if o.fragsize && skb.frag_max != 0 && dst.is_ipv6() {
+        put(SOL_IPV6, IPV6_RECVFRAGSIZE, i32::from(skb.frag_max).to_ne_bytes().to_vec());
     }
 }
 

@@ -22,7 +22,10 @@ use belljar_wire::udp::{UDP_HLEN, UdpHeader};
 use belljar_wire::{Csum, Segs, checksum};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-const MAX_PAYLOAD: usize = 65_507;
+/// Most bytes of a datagram, by the lengths that headers can tell.
+fn max_payload(six: bool) -> usize {
+    if six { 65_527 } else { 65_507 }
+}
 
 /// What one send asks beside its payload (`struct ipcm_cookie`).
 #[derive(Clone, Copy)]
@@ -37,6 +40,8 @@ pub(crate) struct Ipcm {
     pub connected: bool,
     /// IPV6_DONTFRAG of this send.
     pub dontfrag: Option<bool>,
+    /// Traffic class and flow label that came with the address.
+    pub flowinfo: u32,
     pub sockc: Sockcm,
 }
 
@@ -100,6 +105,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         tos_given: false,
         connected,
         dontfrag: None,
+        flowinfo: 0,
         sockc,
     };
     if c.daddr.is_ipv6() {
@@ -127,11 +133,18 @@ pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> 
         }
         c.oif = Some(named.ok_or(Errno::ENODEV)?);
     }
+    c.oif = c.oif.or(sk.bound_dev);
     if c.daddr.is_multicast() {
         c.ttl = o.and_then(|o| o.mcast_hops);
         c.oif = c.oif.or(o.and_then(|o| o.mcast_if));
+    } else {
+        c.oif = c.oif.or(o.and_then(|o| o.unicast_if));
     }
-    c.oif = c.oif.or(sk.bound_dev);
+    c.flowinfo = match msg.to {
+        Some(SockAddr::V6 { flowinfo, .. }) if o.is_some_and(|o| o.flowinfo_send) => flowinfo & 0xfff_ffff,
+        _ if c.connected => sk.cold.as_ref().map_or(0, |c| c.flow_label),
+        _ => 0,
+    };
     Ok(())
 }
 
@@ -243,6 +256,30 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     Ok((dst, daddr))
 }
 
+/// What a packet that must not be cut may take: the path's MTU, or less where IPV6_MTU says so.
+pub(crate) fn frag_mtu(sk: &Sock, dst: &Dst) -> u32 {
+    match frag_size(sk) {
+        0 => dst.mtu,
+        _ if dst.src.is_ipv4() => dst.mtu,
+        set => dst.mtu.min(set.into()),
+    }
+}
+
+/// IPV6_MTU: the most bytes of a piece; 0 leaves it to the path.
+pub(crate) fn frag_size(sk: &Sock) -> u16 {
+    sk.v6_opts().map_or(0, |o| o.frag_size.min(0xffff) as u16)
+}
+
+/// What IPV6_DONTFRAG kept from being sent, for IPV6_RECVPATHMTU.
+#[doc(alias = "ipv6_local_rxpmtu")]
+pub(crate) fn local_rxpmtu(sk: &mut Sock, daddr: IpAddr, mtu: u32, dontfrag: Option<bool>) {
+    let IpAddr::V6(daddr) = daddr else { return };
+    let Some(o) = sk.cold.as_mut().and_then(|c| c.v6.as_mut()) else { return };
+    if o.pathmtu && dontfrag.unwrap_or(o.dontfrag) {
+        o.mtu_info = Some((daddr, mtu));
+    }
+}
+
 #[allow(clippy::too_many_arguments)]
 fn transmit(
     k: &mut Kernel,
@@ -258,6 +295,10 @@ fn transmit(
     let len = msg.data.len();
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     if let Err(e) = check_size(k, s, &dst, len, gso, c.dontfrag) {
+        if let Some(s) = k.socks.udp.get_mut(id) {
+            let mtu = frag_mtu(&s.sk, &dst);
+            local_rxpmtu(&mut s.sk, daddr, mtu, c.dontfrag);
+        }
         too_big(k, id, daddr, c.dport, &dst, e);
         return Err(e);
     }
@@ -285,12 +326,13 @@ fn transmit(
     let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let stamp = tx_timestamp(s, &c.sockc);
     if more {
-        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, zerocopy, stamp, gso };
+        let flow = c.flowinfo & 0xf_ffff;
+        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso };
         let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
         s.cork = Some(Box::new(cork));
         return Ok(Step::Done(Ok(Ret::Int(len as i64))));
     }
-    let to = (saddr, daddr, c.dport);
+    let to = (saddr, daddr, c.dport, c.flowinfo & 0xf_ffff);
     send_skb(k, id, data, to, c.tos, (c.tos_given, c.sockc.priority), ttl, &dst, zerocopy, stamp, gso)?;
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
@@ -310,14 +352,15 @@ pub(crate) fn discover(sk: &Sock, six: bool, dontfrag: Option<bool>) -> i32 {
 fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag: Option<bool>) -> Result<(), Errno> {
     let six = dst.src.is_ipv6();
     let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
+    let most = max_payload(six);
     let max = match discover(&s.sk, six, dontfrag) {
         // What is to be cut is as long as a packet can be.
-        _ if gso != 0 => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
-        IP_PMTUDISC_DO => dst.mtu,
+        _ if gso != 0 => return if len > most { Err(Errno::EMSGSIZE) } else { Ok(()) },
+        IP_PMTUDISC_DO => frag_mtu(&s.sk, dst),
         IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
-        _ => return if len > MAX_PAYLOAD { Err(Errno::EMSGSIZE) } else { Ok(()) },
+        _ => return if len > most { Err(Errno::EMSGSIZE) } else { Ok(()) },
     };
-    if len > MAX_PAYLOAD || len + headers > max as usize { Err(Errno::EMSGSIZE) } else { Ok(()) }
+    if len > most || len + headers > max as usize { Err(Errno::EMSGSIZE) } else { Ok(()) }
 }
 
 /// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
@@ -399,7 +442,7 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
         k,
         id,
         c.data,
-        (c.saddr, c.daddr, c.dport),
+        (c.saddr, c.daddr, c.dport, c.flow),
         c.tos,
         (false, None),
         c.ttl,
@@ -417,7 +460,7 @@ fn send_skb(
     k: &mut Kernel,
     id: UdpId,
     data: Segs,
-    (saddr, daddr, dport): (IpAddr, IpAddr, u16),
+    (saddr, daddr, dport, flow): (IpAddr, IpAddr, u16, u32),
     tos: u8,
     (tos_given, priority): (bool, Option<u32>),
     ttl: Option<u8>,
@@ -463,6 +506,7 @@ fn send_skb(
     (skb.frags, skb.gso) = (data, gso);
     skb.priority = priority.unwrap_or(if tos_given { rt_tos2priority(tos) } else { s.sk.priority });
     skb.mark = s.sk.mark;
+    skb.frag_max = if six { frag_size(&s.sk) } else { 0 };
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Udp(id));
     s.sk.wmem_alloc += skb.truesize;
@@ -484,7 +528,7 @@ fn send_skb(
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel };
+    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel, flow };
     match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));

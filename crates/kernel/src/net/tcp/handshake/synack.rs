@@ -94,6 +94,7 @@ pub fn send_synack(
         df: listener.sk.pmtudisc != 0,
         mc_loop: false,
         autolabel: listener.sk.autolabel(),
+        flow: 0,
     };
     af::queue_xmit(net, &tx, dst, skb)
 }

@@ -142,6 +142,7 @@ pub fn send_segment(
         df: sk.sk.pmtudisc != 0,
         mc_loop: false,
         autolabel: sk.sk.autolabel(),
+        flow: sk.sk.flow_label(),
     };
     let sent = af::queue_xmit(net, &tx, &dst, skb);
     if sent == Err(Errno::ENOBUFS) && len != 0 {
