@@ -156,3 +156,40 @@ fn several_next_hops_share_a_route() {
     h.k.ip(h.ns, "route del 172.16.0.0/16").unwrap();
     assert!(h.k.ip(h.ns, "route del 172.16.0.0/16").is_err());
 }
+
+/// `fib_multipath_hash_policy` 1: flows between the same hosts part too, by their ports; an ICMP error takes the way of the flow
+/// that it is about where ports do not count.
+#[test]
+fn ports_part_flows_where_they_are_told_to() {
+    let (mut h, out) = router(1500);
+    let other = Ipv4Addr::new(10, 7, 0, 8);
+    let id = belljar_kernel::net::core::neighbour::lookup_or_create(&mut h.k.net, h.ns, out, other.into()).unwrap();
+    let how = belljar_kernel::net::core::neighbour::Update { r#override: true, admin: true };
+    let nud = belljar_kernel::net::core::neighbour::Nud::Permanent;
+    belljar_kernel::net::core::neighbour::update(&mut h.k.net, h.ns, id, Mac([2, 0, 0, 0, 7, 8]), nud, how);
+    h.k.ip(h.ns, &format!("route add 172.16.0.0/16 nexthop via {FAR} dev eth1 nexthop via {other} dev eth1")).unwrap();
+    let to = Ipv4Addr::new(172, 16, 0, 1);
+    let through = |h: &mut Host, port: u16| {
+        h.rx(ip(Ipv4Header { dst: to, ..from_peer(IPPROTO_UDP) }, &udp((PEER, port), (to, 7), b"x")));
+        parse(&h.sent()[0]).0.dst
+    };
+    let ways = |h: &mut Host| (0..50).map(|p| through(h, p)).collect::<std::collections::BTreeSet<_>>().len();
+    assert_eq!(ways(&mut h), 1);
+    assert_eq!(h.k.sysctl_set(h.ns, "net.ipv4.fib_multipath_hash_policy", "3"), Err(belljar_abi::Errno::EINVAL));
+    h.sysctl("net.ipv4.fib_multipath_hash_policy", "1");
+    assert_eq!(ways(&mut h), 2);
+    // The error quotes a packet to somebody behind the same hops: that one's addresses decide.
+    h.sysctl("net.ipv4.fib_multipath_hash_policy", "0");
+    for n in 0..20u8 {
+        let (a, b) = (Ipv4Addr::new(172, 16, 9, n), Ipv4Addr::new(10, 99, 0, 1));
+        h.rx(ip(Ipv4Header { src: a, dst: to, ..from_peer(IPPROTO_UDP) }, &udp((a, 9), (to, 7), b"x")));
+        let flow = parse(&h.sent()[0]).0.dst;
+        let quoted = ip(Ipv4Header { src: a, dst: to, ..from_peer(IPPROTO_UDP) }, &udp((a, 9), (to, 7), b"x")).to_vec();
+        let mut m = vec![ICMP_TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0];
+        m.extend(&quoted[14..]);
+        let sum = belljar_wire::checksum::fold(belljar_wire::checksum::sum(&m, 0));
+        m[2..4].copy_from_slice(&sum.to_be_bytes());
+        h.rx(ip(Ipv4Header { src: b, dst: a, ..from_peer(IPPROTO_ICMP) }, &m));
+        assert_eq!(parse(&h.sent()[0]).0.dst, flow, "{n}");
+    }
+}

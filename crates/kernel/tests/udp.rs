@@ -257,3 +257,18 @@ fn a_transparent_socket_stands_for_everybody() {
     let (_, ip, body) = parse(&h.sent()[0]);
     assert_eq!((ip.src, ip.dst, &body[..2], &body[8..]), (far, PEER, &[0, 53][..], &b"answer"[..]));
 }
+
+/// Between the first and the third value of udp_mem only sockets with less than udp_rmem_min get memory.
+#[test]
+fn under_pressure_everybody_has_a_little() {
+    let mut h = Host::new();
+    let (a, b, c) = (h.udp_on(LO, 5000), h.udp_on(LO, 5001), h.udp());
+    h.k.sysctl_set(h.ns, "net.ipv4.udp_mem", "0 100 1000").unwrap();
+    for port in [5000, 5001] {
+        (0..10).for_each(|_| _ = h.send_to(c, b"x", LO, port));
+    }
+    let mut all = |fd| std::iter::from_fn(|| h.recv(fd).ok()).count();
+    // Each takes 832 bytes.
+    assert_eq!((all(a), all(b)), (4, 4));
+    assert_eq!(h.counter(Mib::UdpMemErrors), 12);
+}

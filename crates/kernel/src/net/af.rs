@@ -23,26 +23,29 @@ pub struct Flow {
     pub oif: Option<DevId>,
     pub tos: u8,
     pub mark: u32,
+    /// Source and destination, where the protocol has them.
+    pub ports: (u16, u16),
 }
 
 impl Flow {
     /// From any address of ours.
     pub fn to(daddr: IpAddr) -> Flow {
-        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0 }
+        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0, ports: (0, 0) }
     }
 
     /// To the peer of a socket, from its address.
     pub fn of(sk: &Sock) -> Flow {
-        Flow { daddr: sk.daddr, saddr: sk.saddr, oif: sk.bound_dev, tos: sk.tos, mark: sk.mark }
+        let ports = (sk.num, sk.dport);
+        Flow { daddr: sk.daddr, saddr: sk.saddr, oif: sk.bound_dev, tos: sk.tos, mark: sk.mark, ports }
     }
 }
 
 /// The route of a packet of ours. ENETUNREACH without one, the route type's own error otherwise.
 pub fn route_output(net: &mut Net, ns: NsId, fl: &Flow) -> Result<Dst, Errno> {
-    let Flow { oif, tos, mark, .. } = *fl;
+    let Flow { oif, tos, mark, ports, .. } = *fl;
     match (fl.daddr, fl.saddr) {
         (IpAddr::V4(daddr), saddr) => {
-            route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark })
+            route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark, ports })
         }
         (IpAddr::V6(daddr), _) => ip6_route_output(net, ns, fl, daddr),
     }

@@ -267,6 +267,7 @@ sysctls! {
         "net.core.txrehash" txrehash: u32 = 1, 0, 1;
         "net.core.wmem_default" wmem_default: u32 = 212_992, 4608, INT;
         "net.core.wmem_max" wmem_max: u32 = 4_194_304, 4608, INT;
+        "net.ipv4.fib_multipath_hash_policy" fib_multipath_hash_policy: u32 = 0, 0, 2;
         "net.ipv4.icmp_echo_ignore_all" icmp_echo_ignore_all: u32 = 0, 0, 1;
         "net.ipv4.icmp_echo_ignore_broadcasts" icmp_echo_ignore_broadcasts: u32 = 1, 0, 1;
         "net.ipv4.icmp_msgs_burst" icmp_msgs_burst: u32 = 50, 0, INT;
@@ -370,6 +371,8 @@ sysctls! {
         "net.ipv4.tcp_tw_reuse_delay" tcp_tw_reuse_delay: u32 = 1000, 1, 60_000;
         "net.ipv4.tcp_window_scaling" tcp_window_scaling: u32 = 1, 0, 255;
         "net.ipv4.tcp_wmem" tcp_wmem: [u64; 3] = [4096, 16_384, 4_194_304], 1, INT;
+        "net.ipv4.udp_rmem_min" udp_rmem_min: u32 = 4096, 1, INT;
+        "net.ipv4.udp_wmem_min" udp_wmem_min: u32 = 4096, 1, INT;
         "net.ipv6.auto_flowlabels" auto_flowlabels: u32 = 1, 0, 3;
         "net.ipv6.bindv6only" bindv6only: u32 = 0, 0, 255;
         "net.ipv6.icmp.echo_ignore_all" icmp6_echo_ignore_all: u32 = 0, 0, 1;

@@ -10,6 +10,7 @@ use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::route::{Flow4, RouteKind, addr_type, ip_route_input, ip_route_output};
+use crate::net::ipv4::rule::HashKeys;
 use crate::net::mib::Mib;
 use belljar_wire::Mac;
 use belljar_wire::arp::{ARP_HLEN, ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
@@ -93,7 +94,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
         }
         return;
     }
-    if request && let Ok(dst) = ip_route_input(net, ns, dev, p.spa, p.tpa, 0) {
+    if request && let Ok(dst) = ip_route_input(net, ns, dev, p.spa, p.tpa, 0, HashKeys::default()) {
         if dst.kind == RouteKind::Local {
             if !ignored(net, dev, p.spa, p.tpa) && !filtered(net, ns, dev, &p) {
                 answer(net, ns, dev, &p);

@@ -5,6 +5,7 @@ use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::{InputError, RouteKind, ip_route_input, valid};
+use crate::net::ipv4::rule::HashKeys;
 use crate::net::ipv4::{forward, icmp, icmp_rcv, igmp, options, reassembly};
 use crate::net::mib::Mib;
 use crate::net::raw::rcv::raw_local_deliver;
@@ -87,7 +88,11 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
         valid(net, ns, &skb.dst).filter(|d| matches!(d.kind, RouteKind::Local | RouteKind::Broadcast) || skb.looped);
     let found = match own {
         Some(d) => Ok(d),
-        None => ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto),
+        None => {
+            let policy = net.ns.get(ns).map_or(0, |n| n.sysctl.fib_multipath_hash_policy);
+            let keys = HashKeys::of(policy, &skb, ip);
+            ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto, keys)
+        }
     };
     let dst = match found {
         Ok(dst) => dst,

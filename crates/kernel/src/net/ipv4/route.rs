@@ -6,7 +6,7 @@ use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::mcast;
-use crate::net::ipv4::rule::FibFlow;
+use crate::net::ipv4::rule::{FibFlow, HashKeys};
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
 use belljar_wire::igmp::IPPROTO_IGMP;
@@ -23,11 +23,13 @@ pub struct Flow4 {
     pub oif: Option<DevId>,
     pub tos: u8,
     pub mark: u32,
+    /// Source and destination, where the protocol has them.
+    pub ports: (u16, u16),
 }
 
 impl Flow4 {
     pub fn to(daddr: Ipv4Addr) -> Flow4 {
-        Flow4 { daddr, saddr: Ipv4Addr::UNSPECIFIED, oif: None, tos: 0, mark: 0 }
+        Flow4 { daddr, saddr: Ipv4Addr::UNSPECIFIED, oif: None, tos: 0, mark: 0, ports: (0, 0) }
     }
 }
 
@@ -147,7 +149,9 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
             genid,
         });
     }
-    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark };
+    let by_ports = net.ns.get(ns).is_some_and(|n| n.sysctl.fib_multipath_hash_policy == 1);
+    let keys = HashKeys { quoted: None, ports: if by_ports { fl.ports } else { (0, 0) } };
+    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, keys };
     let Some(r) = fib::lookup_flow(net, ns, &flow) else {
         // Bound to a device: what no route knows is taken to be on its link.
         let dev = oif.ok_or(Errno::ENETUNREACH)?;
@@ -276,6 +280,7 @@ pub fn ip_route_input(
     src: Ipv4Addr,
     dst: Ipv4Addr,
     proto: u8,
+    keys: HashKeys,
 ) -> Result<Dst, InputError> {
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let (lo, genid) = (n.lo, n.rt_genid);
@@ -308,7 +313,7 @@ pub fn ip_route_input(
     if src.is_loopback() && !localnet {
         return Err(InputError::MartianSource);
     }
-    let found = fib::lookup_flow(net, ns, &FibFlow { src, iif: Some(dev), ..FibFlow::to(dst) });
+    let found = fib::lookup_flow(net, ns, &FibFlow { src, iif: Some(dev), keys, ..FibFlow::to(dst) });
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let foreign = !matches!(found.map(|r| r.kind), Some(RouteType::Local | RouteType::Broadcast));
     if foreign && let Some(t) = n.tproxy.filter(|t| t.dev == dev) {

@@ -2,8 +2,11 @@
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::mask;
+use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::*;
 use belljar_abi::Errno;
+use belljar_wire::icmp::{ICMP_HLEN, IcmpHeader};
+use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use core::net::Ipv4Addr;
 use std::hash::Hasher;
 
@@ -18,11 +21,48 @@ pub struct FibFlow {
     pub iif: Option<DevId>,
     pub tos: u8,
     pub mark: u32,
+    /// What parts flows over next hops.
+    pub keys: HashKeys,
+}
+
+/// Of a packet that is not ours and of one that is: by whom and for whom, and the ports where they count. For an ICMP error
+/// these are those of the packet it quotes, so that it goes the way of the flow.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HashKeys {
+    /// `None`: the addresses of the packet.
+    pub quoted: Option<(Ipv4Addr, Ipv4Addr)>,
+    pub ports: (u16, u16),
+}
+
+impl HashKeys {
+    /// Of a packet that came in, at its IP header.
+    #[doc(alias = "fib_multipath_hash")]
+    pub fn of(policy: u32, skb: &SkBuff, ip: &Ipv4Header) -> HashKeys {
+        let l4 = skb.head.at(skb.network_header).get(ip.ihl_bytes..).unwrap_or(&[]);
+        let mut keys = HashKeys::default();
+        if ip.is_fragment() {
+            return keys;
+        }
+        match ip.proto {
+            IPPROTO_TCP | IPPROTO_UDP if policy == 1 => {
+                if let Some(&[a, b, c, d]) = l4.first_chunk() {
+                    keys.ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
+                }
+            }
+            IPPROTO_ICMP if policy != 1 => {
+                let error = IcmpHeader::parse(l4).is_ok_and(|h| h.is_error());
+                let inner = l4.get(ICMP_HLEN..).filter(|_| error).and_then(|b| Ipv4Header::parse(b).ok());
+                keys.quoted = inner.map(|i| (i.src, i.dst));
+            }
+            _ => {}
+        }
+        keys
+    }
 }
 
 impl FibFlow {
     pub fn to(dst: Ipv4Addr) -> FibFlow {
-        FibFlow { dst, src: Ipv4Addr::UNSPECIFIED, oif: None, iif: None, tos: 0, mark: 0 }
+        FibFlow { dst, src: Ipv4Addr::UNSPECIFIED, oif: None, iif: None, tos: 0, mark: 0, keys: HashKeys::default() }
     }
 }
 
@@ -72,7 +112,8 @@ impl Rule {
     }
 }
 
-/// The next hop of a flow: by a hash of its addresses, in proportion to the weights (`fib_multipath_hash_policy` 0).
+/// The next hop of a flow: by a hash of its addresses, and its ports with `fib_multipath_hash_policy` 1, in proportion to the
+/// weights.
 #[doc(alias = "fib_select_multipath")]
 pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &FibFlow) -> Route {
     let usable = |r: &&Route| {
@@ -82,8 +123,11 @@ pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &F
     let hops = || list.iter().filter(usable);
     let sum: u64 = hops().map(|r| u64::from(r.weight)).sum();
     let mut h = siphasher::sip::SipHasher13::new_with_keys(secret[0], secret[1]);
-    h.write_u32(fl.src.to_bits());
-    h.write_u32(fl.dst.to_bits());
+    let (src, dst) = fl.keys.quoted.unwrap_or((fl.src, fl.dst));
+    h.write_u32(src.to_bits());
+    h.write_u32(dst.to_bits());
+    h.write_u16(fl.keys.ports.0);
+    h.write_u16(fl.keys.ports.1);
     let mut at = (u64::from(h.finish() as u32) * sum) >> 32;
     for r in hops() {
         match at.checked_sub(r.weight.into()) {

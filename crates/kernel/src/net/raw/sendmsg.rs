@@ -133,7 +133,7 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let fl = Flow { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark: s.sk.mark };
+    let fl = Flow { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark: s.sk.mark, ports: (0, 0) };
     let dst = af::route_output(&mut k.net, ns, &fl).inspect_err(|e| {
         if ping {
             af::count_no_route(&mut k.net, ns, c.daddr, *e);

@@ -126,7 +126,8 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
 /// Into the receive queue if there is room by truesize; one datagram always has some.
 #[doc(alias = "__udp_enqueue_schedule_skb")]
 pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
-    let limit = k.net.sysctl.udp_mem[2] * 4096;
+    let [free, _, most] = k.net.sysctl.udp_mem.map(|pages| pages * 4096);
+    let least = k.net.ns.get(ns).map_or(0, |n| n.sysctl.udp_rmem_min);
     let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
     let six = skb.protocol == ETH_P_IPV6;
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
@@ -153,7 +154,9 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
         k.net.inc(ns, Mib::UdpInErrors.of(six));
         return k.net.kfree_skb(skb, DropReason::SocketRcvbuff, "udp_queue_rcv_skb");
     }
-    if k.net.usage.udp_bytes + u64::from(size) > limit {
+    // Below the first value everybody has what they want, up to the third only who has next to nothing.
+    let total = k.net.usage.udp_bytes + u64::from(size);
+    if total > most || (total > free && rmem + size >= least) {
         s.sk.drops = s.sk.drops.wrapping_add(1);
         k.net.inc(ns, Mib::UdpMemErrors.of(six));
         k.net.inc(ns, Mib::UdpInErrors.of(six));

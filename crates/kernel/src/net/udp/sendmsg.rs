@@ -225,7 +225,7 @@ pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
 fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    let (ns, broadcast, mark) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark);
+    let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
     if c.connected
         && let Some(d) = s.dst.filter(|d| d.genid == genid)
@@ -233,7 +233,7 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
         return Ok((d, c.daddr));
     }
     let saddr = if c.saddr.is_unspecified() { wildcard(c.daddr) } else { c.saddr };
-    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark };
+    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport) };
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
