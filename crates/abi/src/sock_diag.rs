@@ -29,6 +29,17 @@ pub const INET_DIAG_SK_BPF_STORAGES: u16 = 20;
 pub const INET_DIAG_CGROUP_ID: u16 = 21;
 pub const INET_DIAG_SOCKOPT: u16 = 22;
 
+// Packet sockets: what is asked for, attributes of answers
+pub const PACKET_SHOW_INFO: u32 = 1;
+pub const PACKET_SHOW_RING_CFG: u32 = 4;
+pub const PACKET_SHOW_FANOUT: u32 = 8;
+pub const PACKET_SHOW_MEMINFO: u32 = 0x10;
+pub const PACKET_DIAG_INFO: u16 = 0;
+pub const PACKET_DIAG_RX_RING: u16 = 2;
+pub const PACKET_DIAG_FANOUT: u16 = 4;
+pub const PACKET_DIAG_UID: u16 = 5;
+pub const PACKET_DIAG_MEMINFO: u16 = 6;
+
 // What SO_MEMINFO and INET_DIAG_SKMEMINFO hold, by index
 pub const SK_MEMINFO_RMEM_ALLOC: usize = 0;
 pub const SK_MEMINFO_RCVBUF: usize = 1;

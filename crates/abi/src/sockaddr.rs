@@ -1,8 +1,10 @@
-//! [`SockAddr`]: `sockaddr_in`, `sockaddr_in6` and `sockaddr_nl` as values, with the kernel's checks of length and family.
+//! [`SockAddr`]: `sockaddr_in`, `sockaddr_in6`, `sockaddr_nl` and `sockaddr_ll` as values, with the kernel's checks of length
+//! and family.
 //!
-//! AF_UNIX and AF_PACKET addresses are not here.
+//! AF_UNIX addresses are not here.
 use crate::Errno;
-use crate::socket::{AF_INET, AF_INET6, AF_NETLINK, AF_UNSPEC};
+use crate::packet::LinkAddr;
+use crate::socket::{AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, AF_UNSPEC};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::fmt;
 
@@ -31,6 +33,7 @@ pub enum SockAddr {
         pid: u32,
         groups: u32,
     },
+    Link(LinkAddr),
 }
 
 /// An address as the bytes that a program gets.
@@ -72,6 +75,7 @@ impl SockAddr {
             AF_NETLINK => {
                 Ok(SockAddr::Netlink { pid: u32::from_ne_bytes(part(b, 4)?), groups: u32::from_ne_bytes(part(b, 8)?) })
             }
+            AF_PACKET => LinkAddr::parse(b).map(SockAddr::Link),
             _ => Err(Errno::EAFNOSUPPORT),
         }
     }
@@ -115,6 +119,10 @@ impl SockAddr {
                 buf[8..12].copy_from_slice(&groups.to_ne_bytes());
                 SOCKADDR_NL_LEN
             }
+            SockAddr::Link(a) => {
+                buf[..crate::packet::SOCKADDR_LL_LEN].copy_from_slice(&a.emit());
+                a.shown()
+            }
         };
         SockAddrBytes { buf, len: len as u8 }
     }
@@ -154,6 +162,7 @@ impl SockAddr {
             SockAddr::V4(..) => AF_INET,
             SockAddr::V6 { .. } => AF_INET6,
             SockAddr::Netlink { .. } => AF_NETLINK,
+            SockAddr::Link(_) => AF_PACKET,
         }
     }
 
@@ -191,6 +200,7 @@ impl fmt::Display for SockAddr {
             SockAddr::V6 { addr, port, scope: 0, .. } => write!(f, "[{addr}]:{port}"),
             SockAddr::V6 { addr, port, scope, .. } => write!(f, "[{addr}%{scope}]:{port}"),
             SockAddr::Netlink { pid, groups } => write!(f, "netlink:{pid}/{groups:#x}"),
+            SockAddr::Link(a) => write!(f, "packet:{:#06x}%{}", a.protocol, a.ifindex),
         }
     }
 }
@@ -203,9 +213,12 @@ mod tests {
     fn addresses_go_round() {
         let v4 = SockAddr::V4(Ipv4Addr::new(10, 0, 2, 15), 8080);
         let v6 = SockAddr::V6 { addr: Ipv6Addr::LOCALHOST, port: 80, flowinfo: 0x12345, scope: 3 };
-        for a in [SockAddr::Unspec, v4, v6, SockAddr::Netlink { pid: 7, groups: 0x11 }] {
+        let link =
+            LinkAddr { protocol: 0x800, ifindex: 2, hatype: 1, pkttype: 4, halen: 6, addr: [7; 8], short: false };
+        for a in [SockAddr::Unspec, v4, v6, SockAddr::Netlink { pid: 7, groups: 0x11 }, SockAddr::Link(link)] {
             assert_eq!(SockAddr::parse(&a.emit()), Ok(a), "{a}");
         }
+        assert_eq!(SockAddr::Link(LinkAddr { short: true, ..link }).emit().len(), 18);
         assert_eq!(v4.emit()[2..8], [0x1f, 0x90, 10, 0, 2, 15]);
         assert_eq!((v4.to_string(), v6.to_string()), ("10.0.2.15:8080".into(), "[::1%3]:80".into()));
         assert_eq!(v4.to_mapped().to_v4(), Some((Ipv4Addr::new(10, 0, 2, 15), 8080)));

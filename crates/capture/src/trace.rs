@@ -40,6 +40,7 @@ fn sock_name(s: SockId) -> String {
         SockId::Tcp(id) => format!("tcp:{}", id.slot()),
         SockId::Udp(id) => format!("udp:{}", id.slot()),
         SockId::Raw(id) => format!("raw:{}", id.slot()),
+        SockId::Packet(id) => format!("packet:{}", id.slot()),
     }
 }
 

@@ -52,6 +52,21 @@ pub fn memfd(name: &str, contents: &[u8]) -> io::Result<OwnedFd> {
     Ok(fd)
 }
 
+/// Memory of a fixed length that can be mapped and shared; its length is sealed.
+pub fn memfd_sealed(name: &str, len: u64) -> io::Result<OwnedFd> {
+    let name = std::ffi::CString::new(name).map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?;
+    let len = libc::off_t::try_from(len).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    // SAFETY: `name` is a C string that lives through the call.
+    let made = cvt(unsafe { libc::memfd_create(name.as_ptr(), libc::MFD_CLOEXEC | libc::MFD_ALLOW_SEALING) })?;
+    let fd = own(made);
+    // SAFETY: plain calls on an open descriptor with integer arguments.
+    cvt(unsafe { libc::ftruncate(fd.as_raw_fd(), len) })?;
+    let seals = libc::F_SEAL_SHRINK | libc::F_SEAL_GROW | libc::F_SEAL_SEAL;
+    // SAFETY: as above.
+    cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_ADD_SEALS, seals) })?;
+    Ok(fd)
+}
+
 fn flags(fd: BorrowedFd<'_>) -> io::Result<libc::c_int> {
     // SAFETY: plain call on an open descriptor.
     cvt(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETFL) })
@@ -70,6 +85,15 @@ pub fn set_nonblocking(fd: &impl AsFd, on: bool) -> io::Result<()> {
     }
     // SAFETY: plain call on an open descriptor.
     cvt(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, new) }).map(drop)
+}
+
+/// The inode number of what `fd` is open on.
+pub fn inode(fd: &impl AsFd) -> io::Result<u64> {
+    let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
+    // SAFETY: `st` has room for a stat; it is read only after success.
+    cvt(unsafe { libc::fstat(fd.as_fd().as_raw_fd(), st.as_mut_ptr()) })?;
+    // SAFETY: fstat succeeded and filled it.
+    Ok(unsafe { st.assume_init() }.st_ino)
 }
 
 /// The inode number when `fd` is a socket.
@@ -290,6 +314,14 @@ mod tests {
         let c = dup(&a).unwrap();
         set_nonblocking(&a, true).unwrap();
         assert!(is_nonblocking(&c));
+    }
+
+    #[test]
+    fn sealed_memory_keeps_its_length() {
+        let m = std::fs::File::from(memfd_sealed("t", 8192).unwrap());
+        assert_eq!(m.metadata().unwrap().len(), 8192);
+        assert!(m.set_len(0).is_err() && m.set_len(9000).is_err());
+        assert_ne!(inode(&m).unwrap(), 0);
     }
 
     #[test]

@@ -35,6 +35,13 @@ pub fn tgid(tid: u32) -> Option<u32> {
     field(&std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?, "Tgid:")?.parse().ok()
 }
 
+/// Whether a descriptor of a thread is closed by exec, from `/proc/TID/fdinfo`.
+pub fn is_cloexec(tid: u32, fd: i32) -> bool {
+    let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();
+    let flags = field(&info, "flags:").and_then(|f| i32::from_str_radix(f, 8).ok());
+    flags.is_some_and(|f| f & libc::O_CLOEXEC != 0)
+}
+
 /// The effective user of a thread, from `/proc/TID/status`.
 pub fn euid(tid: u32) -> Option<u32> {
     effective(tid, "Uid:")

@@ -165,6 +165,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         gateway,
         tap,
         tuns: Vec::new(),
+        rings: Vec::new(),
         settings: Slab::default(),
         publish_udp: Vec::new(),
         ports: Vec::new(),

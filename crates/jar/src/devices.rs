@@ -1,7 +1,8 @@
 //! Devices, addresses, routes and neighbours of a host, as netlink and the old ioctls show them.
 use crate::jar::Jar;
-use crate::serve::{Asked, Outcome, attempt, write_mem};
+use crate::serve::{Outcome, attempt, write_mem};
 use belljar_abi::{self as abi, Errno, SockAddr};
+use belljar_host::seccomp::Notification;
 use belljar_kernel::net::af::v4;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -14,6 +15,8 @@ pub struct Device {
     /// `IFF_*`.
     pub flags: u32,
     pub mtu: u32,
+    /// How often somebody asked for every frame.
+    pub promiscuity: u32,
     pub txqlen: u32,
     pub mac: [u8; 6],
     /// In the order of `rtnl_link_stats64`: packets and bytes received and sent come first.
@@ -66,13 +69,12 @@ fn mask(prefix: u8) -> Ipv4Addr {
 
 impl Jar {
     /// The `SIOCGIF*` family, and what changes an interface.
-    pub(crate) fn ioctl_device(&mut self, a: &Asked<'_>, request: u32) -> Outcome {
-        let (tid, at) = (a.note.tid, a.note.word(2));
+    pub(crate) fn ioctl_device(&mut self, host: usize, note: &Notification) -> Outcome {
+        let (request, tid, at) = (note.word(1) as u32, note.tid, note.word(2));
         if CHANGES.contains(&request) && !self.privileged(tid) {
             return Errno::EPERM.into();
         }
-        let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
-        let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADF.into() };
+        let Some(m) = self.machines.get_mut(host) else { return Errno::EBADF.into() };
         let (devices, mut addrs) = (m.devices(), m.addresses());
         // These requests know IPv4 only.
         addrs.retain(|a| a.addr.is_ipv4());

@@ -52,6 +52,8 @@ pub struct Jar {
     pub(crate) tap: Option<Tap>,
     /// Open files of `/dev/net/tun`, and of settings that programs write.
     pub(crate) tuns: Vec<SockId>,
+    /// Packet sockets with a ring.
+    pub(crate) rings: Vec<SockId>,
     pub(crate) settings: Slab<crate::serve::setting::Setting>,
     pub(crate) publish_udp: Vec<PublishUdp>,
     /// Published ports as they are shown.
@@ -263,8 +265,10 @@ impl Jar {
     /// When something is due by itself.
     fn deadline(&self) -> Option<u64> {
         let kernels = self.machines.iter().filter_map(Machine::deadline).min();
-        [kernels, self.link.next_deadline(), self.parked_deadline(), self.shut_deadline(), self.life_deadline()]
+        let own = [self.parked_deadline(), self.shut_deadline(), self.life_deadline(), self.ring_deadline()];
+        [kernels, self.link.next_deadline()]
             .into_iter()
+            .chain(own)
             .flatten()
             .chain([self.sweep_at])
             .chain(self.watch.as_ref().map(|w| w.due()))
@@ -278,6 +282,9 @@ impl Jar {
         if self.shut_deadline().is_some_and(|d| d <= self.now) {
             self.look_at_shut();
         }
+        if self.ring_deadline().is_some_and(|d| d <= self.now) {
+            self.rings_due();
+        }
         self.life_due();
         if self.watch.as_ref().is_some_and(|w| w.due() <= self.now) {
             self.sample();
@@ -286,6 +293,7 @@ impl Jar {
             self.sweep_at = self.now + SWEEP;
             self.tasks.sweep();
             self.sweep_tombs();
+            self.sweep_swapped();
             self.expire_assocs();
             self.expire_flows();
         }

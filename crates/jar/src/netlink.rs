@@ -4,7 +4,7 @@
 //! glibc, Go, Node and `ip` ask at their start is all there.
 use crate::devices::{Addr, Device, Route};
 use crate::machine::Machine;
-use crate::sock_diag;
+use crate::{packet_diag, sock_diag};
 use belljar_abi::netlink::{self as nl, Msg, NlMsgHdr};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno, SockAddr};
@@ -113,6 +113,11 @@ impl Netlink {
     pub fn request(&mut self, m: &mut Machine, data: &[u8]) {
         for (hdr, body) in nl::messages(data) {
             if hdr.flags & nl::NLM_F_REQUEST == 0 || hdr.kind < nl::NLMSG_MIN_TYPE {
+                continue;
+            }
+            if self.is_sock_diag() && packet_diag::is_asked(hdr, body) {
+                let port = self.portid;
+                packet_diag::request(&m.k, m.ns, hdr, body, port, &mut |b| self.push(b));
                 continue;
             }
             if self.is_sock_diag() {
@@ -226,7 +231,7 @@ fn link(out: &mut Vec<u8>, d: &Device, flags: u16, seq: u32, port: u32) {
         _ => abi::IF_OPER_DOWN,
     };
     m.attr_u8(IFLA_OPERSTATE, state).attr_u8(IFLA_LINKMODE, 0).attr_u32(IFLA_MTU, d.mtu).attr_u32(IFLA_GROUP, 0);
-    m.attr_u32(IFLA_PROMISCUITY, 0).attr_u32(IFLA_NUM_TX_QUEUES, 1).attr_u32(IFLA_NUM_RX_QUEUES, 1);
+    m.attr_u32(IFLA_PROMISCUITY, d.promiscuity).attr_u32(IFLA_NUM_TX_QUEUES, 1).attr_u32(IFLA_NUM_RX_QUEUES, 1);
     m.attr_u8(IFLA_CARRIER, 1).attr_str(IFLA_QDISC, if d.loopback { "noqueue" } else { "pfifo_fast" });
     m.attr(IFLA_ADDRESS, &d.mac).attr(IFLA_BROADCAST, &if d.loopback { [0; 6] } else { [255; 6] });
     let mut stats = Vec::with_capacity(25 * 8);

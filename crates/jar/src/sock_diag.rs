@@ -1,7 +1,7 @@
 //! NETLINK_SOCK_DIAG, the kernel's side: `ss` of the distribution lists the stack's TCP, UDP and raw sockets, filtered by
 //! its own compiled filter.
 //!
-//! AF_UNIX, netlink and packet sockets are not told (ENOENT, as without their modules), and none is destroyed (EOPNOTSUPP).
+//! Packet sockets are `packet_diag.rs`; AF_UNIX and netlink are not told (ENOENT, as without their modules), and none is destroyed (EOPNOTSUPP).
 use belljar_abi::netlink::{self as nl, Msg, NlMsgHdr};
 use belljar_abi::sock_diag::*;
 use belljar_abi::tcp_info::*;

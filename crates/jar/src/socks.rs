@@ -160,6 +160,8 @@ pub struct Dgram {
     /// Halves of the pair that the program has shut: 1 reading, 2 writing.
     pub shut: u8,
     pub netlink: Option<Box<crate::netlink::Netlink>>,
+    /// Of a packet socket: its packets go there, not into the pair.
+    pub ring: Option<Box<crate::ring::Mapped>>,
 }
 
 /// A socket whose pair is gone, because only so a program sees ECONNRESET: its calls still reach the kernel's socket.

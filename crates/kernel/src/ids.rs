@@ -6,6 +6,7 @@ pub type DevId = Id<crate::net::core::dev::NetDevice>;
 pub type TcpId = Id<crate::net::tcp::sock::TcpSock>;
 pub type UdpId = Id<crate::net::udp::UdpSock>;
 pub type RawId = Id<crate::net::raw::RawSock>;
+pub type PacketId = Id<crate::net::packet::PacketSock>;
 pub type ReqId = Id<crate::net::tcp::handshake::request::RequestSock>;
 pub type TwId = Id<crate::net::tcp::handshake::time_wait::TimeWaitSock>;
 pub type NeighId = Id<crate::net::core::neighbour::Neighbour>;
@@ -25,6 +26,7 @@ pub enum SockId {
     Udp(UdpId),
     /// Raw and ping sockets.
     Raw(RawId),
+    Packet(PacketId),
 }
 
 impl SockId {

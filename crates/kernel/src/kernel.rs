@@ -7,6 +7,7 @@ use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
 use crate::net::core::{errqueue, timestamp, zerocopy};
+use crate::net::packet;
 use crate::net::sysctl::Global;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -24,6 +25,7 @@ pub struct Socks {
     pub tcp: Slab<TcpSock>,
     pub udp: Slab<UdpSock>,
     pub raw: Slab<crate::net::raw::RawSock>,
+    pub packet: Slab<crate::net::packet::PacketSock>,
 }
 
 /// Open files and epoll instances.
@@ -131,6 +133,8 @@ impl Kernel {
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
                 Rise::ZerocopyFree { sock, call, copied } => self.zerocopy_free(sock, call, copied),
                 Rise::TxStamp { sock, stamp } => timestamp::tx_stamp(self, sock, *stamp),
+                Rise::Tap { skb, sender } => packet::rcv::outgoing(self, skb, sender),
+                Rise::Netdev { ns, ifindex, event } => packet::bind::notifier(self, ns, ifindex, event),
                 Rise::Urgent { sock } => self.send_sigurg(sock),
                 Rise::Reap { sock } => self.reap(sock),
                 Rise::FastOpenDone { listener, rst } => tcp::handshake::fastopen::done(self, listener, rst),
@@ -150,6 +154,7 @@ impl Kernel {
             }
             SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
             SockId::Raw(id) => crate::net::raw::wfree(self, id, truesize),
+            SockId::Packet(id) => crate::net::packet::wfree(self, id, truesize),
         }
     }
 

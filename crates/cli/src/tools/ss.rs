@@ -45,6 +45,9 @@ pub struct Ss {
     /// Raw sockets: the port is the protocol
     #[arg(short = 'w', long)]
     pub raw: bool,
+    /// Packet sockets: protocol and device
+    #[arg(short = '0', long)]
+    pub packet: bool,
     /// Sockets of AF_INET only
     #[arg(short = '4', long)]
     pub ipv4: bool,
@@ -107,16 +110,18 @@ impl Ss {
 
     /// Whether the rows are of more than one kind.
     fn both_kinds(&self) -> bool {
-        [self.tcp, self.udp, self.raw].iter().filter(|on| **on).count() != 1
+        [self.tcp, self.udp, self.raw, self.packet].iter().filter(|on| **on).count() != 1
     }
 
     fn wants(&self, s: &SockView) -> bool {
-        let all = !(self.tcp || self.udp || self.raw);
+        let all = !(self.tcp || self.udp || self.raw || self.packet);
         // Ping sockets are in no dump: /proc/net/icmp has them.
         let kind = match s.netid.as_str() {
             "tcp" => all || self.tcp,
             "udp" => all || self.udp,
             "raw" => all || self.raw,
+            // Neither of IPv4 nor of IPv6.
+            "p_raw" | "p_dgr" => return (all || self.packet) && !self.ipv4 && !self.ipv6,
             _ => false,
         };
         kind && (!self.ipv4 || !s.inet6) && (!self.ipv6 || s.inet6)
@@ -136,6 +141,9 @@ pub fn state_name(s: &SockView) -> String {
 
 /// Address and port, the colon with the address.
 fn endpoint(s: &SockView, peer: bool, services: Option<&Services>) -> (String, String) {
+    if s.netid.starts_with("p_") {
+        return packet_endpoint(s, peer, services.is_some());
+    }
     let (addr, port) = if peer { (s.peer, s.pport) } else { (s.local, s.lport) };
     let text = match (s.inet6, addr.is_unspecified()) {
         (false, _) => addr.to_string(),
@@ -153,6 +161,21 @@ fn endpoint(s: &SockView, peer: bool, services: Option<&Services>) -> (String, S
         (p, None) => p.to_string(),
     };
     (format!("{text}{device}:"), port)
+}
+
+/// Of a packet socket: the protocol, by name where there is one, and the device.
+fn packet_endpoint(s: &SockView, peer: bool, names: bool) -> (String, String) {
+    if peer {
+        return ("*".to_owned(), String::new());
+    }
+    let protocol = match s.lport {
+        3 => "*".to_owned(),
+        0x800 if names => "ip".to_owned(),
+        0x806 if names => "arp".to_owned(),
+        0x86dd if names => "ipv6".to_owned(),
+        n => format!("[{n}]"),
+    };
+    (format!("{protocol}:"), s.device.clone().unwrap_or_else(|| "*".to_owned()))
 }
 
 /// As /etc/protocols has it, of those that are spoken here.

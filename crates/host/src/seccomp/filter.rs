@@ -70,7 +70,7 @@ calls! {
     Getsockopt = SYS_getsockopt, Setsockopt = SYS_setsockopt, Ioctl = SYS_ioctl,
     Sendto = SYS_sendto, Recvfrom = SYS_recvfrom, Sendmsg = SYS_sendmsg, Recvmsg = SYS_recvmsg,
     Sendmmsg = SYS_sendmmsg, Recvmmsg = SYS_recvmmsg,
-    Openat = SYS_openat,
+    Openat = SYS_openat, Mmap = SYS_mmap,
     #[cfg(target_arch = "x86_64")] Open = SYS_open,
 }
 
@@ -147,6 +147,10 @@ impl Filter {
         let flags = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_TRUNC) as u32), jump(JEQ, 0, 0, 4)];
         f.call(libc::SYS_recvfrom, &[&flags[..], &address[..]].concat());
         f.call(libc::SYS_ioctl, &ioctl_block(with_proc));
+        // What is shared with a file may be shared with a packet socket's ring.
+        let shared = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32;
+        let mmap = [op(LD, arg(3).0), op(AND, shared), jump(JEQ, libc::MAP_SHARED as u32, 0, 1), NOTIFY, ALLOW];
+        f.call(libc::SYS_mmap, &mmap);
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
         if with_proc {
@@ -267,6 +271,9 @@ mod tests {
         let queue = |r| verdict(&Filter::new(true), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, r, 0, 0, 0, 0]);
         assert_eq!([0x541b, 0x5411, 0x8912, 0x5401].map(queue), [N, N, N, A]);
         assert_eq!(v(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+        let mmap = |flags: i32| v(libc::SYS_mmap, [0, 4096, 3, flags as u64, 4, 0]);
+        assert_eq!([libc::MAP_SHARED, libc::MAP_SHARED_VALIDATE].map(mmap), [N; 2]);
+        assert_eq!([libc::MAP_PRIVATE, libc::MAP_SHARED | libc::MAP_ANONYMOUS].map(mmap), [A; 2]);
         assert_eq!(v(libc::SYS_accept4, [0; 6]), N);
         assert_eq!(v(libc::SYS_read, [0; 6]), A);
         assert_eq!(v(libc::SYS_openat, [0; 6]), A);

@@ -107,6 +107,19 @@ impl Listener {
         cvt(unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &a) })
     }
 
+    /// Puts a copy of `fd` under number `at` of the program, in the place of what was there, while its call waits.
+    pub fn plant_at(&self, id: u64, fd: &impl AsFd, at: i32, cloexec: bool) -> io::Result<()> {
+        let a = libc::seccomp_notif_addfd {
+            id,
+            flags: libc::SECCOMP_ADDFD_FLAG_SETFD as u32,
+            srcfd: fd.as_fd().as_raw_fd() as u32,
+            newfd: at as u32,
+            newfd_flags: if cloexec { libc::O_CLOEXEC as u32 } else { 0 },
+        };
+        // SAFETY: `a` is a valid request.
+        cvt(unsafe { libc::ioctl(self.fd.as_raw_fd(), libc::SECCOMP_IOCTL_NOTIF_ADDFD, &a) }).map(drop)
+    }
+
     /// True while the caller still waits for this answer.
     pub fn id_valid(&self, id: u64) -> bool {
         // SAFETY: the request reads one u64.

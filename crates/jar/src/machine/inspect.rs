@@ -4,7 +4,7 @@ use crate::devices::{Addr, Device, Neighbour, Route};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_kernel::fs::file::FileKind;
-use belljar_kernel::ids::{DevId, SockId};
+use belljar_kernel::ids::{DevId, PacketId, SockId};
 use belljar_kernel::net::af;
 use belljar_kernel::net::core::neighbour::Nud;
 use belljar_kernel::net::core::sock::Family;
@@ -25,6 +25,16 @@ impl Machine {
         let (file, _) = self.k.tasks.procs.get(process)?.fds.get(fd)?;
         match self.k.files.files.get(file)?.kind {
             FileKind::Sock(SockId::Tcp(id)) => self.k.socks.tcp.get(id),
+            _ => None,
+        }
+    }
+
+    /// The packet socket behind a descriptor.
+    pub fn packet(&self, fd: Fd) -> Option<PacketId> {
+        let process = self.k.tasks.tasks.get(self.task)?.process;
+        let (file, _) = self.k.tasks.procs.get(process)?.fds.get(fd)?;
+        match self.k.files.files.get(file)?.kind {
+            FileKind::Sock(SockId::Packet(id)) => Some(id),
             _ => None,
         }
     }
@@ -152,6 +162,7 @@ impl Machine {
                     (_, true) => abi::IFF_POINTOPOINT | abi::IFF_NOARP | abi::IFF_MULTICAST,
                     _ => abi::IFF_BROADCAST | abi::IFF_MULTICAST,
                 };
+                flags |= d.gflags;
                 if d.up {
                     flags |= abi::IFF_UP | abi::IFF_RUNNING;
                 }
@@ -165,6 +176,7 @@ impl Machine {
                     loopback: d.is_loopback(),
                     flags,
                     mtu: d.mtu,
+                    promiscuity: d.promiscuity,
                     txqlen: d.tx_queue_len,
                     mac: d.mac.0,
                     stats: vec![

@@ -6,8 +6,8 @@ use belljar_host::fd;
 use belljar_kernel::task::call::{Payload, Received};
 use std::io::{ErrorKind, IoSlice};
 
-/// Longest datagram.
-pub const MAX: usize = 65_536;
+/// Longest datagram: a frame of lo with its header.
+pub const MAX: usize = 65_536 + 64;
 
 impl Jar {
     /// EPOLLOUT of our end: a plain read took the datagram.
@@ -19,7 +19,7 @@ impl Jar {
     pub(crate) fn dgram_in(&mut self, id: SockId) {
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
-        if d.shut & 1 != 0 {
+        if d.shut & 1 != 0 || d.ring.is_some() {
             return;
         }
         if d.current.is_some() {

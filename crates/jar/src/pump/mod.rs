@@ -44,6 +44,10 @@ impl Jar {
     pub(crate) fn sock_event(&mut self, id: SockId, events: u32) {
         let Some(s) = self.socks.get(id) else { return };
         match &s.flow {
+            Flow::Dgram(d) if d.ring.is_some() => {
+                self.dgram_out(id);
+                self.ring_in(id);
+            }
             Flow::Dgram(_) => {
                 self.dgram_out(id);
                 // Who waits already takes the datagram with its address; the pair is for plain reads.
@@ -97,6 +101,7 @@ impl Jar {
     /// Ends the kernel's socket and forgets ours.
     pub(crate) fn release(&mut self, id: SockId) {
         self.fail_parked(id, belljar_abi::Errno::EBADF);
+        self.rings.retain(|r| *r != id);
         let Some(s) = self.socks.remove(id) else { return };
         if let (Some(fd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
             m.close(self.now, fd);

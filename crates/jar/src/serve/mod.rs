@@ -96,6 +96,9 @@ impl Jar {
         if loses && let Some(result) = self.replay.again(&note, self.now) {
             return self.reply(listener, &note, result);
         }
+        if !self.rings.is_empty() && self.has_swapped() {
+            self.swap_back(listener, &note);
+        }
         if matches!(note.sys, Sys::Socket | Sys::Bind | Sys::Setsockopt) {
             self.assume(listener, &note);
         }
@@ -112,6 +115,7 @@ impl Jar {
         }
         let outcome = match note.sys {
             Sys::Socket => self.sys_socket(listener, &note),
+            Sys::Mmap => self.sys_mmap(listener, &note),
             s if s.is_open() => self.sys_open(listener, &note),
             _ => self.serve_on_socket(listener, &note),
         };
@@ -189,7 +193,13 @@ impl Jar {
         // EBADF is the host kernel's to say, and so is everything about descriptors we may not look at.
         let Ok(copy) = self.tasks.copy_fd(note.tid, note.int(0)) else { return Outcome::Continue };
         let Ok(Some(inode)) = fd::socket_inode(&copy) else { return Outcome::Continue };
-        let Some(id) = self.socks.by_inode(inode) else { return self.serve_tomb(inode, note, &copy) };
+        let Some(id) = self.socks.by_inode(inode) else {
+            // Any socket will do to ask about devices; glibc takes one of AF_UNIX, which is the host's.
+            if note.sys == Sys::Ioctl && opt::is_device_request(note.word(1) as u32) {
+                return self.ioctl_device(self.host_of(listener), note);
+            }
+            return self.serve_tomb(inode, note, &copy);
+        };
         self.resolved = Some(id);
         if let Some(s) = self.socks.get_mut(id) {
             s.hint = Hint { tid: note.tid, fd: note.int(0) };

@@ -6,11 +6,17 @@ use crate::socks::Flow;
 use belljar_abi::{self as abi, Errno};
 use belljar_host::fd;
 use belljar_host::seccomp::Notification;
+use belljar_kernel::net::packet::ring::header_len;
 
 /// Longest option value that is read from a program.
 pub(super) const MAX_VALUE: usize = 65_536;
 /// Refused options that are remembered.
 const MAX_REFUSED: usize = 32;
+
+/// `SIOCGIF*` and its kin: about devices, whatever the socket.
+pub(super) fn is_device_request(request: u32) -> bool {
+    (0x8910..=0x8970).contains(&request) && request != abi::SIOCOUTQNSD
+}
 
 /// Stores an option's value where getsockopt's arguments say, cut to the room there.
 pub(crate) fn give_value(note: &Notification, value: &[u8]) -> Result<i64, Errno> {
@@ -46,6 +52,15 @@ impl Jar {
         let now = self.now;
         let mut asked = vec![0; if (level, name) == (abi::SOL_IP, abi::IP_MSFILTER) { len } else { 0 }];
         attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut asked).map_err(|_| Errno::EFAULT));
+        if (level, name) == (abi::SOL_PACKET, abi::PACKET_HDRLEN) && self.is_packet(a.id) {
+            // The version stands where the answer goes.
+            if len < 4 {
+                return Errno::EINVAL.into();
+            }
+            let version = attempt!(read_int(a.note.tid, a.note.word(3)));
+            let len = attempt!(header_len(version).ok_or(Errno::EINVAL));
+            return give_value(a.note, &len.to_ne_bytes()).into();
+        }
         let (m, kfd) = attempt!(self.kernel_of(a));
         let value = match asked.is_empty() {
             true => m.getsockopt(now, kfd, level, name, len),
@@ -91,7 +106,10 @@ impl Jar {
         let len = attempt!(usize::try_from(a.note.int(4)).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
         let mut value = vec![0; len];
         attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut value).map_err(|_| Errno::EFAULT));
-        if level == abi::SOL_SOCKET && matches!(name, abi::SO_ATTACH_FILTER | abi::SO_ATTACH_REUSEPORT_CBPF) {
+        let follows = (level == abi::SOL_SOCKET
+            && matches!(name, abi::SO_ATTACH_FILTER | abi::SO_ATTACH_REUSEPORT_CBPF))
+            || (level, name) == (abi::SOL_PACKET, abi::PACKET_FANOUT_DATA);
+        if follows {
             value = attempt!(instructions(a.note.tid, &value));
         }
         // The program's pages would be seen by the pair only, and no completion would ever be true.
@@ -103,6 +121,9 @@ impl Jar {
         let (m, kfd) = attempt!(self.kernel_of(a));
         let done = m.setsockopt(now, kfd, level, name, &value);
         attempt!(done.inspect_err(|e| self.note_refused(true, level, name, *e)));
+        if (level, name) == (abi::SOL_PACKET, abi::PACKET_RX_RING) {
+            return self.ring_was_set(a).map(|()| 0).into();
+        }
         // What the host kernel acts on when the program waits on the pair itself.
         if level == abi::SOL_SOCKET {
             match name {
@@ -126,6 +147,34 @@ impl Jar {
         Outcome::Reply(Ok(0))
     }
 
+    fn is_packet(&self, id: crate::socks::SockId) -> bool {
+        self.socks.get(id).is_some_and(|s| s.family == abi::AF_PACKET)
+    }
+
+    /// The kernel's socket has a ring, or none any more: so has the program. Without memory it is none after all.
+    fn ring_was_set(&mut self, a: &Asked<'_>) -> Result<(), Errno> {
+        let now = self.now;
+        let (m, kfd) = self.kernel_of(a)?;
+        let packet = m.packet(kfd).and_then(|p| m.k.socks.packet.get(p)).ok_or(Errno::EBADF)?;
+        let geometry = packet.ring;
+        let done = self.set_ring(a.id, &a.copy, geometry);
+        if done.is_err() {
+            let (m, kfd) = self.kernel_of(a)?;
+            let _ = m.setsockopt(now, kfd, abi::SOL_PACKET, abi::PACKET_RX_RING, &[0; 28]);
+        }
+        done
+    }
+
+    /// When the packet that was read last had come.
+    fn give_stamp(&mut self, a: &Asked<'_>, request: u32) -> Result<i64, Errno> {
+        let now = self.now;
+        let (m, kfd) = self.kernel_of(a)?;
+        let at = m.ioctl(now, kfd, u64::from(request))?;
+        let unit = if request == abi::SIOCGSTAMP { 1000 } else { 1 };
+        let both = [at / 1_000_000_000, at % 1_000_000_000 / unit].map(i64::to_ne_bytes).concat();
+        write_mem(a.note.tid, a.note.word(2), &both).map(|()| 0)
+    }
+
     pub(crate) fn sys_ioctl(&mut self, a: &Asked<'_>) -> Outcome {
         let request = a.note.word(1) as u32;
         match request {
@@ -138,7 +187,11 @@ impl Jar {
                 attempt!(write_mem(a.note.tid, a.note.word(2), &(n as i32).to_ne_bytes()));
                 Outcome::Reply(Ok(0))
             }
-            0x8910..=0x8970 => self.ioctl_device(a, request),
+            abi::SIOCGSTAMP | abi::SIOCGSTAMPNS if self.is_packet(a.id) => self.give_stamp(a, request).into(),
+            request if is_device_request(request) => {
+                let host = self.socks.get(a.id).map_or(0, |s| s.host);
+                self.ioctl_device(host, a.note)
+            }
             _ => Errno::ENOTTY.into(),
         }
     }

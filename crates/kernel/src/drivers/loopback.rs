@@ -1,12 +1,15 @@
 //! Loopback: no ring, no interrupt, no checksum. The sender's memory is free at once and the packet goes to this CPU's
 //! backlog, so that sending to oneself never recurses.
-use crate::ids::DevId;
+use crate::ids::{DevId, SockId};
 use crate::net::Net;
 use crate::net::core::dev_rx;
-use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::skb::{Owner, PktType, Skb};
+use crate::net::ethernet;
 
 /// `loopback_xmit`: the packet, still with its route, comes in again.
 pub fn loopback_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
+    // Who wrote the link header himself is believed in nothing else.
+    let written = matches!(skb.owner, Owner::Tx(SockId::Packet(_)));
     net.skb_orphan(&mut skb);
     if let Some(tx) = &mut skb.tx {
         tx.copied = true;
@@ -17,7 +20,12 @@ pub fn loopback_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
         d.stats.tx(1, len);
         d.stats.rx(1, len);
     }
-    let _ = skb.head.pull(belljar_wire::ethernet::ETH_HLEN);
-    skb.pkt_type = PktType::Host;
+    if written {
+        let own = net.devs.get(dev).map_or(belljar_wire::Mac::ZERO, |d| d.mac);
+        let _ = ethernet::type_trans(&mut skb, own);
+    } else {
+        let _ = skb.head.pull(belljar_wire::ethernet::ETH_HLEN);
+        skb.pkt_type = PktType::Host;
+    }
     dev_rx::netif_rx(net, skb);
 }

@@ -1,7 +1,9 @@
 //! Upward everything is a value: what socket code found out and somebody above has to act on. Add a variant, never a
 //! callback.
-use crate::ids::{SockId, TcpId};
+use crate::ids::{NsId, PacketId, SockId, TcpId};
+use crate::net::core::skb::Skb;
 use crate::net::core::timestamp::TxStamp;
+use crate::net::packet::bind::NetdevEvent;
 use crate::task::wait::PollMask;
 
 #[derive(Clone, Debug)]
@@ -16,6 +18,10 @@ pub enum Rise {
     ZerocopyFree { sock: SockId, call: u32, copied: bool },
     /// A packet passed a place of which its sender wants to know the time (`__skb_tstamp_tx`).
     TxStamp { sock: SockId, stamp: Box<TxStamp> },
+    /// A copy of a packet on its way to a driver, for whoever watches everything but its sender (`dev_queue_xmit_nit`).
+    Tap { skb: Skb, sender: Option<PacketId> },
+    /// A device came up, went down or away (`call_netdevice_notifiers`).
+    Netdev { ns: NsId, ifindex: u32, event: NetdevEvent },
     /// Urgent data was announced: SIGURG for who owns the file (`sk_send_sigurg`).
     Urgent { sock: SockId },
     /// An orphaned or unaccepted socket came to its end: take it out of its slab.

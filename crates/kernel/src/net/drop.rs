@@ -92,6 +92,7 @@ reasons! {
     PktTooBig = "PKT_TOO_BIG",
     IcmpOffHost = "ICMP_OFF_HOST",
     InvalidIcmp = "INVALID_ICMP",
+    PacketSockError = "PACKET_SOCK_ERROR",
     SocketClose = "SOCKET_CLOSE",
     SocketDestroyed = "SOCKET_DESTROYED",
     QueuePurge = "QUEUE_PURGE",

@@ -7,6 +7,7 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod mib;
 pub mod netns;
+pub mod packet;
 pub mod raw;
 pub mod sched;
 pub mod switch;

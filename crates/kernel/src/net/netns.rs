@@ -12,6 +12,7 @@ use crate::net::ipv4::reassembly::{FragQueue, FragTable};
 use crate::net::ipv4::route::Exceptions;
 use crate::net::ipv6::Ns6;
 use crate::net::mib::Mibs;
+use crate::net::packet::PacketTables;
 use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::tables::TcpTables;
@@ -45,6 +46,7 @@ pub struct NetNs {
     pub tcp: TcpTables,
     pub udp: UdpTables,
     pub raw: RawTables,
+    pub packet: PacketTables,
     /// Deliver what is meant for others here: the gateway's way to every address at once.
     pub tproxy: Option<Tproxy>,
     /// Generation of routes and addresses; a cached `Dst` of another one is looked up again (`rt_genid`).
@@ -95,6 +97,7 @@ impl Net {
             tcp: TcpTables::default(),
             udp: UdpTables::default(),
             raw: RawTables::default(),
+            packet: PacketTables::default(),
             tproxy: None,
             rt_genid: 1,
             secret,

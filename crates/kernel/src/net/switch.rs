@@ -10,6 +10,7 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::{mcast, route};
 use crate::net::ipv6::icmp_rcv::convert as convert6;
+use crate::net::packet;
 use crate::net::raw;
 use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
@@ -29,6 +30,8 @@ pub enum Proto {
     /// The protocol is part of the packet.
     Raw(u16),
     Ping,
+    /// Without link headers, or with; which packets (0: none yet).
+    Packet(bool, u16),
 }
 
 /// Why accept has no connection to give.
@@ -44,6 +47,7 @@ impl Socks {
             SockId::Tcp(id) => &self.tcp.get(id)?.sk,
             SockId::Udp(id) => &self.udp.get(id)?.sk,
             SockId::Raw(id) => &self.raw.get(id)?.sk,
+            SockId::Packet(id) => &self.packet.get(id)?.sk,
         })
     }
 
@@ -52,6 +56,7 @@ impl Socks {
             SockId::Tcp(id) => &mut self.tcp.get_mut(id)?.sk,
             SockId::Udp(id) => &mut self.udp.get_mut(id)?.sk,
             SockId::Raw(id) => &mut self.raw.get_mut(id)?.sk,
+            SockId::Packet(id) => &mut self.packet.get_mut(id)?.sk,
         })
     }
 }
@@ -68,6 +73,7 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
         }
         Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),
         Proto::Raw(p) => raw::create(k, ns, family, p, false, cred.gid).map(SockId::Raw),
+        Proto::Packet(cooked, proto) => packet::create(k, ns, cooked, proto).map(SockId::Packet),
         Proto::Ping => {
             let protocol = if family == Family::Inet { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
             raw::create(k, ns, family, protocol as u16, true, cred.gid).map(SockId::Raw)
@@ -99,6 +105,8 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, to: SockAddr, cred: Cred) -> Re
         SockId::Tcp(id) => tcp::bind::tcp_bind(k, id, addr, port),
         SockId::Udp(id) => udp::bind::bind(k, id, addr, port, cred.uid),
         SockId::Raw(id) => raw::bind::bind(k, id, addr, port, cred.uid),
+        // Its addresses are none of IP's.
+        SockId::Packet(_) => Err(Errno::EINVAL),
     }
 }
 
@@ -176,7 +184,7 @@ pub(crate) fn listen(k: &mut Kernel, sock: SockId, backlog: i32) -> Result<(), E
             }
             tcp::bind::tcp_listen(k, id, backlog)
         }
-        SockId::Udp(_) | SockId::Raw(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Udp(_) | SockId::Raw(_) | SockId::Packet(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
@@ -220,6 +228,7 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
         }
         SockId::Udp(id) => Step::Done(udp::bind::connect(k, id, to).map(|()| Ret::Int(0))),
         SockId::Raw(id) => Step::Done(raw::bind::connect(k, id, to).map(|()| Ret::Int(0))),
+        SockId::Packet(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
     }
 }
 
@@ -229,6 +238,7 @@ pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: Ru
         SockId::Tcp(id) => tcp_send(k, id, m, ctx),
         SockId::Udp(id) => udp::sendmsg::sendmsg(k, id, m, ctx),
         SockId::Raw(id) => raw::sendmsg::sendmsg(k, id, m, ctx),
+        SockId::Packet(id) => packet::sendmsg::sendmsg(k, id, m, ctx),
     }
 }
 
@@ -278,6 +288,7 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
         },
         SockId::Udp(id) => udp::recvmsg::recvmsg(k, id, m, ctx),
         SockId::Raw(id) => raw::recvmsg::recvmsg(k, id, m, ctx),
+        SockId::Packet(id) => packet::recvmsg::recvmsg(k, id, m, ctx),
     }
 }
 
@@ -290,6 +301,7 @@ pub(crate) fn shutdown(k: &mut Kernel, sock: SockId, how: i32) -> Result<(), Err
         }
         SockId::Udp(id) => udp::shutdown(k, id, how),
         SockId::Raw(id) => raw::shutdown(k, id, how),
+        SockId::Packet(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
@@ -317,6 +329,7 @@ pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
             mcast::drop_socket(k, sock);
             raw::release(k, id);
         }
+        SockId::Packet(id) => packet::release(k, id),
     }
     Step::Done(Ok(Ret::Int(0)))
 }
@@ -327,6 +340,7 @@ pub(crate) fn poll(k: &mut Kernel, sock: SockId) -> PollMask {
         SockId::Tcp(id) => socks.tcp.get_mut(id).map_or(POLLHUP, |sk| tcp::poll::tcp_poll(sk, net)),
         SockId::Udp(id) => socks.udp.get(id).map_or(POLLHUP, udp::poll),
         SockId::Raw(id) => socks.raw.get(id).map_or(POLLHUP, raw::poll),
+        SockId::Packet(id) => socks.packet.get(id).map_or(POLLHUP, packet::poll),
     }
 }
 
@@ -350,6 +364,7 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
         }
         SockId::Udp(id) => udp::ioctl(k, id, request),
         SockId::Raw(id) => raw::ioctl(k, id, request),
+        SockId::Packet(id) => packet::ioctl(k, id, request),
     }
 }
 
@@ -363,6 +378,8 @@ pub(crate) fn setsockopt(
 ) -> Result<(), Errno> {
     match (level, sock) {
         (SOL_SOCKET, _) => sockopt::sock_setsockopt(k, sock, name, value, cred),
+        (SOL_PACKET, SockId::Packet(id)) => packet::sockopt::setsockopt(k, id, name, value),
+        (_, SockId::Packet(_)) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_setsockopt(k, sock, name, value, cred),
         (SOL_IPV6, _) => sockopt6::ipv6_setsockopt(k, sock, name, value, cred),
         (SOL_TCP, SockId::Tcp(id)) => {
@@ -382,6 +399,8 @@ pub(crate) fn setsockopt(
 pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, len: usize) -> Result<Vec<u8>, Errno> {
     match (level, sock) {
         (SOL_SOCKET, _) => sockopt::sock_getsockopt(k, sock, name, len),
+        (SOL_PACKET, SockId::Packet(id)) => packet::sockopt::getsockopt(k, id, name),
+        (_, SockId::Packet(_)) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
         (SOL_IPV6, _) => sockopt6::ipv6_getsockopt(k, sock, name),
         (SOL_TCP, SockId::Tcp(id)) => {

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::switch;
 use crate::task::call::*;
 use crate::task::park::Run;
-use belljar_abi::{Errno, MSG_FASTOPEN, SockAddr};
+use belljar_abi::{Errno, LinkAddr, MSG_FASTOPEN, SockAddr};
 
 #[allow(clippy::too_many_arguments)]
 #[doc(alias = "__sys_sendto")]
@@ -39,6 +39,7 @@ fn destination(k: &Kernel, sock: SockId, to: Option<&[u8]>, flags: i32) -> Resul
         (SockId::Udp(_) | SockId::Raw(_), Some(bytes)) => {
             addr::for_send(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)
         }
+        (SockId::Packet(_), Some(bytes)) => LinkAddr::parse(bytes).map(|a| Some(SockAddr::Link(a))),
         _ => Ok(None),
     }
 }

@@ -4,6 +4,7 @@ use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::Family;
+use crate::net::packet;
 use crate::net::switch;
 use crate::net::tcp::state::State;
 use crate::task::call::*;
@@ -23,6 +24,17 @@ fn kind_of(k: &Kernel, who: Caller, family: i32, kind: i32, protocol: i32) -> Re
     }
     if !(0..SOCK_MAX).contains(&kind) {
         return Err(Errno::EINVAL);
+    }
+    if family == AF_PACKET {
+        return match kind {
+            _ if !k.cred(who.process).caps.net_raw => Err(Errno::EPERM),
+            // The number is one of the wire's, in its order.
+            SOCK_RAW | SOCK_DGRAM => {
+                let proto = u16::from_be(protocol as u16);
+                Ok((Family::Inet, switch::Proto::Packet(kind == SOCK_DGRAM, proto)))
+            }
+            _ => Err(Errno::ESOCKTNOSUPPORT),
+        };
     }
     let family = match family {
         AF_INET => Family::Inet,
@@ -63,6 +75,9 @@ pub(super) fn socket(k: &mut Kernel, who: Caller, family: i32, kind: i32, protoc
 
 pub(super) fn bind(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
+    if let SockId::Packet(id) = sock {
+        return packet::bind::bind(k, id, bytes).map(|()| Ret::Int(0));
+    }
     let to = addr::for_bind(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)?;
     switch::bind(k, sock, to, k.cred(who.process)).map(|()| Ret::Int(0))
 }
@@ -102,6 +117,9 @@ pub(super) fn run_accept(k: &mut Kernel, who: Caller, file: FileId, flags: i32, 
 
 pub(super) fn connect(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> Run {
     let found = k.fd_sock(who.process, fd).and_then(|(file, sock)| {
+        if let SockId::Packet(_) = sock {
+            return Err(Errno::EOPNOTSUPP);
+        }
         let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
         match addr::for_connect(sk, bytes, matches!(sock, SockId::Tcp(_))) {
             // A connection that stands or is on its way says so whatever the address.
@@ -141,11 +159,17 @@ pub(super) fn shutdown(k: &mut Kernel, who: Caller, fd: Fd, how: i32) -> SysResu
 
 pub(super) fn getsockname(k: &mut Kernel, who: Caller, fd: Fd) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
+    if let SockId::Packet(id) = sock {
+        return packet::getname(k, id).map(Ret::Addr).ok_or(Errno::EBADF);
+    }
     k.name_of(sock, false).map(Ret::Addr).ok_or(Errno::ENOTCONN)
 }
 
 pub(super) fn getpeername(k: &mut Kernel, who: Caller, fd: Fd) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
+    if let SockId::Packet(_) = sock {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if k.tcp_state(sock).is_some_and(|s| s.is(&[State::Close, State::SynSent])) {
         return Err(Errno::ENOTCONN);
     }

@@ -334,7 +334,8 @@ fn flags(d: &NetDevice) -> Vec<String> {
         (ptp, "POINTOPOINT"),
         (!lo, "MULTICAST"),
         (ptp, "NOARP"),
-        (d.promisc, "PROMISC"),
+        (d.gflags & belljar_abi::IFF_PROMISC != 0, "PROMISC"),
+        (d.gflags & belljar_abi::IFF_ALLMULTI != 0, "ALLMULTI"),
         (d.up, "UP"),
         (d.running(), "LOWER_UP"),
     ];

@@ -7,6 +7,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::{Family, Sock};
 use crate::net::netns::NetNs;
+use crate::net::packet::PacketSock;
 use crate::net::raw::{self, RawSock};
 use crate::net::tcp::handshake::time_wait::TimeWaitSock;
 use crate::net::tcp::info::{bbr_info, tcp_info};
@@ -33,7 +34,8 @@ views! {
 
     /// One row.
     struct SockView {
-        /// `tcp`, `udp`, `raw` (its local port is the protocol) or `icmp`, a ping socket.
+        /// `tcp`, `udp`, `raw` (its local port is the protocol) or `icmp`, a ping socket; `p_raw` and `p_dgr` are packet
+        /// sockets, whose port is the EtherType.
         netid: String,
         /// As netstat writes it (`LISTEN`, `ESTABLISHED`, …); UDP is ESTABLISHED or CLOSE.
         state: String,
@@ -100,12 +102,15 @@ impl View for TcpInfo {
 }
 
 impl Kernel {
-    /// Every socket of a namespace: UDP, raw and ping sockets, then TCP with listeners first.
+    /// Every socket of a namespace: packet, UDP, raw and ping sockets, then TCP with listeners first.
     pub fn view_sockets(&self, ns: NsId) -> Vec<SockView> {
         let Some(netns) = self.net.ns.get(ns) else { return Vec::new() };
         let users = self.users(ns);
         let opened = |id: SockId| users.iter().filter(|(s, _)| *s == id).map(|(_, u)| u.clone()).collect();
         let mut out = Vec::new();
+        for (id, s) in self.socks.packet.iter().filter(|(_, s)| s.sk.ns == ns) {
+            out.push(SockView { users: opened(SockId::Packet(id)), ..self.packet_row(id.to_bits(), s) });
+        }
         for (id, s) in self.socks.udp.iter().filter(|(_, s)| s.sk.ns == ns && s.sk.num != 0) {
             out.push(SockView { users: opened(SockId::Udp(id)), ..self.udp_row(id.to_bits(), &s.sk) });
         }
@@ -200,6 +205,17 @@ impl Kernel {
             pport,
             cookie,
             ..self.common(&s.sk, state)
+        }
+    }
+
+    fn packet_row(&self, cookie: u64, s: &PacketSock) -> SockView {
+        SockView {
+            netid: if s.cooked { "p_dgr" } else { "p_raw" }.into(),
+            recv_q: s.sk.rmem_alloc.into(),
+            lport: s.proto,
+            device: s.dev.and_then(|d| self.net.devs.get(d)).map(|d| d.name.clone()),
+            cookie,
+            ..self.common(&s.sk, State::Close)
         }
     }
 

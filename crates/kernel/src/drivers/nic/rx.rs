@@ -111,7 +111,10 @@ fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
 /// The card's multicast filter: frames to IPv6 groups that nobody here joined never get to the host (`ndo_set_rx_mode`).
 fn is_filtered(d: &NetDevice, frame: &Frame) -> bool {
     let Some(to) = frame.head.bytes().first_chunk::<6>().filter(|m| m[..2] == [0x33, 0x33]) else { return false };
-    !d.promisc && !d.inet6.groups.iter().any(|g| multicast_mac(g.addr).0 == *to)
+    d.promiscuity == 0
+        && d.allmulti == 0
+        && !d.packet_groups.contains(to)
+        && !d.inet6.groups.iter().any(|g| multicast_mac(g.addr).0 == *to)
 }
 
 /// The packet buffer around a frame; headers move, payload is shared.

@@ -4,6 +4,7 @@
 mod dev;
 mod igmp;
 mod ipv6;
+mod packet;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -27,6 +28,7 @@ pub const FILES: &[&str] = &[
     "/proc/net/arp",
     "/proc/net/route",
     "/proc/net/igmp",
+    "/proc/net/packet",
     "/proc/net/mcfilter",
     "/proc/net/softnet_stat",
     "/proc/net/if_inet6",
@@ -58,6 +60,7 @@ impl Kernel {
             "/proc/net/arp" => dev::arp(&self.view_neighs(ns)),
             "/proc/net/route" => dev::route(&self.view_routes(ns)),
             "/proc/net/igmp" => igmp::igmp(self, ns),
+            "/proc/net/packet" => packet::packet(self, ns),
             "/proc/net/mcfilter" => igmp::mcfilter(self, ns),
             "/proc/net/softnet_stat" => dev::softnet_stat(&self.view_softnet()),
             "/proc/net/if_inet6" => self.if_inet6(ns),
@@ -129,6 +132,7 @@ impl Kernel {
         row(&mut out, "TCP", &self.socks.tcp);
         row(&mut out, "UDP", &self.socks.udp);
         row(&mut out, "RAW", &self.socks.raw);
+        row(&mut out, "PACKET", &self.socks.packet);
         row(&mut out, "filp", &self.files.files);
         row(&mut out, "eventpoll_epi", &self.files.items);
         if let Some(ns) = self.net.ns.get(ns) {

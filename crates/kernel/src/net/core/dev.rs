@@ -11,6 +11,7 @@ use crate::net::ipv4::devconf;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, RouteType, Scope};
 use crate::net::ipv4::mcast::{self, McDev};
 use crate::net::ipv6::addrconf::Inet6Dev;
+use crate::net::packet::bind::NetdevEvent;
 use crate::net::sched::Qdisc;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
@@ -180,7 +181,13 @@ pub struct NetDevice {
     pub up: bool,
     /// The other end is there (IFF_LOWER_UP).
     pub carrier: bool,
-    pub promisc: bool,
+    /// How often somebody asked for every frame (IFF_PROMISC), and for every group's (IFF_ALLMULTI).
+    pub promiscuity: u32,
+    pub allmulti: u32,
+    /// Of these two what was set as a flag of the device (SIOCSIFFLAGS): `ip link` shows no more.
+    pub gflags: u32,
+    /// Groups of packet sockets.
+    pub packet_groups: Vec<[u8; 6]>,
     pub kind: DevKind,
     pub features: Features,
     pub stats: DevStats,
@@ -301,7 +308,10 @@ impl Net {
             mac: Mac::ZERO,
             up: false,
             carrier: true,
-            promisc: false,
+            promiscuity: 0,
+            allmulti: 0,
+            gflags: 0,
+            packet_groups: Vec::new(),
             kind,
             features: Features::ALL,
             stats: DevStats::default(),
@@ -427,10 +437,11 @@ impl Net {
     /// `ip link set DEV up|down`.
     #[doc(alias = "dev_change_flags")]
     pub fn set_link(&mut self, dev: DevId, up: bool) -> Result<(), Errno> {
-        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-        if d.up == up {
+        if self.devs.get(dev).ok_or(Errno::ENODEV)?.up == up {
             return Ok(());
         }
+        self.netdev_event(dev, if up { NetdevEvent::Up } else { NetdevEvent::Down });
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         d.up = up;
         let (ns, loopback) = (d.ns, d.is_loopback());
         if !up {
@@ -462,10 +473,19 @@ impl Net {
         Ok(())
     }
 
+    /// Packet sockets follow their devices.
+    fn netdev_event(&mut self, dev: DevId, event: NetdevEvent) {
+        let Some((ns, ifindex)) = self.devs.get(dev).map(|d| (d.ns, d.ifindex)) else { return };
+        if self.ns.get(ns).is_some_and(|n| n.packet.sockets > 0) {
+            self.env.rises.push_back(crate::env::Rise::Netdev { ns, ifindex, event });
+        }
+    }
+
     /// The device goes away, with its addresses, routes and neighbours; sockets bound to it keep a number that names nothing.
     #[doc(alias = "unregister_netdevice")]
     pub fn unregister_netdev(&mut self, dev: DevId) {
         let _ = self.set_link(dev, false);
+        self.netdev_event(dev, NetdevEvent::Unregister);
         while let Some((local, prefix)) = self.devs.get(dev).and_then(|d| d.addrs.first()).map(|a| (a.local, a.prefix))
         {
             let _ = self.del_address(dev, local, prefix);

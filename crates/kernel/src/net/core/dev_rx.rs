@@ -33,10 +33,13 @@ pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
         k.net.env.trace.push(k.net.env.now, Event::Tap { dev, dir: Dir::In, frame });
     }
     k.net.stage(&skb, "netif_receive_skb");
+    let watched = crate::net::packet::rcv::incoming(k, ns, dev, &skb);
     match skb.protocol {
         ETH_P_IP => input::ip_rcv(k, ns, dev, skb),
         ETH_P_IPV6 => ipv6::input::ipv6_rcv(k, ns, dev, skb),
         ETH_P_ARP => arp::arp_rcv(&mut k.net, ns, dev, skb),
+        // A tap was there to take it.
+        _ if watched => k.net.consume_skb(skb),
         _ => {
             if let Some(d) = k.net.devs.get_mut(dev) {
                 d.stats.rx_dropped += 1;

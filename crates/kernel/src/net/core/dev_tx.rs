@@ -9,6 +9,7 @@ use crate::net::core::skb::{SKBTX_SCHED_TSTAMP, SKBTX_SW_TSTAMP, SkBuff, Skb};
 use crate::net::core::softirq;
 use crate::net::core::timestamp;
 use crate::net::drop::DropReason;
+use crate::net::packet;
 use crate::net::sched::Qdisc;
 use belljar_abi::{Errno, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
 use belljar_wire::{Csum, gso};
@@ -126,6 +127,32 @@ fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
         let event = Event::Tap { dev, dir: Dir::Out, frame: Box::new(skb.to_frame()) };
         net.env.trace.push(net.env.now, event);
     }
+    packet::rcv::queue_xmit_nit(net, dev, &skb);
+    driver_xmit(net, dev, skb);
+}
+
+/// Past the queueing discipline and the taps (PACKET_QDISC_BYPASS); dropped when the ring is full.
+#[doc(alias = "__dev_direct_xmit")]
+pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
+    skb.dev = Some(dev);
+    let features = match net.devs.get_mut(dev).filter(|d| d.running() && !d.stopped) {
+        Some(d) if skb.gso.is_none() || d.features.tso => d.features,
+        other => {
+            if let Some(d) = other {
+                d.stats.tx_dropped += 1;
+            }
+            net.kfree_skb(skb, DropReason::DevReady, "dev_direct_xmit");
+            return Err(Errno::ENOBUFS);
+        }
+    };
+    if skb.csum == Csum::Partial && !features.tx_csum {
+        skb_checksum_help(&mut skb);
+    }
+    driver_xmit(net, dev, skb);
+    Ok(())
+}
+
+fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
     if skb.tx.as_ref().is_some_and(|t| t.flags & SKBTX_SW_TSTAMP != 0) {
         timestamp::skb_tstamp_tx(net, &skb, dev, SCM_TSTAMP_SND);
     }

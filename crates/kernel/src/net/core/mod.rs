@@ -14,4 +14,5 @@ pub mod sockopt;
 pub mod sockopt6;
 pub mod softirq;
 pub mod timestamp;
+pub mod virtio_net;
 pub mod zerocopy;

@@ -3,10 +3,10 @@
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev::DevKind;
 use crate::net::core::filter::{Ancillary, Packet, Prog};
 use crate::net::core::skb::SkBuff;
 use crate::net::core::sock::{Family, Sock};
+use crate::net::packet::link_of;
 use crate::net::tcp::state::State;
 use belljar_abi::Errno;
 use core::net::IpAddr;
@@ -70,18 +70,10 @@ pub fn select<'a, I: Copy>(
 
 /// What a program may ask about a packet that has come in.
 pub fn ancillary(net: &Net, skb: &SkBuff, secret: [u64; 2]) -> Ancillary {
-    const ARPHRD_ETHER: u32 = 1;
-    const ARPHRD_LOOPBACK: u32 = 772;
-    const ARPHRD_NONE: u32 = 0xfffe;
     let dev = skb.dev.and_then(|d| net.devs.get(d));
-    let hatype = |d: &crate::net::core::dev::NetDevice| match d.kind {
-        DevKind::Loopback => ARPHRD_LOOPBACK,
-        DevKind::Tun(ref t) if !t.tap => ARPHRD_NONE,
-        DevKind::Nic(_) | DevKind::Tun(_) => ARPHRD_ETHER,
-    };
     Ancillary {
         ifindex: dev.map_or(0, |d| d.ifindex),
-        hatype: dev.map_or(0, hatype),
+        hatype: dev.map_or(0, |d| link_of(d).1.into()),
         cpu: net.cpu as u32,
         random: crate::net::tcp::tables::keyed(secret, skb.id, net.env.now) as u32,
     }
@@ -95,7 +87,7 @@ impl Kernel {
             SockId::Tcp(id) => self.socks.tcp.get(id)?.state == State::Listen,
             SockId::Udp(id) => self.socks.udp.get(id)?.hashed,
             // Raw sockets have no ports to share.
-            SockId::Raw(_) => false,
+            SockId::Raw(_) | SockId::Packet(_) => false,
         };
         member.then(|| Group::of(sk)).flatten().map(|g| (g, sk.num))
     }
@@ -106,7 +98,7 @@ impl Kernel {
         let all: Vec<SockId> = match sock {
             SockId::Tcp(_) => n.tcp.listeners.get(&port).into_iter().flatten().copied().map(SockId::Tcp).collect(),
             SockId::Udp(_) => n.udp.on_port(port).iter().copied().map(SockId::Udp).collect(),
-            SockId::Raw(_) => Vec::new(),
+            SockId::Raw(_) | SockId::Packet(_) => Vec::new(),
         };
         all.into_iter().filter(|id| self.socks.sk(*id).and_then(Group::of) == Some(group)).collect()
     }

@@ -102,7 +102,7 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
                 sk.cold().sndtimeo = t;
             }
         }
-        SO_PEEK_OFF if matches!(sock, SockId::Raw(_)) => return Err(Errno::EOPNOTSUPP),
+        SO_PEEK_OFF if matches!(sock, SockId::Raw(_) | SockId::Packet(_)) => return Err(Errno::EOPNOTSUPP),
         SO_PEEK_OFF => sk.cold().peek_off = u32::try_from(val).ok(),
         SO_BINDTOIFINDEX => {
             let dev = if val == 0 { None } else { Some(dev_by_index(k, ns, val)?) };
@@ -275,6 +275,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_ACCEPTCONN => listening.into(),
         SO_TYPE => type_of(k, sock),
         SO_PROTOCOL => protocol_of(k, sock),
+        SO_DOMAIN if matches!(sock, SockId::Packet(_)) => AF_PACKET,
         SO_DOMAIN if sk.family == Family::Inet => AF_INET,
         SO_DOMAIN => AF_INET6,
         SO_SNDBUF => sk.sndbuf as i32,
@@ -285,6 +286,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
         SO_NO_CHECK => f.no_check_tx.into(),
+        // Ancillary loads of classic programs that there are (`SKF_AD_MAX`).
+        SO_BPF_EXTENSIONS => 64,
         SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_BSDCOMPAT => 0,
         SO_ZEROCOPY => f.zerocopy.into(),
         SO_TXREHASH if sock.tcp().is_none() => return Err(Errno::EOPNOTSUPP),
@@ -348,6 +351,7 @@ pub fn cookie(sock: SockId) -> u64 {
         SockId::Udp(id) => id.to_bits() << 1 | 1,
         // The generation stands in the high half: no other kind gets there.
         SockId::Raw(id) => id.to_bits() << 1 | 1 << 63,
+        SockId::Packet(id) => id.to_bits() << 1 | 1 << 63 | 1,
     }
 }
 
@@ -355,7 +359,8 @@ fn type_of(k: &Kernel, sock: SockId) -> i32 {
     match sock {
         SockId::Tcp(_) => SOCK_STREAM,
         SockId::Raw(id) if k.socks.raw.get(id).is_some_and(|s| s.kind != raw::Kind::Ping) => SOCK_RAW,
-        SockId::Udp(_) | SockId::Raw(_) => SOCK_DGRAM,
+        SockId::Packet(id) if k.socks.packet.get(id).is_some_and(|s| !s.cooked) => SOCK_RAW,
+        SockId::Udp(_) | SockId::Raw(_) | SockId::Packet(_) => SOCK_DGRAM,
     }
 }
 
@@ -364,6 +369,7 @@ fn protocol_of(k: &Kernel, sock: SockId) -> i32 {
         SockId::Tcp(_) => IPPROTO_TCP,
         SockId::Udp(_) => IPPROTO_UDP,
         SockId::Raw(id) => k.socks.raw.get(id).map_or(0, |s| s.protocol.into()),
+        SockId::Packet(_) => 0,
     }
 }
 

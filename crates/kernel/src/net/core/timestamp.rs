@@ -229,6 +229,6 @@ pub(crate) fn tx_stamp(k: &mut Kernel, sock: SockId, stamp: TxStamp) {
             errqueue::queue(&mut s.sk, &mut net.env, sock, e);
         }
         // Nothing that such a socket sends asks for stamps.
-        SockId::Raw(_) => {}
+        SockId::Raw(_) | SockId::Packet(_) => {}
     }
 }

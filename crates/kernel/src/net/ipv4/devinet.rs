@@ -2,7 +2,7 @@
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::mask;
-use belljar_abi::{Errno, IFF_UP};
+use belljar_abi::{Errno, IFF_ALLMULTI, IFF_PROMISC, IFF_UP};
 use core::net::Ipv4Addr;
 
 /// Prefix length by the class of an address (`inet_abc_len`).
@@ -48,8 +48,19 @@ impl Net {
         self.add_address(dev, local, prefix)
     }
 
-    /// SIOCSIFFLAGS: of the flags only IFF_UP means something to the stack.
+    /// SIOCSIFFLAGS: up or down, and whether every frame is wanted, or every group's.
+    #[doc(alias = "__dev_change_flags")]
     pub fn set_if_flags(&mut self, dev: DevId, flags: u16) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let changed = (u32::from(flags) ^ d.gflags) & (IFF_PROMISC | IFF_ALLMULTI);
+        d.gflags ^= changed;
+        for (bit, count) in [(IFF_PROMISC, &mut d.promiscuity), (IFF_ALLMULTI, &mut d.allmulti)] {
+            match (changed & bit != 0, d.gflags & bit != 0) {
+                (true, true) => *count = count.saturating_add(1),
+                (true, false) => *count = count.saturating_sub(1),
+                _ => {}
+            }
+        }
         self.set_link(dev, u32::from(flags) & IFF_UP != 0)
     }
 }

@@ -1,0 +1,210 @@
+//! Rings of packet sockets (PACKET_RX_RING) whose memory the program maps.
+//!
+//! The program's descriptor is one end of a pair, which can be polled but not mapped; memory can be mapped, but is always
+//! readable. So the program gets memory under that number for the moment of its mmap, and the pair again with its next
+//! call that we see: before it waits for packets it binds, or asks for statistics. A byte in the pair says that there is
+//! something to read; nobody tells us when the program has given its frames back, so that is looked at soon after.
+use crate::jar::Jar;
+use crate::serve::{Outcome, attempt};
+use crate::socks::{Dgram, Flow, SockId};
+use belljar_abi::Errno;
+use belljar_host::seccomp::Notification;
+use belljar_host::{errno, fd, task};
+use belljar_kernel::net::packet::ring::{Geometry, Memory, Put, Record, Ring};
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::FileExt;
+
+/// Between looks whether the program has read: soon at first, then more and more rarely.
+const FIRST_LOOK: u64 = 200_000;
+const LAST_LOOK: u64 = 10_000_000;
+
+/// The program's descriptor while memory stands in its place.
+#[derive(Debug)]
+struct Swapped {
+    theirs: OwnedFd,
+    process: u32,
+    number: i32,
+    cloexec: bool,
+}
+
+/// A ring and its memory.
+#[derive(Debug)]
+pub struct Mapped {
+    ring: Ring,
+    memory: Shared,
+    inode: u64,
+    swapped: Option<Swapped>,
+    /// The byte lies in the pair; when to look next, and how long after that again.
+    look: Option<(u64, u64)>,
+}
+
+#[derive(Debug)]
+struct Shared(File);
+
+impl Memory for Shared {
+    /// A program that took the memory away has frames for ever.
+    fn read_u32(&mut self, at: u64) -> u32 {
+        let mut b = [0; 4];
+        self.0.read_exact_at(&mut b, at).map_or(u32::MAX, |()| u32::from_ne_bytes(b))
+    }
+
+    fn write(&mut self, at: u64, bytes: &[u8]) {
+        // It is sealed at its length, so that this cannot fail but for want of memory: then the frame has old bytes.
+        let _ = self.0.write_all_at(bytes, at);
+    }
+}
+
+impl Jar {
+    fn ring_of(&mut self, id: SockId) -> Option<&mut Mapped> {
+        match &mut self.socks.get_mut(id)?.flow {
+            Flow::Dgram(Dgram { ring, .. }) => ring.as_deref_mut(),
+            _ => None,
+        }
+    }
+
+    /// After PACKET_RX_RING: the socket has a ring of this form, or none any more.
+    pub(crate) fn set_ring(&mut self, id: SockId, copy: &OwnedFd, geometry: Option<Geometry>) -> Result<(), Errno> {
+        let mapped = match geometry {
+            None => None,
+            Some(g) => {
+                let memory = fd::memfd_sealed("belljar-ring", g.bytes()).map_err(|e| Errno(errno(&e)))?;
+                let inode = fd::inode(&memory).map_err(|e| Errno(errno(&e)))?;
+                let memory = Shared(File::from(memory));
+                Some(Box::new(Mapped { ring: Ring::new(g), memory, inode, swapped: None, look: None }))
+            }
+        };
+        // What lay in the pair went the way of what lay in the queue.
+        while fd::recv(copy, &mut [0; 1], false).is_ok_and(|n| n > 0) {}
+        let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
+        if let Flow::Dgram(d) = &mut s.flow {
+            d.current = None;
+            d.ring = mapped;
+        }
+        self.rings.retain(|r| *r != id);
+        if geometry.is_some() {
+            self.rings.push(id);
+        }
+        Ok(())
+    }
+
+    /// mmap of a descriptor that may be a packet socket of ours.
+    pub(crate) fn sys_mmap(&mut self, listener: u32, note: &Notification) -> Outcome {
+        let number = note.int(4);
+        let Ok(copy) = self.tasks.copy_fd(note.tid, number) else { return Outcome::Continue };
+        let Some(id) = fd::socket_inode(&copy).ok().flatten().and_then(|i| self.socks.by_inode(i)) else {
+            return Outcome::Continue;
+        };
+        if self.socks.get(id).is_none_or(|s| s.family != belljar_abi::AF_PACKET) {
+            return Outcome::Continue;
+        }
+        let (length, offset) = (note.word(1), note.word(5));
+        let Some(m) = self.ring_of(id) else { return Errno::EINVAL.into() };
+        if offset != 0 || length.next_multiple_of(4096) != m.ring.geometry().bytes() {
+            return Errno::EINVAL.into();
+        }
+        let memory = attempt!(m.memory.0.try_clone().map_err(|e| Errno(errno(&e))));
+        let cloexec = task::is_cloexec(note.tid, number);
+        let Some(l) = self.listener(listener) else { return Outcome::Continue };
+        attempt!(l.plant_at(note.id, &memory, number, cloexec).map_err(|e| Errno(errno(&e))));
+        let process = task::tgid(note.tid).unwrap_or(note.tid);
+        if let Some(m) = self.ring_of(id) {
+            m.swapped = Some(Swapped { theirs: copy, process, number, cloexec });
+        }
+        Outcome::Continue
+    }
+
+    /// Puts the pairs back that a process of the caller's has lent.
+    pub(crate) fn swap_back(&mut self, listener: u32, note: &Notification) {
+        for n in 0..self.rings.len() {
+            let Some(id) = self.rings.get(n).copied() else { return };
+            let Some(Swapped { process, number, cloexec, .. }) = self.ring_of(id).and_then(|m| m.swapped.as_ref())
+            else {
+                continue;
+            };
+            let (process, number, cloexec) = (*process, *number, *cloexec);
+            if task::tgid(note.tid) != Some(process) {
+                continue;
+            }
+            let there = self.tasks.copy_fd(note.tid, number).ok().and_then(|c| fd::inode(&c).ok());
+            let Some(m) = self.ring_of(id) else { continue };
+            let ours = there == Some(m.inode);
+            // Closed or replaced meanwhile: then nothing is to be put back.
+            if let Some(s) = m.swapped.take().filter(|_| ours)
+                && let Some(l) = self.listener(listener)
+            {
+                let _ = l.plant_at(note.id, &s.theirs, number, cloexec);
+            }
+        }
+    }
+
+    pub(crate) fn has_swapped(&self) -> bool {
+        let lent = |id: &SockId| {
+            let flow = self.socks.get(*id).map(|s| &s.flow);
+            matches!(flow, Some(Flow::Dgram(Dgram { ring: Some(m), .. })) if m.swapped.is_some())
+        };
+        self.rings.iter().any(lent)
+    }
+
+    /// Whose process has ended without another call gives the pair back here.
+    pub(crate) fn sweep_swapped(&mut self) {
+        for id in self.rings.clone() {
+            if let Some(m) = self.ring_of(id)
+                && m.swapped.as_ref().is_some_and(|s| task::tgid(s.process).is_none())
+            {
+                m.swapped = None;
+            }
+        }
+    }
+
+    /// Moves what came into the ring, and tells the program if there is something to read.
+    pub(crate) fn ring_in(&mut self, id: SockId) {
+        let now = self.now;
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let (host, kfd) = (s.host, s.fd);
+        let Flow::Dgram(Dgram { ring: Some(m), .. }) = &mut s.flow else { return };
+        let (Some(kfd), Some(machine)) = (kfd, self.machines.get_mut(host)) else { return };
+        let Some(packet) = machine.packet(kfd) else { return };
+        let wall = machine.k.net.env.wall_offset;
+        while let Some(w) = machine.k.packet_ring_pop(packet) {
+            let Some(sock) = machine.k.socks.packet.get(packet) else { return };
+            let record = Record::new(sock, &w, wall);
+            let put = m.ring.put(&mut m.memory, &record, now);
+            machine.k.packet_ring_done(packet, w, put == Put::Done);
+        }
+        m.ring.retire(&mut m.memory, now);
+        if m.look.is_none() && m.ring.readable(&mut m.memory) && fd::send(&s.ours, b"\0").is_ok() {
+            m.look = Some((now + FIRST_LOOK, FIRST_LOOK));
+        }
+    }
+
+    pub(crate) fn ring_deadline(&self) -> Option<u64> {
+        let due = |id: &SockId| match self.socks.get(*id).map(|s| &s.flow) {
+            Some(Flow::Dgram(Dgram { ring: Some(m), .. })) => {
+                m.ring.deadline().into_iter().chain(m.look.map(|l| l.0)).min()
+            }
+            _ => None,
+        };
+        self.rings.iter().filter_map(due).min()
+    }
+
+    /// Blocks that are due, and bytes in pairs whose rings were read.
+    pub(crate) fn rings_due(&mut self) {
+        let now = self.now;
+        for n in 0..self.rings.len() {
+            let Some(id) = self.rings.get(n).copied() else { return };
+            self.ring_in(id);
+            let Some(m) = self.ring_of(id) else { continue };
+            let Some((at, wait)) = m.look.filter(|l| l.0 <= now) else { continue };
+            if m.ring.readable(&mut m.memory) {
+                let wait = (wait * 2).min(LAST_LOOK);
+                m.look = Some((at.max(now) + wait, wait));
+                continue;
+            }
+            m.look = None;
+            if let Some(end) = self.find_program_end(id) {
+                let _ = fd::recv(&end, &mut [0; 1], false);
+            }
+        }
+    }
+}
