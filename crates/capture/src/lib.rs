@@ -9,12 +9,15 @@ mod dns;
 pub mod filter;
 pub mod pcapng;
 pub mod print;
+mod print6;
 pub mod reader;
 mod services;
 pub mod trace;
 pub mod watch;
 #[cfg(test)]
 mod zoo;
+#[cfg(test)]
+mod zoo6;
 
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, EthHeader, Mac};
 use belljar_wire::{Csum, Frame, flow, gso};

@@ -1,4 +1,4 @@
-//! Packets as tcpdump prints them, one line each: ARP, IPv4 with ICMP, UDP and TCP. Of payloads only the first line of
+//! Packets as tcpdump prints them, one line each: ARP, IPv4 with ICMP, UDP and TCP; IPv6 in `print6.rs`. Of payloads only the first line of
 //! HTTP and the questions and answers of DNS are shown.
 use belljar_wire::arp::{ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
 use belljar_wire::ethernet::*;
@@ -8,6 +8,7 @@ use belljar_wire::tcp::*;
 use belljar_wire::{FlowKey, Mac, udp::UdpHeader};
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt::Write;
+use std::net::IpAddr;
 
 /// How lines look; the default is `tcpdump -n` with the clock in UTC.
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,13 +68,18 @@ pub(crate) fn proto_name(p: u8) -> Option<&'static str> {
     })
 }
 
-fn proto_text(p: u8) -> String {
+pub(crate) fn proto_text(p: u8) -> String {
     proto_name(p).map_or_else(|| format!("ip-proto-{p}"), str::to_string)
 }
 
 impl Printer {
     pub fn new(style: Style) -> Printer {
         Printer { style, ..Printer::default() }
+    }
+
+    /// A packet inside another is named by its header then.
+    pub(crate) fn link(&self) -> bool {
+        self.style.link
     }
 
     /// One line, without its end, for bytes that begin with an Ethernet header.
@@ -125,7 +131,8 @@ impl Printer {
             }
             ETH_P_ARP => arp(out, body, self.style.link),
             ETH_P_IPV6 => {
-                let _ = write!(out, "IP6, length {}", body.len());
+                out.push_str(if self.style.link { "" } else { "IP6 " });
+                self.ipv6(out, body, 0);
             }
             t => {
                 let _ = write!(out, "{} > {}, ethertype 0x{t:04x}, length {}", eth.src, eth.dst, b.len());
@@ -133,7 +140,7 @@ impl Printer {
         }
     }
 
-    fn ipv4(&mut self, out: &mut String, b: &[u8]) {
+    pub(crate) fn ipv4(&mut self, out: &mut String, b: &[u8]) {
         let ip = match Ipv4Header::parse(b) {
             Ok(ip) => ip,
             Err(e) => {
@@ -149,8 +156,8 @@ impl Printer {
                 addresses(out);
                 out.push_str(&proto_text(p));
             }
-            IPPROTO_TCP => self.tcp(out, &ip, body),
-            IPPROTO_UDP => udp_line(out, &ip, body),
+            IPPROTO_TCP => self.tcp(out, (src.into(), dst.into()), body, len, false),
+            IPPROTO_UDP => udp_text(out, (src.into(), dst.into()), body, len, ip.mf, false),
             IPPROTO_ICMP => {
                 addresses(out);
                 icmp(out, body, len);
@@ -164,17 +171,20 @@ impl Printer {
     }
 
     /// The line of a TCP segment (`tcp_print`).
-    fn tcp(&mut self, out: &mut String, ip: &Ipv4Header, b: &[u8]) {
+    /// `len` is what IP says it has; behind extension headers the addresses are printed already.
+    pub(crate) fn tcp(&mut self, out: &mut String, ends: Ends, b: &[u8], len: usize, behind: bool) {
+        let (src, dst) = ends;
         let t = match TcpHeader::parse(b) {
             Ok(t) => t,
             Err(e) => {
-                let _ = write!(out, "{} > {}: [|tcp] {e}", ip.src, ip.dst);
+                let _ = write!(out, "{src} > {dst}: [|tcp] {e}");
                 return;
             }
         };
-        let _ = write!(out, "{}.{} > {}.{}: Flags {}", ip.src, t.src_port, ip.dst, t.dst_port, t.flags);
-        let len = ip.payload_len().saturating_sub(t.header_len);
-        let (seq0, ack0, sack0) = self.first_numbers(ip, &t);
+        ports(out, ends, (t.src_port, t.dst_port), behind);
+        let _ = write!(out, "Flags {}", t.flags);
+        let len = len.saturating_sub(t.header_len);
+        let (seq0, ack0, sack0) = self.first_numbers(ends, &t);
         let seq = t.seq.wrapping_sub(seq0);
         if len > 0 || t.flags.intersects(Flags::SYN | Flags::FIN | Flags::RST) {
             let _ = write!(out, ", seq {seq}");
@@ -199,17 +209,11 @@ impl Printer {
 
     /// What to take off the sequence number, the acknowledgement number and SACK edges.
     /// Numbers are relative from the second acknowledging segment of a conversation on.
-    fn first_numbers(&mut self, ip: &Ipv4Header, t: &TcpHeader) -> (u32, u32, u32) {
+    fn first_numbers(&mut self, (src, dst): Ends, t: &TcpHeader) -> (u32, u32, u32) {
         if self.style.absolute_seq || !t.flags.contains(Flags::ACK) {
             return (0, 0, 0);
         }
-        let key = FlowKey {
-            src: ip.src.into(),
-            dst: ip.dst.into(),
-            sport: t.src_port,
-            dport: t.dst_port,
-            proto: IPPROTO_TCP,
-        };
+        let key = FlowKey { src, dst, sport: t.src_port, dport: t.dst_port, proto: IPPROTO_TCP };
         let canonical = key.min(key.reversed());
         let reverse = canonical != key;
         if let Some((a, b)) = self.conversations.get(&canonical).copied()
@@ -232,18 +236,29 @@ impl Printer {
     }
 }
 
-fn udp_line(out: &mut String, ip: &Ipv4Header, b: &[u8]) {
+/// Source and destination.
+pub(crate) type Ends = (IpAddr, IpAddr);
+
+fn ports(out: &mut String, (src, dst): Ends, (sport, dport): (u16, u16), behind: bool) {
+    let _ = match behind {
+        true => write!(out, "{sport} > {dport}: "),
+        false => write!(out, "{src}.{sport} > {dst}.{dport}: "),
+    };
+}
+
+/// The line of a datagram (`udp_print`); `more`: fragments of it follow.
+pub(crate) fn udp_text(out: &mut String, ends: Ends, b: &[u8], have: usize, more: bool, behind: bool) {
     let u = match UdpHeader::parse(b) {
         Ok(u) => u,
         Err(e) => {
-            let _ = write!(out, "{} > {}: [|udp] {e}", ip.src, ip.dst);
+            let _ = write!(out, "{} > {}: [|udp] {e}", ends.0, ends.1);
             return;
         }
     };
-    let _ = write!(out, "{}.{} > {}.{}: ", ip.src, u.src_port, ip.dst, u.dst_port);
+    ports(out, ends, (u.src_port, u.dst_port), behind);
     let len = u.len - 8;
-    if (ip.payload_len() < u.len as usize) && !ip.mf {
-        let _ = write!(out, "UDP, bad length {len} > {}", ip.payload_len().saturating_sub(8));
+    if (have < u.len as usize) && !more {
+        let _ = write!(out, "UDP, bad length {len} > {}", have.saturating_sub(8));
         return;
     }
     let dns = if u.src_port == 53 || u.dst_port == 53 { crate::dns::line(b.get(8..).unwrap_or(&[])) } else { None };
@@ -443,12 +458,12 @@ mod tests {
     #[test]
     fn no_bytes_make_it_panic() {
         let mut p = Printer::default();
-        for f in zoo() {
+        for f in zoo().into_iter().chain(crate::zoo6::zoo6()) {
             let b = crate::to_wire(&f);
             for n in 0..b.len() {
                 p.line(0, &b[..n]);
             }
-            for at in 12..b.len().min(80) {
+            for at in 12..b.len().min(120) {
                 for v in [0, 1, 0x40, 0xff] {
                     let mut bad = b.clone();
                     bad[at] = v;

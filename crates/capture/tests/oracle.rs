@@ -2,6 +2,8 @@
 //! fails in CI.
 #[path = "../src/zoo.rs"]
 mod zoo;
+#[path = "../src/zoo6.rs"]
+mod zoo6;
 use belljar_capture::{DROP_INTERFACE, Filter, Printer, Reader, Style, Writer};
 use belljar_wire::{Frame, Gso, GsoType};
 use std::panic::catch_unwind;
@@ -40,6 +42,7 @@ fn lines_equal_those_of_tcpdump() {
     for m in zoo::dns_messages() {
         frames.push(zoo::udp_with(4000, 53, &m));
     }
+    frames.extend(zoo6::zoo6());
     let path = file("lines", &frames);
     let name = path.to_str().unwrap();
     for (flags, style) in [
@@ -55,13 +58,17 @@ fn lines_equal_those_of_tcpdump() {
             let got = got.unwrap();
             ours.push(p.line(got.ts_ns, &got.bytes));
         }
-        assert_eq!(out.lines().collect::<Vec<_>>(), ours, "{flags}");
+        for (theirs, ours) in out.lines().zip(&ours) {
+            assert_eq!(theirs, ours, "{flags}");
+        }
+        assert_eq!(out.lines().count(), ours.len(), "{flags}");
     }
     std::fs::remove_file(path).unwrap();
 }
 
 fn filters_take_what_tcpdump_takes() {
-    let frames = zoo::zoo();
+    let mut frames = zoo::zoo();
+    frames.extend(zoo6::zoo6());
     let path = file("filters", &frames);
     let bytes = std::fs::read(&path).unwrap();
     for text in [
@@ -108,6 +115,46 @@ fn filters_take_what_tcpdump_takes() {
         "tcp src port 80",
         "ip[8] < 65",
         "tcp[4:4] > 1000",
+        "ip6",
+        "icmp6",
+        "icmp or icmp6",
+        "ip6 and not icmp6",
+        "ip6 and tcp",
+        "ip6 proto 17",
+        "ip6 proto \\tcp",
+        "ip6 proto 0",
+        "ip6 proto 44",
+        "ip proto \\udp",
+        "proto 17",
+        "proto \\tcp",
+        "tcp port 80 and ip6",
+        "ip6 and port 53",
+        "port 5533",
+        "udp portrange 50-60",
+        "host fd00::15",
+        "ip6 host fd00::2",
+        "src host fd00::15",
+        "dst fe80::1",
+        "src or dst host fd00:0::2",
+        "host fd00::15 and port 80",
+        "host fd00::2 or fe80::1",
+        "net fd00::/64",
+        "net fe80::/10",
+        "dst net ff02::/16",
+        "ip6 src net fd00::/120",
+        "net 10.0.0.0/8 or net fd00::/8",
+        "ip6 multicast",
+        "multicast",
+        "ip6[6] == 58",
+        "ip6[7] > 64 and ip6[4:2] < 40",
+        "icmp6[icmp6type] == icmp6-echo",
+        "icmp6[icmp6type] = icmp6-neighborsolicit",
+        "icmp6[0] == 1 and icmp6[icmp6code] == 4",
+        "ip6 and ip6[40] == 58",
+        "ether proto \\ip6",
+        "udp and not ip",
+        "less 90 and ip6",
+        "sctp or igmp",
     ] {
         let (out, err) = run("tcpdump", &["-nt", "-r", path.to_str().unwrap(), text]);
         let f = Filter::compile(text).unwrap();

@@ -2,7 +2,7 @@
 use crate::packet::Opt;
 use crate::problem::Span;
 use belljar_abi::Errno;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Nanoseconds of script time, from its start.
 pub type Nanos = u64;
@@ -28,9 +28,10 @@ impl Script {
 /// The `--name=value` lines.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    pub local: Ipv4Addr,
-    pub remote: Ipv4Addr,
-    pub gateway: Ipv4Addr,
+    pub version: Version,
+    pub local: IpAddr,
+    pub remote: IpAddr,
+    pub gateway: IpAddr,
     /// Length of the local network's prefix.
     pub prefix: u8,
     /// Local port of a passive script: what `bind(3, ..., ...)` takes.
@@ -42,12 +43,12 @@ pub struct Settings {
     pub mtu: u32,
     pub tolerance: Nanos,
     pub seed: u64,
-    /// Whether ARP requests are answered.
+    /// Whether questions for neighbours are answered.
     pub arp: bool,
-    /// ARP is the script's own: packets are lines, and nothing is known at the start.
+    /// ARP, neighbour discovery and MLD are the script's own: packets are lines, and nothing is known at the start.
     pub arp_lines: bool,
     /// A second interface, eth1, with this address and the length of its prefix.
-    pub second: Option<(Ipv4Addr, u8)>,
+    pub second: Option<(IpAddr, u8)>,
     /// The program has root's network capabilities.
     pub root: bool,
     pub nofile: u32,
@@ -55,12 +56,41 @@ pub struct Settings {
     pub tun: bool,
 }
 
+/// `--ip_version`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Version {
+    V4,
+    V6,
+    /// Sockets of AF_INET6, packets of IPv4.
+    Mapped,
+}
+
+/// Local, remote and gateway where a script names none. A host with IPv6 has those of IPv4 as well.
+pub const V4: (Ipv4Addr, Ipv4Addr, Ipv4Addr) =
+    (Ipv4Addr::new(192, 168, 0, 1), Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 168, 0, 254));
+pub const V6: (Ipv6Addr, Ipv6Addr, Ipv6Addr) = (
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1),
+    Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 0xfe),
+);
+
+impl Settings {
+    /// An address as a socket of this script takes it.
+    pub fn mapped(&self, a: IpAddr) -> IpAddr {
+        match (self.version, a) {
+            (Version::Mapped, IpAddr::V4(a)) => a.to_ipv6_mapped().into(),
+            _ => a,
+        }
+    }
+}
+
 impl Default for Settings {
     fn default() -> Settings {
         Settings {
-            local: Ipv4Addr::new(192, 168, 0, 1),
-            remote: Ipv4Addr::new(192, 0, 2, 1),
-            gateway: Ipv4Addr::new(192, 168, 0, 254),
+            version: Version::V4,
+            local: V4.0.into(),
+            remote: V4.1.into(),
+            gateway: V4.2.into(),
             prefix: 24,
             bind_port: 8080,
             connect_port: 8080,
@@ -163,9 +193,9 @@ pub enum ExprKind {
     Default,
     Int(i64),
     Str(Vec<u8>),
-    Ip(Ipv4Addr),
-    /// `192.0.2.1:80`
-    Addr(Ipv4Addr, u16),
+    Ip(IpAddr),
+    /// `192.0.2.1:80`, `[2001:db8::1]:80`
+    Addr(IpAddr, u16),
     List(Vec<Expr>),
     Struct(Vec<(String, Expr)>),
 }
@@ -227,7 +257,7 @@ pub struct Packet {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct End {
-    pub addr: Option<Ipv4Addr>,
+    pub addr: Option<IpAddr>,
     pub port: u16,
 }
 
@@ -242,10 +272,20 @@ pub struct IpSpec {
     /// A wrong transport checksum.
     pub badsum: bool,
     /// Identification, and options as bytes.
-    pub id: Option<u16>,
+    pub id: Option<u32>,
     pub options: Option<Vec<u8>>,
+    /// IPv6: the flow label, and extension headers in front of the payload.
+    pub flow: Option<u32>,
+    pub ext: Vec<Ext>,
     /// The link's broadcast address is its destination.
     pub link_broadcast: bool,
+}
+
+/// An extension header: its number, and its bytes behind the two that name the next one and the length.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ext {
+    pub kind: u8,
+    pub body: Vec<u8>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +302,8 @@ pub enum Body {
     Frag(FragSpec),
     /// The message.
     Igmp(Vec<u8>),
+    /// A message of neighbour discovery or MLD, without its checksum.
+    Nd(Vec<u8>),
     Arp(ArpSpec),
     /// Any other protocol.
     Proto(u8, Payload),
@@ -314,13 +356,15 @@ pub struct Payload {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct IcmpSpec {
+    /// Of ICMPv6.
+    pub v6: bool,
     pub kind: u8,
     pub code: u8,
-    pub mtu: Option<u16>,
+    pub mtu: Option<u32>,
     /// Identifier and number of an echo; the router that a redirect names; the pointer of a parameter problem.
     pub echo: Option<(u16, u16)>,
     pub gateway: Option<Ipv4Addr>,
-    pub pointer: Option<u8>,
+    pub pointer: Option<u32>,
     /// Payload of an echo.
     pub payload: Option<Payload>,
     /// The packet that it is about; `None`: the last one that the kernel sent.

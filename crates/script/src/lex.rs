@@ -1,11 +1,11 @@
 //! Text to tokens, each with its place. Comments (`//`, `#`, `/* */`) are gone; a line ends at its newline unless a
 //! bracket is open. `.` right before a digit begins a number only where no word or number stands before it.
 use crate::problem::{Problem, Span};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use winnow::ascii::{digit1, hex_digit1};
 use winnow::combinator::{alt, delimited, opt, preceded, repeat};
 use winnow::prelude::*;
-use winnow::token::{any, literal, none_of, take_till, take_until, take_while};
+use winnow::token::{any, literal, none_of, take, take_till, take_until, take_while};
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Tok {
@@ -14,7 +14,7 @@ pub enum Tok {
     Hex(u64),
     Word(String),
     Str(Vec<u8>),
-    Ip(Ipv4Addr),
+    Ip(IpAddr),
     /// What stands between backticks.
     Command(String),
     Sym(&'static str),
@@ -90,6 +90,7 @@ fn token(input: &mut &str, wordy: bool) -> Result<Tok, ()> {
         tok
     };
     attempt(newline)
+        .or_else(|| if wordy { None } else { attempt(ip6) })
         .or_else(|| attempt(ip))
         .or_else(|| attempt(hex))
         .or_else(|| if leading_dot { attempt(fraction) } else { None })
@@ -106,7 +107,22 @@ fn newline(input: &mut &str) -> winnow::Result<Tok> {
 }
 
 fn ip(input: &mut &str) -> winnow::Result<Tok> {
-    (digit1, '.', digit1, '.', digit1, '.', digit1).take().try_map(|s: &str| s.parse().map(Tok::Ip)).parse_next(input)
+    (digit1, '.', digit1, '.', digit1, '.', digit1)
+        .take()
+        .try_map(|s: &str| s.parse::<Ipv4Addr>().map(|a| Tok::Ip(IpAddr::V4(a))))
+        .parse_next(input)
+}
+
+/// Two colons at least; one behind the address is not its own.
+fn ip6(input: &mut &str) -> winnow::Result<Tok> {
+    /// `0000:…:255.255.255.255`, and the colon behind it.
+    const LONGEST: usize = 46;
+    let len = input.bytes().take(LONGEST).take_while(|c| c.is_ascii_hexdigit() || matches!(c, b':' | b'.')).count();
+    let is_addr = |n: &usize| input.get(..*n).is_some_and(|t| t.parse::<Ipv6Addr>().is_ok());
+    let end = [len, len.saturating_sub(1)].into_iter().find(is_addr);
+    take(end.unwrap_or(usize::MAX))
+        .try_map(|s: &str| s.parse::<Ipv6Addr>().map(|a| Tok::Ip(a.into())))
+        .parse_next(input)
 }
 
 fn hex(input: &mut &str) -> winnow::Result<Tok> {
@@ -185,7 +201,15 @@ mod tests {
         assert_eq!(toks("+.1 > S. 0"), [Sym("+"), n("0.1"), Sym(">"), w("S"), Sym("."), n("0"), Eol]);
         assert_eq!(toks("0.1...0.2"), [n("0.1"), Sym("..."), n("0.2"), Eol]);
         assert_eq!(toks("P. 1:2"), [w("P"), Sym("."), n("1"), Sym(":"), n("2"), Eol]);
-        assert_eq!(toks("10.0.0.1:80"), [Ip(Ipv4Addr::new(10, 0, 0, 1)), Sym(":"), n("80"), Eol]);
+        assert_eq!(toks("10.0.0.1:80"), [Ip(Ipv4Addr::new(10, 0, 0, 1).into()), Sym(":"), n("80"), Eol]);
+        let six = |s: &str| Ip(s.parse::<Ipv6Addr>().unwrap().into());
+        assert_eq!(toks("[::1]:80"), [Sym("["), six("::1"), Sym("]"), Sym(":"), n("80"), Eol]);
+        assert_eq!(toks("fe80::1 > ff02::1: x"), [six("fe80::1"), Sym(">"), six("ff02::1"), Sym(":"), w("x"), Eol]);
+        assert_eq!(toks("2001:db8::/32"), [six("2001:db8::"), Sym("/"), n("32"), Eol]);
+        assert_eq!(
+            toks("::ffff:1.2.3.4 1:2(3)"),
+            [six("::ffff:1.2.3.4"), n("1"), Sym(":"), n("2"), Sym("("), n("3"), Sym(")"), Eol]
+        );
         assert_eq!(toks("1 // x\n# y\n/* z\n */2"), [n("1"), Eol, Eol, n("2"), Eol]);
         assert_eq!(toks("(1,\n2)\n"), [Sym("("), n("1"), Sym(","), n("2"), Sym(")"), Eol, Eol]);
         assert_eq!(toks("\"a\\n\" `b c` 0x1f"), [Str(b"a\n".to_vec()), Command("b c".into()), Hex(31), Eol]);

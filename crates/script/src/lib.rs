@@ -3,13 +3,14 @@
 //! [`parse`] takes text and returns a [`Script`]; [`run`] drives a fresh kernel through it and returns a [`Report`];
 //! [`reach`] stops on the way and hands the kernel over.
 //! No file is read, nothing is printed, the same script gives the same report. The language is described in
-//! `docs/script.md`. Left out: IPv6, file descriptors that are no sockets, packetdrill's code blocks.
+//! `docs/script.md`. Left out: file descriptors that are no sockets, packetdrill's code blocks.
 #![forbid(unsafe_code)]
 
 mod ast;
 mod lex;
 mod names;
 mod packet;
+mod packet6;
 mod parse;
 mod problem;
 mod report;

@@ -1,14 +1,17 @@
-//! Packets as a script sees them: IPv4 with TCP, UDP or ICMP, every TCP option in its order. Read from bytes, made into
+//! Packets as a script sees them: IP with TCP, UDP or ICMP, every TCP option in its order. Read from bytes, made into
 //! bytes, written in the script's own notation. A connection's offsets are applied by whoever has them.
+use crate::ast::Ext;
+use crate::parse::show_nd;
 use belljar_wire::checksum;
 use belljar_wire::icmp::IcmpHeader;
+use belljar_wire::icmpv6::{ICMPV6_PARAMPROB, ICMPV6_PKT_TOOBIG};
 use belljar_wire::igmp::IPPROTO_IGMP;
-use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
+use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use belljar_wire::md5::Md5;
 use belljar_wire::tcp::{MAX_TCP_OPTION_SPACE, TcpHeader};
 use belljar_wire::udp::UdpHeader;
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
 /// A TCP option. `None` in a time stamp is `*`: anything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,16 +142,20 @@ pub fn emit_options(options: &[Opt]) -> Option<Vec<u8>> {
     (b.len() <= MAX_TCP_OPTION_SPACE).then_some(b)
 }
 
-/// An IPv4 packet, or what ARP says.
+/// An IP packet, or what ARP says.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pkt {
     /// The interface that it left or came by.
     pub dev: u8,
-    pub id: u16,
-    /// Option bytes of the IP header.
+    /// Of IPv6: of the fragment header.
+    pub id: u32,
+    /// Option bytes of the IPv4 header.
     pub options: Vec<u8>,
-    pub src: Ipv4Addr,
-    pub dst: Ipv4Addr,
+    /// Extension headers of IPv6 in front of the payload, or of the fragment header, and the flow label.
+    pub ext: Vec<Ext>,
+    pub flow: u32,
+    pub src: IpAddr,
+    pub dst: IpAddr,
     pub tos: u8,
     pub ttl: u8,
     pub df: bool,
@@ -177,16 +184,18 @@ pub enum L4 {
         data: Vec<u8>,
     },
     Igmp(Vec<u8>),
+    /// A message of discovery or MLD, its checksum zero.
+    Nd(Vec<u8>),
     Arp {
         request: bool,
         /// Last byte of the sender's hardware address.
         mac: u8,
         broadcast: bool,
     },
-    /// Anything else: protocol and length.
+    /// Anything else.
     Other {
         proto: u8,
-        len: usize,
+        data: Vec<u8>,
     },
 }
 
@@ -204,27 +213,21 @@ pub struct Tcp {
 }
 
 impl Pkt {
-    /// From the bytes of an IPv4 packet; `None` when its header cannot be read.
+    /// From the bytes of a packet; `None` when its header cannot be read.
     pub fn read(b: &[u8]) -> Option<Pkt> {
+        if b.first().is_some_and(|v| v >> 4 == 6) {
+            return Pkt::read6(b);
+        }
         let ip = Ipv4Header::parse(b).ok()?;
         let body = b.get(ip.ihl_bytes..usize::from(ip.total_len).min(b.len()))?;
-        let other = L4::Other { proto: ip.proto, len: body.len() };
         let l4 = match ip.proto {
             proto if ip.is_fragment() => L4::Frag { proto, start: ip.frag_off.into(), mf: ip.mf, data: body.to_vec() },
             IPPROTO_IGMP => L4::Igmp(body.to_vec()),
-            IPPROTO_TCP => read_tcp(body).map_or(other, L4::Tcp),
-            IPPROTO_UDP => UdpHeader::parse(body).map_or(other, |h| {
-                let data = body.get(8..usize::from(h.len).min(body.len())).unwrap_or(&[]).to_vec();
-                L4::Udp { sport: h.src_port, dport: h.dst_port, data }
-            }),
-            IPPROTO_ICMP => IcmpHeader::parse(body).map_or(other, |h| {
-                let data = body.get(8..).unwrap_or(&[]).to_vec();
-                L4::Icmp { kind: h.kind, code: h.code, rest: h.rest, data }
-            }),
-            _ => other,
+            proto => L4::read(proto, body),
         };
         let options = ip.options(b).to_vec();
-        Some(Pkt { dev: 0, id: ip.id, options, src: ip.src, dst: ip.dst, tos: ip.tos, ttl: ip.ttl, df: ip.df, l4 })
+        let (id, src, dst) = (ip.id.into(), ip.src.into(), ip.dst.into());
+        Some(Pkt { dev: 0, id, options, ext: Vec::new(), flow: 0, src, dst, tos: ip.tos, ttl: ip.ttl, df: ip.df, l4 })
     }
 
     /// The packet's bytes; `badsum` spoils the transport checksum. `None`: more than a packet can hold.
@@ -242,14 +245,15 @@ impl Pkt {
                 let mut b = vec![0; 8];
                 IcmpHeader { kind: *kind, code: *code, csum: 0, rest: *rest }.emit(&mut b);
                 b.extend_from_slice(data);
-                (IPPROTO_ICMP, b, 2)
+                (if self.is_v6() { IPPROTO_ICMPV6 } else { IPPROTO_ICMP }, b, 2)
             }
+            L4::Nd(b) => (IPPROTO_ICMPV6, b.clone(), 2),
             L4::Igmp(b) => return self.with_header(IPPROTO_IGMP, 0, false, b),
             L4::Frag { proto, start, mf, data } => return self.with_header(*proto, *start, *mf, data),
-            L4::Other { proto, len } => return self.with_header(*proto, 0, false, &vec![0; *len]),
+            L4::Other { proto, data } => return self.with_header(*proto, 0, false, data),
             L4::Arp { .. } => return None,
         };
-        let init = if proto == IPPROTO_ICMP { 0 } else { checksum::pseudo_v4(self.src, self.dst, proto, l4.len()) };
+        let init = if proto == IPPROTO_ICMP { 0 } else { checksum::pseudo(self.src, self.dst, proto, l4.len()) };
         let sum = checksum::fold(checksum::sum(&l4, init)) ^ u16::from(badsum);
         l4.get_mut(at..at + 2)?.copy_from_slice(&sum.to_be_bytes());
         self.with_header(proto, 0, false, &l4)
@@ -257,16 +261,23 @@ impl Pkt {
 
     /// The IP header in front of a payload that lies at `start` of the whole.
     fn with_header(&self, proto: u8, start: u32, mf: bool, payload: &[u8]) -> Option<Vec<u8>> {
+        let (IpAddr::V4(src), IpAddr::V4(dst)) = (self.src, self.dst) else {
+            let frag = matches!(self.l4, L4::Frag { .. }).then_some((start, mf));
+            return self.with_header6(proto, frag, payload);
+        };
         let ihl_bytes = 20 + self.options.len().next_multiple_of(4);
         let total_len = u16::try_from(payload.len() + ihl_bytes).ok()?;
         let mut b = vec![0; ihl_bytes];
         b.get_mut(20..20 + self.options.len())?.copy_from_slice(&self.options);
-        let (tos, ttl, df, id) = (self.tos, self.ttl, self.df, self.id);
-        let (src, dst) = (self.src, self.dst);
+        let (tos, ttl, df, id) = (self.tos, self.ttl, self.df, self.id as u16);
         let frag_off = u16::try_from(start).ok()?;
         Ipv4Header { ihl_bytes, total_len, tos, ttl, df, id, mf, frag_off, proto, src, dst, csum: 0 }.emit(&mut b);
         b.extend_from_slice(payload);
         Some(b)
+    }
+
+    pub fn is_v6(&self) -> bool {
+        self.src.is_ipv6()
     }
 
     /// Source and destination ports; 0 without any.
@@ -284,9 +295,16 @@ impl Pkt {
             L4::Tcp(t) => t.show(),
             L4::Udp { data, .. } => format!("udp ({})", data.len()),
             L4::Icmp { kind, code, rest, .. } => {
-                let mut s = format!("icmp {}", crate::parse::icmp::show(*kind, *code));
-                if (*kind, *code) == (3, 4) {
+                let v6 = self.is_v6();
+                let mut s = crate::parse::icmp::show(v6, *kind, *code);
+                if (v6, *kind, *code) == (false, 3, 4) {
                     let _ = write!(s, " mtu {}", u16::from_be_bytes([rest[2], rest[3]]));
+                }
+                if v6 && *kind == ICMPV6_PKT_TOOBIG {
+                    let _ = write!(s, " mtu {}", u32::from_be_bytes(*rest));
+                }
+                if v6 && *kind == ICMPV6_PARAMPROB {
+                    let _ = write!(s, " at {}", u32::from_be_bytes(*rest));
                 }
                 s
             }
@@ -294,6 +312,7 @@ impl Pkt {
                 format!("frag {start}:{} {}", *start as usize + data.len(), if *mf { "mf" } else { "last" })
             }
             L4::Igmp(b) => crate::parse::raw::show_igmp(b),
+            L4::Nd(b) => show_nd(b),
             L4::Arp { request, mac, broadcast } => {
                 let link = if *broadcast { "broadcast" } else { "unicast" };
                 match request {
@@ -301,7 +320,32 @@ impl Pkt {
                     false => format!("arp reply {} at {mac} to {} {link}", self.src, self.dst),
                 }
             }
-            L4::Other { proto, len } => format!("proto {proto} ({len})"),
+            L4::Other { proto, data } => format!("proto {proto} ({})", data.len()),
+        }
+    }
+}
+
+impl L4 {
+    /// What begins with the transport header of `proto`.
+    pub fn read(proto: u8, body: &[u8]) -> L4 {
+        let other = || L4::Other { proto, data: body.to_vec() };
+        match proto {
+            IPPROTO_TCP => read_tcp(body).map_or_else(other, L4::Tcp),
+            IPPROTO_UDP => UdpHeader::parse(body).map_or_else(
+                |_| other(),
+                |h| {
+                    let data = body.get(8..usize::from(h.len).min(body.len())).unwrap_or(&[]).to_vec();
+                    L4::Udp { sport: h.src_port, dport: h.dst_port, data }
+                },
+            ),
+            IPPROTO_ICMP | IPPROTO_ICMPV6 => IcmpHeader::parse(body).map_or_else(
+                |_| other(),
+                |h| {
+                    let data = body.get(8..).unwrap_or(&[]).to_vec();
+                    L4::Icmp { kind: h.kind, code: h.code, rest: h.rest, data }
+                },
+            ),
+            _ => other(),
         }
     }
 }
@@ -341,15 +385,24 @@ pub fn show_flags(flags: u16) -> String {
 
 impl Tcp {
     /// With the signature of RFC 2385 where a line names the key.
-    fn signed(&self, src: Ipv4Addr, dst: Ipv4Addr) -> Option<Vec<u8>> {
+    fn signed(&self, src: IpAddr, dst: IpAddr) -> Option<Vec<u8>> {
         let mut b = self.bytes()?;
         let Some(ix) = self.options.iter().position(|o| matches!(o, Opt::Md5Key(_))) else { return Some(b) };
         let (before, Opt::Md5Key(key)) = (self.options.get(..ix)?, self.options.get(ix)?) else { return Some(b) };
         let mut m = Md5::default();
-        m.update(&src.octets());
-        m.update(&dst.octets());
-        m.update(&[0, IPPROTO_TCP]);
-        m.update(&u16::try_from(b.len()).ok()?.to_be_bytes());
+        match (src, dst) {
+            (IpAddr::V4(src), IpAddr::V4(dst)) => {
+                m.update(&[src.octets(), dst.octets()].concat());
+                m.update(&[0, IPPROTO_TCP]);
+                m.update(&u16::try_from(b.len()).ok()?.to_be_bytes());
+            }
+            (IpAddr::V6(src), IpAddr::V6(dst)) => {
+                m.update(&[src.octets(), dst.octets()].concat());
+                m.update(&u32::try_from(b.len()).ok()?.to_be_bytes());
+                m.update(&[0, 0, 0, IPPROTO_TCP]);
+            }
+            _ => return None,
+        }
         m.update(b.get(..20)?);
         m.update(&self.data);
         m.update(key);

@@ -3,7 +3,8 @@ use super::{Dir, Expr, Num, Op, Proto};
 use belljar_wire::arp::ArpPacket;
 use belljar_wire::ethernet::*;
 use belljar_wire::ipv4::*;
-use belljar_wire::{FlowKey, Frame, flow};
+use belljar_wire::ipv6::{FRAG_HLEN, FragHeader, IPV6_HLEN, Ipv6Header, NEXTHDR_FRAGMENT};
+use belljar_wire::{Frame, flow};
 
 pub struct Packet<'a> {
     frame: &'a Frame,
@@ -14,20 +15,23 @@ pub struct Packet<'a> {
     ethertype: u16,
     eth: Option<EthHeader>,
     ip: Option<Ipv4Header>,
+    ip6: Option<Ipv6Header>,
 }
 
 impl<'a> Packet<'a> {
     pub fn new(frame: &'a Frame) -> Packet<'a> {
         let b = frame.head.bytes();
         if let Some(net) = flow::net_offset(frame) {
-            let ip = b.get(net..).and_then(|b| Ipv4Header::parse(b).ok());
+            let ip6 = b.get(net..).and_then(|b| Ipv6Header::parse(b).ok());
+            let ip = b.get(net..).filter(|_| ip6.is_none()).and_then(|b| Ipv4Header::parse(b).ok());
+            let ethertype = if ip6.is_some() { ETH_P_IPV6 } else { ETH_P_IP };
             let eth = if net > 0 { EthHeader::parse(b).ok() } else { None };
             let len = (frame.len() + if net == 0 { ETH_HLEN } else { 0 }) as u32;
-            return Packet { frame, len, net, ethertype: ETH_P_IP, eth, ip };
+            return Packet { frame, len, net, ethertype, eth, ip, ip6 };
         }
         let eth = EthHeader::parse(b).ok();
         let ethertype = eth.map_or(0, |e| e.ethertype);
-        Packet { frame, len: frame.len() as u32, net: ETH_HLEN, ethertype, eth, ip: None }
+        Packet { frame, len: frame.len() as u32, net: ETH_HLEN, ethertype, eth, ip: None, ip6: None }
     }
 
     pub fn matches(&self, e: &Expr) -> bool {
@@ -38,9 +42,14 @@ impl<'a> Packet<'a> {
             Expr::Proto(p) => self.is(*p),
             Expr::EtherType(t) => self.ethertype == *t,
             Expr::Net(proto, dir, value, mask) => self.net(*proto, *dir, *value, *mask),
+            Expr::Net6(dir, value, mask) => self.ip6.is_some_and(|ip| {
+                let fits = |a: core::net::Ipv6Addr| a.to_bits() & mask == *value;
+                dir.of(fits(ip.src), fits(ip.dst))
+            }),
             Expr::Port(proto, dir, low, high) => self.port(*proto, *dir, *low, *high),
             Expr::Mac(dir, mac) => self.eth.is_some_and(|e| dir.of(e.src == *mac, e.dst == *mac)),
             Expr::Multicast => self.eth.is_some_and(|e| e.dst.is_multicast()),
+            Expr::Multicast6 => self.ip6.is_some_and(|ip| ip.dst.is_multicast()),
             Expr::Broadcast => self.eth.is_some_and(|e| e.dst.is_broadcast()),
             Expr::Compare(a, op, b) => match (self.number(a), self.number(b)) {
                 (Some(a), Some(b)) => op.holds(a, b),
@@ -55,8 +64,17 @@ impl<'a> Packet<'a> {
             Proto::Ip => self.ethertype == ETH_P_IP,
             Proto::Arp => self.ethertype == ETH_P_ARP,
             Proto::Ip6 => self.ethertype == ETH_P_IPV6,
-            Proto::Over(n) => self.ip.is_some_and(|ip| ip.proto == n),
+            Proto::Over(n) => self.is(Proto::Over4(n)) || self.is(Proto::Over6(n)),
+            Proto::Over4(n) => self.ip.is_some_and(|ip| ip.proto == n),
+            Proto::Over6(n) => self.ip6.is_some_and(|ip| ip.next == n || self.fragment_of(&ip) == Some(n)),
         }
+    }
+
+    /// libpcap looks behind a fragment header that comes first, and behind no other.
+    fn fragment_of(&self, ip: &Ipv6Header) -> Option<u8> {
+        let at = self.net + IPV6_HLEN;
+        let b = self.frame.head.bytes().get(at..at + FRAG_HLEN).filter(|_| ip.next == NEXTHDR_FRAGMENT)?;
+        FragHeader::parse(b).ok().map(|f| f.next)
     }
 
     fn net(&self, proto: Option<Proto>, dir: Dir, value: u32, mask: u32) -> bool {
@@ -77,14 +95,14 @@ impl<'a> Packet<'a> {
     }
 
     fn port(&self, proto: Option<Proto>, dir: Dir, low: u16, high: u16) -> bool {
-        let Some(key) =
-            self.frame.head.bytes().get(self.net..).filter(|_| self.ip.is_some()).and_then(FlowKey::from_ip)
-        else {
-            return false;
-        };
-        let has_ports = matches!(key.proto, IPPROTO_TCP | IPPROTO_UDP) && self.ip.is_some_and(|ip| ip.frag_off == 0);
+        let carries = |p: u8| matches!(p, IPPROTO_TCP | IPPROTO_UDP);
         // A first fragment has its ports in its bytes.
-        let (sport, dport) = match self.transport().filter(|_| has_ports) {
+        let at = match (self.ip, self.ip6) {
+            (Some(ip), _) if carries(ip.proto) => self.transport(),
+            (_, Some(ip)) if carries(ip.next) => Some(self.net + IPV6_HLEN),
+            _ => None,
+        };
+        let (sport, dport) = match at {
             Some(at) => match (self.load(at, 2), self.load(at + 2, 2)) {
                 (Some(s), Some(d)) => (s as u16, d as u16),
                 _ => return false,
@@ -109,7 +127,8 @@ impl<'a> Packet<'a> {
                 let at = self.number(at)? as usize;
                 let base = match proto {
                     Proto::Ether => self.eth.map(|_| 0)?,
-                    Proto::Over(_) => self.transport()?,
+                    Proto::Over(_) | Proto::Over4(_) => self.transport()?,
+                    Proto::Over6(_) => self.ip6.map(|_| self.net + IPV6_HLEN)?,
                     _ => self.net,
                 };
                 if !self.is(*proto) {

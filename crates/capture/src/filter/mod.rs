@@ -3,7 +3,7 @@
 //! `greater`, and `and`/`or`/`not` with parentheses.
 //!
 //! As in libpcap, `and` and `or` bind equally and from the left, and a bare value takes the qualifiers of the one before
-//! it (`port 80 or 443`). IPv6 addresses, `gateway`, `vlan`, `mpls` and host names are refused.
+//! it (`port 80 or 443`). Of IPv6 packets ports are found right behind the fixed header only, and `tcp[…]` is of IPv4. `gateway`, `vlan`, `mpls` and host names are refused.
 mod eval;
 mod parse;
 
@@ -57,8 +57,10 @@ enum Proto {
     Ip,
     Arp,
     Ip6,
-    /// An IPv4 protocol number.
+    /// A protocol number in packets of either family, of one.
     Over(u8),
+    Over4(u8),
+    Over6(u8),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,10 +71,12 @@ enum Expr {
     Proto(Proto),
     /// Addresses as (value, mask); in ARP also, unless limited.
     Net(Option<Proto>, Dir, u32, u32),
+    Net6(Dir, u128, u128),
     Port(Option<Proto>, Dir, u16, u16),
     Mac(Dir, Mac),
     EtherType(u16),
     Multicast,
+    Multicast6,
     Broadcast,
     Compare(Num, Op, Num),
 }
@@ -99,6 +103,10 @@ enum Num {
 
 fn mask(bits: u32) -> u32 {
     u32::MAX.checked_shl(32 - bits.min(32)).unwrap_or(0)
+}
+
+fn mask6(bits: u32) -> u128 {
+    u128::MAX.checked_shl(128 - bits.min(128)).unwrap_or(0)
 }
 
 fn addr(a: Ipv4Addr) -> u32 {
@@ -180,7 +188,7 @@ mod tests {
     fn errors_say_what_is_wrong() {
         let say = |t: &str| Filter::compile(t).unwrap_err().to_string();
         assert_eq!(say("port"), "\"port\" wants a number or name after it");
-        assert_eq!(say("host nginx"), "\"nginx\" is no IPv4 address; host names are not looked up");
+        assert_eq!(say("host nginx"), "\"nginx\" is no address; host names are not looked up");
         assert_eq!(say("10.0.2.2"), "write \"host 10.0.2.2\"");
         assert_eq!(say("port 99999"), "\"99999\" is no port");
         assert!(say("tcp and").contains("ends too early"), "{}", say("tcp and"));

@@ -1,9 +1,9 @@
 //! Text to expression: a tokenizer and recursive descent with bounded depth.
-use super::{BadFilter, Dir, Expr, Num, Op, Proto, addr, mask};
+use super::{BadFilter, Dir, Expr, Num, Op, Proto, addr, mask, mask6};
 use crate::services;
 use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6};
 use belljar_wire::ipv4::*;
-use core::net::Ipv4Addr;
+use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Parentheses and `not` in each other.
 const MAX_DEPTH: usize = 64;
@@ -280,7 +280,7 @@ impl<'a> Parser<'a> {
             match self.last {
                 _ if self.peek().is_none() => return bad("the filter ends too early"),
                 Some(last) => q = last,
-                None if self.peek().and_then(address).is_some() => {
+                None if self.peek().is_some_and(|t| address(t).is_some() || t.parse::<Ipv6Addr>().is_ok()) => {
                     return bad(format!("write \"host {}\"", self.peek().unwrap_or("")));
                 }
                 None => return bad(format!("{:?} is no filter word", self.peek().unwrap_or(""))),
@@ -301,8 +301,11 @@ impl<'a> Parser<'a> {
         Ok(dir)
     }
 
-    /// `ether broadcast` and `ether multicast`.
+    /// `ether broadcast`, `ether multicast` and `ip6 multicast`.
     fn cast(&mut self, p: Proto) -> Option<Expr> {
+        if p == Proto::Ip6 {
+            return self.take(&["multicast"]).map(|_| Expr::Multicast6);
+        }
         match self.take(&["broadcast", "multicast"]).filter(|_| p == Proto::Ether)? {
             "broadcast" => Some(Expr::Broadcast),
             _ => Some(Expr::Multicast),
@@ -331,6 +334,13 @@ impl<'a> Parser<'a> {
                 Ok(mac) => Expr::Mac(q.dir, mac),
                 Err(_) => return bad(format!("{t:?} is no hardware address")),
             },
+            Kind::Host if t.parse::<Ipv6Addr>().is_ok() => {
+                if self.peek() == Some("/") {
+                    return bad(format!("write \"net {t}/…\": a host has no prefix length"));
+                }
+                self.net6(q, t.parse().unwrap_or(Ipv6Addr::UNSPECIFIED), 128)?
+            }
+            Kind::Host if q.proto == Some(Proto::Ip6) => return bad(format!("{t:?} is no IPv6 address")),
             Kind::Host => match address(t) {
                 Some(a) => Expr::Net(q.proto, q.dir, addr(a), u32::MAX),
                 None if self.last.is_some()
@@ -339,7 +349,7 @@ impl<'a> Parser<'a> {
                 {
                     return bad(format!("{t:?} is no filter word"));
                 }
-                None => return bad(format!("{t:?} is no IPv4 address; host names are not looked up")),
+                None => return bad(format!("{t:?} is no address; host names are not looked up")),
             },
             Kind::Net => self.net(q, t)?,
             Kind::Port => match services::port(t) {
@@ -358,6 +368,20 @@ impl<'a> Parser<'a> {
 
     /// `10.0.0.0/8`, `10.0.2` and `10.0.0.0 mask 255.0.0.0`.
     fn net(&mut self, q: Qualifiers, t: &str) -> Result<Expr, BadFilter> {
+        if let Ok(a) = t.parse::<Ipv6Addr>() {
+            let mut bits = 128;
+            if self.take(&["/"]).is_some() {
+                let n = self.next()?;
+                bits = match n.parse() {
+                    Ok(n @ 0..=128) => n,
+                    _ => return bad(format!("{n:?} is no prefix length")),
+                };
+            }
+            return self.net6(q, a, bits);
+        }
+        if q.proto == Some(Proto::Ip6) {
+            return bad(format!("{t:?} is no IPv6 net"));
+        }
         let parts: Option<Vec<u8>> = t.split('.').map(|p| p.parse().ok()).collect();
         let Some(parts) = parts.filter(|p| (1..=4).contains(&p.len())) else {
             return bad(format!("{t:?} is no IPv4 net"));
@@ -380,6 +404,16 @@ impl<'a> Parser<'a> {
         Ok(Expr::Net(q.proto, q.dir, value, bits))
     }
 
+    fn net6(&self, q: Qualifiers, a: Ipv6Addr, bits: u32) -> Result<Expr, BadFilter> {
+        if !matches!(q.proto, None | Some(Proto::Ip6)) {
+            return bad(format!("{a} is an IPv6 address: only \"ip6\" goes with it"));
+        }
+        if a.to_bits() & !mask6(bits) != 0 {
+            return bad(format!("{a} has bits behind its prefix"));
+        }
+        Ok(Expr::Net6(q.dir, a.to_bits(), mask6(bits)))
+    }
+
     fn proto_number(&self, q: Qualifiers, t: &str) -> Result<Expr, BadFilter> {
         let name = t.trim_start_matches('\\');
         if q.proto == Some(Proto::Ether) {
@@ -393,11 +427,16 @@ impl<'a> Parser<'a> {
                 .and_then(|t| u16::try_from(t).ok())
                 .map_or_else(|| bad(format!("{name:?} is no Ethernet protocol")), |t| Ok(Expr::EtherType(t)));
         }
-        match (protocol(name), number(name)) {
-            (Some(p @ Proto::Over(_)), _) => Ok(Expr::Proto(p)),
-            (_, Some(n @ 0..=255)) => Ok(Expr::Proto(Proto::Over(n as u8))),
-            _ => bad(format!("{name:?} is no IP protocol")),
-        }
+        let number = match (protocol(name), number(name)) {
+            (Some(Proto::Over(n) | Proto::Over4(n) | Proto::Over6(n)), _) => n,
+            (_, Some(n @ 0..=255)) => n as u8,
+            _ => return bad(format!("{name:?} is no IP protocol")),
+        };
+        Ok(Expr::Proto(match q.proto {
+            Some(Proto::Ip) => Proto::Over4(number),
+            Some(Proto::Ip6) => Proto::Over6(number),
+            _ => Proto::Over(number),
+        }))
     }
 }
 
@@ -424,8 +463,9 @@ fn protocol(t: &str) -> Option<Proto> {
         "ip6" => Proto::Ip6,
         "tcp" => Proto::Over(IPPROTO_TCP),
         "udp" => Proto::Over(IPPROTO_UDP),
-        "icmp" => Proto::Over(IPPROTO_ICMP),
-        "igmp" => Proto::Over(IPPROTO_IGMP),
+        "icmp" => Proto::Over4(IPPROTO_ICMP),
+        "igmp" => Proto::Over4(IPPROTO_IGMP),
+        "icmp6" => Proto::Over6(IPPROTO_ICMPV6),
         "sctp" => Proto::Over(IPPROTO_SCTP),
         _ => return None,
     })
@@ -451,6 +491,23 @@ fn precedence(op: &str) -> Option<u8> {
 fn constant(t: &str) -> Option<u32> {
     Some(match t {
         "tcpflags" => 13,
+        "icmp6type" => 0,
+        "icmp6code" => 1,
+        "icmp6-destinationrunreach" => 1,
+        "icmp6-packettoobig" => 2,
+        "icmp6-timeexceeded" => 3,
+        "icmp6-parameterproblem" => 4,
+        "icmp6-echo" => 128,
+        "icmp6-echoreply" => 129,
+        "icmp6-multicastlistenerquery" => 130,
+        "icmp6-multicastlistenerreportv1" => 131,
+        "icmp6-multicastlistenerdone" => 132,
+        "icmp6-routersolicit" => 133,
+        "icmp6-routeradvert" => 134,
+        "icmp6-neighborsolicit" => 135,
+        "icmp6-neighboradvert" => 136,
+        "icmp6-redirect" => 137,
+        "icmp6-multicastlistenerreportv2" => 143,
         "icmptype" => 0,
         "icmpcode" => 1,
         "tcp-fin" => 1,

@@ -76,14 +76,27 @@ fn deeper(c: &mut Cursor<'_>, depth: usize) -> Parsed<Expr> {
         }
         Some(Tok::Ip(a)) => {
             c.at += 1;
-            if c.eat(":") { ExprKind::Addr(*a, c.int("a port")?) } else { ExprKind::Ip(*a) }
+            if a.is_ipv4() && c.eat(":") { ExprKind::Addr(*a, c.int("a port")?) } else { ExprKind::Ip(*a) }
         }
-        Some(Tok::Sym("[")) => list(c, depth)?,
+        Some(Tok::Sym("[")) => match (c.peek_at(1), c.peek_at(2), c.peek_at(3)) {
+            (Some(Tok::Ip(a)), Some(Tok::Sym("]")), Some(Tok::Sym(":"))) => {
+                c.at += 4;
+                ExprKind::Addr(*a, c.int("a port")?)
+            }
+            _ => list(c, depth)?,
+        },
         Some(Tok::Sym("{")) => structure(c, depth)?,
-        Some(Tok::Word(w)) if w == "inet_addr" => {
+        Some(Tok::Word(w)) if w == "inet_addr" || w == "inet_pton" => {
             c.at += 1;
             c.want("(")?;
+            if c.eat_word("AF_INET6") || c.eat_word("AF_INET") {
+                c.want(",")?;
+            }
             let inner = deeper(c, depth + 1)?;
+            // strace writes where the address goes to.
+            if c.eat(",") && c.eat("&") {
+                c.word("the field")?;
+            }
             c.want(")")?;
             ip(&inner)?
         }
@@ -97,7 +110,7 @@ fn ip(inner: &Expr) -> Parsed<ExprKind> {
         ExprKind::Ip(a) => Ok(ExprKind::Ip(*a)),
         ExprKind::Str(s) => {
             let text = String::from_utf8_lossy(s);
-            let addr = text.parse().map_err(|_| Problem::new(inner.span, "this is no IPv4 address"))?;
+            let addr = text.parse().map_err(|_| Problem::new(inner.span, "this is no address"))?;
             Ok(ExprKind::Ip(addr))
         }
         _ => Err(Problem::new(inner.span, "an address is expected here")),
@@ -121,7 +134,8 @@ fn structure(c: &mut Cursor<'_>, depth: usize) -> Parsed<ExprKind> {
     c.at += 1;
     let mut all = Vec::new();
     while !c.eat("}") {
-        let name = field_name(c)?.unwrap_or_else(|| all.len().to_string());
+        let strace = c.is_word("inet_pton");
+        let name = field_name(c)?.unwrap_or_else(|| if strace { "sin6_addr".into() } else { all.len().to_string() });
         all.push((name, deeper(c, depth + 1)?));
         if !c.eat(",") && !c.is("}") {
             return Err(c.wrong("`,` or `}`"));
@@ -135,7 +149,7 @@ fn field_name(c: &mut Cursor<'_>) -> Parsed<Option<String>> {
     let Some(Tok::Word(w)) = c.peek() else { return Ok(None) };
     let from = c.at;
     c.at += 1;
-    if w != "htons" && w != "inet_addr" && c.eat("(") {
+    if !matches!(w.as_str(), "htons" | "htonl" | "inet_addr" | "inet_pton") && c.eat("(") {
         while !c.eat(")") {
             if c.bump().is_none() {
                 return Err(c.wrong("`)`"));
@@ -164,12 +178,12 @@ fn one_int(c: &mut Cursor<'_>) -> Parsed<i64> {
     let negative = c.eat("-");
     let span: Span = c.span();
     let value = match c.peek() {
-        Some(Tok::Word(w)) if w == "htons" => {
+        Some(Tok::Word(w)) if w == "htons" || w == "htonl" => {
             c.at += 1;
             c.want("(")?;
-            let port: u16 = c.int("a port")?;
+            let number: u32 = c.int("a number")?;
             c.want(")")?;
-            i64::from(port)
+            i64::from(number)
         }
         Some(Tok::Word(w)) => {
             c.at += 1;

@@ -9,13 +9,15 @@ pub type Parsed<T> = Result<T, Problem>;
 pub struct Cursor<'a> {
     pub tokens: &'a [Token],
     pub at: usize,
+    /// What `icmp` means.
+    pub v6: bool,
     /// Where the line ends.
     end: Span,
 }
 
 impl<'a> Cursor<'a> {
     pub fn new(tokens: &'a [Token], end: Span) -> Cursor<'a> {
-        Cursor { tokens, at: 0, end: Span { start: end.start, end: end.start + 1 } }
+        Cursor { tokens, at: 0, v6: false, end: Span { start: end.start, end: end.start + 1 } }
     }
 
     pub fn peek(&self) -> Option<&'a Tok> {

@@ -3,6 +3,7 @@ mod block;
 mod call;
 mod cursor;
 pub mod icmp;
+mod nd;
 mod packet;
 pub mod raw;
 
@@ -11,6 +12,8 @@ use crate::lex::{Tok, Token, lex};
 use crate::names::nearest;
 use crate::problem::{Problem, Span};
 use cursor::{Cursor, Parsed};
+pub use nd::{addr_at, is_mld, is_nd, show as show_nd};
+use std::net::IpAddr;
 
 /// Longest script time, in seconds: some years of virtual time.
 const MAX_SECONDS: u64 = 100_000_000;
@@ -45,19 +48,32 @@ pub fn parse(name: &str, text: &str) -> Result<Script, Problem> {
         deviation: deviation(text),
         events: Vec::new(),
     };
+    let mut last_setting = Span::default();
     for line in tokens.split_inclusive(|t| t.tok == Tok::Eol) {
         let Some((eol, line)) = line.split_last() else { continue };
         if line.is_empty() {
             continue;
         }
         let mut c = Cursor::new(line, eol.span);
+        c.v6 = script.settings.version == Version::V6;
         if c.is("-") && matches!(c.peek_at(1), Some(Tok::Sym("-"))) {
             setting(&mut c, text, &mut script)?;
+            last_setting = c.tokens.first().map_or(eol.span, |t| t.span.to(c.last()));
         } else {
             script.events.push(event(&mut c, text)?);
         }
     }
+    agree(&script.settings).map_err(|what| Problem::new(last_setting, what))?;
     Ok(script)
+}
+
+/// Addresses of a script are of one family.
+fn agree(s: &Settings) -> Result<(), String> {
+    let six = s.version == Version::V6;
+    match [s.local, s.remote, s.gateway].into_iter().find(|a| a.is_ipv6() != six) {
+        Some(a) => Err(format!("{a} is not of the version that `--ip_version` says")),
+        None => Ok(()),
+    }
 }
 
 fn deviation(text: &str) -> Option<String> {
@@ -86,12 +102,14 @@ fn setting(c: &mut Cursor<'_>, text: &str, script: &mut Script) -> Parsed<()> {
     let bad = |what: &str| Problem::new(at, format!("`{name}` wants {what}"));
     let s = &mut script.settings;
     match name {
-        "local_ip" => s.local = value.parse().map_err(|_| bad("an IPv4 address"))?,
-        "remote_ip" => s.remote = value.parse().map_err(|_| bad("an IPv4 address"))?,
-        "gateway_ip" => s.gateway = value.parse().map_err(|_| bad("an IPv4 address"))?,
+        "local_ip" => s.local = value.parse().map_err(|_| bad("an address"))?,
+        "remote_ip" => s.remote = value.parse().map_err(|_| bad("an address"))?,
+        "gateway_ip" => s.gateway = value.parse().map_err(|_| bad("an address"))?,
         "netmask_ip" => {
-            let mask: std::net::Ipv4Addr = value.parse().map_err(|_| bad("a netmask"))?;
-            s.prefix = u32::from(mask).leading_ones() as u8;
+            s.prefix = match value.parse().map_err(|_| bad("a netmask"))? {
+                IpAddr::V4(mask) => mask.to_bits().leading_ones() as u8,
+                IpAddr::V6(mask) => mask.to_bits().leading_ones() as u8,
+            };
         }
         "bind_port" => s.bind_port = value.parse().map_err(|_| bad("a port"))?,
         "connect_port" => s.connect_port = value.parse().map_err(|_| bad("a port"))?,
@@ -105,7 +123,8 @@ fn setting(c: &mut Cursor<'_>, text: &str, script: &mut Script) -> Parsed<()> {
         "arp" => s.arp = on_off(value).ok_or_else(|| bad("`on`, `off` or `lines`"))?,
         "second_ip" => {
             let found =
-                value.split_once('/').and_then(|(a, l)| a.parse().ok().zip(l.parse().ok().filter(|l| *l <= 32)));
+                value.split_once('/').and_then(|(a, l)| a.parse().ok().zip(l.parse().ok().filter(|l| *l <= 128)));
+            let found = found.filter(|(a, l): &(IpAddr, u8)| a.is_ipv6() || *l <= 32);
             s.second = Some(found.ok_or_else(|| bad("an address and the length of its prefix"))?);
         }
         "root" => s.root = on_off(value).ok_or_else(|| bad("`on` or `off`"))?,
@@ -115,14 +134,38 @@ fn setting(c: &mut Cursor<'_>, text: &str, script: &mut Script) -> Parsed<()> {
             _ => return Err(bad("nic or tun")),
         },
         "nofile" => s.nofile = value.parse().map_err(|_| bad("a number of descriptors"))?,
-        "ip_version" if value == "ipv4" => {}
-        "ip_version" => return Err(bad("`ipv4`: there is no IPv6 yet")),
+        "ip_version" => {
+            s.version = match value {
+                "ipv4" => Version::V4,
+                "ipv6" => Version::V6,
+                "ipv4-mapped-ipv6" => Version::Mapped,
+                _ => return Err(bad("`ipv4`, `ipv6` or `ipv4-mapped-ipv6`")),
+            };
+            if s.version == Version::V6 {
+                defaults6(s);
+            }
+        }
         _ => {
             let near = nearest(name, SETTINGS.iter().copied());
             return Err(Problem::new(span, format!("there is no setting `{name}`")).near(near));
         }
     }
     Ok(())
+}
+
+/// What was not set before becomes that of IPv6.
+fn defaults6(s: &mut Settings) {
+    let was = Settings::default();
+    let pairs =
+        [(&mut s.local, was.local, V6.0), (&mut s.remote, was.remote, V6.1), (&mut s.gateway, was.gateway, V6.2)];
+    for (now, four, six) in pairs {
+        if *now == four {
+            *now = six.into();
+        }
+    }
+    if s.prefix == was.prefix {
+        s.prefix = 64;
+    }
 }
 
 fn on_off(value: &str) -> Option<bool> {

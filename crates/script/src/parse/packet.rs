@@ -1,11 +1,12 @@
 //! Packet lines: `< S 0:0(0) win 1000 <mss 1460>`, `> [ect0] . 1:1(0) ack 1`, `< udp (10)`, `> icmp unreachable …`.
 use super::cursor::{Cursor, Parsed};
-use super::{icmp, raw};
+use super::{icmp, nd, raw};
 use crate::ast::*;
 use crate::lex::Tok;
 use crate::names::nearest;
 use crate::packet::{FLAGS, Opt, emit_options};
 use crate::problem::Problem;
+use belljar_wire::ipv6::{NEXTHDR_DEST, NEXTHDR_HOP, NEXTHDR_ROUTING};
 
 /// Payload of an IPv4 packet without options.
 const MAX_PAYLOAD: usize = 65_495;
@@ -47,14 +48,20 @@ fn body(c: &mut Cursor<'_>, named: &mut Option<(End, End)>, ip: &mut IpSpec, abo
             *named = ends(c)?;
         }
         Body::Udp(payload(c)?)
-    } else if c.eat_word("icmp") {
-        let mut spec = icmp_spec(c, about)?;
+    } else if c.is_word("icmp") || c.is_word("icmp6") {
+        let v6 = c.v6 || c.is_word("icmp6");
+        c.at += 1;
+        let mut spec = icmp_spec(c, v6, about)?;
         if c.is("[") {
             spec.about = about_or_ip(c, ip)?;
         }
         Body::Icmp(spec)
     } else if c.eat_word("igmp") {
         Body::Igmp(raw::igmp(c)?)
+    } else if c.eat_word("nd") {
+        nd::nd(c)?
+    } else if c.eat_word("mld") {
+        nd::mld(c)?
     } else if c.eat_word("arp") {
         Body::Arp(raw::arp(c)?)
     } else if c.eat_word("frag") {
@@ -90,6 +97,7 @@ fn about_or_ip(c: &mut Cursor<'_>, ip: &mut IpSpec) -> Parsed<Option<About>> {
         return Ok(None);
     }
     match c.peek_at(1) {
+        Some(Tok::Ip(_)) => Ok(None),
         Some(Tok::Num(_)) => {
             c.at += 1;
             let (seq, _, _) = range(c)?;
@@ -116,17 +124,22 @@ fn ip_info(c: &mut Cursor<'_>, ip: &mut IpSpec) -> Parsed<()> {
             "ect0" => ip.ecn = Some(Ecn::Bits(2)),
             "ce" => ip.ecn = Some(Ecn::Bits(3)),
             "ect01" => ip.ecn = Some(Ecn::AnyEct),
-            "tos" => ip.tos = Some(c.int("a byte")?),
-            "ttl" => ip.ttl = Some(c.int("a byte")?),
+            "tos" | "tclass" => ip.tos = Some(c.int("a byte")?),
+            "ttl" | "hlim" => ip.ttl = Some(c.int("a byte")?),
             "df" => ip.df = Some(true),
             "nodf" => ip.df = Some(false),
             "badsum" => ip.badsum = true,
             "id" => ip.id = Some(c.int("an identification")?),
             "opt" => ip.options = Some(cookie(c)?),
             "bcast" => ip.link_broadcast = true,
+            "flow" => ip.flow = Some(c.int("a flow label")?),
+            "hop" => ip.ext.push(ext(NEXTHDR_HOP, c)?),
+            "dst" => ip.ext.push(ext(NEXTHDR_DEST, c)?),
+            "routing" => ip.ext.push(ext(NEXTHDR_ROUTING, c)?),
             _ => {
                 let all = [
                     "noecn", "ect0", "ect1", "ect01", "ce", "tos", "ttl", "df", "nodf", "badsum", "id", "opt", "bcast",
+                    "hlim", "tclass", "flow", "hop", "dst", "routing",
                 ];
                 return Err(
                     Problem::new(span, format!("`{word}` says nothing about an IP header")).near(nearest(word, all))
@@ -143,6 +156,7 @@ fn ip_info(c: &mut Cursor<'_>, ip: &mut IpSpec) -> Parsed<()> {
 /// `40001 > 8080` or `192.0.2.7:40001 > 192.168.0.1:8080`.
 fn ends(c: &mut Cursor<'_>) -> Parsed<Option<(End, End)>> {
     let here = matches!(c.peek(), Some(Tok::Ip(_)))
+        || matches!((c.peek(), c.peek_at(1)), (Some(Tok::Sym("[")), Some(Tok::Ip(_))))
         || matches!((c.peek(), c.peek_at(1)), (Some(Tok::Num(_)), Some(Tok::Sym(">"))));
     if !here {
         return Ok(None);
@@ -156,7 +170,12 @@ fn ends(c: &mut Cursor<'_>) -> Parsed<Option<(End, End)>> {
 
 fn end(c: &mut Cursor<'_>) -> Parsed<End> {
     let mut addr = None;
-    if let Some(Tok::Ip(a)) = c.peek() {
+    if let (Some(Tok::Sym("[")), Some(Tok::Ip(a))) = (c.peek(), c.peek_at(1)) {
+        c.at += 2;
+        c.want("]")?;
+        c.want(":")?;
+        addr = Some(*a);
+    } else if let Some(Tok::Ip(a)) = c.peek() {
         c.at += 1;
         addr = Some(*a);
         // Not every protocol has ports.
@@ -168,11 +187,15 @@ fn end(c: &mut Cursor<'_>) -> Parsed<End> {
     Ok(End { addr, port: c.int("a port")? })
 }
 
-/// `(10)` or a string.
+/// `(10)`, a string, or `hex 3a00`: bytes.
 fn payload(c: &mut Cursor<'_>) -> Parsed<Payload> {
     if let Some(Tok::Str(s)) = c.peek() {
         c.at += 1;
         return Ok(Payload { len: s.len(), data: Some(s.clone()) });
+    }
+    if c.eat_word("hex") {
+        let data = hex(c, MAX_HEX)?;
+        return Ok(Payload { len: data.len(), data: Some(data) });
     }
     c.want("(")?;
     let len: u16 = c.int("a number of bytes")?;
@@ -185,12 +208,12 @@ fn payload(c: &mut Cursor<'_>) -> Parsed<Payload> {
     Ok(Payload { len: len.into(), data })
 }
 
-fn icmp_spec(c: &mut Cursor<'_>, about: Option<About>) -> Parsed<IcmpSpec> {
+fn icmp_spec(c: &mut Cursor<'_>, v6: bool, about: Option<About>) -> Parsed<IcmpSpec> {
     let (name, span) = c.word("a type of message (unreachable, time_exceeded …)")?;
-    let kind = icmp::kind(name).ok_or_else(|| {
-        Problem::new(span, format!("there is no message `{name}`")).near(nearest(name, icmp::kind_names()))
+    let kind = icmp::kind(v6, name).ok_or_else(|| {
+        Problem::new(span, format!("there is no message `{name}`")).near(nearest(name, icmp::kind_names(v6)))
     })?;
-    let codes = icmp::codes(kind);
+    let codes = icmp::codes(v6, kind);
     let mut code = 0;
     if !codes.is_empty() {
         let (name, span) = c.word("a code (port_unreachable, frag_needed …)")?;
@@ -201,7 +224,8 @@ fn icmp_spec(c: &mut Cursor<'_>, about: Option<About>) -> Parsed<IcmpSpec> {
             })?
             .1;
     }
-    let mut spec = IcmpSpec { kind, code, mtu: None, echo: None, gateway: None, pointer: None, payload: None, about };
+    let mut spec =
+        IcmpSpec { v6, kind, code, mtu: None, echo: None, gateway: None, pointer: None, payload: None, about };
     loop {
         if c.eat_word("mtu") {
             spec.mtu = Some(c.int("an MTU")?);
@@ -215,7 +239,7 @@ fn icmp_spec(c: &mut Cursor<'_>, about: Option<About>) -> Parsed<IcmpSpec> {
             spec.gateway = Some(raw::ip(c)?);
         } else if c.eat_word("at") {
             spec.pointer = Some(c.int("an offset")?);
-        } else if c.is("(") && matches!(kind, 0 | 8) {
+        } else if c.is("(") && icmp::is_echo(v6, kind) {
             spec.payload = Some(payload(c)?);
         } else {
             return Ok(spec);
@@ -369,6 +393,49 @@ fn timestamps(c: &mut Cursor<'_>) -> Parsed<Opt> {
         if c.eat("*") { Ok(None) } else { c.int("a time stamp").map(Some) }
     };
     Ok(Opt::Ts { val: number("val")?, ecr: number("ecr")? })
+}
+
+/// An extension header, padded to a multiple of eight bytes: options by PadN (RFC 8200 §4.2), a route by zeros.
+fn ext(kind: u8, c: &mut Cursor<'_>) -> Parsed<Ext> {
+    let mut body = hex(c, MAX_HEX)?;
+    let pad = (body.len() + 2).next_multiple_of(8) - (body.len() + 2);
+    match pad {
+        0 => {}
+        _ if kind == NEXTHDR_ROUTING => body.resize(body.len() + pad, 0),
+        1 => body.push(0),
+        n => {
+            body.extend([1, (n - 2) as u8]);
+            body.resize(body.len() + n - 2, 0);
+        }
+    }
+    // Eight bytes are the least.
+    body.resize(body.len().max(6), 0);
+    Ok(Ext { kind, body })
+}
+
+/// Bytes that stand together.
+const MAX_HEX: usize = 1024;
+
+/// Digits without space between them, or `-` for none.
+fn hex(c: &mut Cursor<'_>, most: usize) -> Parsed<Vec<u8>> {
+    let (mut digits, start) = (String::new(), c.span());
+    if c.eat("-") {
+        return Ok(Vec::new());
+    }
+    loop {
+        match c.peek() {
+            Some(Tok::Num(n)) if digits.is_empty() || c.adjoins() => digits.push_str(n),
+            Some(Tok::Word(w)) if digits.is_empty() || c.adjoins() => digits.push_str(w),
+            _ => break,
+        }
+        c.at += 1;
+    }
+    let pair = |p: &[u8]| u8::from_str_radix(std::str::from_utf8(p).ok()?, 16).ok();
+    let bytes: Option<Vec<u8>> = digits.as_bytes().chunks(2).map(pair).collect();
+    let even = digits.len() % 2 == 0 && !digits.is_empty();
+    bytes
+        .filter(|b| even && b.len() <= most)
+        .ok_or_else(|| Problem::new(start, "pairs of hexadecimal digits are expected here"))
 }
 
 /// Bytes in hexadecimal, with or without 0x; nothing is none.

@@ -5,15 +5,15 @@ use crate::lex::Tok;
 use crate::names::nearest;
 use crate::problem::Problem;
 use belljar_wire::igmp::{self, IgmpHeader, Record, RecordType};
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 pub fn ip(c: &mut Cursor<'_>) -> Parsed<Ipv4Addr> {
     match c.peek() {
-        Some(Tok::Ip(a)) => {
+        Some(Tok::Ip(IpAddr::V4(a))) => {
             c.at += 1;
             Ok(*a)
         }
-        _ => Err(c.wrong("an address")),
+        _ => Err(c.wrong("an IPv4 address")),
     }
 }
 
@@ -128,14 +128,23 @@ fn query(c: &mut Cursor<'_>, version: u8) -> Parsed<Vec<u8>> {
     Ok(b)
 }
 
+/// What a report says of a group; the numbers are the same in MLD.
+pub fn record(c: &mut Cursor<'_>) -> Parsed<RecordType> {
+    let (name, span) = c.word("a record: to_ex, allow …")?;
+    RECORDS.iter().find(|r| r.0 == name).map(|r| r.1).ok_or_else(|| {
+        let near = nearest(name, RECORDS.iter().map(|r| r.0));
+        Problem::new(span, format!("there is no record `{name}`")).near(near)
+    })
+}
+
+pub fn record_name(kind: u8) -> &'static str {
+    RECORDS.iter().find(|r| r.1 as u8 == kind).map_or("?", |r| r.0)
+}
+
 fn report(c: &mut Cursor<'_>) -> Parsed<Vec<u8>> {
     let mut records = Vec::new();
     loop {
-        let (name, span) = c.word("a record: to_ex, allow …")?;
-        let kind = RECORDS.iter().find(|r| r.0 == name).map(|r| r.1).ok_or_else(|| {
-            let near = nearest(name, RECORDS.iter().map(|r| r.0));
-            Problem::new(span, format!("there is no record `{name}`")).near(near)
-        })?;
+        let kind = record(c)?;
         let group = ip(c)?;
         records.push(Record { kind, group, sources: sources(c)? });
         if !c.eat(",") {

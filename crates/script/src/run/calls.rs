@@ -139,6 +139,7 @@ impl<'a> Run<'a> {
         let call = match line.name.as_str() {
             "socket" => {
                 let family = match a.get(0).map(|e| &e.kind) {
+                    Some(ExprKind::Default) | None if s.version != Version::V4 => AF_INET6,
                     Some(ExprKind::Default) | None => AF_INET,
                     _ => a.i32(0, "a family")?,
                 };

@@ -6,6 +6,7 @@ use crate::ast::*;
 use crate::problem::Problem;
 use belljar_abi::*;
 use belljar_kernel::task::call::Cmsg;
+use std::net::IpAddr;
 
 /// `msg_control=[{cmsg_level=…, cmsg_type=…, cmsg_data=…}]` of a send: the data is a number or a string.
 pub(super) fn parse(msg: &Expr) -> Result<Vec<Cmsg>, Problem> {
@@ -19,6 +20,15 @@ pub(super) fn parse(msg: &Expr) -> Result<Vec<Cmsg>, Problem> {
             // The one that is no int.
             Some(ExprKind::Int(v)) if (level, kind) == (SOL_UDP, UDP_SEGMENT) => (*v as u16).to_ne_bytes().to_vec(),
             Some(ExprKind::Int(v)) => (*v as i32).to_ne_bytes().to_vec(),
+            // An address and a number: in6_pktinfo and its like.
+            Some(ExprKind::Struct(fields)) => fields.iter().try_fold(Vec::new(), |mut all, (_, v)| {
+                match &v.kind {
+                    ExprKind::Ip(IpAddr::V6(a)) => all.extend(a.octets()),
+                    ExprKind::Ip(IpAddr::V4(a)) => all.extend(a.octets()),
+                    _ => all.extend((int(v, "a number")? as i32).to_ne_bytes()),
+                }
+                Ok(all)
+            })?,
             _ => Vec::new(),
         };
         out.push(Cmsg { level, kind, data });
@@ -53,6 +63,7 @@ pub(super) fn same(e: &Expr, c: &Cmsg, tolerance: Nanos) -> Result<(), Problem> 
         ExprKind::Struct(fields) if fields.iter().any(|f| SECONDS.contains(&f.0.as_str())) => {
             same_time(data, c, tolerance)
         }
+        ExprKind::Struct(fields) if fields.iter().all(|f| f.0.starts_with("ipi6_")) => same_pktinfo6(data, c),
         ExprKind::Struct(fields) => fields.iter().try_for_each(|(name, v)| match EE.iter().find(|f| f.0 == name) {
             Some((_, at, len)) => expect_int(v, native(&c.data, *at, *len)),
             None if name == "ee_offender" => same_offender(v, c),
@@ -78,12 +89,26 @@ fn same_time(data: &Expr, c: &Cmsg, tolerance: Nanos) -> Result<(), Problem> {
     Err(Problem::new(data.span, "the time differs").note("expected", shown(expected)).note("came", shown(came)))
 }
 
-/// The sockaddr_in behind the error; `...` says that there is none.
+/// `struct in6_pktinfo`: address and interface.
+fn same_pktinfo6(e: &Expr, c: &Cmsg) -> Result<(), Problem> {
+    let came = crate::parse::addr_at(&c.data, 0);
+    if let Some(want) = field(e, "ipi6_addr")
+        && !matches!((&want.kind, came), (ExprKind::Ip(IpAddr::V6(a)), Some(b)) if *a == b)
+    {
+        return Err(
+            Problem::new(want.span, "the address differs").note("came", came.map_or("none".into(), |a| a.to_string()))
+        );
+    }
+    field(e, "ipi6_ifindex").map_or(Ok(()), |i| expect_int(i, native(&c.data, 16, 4)))
+}
+
+/// The socket address behind the error; `...` says that there is none.
 fn same_offender(e: &Expr, c: &Cmsg) -> Result<(), Problem> {
     let came = c.data.get(16..).and_then(|b| SockAddr::parse(b).ok());
     let same = match (&e.kind, came) {
-        (ExprKind::Ip(a), Some(SockAddr::V4(b, _))) => *a == b,
-        (ExprKind::Default, came) => !matches!(came, Some(SockAddr::V4(..))),
+        (ExprKind::Ip(IpAddr::V4(a)), Some(SockAddr::V4(b, _))) => *a == b,
+        (ExprKind::Ip(IpAddr::V6(a)), Some(SockAddr::V6 { addr, .. })) => *a == addr,
+        (ExprKind::Default, came) => !matches!(came, Some(SockAddr::V4(..) | SockAddr::V6 { .. })),
         _ => false,
     };
     if same {

@@ -3,7 +3,10 @@ use super::flow::Place;
 use super::{ANY_TIME, Run, seconds};
 use crate::ast::*;
 use crate::packet::{L4, Opt, Pkt, Tcp, show_flags};
+use crate::packet6::router_alert;
+use crate::parse::{is_mld, show_nd};
 use crate::problem::Problem;
+use std::net::IpAddr;
 
 type Ends = (Place, Place);
 
@@ -115,13 +118,14 @@ impl<'a> Run<'a> {
                 different.then(|| if wrong { "the data".to_owned() } else { format!("{} bytes", data.len()) })
             }
             (Body::Icmp(spec), L4::Icmp { kind, code, rest, data }) => {
-                let mtu = u16::from_be_bytes([rest[2], rest[3]]);
-                let echo = (u16::from_be_bytes([rest[0], rest[1]]), mtu);
-                let same = (spec.kind, spec.code) == (*kind, *code)
-                    && spec.mtu.is_none_or(|m| m == mtu)
+                let low = u16::from_be_bytes([rest[2], rest[3]]);
+                let echo = (u16::from_be_bytes([rest[0], rest[1]]), low);
+                let all = u32::from_be_bytes(*rest);
+                let same = (spec.v6, spec.kind, spec.code) == (live.is_v6(), *kind, *code)
+                    && spec.mtu.is_none_or(|m| m == if spec.v6 { all } else { low.into() })
                     && spec.echo.is_none_or(|e| e == echo)
                     && spec.gateway.is_none_or(|g| g.octets() == *rest)
-                    && spec.pointer.is_none_or(|p| p == rest[0])
+                    && spec.pointer.is_none_or(|p| p == if spec.v6 { all } else { rest[0].into() })
                     && spec.payload.as_ref().is_none_or(|p| p.len == data.len());
                 (!same).then(|| "the message".to_owned())
             }
@@ -134,20 +138,25 @@ impl<'a> Run<'a> {
             (Body::Igmp(spec), L4::Igmp(b)) => (spec != b).then(|| "the message".to_owned()),
             (Body::Arp(a), L4::Arp { request, mac, broadcast }) => {
                 let same = a.request == *request
-                    && (a.sender, a.target) == (live.src, live.dst)
+                    && (IpAddr::V4(a.sender), IpAddr::V4(a.target)) == (live.src, live.dst)
                     && a.mac.is_none_or(|m| m == *mac)
                     && a.broadcast.is_none_or(|b| b == *broadcast);
                 (!same).then(|| "the message".to_owned())
             }
-            (Body::Proto(proto, spec), L4::Other { proto: live, len }) => {
-                (proto != live || spec.len != *len).then(|| "the protocol or the length".to_owned())
+            (Body::Nd(spec), L4::Nd(b)) => (spec != b).then(|| "the message".to_owned()),
+            (Body::Proto(proto, spec), L4::Other { proto: live, data }) => {
+                let wrong = spec.data.as_ref().is_some_and(|d| d != data);
+                (proto != live || spec.len != data.len() || wrong).then(|| "the protocol or the length".to_owned())
             }
             _ => Some("the protocol".to_owned()),
         };
         if p.dev != live.dev {
             return Some(format!("it left by eth{}", live.dev));
         }
-        different.or_else(|| addresses(p, live)).or_else(|| ip_difference(&p.ip, live))
+        different
+            .or_else(|| addresses(p, live))
+            .or_else(|| ip_difference(&p.ip, live))
+            .or_else(|| ext_difference(p, live))
     }
 
     fn tcp_difference(&mut self, spec: &TcpSpec, ends: Ends, t: &Tcp, at: Nanos) -> Option<String> {
@@ -239,8 +248,24 @@ fn wrong_ends(expected: Ends, came: Ends) -> Option<String> {
     if expected == came {
         return None;
     }
-    let show = |((a, p), (b, q)): Ends| format!("{a}:{p} > {b}:{q}");
+    let place = |(a, p): Place| std::net::SocketAddr::from((a, p));
+    let show = |(a, b): Ends| format!("{} > {}", place(a), place(b));
     Some(format!("it is of another connection, {} instead of {}", show(came), show(expected)))
+}
+
+/// Extension headers are those that the line names; discovery never passes a router (RFC 4861 §6.1, §7.1).
+fn ext_difference(p: &Packet, live: &Pkt) -> Option<String> {
+    let kind = if let L4::Nd(b) = &live.l4 { b.first().copied() } else { None };
+    let mld = kind.is_some_and(is_mld);
+    let alert = router_alert();
+    let expected = if mld && p.ip.ext.is_empty() { &alert } else { &p.ip.ext };
+    if *expected != live.ext {
+        let show = |e: &Ext| format!("{} {}", e.kind, e.body.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        let all: Vec<String> = live.ext.iter().map(show).collect();
+        return Some(format!("extension headers {}", if all.is_empty() { "none".into() } else { all.join(", ") }));
+    }
+    let hops = if mld { 1 } else { 255 };
+    (kind.is_some() && p.ip.ttl.is_none() && live.ttl != hops).then(|| format!("hlim {}", live.ttl))
 }
 
 fn ip_difference(ip: &IpSpec, live: &Pkt) -> Option<String> {
@@ -260,6 +285,9 @@ fn ip_difference(ip: &IpSpec, live: &Pkt) -> Option<String> {
     }
     if ip.id.is_some_and(|id| id != live.id) {
         return Some(format!("id {}", live.id));
+    }
+    if ip.flow.is_some_and(|f| f != live.flow) {
+        return Some(format!("flow {:#x}", live.flow));
     }
     if ip.options.as_ref().is_some_and(|o| *o != live.options) {
         let hex: String = live.options.iter().map(|b| format!("{b:02x}")).collect();
@@ -286,10 +314,11 @@ fn show(p: &Packet) -> String {
         Body::Udp(u) => format!("udp ({})", u.len),
         Body::Icmp(i) => {
             let mtu = i.mtu.map_or(String::new(), |m| format!(" mtu {m}"));
-            format!("icmp {}{mtu}", crate::parse::icmp::show(i.kind, i.code))
+            format!("{}{mtu}", crate::parse::icmp::show(i.v6, i.kind, i.code))
         }
         Body::Frag(f) => format!("frag {}:{}", f.start, f.end),
         Body::Igmp(b) => crate::parse::raw::show_igmp(b),
+        Body::Nd(b) => show_nd(b),
         Body::Arp(a) if a.request => format!("arp request {} from {}", a.target, a.sender),
         Body::Arp(a) => format!("arp reply {} to {}", a.sender, a.target),
         Body::Proto(proto, p) => format!("proto {proto} ({})", p.len),

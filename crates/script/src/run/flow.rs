@@ -2,11 +2,11 @@
 //!
 //! The kernel's initial sequence number is random: the first SYN of the kernel that a line expects says which number of
 //! the script it is. The same with its time stamps; the remote side's numbers are the script's own.
-use crate::ast::{End, Settings};
+use crate::ast::{End, Settings, V4, Version};
 use crate::packet::{L4, Opt, Pkt, Tcp};
-use std::net::Ipv4Addr;
+use std::net::IpAddr;
 
-pub type Place = (Ipv4Addr, u16);
+pub type Place = (IpAddr, u16);
 
 /// One connection. Script number = number on the wire - offset.
 #[derive(Clone, Copy, Debug)]
@@ -28,6 +28,14 @@ pub struct Flows {
     udp: (Place, Place),
 }
 
+/// The script's own ends in the family of an address.
+pub fn sides(s: &Settings, like: Option<IpAddr>) -> (IpAddr, IpAddr) {
+    match like {
+        Some(IpAddr::V4(_)) if s.version == Version::V6 => (V4.0.into(), V4.1.into()),
+        _ => (s.local, s.remote),
+    }
+}
+
 impl Flows {
     pub fn new(s: &Settings) -> Flows {
         let ends = ((s.local, s.bind_port), (s.remote, s.remote_port));
@@ -44,8 +52,10 @@ impl Flows {
         let current = if udp { self.udp } else { self.tcp };
         let Some((src, dst)) = named else { return current };
         let (local, remote) = if inject { (dst, src) } else { (src, dst) };
-        let place = |e: End, default: Ipv4Addr| (e.addr.unwrap_or(default), e.port);
-        (place(local, s.local), place(remote, s.remote))
+        // An address that is named has its family's other side where that is not.
+        let (s_local, s_remote) = sides(s, local.addr.or(remote.addr));
+        let place = |e: End, default: IpAddr| (e.addr.unwrap_or(default), e.port);
+        (place(local, s_local), place(remote, s_remote))
     }
 
     pub fn set_current(&mut self, ends: (Place, Place), udp: bool) {
@@ -141,6 +151,9 @@ impl Flows {
             L4::Tcp(t) => Pkt { l4: L4::Tcp(self.to_script(ends, t.clone())), ..p.clone() }.show(),
             _ => p.show(),
         };
+        for e in &p.ext {
+            text = format!("[ext {} {}] {text}", e.kind, e.body.iter().map(|b| format!("{b:02x}")).collect::<String>());
+        }
         if p.tos & 3 != 0 {
             let name = ["noecn", "ect1", "ect0", "ce"];
             text = format!("[{}] {text}", name.get(usize::from(p.tos & 3)).unwrap_or(&"ecn"));

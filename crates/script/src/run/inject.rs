@@ -1,12 +1,19 @@
 //! Packets into the kernel.
-use super::flow::Place;
+use super::flow::{Place, sides};
 use super::{Happened, Run};
 use crate::ast::*;
 use crate::packet::{L4, Opt, Pkt, Tcp};
+use crate::packet6::router_alert;
+use crate::parse::is_mld;
 use crate::problem::Problem;
+use belljar_wire::icmpv6::*;
+use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, MLD2_ROUTERS, solicited_node};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Bytes of the packet that an ICMP error quotes behind its IP header.
 const QUOTED: usize = 8;
+/// ICMPv6 quotes what fits the least MTU (RFC 4443 §3.1).
+const QUOTED6: usize = 1280 - 48;
 
 impl Run<'_> {
     pub(super) fn inject(&mut self, p: &Packet) -> Result<(), Problem> {
@@ -25,21 +32,40 @@ impl Run<'_> {
         let mut dst = local.0;
         if !matches!(p.body, Body::Tcp(_) | Body::Udp(_)) {
             // From the remote side itself, or from a router on the way if the line says so.
-            src = p.ends.and_then(|e| e.0.addr).unwrap_or(s.remote);
-            dst = p.ends.and_then(|e| e.1.addr).unwrap_or(s.local);
+            let named = p.ends.map(|e| (e.0.addr, e.1.addr)).unwrap_or_default();
+            // In a script with both families a message is of its own one.
+            let v4 = matches!(&p.body, Body::Icmp(i) if !i.v6) || matches!(&p.body, Body::Igmp(_));
+            let (own, other) = sides(s, named.1.or(named.0).or(v4.then_some(V4.0.into())));
+            src = named.0.unwrap_or(other);
+            dst = named.1.unwrap_or(own);
         }
         let mut ttl = 64;
         if let Body::Igmp(b) = &p.body {
-            let group = belljar_wire::igmp::IgmpHeader::parse(b).map_or(dst, |h| h.group);
+            let group = belljar_wire::igmp::IgmpHeader::parse(b).map_or(Ipv4Addr::UNSPECIFIED, |h| h.group);
             let to = if group.is_unspecified() { belljar_wire::igmp::ALL_HOSTS } else { group };
-            dst = p.ends.and_then(|e| e.1.addr).unwrap_or(to);
+            dst = p.ends.and_then(|e| e.1.addr).unwrap_or(to.into());
             ttl = 1;
+        }
+        let mut ext = p.ip.ext.clone();
+        if let Body::Nd(b) = &p.body {
+            let (from, to) = nd_ends(b, s);
+            src = p.ends.and_then(|e| e.0.addr).unwrap_or(from.into());
+            dst = p.ends.and_then(|e| e.1.addr).unwrap_or(to.into());
+            let mld = b.first().is_some_and(|k| is_mld(*k));
+            ttl = if mld { 1 } else { 255 };
+            if mld && ext.is_empty() {
+                ext = router_alert();
+            }
+        }
+        if src.is_ipv4() != dst.is_ipv4() {
+            return Err(Problem::new(p.span, format!("{src} and {dst} are not of one family")));
         }
         let l4 = self.body(p, &p.body, ends)?;
         let tos = p.ip.tos.unwrap_or(0) & !3 | ecn_bits(p.ip.ecn).unwrap_or(p.ip.tos.unwrap_or(0) & 3);
         let (ttl, df, id) = (p.ip.ttl.unwrap_or(ttl), p.ip.df.unwrap_or(false), p.ip.id.unwrap_or(0));
         let options = p.ip.options.clone().unwrap_or_default();
-        let mut packet = Pkt { dev: p.dev, id, options, src, dst, tos, ttl, df, l4 };
+        let flow = p.ip.flow.unwrap_or(0);
+        let mut packet = Pkt { dev: p.dev, id, options, ext, flow, src, dst, tos, ttl, df, l4 };
         if let Body::Frag(f) = &p.body {
             packet = self.piece(p, f, packet, ends)?;
         }
@@ -68,8 +94,9 @@ impl Run<'_> {
             }
             Body::Icmp(i) => self.icmp(p, i)?,
             Body::Igmp(b) => L4::Igmp(b.clone()),
-            Body::Proto(proto, payload) => L4::Other { proto: *proto, len: payload.len },
-            Body::Frag(_) | Body::Arp(_) => L4::Other { proto: 17, len: 0 },
+            Body::Nd(b) => L4::Nd(b.clone()),
+            Body::Proto(proto, payload) => L4::Other { proto: *proto, data: bytes(payload) },
+            Body::Frag(_) | Body::Arp(_) => L4::Other { proto: 17, data: Vec::new() },
         })
     }
 
@@ -79,9 +106,11 @@ impl Run<'_> {
         let (mut proto, mut whole) = (17, Vec::new());
         if let Some(of) = &f.of {
             let l4 = self.body(p, of, ends)?;
-            let b = Pkt { l4, options: Vec::new(), ..header.clone() }.bytes(p.ip.badsum).ok_or_else(long)?;
-            proto = b.get(9).copied().unwrap_or(17);
-            whole = b.get(20..).unwrap_or(&[]).to_vec();
+            let plain = Pkt { l4, options: Vec::new(), ext: Vec::new(), ..header.clone() };
+            let b = plain.bytes(p.ip.badsum).ok_or_else(long)?;
+            let (named_at, from) = if plain.is_v6() { (6, 40) } else { (9, 20) };
+            proto = b.get(named_at).copied().unwrap_or(17);
+            whole = b.get(from..).unwrap_or(&[]).to_vec();
         }
         let (start, end) = (f.start as usize, f.end as usize);
         let mf = f.mf.unwrap_or(end < whole.len());
@@ -91,14 +120,14 @@ impl Run<'_> {
     }
 
     fn icmp(&self, p: &Packet, i: &IcmpSpec) -> Result<L4, Problem> {
-        let mtu = i.mtu.unwrap_or(0).to_be_bytes();
         let rest = match (i.gateway, i.pointer) {
             (Some(gw), _) => gw.octets(),
-            (None, Some(at)) => [at, 0, 0, 0],
-            _ => [0, 0, mtu[0], mtu[1]],
+            (None, Some(at)) if i.v6 => at.to_be_bytes(),
+            (None, Some(at)) => [at as u8, 0, 0, 0],
+            _ => i.mtu.unwrap_or(0).to_be_bytes(),
         };
         // Echo requests have a payload, errors a packet.
-        if matches!(i.kind, 0 | 8) {
+        if crate::parse::icmp::is_echo(i.v6, i.kind) {
             let (id, seq) = i.echo.unwrap_or((1, 1));
             let data = i.payload.as_ref().map_or(vec![0; 8], |p| p.data.clone().unwrap_or_else(|| vec![0; p.len]));
             let rest = belljar_wire::icmp::IcmpHeader::echo_rest(id, seq);
@@ -112,7 +141,7 @@ impl Run<'_> {
             })?,
         };
         let bytes = quoted.bytes(false).ok_or_else(|| Problem::new(p.span, "the quoted packet is too long"))?;
-        let data = bytes.get(..bytes.len().min(20 + QUOTED)).unwrap_or(&[]).to_vec();
+        let data = bytes.get(..bytes.len().min(if i.v6 { QUOTED6 } else { 20 + QUOTED })).unwrap_or(&[]).to_vec();
         Ok(L4::Icmp { kind: i.kind, code: i.code, rest, data })
     }
 
@@ -126,9 +155,32 @@ impl Run<'_> {
             }
             About::Udp { len } => L4::Udp { sport: local.1, dport: remote.1, data: vec![0; len.min(65_000)] },
         };
-        Pkt { dev: 0, id: 0, options: Vec::new(), src: local.0, dst: remote.0, tos: 0, ttl: 64, df: true, l4 }
+        let (options, ext) = (Vec::new(), Vec::new());
+        Pkt { dev: 0, id: 0, options, ext, flow: 0, src: local.0, dst: remote.0, tos: 0, ttl: 64, df: true, l4 }
     }
 }
+
+/// Where a message of discovery or MLD comes from and goes to when its line does not say: what routers and neighbours do.
+fn nd_ends(b: &[u8], s: &Settings) -> (Ipv6Addr, Ipv6Addr) {
+    let six = |a: IpAddr| if let IpAddr::V6(a) = a { a } else { V6.0 };
+    let target = crate::parse::addr_at(b, 8).unwrap_or(Ipv6Addr::UNSPECIFIED);
+    let solicited = b.get(4).is_some_and(|f| f & NA_SOLICITED != 0);
+    match b.first().copied().unwrap_or(0) {
+        NDISC_NEIGHBOUR_SOLICITATION => (six(s.gateway), solicited_node(target)),
+        NDISC_NEIGHBOUR_ADVERTISEMENT if solicited => (target, six(s.local)),
+        NDISC_NEIGHBOUR_ADVERTISEMENT => (target, ALL_NODES),
+        NDISC_ROUTER_SOLICITATION => (PEER_LINKLOCAL, ALL_ROUTERS),
+        NDISC_REDIRECT => (six(s.gateway), six(s.local)),
+        ICMPV6_MGM_QUERY if !target.is_unspecified() => (PEER_LINKLOCAL, target),
+        ICMPV6_MGM_REPORT => (PEER_LINKLOCAL, target),
+        ICMPV6_MGM_REDUCTION => (PEER_LINKLOCAL, ALL_ROUTERS),
+        ICMPV6_MLD2_REPORT => (PEER_LINKLOCAL, MLD2_ROUTERS),
+        _ => (PEER_LINKLOCAL, ALL_NODES),
+    }
+}
+
+/// Of 02:00:00:00:00:02.
+const PEER_LINKLOCAL: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0xff, 0xfe00, 2);
 
 fn segment(t: &TcpSpec, (local, remote): (Place, Place)) -> Tcp {
     let options: Vec<Opt> = match &t.options {

@@ -6,7 +6,7 @@ use crate::ast::Script;
 use belljar_kernel::Kernel;
 use belljar_kernel::ids::*;
 use belljar_wire::ethernet::Mac;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 /// Packets that are remembered.
 const MOST_SENT: usize = 16;
@@ -31,9 +31,11 @@ pub struct Reached {
     pub sent: Vec<Vec<u8>>,
 }
 
-/// Runs the first `lines` lines that do something; `None` when one of them does not go as it says.
+/// Runs the first `lines` lines that do something; `None` when one of them does not go as it says, or when the script
+/// speaks IPv6.
 pub fn reach(script: &Script, lines: usize) -> Option<Reached> {
     let s = &script.settings;
+    let (IpAddr::V4(local), IpAddr::V4(remote)) = (s.local, s.remote) else { return None };
     let mut run = Run::new(script, Machine::new(s).ok()?);
     for (n, event) in script.events.iter().enumerate().take(lines) {
         run.at = n;
@@ -57,8 +59,8 @@ pub fn reach(script: &Script, lines: usize) -> Option<Reached> {
         task,
         fds,
         sleeping,
-        local: s.local,
-        remote: s.remote,
+        local,
+        remote,
         bind_port: s.bind_port,
         host_mac: HOST_MAC,
         peer_mac: PEER_MAC,

@@ -2,8 +2,8 @@
 use super::Run;
 use crate::ast::*;
 use crate::problem::Problem;
-use belljar_abi::{AF_INET, SockAddr};
-use std::net::Ipv4Addr;
+use belljar_abi::{AF_INET, AF_INET6, SockAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// A call's arguments, asked for by position.
 pub(super) struct Args<'a> {
@@ -91,15 +91,16 @@ impl Run<'_> {
     }
 
     /// A socket address as bytes; `...` is the script's own side or its peer.
-    pub(super) fn addr(&self, e: &Expr, default: (Ipv4Addr, u16)) -> Result<Vec<u8>, Problem> {
+    pub(super) fn addr(&self, e: &Expr, default: (IpAddr, u16)) -> Result<Vec<u8>, Problem> {
         match &e.kind {
-            ExprKind::Default => Ok(SockAddr::V4(default.0, default.1).emit().to_vec()),
-            ExprKind::Addr(a, p) => Ok(SockAddr::V4(*a, *p).emit().to_vec()),
+            ExprKind::Default => Ok(SockAddr::ip(self.script.settings.mapped(default.0), default.1).emit().to_vec()),
+            ExprKind::Addr(a, p) => Ok(SockAddr::ip(*a, *p).emit().to_vec()),
+            ExprKind::Struct(_) if one_of(e, SIN6).is_some() => sockaddr_in6(e),
             ExprKind::Struct(_) => {
                 let family = field(e, "sa_family").map_or(Ok(i64::from(AF_INET)), |f| int(f, "a family"))?;
                 let port = field(e, "sin_port").map_or(Ok(0), |p| int(p, "a port"))?;
                 let addr = match field(e, "sin_addr").map(|a| &a.kind) {
-                    Some(ExprKind::Ip(a)) => *a,
+                    Some(ExprKind::Ip(IpAddr::V4(a))) => *a,
                     None => Ipv4Addr::UNSPECIFIED,
                     Some(ExprKind::Int(v)) => Ipv4Addr::from((*v as u32).to_be_bytes()),
                     Some(_) => return Err(Problem::new(e.span, "an address is expected here: inet_addr(\"…\")")),
@@ -110,20 +111,49 @@ impl Run<'_> {
                 }
                 Ok(b)
             }
-            _ => Err(Problem::new(e.span, "a socket address is expected here: ..., 192.0.2.1:80 or {sa_family = …}")),
+            _ => Err(Problem::new(
+                e.span,
+                "a socket address is expected here: ..., 192.0.2.1:80, [2001:db8::1]:80 or {sa_family = …}",
+            )),
         }
     }
 
     /// Whether an address that a call returned is what the line says; `...` and numbers (NULL) say nothing.
     pub(super) fn same_addr(&self, e: Option<&Expr>, came: SockAddr) -> Result<(), Problem> {
         let Some(e) = e.filter(|e| matches!(e.kind, ExprKind::Addr(..) | ExprKind::Struct(_))) else { return Ok(()) };
-        let expected = self.addr(e, (Ipv4Addr::UNSPECIFIED, 0))?;
+        let expected = self.addr(e, (Ipv4Addr::UNSPECIFIED.into(), 0))?;
         if came.emit()[..] == expected[..] {
             return Ok(());
         }
         let shown = SockAddr::parse(&expected).map_or_else(|e| e.to_string(), |a| format!("{a}"));
         Err(Problem::new(e.span, "the address differs").note("expected", shown).note("came", format!("{came}")))
     }
+}
+
+fn octets(a: IpAddr) -> Vec<u8> {
+    match a {
+        IpAddr::V4(a) => a.octets().to_vec(),
+        IpAddr::V6(a) => a.octets().to_vec(),
+    }
+}
+
+const SIN6: &[&str] = &["sin6_port", "sin6_addr", "sin6_flowinfo", "sin6_scope_id"];
+
+/// `{sa_family=AF_INET6, sin6_port=htons(80), sin6_addr=::1, sin6_scope_id=0}`.
+fn sockaddr_in6(e: &Expr) -> Result<Vec<u8>, Problem> {
+    let number = |name: &str| field(e, name).map_or(Ok(0), |v| int(v, "a number"));
+    let family = field(e, "sa_family").map_or(Ok(i64::from(AF_INET6)), |f| int(f, "a family"))?;
+    let addr = match field(e, "sin6_addr").map(|a| &a.kind) {
+        Some(ExprKind::Ip(IpAddr::V6(a))) => *a,
+        None => Ipv6Addr::UNSPECIFIED,
+        Some(_) => return Err(Problem::new(e.span, "an IPv6 address is expected here: sin6_addr=::1")),
+    };
+    let (flowinfo, scope) = (number("sin6_flowinfo")? as u32, number("sin6_scope_id")? as u32);
+    let mut b = SockAddr::V6 { addr, port: number("sin6_port")? as u16, flowinfo, scope }.emit().to_vec();
+    if let Some(f) = b.get_mut(..2) {
+        f.copy_from_slice(&(family as u16).to_ne_bytes());
+    }
+    Ok(b)
 }
 
 /// The bytes of an option's value: an int, two ints (linger, timeval), a string, a BPF program as tcpdump -dd writes it,
@@ -134,7 +164,7 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
         ExprKind::Default => Ok(vec![0; len.min(4096)]),
         ExprKind::Int(v) => Ok(v.to_ne_bytes().get(..len.min(8)).unwrap_or(&[]).to_vec()),
         ExprKind::Str(s) => Ok(s.clone()),
-        ExprKind::Ip(a) => Ok(a.octets().to_vec()),
+        ExprKind::Ip(a) => Ok(octets(*a)),
         ExprKind::List(insns) => insns.iter().try_fold(Vec::new(), |all, i| Ok([all, instruction(i)?].concat())),
         ExprKind::Struct(_) if field(e, "key").is_some() => md5sig(e),
         ExprKind::Struct(fields) if fields.len() == 4 && fields.iter().all(|f| f.0.parse::<u8>().is_ok()) => {
@@ -145,7 +175,7 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
             let mut b = Vec::new();
             for (_, v) in fields {
                 if let ExprKind::Ip(a) = &v.kind {
-                    b.extend(a.octets());
+                    b.extend(octets(*a));
                     continue;
                 }
                 let v = int(v, "a number")?;
@@ -180,7 +210,7 @@ fn md5sig(e: &Expr) -> Result<Vec<u8>, Problem> {
     let Some(ExprKind::Str(key)) = field(e, "key").map(|k| &k.kind) else {
         return Err(Problem::new(e.span, "a key is a string"));
     };
-    let mut b = SockAddr::V4(addr, 0).emit().to_vec();
+    let mut b = SockAddr::ip(addr, 0).emit().to_vec();
     b.resize(128, 0);
     b.extend([u8::from(prefixlen.is_some()), prefixlen.unwrap_or(0) as u8]);
     b.extend((key.len() as u16).to_ne_bytes());

@@ -5,6 +5,7 @@ use super::rule::{Action, Rule};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::ipv6;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
 use core::net::Ipv4Addr;
@@ -31,23 +32,23 @@ impl std::fmt::Display for CmdError {
     }
 }
 
-type Done<T = ()> = Result<T, CmdError>;
+pub(crate) type Done<T = ()> = Result<T, CmdError>;
 
-fn words(what: impl Into<String>) -> CmdError {
+pub(crate) fn words(what: impl Into<String>) -> CmdError {
     CmdError::Words(what.into())
 }
 
 /// The line, word by word.
-struct Line<'a> {
-    words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
+pub(crate) struct Line<'a> {
+    pub words: std::iter::Peekable<std::str::SplitWhitespace<'a>>,
 }
 
 impl<'a> Line<'a> {
-    fn next(&mut self, what: &str) -> Done<&'a str> {
+    pub fn next(&mut self, what: &str) -> Done<&'a str> {
         self.words.next().ok_or_else(|| words(format!("{what} is missing")))
     }
 
-    fn parse<T: std::str::FromStr>(&mut self, what: &str) -> Done<T> {
+    pub fn parse<T: std::str::FromStr>(&mut self, what: &str) -> Done<T> {
         let w = self.next(what)?;
         w.parse().map_err(|_| words(format!("`{w}` is not {what}")))
     }
@@ -73,7 +74,7 @@ impl<'a> Line<'a> {
     }
 
     /// A number, in hexadecimal with 0x.
-    fn number(&mut self, what: &str) -> Done<u32> {
+    pub fn number(&mut self, what: &str) -> Done<u32> {
         number(self.next(what)?).ok_or_else(|| words(format!("{what} is not a number")))
     }
 }
@@ -82,7 +83,7 @@ fn number(w: &str) -> Option<u32> {
     w.strip_prefix("0x").map_or_else(|| w.parse().ok(), |h| u32::from_str_radix(h, 16).ok())
 }
 
-fn refusing(w: &str) -> Option<RouteType> {
+pub(crate) fn refusing(w: &str) -> Option<RouteType> {
     Some(match w {
         "unreachable" => RouteType::Unreachable,
         "blackhole" => RouteType::Blackhole,
@@ -93,10 +94,14 @@ fn refusing(w: &str) -> Option<RouteType> {
 }
 
 impl Kernel {
-    /// One line without the word `ip`.
+    /// One line without the word `ip`; of IPv6 when it begins with `-6` or names an address of it.
     pub fn ip(&mut self, ns: NsId, line: &str) -> Result<(), CmdError> {
         let mut l = Line { words: line.split_whitespace().peekable() };
+        let _ = l.words.next_if(|w| matches!(*w, "-4" | "-6"));
         let (object, verb) = (l.next("an object")?, l.next("a command")?);
+        if ipv6::ip_cmd::is_v6(line) {
+            return self.ip6(ns, object, verb, &mut l);
+        }
         match (object, verb) {
             ("route" | "r", "add" | "del") => self.ip_route(ns, verb == "add", &mut l),
             ("rule" | "ru", "add" | "del") => self.ip_rule(ns, verb == "add", &mut l),
@@ -107,7 +112,7 @@ impl Kernel {
         }
     }
 
-    fn dev(&self, ns: NsId, l: &mut Line<'_>) -> Done<DevId> {
+    pub(crate) fn dev(&self, ns: NsId, l: &mut Line<'_>) -> Done<DevId> {
         let name = l.next("a device")?;
         self.net.dev_by_name(ns, name).ok_or_else(|| words(format!("there is no device `{name}`")))
     }
@@ -243,14 +248,7 @@ impl Kernel {
             match w {
                 "dev" => dev = Some(self.dev(ns, l)?),
                 "lladdr" => mac = Some(mac_of(l.next("an address")?)?),
-                "nud" => {
-                    state = match l.next("a state")? {
-                        "permanent" => Nud::Permanent,
-                        "reachable" => Nud::Reachable,
-                        "stale" => Nud::Stale,
-                        w => return Err(words(format!("`{w}` is not a state"))),
-                    }
-                }
+                "nud" => state = nud(l.next("a state")?)?,
                 _ => return Err(words(format!("`{w}` means nothing to a neighbour"))),
             }
         }
@@ -267,7 +265,16 @@ impl Kernel {
     }
 }
 
-fn mac_of(w: &str) -> Done<Mac> {
+pub(crate) fn nud(w: &str) -> Done<Nud> {
+    Ok(match w {
+        "permanent" => Nud::Permanent,
+        "reachable" => Nud::Reachable,
+        "stale" => Nud::Stale,
+        w => return Err(words(format!("`{w}` is not a state"))),
+    })
+}
+
+pub(crate) fn mac_of(w: &str) -> Done<Mac> {
     let bytes: Option<Vec<u8>> = w.split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
     let six = bytes.and_then(|b| <[u8; 6]>::try_from(b).ok());
     six.map(Mac).ok_or_else(|| words(format!("`{w}` is not a hardware address")))

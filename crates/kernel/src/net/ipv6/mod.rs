@@ -9,6 +9,7 @@ pub mod fib;
 pub mod icmp;
 pub mod icmp_rcv;
 pub mod input;
+pub(crate) mod ip_cmd;
 pub mod mcast;
 pub mod ndisc;
 pub mod output;

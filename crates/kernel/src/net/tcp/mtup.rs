@@ -9,10 +9,15 @@ use super::sock::*;
 use super::{inc, setting, sysctl};
 use crate::ids::TcpId;
 use crate::net::Net;
+use crate::net::af;
 use crate::net::mib::Mib;
+use belljar_wire::tcp::TCP_HLEN;
 
 /// IP and TCP header without options.
-const HEADERS: u32 = 40;
+fn headers(sk: &TcpSock) -> u32 {
+    af::header_len(sk.sk.daddr) + TCP_HLEN as u32
+}
+
 /// A probe needs so large a window that losing one segment more is no matter.
 const MIN_CWND: u32 = 11;
 
@@ -37,12 +42,12 @@ fn options(sk: &TcpSock) -> u32 {
 #[doc(alias = "tcp_mtu_to_mss")]
 fn mtu_to_mss(sk: &TcpSock, net: &Net, mtu: u32) -> u32 {
     let floor = setting(net, sk, |s| s.tcp_min_snd_mss);
-    mtu.saturating_sub(HEADERS).min(u32::from(sk.snd.mss_clamp)).max(floor).saturating_sub(options(sk))
+    mtu.saturating_sub(headers(sk)).min(u32::from(sk.snd.mss_clamp)).max(floor).saturating_sub(options(sk))
 }
 
 #[doc(alias = "tcp_mss_to_mtu")]
 fn mss_to_mtu(sk: &TcpSock, mss: u32) -> u32 {
-    mss.saturating_add(options(sk)).saturating_add(HEADERS)
+    mss.saturating_add(options(sk)).saturating_add(headers(sk))
 }
 
 fn get(sk: &TcpSock) -> Option<Mtup> {
@@ -67,7 +72,7 @@ fn enable(sk: &mut TcpSock, net: &Net) {
     let base = sysctl(net, sk).map_or(0, |s| s.tcp_base_mss);
     // A negative size is one that the floor replaces.
     let search_low = mss_to_mtu(sk, u32::try_from(base).unwrap_or(0));
-    let search_high = u32::from(sk.snd.mss_clamp).saturating_add(HEADERS).min(sk.snd.pmtu.max(HEADERS));
+    let search_high = u32::from(sk.snd.mss_clamp).saturating_add(headers(sk)).min(sk.snd.pmtu.max(headers(sk)));
     let stamp_ms = net.env.now_ms();
     sk.rare().mtup = Some(Mtup { search_high, search_low, stamp_ms, ..Mtup::default() });
 }
@@ -152,7 +157,7 @@ fn check_reprobe(sk: &mut TcpSock, net: &mut Net) {
         return;
     }
     let mss = current_mss(sk, net);
-    let (high, low) = (u32::from(sk.snd.mss_clamp).saturating_add(HEADERS), mss_to_mtu(sk, mss));
+    let (high, low) = (u32::from(sk.snd.mss_clamp).saturating_add(headers(sk)), mss_to_mtu(sk, mss));
     edit(sk, |m| *m = Mtup { search_high: high, search_low: low, stamp_ms: now, ..Mtup::default() });
 }
 

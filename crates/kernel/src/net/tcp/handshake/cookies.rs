@@ -12,6 +12,8 @@ use belljar_wire::tcp::TcpOptions;
 
 /// The sizes an index can stand for: below, Ethernet with tunnel, with PPPoE, plain.
 const MSS_TABLE: [u16; 4] = [536, 1300, 1440, 1460];
+/// Of IPv6: the least MTU, tunnels, Ethernet, jumbo frames.
+const MSS_TABLE6: [u16; 4] = [1280 - 60, 1480 - 60, 1500 - 60, 9000 - 60];
 const COOKIE_BITS: u32 = 24;
 const COOKIE_MASK: u32 = (1 << COOKIE_BITS) - 1;
 /// Minutes a cookie is good for.
@@ -23,6 +25,10 @@ const TS_BITS: u32 = 6;
 const TS_OPT_WSCALE_MASK: u32 = 0xf;
 const TS_OPT_SACK: u32 = 1 << 4;
 const TS_OPT_ECN: u32 = 1 << 5;
+
+fn table(t: &Tuple) -> &'static [u16; 4] {
+    if t.raddr.is_ipv4() { &MSS_TABLE } else { &MSS_TABLE6 }
+}
 
 fn minutes(now: Nanos) -> u32 {
     (now / (60 * SEC)) as u32
@@ -37,13 +43,14 @@ fn cookie_hash(secret: [u64; 2], t: &Tuple, count: u32, which: u64) -> u32 {
 /// The cookie for a SYN, and the MSS it stands for (the largest in the table that is not above the peer's).
 #[doc(alias = "__cookie_v4_init_sequence")]
 pub fn cookie_init_sequence(secret: [u64; 2], t: &Tuple, seq: u32, mss: u16, now: Nanos) -> (u32, u16) {
-    let ix = MSS_TABLE.iter().rposition(|m| *m <= mss).unwrap_or(0);
+    let table = table(t);
+    let ix = table.iter().rposition(|m| *m <= mss).unwrap_or(0);
     let count = minutes(now);
     let cookie = cookie_hash(secret, t, 0, 0)
         .wrapping_add(seq)
         .wrapping_add(count << COOKIE_BITS)
         .wrapping_add(cookie_hash(secret, t, count, 1).wrapping_add(ix as u32) & COOKIE_MASK);
-    (cookie, MSS_TABLE[ix])
+    (cookie, table[ix])
 }
 
 /// The MSS in a cookie that comes back, if it is one of ours and young enough. `seq` is the peer's ISN.
@@ -56,7 +63,7 @@ pub fn cookie_check(secret: [u64; 2], t: &Tuple, seq: u32, cookie: u32, now: Nan
         return None;
     }
     let ix = cookie.wrapping_sub(cookie_hash(secret, t, count.wrapping_sub(age), 1)) & COOKIE_MASK;
-    MSS_TABLE.get(ix as usize).copied()
+    table(t).get(ix as usize).copied()
 }
 
 /// The time stamp (before the offset) of a cookie SYN-ACK: never later than now, its low bits say the options.

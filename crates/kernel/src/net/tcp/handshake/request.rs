@@ -122,7 +122,7 @@ impl RequestSock {
 
     /// MSS and window to announce on this route (`tcp_openreq_init_rwin`).
     fn init_rwin(&mut self, lsk: &TcpSock, dst: &Dst, s: &crate::net::sysctl::Sysctl) {
-        self.advmss = ack::advertised_mss(lsk, dst.mtu);
+        self.advmss = ack::advertised_mss(lsk, self.raddr, dst.mtu);
         let mss = u32::from(self.advmss) - if self.tstamp_ok { 12 } else { 0 };
         let w = ack::select_initial_window(ack::WindowSpace::of(lsk, s), mss, self.wscale_ok);
         (self.rcv_wnd, self.window_clamp, self.rcv_wscale) = (w.rcv_wnd, w.window_clamp, w.wscale);

@@ -4,13 +4,15 @@ use crate::env::{MSEC, TimerKey, time};
 use crate::ids::TcpId;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::af;
 use crate::net::core::sock::{RCV_SHUTDOWN, SOCK_RCVBUF_LOCK};
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::{mem, pacing, setting};
-use belljar_wire::tcp::Flags;
+use belljar_wire::tcp::{Flags, TCP_HLEN};
+use core::net::IpAddr;
 
 /// Part of `space` that may be offered as window (`tcp_win_from_space`): the rest is overhead of the packets in it.
 pub fn win_from_space(scaling_ratio: u8, space: u32) -> u32 {
@@ -81,9 +83,18 @@ pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> In
     InitialWindow { rcv_wnd, window_clamp: clamp, wscale }
 }
 
-/// MSS to announce for a route's MTU; TCP_MAXSEG lowers it.
-pub fn advertised_mss(sk: &TcpSock, mtu: u32) -> u16 {
-    let mss = mtu.saturating_sub(40).clamp(256.min(u32::from(TCP_MIN_MSS)), 65_495) as u16;
+/// MSS to announce to `peer` for a route's MTU; TCP_MAXSEG lowers it.
+#[doc(alias = "ip6_default_advmss")]
+pub fn advertised_mss(sk: &TcpSock, peer: IpAddr, mtu: u32) -> u16 {
+    /// Of IPv6: what the least MTU leaves; beyond the other, only a path MTU says more (RFC 2675 §5.1).
+    const LEAST6: u32 = 1220;
+    const MOST6: u32 = 65_515;
+    let mss = mtu.saturating_sub(af::header_len(peer) + TCP_HLEN as u32);
+    let mss = match peer {
+        IpAddr::V4(_) => mss.clamp(256.min(u32::from(TCP_MIN_MSS)), 65_495) as u16,
+        IpAddr::V6(_) if mss > MOST6 => u16::MAX,
+        IpAddr::V6(_) => mss.max(LEAST6) as u16,
+    };
     if sk.snd.user_mss != 0 { mss.min(sk.snd.user_mss) } else { mss }
 }
 

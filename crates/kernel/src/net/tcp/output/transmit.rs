@@ -197,7 +197,8 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
             o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), 0));
         }
         // The route may have become narrower since connect().
-        sk.rcv.advmss = sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, d.mtu)));
+        sk.rcv.advmss =
+            sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, sk.sk.daddr, d.mtu)));
         o.mss = Some(sk.rcv.advmss);
         o.sack_ok = on(|s| s.tcp_sack);
         o.wscale = on(|s| s.tcp_window_scaling).then_some(sk.rcv.wscale);
@@ -262,7 +263,7 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&m
     sk.flags.tstamp_ok = ts && md5sig::own(sk).is_none();
     sk.flags.wscale_ok = scaling;
     sk.flags.sack_ok = sack;
-    sk.rcv.advmss = ack::advertised_mss(sk, dst.mtu);
+    sk.rcv.advmss = ack::advertised_mss(sk, sk.sk.daddr, dst.mtu);
     sk.snd.mss_clamp = u16::MAX;
     sk.snd.pmtu = dst.mtu;
     mtup::init(sk, net);
