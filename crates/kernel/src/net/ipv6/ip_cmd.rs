@@ -58,10 +58,11 @@ impl Kernel {
             }
         }
         let dst = Ipv6Addr::from_bits(dst.to_bits() & mask(len));
-        Ok(match add {
+        match add {
             true => self.net.add_route6(ns, dst, len, route)?,
             false => self.net.del_route6(ns, dst, len, route.dev)?,
-        })
+        }
+        Ok(())
     }
 
     fn ip6_addr(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
@@ -75,10 +76,11 @@ impl Kernel {
             }
         }
         let dev = dev.ok_or_else(|| words("`dev` and a device are missing"))?;
-        Ok(match add {
+        match add {
             true => self.net.add_address6(dev, addr, len, nodad)?,
             false => self.net.del_address6(dev, addr)?,
-        })
+        }
+        Ok(())
     }
 
     fn ip6_neigh(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
