@@ -164,7 +164,7 @@ fn ports_part_flows_where_they_are_told_to() {
     let (mut h, out) = router(1500);
     let other = Ipv4Addr::new(10, 7, 0, 8);
     let id = belljar_kernel::net::core::neighbour::lookup_or_create(&mut h.k.net, h.ns, out, other.into()).unwrap();
-    let how = belljar_kernel::net::core::neighbour::Update { r#override: true, admin: true };
+    let how = belljar_kernel::net::core::neighbour::Update { r#override: true, admin: true, weak: false };
     let nud = belljar_kernel::net::core::neighbour::Nud::Permanent;
     belljar_kernel::net::core::neighbour::update(&mut h.k.net, h.ns, id, Mac([2, 0, 0, 0, 7, 8]), nud, how);
     h.k.ip(h.ns, &format!("route add 172.16.0.0/16 nexthop via {FAR} dev eth1 nexthop via {other} dev eth1")).unwrap();

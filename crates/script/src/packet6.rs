@@ -2,6 +2,7 @@
 use crate::ast::Ext;
 use crate::packet::{L4, Pkt};
 use crate::parse::is_nd;
+use belljar_wire::icmpv6::{ND_OPT_NONCE, NDISC_NEIGHBOUR_SOLICITATION};
 use belljar_wire::ipv6::*;
 use std::net::IpAddr;
 
@@ -11,6 +12,15 @@ const MOST: usize = 16;
 /// RFC 2711: what every MLD message carries.
 pub fn router_alert() -> Vec<Ext> {
     vec![Ext { kind: NEXTHDR_HOP, body: vec![5, 2, 0, 0, 1, 0] }]
+}
+
+/// What a kernel drew by chance is not for scripts to know.
+fn blank_nonce(message: &mut [u8]) {
+    if message.first() == Some(&NDISC_NEIGHBOUR_SOLICITATION)
+        && let Some([ND_OPT_NONCE, 1, nonce @ ..]) = message.get_mut(24..)
+    {
+        nonce.iter_mut().take(6).for_each(|b| *b = 0);
+    }
 }
 
 impl Pkt {
@@ -36,6 +46,7 @@ impl Pkt {
             NEXTHDR_ICMP if b.get(at).is_some_and(|kind| is_nd(*kind)) => {
                 let mut message = b.get(at..)?.to_vec();
                 message.get_mut(2..4)?.fill(0);
+                blank_nonce(&mut message);
                 L4::Nd(message)
             }
             proto => L4::read(proto, b.get(at..).unwrap_or(&[])),

@@ -50,6 +50,7 @@ pub const ND_OPT_TARGET_LL_ADDR: u8 = 2;
 pub const ND_OPT_PREFIX_INFO: u8 = 3;
 pub const ND_OPT_REDIRECT_HDR: u8 = 4;
 pub const ND_OPT_MTU: u8 = 5;
+pub const ND_OPT_NONCE: u8 = 14;
 pub const ND_OPT_RDNSS: u8 = 25;
 
 /// The options of a discovery message: type and body (without type and length). `None` ends it early: a length of zero, or

@@ -243,7 +243,7 @@ macro_rules! sysctls {
             pub fn store(&mut self, key: &str, text: &str) -> Result<(), Errno> {
                 match key {
                     $($key if !<$t as Value>::WRITABLE => return Err(Errno::EACCES),)*
-                    $($key => self.$field = <$t as Value>::read(text, $min, self.limit(key).min($max)).ok_or(<$t as Value>::BAD)?,)*
+                    $($key => self.$field = <$t as Value>::read(text, self.least(key).max($min), self.limit(key).min($max)).ok_or(<$t as Value>::BAD)?,)*
                     _ => return Err(Errno::ENOENT),
                 }
                 Ok(())
@@ -287,6 +287,7 @@ sysctls! {
         "net.ipv4.ip_nonlocal_bind" ip_nonlocal_bind: u32 = 0, 0, 255;
         "net.ipv4.ip_unprivileged_port_start" ip_unprivileged_port_start: u32 = 1024, 0, 65535;
         "net.ipv4.ipfrag_high_thresh" ipfrag_high_thresh: u64 = 4_194_304, 0, i64::MAX;
+        "net.ipv4.ipfrag_low_thresh" ipfrag_low_thresh: u64 = 3_145_728, 0, i64::MAX;
         "net.ipv4.ipfrag_max_dist" ipfrag_max_dist: u32 = 64, 0, INT;
         "net.ipv4.ipfrag_time" ipfrag_time: u32 = 30, 0, INT;
         "net.ipv4.ping_group_range" ping_group_range: GroupRange = GroupRange { lo: 1, hi: 0 }, 0, 0;
@@ -379,6 +380,7 @@ sysctls! {
         "net.ipv6.icmp.ratelimit" icmp6_ratelimit: u32 = 1000, 0, INT;
         "net.ipv6.icmp.ratemask" icmp6_ratemask: PortSet = PortSet(vec![(0, 1), (3, 127)]), 0, 0;
         "net.ipv6.ip6frag_high_thresh" ip6frag_high_thresh: u64 = 4_194_304, 0, i64::MAX;
+        "net.ipv6.ip6frag_low_thresh" ip6frag_low_thresh: u64 = 3_145_728, 0, i64::MAX;
         "net.ipv6.ip6frag_time" ip6frag_time: u32 = 60, 0, INT;
         "net.ipv6.ip_nonlocal_bind" ip_nonlocal_bind6: u32 = 0, 0, 255;
         "net.ipv6.max_dst_opts_number" max_dst_opts_number: i32 = 8, i64::from(i32::MIN), INT;
@@ -426,6 +428,7 @@ sysctls! {
         "autoconf" autoconf: u32 = 1, 0, 1;
         "dad_transmits" dad_transmits: u32 = 1, 0, INT;
         "disable_ipv6" disable_ipv6: u32 = 0, 0, 1;
+        "enhanced_dad" enhanced_dad: u32 = 1, 0, 1;
         "forwarding" forwarding: u32 = 0, 0, 1;
         "hop_limit" hop_limit: u32 = 64, 1, 255;
         "keep_addr_on_down" keep_addr_on_down: i32 = 0, -1, 1;
@@ -440,6 +443,10 @@ sysctls! {
 }
 
 impl Conf6 {
+    fn least(&self, _: &str) -> i64 {
+        i64::MIN
+    }
+
     fn limit(&self, _: &str) -> i64 {
         i64::MAX
     }
@@ -448,11 +455,31 @@ impl Conf6 {
 impl Sysctl {
     /// The most that a setting takes as others are now.
     fn limit(&self, key: &str) -> i64 {
-        if key == "net.ipv4.tcp_reordering" { self.tcp_max_reordering.into() } else { i64::MAX }
+        let most = match key {
+            "net.ipv4.tcp_reordering" => return self.tcp_max_reordering.into(),
+            "net.ipv4.ipfrag_low_thresh" => self.ipfrag_high_thresh,
+            "net.ipv6.ip6frag_low_thresh" => self.ip6frag_high_thresh,
+            _ => return i64::MAX,
+        };
+        most as i64
+    }
+
+    /// The least.
+    fn least(&self, key: &str) -> i64 {
+        let least = match key {
+            "net.ipv4.ipfrag_high_thresh" => self.ipfrag_low_thresh,
+            "net.ipv6.ip6frag_high_thresh" => self.ip6frag_low_thresh,
+            _ => return i64::MIN,
+        };
+        least as i64
     }
 }
 
 impl Global {
+    fn least(&self, _: &str) -> i64 {
+        i64::MIN
+    }
+
     fn limit(&self, _: &str) -> i64 {
         i64::MAX
     }

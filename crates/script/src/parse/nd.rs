@@ -60,6 +60,9 @@ fn ns(c: &mut Cursor<'_>) -> Parsed<Vec<u8>> {
     if c.eat_word("at") {
         b.extend(mac_option(ND_OPT_SOURCE_LL_ADDR, c.int("the last byte of a hardware address")?));
     }
+    if c.eat_word("nonce") {
+        b.extend([ND_OPT_NONCE, 1, 0, 0, 0, 0, 0, 0]);
+    }
     Ok(b)
 }
 
@@ -245,6 +248,7 @@ fn options(b: &[u8], at: usize) -> String {
                 let prefix = addr_at(body, 14).unwrap_or(Ipv6Addr::UNSPECIFIED);
                 write!(s, " prefix {prefix}/{}", body.first().unwrap_or(&0))
             }
+            ND_OPT_NONCE => write!(s, " nonce"),
             kind => write!(s, " option {kind}"),
         };
     }

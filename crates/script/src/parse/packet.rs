@@ -49,7 +49,9 @@ fn body(c: &mut Cursor<'_>, named: &mut Option<(End, End)>, ip: &mut IpSpec, abo
         }
         Body::Udp(payload(c)?)
     } else if c.is_word("icmp") || c.is_word("icmp6") {
-        let v6 = c.v6 || c.is_word("icmp6");
+        // In a script with both families the addresses say which one is meant.
+        let v4 = named.is_some_and(|(a, b)| a.addr.or(b.addr).is_some_and(|a| a.is_ipv4()));
+        let v6 = (c.v6 && !v4) || c.is_word("icmp6");
         c.at += 1;
         let mut spec = icmp_spec(c, v6, about)?;
         if c.is("[") {

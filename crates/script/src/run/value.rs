@@ -181,6 +181,9 @@ pub(super) fn option_value(e: &Expr, len: usize) -> Result<Vec<u8>, Problem> {
                 let v = int(v, "a number")?;
                 if wide { b.extend(v.to_ne_bytes()) } else { b.extend((v as i32).to_ne_bytes()) }
             }
+            if len > 0 {
+                b.truncate(len);
+            }
             Ok(b)
         }
         _ => Err(Problem::new(e.span, "a value is expected here: a number, a string or a structure")),

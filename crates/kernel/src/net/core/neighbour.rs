@@ -135,6 +135,8 @@ pub struct Update {
     pub r#override: bool,
     /// By the administrator: also over PERMANENT.
     pub admin: bool,
+    /// Another address that may not be taken makes the one that is known doubtful (NEIGH_UPDATE_F_WEAK_OVERRIDE).
+    pub weak: bool,
 }
 
 /// The settings of one family (`net.ipv4.neigh.default`, `net.ipv6.neigh.default`).
@@ -430,13 +432,13 @@ pub fn ifdown(net: &mut Net, ns: NsId, dev: DevId) {
 
 /// What was learned: from ARP, or from the administrator.
 #[doc(alias = "__neigh_update")]
-pub fn update(net: &mut Net, ns: NsId, id: NeighId, mac: Mac, mut to: Nud, how: Update) {
+pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, how: Update) {
     let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
     let base = ticks(net, u64::from(parms(net, ns, six).base_reachable_time_ms) * MSEC);
     let reach = reachable_ticks(net, ns, six);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
-    let (old, changed) = (n.state, n.mac != mac);
+    let (old, mut changed) = (n.state, n.mac != mac);
     if old == Nud::Permanent && !how.admin {
         return;
     }
@@ -445,9 +447,11 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mac: Mac, mut to: Nud, how: 
     }
     if old.valid() {
         if changed && !how.r#override && !how.admin {
-            return;
-        }
-        if !changed && to == Nud::Stale && !how.admin {
+            if !(how.weak && old.connected()) {
+                return;
+            }
+            (mac, to, changed) = (n.mac, Nud::Stale, false);
+        } else if !changed && to == Nud::Stale && !how.admin {
             to = old;
         }
     }
@@ -564,6 +568,6 @@ fn invalidate(net: &mut Net, ns: NsId, id: NeighId) {
 /// `ip neigh replace`: an entry that ARP does not change.
 pub fn set_permanent(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr, mac: Mac) -> Result<(), Errno> {
     let id = lookup_or_create(net, ns, dev, addr).ok_or(Errno::ENOBUFS)?;
-    update(net, ns, id, mac, Nud::Permanent, Update { r#override: true, admin: true });
+    update(net, ns, id, mac, Nud::Permanent, Update { r#override: true, admin: true, weak: false });
     Ok(())
 }

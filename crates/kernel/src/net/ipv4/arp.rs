@@ -111,7 +111,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
 /// Tells the asker, and remembers it: it will want to talk to us.
 fn answer(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) {
     let Some(id) = neighbour::lookup_or_create(net, ns, dev, p.spa.into()) else { return };
-    neighbour::update(net, ns, id, p.sha, Nud::Stale, Update { r#override: true, admin: false });
+    neighbour::update(net, ns, id, p.sha, Nud::Stale, Update { r#override: true, admin: false, weak: false });
     send(net, dev, ARPOP_REPLY, p.spa, p.sha, p.tpa, p.sha);
 }
 
@@ -174,5 +174,5 @@ fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
     let Some(updated) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|n| n.updated) else { return };
     let believed = gratuitous || u64::from(now.wrapping_sub(updated)) * (SEC / hz.max(1)) > LOCKTIME_NS;
     let state = if reply && kind == PktType::Host { Nud::Reachable } else { Nud::Stale };
-    neighbour::update(net, ns, id, p.sha, state, Update { r#override: believed, admin: false });
+    neighbour::update(net, ns, id, p.sha, state, Update { r#override: believed, admin: false, weak: false });
 }

@@ -260,7 +260,7 @@ impl Kernel {
         }
         let mac = mac.ok_or_else(|| words("`lladdr` and an address are missing"))?;
         let id = neighbour::lookup_or_create(&mut self.net, ns, dev, addr.into()).ok_or(Errno::ENOBUFS)?;
-        neighbour::update(&mut self.net, ns, id, mac, state, Update { r#override: true, admin: true });
+        neighbour::update(&mut self.net, ns, id, mac, state, Update { r#override: true, admin: true, weak: false });
         Ok(())
     }
 }

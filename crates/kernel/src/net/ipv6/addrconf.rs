@@ -67,6 +67,8 @@ pub struct If6Addr {
     pub dadfailed: bool,
     /// Nobody is asked whether it is free (IFA_F_NODAD), now and whenever the interface comes up.
     pub nodad: bool,
+    /// In the last question about it.
+    pub nonce: Option<[u8; 6]>,
     /// Not from a router's prefix.
     pub permanent: bool,
     /// `None`: for ever.
@@ -177,7 +179,11 @@ impl Net {
             return;
         }
         let (ns, loopback, noarp, mac) = (d.ns, d.is_loopback(), d.noarp(), d.mac);
+        let forwards = d.inet6.conf.forwarding != 0;
         mcast::join(self, dev, ALL_NODES);
+        if forwards {
+            mcast::router(self, dev, true);
+        }
         if loopback {
             let _ = self.add_address6(dev, Ipv6Addr::LOCALHOST, 128, true);
             return;
@@ -222,6 +228,7 @@ impl Net {
             dad: Dad::Done,
             dadfailed: false,
             nodad,
+            nonce: None,
             permanent: true,
             valid: None,
             preferred: None,
@@ -388,10 +395,11 @@ impl Net {
                 Dad::Asking(0, at) if at <= now => self.dad_completed(dev, a.addr),
                 Dad::Asking(left, at) if at <= now && left > 0 => {
                     let wait = u64::from(self.setting6(dev, |s| s.neigh6_retrans_time_ms)) * MSEC;
+                    let nonce = self.dad_nonce(dev);
                     if let Some(a) = self.address_mut(dev, a.addr) {
-                        a.dad = Dad::Asking(left - 1, now + wait);
+                        (a.dad, a.nonce) = (Dad::Asking(left - 1, now + wait), nonce);
                     }
-                    ndisc::send_ns(self, dev, a.addr, None, Some(Ipv6Addr::UNSPECIFIED));
+                    ndisc::send_dad(self, dev, a.addr, nonce);
                 }
                 _ => {}
             }
@@ -400,6 +408,17 @@ impl Net {
         self.solicit_routers(dev);
         mcast::run(self, dev);
         self.arm_addrconf(dev);
+    }
+
+    /// With `enhanced_dad`, of the interface or of all.
+    fn dad_nonce(&mut self, dev: DevId) -> Option<[u8; 6]> {
+        let d = self.devs.get(dev)?;
+        let all = self.ns.get(d.ns).is_some_and(|n| n.v6.conf_all.enhanced_dad != 0);
+        let wanted = all || d.inet6.conf.enhanced_dad != 0;
+        wanted.then(|| {
+            let [a, b, c, d, e, f, ..] = self.env.rng.next_u64().to_be_bytes();
+            [a, b, c, d, e, f]
+        })
     }
 
     fn setting6(&self, dev: DevId, of: impl Fn(&crate::net::sysctl::Sysctl) -> u32) -> u32 {
@@ -470,6 +489,7 @@ impl Net {
                 dad: Dad::Done,
                 dadfailed: false,
                 nodad: false,
+                nonce: None,
                 permanent: false,
                 valid: until(valid),
                 preferred: until(preferred),
@@ -557,7 +577,13 @@ impl Net {
         for dev in devs {
             match key {
                 "disable_ipv6" => self.set_disable_ipv6(dev, off),
-                "forwarding" => self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf.forwarding = forwarding,
+                "forwarding" => {
+                    let conf = &mut self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf;
+                    let was = std::mem::replace(&mut conf.forwarding, forwarding);
+                    if (was != 0) != (forwarding != 0) {
+                        mcast::router(self, dev, forwarding != 0);
+                    }
+                }
                 _ if name != "all" => self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf = conf,
                 _ => {}
             }

@@ -37,8 +37,22 @@ const OPT_ROUTER_ALERT: u8 = 5;
 const OPT_JUMBO: u8 = 0xc2;
 const OPT_HOME_ADDRESS: u8 = 0xc9;
 
-/// Steps over what it knows, telling senders of what it does not. `skb` is at its IPv6 header.
+/// Hop-by-hop options, which every node on the way looks at (RFC 8200 §4.3): before anybody asks where the packet goes.
 #[doc(alias = "ipv6_parse_hopopts")]
+pub fn hop_by_hop(net: &mut Net, ns: NsId, skb: &mut Skb, ip: &Ipv6Header) -> Result<(), (DropReason, &'static str)> {
+    let len = |skb: &Skb| (usize::from(skb.head.bytes().get(IPV6_HLEN + 1).copied().unwrap_or(0)) + 1) * 8;
+    if !skb.may_pull(IPV6_HLEN + 8) || !skb.may_pull(IPV6_HLEN + len(skb)) {
+        net.inc(ns, Mib::Ip6InHdrErrors);
+        return Err((DropReason::PktTooSmall, "ipv6_parse_hopopts"));
+    }
+    match options(net, ns, skb, ip, IPV6_HLEN, len(skb), true) {
+        Err(Walk::Drop(reason, at)) => Err((reason, at)),
+        _ => Ok(()),
+    }
+}
+
+/// Steps over what it knows, telling senders of what it does not. `skb` is at its IPv6 header; hop-by-hop options have been
+/// looked at.
 #[doc(alias = "ipv6_destopt_rcv")]
 #[doc(alias = "ipv6_rthdr_rcv")]
 pub fn walk(net: &mut Net, ns: NsId, skb: &mut Skb, ip: &Ipv6Header) -> Walk {
@@ -78,7 +92,7 @@ pub fn walk(net: &mut Net, ns: NsId, skb: &mut Skb, ip: &Ipv6Header) -> Walk {
         }
         let done = match next {
             NEXTHDR_ROUTING => routing(net, ns, skb, at),
-            NEXTHDR_HOP => options(net, ns, skb, ip, at, len, true),
+            NEXTHDR_HOP => Ok(()),
             _ => options(net, ns, skb, ip, at, len, false),
         };
         if let Err(drop) = done {

@@ -43,6 +43,11 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
         net.inc(ns, Mib::Ip6InMcastPkts);
         net.add(ns, Mib::Ip6InMcastOctets, skb.len() as u64);
     }
+    if ip.next == NEXTHDR_HOP
+        && let Err((reason, at)) = exthdrs::hop_by_hop(net, ns, &mut skb, &ip)
+    {
+        return net.kfree_skb(skb, reason, at);
+    }
     match ip6_route_input(net, ns, dev, ip.dst) {
         Input6::Local(dst) => {
             skb.dst = Some(dst);
@@ -90,7 +95,6 @@ fn refused(net: &mut Net, ns: NsId, skb: Skb, e: Errno) {
     let code = match e {
         Errno::EACCES => Some(ICMPV6_ADM_PROHIBITED),
         Errno::EINVAL => None,
-        Errno::EHOSTUNREACH => Some(ICMPV6_REJECT_ROUTE),
         _ => Some(ICMPV6_NOROUTE),
     };
     net.inc(ns, Mib::Ip6InNoRoutes);

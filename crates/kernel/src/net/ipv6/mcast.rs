@@ -5,7 +5,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::mib::Mib;
 use belljar_wire::icmpv6::*;
-use belljar_wire::ipv6::{ALL_NODES, IPV6_HLEN, Ipv6Header, MLD2_ROUTERS, is_linklocal};
+use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, IPV6_HLEN, Ipv6Header, MLD2_ROUTERS, is_linklocal};
 use core::net::Ipv6Addr;
 
 /// How often a change is reported (RFC 3810 §9.1).
@@ -78,6 +78,17 @@ pub fn leave(net: &mut Net, dev: DevId, group: Ipv6Addr) {
     net.arm_addrconf(dev);
 }
 
+/// Groups of routers, which an interface that forwards hears (`dev_forward_change`).
+const ROUTER_GROUPS: [Ipv6Addr; 3] =
+    [ALL_ROUTERS, Ipv6Addr::new(0xff01, 0, 0, 0, 0, 0, 0, 2), Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 2)];
+
+/// The interface became a router's, or ceased to be one.
+pub(super) fn router(net: &mut Net, dev: DevId, on: bool) {
+    if net.devs.get(dev).is_some_and(|d| d.up && d.inet6.enabled() && !d.is_loopback()) {
+        ROUTER_GROUPS.into_iter().for_each(|g| if on { join(net, dev, g) } else { leave(net, dev, g) });
+    }
+}
+
 /// Reports that are due: changes, and answers to queries.
 #[doc(alias = "mld_ifc_work")]
 pub(super) fn run(net: &mut Net, dev: DevId) {
@@ -87,7 +98,7 @@ pub(super) fn run(net: &mut Net, dev: DevId) {
     let i = &mut d.inet6;
     if let Some((_, left)) = i.mld.filter(|m| m.0 <= now) {
         let mut records = Vec::new();
-        for g in i.groups.iter_mut().filter(|g| g.tell > 0) {
+        for g in i.groups.iter_mut().rev().filter(|g| g.tell > 0) {
             g.tell -= 1;
             records.push((if g.left { CHANGE_TO_INCLUDE } else { CHANGE_TO_EXCLUDE }, g.addr));
         }
@@ -99,8 +110,14 @@ pub(super) fn run(net: &mut Net, dev: DevId) {
     let Some(d) = net.devs.get_mut(dev) else { return };
     if d.inet6.mld_query.is_some_and(|at| at <= now) {
         d.inet6.mld_query = None;
-        let all: Vec<_> =
-            d.inet6.groups.iter().filter(|g| !silent(g.addr) && !g.left).map(|g| (MODE_IS_EXCLUDE, g.addr)).collect();
+        let all: Vec<_> = d
+            .inet6
+            .groups
+            .iter()
+            .rev()
+            .filter(|g| !silent(g.addr) && !g.left)
+            .map(|g| (MODE_IS_EXCLUDE, g.addr))
+            .collect();
         report(net, dev, &all);
     }
 }

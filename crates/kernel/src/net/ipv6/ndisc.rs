@@ -16,37 +16,50 @@ use core::net::{IpAddr, Ipv6Addr};
 /// Every message has this hop limit: one that passed a router has not (RFC 4861 §11.2).
 pub(super) const HOP_LIMIT: u8 = 255;
 
-/// Asks for `target`: everybody who might be it, or one host that was it. `saddr`: `::` in duplicate detection.
+/// Asks for `target`: everybody who might be it, or one host that was it.
 #[doc(alias = "ndisc_send_ns")]
 pub fn send_ns(net: &mut Net, dev: DevId, target: Ipv6Addr, to: Option<Mac>, saddr: Option<Ipv6Addr>) {
     let Some(d) = net.devs.get(dev) else { return };
     let (ns, mac) = (d.ns, d.mac);
     // RFC 4861 §7.2.2: the address of the packet that waits, when it is one of the interface's.
-    let own = saddr.filter(|a| a.is_unspecified() || route::chk_addr(net, ns, *a, Some(dev)));
+    let own = saddr.filter(|a| route::chk_addr(net, ns, *a, Some(dev)));
     let Some(src) = own.or_else(|| d.inet6.linklocal()).or_else(|| route::get_saddr(net, ns, Some(dev), target)) else {
         return;
     };
     let mut b = vec![NDISC_NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
     b.extend(target.octets());
-    if !src.is_unspecified() {
-        b.extend(nd_mac_option(ND_OPT_SOURCE_LL_ADDR, mac));
-    }
+    b.extend(nd_mac_option(ND_OPT_SOURCE_LL_ADDR, mac));
     let _ = match to {
         Some(to) => output::send_control_to(net, dev, src, target, HOP_LIMIT, b, to),
         None => output::send_control(net, dev, src, solicited_node(target), HOP_LIMIT, false, b),
     };
 }
 
-/// Answers for `target`.
+/// Asks whether somebody has `target` already; with a nonce, by which the question itself is known when the link sends it
+/// back (RFC 7527 §4.1).
+pub(super) fn send_dad(net: &mut Net, dev: DevId, target: Ipv6Addr, nonce: Option<[u8; 6]>) {
+    let mut b = vec![NDISC_NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+    b.extend(target.octets());
+    if let Some(nonce) = nonce {
+        b.extend([ND_OPT_NONCE, 1]);
+        b.extend(nonce);
+    }
+    let _ = output::send_control(net, dev, Ipv6Addr::UNSPECIFIED, solicited_node(target), HOP_LIMIT, false, b);
+}
+
+/// Answers for `target`. Who asked the host itself has its hardware address, and is told only that it still holds.
 #[doc(alias = "ndisc_send_na")]
-fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited: bool) {
+fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited: bool, by_group: bool) {
     let Some(d) = net.devs.get(dev) else { return };
     let mac = d.mac;
     let router = if d.inet6.conf.forwarding != 0 { NA_ROUTER } else { 0 };
-    let flags = router | NA_OVERRIDE | if solicited { NA_SOLICITED } else { 0 };
+    let flag = |on: bool, flag: u8| if on { flag } else { 0 };
+    let flags = router | flag(by_group, NA_OVERRIDE) | flag(solicited, NA_SOLICITED);
     let mut b = vec![NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     b.extend(target.octets());
-    b.extend(nd_mac_option(ND_OPT_TARGET_LL_ADDR, mac));
+    if by_group {
+        b.extend(nd_mac_option(ND_OPT_TARGET_LL_ADDR, mac));
+    }
     let _ = output::send_control(net, dev, target, to, HOP_LIMIT, false, b);
 }
 
@@ -103,8 +116,13 @@ pub(super) fn mac_option(options: &[u8], kind: u8) -> Option<Option<Mac>> {
 
 fn learn(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv6Addr, mac: Mac) {
     if let Some(id) = neighbour::lookup_or_create(net, ns, dev, IpAddr::V6(addr)) {
-        neighbour::update(net, ns, id, mac, Nud::Stale, Update { r#override: true, admin: false });
+        neighbour::update(net, ns, id, mac, Nud::Stale, Update { r#override: true, admin: false, weak: false });
     }
+}
+
+fn nonce(m: &[u8]) -> Option<[u8; 6]> {
+    let mut all = nd_options(m.get(24..)?).flatten();
+    all.find(|o| o.0 == ND_OPT_NONCE).and_then(|o| o.1.first_chunk().copied())
 }
 
 #[doc(alias = "ndisc_recv_ns")]
@@ -119,22 +137,24 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     };
     if own.tentative() {
         // Somebody else asks for it at the same time; a question that is not for detection proves nothing.
-        if dad && !own.dadfailed {
+        let looped = own.nonce.is_some() && nonce(m) == own.nonce;
+        if dad && !own.dadfailed && !looped {
             net.dad_failure(dev, target);
         }
         return Some(());
     }
     if dad {
-        send_na(net, dev, ALL_NODES, target, false);
+        send_na(net, dev, ALL_NODES, target, false, true);
         return Some(());
     }
-    // Asked by multicast without an address, there is nobody to answer to.
+    // Asked by multicast without an address, there is nobody to answer to but whom we know.
+    let known = || net.ns.get(ns).is_some_and(|n| n.neigh_table.get(dev, IpAddr::V6(ip.src)).is_some());
     match mac {
         Some(mac) => learn(net, ns, dev, ip.src, mac),
-        None if ip.dst.is_multicast() => return None,
+        None if ip.dst.is_multicast() && !known() => return Some(()),
         None => {}
     }
-    send_na(net, dev, ip.src, target, true);
+    send_na(net, dev, ip.src, target, true, ip.dst.is_multicast());
     Some(())
 }
 
@@ -160,7 +180,7 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     let Some(mac) = mac.or(state.valid().then_some(old)) else { return Some(()) };
     let to = if solicited { Nud::Reachable } else { Nud::Stale };
     let r#override = flags & NA_OVERRIDE != 0;
-    neighbour::update(net, ns, id, mac, to, Update { r#override, admin: false });
+    neighbour::update(net, ns, id, mac, to, Update { r#override, admin: false, weak: true });
     if flags & NA_ROUTER == 0 {
         no_router_any_more(net, ns, dev, target);
     }

@@ -71,7 +71,7 @@ pub(super) fn rcv(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]
     if let Some(mac) = mac
         && let Some(id) = neighbour::lookup_or_create(net, ns, dev, target.into())
     {
-        neighbour::update(net, ns, id, mac, Nud::Stale, Update { r#override: true, admin: false });
+        neighbour::update(net, ns, id, mac, Nud::Stale, Update { r#override: true, admin: false, weak: false });
     }
     learn(net, ns, dev, dest, target);
     Some(())

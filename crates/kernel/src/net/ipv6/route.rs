@@ -251,12 +251,14 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
     }
 }
 
-/// A packet too big came back: the path's MTU, never below what every link carries (RFC 8201 §4).
+/// A packet too big came back: the path's MTU. What every link carries is no news (RFC 8201 §4).
 #[doc(alias = "ip6_update_pmtu")]
 pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv6Addr, mtu: u32) {
     let (now, at, hz) = (net.env.jiffies(), net.env.now, net.env.hz);
     let Some(n) = net.ns.get_mut(ns) else { return };
-    let mtu = mtu.max(IPV6_MIN_MTU);
+    if mtu < IPV6_MIN_MTU {
+        return;
+    }
     if n.v6.exceptions.get(daddr, now).is_some_and(|old| old < mtu) {
         return;
     }
