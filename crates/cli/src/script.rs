@@ -22,6 +22,7 @@ the kernel (<) or out of it (>), a setting, an assertion. docs/script.md describ
   +0...0.5 read(4, ..., 100) = 10      a call that sleeps, with the time of its end
   +0.5  < P. 1:11(10) ack 1 win 257
   +0~+0.04 > . 1:1(0) ack 11           a packet within a range of time; * is any time
+  +0    < [2001:db8::1]:5 > [fd00::1]:7 udp (10)      with --ip_version=ipv6 in the first line
   +1    > none                         nothing is sent up to here
 
 A script marked `# deviation: REASON` in its first five lines has to fail.

@@ -454,6 +454,7 @@ impl Tcp {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ast::{V4, V6};
 
     #[test]
     fn options_go_round_in_their_order() {
@@ -475,15 +476,33 @@ mod tests {
 
     #[test]
     fn a_packet_goes_round() {
-        let (src, dst) = (Ipv4Addr::new(192, 0, 2, 1), Ipv4Addr::new(192, 168, 0, 1));
+        let (src, dst) = (V4.0.into(), V4.1.into());
         let tcp = Tcp { sport: 1, dport: 2, seq: 3, flags: 0x12, window: 5, options: vec![Opt::Nop], ..Tcp::default() };
-        let (dev, id, options) = (0, 7, vec![]);
-        let p =
-            Pkt { dev, id, options, src, dst, tos: 1, ttl: 64, df: true, l4: L4::Tcp(Tcp { data: vec![7; 3], ..tcp }) };
+        let (dev, id, options, ext, flow) = (0, 7, vec![], vec![], 0);
+        let p = Pkt {
+            dev,
+            id,
+            options,
+            ext,
+            flow,
+            src,
+            dst,
+            tos: 1,
+            ttl: 64,
+            df: true,
+            l4: L4::Tcp(Tcp { data: vec![7; 3], ..tcp }),
+        };
         let back = Pkt::read(&p.bytes(false).unwrap()).unwrap();
         assert_eq!(back.show(), "S. 3:6(3) ack 0 win 5 <nop,eol,eol,eol>");
         let udp = L4::Udp { sport: 5, dport: 6, data: vec![1] };
         let p = Pkt { l4: udp, ..p };
+        assert_eq!(Pkt::read(&p.bytes(false).unwrap()), Some(p.clone()));
+        let ext = vec![Ext { kind: 0, body: vec![5, 2, 0, 0, 1, 0] }, Ext { kind: 60, body: vec![0; 14] }];
+        let (src, dst) = (V6.0.into(), V6.1.into());
+        let p = Pkt { src, dst, ext, flow: 0x12345, id: 0, df: false, ..p };
+        assert_eq!(Pkt::read(&p.bytes(false).unwrap()), Some(p.clone()));
+        let piece = L4::Frag { proto: 17, start: 1448, mf: true, data: vec![9; 8] };
+        let p = Pkt { l4: piece, id: 77_777, ..p };
         assert_eq!(Pkt::read(&p.bytes(false).unwrap()), Some(p));
     }
 }

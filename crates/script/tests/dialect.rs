@@ -143,3 +143,44 @@ fn the_same_script_goes_the_same_way() {
     let once = || run("+0 write(4, ..., 5000) = 5000\n+0 > P. 1:5001(5000) ack 1 <...>\n").trace;
     assert_eq!(once(), once());
 }
+
+const V6: &str = "--ip_version=ipv6\n";
+
+#[test]
+fn lines_of_ipv6_pass_and_say_what_differs() {
+    let report = |text: &str| check("test.pkt", &format!("{V6}{text}"));
+    let passes = |text: &str| assert_eq!(report(text).explain(), None, "{text}");
+    passes("0 < icmp echo_request id 7 seq 1 (8)\n+0 > icmp6 echo_reply id 7 seq 1 (8)\n");
+    passes(
+        "0 < [hop 05020000, hlim 3, flow 7] [2001:db8::1]:4 > [fd00::1]:5 udp (10)\n+0 > icmp unreachable port_unreachable\n",
+    );
+    // The host's other family.
+    passes("0 < 192.0.2.1:4 > 192.168.0.1:5 udp (1)\n+0 > 192.168.0.1 > 192.0.2.1 icmp unreachable port_unreachable\n");
+    passes(
+        "--arp=lines\n0 < fd00::9 > ff02::1:ff00:1 nd ns fd00::1 at 9\n+0 > fd00::1 > fd00::9 nd na fd00::1 at 1 solicited override\n",
+    );
+    let differs = |text: &str, words: &[&str]| {
+        let said = report(text).explain().unwrap_or_default();
+        words.iter().for_each(|w| assert!(said.contains(w), "{w:?} is not in\n{said}"));
+    };
+    differs(
+        "0 < [dst 9e00] udp (1)\n+0 > icmp parameter_problem unknown_option at 40\n",
+        &["parameter_problem unknown_option at 42"],
+    );
+    differs("0 < icmp echo_request (8)\n+0 > [hlim 9] icmp echo_reply (8)\n", &["ttl 64"]);
+    differs("0 < icmp echo_request (8)\n+0 > [dst -] icmp echo_reply (8)\n", &["extension headers none"]);
+}
+
+#[test]
+fn what_is_no_ipv6_is_said_with_its_place() {
+    let unreadable = |text: &str, words: &[&str]| unreadable(&format!("{V6}{text}"), words);
+    unreadable("--local_ip=10.0.0.1\n0 < udp (1)\n", &["10.0.0.1 is not of the version"]);
+    unreadable("0 < icmp unreachable frag_needed\n", &["no code `frag_needed`", "^^^"]);
+    unreadable("0 < nd nx fd00::1\n", &["no message `nx`", "^^"]);
+    unreadable("0 < [hop 5] udp (1)\n", &["hexadecimal"]);
+    unreadable("0 < [fd00::1] > [fd00::2]:4 udp (1)\n", &["`:` is expected"]);
+    unreadable("0 < mld report to_x ff15::1\n", &["no record `to_x`"]);
+    let r = check("test.pkt", "--ip_version=ipv6\n0 < fd00::1 > 10.0.0.1 icmp6 echo_request\n").explain().unwrap();
+    assert!(r.contains("not of one family"), "{r}");
+    assert!(check("t", "--ip_version=ipv9\n").explain().unwrap().contains("`ipv4`, `ipv6`"));
+}

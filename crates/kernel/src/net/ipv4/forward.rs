@@ -24,10 +24,10 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, dst.mtu);
         return net.kfree_skb(skb, DropReason::PktTooBig, "ip_forward");
     }
+    decrease_ttl(skb.head.bytes_mut());
     if dst.dev == from && net.devs.get(from).is_some_and(|d| d.conf.send_redirects) {
         redirect::send(net, ns, dst, ip, &skb);
     }
-    decrease_ttl(skb.head.bytes_mut());
     skb.priority = crate::net::ipv4::route::rt_tos2priority(ip.tos);
     net.inc(ns, Mib::IpForwDatagrams);
     net.stage(&skb, "ip_forward");

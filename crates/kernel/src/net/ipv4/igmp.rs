@@ -247,7 +247,7 @@ fn current_state(net: &Net, dev: DevId, group: Ipv4Addr, asked: Option<&BTreeSet
     let f = net.devs.get(dev)?.mc.group(group)?.filter();
     let include = f.mode == Mode::Include;
     if let Some(asked) = asked {
-        let sources: Vec<Ipv4Addr> = asked.iter().filter(|s| f.sources.contains(s) == include).copied().collect();
+        let sources: Vec<Ipv4Addr> = asked.iter().filter(|s| include && f.sources.contains(s)).copied().collect();
         return (!sources.is_empty()).then_some(Record { kind: RecordType::ModeIsInclude, group, sources });
     }
     let kind = if include { RecordType::ModeIsInclude } else { RecordType::ModeIsExclude };
@@ -461,11 +461,15 @@ fn schedule_answers(net: &mut Net, dev: DevId, group: Ipv4Addr, max_delay: Jiffi
         let f = g.filter();
         let running = g.igmp.due.is_some();
         let mark = match &asked {
+            // Who excludes some answers with all of its state, unless nothing is asked about but what it excludes.
+            Some(list) if f.mode == Mode::Exclude => match list.iter().all(|s| f.sources.contains(s)) {
+                true => continue,
+                false => None,
+            },
             // Sources join those that an earlier query asked about; a query about all of the group takes them in.
             Some(list) if !running || g.igmp.asked.is_some() => {
                 let mut set = g.igmp.asked.take().filter(|_| running).unwrap_or_default();
-                let include = f.mode == Mode::Include;
-                set.extend(list.iter().filter(|s| f.sources.contains(s) == include));
+                set.extend(list.iter().filter(|s| f.sources.contains(s)));
                 if set.is_empty() {
                     continue;
                 }

@@ -56,6 +56,17 @@ pub fn join(net: &mut Net, dev: DevId, group: Ipv6Addr) {
     }
 }
 
+/// The group of those who ask for a new address: when it is new too, routers are told of all groups again.
+#[doc(alias = "addrconf_join_solict")]
+pub(super) fn join_for_address(net: &mut Net, dev: DevId, group: Ipv6Addr) {
+    let new = net.devs.get(dev).is_some_and(|d| !d.inet6.has_group(group));
+    join(net, dev, group);
+    if let Some(d) = net.devs.get_mut(dev).filter(|_| new) {
+        let all = d.inet6.groups.iter_mut().filter(|g| !silent(g.addr) && !g.left);
+        all.for_each(|g| g.tell = ROBUSTNESS);
+    }
+}
+
 /// One less.
 #[doc(alias = "__ipv6_dev_mc_dec")]
 pub fn leave(net: &mut Net, dev: DevId, group: Ipv6Addr) {
