@@ -237,7 +237,7 @@ fuzz_target!(|data: &[u8]| {
         sent.extend(std::mem::take(&mut m.sent).iter().filter_map(of_v6));
         sent.drain(..sent.len().saturating_sub(16));
         let b = packet(&mut s, &m.ends, &sent);
-        m.rx(Frame::from_bytes(&b, 1));
+        m.rx(Frame::from_bytes(&b, FOREIGN));
         let fd = fds[s.u8() as usize % fds.len()];
         match s.u8() % 8 {
             0 => m.sleep(1 << (s.u8() % 40)),

@@ -241,7 +241,7 @@ fn queries_are_believed_from_the_link_only_and_long_answers_are_several() {
     t.sent(NEXTHDR_ICMP);
     let query = || [&[ICMPV6_MGM_QUERY, 0, 0, 0, 0, 100][..], &[0; 22]].concat();
     for (hop_limit, src, reports) in [(1, B, 0), (255, ROUTER, 0), (1, ROUTER, 2)] {
-        t.rx_icmp(hop_limit, src, ALL_NODES, query());
+        t.rx_mld(hop_limit, src, ALL_NODES, query());
         t.sleep(1000);
         let mut sent = t.sent(NEXTHDR_ICMP);
         sent.retain(|p| p[transport(p).unwrap().at] == ICMPV6_MLD2_REPORT);

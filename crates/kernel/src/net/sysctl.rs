@@ -385,6 +385,8 @@ sysctls! {
         "net.ipv6.ip_nonlocal_bind" ip_nonlocal_bind6: u32 = 0, 0, 255;
         "net.ipv6.max_dst_opts_number" max_dst_opts_number: i32 = 8, i64::from(i32::MIN), INT;
         "net.ipv6.max_hbh_opts_number" max_hbh_opts_number: i32 = 8, i64::from(i32::MIN), INT;
+        "net.ipv6.mld_max_msf" mld_max_msf: i32 = 64, i64::from(i32::MIN), INT;
+        "net.ipv6.mld_qrv" mld_qrv: u32 = 2, 1, INT;
         "net.ipv6.neigh.default.base_reachable_time_ms" neigh6_base_reachable_time_ms: u32 = 30_000, 0, INT;
         "net.ipv6.neigh.default.delay_first_probe_time" neigh6_delay_first_probe_time: u32 = 5, 0, INT;
         "net.ipv6.neigh.default.gc_stale_time" neigh6_gc_stale_time: u32 = 60, 0, INT;
@@ -429,10 +431,13 @@ sysctls! {
         "dad_transmits" dad_transmits: u32 = 1, 0, INT;
         "disable_ipv6" disable_ipv6: u32 = 0, 0, 1;
         "enhanced_dad" enhanced_dad: u32 = 1, 0, 1;
+        "force_mld_version" force_mld_version: u32 = 0, 0, 2;
         "forwarding" forwarding: u32 = 0, 0, 1;
         "hop_limit" hop_limit: u32 = 64, 1, 255;
         "keep_addr_on_down" keep_addr_on_down: i32 = 0, -1, 1;
         "max_addresses" max_addresses: u32 = 16, 0, INT;
+        "mldv1_unsolicited_report_interval" mldv1_unsolicited_report_interval: u32 = 10_000, 0, INT;
+        "mldv2_unsolicited_report_interval" mldv2_unsolicited_report_interval: u32 = 1000, 0, INT;
         "mtu" mtu: u32 = 0, 1280, 65_535;
         "router_probe_interval" router_probe_interval: u32 = 60, 0, SECONDS;
         "router_solicitation_delay" router_solicitation_delay: u32 = 1, 0, SECONDS;

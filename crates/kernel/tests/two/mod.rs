@@ -143,9 +143,14 @@ impl Two {
 
     /// A packet of the link's router, `fe80::99`, to host 0.
     pub fn rx(&mut self, hop_limit: u8, src: Ipv6Addr, dst: Ipv6Addr, next: u8, payload: &[u8]) {
+        let to = if dst.is_multicast() { [0x33, 0x33, 0, 0, 0, 1] } else { [2, 0, 0, 0, 0, 1] };
+        self.rx_to(to, hop_limit, src, dst, next, payload);
+    }
+
+    /// The same to a hardware address.
+    pub fn rx_to(&mut self, to: [u8; 6], hop_limit: u8, src: Ipv6Addr, dst: Ipv6Addr, next: u8, payload: &[u8]) {
         let mut b = vec![0; 14 + 40];
-        let (to, from) = (Mac([2, 0, 0, 0, 0, 1]), Mac([2, 0, 0, 0, 0, 0x99]));
-        let dst_mac = if dst.is_multicast() { Mac([0x33, 0x33, 0, 0, 0, 1]) } else { to };
+        let (dst_mac, from) = (Mac(to), Mac([2, 0, 0, 0, 0, 0x99]));
         EthHeader { dst: dst_mac, src: from, ethertype: ETH_P_IPV6 }.emit(&mut b);
         let payload_len = payload.len() as u16;
         Ipv6Header { payload_len, next, hop_limit, src, dst, ..Ipv6Header::default() }.emit(&mut b[14..]);
@@ -159,6 +164,14 @@ impl Two {
         let sum = checksum::fold(checksum::sum(&m, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, m.len())));
         m[2..4].copy_from_slice(&sum.to_be_bytes());
         self.rx(hop_limit, src, dst, NEXTHDR_ICMP, &m);
+    }
+
+    /// The same behind the router alert option, as MLD messages are.
+    pub fn rx_mld(&mut self, hop_limit: u8, src: Ipv6Addr, dst: Ipv6Addr, mut m: Vec<u8>) {
+        let sum = checksum::fold(checksum::sum(&m, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, m.len())));
+        m[2..4].copy_from_slice(&sum.to_be_bytes());
+        let alert = [NEXTHDR_ICMP, 0, 5, 2, 0, 0, 1, 0];
+        self.rx(hop_limit, src, dst, 0, &[&alert[..], &m].concat());
     }
 
     pub fn set(&mut self, who: usize, fd: Fd, name: i32, value: i32) -> SysResult {

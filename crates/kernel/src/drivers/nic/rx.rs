@@ -114,7 +114,7 @@ fn is_filtered(d: &NetDevice, frame: &Frame) -> bool {
     d.promiscuity == 0
         && d.allmulti == 0
         && !d.packet_groups.contains(to)
-        && !d.inet6.groups.iter().any(|g| multicast_mac(g.addr).0 == *to)
+        && !d.inet6.groups.iter().any(|g| !g.left && multicast_mac(g.addr).0 == *to)
 }
 
 /// The packet buffer around a frame; headers move, payload is shared.

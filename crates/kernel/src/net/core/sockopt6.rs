@@ -3,7 +3,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::errqueue;
 use crate::net::core::sock::Family;
-use crate::net::ipv6::{addrconf::Scope6, mcast};
+use crate::net::ipv6::mcast_opt;
 use crate::task::call::Cred;
 use belljar_abi::*;
 use belljar_wire::ipv6::IPV6_MIN_MTU;
@@ -37,8 +37,8 @@ pub struct V6Opts {
     pub mcast_all: bool,
     /// None: as `auto_flowlabels` says.
     pub autoflowlabel: Option<bool>,
-    /// Groups joined, on which interface.
-    pub groups: Vec<(Ipv6Addr, DevId)>,
+    /// Groups joined.
+    pub groups: Vec<mcast_opt::Member6>,
 }
 
 impl Default for V6Opts {
@@ -67,9 +67,6 @@ impl Default for V6Opts {
     }
 }
 
-/// Groups of one socket (`optmem_max` bounds them on Linux).
-const MOST_GROUPS: usize = 1024;
-
 fn int(value: &[u8]) -> Result<i32, Errno> {
     value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)
 }
@@ -83,8 +80,9 @@ fn hops(v: i32) -> Result<Option<u8>, Errno> {
 pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], cred: Cred) -> Result<(), Errno> {
     let sk = k.socks.sk_mut(sock).filter(|sk| sk.family == Family::Inet6).ok_or(Errno::ENOPROTOOPT)?;
     match name {
-        IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP => return membership(k, sock, name == IPV6_ADD_MEMBERSHIP, value),
-        MCAST_JOIN_GROUP | MCAST_LEAVE_GROUP => return group_req(k, sock, name == MCAST_JOIN_GROUP, value),
+        IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP | MCAST_JOIN_GROUP..=MCAST_MSFILTER => {
+            return mcast_opt::set(k, sock, name, value);
+        }
         IPV6_MULTICAST_IF => return multicast_if(k, sock, int(value)?),
         IPV6_UNICAST_IF => return unicast_if(k, sock, u32::from_be(int(value)? as u32)),
         _ => {}
@@ -175,75 +173,6 @@ pub(crate) fn mtuinfo(addr: SockAddr, mtu: u32) -> Vec<u8> {
     let mut b = addr.emit().to_vec();
     b.extend(mtu.to_ne_bytes());
     b
-}
-
-/// `struct ipv6_mreq`.
-fn membership(k: &mut Kernel, sock: SockId, join: bool, value: &[u8]) -> Result<(), Errno> {
-    let value: &[u8; 20] = value.first_chunk().ok_or(Errno::EINVAL)?;
-    let group = value.first_chunk::<16>().map(|b| Ipv6Addr::from(*b)).ok_or(Errno::EINVAL)?;
-    let ifindex = value.last_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
-    change(k, sock, join, group, ifindex)
-}
-
-/// `struct group_req` of a 64-bit program.
-fn group_req(k: &mut Kernel, sock: SockId, join: bool, value: &[u8]) -> Result<(), Errno> {
-    let value = value.get(..136).ok_or(Errno::EINVAL)?;
-    let ifindex = value.first_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
-    match SockAddr::parse(value.get(8..).unwrap_or(&[])) {
-        Ok(SockAddr::V6 { addr, .. }) => change(k, sock, join, addr, ifindex),
-        _ => Err(Errno::EADDRNOTAVAIL),
-    }
-}
-
-#[doc(alias = "ipv6_sock_mc_join")]
-fn change(k: &mut Kernel, sock: SockId, join: bool, group: Ipv6Addr, ifindex: u32) -> Result<(), Errno> {
-    if matches!(sock, SockId::Tcp(_)) {
-        return Err(Errno::EPROTO);
-    }
-    if !group.is_multicast() {
-        return Err(Errno::EINVAL);
-    }
-    let ns = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?.ns;
-    let dev = match ifindex {
-        // The interface that a packet to the group would take.
-        0 => k.net.ns.get(ns).and_then(|n| n.v6.fib.lookup(group, None, k.net.env.now)).and_then(|r| r.dev),
-        n => k.net.dev_by_index(ns, n),
-    };
-    let dev = dev.filter(|d| k.net.devs.get(*d).is_some_and(|d| d.speaks_ipv6())).ok_or(Errno::ENODEV)?;
-    let opts = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut();
-    let at = opts.groups.iter().position(|g| *g == (group, dev));
-    match (join, at) {
-        (true, Some(_)) => Err(Errno::EADDRINUSE),
-        (true, None) if opts.groups.len() >= MOST_GROUPS => Err(Errno::ENOMEM),
-        (true, None) => {
-            opts.groups.push((group, dev));
-            mcast::join(&mut k.net, dev, group);
-            Ok(())
-        }
-        (false, Some(at)) => {
-            opts.groups.remove(at);
-            mcast::leave(&mut k.net, dev, group);
-            Ok(())
-        }
-        (false, None) => Err(Errno::EADDRNOTAVAIL),
-    }
-}
-
-/// The socket goes: so do its memberships.
-#[doc(alias = "ipv6_sock_mc_close")]
-pub(crate) fn leave_groups(k: &mut Kernel, sock: SockId) {
-    let Some(cold) = k.socks.sk_mut(sock).and_then(|sk| sk.cold.as_mut()) else { return };
-    let groups = cold.v6.as_mut().map(|o| std::mem::take(&mut o.groups)).unwrap_or_default();
-    groups.into_iter().for_each(|(group, dev)| mcast::leave(&mut k.net, dev, group));
-}
-
-/// Whether a socket takes what came to a group on a device (`inet6_mc_check`).
-#[doc(alias = "inet6_mc_check")]
-pub(crate) fn takes_group(sk: &crate::net::core::sock::Sock, group: Ipv6Addr, dev: Option<DevId>) -> bool {
-    let Some(o) = sk.v6_opts() else { return true };
-    let joined =
-        o.groups.iter().any(|(g, d)| *g == group && dev.is_none_or(|dev| dev == *d || Scope6::of(group) as u8 <= 1));
-    joined || o.mcast_all
 }
 
 #[doc(alias = "do_ipv6_getsockopt")]

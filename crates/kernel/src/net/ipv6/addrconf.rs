@@ -2,7 +2,7 @@
 //! 4862); duplicate address detection; lifetimes; asking for routers.
 use super::fib::{PRIO_ADDRCONF, PROTO_KERNEL, PROTO_RA, Route6};
 use super::mcast::{self, Group6};
-use super::ndisc;
+use super::{mld, ndisc};
 use crate::env::timers::Fire;
 use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
@@ -97,10 +97,7 @@ pub struct Inet6Dev {
     pub ra_hop_limit: Option<u8>,
     /// The next question for routers, when, how many were sent, and the wait after it.
     pub(super) rs: Option<(Nanos, u32, Nanos)>,
-    /// A report about groups is due; how often it will be sent.
-    pub(super) mld: Option<(Nanos, u32)>,
-    /// An answer to a query is due.
-    pub(super) mld_query: Option<Nanos>,
+    pub(super) mld: mld::Mld,
     timer: TimerSlot,
 }
 
@@ -114,7 +111,7 @@ impl Inet6Dev {
     }
 
     pub fn has_group(&self, group: Ipv6Addr) -> bool {
-        self.groups.iter().any(|g| g.addr == group)
+        self.groups.iter().any(|g| g.addr == group && !g.left)
     }
 
     /// What IPv6 packets may take on a device.
@@ -208,13 +205,23 @@ impl Net {
         let keep = i.conf.keep_addr_on_down > 0 && !disabled;
         i.addrs.retain(|a| keep && a.permanent && !is_linklocal(a.addr));
         i.groups.clear();
-        (i.rs, i.mld, i.mld_query, i.ra_mtu, i.ra_hop_limit) = (None, None, None, None, None);
+        (i.rs, i.mld, i.ra_mtu, i.ra_hop_limit) = (None, mld::Mld::default(), None, None);
         i.timer.cancel();
         if let Some(n) = self.ns.get_mut(ns) {
             for table in n.v6.fib.tables_mut() {
                 table.remove_all(|r| r.dev == Some(dev));
             }
             n.v6.redirects.retain(|_, d, _| d != dev);
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+    }
+
+    /// Who passes packets on does not ask others for the way out.
+    #[doc(alias = "rt6_purge_dflt_routers")]
+    pub(super) fn purge_default_routers(&mut self, dev: DevId) {
+        let Some(d) = self.devs.get(dev).filter(|d| d.inet6.conf.accept_ra < 2) else { return };
+        if let Some(n) = self.ns.get_mut(d.ns) {
+            n.v6.fib.main.remove_all(|r| r.proto == PROTO_RA && r.gateway.is_some() && r.dev == Some(dev));
             n.rt_genid = n.rt_genid.wrapping_add(1);
         }
     }
@@ -309,12 +316,11 @@ impl Net {
         }
         let Some(d) = self.devs.get_mut(dev) else { return };
         let (ns, asks) = (d.ns, !d.noarp() && d.inet6.conf.accept_ra != 0 && d.inet6.conf.router_solicitations != 0);
+        if is_linklocal(addr) && asks && d.inet6.conf.forwarding == 0 {
+            d.inet6.rs = Some((now, 0, u64::from(d.inet6.conf.router_solicitation_interval) * SEC));
+        }
         if is_linklocal(addr) {
-            // Reports so far had no source that anybody believes.
-            d.inet6.mld = (!d.inet6.groups.is_empty()).then_some((now, mcast::ROBUSTNESS));
-            if asks && d.inet6.conf.forwarding == 0 {
-                d.inet6.rs = Some((now, 0, u64::from(d.inet6.conf.router_solicitation_interval) * SEC));
-            }
+            mld::say_again(self, dev);
         }
         if let Some(n) = self.ns.get_mut(ns) {
             n.v6.fib.local.insert(addr, 128, Route6::local(dev));
@@ -367,7 +373,8 @@ impl Net {
         });
         let ends = i.addrs.iter().filter_map(|a| a.valid);
         let routes = self.ns.get(d.ns).and_then(|n| n.v6.fib.main.next_expiry());
-        let due = dad.chain(ends).chain(routes).chain(i.rs.map(|r| r.0)).chain(i.mld.map(|m| m.0)).chain(i.mld_query);
+        let groups = i.mld.due().chain(mld::groups_due(&i.groups));
+        let due = dad.chain(ends).chain(routes).chain(i.rs.map(|r| r.0)).chain(groups);
         let Some(first) = due.min() else { return };
         let tick = time::round_up(first.max(self.env.now), hz).max(self.env.jiffies() + 1);
         let Some(d) = self.devs.get_mut(dev) else { return };
@@ -405,7 +412,7 @@ impl Net {
         }
         self.forget_routes(dev);
         self.solicit_routers(dev);
-        mcast::run(self, dev);
+        mld::run(self, dev);
         self.arm_addrconf(dev);
     }
 

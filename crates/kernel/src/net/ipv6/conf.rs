@@ -61,6 +61,9 @@ impl Net {
                     let was = std::mem::replace(&mut conf.forwarding, forwarding);
                     if (was != 0) != (forwarding != 0) {
                         mcast::router(self, dev, forwarding != 0);
+                        if forwarding != 0 {
+                            self.purge_default_routers(dev);
+                        }
                     }
                 }
                 _ if name != "all" => self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf = conf,

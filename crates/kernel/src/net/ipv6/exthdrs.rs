@@ -31,9 +31,9 @@ pub struct Found {
     pub nexthdr_at: usize,
 }
 
-const OPT_PAD1: u8 = 0;
+pub(super) const OPT_PAD1: u8 = 0;
 const OPT_PADN: u8 = 1;
-const OPT_ROUTER_ALERT: u8 = 5;
+pub(super) const OPT_ROUTER_ALERT: u8 = 5;
 const OPT_JUMBO: u8 = 0xc2;
 const OPT_HOME_ADDRESS: u8 = 0xc9;
 

@@ -129,6 +129,8 @@ pub fn out_count(net: &mut Net, ns: NsId, kind: u8) {
         NDISC_NEIGHBOUR_SOLICITATION => Mib::Icmp6OutNeighborSolicits,
         NDISC_REDIRECT => Mib::Icmp6OutRedirects,
         NDISC_NEIGHBOUR_ADVERTISEMENT => Mib::Icmp6OutNeighborAdvertisements,
+        ICMPV6_MGM_REPORT => Mib::Icmp6OutGroupMembResponses,
+        ICMPV6_MGM_REDUCTION => Mib::Icmp6OutGroupMembReductions,
         ICMPV6_MLD2_REPORT => Mib::Icmp6OutMLDv2Reports,
         _ => return,
     };

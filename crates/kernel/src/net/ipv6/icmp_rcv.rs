@@ -1,9 +1,10 @@
 //! Receiving ICMPv6: echo is answered, errors go to whom they concern, discovery and group membership to theirs.
+use super::exthdrs::{OPT_PAD1, OPT_ROUTER_ALERT};
 use super::icmp::echo_reply;
-use super::{mcast, ndisc};
+use super::{mld, ndisc};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::raw::rcv6;
@@ -51,13 +52,38 @@ pub fn icmpv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv6H
         ICMPV6_ECHO_REPLY => rcv6::ping6_rcv(k, ns, skb, &h, raw),
         ICMPV6_DEST_UNREACH | ICMPV6_PKT_TOOBIG | ICMPV6_TIME_EXCEED | ICMPV6_PARAMPROB => unreach(k, ns, skb, h),
         ICMPV6_MGM_QUERY => {
-            mcast::query(net, dev, ip, skb.head.bytes());
+            let mut m = skb.head.bytes().to_vec();
+            skb.frags.iter().for_each(|s| m.extend_from_slice(s.as_slice()));
+            let alert = has_router_alert(skb.head.at(skb.network_header));
+            mld::query(net, dev, ip, alert, &m);
+            net.consume_skb(skb);
+        }
+        ICMPV6_MGM_REPORT => {
+            if skb.pkt_type != PktType::Outgoing && !skb.looped {
+                mld::heard(net, dev, ip, skb.head.bytes());
+            }
             net.consume_skb(skb);
         }
         NDISC_ROUTER_SOLICITATION..=NDISC_REDIRECT => ndisc::ndisc_rcv(k, ns, dev, skb, ip),
         // Unknown errors are for whoever can read them; unknown messages are ignored (RFC 4443 §2.4).
         _ => net.consume_skb(skb),
     }
+}
+
+/// The option that asks routers to look at a message of MLD (RFC 2711), in a hop-by-hop header.
+fn has_router_alert(packet: &[u8]) -> bool {
+    let Some(hop) = packet.get(IPV6_HLEN..).filter(|_| packet.get(6) == Some(&NEXTHDR_HOP)) else { return false };
+    let Some(options) = hop.get(1).and_then(|words| hop.get(2..8 + 8 * usize::from(*words))) else { return false };
+    let mut at = 0;
+    while let Some(kind) = options.get(at) {
+        match (kind, options.get(at + 1)) {
+            (&OPT_PAD1, _) => at += 1,
+            (&OPT_ROUTER_ALERT, Some(2)) => return options.get(at + 2..at + 4) == Some(&[0, 0]),
+            (_, Some(len)) => at += 2 + usize::from(*len),
+            _ => return false,
+        }
+    }
+    false
 }
 
 fn in_counter(kind: u8) -> Option<Mib> {

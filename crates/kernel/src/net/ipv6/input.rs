@@ -2,7 +2,7 @@
 use super::exthdrs::{self, Walk};
 use super::icmp::icmpv6_send;
 use super::route::{Input6, ip6_route_input};
-use super::{icmp_rcv, output, reassembly};
+use super::{icmp_rcv, mcast, output, reassembly};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -134,6 +134,15 @@ fn ip6_input(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, mut ip: Ipv6Hea
     }
 }
 
+/// Whether members want what this source sends to the group; what routers and hosts say about groups is for everybody.
+#[doc(alias = "ipv6_is_mld")]
+fn wanted(net: &Net, dev: DevId, ip: &Ipv6Header, proto: u8, skb: &Skb) -> bool {
+    let kind = skb.head.bytes().first();
+    let mld = proto == NEXTHDR_ICMP
+        && matches!(kind, Some(&(ICMPV6_MGM_QUERY..=ICMPV6_MGM_REDUCTION)) | Some(&ICMPV6_MLD2_REPORT));
+    mld || mcast::check(net, dev, ip.dst, ip.src) || net.devs.get(dev).is_some_and(|d| d.is_loopback())
+}
+
 #[allow(clippy::too_many_arguments)]
 fn deliver(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv6Header, proto: u8, at: usize, nexthdr: usize) {
     let net = &mut k.net;
@@ -142,6 +151,10 @@ fn deliver(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv6Header, 
     }
     skb.transport_header = skb.head.start();
     net.stage(&skb, "ip6_input");
+    if ip.dst.is_multicast() && !wanted(net, dev, ip, proto, &skb) {
+        net.inc(ns, Mib::Ip6InDiscards);
+        return net.kfree_skb(skb, DropReason::IpInAddrErrors, "ip6_protocol_deliver");
+    }
     let raw = net.ns.get(ns).is_some_and(|n| !n.raw.raw.is_empty()) && raw6_local_deliver(k, ns, &skb, proto, ip);
     let net = &mut k.net;
     match proto {

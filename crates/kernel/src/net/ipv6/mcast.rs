@@ -1,59 +1,80 @@
-//! Groups of an interface, and what the routers of the link are told of them (MLDv2, RFC 3810).
-use super::output;
-use crate::env::{MSEC, Nanos};
+//! Groups of an interface: who wants them, from which sources, and what that makes of the interface (RFC 3810 §4). The
+//! protocol that tells routers of it is in `mld.rs`.
+use super::mld;
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::mib::Mib;
-use belljar_wire::icmpv6::*;
-use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, IPV6_HLEN, Ipv6Header, MLD2_ROUTERS, is_linklocal};
+pub use crate::net::ipv4::mcast::Mode;
+use belljar_wire::ipv6::ALL_ROUTERS;
 use core::net::Ipv6Addr;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// How often a change is reported (RFC 3810 §9.1).
-pub const ROBUSTNESS: u32 = 2;
-/// `MLDV2_UNSOLICITED_REPORT_INTERVAL`.
-const UNSOLICITED_MS: u32 = 1000;
+/// What one member wants: only these sources, or all but these.
+pub type Part6<'a> = Option<(Mode, &'a [Ipv6Addr])>;
 
-const MODE_IS_EXCLUDE: u8 = 2;
-const CHANGE_TO_INCLUDE: u8 = 3;
-const CHANGE_TO_EXCLUDE: u8 = 4;
+/// A member without a list: a socket that joined, or an address of ours.
+pub const ALL_SOURCES: Part6<'static> = Some((Mode::Exclude, &[]));
 
 /// `struct ifmcaddr6`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Group6 {
     pub addr: Ipv6Addr,
     /// Who wants it: sockets, and our own addresses.
     pub users: u32,
-    /// Reports about it that are still to be sent.
-    pub tell: u32,
+    /// Members in either mode: include, exclude.
+    counts: [u32; 2],
+    sources: BTreeMap<Ipv6Addr, [u32; 2]>,
     /// Nobody wants it any more; it stays until that was told.
     pub left: bool,
+    pub(super) mld: mld::GroupState,
 }
 
-/// Not told to anybody: all nodes, and what stays in the host (RFC 3810 §6).
-fn silent(group: Ipv6Addr) -> bool {
-    group == ALL_NODES || group.segments()[0] & 15 <= 1
+/// The filter that members make together; a group that is not there includes nothing.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter6 {
+    pub mode: Mode,
+    pub sources: BTreeSet<Ipv6Addr>,
+}
+
+impl Group6 {
+    fn new(addr: Ipv6Addr) -> Group6 {
+        let (sources, mld) = (BTreeMap::new(), mld::GroupState::default());
+        Group6 { addr, users: 0, counts: [0, 0], sources, left: false, mld }
+    }
+
+    fn count(&mut self, (mode, sources): (Mode, &[Ipv6Addr]), add: bool) {
+        let step = |n: &mut u32| *n = if add { *n + 1 } else { n.saturating_sub(1) };
+        step(&mut self.counts[mode as usize]);
+        step(&mut self.users);
+        for s in sources {
+            let n = self.sources.entry(*s).or_default();
+            step(&mut n[mode as usize]);
+            if *n == [0, 0] {
+                self.sources.remove(s);
+            }
+        }
+    }
+
+    /// RFC 3810 §4.2: exclude wins; a source is kept away if all who exclude name it and nobody includes it.
+    pub fn filter(&self) -> Filter6 {
+        let excluders = self.counts[1];
+        let mode = if excluders > 0 { Mode::Exclude } else { Mode::Include };
+        let named = |n: &[u32; 2]| if excluders > 0 { n[0] == 0 && n[1] == excluders } else { n[0] > 0 };
+        let sources = self.sources.iter().filter(|(_, n)| named(n)).map(|(s, _)| *s).collect();
+        Filter6 { mode, sources }
+    }
+
+    fn takes(&self, src: Ipv6Addr) -> bool {
+        match self.sources.get(&src) {
+            Some(n) => n[0] > 0 || n[1] != self.counts[1],
+            None => self.counts[1] > 0,
+        }
+    }
 }
 
 /// One more who wants to hear the group.
 #[doc(alias = "__ipv6_dev_mc_inc")]
 pub fn join(net: &mut Net, dev: DevId, group: Ipv6Addr) {
-    let now = net.env.now;
-    let Some(d) = net.devs.get_mut(dev) else { return };
-    let loopback = d.is_loopback();
-    let i = &mut d.inet6;
-    if let Some(g) = i.groups.iter_mut().find(|g| g.addr == group) {
-        g.users += 1;
-        if !g.left {
-            return;
-        }
-        (g.left, g.tell) = (false, ROBUSTNESS);
-    } else {
-        i.groups.push(Group6 { addr: group, users: 1, tell: if silent(group) { 0 } else { ROBUSTNESS }, left: false });
-    }
-    if !silent(group) && !loopback {
-        i.mld = Some((now, ROBUSTNESS));
-        net.arm_addrconf(dev);
-    }
+    change(net, dev, group, None, ALL_SOURCES);
 }
 
 /// The group of those who ask for a new address: when it is new too, routers are told of all groups again.
@@ -61,32 +82,9 @@ pub fn join(net: &mut Net, dev: DevId, group: Ipv6Addr) {
 pub(super) fn join_for_address(net: &mut Net, dev: DevId, group: Ipv6Addr) {
     let new = net.devs.get(dev).is_some_and(|d| !d.inet6.has_group(group));
     join(net, dev, group);
-    if let Some(d) = net.devs.get_mut(dev).filter(|_| new) {
-        let all = d.inet6.groups.iter_mut().filter(|g| !silent(g.addr) && !g.left);
-        all.for_each(|g| g.tell = ROBUSTNESS);
+    if new {
+        mld::say_again(net, dev);
     }
-}
-
-/// One less.
-#[doc(alias = "__ipv6_dev_mc_dec")]
-pub fn leave(net: &mut Net, dev: DevId, group: Ipv6Addr) {
-    let now = net.env.now;
-    let Some(d) = net.devs.get_mut(dev) else { return };
-    let loopback = d.is_loopback();
-    let i = &mut d.inet6;
-    let Some(at) = i.groups.iter().position(|g| g.addr == group && !g.left) else { return };
-    let Some(g) = i.groups.get_mut(at) else { return };
-    g.users = g.users.saturating_sub(1);
-    if g.users > 0 {
-        return;
-    }
-    if silent(group) || loopback || !d.up {
-        i.groups.remove(at);
-        return;
-    }
-    (g.left, g.tell) = (true, ROBUSTNESS);
-    i.mld = Some((now, ROBUSTNESS));
-    net.arm_addrconf(dev);
 }
 
 /// Groups of routers, which an interface that forwards hears (`dev_forward_change`).
@@ -95,83 +93,80 @@ const ROUTER_GROUPS: [Ipv6Addr; 3] =
 
 /// The interface became a router's, or ceased to be one.
 pub(super) fn router(net: &mut Net, dev: DevId, on: bool) {
-    if net.devs.get(dev).is_some_and(|d| d.up && d.inet6.enabled() && !d.is_loopback()) {
+    if net.devs.get(dev).is_some_and(|d| d.up && d.speaks_ipv6() && !d.is_loopback()) {
         ROUTER_GROUPS.into_iter().for_each(|g| if on { join(net, dev, g) } else { leave(net, dev, g) });
     }
 }
 
-/// Reports that are due: changes, and answers to queries.
-#[doc(alias = "mld_ifc_work")]
-pub(super) fn run(net: &mut Net, dev: DevId) {
-    let now = net.env.now;
-    let wait = u64::from(net.env.rng.below(UNSOLICITED_MS)) * MSEC;
-    let Some(d) = net.devs.get_mut(dev) else { return };
-    let i = &mut d.inet6;
-    if let Some((_, left)) = i.mld.filter(|m| m.0 <= now) {
-        let mut records = Vec::new();
-        for g in i.groups.iter_mut().rev().filter(|g| g.tell > 0) {
-            g.tell -= 1;
-            records.push((if g.left { CHANGE_TO_INCLUDE } else { CHANGE_TO_EXCLUDE }, g.addr));
-        }
-        i.groups.retain(|g| !g.left || g.tell > 0);
-        let more = i.groups.iter().any(|g| g.tell > 0) && left > 0;
-        i.mld = more.then(|| (now + wait, left - 1));
-        report(net, dev, &records);
-    }
-    let Some(d) = net.devs.get_mut(dev) else { return };
-    if d.inet6.mld_query.is_some_and(|at| at <= now) {
-        d.inet6.mld_query = None;
-        let all: Vec<_> = d
-            .inet6
-            .groups
-            .iter()
-            .rev()
-            .filter(|g| !silent(g.addr) && !g.left)
-            .map(|g| (MODE_IS_EXCLUDE, g.addr))
-            .collect();
-        report(net, dev, &all);
-    }
+/// One less.
+#[doc(alias = "__ipv6_dev_mc_dec")]
+pub fn leave(net: &mut Net, dev: DevId, group: Ipv6Addr) {
+    change(net, dev, group, ALL_SOURCES, None);
 }
 
-/// Reports with a record for each group, as many as the MTU makes necessary.
-#[doc(alias = "mld_sendpack")]
-fn report(net: &mut Net, dev: DevId, records: &[(u8, Ipv6Addr)]) {
-    let Some(d) = net.devs.get(dev) else { return };
-    if records.is_empty() || !d.up {
-        return;
-    }
-    let src = d.inet6.linklocal().unwrap_or(Ipv6Addr::UNSPECIFIED);
-    let ns = d.ns;
-    // The IPv6 header, that of the router alert, the message's own; a record without sources has 20 bytes.
-    let room = (d.inet6.mtu(d.mtu) as usize).saturating_sub(IPV6_HLEN + 8 + 8);
-    for part in records.chunks((room / 20).max(1)) {
-        let mut b = vec![ICMPV6_MLD2_REPORT, 0, 0, 0, 0, 0];
-        b.extend((part.len() as u16).to_be_bytes());
-        for (kind, group) in part {
-            b.extend([*kind, 0, 0, 0]);
-            b.extend(group.octets());
+/// One member's part changes from `old` to `new`; without either it joins or leaves.
+#[doc(alias = "ip6_mc_add_src")]
+#[doc(alias = "ip6_mc_del_src")]
+pub fn change(net: &mut Net, dev: DevId, group: Ipv6Addr, old: Part6<'_>, new: Part6<'_>) {
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    let told = !mld::silent(group) && !d.is_loopback();
+    let (up, i) = (d.up, &mut d.inet6);
+    let at = match i.groups.iter().position(|g| g.addr == group) {
+        Some(at) => at,
+        // The interface went down in between: its groups went with it.
+        None if old.is_some() => return,
+        None => {
+            i.groups.push(Group6::new(group));
+            i.groups.len() - 1
         }
-        if output::send_control(net, dev, src, MLD2_ROUTERS, 1, true, b).is_err() {
-            net.inc(ns, Mib::Ip6OutDiscards);
-        }
-    }
-}
-
-/// A router of this link asks who listens: an answer after a random part of the time it allows (RFC 3810 §6.2).
-#[doc(alias = "igmp6_event_query")]
-pub(super) fn query(net: &mut Net, dev: DevId, ip: &Ipv6Header, message: &[u8]) {
-    if !is_linklocal(ip.src) || ip.hop_limit != 1 {
-        return;
-    }
-    let Some(code) = message.get(4..6).and_then(|b| b.first_chunk()).map(|b| u16::from_be_bytes(*b)) else { return };
-    // RFC 3810 §5.1.3: large values have an exponent.
-    let ms = match code {
-        0..0x8000 => u32::from(code),
-        c => u32::from(c & 0xfff | 0x1000) << ((c >> 12 & 7) + 3),
     };
-    let at: Nanos = net.env.now + u64::from(net.env.rng.below(ms.max(1))) * MSEC;
-    if let Some(d) = net.devs.get_mut(dev) {
-        d.inet6.mld_query = Some(d.inet6.mld_query.map_or(at, |old| old.min(at)));
+    let Some(g) = i.groups.get_mut(at) else { return };
+    if g.left && old.is_some() {
+        return;
     }
-    net.arm_addrconf(dev);
+    let before = g.filter();
+    if let Some(part) = old {
+        g.count(part, false);
+    }
+    if let Some(part) = new {
+        g.count(part, true);
+    }
+    let (after, joined) = (g.filter(), g.users > 0 && (g.left || old.is_none() && g.users == 1));
+    g.left = g.users == 0;
+    if g.left && !(told && up) {
+        i.groups.remove(at);
+    } else if told && up {
+        mld::state_change(net, dev, group, &before, &after, joined);
+    }
+}
+
+/// Whether an interface takes packets from `src` to a group.
+#[doc(alias = "ipv6_chk_mcast_addr")]
+pub fn check(net: &Net, dev: DevId, group: Ipv6Addr, src: Ipv6Addr) -> bool {
+    let Some(d) = net.devs.get(dev) else { return false };
+    d.inet6.groups.iter().any(|g| g.addr == group && !g.left && g.takes(src))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn members_make_one_filter() {
+        let ip = |n| Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, n);
+        let mut g = Group6::new(Ipv6Addr::new(0xff05, 0, 0, 0, 0, 0, 0, 1));
+        g.count((Mode::Include, &[ip(1), ip(2)]), true);
+        assert_eq!(g.filter(), Filter6 { mode: Mode::Include, sources: [ip(1), ip(2)].into() });
+        assert!(g.takes(ip(1)) && !g.takes(ip(3)));
+        // Exclude wins, but for what somebody includes.
+        g.count((Mode::Exclude, &[ip(2), ip(3)]), true);
+        assert_eq!(g.filter(), Filter6 { mode: Mode::Exclude, sources: [ip(3)].into() });
+        assert!(g.takes(ip(2)) && !g.takes(ip(3)) && g.takes(ip(9)));
+        g.count((Mode::Exclude, &[]), true);
+        assert_eq!(g.filter().sources, BTreeSet::new());
+        g.count((Mode::Exclude, &[]), false);
+        g.count((Mode::Exclude, &[ip(2), ip(3)]), false);
+        g.count((Mode::Include, &[ip(1), ip(2)]), false);
+        assert_eq!((g.users, g.filter(), g.sources.len()), (0, Filter6::default(), 0));
+    }
 }

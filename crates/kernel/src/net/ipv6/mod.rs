@@ -12,6 +12,8 @@ pub mod icmp_rcv;
 pub mod input;
 pub(crate) mod ip_cmd;
 pub mod mcast;
+pub mod mcast_opt;
+pub mod mld;
 pub mod ndisc;
 pub mod output;
 pub mod reassembly;

@@ -239,7 +239,7 @@ pub fn getsockopt(k: &mut Kernel, id: RawId, name: i32) -> Result<Vec<u8>, Errno
 /// The last reference is gone.
 #[doc(alias = "raw_close")]
 pub fn release(k: &mut Kernel, id: RawId) {
-    crate::net::core::sockopt6::leave_groups(k, SockId::Raw(id));
+    crate::net::ipv6::mcast_opt::leave_groups(k, SockId::Raw(id));
     bind::unhash(k, id);
     let Some(s) = k.socks.raw.remove(id) else { return };
     for skb in s.queue {

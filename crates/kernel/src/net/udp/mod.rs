@@ -213,7 +213,7 @@ pub fn getsockopt(k: &Kernel, id: UdpId, name: i32) -> Result<Vec<u8>, Errno> {
 /// The last reference is gone: port free, queue thrown away.
 #[doc(alias = "udp_destroy_sock")]
 pub fn release(k: &mut Kernel, id: UdpId) {
-    crate::net::core::sockopt6::leave_groups(k, SockId::Udp(id));
+    crate::net::ipv6::mcast_opt::leave_groups(k, SockId::Udp(id));
     bind::unhash(k, id);
     let Some(s) = k.socks.udp.remove(id) else { return };
     let datagrams = s.sk.rmem_alloc.saturating_sub(errqueue::charged(&s.sk));

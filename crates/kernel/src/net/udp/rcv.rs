@@ -7,12 +7,12 @@ use crate::net::af;
 use crate::net::core::filter::Packet;
 use crate::net::core::reuseport;
 use crate::net::core::skb::{PktType, Skb};
-use crate::net::core::sockopt6::takes_group;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
 use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::icmp::icmpv6_send;
+use crate::net::ipv6::mcast_opt::takes_group;
 use crate::net::mib::Mib;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
@@ -106,7 +106,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
             && (sk.dport == 0 || sk.dport == h.src_port)
             && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
-            && group.is_none_or(|g| takes_group(sk, g, skb.dev))
+            && group.is_none_or(|g| takes_group(sk, g, src, skb.dev))
             && mcast::sf_allow(sk, skb.dev, dst, src)
     };
     let on_port = n.udp.on_port(h.dst_port);
