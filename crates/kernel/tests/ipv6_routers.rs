@@ -72,6 +72,8 @@ fn a_redirect_of_the_router_that_is_used_is_obeyed_for_a_while() {
 fn redirects_are_not_for_routers_and_not_for_who_does_not_want_them() {
     for (key, value) in [("accept_redirects", "0"), ("forwarding", "1")] {
         let mut t = with_router();
+        // Who forwards forgets default routers, unless it wants to hear of them all the same.
+        t.k.sysctl_set(t.ns[0], "net.ipv6.conf.eth0.accept_ra", "2").unwrap();
         t.k.sysctl_set(t.ns[0], &format!("net.ipv6.conf.eth0.{key}"), value).unwrap();
         redirect(&mut t, ROUTER, OTHER, FAR);
         assert_eq!(sent_to(&mut t), Some(0x99), "{key}");
