@@ -3,7 +3,8 @@ mod two;
 use belljar_abi::*;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::call::*;
-use belljar_wire::ipv6::{Ipv6Header, NEXTHDR_FRAGMENT};
+use belljar_wire::icmpv6::ICMPV6_PKT_TOOBIG;
+use belljar_wire::ipv6::{Ipv6Header, NEXTHDR_FRAGMENT, NEXTHDR_TCP};
 use core::net::Ipv6Addr;
 use two::*;
 
@@ -147,4 +148,28 @@ fn no_piece_is_longer_than_the_path_takes() {
         .filter(|p| Ipv6Header::parse(p).is_ok_and(|ip| ip.src == A && ip.next == NEXTHDR_FRAGMENT))
         .collect();
     assert!(pieces.len() == 3 && pieces.iter().all(|p| p.len() <= 1280));
+}
+
+/// tcp_min_snd_mss above what the link carries: nothing arrives, and nothing spins.
+#[test]
+fn segments_that_cannot_go_out_do_not_keep_the_sender_busy() {
+    let mut t = Two::new();
+    let l = t.socket(1, SOCK_STREAM, 0);
+    t.bind(1, l, Ipv6Addr::UNSPECIFIED, 80).unwrap();
+    t.int(1, Call::Listen { fd: l, backlog: 8 }).unwrap();
+    let c = t.socket(0, SOCK_STREAM, 0);
+    t.k.net.devs.get_mut(t.dev[0]).unwrap().features.orphan = false;
+    t.connect(0, c, B, 80).unwrap_err();
+    for (key, value) in [("tcp_min_snd_mss", "1400"), ("tcp_limit_output_bytes", "0")] {
+        t.k.sysctl_set(t.ns[0], &format!("net.ipv4.{key}"), value).unwrap();
+    }
+    // Nobody answers any more, and then a router says that the path is narrow.
+    t.k.net.set_carrier(t.dev[1], false);
+    t.sent(NEXTHDR_TCP);
+    t.send(0, c, &[1; 60_000], None).unwrap();
+    let quote = t.sent(NEXTHDR_TCP).remove(0);
+    let m = [&[ICMPV6_PKT_TOOBIG, 0, 0, 0, 0, 0, 5, 0][..], &quote[..1000]].concat();
+    t.rx_icmp(64, B, A, m);
+    t.sleep(5000);
+    assert!(t.count(0, Mib::Ip6FragFails) < 100);
 }

@@ -74,6 +74,29 @@ fn random_networks_hold_their_invariants() {
 }
 
 #[test]
+fn a_transfer_goes_over_ipv6_too() {
+    let r = go("transfer", 1, &[("family", "6"), ("size", "2MB"), ("loss", "1%"), ("delay", "10ms"), ("check", "1")]);
+    assert_eq!(r.failure, None, "{}", r.replay);
+    assert_eq!(figure(&r, "bytes"), 2e6);
+    assert_eq!(go("transfer", 1, &[("family", "5")]).exit_code(), 2);
+}
+
+/// A packet too big for a path that tcp_min_snd_mss does not bow to: the sender once spun for ever.
+#[test]
+fn segments_that_never_fit_end_a_connection_and_not_the_run() {
+    let r = go("random", 791, &[]);
+    assert_eq!(r.failure, None, "{}", r.replay);
+}
+
+#[test]
+fn networks_of_one_version() {
+    for (seed, family) in (0..10).flat_map(|s| [(s, "4"), (s, "6")]) {
+        let r = go("random", seed, &[("bytes", "20000"), ("family", family)]);
+        assert_eq!(r.failure, None, "{}", r.replay);
+    }
+}
+
+#[test]
 fn without_faults_every_connection_is_complete() {
     for seed in 0..10 {
         let r = go("random", seed, &[("faults", "0"), ("bytes", "50000")]);

@@ -279,3 +279,57 @@ pub(crate) fn mac_of(w: &str) -> Done<Mac> {
     let six = bytes.and_then(|b| <[u8; 6]>::try_from(b).ok());
     six.map(Mac).ok_or_else(|| words(format!("`{w}` is not a hardware address")))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::nic::NicConfig;
+
+    fn host() -> (Kernel, NsId) {
+        let mut k = Kernel::new(1);
+        let (ns, _) = k.add_host("h", &NicConfig::default(), (Ipv4Addr::new(10, 0, 0, 1), 24), None).unwrap();
+        (k, ns)
+    }
+
+    #[test]
+    fn lines_do_what_they_say_and_undo_it() {
+        let (mut k, ns) = host();
+        for (add, del) in [
+            ("route add 10.9.0.0/16 via 10.0.0.2", "route del 10.9.0.0/16"),
+            ("r add default via 10.0.0.2 dev eth0 metric 5 table 100", "r del default table 100"),
+            ("route add blackhole 10.8.0.0/16", "route del 10.8.0.0/16"),
+            ("rule add from 10.1.0.0/16 lookup 100 pref 7", "rule del pref 7"),
+            ("rule add fwmark 0x10/0xff prohibit", "rule del fwmark 0x10/0xff prohibit"),
+            ("addr add 10.5.0.1/24 dev eth0", "addr del 10.5.0.1/24 dev eth0"),
+            ("neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev eth0", "neigh del 10.0.0.9 dev eth0"),
+        ] {
+            let said = |r: Result<(), CmdError>, line: &str| r.unwrap_or_else(|e| panic!("{line}: {e}"));
+            said(k.ip(ns, add), add);
+            said(k.ip(ns, del), del);
+            assert!(matches!(k.ip(ns, del), Err(CmdError::Kernel(_))), "{del}: nothing is left of it");
+        }
+        assert!(k.check().is_ok());
+    }
+
+    #[test]
+    fn what_means_nothing_is_told_in_words_and_what_fails_by_errno() {
+        let (mut k, ns) = host();
+        for (line, what) in [
+            ("", "an object is missing"),
+            ("route", "a command is missing"),
+            ("tunnel add x", "`ip tunnel add` is not understood"),
+            ("route add 10.0.0.0/33 via 10.0.0.2", "`10.0.0.0/33` is not a prefix"),
+            ("link set eth7 up", "there is no device `eth7`"),
+        ] {
+            assert_eq!(k.ip(ns, line).unwrap_err().to_string(), what, "{line}");
+        }
+        for (line, errno) in [
+            ("route add 10.9.0.0/16 via 192.0.2.1", Errno::ENETUNREACH),
+            ("route del 10.9.0.0/16", Errno::ESRCH),
+            ("rule del pref 99", Errno::ENOENT),
+            ("link set eth0 mtu 60", Errno::EINVAL),
+        ] {
+            assert_eq!(k.ip(ns, line), Err(CmdError::Kernel(errno)), "{line}");
+        }
+    }
+}

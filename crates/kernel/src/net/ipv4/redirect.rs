@@ -70,3 +70,47 @@ pub fn send(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv4Header, skb: &SkBuff) {
         icmp::icmp_send(net, skb, ICMP_REDIRECT, 1, gateway.to_bits());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::nic::NicConfig;
+    use crate::kernel::Kernel;
+
+    fn ip(last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(10, 0, 0, last)
+    }
+
+    /// A host with 10.0.0.2 as its router, and the next hop to 192.0.2.1 after a redirect.
+    fn after(setting: Option<(&str, &str)>, from: Ipv4Addr, to: Ipv4Addr) -> IpAddr {
+        let mut k = Kernel::new(1);
+        let (ns, dev) = k.add_host("h", &NicConfig::default(), (ip(1), 24), Some(ip(2))).unwrap();
+        if let Some((key, value)) = setting {
+            for who in ["all", "eth0"] {
+                k.sysctl_set(ns, &format!("net.ipv4.conf.{who}.{key}"), value).unwrap();
+            }
+        }
+        let far = Ipv4Addr::new(192, 0, 2, 1);
+        let inner = Ipv4Header { src: ip(1), dst: far, ..Ipv4Header::default() };
+        obey(&mut k.net, ns, dev, from, to, &inner);
+        ip_route_output(&mut k.net, ns, &Flow4::to(far)).unwrap().gateway.unwrap()
+    }
+
+    #[test]
+    fn only_the_router_in_use_is_believed_and_only_about_neighbours() {
+        assert_eq!(after(None, ip(2), ip(3)), ip(3));
+        for (from, to) in [
+            (ip(4), ip(3)),
+            (ip(2), ip(2)),
+            (ip(2), ip(1)),
+            (ip(2), Ipv4Addr::BROADCAST),
+            (ip(2), [224, 0, 0, 1].into()),
+        ] {
+            assert_eq!(after(None, from, to), ip(2), "{from} {to}");
+        }
+        let off = Some(("accept_redirects", "0"));
+        assert_eq!(after(off, ip(2), ip(3)), ip(2));
+        // Without shared media the new one has to be a default router too, unless secure_redirects is off.
+        assert_eq!(after(Some(("shared_media", "0")), ip(2), ip(3)), ip(2));
+    }
+}

@@ -241,3 +241,54 @@ impl Net {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use belljar_wire::icmp::ICMP_TIME_EXCEEDED;
+
+    fn ip(s: &str) -> Ipv4Addr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn every_part_of_a_rule_has_to_fit_unless_it_says_not() {
+        let fl = FibFlow { src: ip("10.1.2.3"), tos: 0x10, mark: 0x1234, ..FibFlow::to(ip("10.9.0.1")) };
+        let rule = Rule::new(1, Action::Table(100));
+        let fits = |r: Rule| r.matches(&fl);
+        assert!(fits(rule) && !fits(Rule { not: true, ..rule }));
+        for (yes, no) in [
+            (Rule { from: (ip("10.1.0.0"), 16), ..rule }, Rule { from: (ip("10.2.0.0"), 16), ..rule }),
+            (Rule { to: (ip("10.9.0.1"), 32), ..rule }, Rule { to: (ip("10.9.0.2"), 32), ..rule }),
+            (Rule { tos: 0x10, ..rule }, Rule { tos: 8, ..rule }),
+            (Rule { mark: 0x34, mark_mask: 0xff, ..rule }, Rule { mark: 0x34, mark_mask: 0xffff, ..rule }),
+        ] {
+            assert!(fits(yes) && !fits(no), "{yes:?}");
+            assert!(!fits(Rule { not: true, ..yes }) && fits(Rule { not: true, ..no }));
+        }
+    }
+
+    #[test]
+    fn ports_and_quotes_are_read_where_they_count() {
+        let packet = |proto, mf, l4: &[u8]| {
+            let mut skb = SkBuff::default();
+            let h = Ipv4Header { proto, mf, src: ip("10.0.0.1"), dst: ip("10.0.0.2"), ..Ipv4Header::default() };
+            skb.head.push(l4.len()).unwrap().copy_from_slice(l4);
+            h.emit(skb.head.push(20).unwrap());
+            skb.network_header = skb.head.start();
+            (skb, h)
+        };
+        let keys =
+            |policy, (skb, h): &(SkBuff, Ipv4Header)| HashKeys::of(policy, skb, &Ipv4Header { ihl_bytes: 20, ..*h });
+        let udp = packet(IPPROTO_UDP, false, &[0, 7, 1, 0, 0, 8, 0, 0]);
+        assert_eq!((keys(0, &udp), keys(1, &udp).ports), (HashKeys::default(), (7, 256)));
+        assert_eq!(keys(1, &packet(IPPROTO_UDP, true, &[0, 7, 1, 0, 0, 8, 0, 0])), HashKeys::default(), "a fragment");
+        let mut quote = vec![ICMP_TIME_EXCEEDED, 0, 0, 0, 0, 0, 0, 0];
+        let inner = Ipv4Header { total_len: 28, src: ip("10.5.0.1"), dst: ip("10.6.0.1"), ..Ipv4Header::default() };
+        quote.resize(28, 0);
+        inner.emit(&mut quote[8..]);
+        let icmp = packet(IPPROTO_ICMP, false, &quote);
+        assert_eq!(keys(0, &icmp).quoted, Some((ip("10.5.0.1"), ip("10.6.0.1"))));
+        assert_eq!(keys(1, &icmp), HashKeys::default());
+    }
+}

@@ -1,6 +1,7 @@
 //! A header for each segment, and down to IP (Linux: `tcp_transmit_skb`).
 use super::ack;
 use super::segment::{check_dst, sack_blocks_due, set_tso_segs};
+use crate::env::Rise;
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::af::{self, Tx};
@@ -145,11 +146,26 @@ pub fn send_segment(
         flow: sk.sk.flow_label(),
     };
     let sent = af::queue_xmit(net, &tx, &dst, skb);
+    if sent.is_err() {
+        freed_at_once(sk, net, id);
+    }
     if sent == Err(Errno::ENOBUFS) && len != 0 {
         // The queue of our own device is full: that is congestion too.
         recovery::enter_cwr(sk, net);
     }
     sent
+}
+
+/// A packet that did not even leave is free already: its end is nothing to wait for, and wakes nobody to send it again.
+#[doc(alias = "tcp_wfree")]
+fn freed_at_once(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let own = |r: &Rise| matches!(r, Rise::TxFree { sock, .. } if *sock == SockId::Tcp(id));
+    let rises = &mut net.env.rises;
+    if let Some(at) = rises.iter().rposition(own)
+        && let Some(Rise::TxFree { truesize, .. }) = rises.remove(at)
+    {
+        sk.sk.wmem_alloc = sk.sk.wmem_alloc.saturating_sub(truesize);
+    }
 }
 
 /// Header with options in front of the payload; the checksum is left partial. Returns its length.
