@@ -9,6 +9,7 @@ mod conformance;
 mod goodput;
 mod packages;
 mod packetdrill;
+mod parity;
 mod stages;
 mod tally;
 mod tidy;
@@ -18,10 +19,12 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [STAGE]...   everything, or only the stages named: packages fmt clippy tidy unit conformance
-                              lab e2e
+                              lab e2e parity
 cargo xtask packages          install what the end-to-end tests need (as root, or through sudo without a password)
 cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
+cargo xtask parity [NAME]...   the programs below parity/ on Linux and on belljar, line by line; `parity record` writes
+                              down what this kernel says (root)
 cargo xtask packetdrill DIR   upstream's packetdrill, from a checkout, drives belljar (docs/packetdrill.md)
 cargo xtask goodput           what arrives over hard links: belljar in the lab, this machine's kernel (root; docs/goodput.md)
 
@@ -41,6 +44,11 @@ fn main() -> ExitCode {
         }
         Some("conformance") => {
             let tally = conformance::run(&root);
+            println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+            if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Some("parity") => {
+            let tally = parity::run(&root, args.get(1..).unwrap_or_default());
             println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
             if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

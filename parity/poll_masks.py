@@ -1,0 +1,86 @@
+"""poll(), select() and epoll: what a socket shows in each state."""
+from observe import *
+
+EVERY = 0x3fff
+NORM = {0x40: "RDNORM", 0x80: "RDBAND", 0x100: "WRNORM", 0x200: "WRBAND"}
+
+
+def full(s):
+    p = select.poll()
+    p.register(s, EVERY)
+    got = dict(p.poll(0)).get(s.fileno(), 0)
+    words = [n for b, n in BITS if got & b] + [n for b, n in NORM.items() if got & b]
+    e = select.epoll()
+    e.register(s, 0x3fff)
+    watched = dict(e.poll(0)).get(s.fileno(), 0)
+    e.close()
+    r, w, x = select.select([s], [s], [s], 0)
+    return dict(poll="+".join(words) or "-", epoll_same=watched == got, select=[bool(r), bool(w), bool(x)])
+
+
+with tcp() as s:
+    say("fresh", **full(s))
+    s.bind((LO, 0))
+    say("bound", **full(s))
+    s.listen(3)
+    say("listening", **full(s))
+    c = tcp()
+    c.connect(s.getsockname())
+    settled()
+    say("listening, one waits", **full(s))
+    say("connected", **full(c))
+a, b = connected()
+a.send(b"x")
+settled()
+say("data", **full(b))
+b.recv(9)
+a.send(b"!", socket.MSG_OOB)
+settled()
+say("urgent", **full(b))
+a, b = connected()
+a.shutdown(socket.SHUT_WR)
+settled()
+say("writing half shut", **full(a))
+say("peer's writing half shut", **full(b))
+b.shutdown(socket.SHUT_WR)
+settled()
+say("all shut", **full(a))
+a, b = connected()
+b.setsockopt(1, socket.SO_LINGER, struct.pack("ii", 1, 0))
+b.close()
+settled()
+say("reset", **full(a))
+a, b = connected()
+a.setblocking(False)
+while isinstance(outcome(a.send, bytes(100_000)), int):
+    pass
+say("full", **full(a))
+b.setblocking(False)
+while isinstance(got := outcome(b.recv, 1 << 20), str) and got != "EAGAIN":
+    settled()
+say("emptied", **full(a))
+with udp() as u, udp() as v:
+    say("datagram", **full(u))
+    v.sendto(b"x", u.getsockname())
+    settled()
+    say("datagram, one waits", **full(u))
+a, b = connected()
+b.setsockopt(1, socket.SO_RCVLOWAT, 5)
+a.send(b"1234")
+settled()
+below = mask(b)
+a.send(b"5")
+settled()
+say("SO_RCVLOWAT", below=below, reached=mask(b))
+p = select.poll()
+p.register(a, select.POLLIN)
+t = time.monotonic()
+say("time over", r=p.poll(60), waited=0.05 < time.monotonic() - t < 0.5)
+r = select.select([a], [], [], 0.06)
+say("time over, select", r=[bool(x) for x in r])
+closed = tcp()
+number = closed.fileno()
+closed.close()
+p = select.poll()
+p.register(number, select.POLLIN)
+say("closed", poll=[e & select.POLLNVAL > 0 for _, e in p.poll(0)], select=outcome(select.select, [number], [], [], 0))
