@@ -74,7 +74,7 @@ pub fn probes() -> Vec<Probe> {
 fn interception() -> Vec<Probe> {
     let command =
         Command { program: "/bin/sleep".into(), args: vec!["10".into()], env: Vec::new(), ..Command::default() };
-    let started = spawn::spawn(&command, &Filter::new(false), &Mask::current());
+    let started = spawn::spawn(&command, &Filter::new(false, false), &Mask::current());
     let mut out = Vec::new();
     let (notify, no) = match &started {
         Ok(_) => (Ok("listener installed".to_owned()), ""),

@@ -281,7 +281,8 @@ impl Jar {
             nofile: Some(nofile),
             ..Command::default()
         };
-        let s = spawn::spawn(&command, &Filter::new(self.options.with_proc), self.signals.before())?;
+        let s =
+            spawn::spawn(&command, &Filter::new(self.options.with_proc, self.options.exact), self.signals.before())?;
         self.life.program = s.pid;
         self.tell(|jar| format!("{} starts, process {}", jar.options.program.to_string_lossy(), s.pid));
         self.watch_listener(Watched { listener: s.listener, host: HOST, killable: s.killable });

@@ -9,7 +9,7 @@ use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::fd;
 use belljar_kernel::ids::{DevId, NsId, TaskId};
 use belljar_kernel::kernel::Kernel;
-use belljar_kernel::task::call::{Call, Cmsg, EpollEvent, Fd, Payload, Received, Ret, Submitted, SysResult};
+use belljar_kernel::task::call::{Call, Cmsg, EpollEvent, Fd, Payload, PollFd, Received, Ret, Submitted, SysResult};
 use belljar_wire::{Seg, Segs};
 use std::io;
 use std::os::fd::AsFd;
@@ -203,6 +203,20 @@ impl Machine {
 
     pub fn setsockopt(&mut self, now: u64, fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
         self.call(now, Call::SetSockOpt { fd, level, name, value }).map(drop)
+    }
+
+    /// The events among `events` (and the errors) that stand now.
+    pub fn poll(&mut self, now: u64, fd: Fd, events: u32) -> u32 {
+        let fds = [PollFd { fd: fd as i32, events: events as u16, revents: 0 }];
+        match self.call(now, Call::Poll { fds: &fds, timeout: Some(0) }) {
+            Ok(Ret::Poll(fds)) => fds.first().map_or(0, |p| u32::from(p.revents)),
+            _ => 0,
+        }
+    }
+
+    /// A value written to `/proc/sys`.
+    pub fn sysctl_write(&mut self, key: &str, value: &str) -> Result<(), Errno> {
+        self.k.sysctl_set(self.ns, key, value)
     }
 
     pub fn set_flag(&mut self, now: u64, fd: Fd, level: i32, name: i32) -> Result<(), Errno> {

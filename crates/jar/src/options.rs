@@ -56,6 +56,8 @@ pub struct Options {
     pub drop_caps: bool,
     pub linger: bool,
     pub with_proc: bool,
+    /// Payload and polls are calls of the stack too, instead of the host kernel's on the pair.
+    pub exact: bool,
     pub pcap: Option<PathBuf>,
     pub trace: Option<PathBuf>,
     /// Watch the run for a report: [`Ended::watch`].
@@ -82,6 +84,7 @@ impl Options {
             drop_caps: false,
             linger: false,
             with_proc: false,
+            exact: false,
             pcap: None,
             trace: None,
             watch: false,

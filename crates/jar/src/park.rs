@@ -71,9 +71,13 @@ impl Jar {
                 continue;
             }
             // Still waiting, with its age and its place.
+            let poll = p.note.sys.is_poll();
             let id = self.parked.insert(p);
             if let Some(s) = self.socks.get_mut(sock) {
                 s.parked.push(id);
+                if poll {
+                    continue;
+                }
                 // Behind an accept that found nothing, the others find nothing either.
                 s.parked.extend_from_slice(waiting.get(n + 1..).unwrap_or(&[]));
             }
@@ -124,7 +128,11 @@ impl Jar {
             None => return,
         };
         if self.listener(listener).is_none_or(|l| !l.id_valid(note)) {
-            self.unpark(id, None);
+            return self.unpark(id, None);
+        }
+        // Of the descriptors of a poll only one socket's events come here.
+        if let Some(sock) = self.parked.get(id).filter(|p| p.note.sys.is_poll()).map(|p| p.sock) {
+            self.retry_parked(sock);
         }
     }
 

@@ -88,6 +88,10 @@ pub struct Stream {
     pub unsent: Segs,
     /// shutdown(SHUT_WR) waits for `unsent`.
     pub fin_wanted: bool,
+    /// What the program's end had as send room before it was filled to keep it from being writable.
+    pub sndbuf: Option<i32>,
+    /// The program has shut its reading half.
+    pub read_shut: bool,
     /// The program has shut its writing half.
     pub write_shut: bool,
     /// Behind its last byte lies one of ours, so that a reset can still be shown: a pair closes as one when something in
@@ -113,6 +117,8 @@ impl Stream {
             fin_passed: false,
             unsent: Segs::new(),
             fin_wanted: false,
+            sndbuf: None,
+            read_shut: false,
             write_shut: false,
             marked: false,
         }

@@ -92,6 +92,9 @@ pub struct RunCommand {
     /// Show the program /proc/net, /proc/sys/net and /sys/class/net of its host instead of this machine's
     #[arg(long, help_heading = "Jar")]
     pub with_proc: bool,
+    /// Answer reads, writes and polls by the stack itself: every error and poll mask is its own, each call costs more
+    #[arg(long, help_heading = "Jar")]
+    pub exact: bool,
     /// Take the network capabilities away that root has in its host: ports below 1024, raw sockets
     #[arg(long, help_heading = "Jar")]
     pub drop_caps: bool,
@@ -173,6 +176,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
         drop_caps: c.drop_caps,
         linger: c.linger,
         with_proc: c.with_proc,
+        exact: c.exact,
         pcap: c.pcap.clone(),
         trace: c.trace.clone(),
         watch: c.report.is_some(),

@@ -53,6 +53,15 @@ macro_rules! calls {
                 self == Sys::Openat
             }
 
+            /// poll, select and their kin.
+            pub fn is_poll(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if matches!(self, Sys::Poll | Sys::Select) {
+                    return true;
+                }
+                matches!(self, Sys::Ppoll | Sys::Pselect6)
+            }
+
             /// The call's number on this machine.
             pub fn nr(self) -> i64 {
                 match self {
@@ -70,6 +79,10 @@ calls! {
     Getsockopt = SYS_getsockopt, Setsockopt = SYS_setsockopt, Ioctl = SYS_ioctl,
     Sendto = SYS_sendto, Recvfrom = SYS_recvfrom, Sendmsg = SYS_sendmsg, Recvmsg = SYS_recvmsg,
     Sendmmsg = SYS_sendmmsg, Recvmmsg = SYS_recvmmsg,
+    Read = SYS_read, Write = SYS_write, Readv = SYS_readv, Writev = SYS_writev,
+    Ppoll = SYS_ppoll, Pselect6 = SYS_pselect6,
+    #[cfg(target_arch = "x86_64")] Poll = SYS_poll,
+    #[cfg(target_arch = "x86_64")] Select = SYS_select,
     Openat = SYS_openat, Mmap = SYS_mmap,
     #[cfg(target_arch = "x86_64")] Open = SYS_open,
 }
@@ -109,8 +122,8 @@ const QUEUE_IOCTLS: [u32; 2] = [0x541b, 0x5411];
 
 impl Filter {
     /// The filter of `run` and `exec`. `with_proc`: opens are notified as well, so that `/proc/net` and its kin can be
-    /// the stack's own.
-    pub fn new(with_proc: bool) -> Filter {
+    /// the stack's own. `exact`: so are reads, writes and polls, whatever their descriptor.
+    pub fn new(with_proc: bool, exact: bool) -> Filter {
         let mut f = Filter { prog: Vec::with_capacity(160) };
         f.prog.push(op(LD, OFF_ARCH));
         // Foreign ABIs have other call numbers: letting one through would run the program half outside.
@@ -143,9 +156,10 @@ impl Filter {
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
         // Urgent data is the stack's too, wherever it goes, and so is a promise of more, and counting without taking.
         let oob = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_MORE) as u32), jump(JEQ, 0, 0, 4)];
-        f.call(libc::SYS_sendto, &[&oob[..], &address[..]].concat());
+        let always = |block: Vec<libc::sock_filter>| if exact { vec![NOTIFY] } else { block };
+        f.call(libc::SYS_sendto, &always([&oob[..], &address[..]].concat()));
         let flags = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_TRUNC) as u32), jump(JEQ, 0, 0, 4)];
-        f.call(libc::SYS_recvfrom, &[&flags[..], &address[..]].concat());
+        f.call(libc::SYS_recvfrom, &always([&flags[..], &address[..]].concat()));
         f.call(libc::SYS_ioctl, &ioctl_block(with_proc));
         // What is shared with a file may be shared with a packet socket's ring.
         let shared = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32;
@@ -153,6 +167,22 @@ impl Filter {
         f.call(libc::SYS_mmap, &mmap);
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
+        if exact {
+            for nr in [
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_poll,
+                #[cfg(target_arch = "x86_64")]
+                libc::SYS_select,
+                libc::SYS_ppoll,
+                libc::SYS_pselect6,
+                libc::SYS_read,
+                libc::SYS_write,
+                libc::SYS_readv,
+                libc::SYS_writev,
+            ] {
+                f.call(nr, &[NOTIFY]);
+            }
+        }
         if with_proc {
             f.call(libc::SYS_openat, &[NOTIFY]);
             #[cfg(target_arch = "x86_64")]
@@ -235,7 +265,7 @@ mod tests {
     }
 
     fn v(nr: libc::c_long, args: [u64; 6]) -> u32 {
-        verdict(&Filter::new(false), AUDIT_ARCH, nr as u32, args)
+        verdict(&Filter::new(false, false), AUDIT_ARCH, nr as u32, args)
     }
 
     const N: u32 = libc::SECCOMP_RET_USER_NOTIF;
@@ -266,9 +296,9 @@ mod tests {
         assert_eq!(v(libc::SYS_ioctl, [3, 0x5411, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_ioctl, [3, 0x8912, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_ioctl, [3, 0x5401, 0, 0, 0, 0]), A);
-        let tun = |f| verdict(&Filter::new(f), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, 0x4004_54ca, 0, 0, 0, 0]);
+        let tun = |f| verdict(&Filter::new(f, false), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, 0x4004_54ca, 0, 0, 0, 0]);
         assert_eq!((tun(false), tun(true)), (A, N));
-        let queue = |r| verdict(&Filter::new(true), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, r, 0, 0, 0, 0]);
+        let queue = |r| verdict(&Filter::new(true, false), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, r, 0, 0, 0, 0]);
         assert_eq!([0x541b, 0x5411, 0x8912, 0x5401].map(queue), [N, N, N, A]);
         assert_eq!(v(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
         let mmap = |flags: i32| v(libc::SYS_mmap, [0, 4096, 3, flags as u64, 4, 0]);
@@ -277,15 +307,24 @@ mod tests {
         assert_eq!(v(libc::SYS_accept4, [0; 6]), N);
         assert_eq!(v(libc::SYS_read, [0; 6]), A);
         assert_eq!(v(libc::SYS_openat, [0; 6]), A);
-        assert_eq!(verdict(&Filter::new(true), AUDIT_ARCH, libc::SYS_openat as u32, [0; 6]), N);
+        assert_eq!(verdict(&Filter::new(true, false), AUDIT_ARCH, libc::SYS_openat as u32, [0; 6]), N);
+    }
+
+    #[test]
+    fn exact_sees_payload_and_polls() {
+        let v = |nr: libc::c_long| verdict(&Filter::new(false, true), AUDIT_ARCH, nr as u32, [3, 1, 1, 0, 0, 0]);
+        for nr in [libc::SYS_read, libc::SYS_write, libc::SYS_sendto, libc::SYS_recvfrom, libc::SYS_ppoll] {
+            assert_eq!(v(nr), N, "call {nr}");
+        }
+        assert_eq!(v(libc::SYS_close), A);
     }
 
     #[test]
     fn foreign_abis_never_run_half_outside() {
-        assert_eq!(verdict(&Filter::new(false), 0x4000_0003, 1, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
+        assert_eq!(verdict(&Filter::new(false, false), 0x4000_0003, 1, [0; 6]), libc::SECCOMP_RET_KILL_PROCESS);
         #[cfg(target_arch = "x86_64")]
         assert_eq!(
-            verdict(&Filter::new(false), AUDIT_ARCH, X32_BIT | 1, [0; 6]),
+            verdict(&Filter::new(false, false), AUDIT_ARCH, X32_BIT | 1, [0; 6]),
             libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32
         );
     }

@@ -275,7 +275,7 @@ impl Jar {
             session: true,
             umask: e.umask,
         };
-        match spawn::spawn(&command, &Filter::new(true), self.signals.before()) {
+        match spawn::spawn(&command, &Filter::new(true, self.options.exact), self.signals.before()) {
             Ok(s) => {
                 let pid = s.pid;
                 self.tell(|_| format!("{} starts, process {pid}, by exec", command.program.to_string_lossy()));

@@ -39,6 +39,16 @@ impl Machine {
         }
     }
 
+    /// The pending error, which stays.
+    pub fn pending_error(&self, fd: Fd) -> i32 {
+        let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
+        let file = process.and_then(|p| self.k.tasks.procs.get(p)?.fds.get(fd)).map(|f| f.0);
+        match file.and_then(|f| self.k.files.files.get(f)).map(|f| f.kind) {
+            Some(FileKind::Sock(sock)) => self.k.socks.sk(sock).map_or(0, |sk| sk.err),
+            _ => 0,
+        }
+    }
+
     /// Up to `len` bytes of the receive queue from byte `skip` on, shared; they stay in the queue.
     pub fn peek(&self, fd: Fd, mut skip: usize, len: usize) -> Segs {
         let mut out = Segs::new();

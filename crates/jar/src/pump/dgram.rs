@@ -26,7 +26,14 @@ impl Jar {
             if fd::outq(&s.ours).unwrap_or(0) != 0 {
                 return;
             }
-            d.current = None;
+            // A plain read that took the record of an error was told it, as well as it can be.
+            if d.current.take().is_some_and(|m| m.error != 0) {
+                self.take_pending(id);
+            }
+        }
+        let pending = self.pending(id);
+        if pending != 0 {
+            return self.dgram_error(id, Errno(pending));
         }
         let next = match self.next_datagram(id) {
             Ok(next) => next,
@@ -40,6 +47,32 @@ impl Jar {
             d.current =
                 Some(Meta { from: next.from, cmsgs: next.cmsgs, flags: next.flags, len: next.full_len, error: 0 });
             self.watch_out(id, true);
+        }
+    }
+
+    /// The error that the next call on the socket is told.
+    fn pending(&self, id: SockId) -> i32 {
+        let Some(s) = self.socks.get(id) else { return 0 };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get(s.host)) else { return 0 };
+        m.pending_error(kfd)
+    }
+
+    pub(crate) fn take_pending(&mut self, id: SockId) -> i32 {
+        let Some(s) = self.socks.get(id) else { return 0 };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return 0 };
+        m.take_error(self.now, kfd)
+    }
+
+    /// A call was told the pending error: nobody needs to be woken for it any more.
+    pub(crate) fn error_told(&mut self, id: SockId, copy: &impl std::os::fd::AsFd) {
+        if self.pending(id) != 0 {
+            return;
+        }
+        if let Some(Flow::Dgram(d)) = self.socks.get_mut(id).map(|s| &mut s.flow)
+            && d.current.as_ref().is_some_and(|m| m.error != 0)
+        {
+            d.current = None;
+            let _ = fd::recv(copy, &mut [0], false);
         }
     }
 
@@ -89,7 +122,13 @@ impl Jar {
                     }
                 }
             };
-            if let Err(Errno::EAGAIN) = self.dgram_send(id, &data, 0, None, &[]) {
+            // A pending error is told to a call that hears it; the program believes this one sent.
+            let had = self.pending(id);
+            let mut sent = self.dgram_send(id, &data, 0, None, &[]);
+            if had != 0 && sent == Err(Errno(had)) {
+                sent = self.dgram_send(id, &data, 0, None, &[]);
+            }
+            if let Err(Errno::EAGAIN) = sent {
                 if let Some(s) = self.socks.get_mut(id)
                     && let Flow::Dgram(Dgram { unsent, .. }) = &mut s.flow
                 {

@@ -14,6 +14,9 @@ pub(crate) const HAND_OVER: usize = 8 * 1024;
 /// With this much read but still in the kernel's queue, reading is told at once, because the window may wait for it.
 const LAZY: usize = 16 * 1024;
 
+/// Most bytes that filling takes.
+const FILLING: usize = 4096;
+
 enum Taken {
     /// All that was there.
     All,
@@ -359,7 +362,14 @@ impl Jar {
         let Flow::Stream(st) = &mut s.flow else { return };
         let Phase::Connecting { mut junk } = st.phase else { return };
         st.phase = Phase::Open;
-        let mut buf = [0u8; 16 * 1024];
+        // The program's own send room is back before it is told that it may write.
+        if let Some(room) = st.sndbuf.take()
+            && let Some(end) = self.find_program_end(id)
+        {
+            let _ = fd::set_sndbuf(&end, usize::try_from(room).unwrap_or(0));
+        }
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let mut buf = [0u8; 64];
         while junk > 0 {
             let want = junk.min(buf.len());
             match fd::recv(&s.ours, buf.get_mut(..want).unwrap_or(&mut []), false) {
@@ -383,20 +393,20 @@ impl Jar {
         }
     }
 
-    /// Fills the program's send side through `copy` until it is not writable.
+    /// Fills the program's send side through `copy`: it is not writable, and a send is EAGAIN or waits.
     pub(crate) fn fill(&mut self, id: SockId, copy: &impl std::os::fd::AsFd) {
+        // The host's figure is twice what was asked for; the least it allows holds some six single bytes.
+        let room = fd::get_opt(copy, abi::SOL_SOCKET, abi::SO_SNDBUF).unwrap_or(0) / 2;
+        let _ = fd::set_sndbuf(copy, 0);
         let mut junk = 0;
-        let filling = [0u8; 16 * 1024];
-        while epoll::poll_now(copy, epoll::OUT) & epoll::OUT != 0 && junk < 8 << 20 {
-            match fd::send(copy, &filling) {
-                Ok(n) => junk += n,
-                Err(_) => break,
-            }
+        while junk < FILLING && fd::send(copy, b"\0").is_ok() {
+            junk += 1;
         }
         if let Some(s) = self.socks.get_mut(id)
             && let Flow::Stream(st) = &mut s.flow
         {
             st.phase = Phase::Connecting { junk };
+            st.sndbuf = st.sndbuf.or(Some(room));
         }
     }
 

@@ -2,6 +2,7 @@
 //!
 //! Every call resolves its descriptor anew, through a momentary copy and the inode behind it; a descriptor that is not
 //! ours is continued by the host. Calls that must wait are parked (`park.rs`) and come back through `serve_again`.
+mod exact;
 mod msg;
 mod open;
 mod opt;
@@ -117,6 +118,7 @@ impl Jar {
             Sys::Socket => self.sys_socket(listener, &note),
             Sys::Mmap => self.sys_mmap(listener, &note),
             s if s.is_open() => self.sys_open(listener, &note),
+            s if s.is_poll() => self.serve_poll(&note, false),
             _ => self.serve_on_socket(listener, &note),
         };
         let id = match outcome {
@@ -130,7 +132,7 @@ impl Jar {
                 // A datagram to this host is with its reader when the call returns.
                 let dgram = |s: &crate::socks::Sock| matches!(s.flow, Flow::Dgram(_));
                 if r.is_ok()
-                    && matches!(note.sys, Sys::Sendto | Sys::Sendmsg | Sys::Sendmmsg)
+                    && (exact::writes(note.sys) || matches!(note.sys, Sys::Sendmsg | Sys::Sendmmsg))
                     && self.resolved.and_then(|id| self.socks.get(id)).is_some_and(dgram)
                 {
                     self.turn();
@@ -170,12 +172,16 @@ impl Jar {
 
     /// Runs a parked call again; true when it must go on waiting.
     pub(crate) fn serve_again(&mut self, p: &Parked) -> bool {
-        let Ok(copy) = self.tasks.copy_fd(p.note.tid, p.note.int(0)) else {
-            self.reply(p.listener, &p.note, Err(Errno::EBADF));
-            return false;
+        let outcome = if p.note.sys.is_poll() {
+            self.serve_poll(&p.note, true)
+        } else {
+            let Ok(copy) = self.tasks.copy_fd(p.note.tid, p.note.int(0)) else {
+                self.reply(p.listener, &p.note, Err(Errno::EBADF));
+                return false;
+            };
+            self.run(&Asked { note: &p.note, listener: p.listener, id: p.sock, copy, again: true })
         };
-        let asked = Asked { note: &p.note, listener: p.listener, id: p.sock, copy, again: true };
-        match self.run(&asked) {
+        match outcome {
             Outcome::Wait { .. } => return true,
             Outcome::Reply(r) => self.reply(p.listener, &p.note, r),
             Outcome::Answered => {}
@@ -198,7 +204,7 @@ impl Jar {
             if note.sys == Sys::Ioctl && opt::is_device_request(note.word(1) as u32) {
                 return self.ioctl_device(self.host_of(listener), note);
             }
-            return self.serve_tomb(inode, note, &copy);
+            return self.write_setting(inode, note).unwrap_or_else(|| self.serve_tomb(inode, note, &copy));
         };
         self.resolved = Some(id);
         if let Some(s) = self.socks.get_mut(id) {
@@ -214,7 +220,12 @@ impl Jar {
             return self.serve_netlink(a);
         }
         if let Flow::Tun(_) = s.flow {
-            return if a.note.sys == Sys::Ioctl { self.ioctl_tun(a) } else { Errno::ENOTSOCK.into() };
+            return match a.note.sys {
+                Sys::Ioctl => self.ioctl_tun(a),
+                // Packets cross the pair.
+                Sys::Read | Sys::Readv | Sys::Write | Sys::Writev => Outcome::Continue,
+                _ => Errno::ENOTSOCK.into(),
+            };
         }
         match a.note.sys {
             Sys::Bind => self.sys_bind(a),
@@ -234,8 +245,10 @@ impl Jar {
                 self.sys_discard(a)
             }
             Sys::Recvmsg if !dgram && self.wants_inq(a) => self.sys_recvmsg_inq(a),
-            Sys::Sendto if !dgram && a.note.int(3) & FLAGGED != 0 => self.sys_send_flagged(a, a.note.int(3)),
-            Sys::Sendmsg if !dgram && a.note.int(2) & FLAGGED != 0 => self.sys_send_flagged(a, a.note.int(2)),
+            // A connected stream has no other address to send to: Linux does not look at it.
+            Sys::Sendto if !dgram && (a.note.int(3) & FLAGGED != 0 || a.note.word(4) != 0) => self.exact_stream(a),
+            Sys::Sendmsg if !dgram => self.sys_sendmsg_stream(a),
+            s if !dgram && self.options.exact && (exact::reads(s) || exact::writes(s)) => self.exact_stream(a),
             // A stream's bytes are in the pair already, or go there: the host kernel does these, waiting included.
             _ if !dgram => Outcome::Continue,
             Sys::Sendto => self.sys_sendto(a),
@@ -244,6 +257,7 @@ impl Jar {
             Sys::Recvfrom => self.sys_recvfrom(a),
             Sys::Recvmsg => self.sys_recvmsg(a),
             Sys::Recvmmsg => self.sys_recvmmsg(a),
+            s if exact::reads(s) || exact::writes(s) => self.exact_dgram(a),
             _ => Outcome::Continue,
         }
     }

@@ -7,12 +7,11 @@ use crate::socks::{Flow, Meta, SockId};
 use belljar_abi::{self as abi, Errno};
 use belljar_host::seccomp::Sys;
 use belljar_host::{fd, memory};
-use belljar_kernel::task::call::{Cmsg, Payload};
-use belljar_wire::Segs;
+use belljar_kernel::task::call::Cmsg;
 use std::os::fd::OwnedFd;
 
 /// `UIO_MAXIOV`, and the most messages of one sendmmsg or recvmmsg.
-const MAX_IOV: usize = 1024;
+pub(super) const MAX_IOV: usize = 1024;
 /// Longest control area that is read.
 const MAX_CONTROL: usize = 20_480;
 /// `struct msghdr`, and with the length behind it `struct mmsghdr`.
@@ -29,7 +28,7 @@ struct MsgHdr {
     control_len: usize,
 }
 
-fn word(b: &[u8], at: usize) -> u64 {
+pub(super) fn word(b: &[u8], at: usize) -> u64 {
     b.get(at..).and_then(|b| b.first_chunk::<8>()).map_or(0, |w| u64::from_ne_bytes(*w))
 }
 
@@ -58,10 +57,13 @@ impl MsgHdr {
 
 fn gather(tid: u32, iov: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
     let total = iov.iter().fold(0usize, |n, (_, l)| n.saturating_add(*l));
-    if total > MAX {
-        return Err(Errno::EMSGSIZE);
-    }
-    let mut out = vec![0; total];
+    if total > MAX { Err(Errno::EMSGSIZE) } else { gather_some(tid, iov, MAX) }
+}
+
+/// The first `max` bytes of it.
+pub(super) fn gather_some(tid: u32, iov: &[(u64, usize)], max: usize) -> Result<Vec<u8>, Errno> {
+    let total = iov.iter().fold(0usize, |n, (_, l)| n.saturating_add(*l));
+    let mut out = vec![0; total.min(max)];
     let mut rest = out.as_mut_slice();
     for (at, len) in iov {
         let (part, tail) = rest.split_at_mut((*len).min(rest.len()));
@@ -71,7 +73,7 @@ fn gather(tid: u32, iov: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
     Ok(out)
 }
 
-fn scatter(tid: u32, iov: &[(u64, usize)], mut data: &[u8]) -> Result<(), Errno> {
+pub(super) fn scatter(tid: u32, iov: &[(u64, usize)], mut data: &[u8]) -> Result<(), Errno> {
     for (at, len) in iov {
         let (part, tail) = data.split_at((*len).min(data.len()));
         write_mem(tid, *at, part)?;
@@ -116,15 +118,24 @@ fn emit_cmsgs(cmsgs: &[Cmsg], room: usize) -> (Vec<u8>, bool) {
 }
 
 impl Jar {
-    fn send_one(&mut self, a: &Asked<'_>, data: &[u8], flags: i32, to: &[u8], cmsgs: &[Cmsg]) -> Result<i64, Errno> {
+    pub(super) fn send_one(
+        &mut self,
+        a: &Asked<'_>,
+        data: &[u8],
+        flags: i32,
+        to: &[u8],
+        cmsgs: &[Cmsg],
+    ) -> Result<i64, Errno> {
         // A plain write before it goes first.
         self.dgram_out(a.id);
         let to = (!to.is_empty()).then_some(to);
-        self.dgram_send(a.id, data, flags, to, cmsgs).map(|n| n as i64)
+        let sent = self.dgram_send(a.id, data, flags, to, cmsgs).map(|n| n as i64);
+        self.error_told(a.id, &a.copy);
+        sent
     }
 
     /// EAGAIN of a blocking call waits for room.
-    fn send_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
+    pub(super) fn send_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
             // Without a port the socket does not wait for room: no port was free.
             Err(Errno::EAGAIN) if flags & abi::MSG_DONTWAIT == 0 && !a.nonblock() && self.has_port(a) => {
@@ -140,7 +151,7 @@ impl Jar {
         name.is_ok_and(|n| n.port() != Some(0))
     }
 
-    fn wait(&mut self, a: &Asked<'_>, limit: i32) -> Outcome {
+    pub(super) fn wait(&mut self, a: &Asked<'_>, limit: i32) -> Outcome {
         let now = self.now;
         let limit = self.kernel_of(a).ok().and_then(|(m, fd)| m.time_limit(now, fd, limit));
         Outcome::Wait { deadline: limit.map(|ns| (now + ns, Errno::EAGAIN)), sent: 0 }
@@ -219,41 +230,15 @@ impl Jar {
         Outcome::Reply(Ok(n as i64))
     }
 
-    /// Urgent data of a stream, and data that is to wait for more, behind what the program wrote before.
-    pub(crate) fn sys_send_flagged(&mut self, a: &Asked<'_>, flags: i32) -> Outcome {
-        let tid = a.note.tid;
-        let data = if a.note.sys == Sys::Sendto {
-            let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX).min(MAX);
-            attempt!(gather(tid, &[(a.note.word(1), len)]))
-        } else {
-            let h = attempt!(MsgHdr::read(tid, a.note.word(1)));
-            attempt!(gather(tid, &h.iov))
-        };
-        self.order(a.id);
-        let wait = flags & abi::MSG_DONTWAIT == 0 && !a.nonblock();
-        let held = self.socks.get(a.id).is_some_and(|s| matches!(&s.flow, Flow::Stream(st) if !st.unsent.is_empty()));
-        let now = self.now;
-        let sent = match held {
-            true => Err(Errno::EAGAIN),
-            false => {
-                let (m, kfd) = attempt!(self.kernel_of(a));
-                m.send_to(now, kfd, Payload::Bytes(&data), flags & super::FLAGGED, None, &[])
-            }
-        };
-        if let Ok(n) = sent
-            && n < data.len()
-            && wait
-            && let Some(s) = self.socks.get_mut(a.id)
-            && let Flow::Stream(st) = &mut s.flow
-        {
-            // The rest goes as room comes, like what is written to the pair.
-            st.unsent = Segs::from(data.get(n..).unwrap_or(&[]).to_vec());
-            return Outcome::Reply(Ok(data.len() as i64));
+    /// sendmsg of a stream: what the pair would not carry (urgent data, a promise of more) or would refuse (an address, which
+    /// Linux does not look at) goes to the stack.
+    pub(crate) fn sys_sendmsg_stream(&mut self, a: &Asked<'_>) -> Outcome {
+        let flags = a.note.int(2);
+        let h = attempt!(MsgHdr::read(a.note.tid, a.note.word(1)));
+        if flags & super::FLAGGED == 0 && h.name == 0 && !self.options.exact {
+            return Outcome::Continue;
         }
-        if sent == Err(Errno::EPIPE) && flags & abi::MSG_NOSIGNAL == 0 {
-            let _ = belljar_host::task::kill(tid, belljar_host::signal::SIGPIPE);
-        }
-        self.send_outcome(a, flags, sent.map(|n| n as i64))
+        self.send_stream(a, &h.iov, flags)
     }
 
     /// recv(fd, NULL, n, MSG_TRUNC) of a stream: bytes are thrown away, only counted (tcp(7)).
@@ -332,10 +317,18 @@ impl Jar {
     }
 
     /// The next datagram with its address: the one in the pair, else the kernel's next.
-    fn receive(&mut self, id: SockId, copy: &OwnedFd, room: usize, flags: i32) -> Result<(Vec<u8>, Meta), Errno> {
+    pub(super) fn receive(
+        &mut self,
+        id: SockId,
+        copy: &OwnedFd,
+        room: usize,
+        flags: i32,
+    ) -> Result<(Vec<u8>, Meta), Errno> {
         let peek = flags & abi::MSG_PEEK != 0;
         if flags & abi::MSG_ERRQUEUE != 0 && self.socks.get(id).is_some_and(|s| s.fd.is_some()) {
-            return self.receive_error(id, room);
+            let got = self.receive_error(id, room);
+            self.error_told(id, copy);
+            return got;
         }
         let current = match self.socks.get(id).map(|s| &s.flow) {
             Some(Flow::Dgram(d)) => d.current.clone(),
@@ -350,7 +343,9 @@ impl Jar {
                         let _ = fd::recv(copy, &mut data, false);
                     }
                     self.set_current(id, None);
-                    return Err(Errno(meta.error));
+                    // A plain write may have taken it from the kernel meanwhile.
+                    let pending = self.take_pending(id);
+                    return Err(Errno(if pending == 0 { meta.error } else { pending }));
                 }
                 if !peek {
                     self.set_current(id, None);
@@ -394,7 +389,7 @@ impl Jar {
     }
 
     /// After a receive: the next one may lie in the pair.
-    fn recv_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
+    pub(super) fn recv_outcome(&mut self, a: &Asked<'_>, flags: i32, r: Result<i64, Errno>) -> Outcome {
         match r {
             r if flags & abi::MSG_ERRQUEUE != 0 => r.into(),
             Err(Errno::EAGAIN)
@@ -528,6 +523,7 @@ impl Jar {
                 nl.setsockopt(a.note.int(2), v).map(|()| 0).into()
             }
             Sys::Ioctl => self.sys_ioctl(a),
+            Sys::Read | Sys::Readv | Sys::Write | Sys::Writev => self.exact_dgram(a),
             _ => Errno::EOPNOTSUPP.into(),
         }
     }

@@ -67,6 +67,9 @@ impl Jar {
             false => m.getsockopt_msfilter(kfd, &asked),
         };
         let mut value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
+        if (level, name) == (abi::SOL_SOCKET, abi::SO_ERROR) {
+            self.error_told(a.id, &a.copy);
+        }
         // It moves with what is read from the pair.
         if (level, name) == (abi::SOL_SOCKET, abi::SO_PEEK_OFF)
             && let Ok(at) = fd::get_opt(&a.copy, level, name)
@@ -136,8 +139,14 @@ impl Jar {
                 | abi::SO_OOBINLINE => {
                     let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
                 }
-                abi::SO_SNDBUF if matches!(self.socks.get(a.id).map(|s| &s.flow), Some(Flow::Stream(_))) => {
-                    let _ = fd::set_opt_bytes(&a.copy, level, name, &value);
+                abi::SO_SNDBUF => {
+                    if let Some(Flow::Stream(st)) = self.socks.get_mut(a.id).map(|s| &mut s.flow) {
+                        match &mut st.sndbuf {
+                            // Filled: it is for later.
+                            Some(kept) => *kept = value.first_chunk().map_or(0, |v| i32::from_ne_bytes(*v)),
+                            None => drop(fd::set_opt_bytes(&a.copy, level, name, &value)),
+                        }
+                    }
                 }
                 // How soon reading is told depends on it, and what is in the pair may fill a smaller buffer.
                 abi::SO_RCVBUF | abi::SO_RCVBUFFORCE => self.stream_in(a.id),

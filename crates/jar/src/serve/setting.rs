@@ -1,7 +1,8 @@
 //! Files under `/proc/sys` that a program opened for writing: what it writes is a setting of the stack before any later
 //! call of it is answered. The write itself has long returned then, so a value that the stack refuses changes nothing
 //! and is reported at the end of the run.
-use super::Outcome;
+use super::msg::gather_some;
+use super::{Outcome, exact};
 use crate::jar::Jar;
 use crate::key::Key;
 use belljar_abi::Errno;
@@ -13,6 +14,8 @@ use std::os::fd::OwnedFd;
 #[derive(Debug)]
 pub struct Setting {
     ours: OwnedFd,
+    /// Of the program's end.
+    inode: u64,
     host: usize,
     key: String,
 }
@@ -45,16 +48,31 @@ impl Jar {
             let _ = fd::shutdown(&ours, fd::Half::Write);
         }
         let host = self.host_of(listener);
+        let inode = fd::socket_inode(&theirs).ok().flatten().unwrap_or(0);
         let Some(l) = self.listener(listener) else { return Outcome::Continue };
         if let Err(e) = l.reply_fd(note.id, &theirs, cloexec) {
             return Errno(errno(&e)).into();
         }
         drop(theirs);
-        let id = self.settings.insert(Setting { ours, host, key });
+        let id = self.settings.insert(Setting { ours, inode, host, key });
         if let Some(s) = self.settings.get(id) {
             let _ = self.ep.add(&s.ours, epoll::IN | epoll::RDHUP, Key::Setting(id).pack());
         }
         Outcome::Answered
+    }
+
+    /// A write that is notified (`--exact`) returns what the stack thinks of the value.
+    pub(super) fn write_setting(&mut self, inode: u64, note: &Notification) -> Option<Outcome> {
+        if !exact::writes(note.sys) {
+            return None;
+        }
+        let (host, key) = self.settings.iter().find(|(_, s)| s.inode == inode).map(|(_, s)| (s.host, s.key.clone()))?;
+        let m = self.machines.get_mut(host)?;
+        let written = exact::payload(note).and_then(|(iov, _)| gather_some(note.tid, &iov, 4096)).and_then(|text| {
+            m.sysctl_write(&key, String::from_utf8_lossy(&text).trim())?;
+            Ok(text.len() as i64)
+        });
+        Some(written.into())
     }
 
     /// Everything written so far takes effect.

@@ -378,6 +378,11 @@ impl Jar {
         if done.is_err_and(|e| e != Errno::ENOTCONN || open) {
             return done.map(|()| 0).into();
         }
+        if how != abi::SHUT_WR
+            && let Some(Flow::Stream(st)) = self.socks.get_mut(a.id).map(|s| &mut s.flow)
+        {
+            st.read_shut = open;
+        }
         if how != abi::SHUT_RD
             && let Some(s) = self.socks.get_mut(a.id)
             && let Flow::Stream(st) = &mut s.flow

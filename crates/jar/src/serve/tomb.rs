@@ -1,6 +1,6 @@
 //! Calls on a socket whose connection was reset. Reading and writing are the host kernel's, which says what the broken pair
 //! says; everything else asks the stack's socket, which lives on until the program closes its descriptor.
-use super::{Outcome, attempt, give_addr, opt, write_mem};
+use super::{Outcome, attempt, exact, give_addr, opt, write_mem};
 use crate::jar::Jar;
 use belljar_abi::{self as abi, Errno};
 use belljar_host::seccomp::{Notification, Sys};
@@ -14,6 +14,11 @@ impl Jar {
         let now = self.now;
         let (Some(kfd), Some(m)) = (tomb.fd, self.machines.get_mut(tomb.host)) else { return Outcome::Continue };
         match note.sys {
+            s if self.options.exact && (exact::reads(s) || exact::writes(s)) => {
+                // The reset's own error, once, behind what came before it.
+                let told = exact::reads(s) && fd::inq(copy).unwrap_or(0) > 0;
+                if told || fd::take_error(copy) == 0 { Outcome::Continue } else { Errno(tomb.error).into() }
+            }
             Sys::Getpeername | Sys::Shutdown => Errno::ENOTCONN.into(),
             Sys::Getsockname => give_addr(note, 1, 2, tomb.local).map(|()| 0).into(),
             Sys::Getsockopt if (note.int(1), note.int(2)) == (abi::SOL_SOCKET, abi::SO_ERROR) => {
