@@ -19,12 +19,12 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [STAGE]...   everything, or only the stages named: packages fmt clippy tidy unit conformance
-                              lab e2e parity
+                              lab e2e
 cargo xtask packages          install what the end-to-end tests need (as root, or through sudo without a password)
 cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
-cargo xtask parity [NAME]...   the programs below parity/ on Linux and on belljar, line by line; `parity record` writes
-                              down what this kernel says (root)
+cargo xtask parity [NAME]...  the programs below parity/ on Linux and on belljar, line by line (2 minutes; what they see
+                              depends on an idle machine); `parity record` writes down what this kernel says (root)
 cargo xtask packetdrill DIR   upstream's packetdrill, from a checkout, drives belljar (docs/packetdrill.md)
 cargo xtask goodput           what arrives over hard links: belljar in the lab, this machine's kernel (root; docs/goodput.md)
 

@@ -22,6 +22,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("ss", "iproute2"),
     ("ping", "iputils-ping"),
     ("traceroute", "traceroute"),
+    ("arping", "iputils-arping"),
 ];
 
 /// What came of it.

@@ -4,6 +4,7 @@
 //! behind a safe function. It knows nothing of the stack; it leaves policy (what to answer, when to wait) to `jar`.
 pub mod clock;
 pub mod control;
+pub mod dir;
 pub mod doctor;
 pub mod epoll;
 pub mod fd;
@@ -14,6 +15,7 @@ pub mod rundir;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
+pub mod stat;
 pub mod tap;
 pub mod task;
 

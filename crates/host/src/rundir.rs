@@ -82,6 +82,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // The socket first, the lock last: a file without its lock would be nobody's.
         let _ = fs::remove_file(self.socket());
+        let _ = fs::remove_dir_all(tree_path(&self.dir, &self.name));
         let _ = fs::remove_file(lock_path(&self.dir, &self.name));
     }
 }
@@ -89,6 +90,17 @@ impl Drop for Claim {
 /// The control socket of jar `name`.
 pub fn socket_path(dir: &Path, name: &str) -> PathBuf {
     dir.join(format!("{name}.sock"))
+}
+
+/// Makes the directory of jar `name` for what its programs are given in the place of `/proc` and `/sys`.
+pub fn make_tree(name: &str) -> io::Result<PathBuf> {
+    let path = tree_path(&dir()?, name);
+    private(&path, euid())?;
+    fs::canonicalize(path)
+}
+
+fn tree_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.tree"))
 }
 
 fn lock_path(dir: &Path, name: &str) -> PathBuf {
@@ -113,6 +125,7 @@ pub fn claim(dir: &Path, name: &str) -> io::Result<Option<Claim>> {
         let same = fs::metadata(&path).is_ok_and(|m| lock.metadata().is_ok_and(|l| l.ino() == m.ino()));
         if same {
             let _ = fs::remove_file(socket_path(dir, name));
+            let _ = fs::remove_dir_all(tree_path(dir, name));
             return Ok(Some(Claim { name: name.to_owned(), dir: dir.to_owned(), lock }));
         }
     }
@@ -142,6 +155,7 @@ pub fn living(dir: &Path) -> io::Result<Vec<Living>> {
             let current = fs::metadata(&path).is_ok_and(|m| f.metadata().is_ok_and(|l| l.ino() == m.ino()));
             if current && flock(&f, libc::LOCK_EX | libc::LOCK_NB)? {
                 let _ = fs::remove_file(socket_path(dir, name));
+                let _ = fs::remove_dir_all(tree_path(dir, name));
                 let _ = fs::remove_file(&path);
             }
             continue;
@@ -172,6 +186,7 @@ mod tests {
         // What a killed supervisor leaves: files without a lock held.
         fs::write(d.join("old.lock"), "pid 2").unwrap();
         fs::write(d.join("old.sock"), "").unwrap();
+        fs::create_dir_all(tree_path(&d, "old").join("0/proc")).unwrap();
         assert!(living(&d).unwrap().is_empty());
         assert_eq!(fs::read_dir(&d).unwrap().count(), 0);
         assert!(valid_name("nginx-2") && !valid_name("../x") && !valid_name("") && !valid_name(".x"));

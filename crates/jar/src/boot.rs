@@ -166,6 +166,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         tap,
         tuns: Vec::new(),
         rings: Vec::new(),
+        planted: None,
         settings: Slab::default(),
         publish_udp: Vec::new(),
         ports: Vec::new(),

@@ -59,6 +59,17 @@ pub struct Neighbour {
     pub state: u16,
 }
 
+impl Device {
+    /// What kind of hardware it is (`ARPHRD_*`).
+    pub fn hatype(&self) -> u16 {
+        match self.flags {
+            f if f & abi::IFF_LOOPBACK != 0 => abi::ARPHRD_LOOPBACK,
+            f if f & abi::IFF_POINTOPOINT != 0 => abi::ARPHRD_NONE,
+            _ => abi::ARPHRD_ETHER,
+        }
+    }
+}
+
 fn sockaddr(addr: Ipv4Addr) -> Vec<u8> {
     SockAddr::V4(addr, 0).emit().to_vec()
 }
@@ -112,14 +123,7 @@ impl Jar {
                 let a = attempt!(addr);
                 sockaddr(Ipv4Addr::from(u32::from(v4(a.addr)) | !u32::from(mask(a.prefix))))
             }
-            abi::SIOCGIFHWADDR => {
-                let kind = match d.flags {
-                    f if f & abi::IFF_LOOPBACK != 0 => abi::ARPHRD_LOOPBACK,
-                    f if f & abi::IFF_POINTOPOINT != 0 => abi::ARPHRD_NONE,
-                    _ => abi::ARPHRD_ETHER,
-                };
-                [&kind.to_ne_bytes()[..], &d.mac, &[0; 8]].concat()
-            }
+            abi::SIOCGIFHWADDR => [&d.hatype().to_ne_bytes()[..], &d.mac, &[0; 8]].concat(),
             _ => return Errno::EOPNOTSUPP.into(),
         };
         write_mem(tid, at + abi::IFNAMSIZ as u64, &value).map(|()| 0).into()

@@ -54,6 +54,8 @@ pub struct Jar {
     pub(crate) tuns: Vec<SockId>,
     /// Packet sockets with a ring.
     pub(crate) rings: Vec<SockId>,
+    /// Where directories for programs lie, once there are some.
+    pub(crate) planted: Option<crate::serve::planted::Planted>,
     pub(crate) settings: Slab<crate::serve::setting::Setting>,
     pub(crate) publish_udp: Vec<PublishUdp>,
     /// Published ports as they are shown.

@@ -22,6 +22,7 @@ mod ring;
 mod serve;
 mod sock_diag;
 mod socks;
+mod tree;
 
 pub use boot::run;
 pub use options::{Ended, NetMode, Options, PublishSpec, Refused, RunError};

@@ -236,27 +236,13 @@ impl Machine {
         v.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b))
     }
 
-    /// The text of a `/proc` or `/sys` file of the stack.
+    /// The text of a `/proc` file of the stack.
     pub fn proc_text(&mut self, path: &str) -> Option<String> {
         let ns = self.ns;
         if let Some(key) = path.strip_prefix("/proc/sys/") {
             let key = key.replace('/', ".");
             let all = self.k.view_sysctls(ns);
             return all.into_iter().find(|s| s.key == key).map(|s| s.value + "\n");
-        }
-        if let Some((dev, what)) = path.strip_prefix("/sys/class/net/").and_then(|p| p.split_once('/')) {
-            let d = self.devices().into_iter().find(|d| d.name == dev)?;
-            let mac: Vec<String> = d.mac.iter().map(|b| format!("{b:02x}")).collect();
-            return Some(match what {
-                "mtu" => format!("{}\n", d.mtu),
-                "ifindex" => format!("{}\n", d.index),
-                "address" => format!("{}\n", mac.join(":")),
-                "tx_queue_len" => format!("{}\n", d.txqlen),
-                "flags" => format!("{:#x}\n", d.flags & 0xffff),
-                "operstate" => format!("{}\n", if d.loopback { "unknown" } else { "up" }),
-                "carrier" => "1\n".to_owned(),
-                _ => return None,
-            });
         }
         self.k.proc_text(ns, path)
     }

@@ -110,7 +110,8 @@ impl Ss {
 
     /// Whether the rows are of more than one kind.
     fn both_kinds(&self) -> bool {
-        [self.tcp, self.udp, self.raw, self.packet].iter().filter(|on| **on).count() != 1
+        // Packet sockets are of two kinds by themselves.
+        self.packet || [self.tcp, self.udp, self.raw].iter().filter(|on| **on).count() != 1
     }
 
     fn wants(&self, s: &SockView) -> bool {

@@ -10,12 +10,14 @@ mod conditions;
 mod harness;
 mod http;
 mod interop;
+mod packet;
 mod ping;
 mod refusals;
 mod servers;
 mod signals;
 mod six;
 mod tools;
+mod trees;
 
 use harness::{Suite, Test};
 
@@ -30,6 +32,8 @@ fn tests() -> Vec<Test> {
         tools::tests(),
         refusals::tests(),
         ping::tests(),
+        packet::tests(),
+        trees::tests(),
     ]
     .concat()
 }

@@ -44,13 +44,48 @@ macro_rules! calls {
                 }
             }
 
-            /// open or openat.
+            /// open, openat or openat2.
             pub fn is_open(self) -> bool {
                 #[cfg(target_arch = "x86_64")]
                 if self == Sys::Open {
                     return true;
                 }
-                self == Sys::Openat
+                matches!(self, Sys::Openat | Sys::Openat2)
+            }
+
+            /// stat or lstat without a directory.
+            pub fn is_stat(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                return matches!(self, Sys::Stat | Sys::Lstat);
+                #[cfg(not(target_arch = "x86_64"))]
+                false
+            }
+
+            /// access without a directory.
+            pub fn is_access(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                return self == Sys::Access;
+                #[cfg(not(target_arch = "x86_64"))]
+                false
+            }
+
+            /// It is about a link at the end of its path, not about what that leads to, whatever its flags.
+            pub fn names_the_link(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if matches!(self, Sys::Lstat | Sys::Readlink) {
+                    return true;
+                }
+                self == Sys::Readlinkat
+            }
+
+            /// Asks about the file at a path without opening it.
+            pub fn is_path(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if self == Sys::Readlink {
+                    return true;
+                }
+                let at = matches!(self, Sys::Newfstatat | Sys::Statx | Sys::Faccessat | Sys::Faccessat2 | Sys::Readlinkat);
+                at || self.is_stat() || self.is_access()
             }
 
             /// poll, select and their kin.
@@ -83,7 +118,13 @@ calls! {
     Ppoll = SYS_ppoll, Pselect6 = SYS_pselect6,
     #[cfg(target_arch = "x86_64")] Poll = SYS_poll,
     #[cfg(target_arch = "x86_64")] Select = SYS_select,
-    Openat = SYS_openat, Mmap = SYS_mmap,
+    Openat = SYS_openat, Openat2 = SYS_openat2, Mmap = SYS_mmap,
+    Newfstatat = SYS_newfstatat, Statx = SYS_statx, Faccessat = SYS_faccessat, Faccessat2 = SYS_faccessat2,
+    Readlinkat = SYS_readlinkat,
+    #[cfg(target_arch = "x86_64")] Stat = SYS_stat,
+    #[cfg(target_arch = "x86_64")] Lstat = SYS_lstat,
+    #[cfg(target_arch = "x86_64")] Access = SYS_access,
+    #[cfg(target_arch = "x86_64")] Readlink = SYS_readlink,
     #[cfg(target_arch = "x86_64")] Open = SYS_open,
 }
 
@@ -184,12 +225,25 @@ impl Filter {
             }
         }
         if with_proc {
-            f.call(libc::SYS_openat, &[NOTIFY]);
-            #[cfg(target_arch = "x86_64")]
-            f.call(libc::SYS_open, &[NOTIFY]);
+            f.paths();
         }
         f.prog.push(ALLOW);
         f
+    }
+
+    /// Calls that take a path. What asks about a descriptor alone (AT_EMPTY_PATH) is the host's.
+    fn paths(&mut self) {
+        for (nr, flags) in [(libc::SYS_newfstatat, 3), (libc::SYS_statx, 2), (libc::SYS_faccessat2, 3)] {
+            let block = [op(LD, arg(flags).0), op(AND, libc::AT_EMPTY_PATH as u32), jump(JEQ, 0, 0, 1), NOTIFY, ALLOW];
+            self.call(nr, &block);
+        }
+        for nr in [libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_readlinkat] {
+            self.call(nr, &[NOTIFY]);
+        }
+        #[cfg(target_arch = "x86_64")]
+        for nr in [libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink] {
+            self.call(nr, &[NOTIFY]);
+        }
     }
 
     /// `block` runs for call `nr` and must return; every other call skips it with the number still loaded.
@@ -308,6 +362,10 @@ mod tests {
         assert_eq!(v(libc::SYS_read, [0; 6]), A);
         assert_eq!(v(libc::SYS_openat, [0; 6]), A);
         assert_eq!(verdict(&Filter::new(true, false), AUDIT_ARCH, libc::SYS_openat as u32, [0; 6]), N);
+        let fstat = |flags: i32| {
+            verdict(&Filter::new(true, false), AUDIT_ARCH, libc::SYS_newfstatat as u32, [3, 1, 1, flags as u64, 0, 0])
+        };
+        assert_eq!((fstat(0), fstat(libc::AT_SYMLINK_NOFOLLOW), fstat(libc::AT_EMPTY_PATH)), (N, N, A));
     }
 
     #[test]

@@ -6,6 +6,8 @@ mod exact;
 mod msg;
 mod open;
 mod opt;
+mod path;
+pub(crate) mod planted;
 pub(crate) mod replay;
 pub(crate) mod setting;
 pub(crate) mod socket;
@@ -119,6 +121,7 @@ impl Jar {
             Sys::Mmap => self.sys_mmap(listener, &note),
             s if s.is_open() => self.sys_open(listener, &note),
             s if s.is_poll() => self.serve_poll(&note, false),
+            s if s.is_path() => self.sys_path(listener, &note),
             _ => self.serve_on_socket(listener, &note),
         };
         let id = match outcome {

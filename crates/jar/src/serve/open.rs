@@ -1,52 +1,73 @@
-//! open and openat, where they are watched: the files of `/proc` and `/sys` that tell about networking show the stack's
-//! state instead of the machine's. Everything else is the host kernel's.
+//! open, openat and openat2, where they are watched: the files of `/proc` and `/sys` that tell about networking show the
+//! stack's state instead of the machine's. Everything else is the host kernel's.
 //!
 //! A file is a snapshot taken at the open, as a reader of one `read` sees it anyway. Settings can be written
-//! (`setting.rs`), and `/dev/net/tun` makes devices of the stack (`tun.rs`).
+//! (`setting.rs`), directories are `planted.rs`, and `/dev/net/tun` makes devices of the stack (`tun.rs`).
 use super::Outcome;
+use super::path::Place;
 use crate::jar::Jar;
+use crate::tree::Node;
 use belljar_abi::Errno;
 use belljar_host::seccomp::{Notification, Sys};
 use belljar_host::{errno, fd, memory};
 
 const PATH_MAX: usize = 4096;
+const AT_FDCWD: i32 = -100;
 const O_ACCMODE: i32 = 3;
 const O_RDWR: i32 = 2;
-const O_CLOEXEC: i32 = 0o2_000_000;
+const O_CREAT: i32 = 0o100;
+const O_EXCL: i32 = 0o200;
 const O_DIRECTORY: i32 = 0o200_000;
-
-/// The name under which the stack knows a file, when it is one of its own.
-fn of_the_stack(path: &str) -> Option<String> {
-    let path = path
-        .strip_prefix("/proc/self/net/")
-        .or(path.strip_prefix("/proc/thread-self/net/"))
-        .map_or_else(|| path.to_owned(), |rest| format!("/proc/net/{rest}"));
-    // AF_UNIX is the machine's.
-    if path.starts_with("/proc/sys/net/unix/") || path == "/proc/net/unix" {
-        return None;
-    }
-    let prefixes = ["/proc/net/", "/proc/sys/net/", "/sys/class/net/"];
-    let files =
-        ["/proc/softirqs", "/proc/interrupts", "/proc/slabinfo", "/proc/sys/fs/nr_open", "/proc/sys/fs/file-max"];
-    (prefixes.iter().any(|p| path.starts_with(p)) || files.contains(&path.as_str())).then_some(path)
-}
+const O_NOFOLLOW: i32 = 0o400_000;
+const O_CLOEXEC: i32 = 0o2_000_000;
+const O_PATH: i32 = 0o10_000_000;
 
 impl Jar {
     pub(crate) fn sys_open(&mut self, listener: u32, note: &Notification) -> Outcome {
-        let (at, flags) = if note.sys == Sys::Openat { (1, note.int(2)) } else { (0, note.int(1)) };
+        let (dirfd, at, flags) = match note.sys {
+            Sys::Openat => (note.int(0), 1, note.int(2)),
+            Sys::Openat2 => {
+                // `struct open_how`: flags come first. What it says of the way is for paths of the host.
+                let mut how = [0; 8];
+                if memory::read(note.tid, note.word(2), &mut how).is_err() {
+                    return Outcome::Continue;
+                }
+                (note.int(0), 1, u64::from_ne_bytes(how) as i32)
+            }
+            _ => (AT_FDCWD, 0, note.int(1)),
+        };
         let Ok(path) = memory::read_cstr(note.tid, note.word(at), PATH_MAX) else { return Outcome::Continue };
         if path == b"/dev/net/tun" {
             return self.open_tun(listener, note, flags);
         }
-        let Some(path) = std::str::from_utf8(&path).ok().and_then(of_the_stack) else { return Outcome::Continue };
-        if flags & O_DIRECTORY != 0 {
-            return Outcome::Continue;
+        let exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
+        let follow = flags & O_NOFOLLOW == 0 && !exclusive;
+        let (path, node) = match self.resolve(self.host_of(listener), note.tid, dirfd, &path, follow) {
+            Place::Host => return Outcome::Continue,
+            Place::Fails(e) => return e.into(),
+            // Nothing is ever made there; the two filesystems say it differently.
+            Place::Missing(p) if flags & O_CREAT != 0 && p.starts_with("/sys/") => return Errno::EACCES.into(),
+            Place::Missing(_) => return Errno::ENOENT.into(),
+            Place::At(..) if exclusive => return Errno::EEXIST.into(),
+            Place::At(path, node) => (path, node),
+        };
+        let writes = flags & O_ACCMODE != 0 && flags & O_PATH == 0;
+        match node {
+            Node::Dir { .. } if writes || flags & O_CREAT != 0 => Errno::EISDIR.into(),
+            Node::Dir { .. } => self.plant_stand_in(listener, note, &path, &node, flags),
+            _ if flags & O_DIRECTORY != 0 => Errno::ENOTDIR.into(),
+            Node::Link(_) if flags & O_PATH == 0 => Errno::ELOOP.into(),
+            _ if flags & O_PATH != 0 => self.plant_stand_in(listener, note, &path, &node, flags),
+            _ => self.open_file(listener, note, &path, flags),
         }
+    }
+
+    fn open_file(&mut self, listener: u32, note: &Notification, path: &str, flags: i32) -> Outcome {
         let host = self.host_of(listener);
         self.catch_up();
         self.turn();
         self.settle_all();
-        let Some(text) = self.machines.get_mut(host).and_then(|m| m.proc_text(&path)) else {
+        let Some(text) = self.machines.get_mut(host).and_then(|m| m.tree_text(path)) else {
             return Errno::ENOENT.into();
         };
         if flags & O_ACCMODE != 0 {
@@ -63,19 +84,5 @@ impl Jar {
             Ok(_) => Outcome::Answered,
             Err(e) => Errno(errno(&e)).into(),
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::of_the_stack;
-
-    #[test]
-    fn only_networking_is_ours() {
-        assert_eq!(of_the_stack("/proc/self/net/tcp").as_deref(), Some("/proc/net/tcp"));
-        assert_eq!(of_the_stack("/proc/sys/net/core/somaxconn").as_deref(), Some("/proc/sys/net/core/somaxconn"));
-        assert_eq!(of_the_stack("/proc/self/status"), None);
-        assert_eq!(of_the_stack("/etc/hosts"), None);
-        assert_eq!(of_the_stack("/proc/sys/net/unix/max_dgram_qlen"), None);
     }
 }

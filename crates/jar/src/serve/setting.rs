@@ -45,8 +45,9 @@ impl Jar {
         };
         if let Some(text) = text {
             let _ = fd::send(&ours, text.as_bytes());
-            let _ = fd::shutdown(&ours, fd::Half::Write);
         }
+        // Who reads nevertheless finds its end, and does not wait.
+        let _ = fd::shutdown(&ours, fd::Half::Write);
         let host = self.host_of(listener);
         let inode = fd::socket_inode(&theirs).ok().flatten().unwrap_or(0);
         let Some(l) = self.listener(listener) else { return Outcome::Continue };

@@ -1,0 +1,84 @@
+//! Packet sockets: the distribution's tcpdump (whose libpcap insists on a ring in shared memory) and arping, Python, ss.
+use crate::harness::{Env, Out, Test, test};
+use anyhow::{Result, ensure};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("tcpdump_of_the_distribution", &["tcpdump", "python3"], tcpdump_of_the_distribution),
+        test("tcpdump_at_once", &["tcpdump", "python3"], tcpdump_at_once),
+        test("sniffer_in_python", &["python3"], sniffer_in_python),
+        test("arping_of_the_distribution", &["arping"], arping_of_the_distribution),
+        test("ss_lists_packet_sockets", &["ss", "python3"], ss_lists_packet_sockets),
+    ]
+}
+
+/// A capture while datagrams go to `to`; they go on until it has enough.
+fn capture(env: &Env, to: &str, tcpdump: &str) -> Result<Out> {
+    let send = format!(
+        "import socket, time\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nwhile True:\n    s.sendto(b'hello', ('{to}', 9))\n    time.sleep(0.05)\n"
+    );
+    let script = format!("python3 -c \"{send}\" & timeout 30 {tcpdump}; code=$?; kill $!; exit $code");
+    let out = env.finish(env.belljar(&["run", "--", "sh", "-c", &script]), 60)?;
+    ensure!(out.code == Some(0), "{out:?}");
+    Ok(out)
+}
+
+fn tcpdump_of_the_distribution(env: &Env) -> Result<()> {
+    let lines = |out: &Out, with: &str| out.stdout.lines().filter(|l| l.contains(with)).count();
+    let lo = capture(env, "127.0.0.1", "tcpdump -i lo -nn -c 6")?;
+    ensure!(lines(&lo, "IP 127.0.0.1.") == 3 && lines(&lo, "ICMP 127.0.0.1 udp port 9 unreachable") == 3, "{lo:?}");
+    ensure!(lo.stderr.contains("6 packets captured") && lo.stderr.contains("0 packets dropped by kernel"), "{lo:?}");
+    // Time goes on between them.
+    let times: std::collections::BTreeSet<&str> = lo.stdout.lines().filter_map(|l| l.split(' ').next()).collect();
+    ensure!(times.len() > 1, "{lo:?}");
+    let eth = capture(env, "10.0.2.2", "tcpdump -i eth0 -nn -c 3 udp and dst port 9")?;
+    ensure!(lines(&eth, "> 10.0.2.2.9: UDP, length 5") == 3, "{eth:?}");
+    let any = capture(env, "127.0.0.1", "tcpdump -i any -nn -c 3 udp")?;
+    ensure!(lines(&any, "lo    In  IP 127.0.0.1.") == 3, "{any:?}");
+    Ok(())
+}
+
+/// --immediate-mode takes the older version of the ring.
+fn tcpdump_at_once(env: &Env) -> Result<()> {
+    let out = capture(env, "127.0.0.1", "tcpdump --immediate-mode -i lo -nn -s 30 -x -c 4")?;
+    ensure!(out.stderr.contains("4 packets captured") && out.stderr.contains("snapshot length 30 bytes"), "{out:?}");
+    let hex = out.stdout.lines().find(|l| l.contains("0x0000:")).unwrap_or_default();
+    ensure!(hex.split_whitespace().nth(1) == Some("4500"), "{out:?}");
+    Ok(())
+}
+
+fn sniffer_in_python(env: &Env) -> Result<()> {
+    let out = env.finish(env.belljar(&["run", "--", "python3", &env.program("sniff.py")]), 30)?;
+    ensure!(out.code == Some(0) && out.stdout == "all seen\n", "{out:?}");
+    Ok(())
+}
+
+fn arping_of_the_distribution(env: &Env) -> Result<()> {
+    let words = ["run", "--", "arping", "-I", "eth0", "-c", "2", "-w", "10", "10.0.2.2"];
+    let out = env.finish(env.belljar(&words), 30)?;
+    ensure!(out.code == Some(0), "{out:?}");
+    ensure!(out.stdout.contains("Unicast reply from 10.0.2.2 [52:55:0A:00:02:02]"), "{out:?}");
+    ensure!(out.stdout.contains("Received 2 response(s)"), "{out:?}");
+    Ok(())
+}
+
+fn ss_lists_packet_sockets(env: &Env) -> Result<()> {
+    let program = "import socket, subprocess, sys\n\
+                   a = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))\n\
+                   a.bind(('lo', 3))\n\
+                   b = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0806))\n\
+                   sys.exit(subprocess.run(sys.argv[1:]).returncode)\n";
+    let belljar = env.belljar_path();
+    let ask = |words: &[&str]| -> Result<String> {
+        let all = [&["run", "--name", "packets", "--", "python3", "-c", program][..], words].concat();
+        let out = env.finish(env.belljar(&all), 30)?;
+        ensure!(out.code == Some(0), "{out:?}");
+        Ok(out.stdout)
+    };
+    let theirs = ask(&["ss", "-0", "-a", "-H"])?;
+    let ours = ask(&[&belljar, "ss", "packets", "-0", "-a", "-H"])?;
+    let words = |t: &str| t.lines().map(|l| l.split_whitespace().collect::<Vec<_>>().join(" ")).collect::<Vec<_>>();
+    ensure!(words(&theirs) == ["p_raw UNCONN 0 0 *:lo *", "p_dgr UNCONN 0 0 arp:* *"], "{theirs}");
+    ensure!(words(&ours) == words(&theirs), "{ours}\n{theirs}");
+    Ok(())
+}

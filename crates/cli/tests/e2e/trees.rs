@@ -1,0 +1,97 @@
+//! `--with-proc`: the trees of /proc and /sys as programs walk them, and as a hostile one tries to leave them.
+use crate::harness::{Env, Test, test};
+use anyhow::{Result, ensure};
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("trees_as_on_the_host", &["python3"], trees_as_on_the_host),
+        test("trees_for_a_shell", &[], trees_for_a_shell),
+        test("trees_for_a_static_program", &["go"], trees_for_a_static_program),
+        test("trees_are_no_way_out", &["python3"], trees_are_no_way_out),
+    ]
+}
+
+/// Names, links, attributes and errors, from every side: the same lines as in a network namespace of the host's.
+fn trees_as_on_the_host(env: &Env) -> Result<()> {
+    let script = env.program("paths.py");
+    let inside = format!(
+        "ip link set lo up && ip tuntap add eth0 mode tap && ip link set eth0 up && \
+         exec unshare -m sh -c 'mount -t sysfs none /sys && exec python3 {script} eth0'"
+    );
+    let host = env.finish(env.in_own_network("-c", &[&inside]), 60)?;
+    ensure!(host.code == Some(0) && host.stdout.contains("away"), "on the host itself: {host:?}");
+    let jar = env.run(&["--with-proc"], &["python3", &script, "eth0"])?.wait(60)?;
+    let differ: Vec<_> = host.stdout.lines().zip(jar.stdout.lines()).filter(|(h, j)| h != j).collect();
+    ensure!(
+        host.stdout.lines().count() == jar.stdout.lines().count() && differ.is_empty(),
+        "{differ:?}\n{}",
+        jar.stderr
+    );
+    // Nothing of it stays on disk.
+    let left: Vec<_> = fs::read_dir(env.runtime().join("belljar")).into_iter().flatten().flatten().collect();
+    ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+fn trees_for_a_shell(env: &Env) -> Result<()> {
+    let script = "ls /sys/class/net; ls /proc/sys/net/ipv4/conf; test -e /proc/net/if_inet6 && echo there; \
+                  readlink /sys/class/net/eth0; cat /sys/class/net/*/mtu; cd /proc/net && head -n1 if_inet6; \
+                  find /proc/sys/net/ipv4/conf/eth0 -name rp_filter; ls -d /proc/net/* | grep -c tcp";
+    let out = env.run(&["--with-proc", "--mtu", "1400"], &["sh", "-c", script])?.wait(30)?;
+    let want = "eth0\nlo\nall\ndefault\neth0\nlo\nthere\n../../devices/virtual/net/eth0\n1400\n65536\n\
+                00000000000000000000000000000001 01 80 10 80       lo\n/proc/sys/net/ipv4/conf/eth0/rp_filter\n2\n";
+    ensure!(out.stdout == want && out.code == Some(0), "{out:?}");
+    Ok(())
+}
+
+/// No library between it and the calls.
+fn trees_for_a_static_program(env: &Env) -> Result<()> {
+    let source = env.write(
+        "tree.go",
+        b"package main\nimport (\"fmt\"; \"os\")\nfunc main() {\n\
+          e, err := os.ReadDir(\"/sys/class/net\"); fmt.Println(len(e), err)\n\
+          l, err := os.Readlink(\"/sys/class/net/eth0\"); fmt.Println(l, err)\n\
+          s, err := os.Stat(\"/proc/sys/net/core/somaxconn\"); fmt.Println(s.Mode(), err)\n\
+          b, err := os.ReadFile(\"/sys/class/net/eth0/address\"); fmt.Print(string(b), err, \"\\n\")\n}\n",
+    )?;
+    let binary = env.file("tree");
+    let mut build = env.user("go");
+    build.args(["build", "-o", &binary, &source]).env("CGO_ENABLED", "0").env("GOCACHE", &env.shared);
+    build.env("GOFLAGS", "-mod=mod").env("GO111MODULE", "off");
+    let built = env.finish(build, 110)?;
+    ensure!(built.code == Some(0), "{built:?}");
+    let out = env.run(&["--with-proc"], &[&binary])?.wait(30)?;
+    let want = "2 <nil>\n../../devices/virtual/net/eth0 <nil>\n-rw-r--r-- <nil>\n52:55:0a:00:02:0f\n<nil>\n";
+    ensure!(out.stdout == want, "{out:?}");
+    Ok(())
+}
+
+/// Whatever a program does with paths, it reaches no file of the host's that it could not reach without us.
+fn trees_are_no_way_out(env: &Env) -> Result<()> {
+    let nothing = "nothing reached (many calls raced)\n";
+    let secret = env.write("secret", b"SECRET\n")?;
+    fs::set_permissions(&secret, fs::Permissions::from_mode(0o0))?;
+    let open = env.file("open");
+    let made = env.finish(
+        {
+            let mut c = env.user("mkdir");
+            c.arg(&open);
+            c
+        },
+        10,
+    )?;
+    ensure!(made.code == Some(0), "{made:?}");
+    let uid = fs::metadata(&secret)?.uid().to_string();
+    let out = env.run(&["--with-proc"], &["python3", &env.program("hostile.py"), &secret, &open, &uid])?.wait(90)?;
+    ensure!(out.stdout == nothing, "{out:?}");
+    if fs::metadata("/proc/self")?.uid() != 0 {
+        return Ok(());
+    }
+    // Only a supervisor that is root has programs with less rights than itself.
+    let args = [env.belljar_path(), env.program("hostile.py")];
+    let root = env.finish(env.in_own_network(&env.program("hostile.sh"), &[&args[0], &args[1]]), 90)?;
+    ensure!(root.stdout == format!("{nothing}untouched\n"), "{root:?}");
+    Ok(())
+}

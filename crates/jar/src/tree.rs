@@ -1,0 +1,261 @@
+//! The trees under `/proc` and `/sys` that tell about networking, as names: what is a directory, a file, a link. Contents
+//! are `Machine::proc_text`'s.
+//!
+//! Paths here are where a file really is on Linux: `/proc/self/net/tcp`, not `/proc/net/tcp`, and
+//! `/sys/devices/virtual/net/eth0`, not `/sys/class/net/eth0`, which is a link.
+use crate::devices::Device;
+use crate::machine::Machine;
+use belljar_kernel::fs::proc::FILES;
+use std::collections::BTreeMap;
+
+/// What lies at a path.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Node {
+    Dir {
+        mode: u32,
+    },
+    File {
+        mode: u32,
+        size: u64,
+    },
+    Link(String),
+    /// The machine's own, within our trees: AF_UNIX is not the stack's.
+    Host,
+}
+
+pub const PROC_NET: &str = "/proc/self/net";
+const SYS_NET: &str = "/proc/sys/net";
+const CLASS: &str = "/sys/class/net";
+const DEVICES: &str = "/sys/devices/virtual/net";
+const TREES: [&str; 4] = [PROC_NET, SYS_NET, CLASS, DEVICES];
+/// Files elsewhere, and their permissions.
+const FILES_ELSEWHERE: [(&str, u32); 5] = [
+    ("/proc/softirqs", 0o444),
+    ("/proc/interrupts", 0o444),
+    ("/proc/slabinfo", 0o400),
+    ("/proc/sys/fs/nr_open", 0o644),
+    ("/proc/sys/fs/file-max", 0o644),
+];
+
+/// Attributes of a device that can be read, and their permissions.
+const ATTRIBUTES: [(&str, u32); 21] = [
+    ("addr_assign_type", 0o444),
+    ("addr_len", 0o444),
+    ("address", 0o444),
+    ("broadcast", 0o444),
+    ("carrier", 0o644),
+    ("dev_id", 0o444),
+    ("dev_port", 0o444),
+    ("dormant", 0o444),
+    ("flags", 0o644),
+    ("ifalias", 0o644),
+    ("ifindex", 0o444),
+    ("iflink", 0o444),
+    ("link_mode", 0o444),
+    ("mtu", 0o644),
+    ("name_assign_type", 0o444),
+    ("netdev_group", 0o644),
+    ("operstate", 0o444),
+    ("proto_down", 0o644),
+    ("tx_queue_len", 0o644),
+    ("type", 0o444),
+    ("uevent", 0o644),
+];
+
+/// In the order of `rtnl_link_stats64`.
+const STATISTICS: [&str; 24] = [
+    "rx_packets",
+    "tx_packets",
+    "rx_bytes",
+    "tx_bytes",
+    "rx_errors",
+    "tx_errors",
+    "rx_dropped",
+    "tx_dropped",
+    "multicast",
+    "collisions",
+    "rx_length_errors",
+    "rx_over_errors",
+    "rx_crc_errors",
+    "rx_frame_errors",
+    "rx_fifo_errors",
+    "rx_missed_errors",
+    "tx_aborted_errors",
+    "tx_carrier_errors",
+    "tx_fifo_errors",
+    "tx_heartbeat_errors",
+    "tx_window_errors",
+    "rx_compressed",
+    "tx_compressed",
+    "rx_nohandler",
+];
+
+/// What is below a directory; the directory itself is the empty path.
+fn below<'a>(path: &'a str, dir: &str) -> Option<&'a str> {
+    let rest = path.strip_prefix(dir)?;
+    if rest.is_empty() { Some(rest) } else { rest.strip_prefix('/') }
+}
+
+/// Whether the path is one of the stack's, if it is anything.
+pub fn owned(path: &str) -> bool {
+    TREES.iter().any(|t| below(path, t).is_some()) || FILES_ELSEWHERE.iter().any(|f| f.0 == path)
+}
+
+/// The name under which the kernel knows a file of [`PROC_NET`].
+fn kernels_name(path: &str) -> String {
+    below(path, PROC_NET).map_or_else(|| path.to_owned(), |rest| format!("/proc/net/{rest}"))
+}
+
+const DIR: Node = Node::Dir { mode: 0o555 };
+const SYSFS_DIR: Node = Node::Dir { mode: 0o755 };
+
+impl Machine {
+    /// What lies at a path that is [`owned`].
+    pub fn node(&self, path: &str) -> Option<Node> {
+        if let Some((_, mode)) = FILES_ELSEWHERE.iter().find(|f| f.0 == path) {
+            return Some(Node::File { mode: *mode, size: 0 });
+        }
+        if let Some(rest) = below(path, PROC_NET) {
+            return match rest {
+                "" => Some(DIR),
+                "unix" => Some(Node::Host),
+                _ => FILES.contains(&kernels_name(path).as_str()).then_some(Node::File { mode: 0o444, size: 0 }),
+            };
+        }
+        if let Some(rest) = below(path, SYS_NET) {
+            return self.setting_node(rest);
+        }
+        if let Some(rest) = below(path, CLASS) {
+            let known = || self.devices().iter().any(|d| d.name == rest);
+            return match rest {
+                "" => Some(SYSFS_DIR),
+                _ => known().then(|| Node::Link(format!("../../devices/virtual/net/{rest}"))),
+            };
+        }
+        self.device_node(below(path, DEVICES)?)
+    }
+
+    fn setting_node(&self, rest: &str) -> Option<Node> {
+        if rest == "unix" || rest.starts_with("unix/") {
+            return Some(Node::Host);
+        }
+        let key = if rest.is_empty() { "net".to_owned() } else { format!("net.{}", rest.replace('/', ".")) };
+        let all = self.k.view_sysctls(self.ns);
+        if all.iter().any(|s| s.key == key) {
+            return Some(Node::File { mode: 0o644, size: 0 });
+        }
+        let inside = |k: &str| k.strip_prefix(&key).is_some_and(|r| r.starts_with('.'));
+        all.iter().any(|s| inside(&s.key)).then_some(DIR)
+    }
+
+    fn device_node(&self, rest: &str) -> Option<Node> {
+        if rest.is_empty() {
+            return Some(SYSFS_DIR);
+        }
+        let (dev, what) = rest.split_once('/').unwrap_or((rest, ""));
+        if !self.devices().iter().any(|d| d.name == dev) {
+            return None;
+        }
+        if let Some(name) = what.strip_prefix("statistics/") {
+            return STATISTICS.contains(&name).then_some(Node::File { mode: 0o444, size: 4096 });
+        }
+        match what {
+            "" | "statistics" | "queues" | "queues/rx-0" | "queues/tx-0" => Some(SYSFS_DIR),
+            "subsystem" => Some(Node::Link("../../../../class/net".to_owned())),
+            _ => ATTRIBUTES.iter().find(|a| a.0 == what).map(|a| Node::File { mode: a.1, size: 4096 }),
+        }
+    }
+
+    /// What is in a directory.
+    pub fn entries(&self, dir: &str) -> Vec<(String, Node)> {
+        if let Some(rest) = below(dir, SYS_NET) {
+            return self.setting_entries(rest);
+        }
+        let names: Vec<String> = match below(dir, DEVICES).filter(|r| !r.is_empty()) {
+            Some(rest) => self.attribute_names(rest),
+            None if dir == PROC_NET => {
+                let files = FILES.iter().filter_map(|f| f.strip_prefix("/proc/net/"));
+                files.chain(["unix"]).map(str::to_owned).collect()
+            }
+            None => self.devices().into_iter().map(|d| d.name).collect(),
+        };
+        names.into_iter().filter_map(|n| self.node(&format!("{dir}/{n}")).map(|node| (n, node))).collect()
+    }
+
+    fn attribute_names(&self, rest: &str) -> Vec<String> {
+        let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        match rest.split_once('/').map(|r| r.1) {
+            None => {
+                let attributes: Vec<&str> = ATTRIBUTES.iter().map(|a| a.0).collect();
+                own(&[&attributes[..], &["statistics", "queues", "subsystem"]].concat())
+            }
+            Some("statistics") => own(&STATISTICS),
+            Some("queues") => own(&["rx-0", "tx-0"]),
+            Some(_) => Vec::new(),
+        }
+    }
+
+    fn setting_entries(&self, rest: &str) -> Vec<(String, Node)> {
+        let prefix = if rest.is_empty() { "net.".to_owned() } else { format!("net.{}.", rest.replace('/', ".")) };
+        let mut found: BTreeMap<String, Node> = BTreeMap::new();
+        for s in self.k.view_sysctls(self.ns) {
+            let Some(inside) = s.key.strip_prefix(&prefix) else { continue };
+            match inside.split_once('.') {
+                Some((dir, _)) => found.insert(dir.to_owned(), DIR),
+                None => found.insert(inside.to_owned(), Node::File { mode: 0o644, size: 0 }),
+            };
+        }
+        if rest.is_empty() {
+            found.insert("unix".to_owned(), Node::Host);
+        }
+        found.into_iter().collect()
+    }
+
+    /// Text of a file of the trees.
+    pub fn tree_text(&mut self, path: &str) -> Option<String> {
+        let Some((name, what)) = below(path, DEVICES).and_then(|r| r.split_once('/')) else {
+            return self.proc_text(&kernels_name(path));
+        };
+        let d = self.devices().into_iter().find(|d| d.name == name)?;
+        Some(attribute(&d, what)? + "\n")
+    }
+}
+
+fn mac(m: [u8; 6]) -> String {
+    m.map(|b| format!("{b:02x}")).join(":")
+}
+
+fn attribute(d: &Device, what: &str) -> Option<String> {
+    if let Some(at) = what.strip_prefix("statistics/").and_then(|n| STATISTICS.iter().position(|s| *s == n)) {
+        return Some(d.stats.get(at).copied().unwrap_or(0).to_string());
+    }
+    let (hatype, broadcast) = (d.hatype(), if d.loopback { [0; 6] } else { [255; 6] });
+    let up = d.flags & belljar_abi::IFF_UP != 0;
+    let pointopoint = hatype == belljar_abi::ARPHRD_NONE;
+    Some(match what {
+        "addr_assign_type" | "dormant" | "link_mode" | "netdev_group" | "proto_down" | "dev_port" => "0".to_owned(),
+        "addr_len" => if pointopoint { "0" } else { "6" }.to_owned(),
+        "address" if pointopoint => String::new(),
+        "address" => mac(d.mac),
+        "broadcast" if pointopoint => String::new(),
+        "broadcast" => mac(broadcast),
+        "carrier" => u8::from(d.flags & belljar_abi::IFF_LOWER_UP != 0).to_string(),
+        "dev_id" => "0x0".to_owned(),
+        "flags" => format!("{:#x}", d.flags & 0xffff),
+        "ifalias" => return Some(String::new()),
+        "ifindex" | "iflink" => d.index.to_string(),
+        "mtu" => d.mtu.to_string(),
+        // Named by the kernel in the order of appearance, or given.
+        "name_assign_type" => if d.loopback { "2" } else { "3" }.to_owned(),
+        "operstate" => match (d.loopback, up) {
+            (true, _) => "unknown",
+            (_, true) => "up",
+            _ => "down",
+        }
+        .to_owned(),
+        "tx_queue_len" => d.txqlen.to_string(),
+        "type" => hatype.to_string(),
+        "uevent" => format!("INTERFACE={}\nIFINDEX={}", d.name, d.index),
+        _ => return None,
+    })
+}
