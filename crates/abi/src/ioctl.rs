@@ -136,9 +136,25 @@ pub const TUNSETGROUP: u32 = 0x4004_54ce;
 pub const TUNGETFEATURES: u32 = 0x8004_54cf;
 pub const TUNSETOFFLOAD: u32 = 0x4004_54d0;
 pub const TUNGETIFF: u32 = 0x8004_54d2;
+pub const TUNGETVNETHDRSZ: u32 = 0x8004_54d7;
+pub const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
+pub const TUNSETQUEUE: u32 = 0x4004_54d9;
 pub const IFF_TUN: u16 = 1;
 pub const IFF_TAP: u16 = 2;
+pub const IFF_MULTI_QUEUE: u16 = 0x100;
+pub const IFF_ATTACH_QUEUE: u16 = 0x200;
+pub const IFF_DETACH_QUEUE: u16 = 0x400;
+pub const IFF_PERSIST: u16 = 0x800;
+pub const IFF_VNET_HDR: u16 = 0x4000;
 pub const IFF_NO_PI: u16 = 0x1000;
+// What the reader of a device takes unfinished (TUNSETOFFLOAD)
+pub const TUN_F_CSUM: u32 = 1;
+pub const TUN_F_TSO4: u32 = 2;
+pub const TUN_F_TSO6: u32 = 4;
+pub const TUN_F_TSO_ECN: u32 = 8;
+pub const TUN_F_UFO: u32 = 0x10;
+pub const TUN_F_USO4: u32 = 0x20;
+pub const TUN_F_USO6: u32 = 0x40;
 /// Accepted and without meaning since 2.6.27.
 pub const IFF_ONE_QUEUE: u16 = 0x2000;
 pub const IFF_TUN_EXCL: u16 = 0x8000;

@@ -69,6 +69,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("paths.py", include_str!("programs/paths.py")),
     ("hostile.py", include_str!("programs/hostile.py")),
     ("hostile.sh", include_str!("programs/hostile.sh")),
+    ("tun.py", include_str!("programs/tun.py")),
     ("sniff.py", include_str!("programs/sniff.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),
     ("hello.go", include_str!("programs/hello.go")),

@@ -8,6 +8,9 @@ use belljar_abi::{self as abi, Errno};
 use belljar_host::seccomp::Notification;
 use belljar_host::{fd, memory};
 use belljar_kernel::ids::DevId;
+use belljar_kernel::kernel::Kernel;
+use belljar_kernel::net::core::dev::DevKind;
+use belljar_kernel::net::core::virtio_net::VIRTIO_NET_HDR_LEN;
 use std::io::{ErrorKind, IoSlice};
 
 /// An open file of the device.
@@ -17,17 +20,25 @@ pub struct TunFile {
     /// Four bytes of flags and protocol stand before each packet (no IFF_NO_PI).
     pi: bool,
     flags: u16,
+    /// Bytes of a `virtio_net_hdr` behind that (IFF_VNET_HDR).
+    vnet: usize,
+    /// It takes no part for the time being (IFF_DETACH_QUEUE).
+    detached: bool,
     /// Found no room in the pair.
     held: Option<Vec<u8>>,
 }
 
-const FEATURES: u16 = abi::IFF_TUN | abi::IFF_TAP | abi::IFF_NO_PI | abi::IFF_ONE_QUEUE;
+const FEATURES: u16 =
+    abi::IFF_TUN | abi::IFF_TAP | abi::IFF_NO_PI | abi::IFF_ONE_QUEUE | abi::IFF_VNET_HDR | abi::IFF_MULTI_QUEUE;
 const PI_LEN: usize = 4;
+/// Files of one device (`MAX_TAP_QUEUES`), and bytes that a header may be longer than it is.
+const MAX_QUEUES: usize = 256;
+const MAX_VNET: usize = 256;
 /// Packets taken at one look: more than a pair holds, so that all written before a call are in, and a writer that never
 /// stops does not stop everybody else.
 const BURST: usize = 1024;
 /// Longest packet with its information in front.
-const RECORD: usize = 65_536 + PI_LEN;
+const RECORD: usize = 65_536 + PI_LEN + MAX_VNET;
 
 impl Jar {
     pub(crate) fn open_tun(&mut self, listener: u32, note: &Notification, flags: i32) -> Outcome {
@@ -56,12 +67,19 @@ impl Jar {
             _ if dev.is_none() => Errno::EBADFD.into(),
             abi::TUNGETIFF => {
                 let name = self.tun_name(a.id).unwrap_or_default();
+                let stays = self.tun_kernel(a, persists).is_ok();
+                let flags = flags | if stays { abi::IFF_PERSIST } else { 0 };
                 write_mem(tid, at, &ifreq(&name, flags)).map(|()| 0).into()
             }
             abi::TUNSETOWNER | abi::TUNSETGROUP => Outcome::Reply(Ok(0)),
-            // No offload is on; switching all off is no change.
-            abi::TUNSETOFFLOAD if at == 0 => Outcome::Reply(Ok(0)),
-            abi::TUNSETPERSIST if at == 0 => Outcome::Reply(Ok(0)),
+            abi::TUNSETQUEUE => self.tun_set_queue(a, tid, at).into(),
+            abi::TUNGETVNETHDRSZ => {
+                let size = self.tun_file(a.id).map_or(0, |t| t.vnet_size());
+                write_mem(tid, at, &(size as i32).to_ne_bytes()).map(|()| 0).into()
+            }
+            abi::TUNSETVNETHDRSZ => self.tun_set_vnet(a, tid, at).into(),
+            abi::TUNSETOFFLOAD => self.tun_kernel(a, |k, dev| k.tun_set_offload(dev, at as u32)).into(),
+            abi::TUNSETPERSIST => self.tun_kernel(a, |k, dev| persist(k, dev, at != 0)).into(),
             _ => Errno::EINVAL.into(),
         }
     }
@@ -82,12 +100,82 @@ impl Jar {
         }
         let host = self.socks.get(a.id).ok_or(Errno::EBADF)?.host;
         let m = self.machines.get_mut(host).ok_or(Errno::EBADF)?;
-        let dev = m.k.tun_create(m.ns, abi::ifreq_name(&req).ok_or(Errno::EINVAL)?, tap)?;
+        let (name, many) = (abi::ifreq_name(&req).ok_or(Errno::EINVAL)?.to_owned(), flags & abi::IFF_MULTI_QUEUE != 0);
+        let there = m.k.net.dev_by_name(m.ns, &name).filter(|_| flags & abi::IFF_TUN_EXCL == 0);
+        let dev = match there {
+            Some(dev) => self.tun_again(host, dev, tap, many)?,
+            None => m.k.tun_create(m.ns, &name, tap, many)?,
+        };
         if let Some(t) = self.tun_file(a.id) {
-            *t = TunFile { dev: Some(dev), pi: flags & abi::IFF_NO_PI == 0, flags: flags & FEATURES, held: None };
+            let pi = flags & abi::IFF_NO_PI == 0;
+            *t = TunFile { dev: Some(dev), pi, flags: flags & FEATURES, ..TunFile::default() };
         }
         let name = self.tun_name(a.id).unwrap_or_default();
         write_mem(tid, at, &ifreq(&name, flags))?;
+        Ok(0)
+    }
+
+    /// A device that exists: of the same kind, and with room for one more file.
+    #[doc(alias = "tun_attach")]
+    fn tun_again(&mut self, host: usize, dev: DevId, tap: bool, many: bool) -> Result<DevId, Errno> {
+        let taken = self.tun_files(host, dev).len();
+        let m = self.machines.get_mut(host).ok_or(Errno::EBADF)?;
+        match m.k.net.devs.get(dev).map(|d| &d.kind) {
+            Some(DevKind::Tun(t)) if t.tap == tap && t.multi_queue == many => {}
+            _ => return Err(Errno::EINVAL),
+        }
+        if taken > 0 && !many {
+            return Err(Errno::EBUSY);
+        }
+        if taken >= MAX_QUEUES {
+            return Err(Errno::E2BIG);
+        }
+        m.k.net.set_carrier(dev, true);
+        Ok(dev)
+    }
+
+    /// The files that are attached to a device, in order.
+    fn tun_files(&self, host: usize, dev: DevId) -> Vec<SockId> {
+        let on = |id: &&SockId| {
+            let Some(s) = self.socks.get(**id).filter(|s| s.host == host) else { return false };
+            matches!(&s.flow, Flow::Tun(t) if t.dev == Some(dev) && !t.detached)
+        };
+        self.tuns.iter().filter(on).copied().collect()
+    }
+
+    fn tun_kernel(
+        &mut self,
+        a: &Asked<'_>,
+        change: impl FnOnce(&mut Kernel, DevId) -> Result<(), Errno>,
+    ) -> Result<i64, Errno> {
+        let dev = self.tun_file(a.id).and_then(|t| t.dev).ok_or(Errno::EBADFD)?;
+        let host = self.socks.get(a.id).ok_or(Errno::EBADF)?.host;
+        change(&mut self.machines.get_mut(host).ok_or(Errno::EBADF)?.k, dev).map(|()| 0)
+    }
+
+    /// Attaches a file of a device with several again, or sets it aside.
+    fn tun_set_queue(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
+        let mut req = [0u8; abi::IFREQ_LEN];
+        memory::read(tid, at, &mut req).map_err(|_| Errno::EFAULT)?;
+        let flags = req.get(abi::IFNAMSIZ..).and_then(|b| b.first_chunk()).map_or(0, |b| u16::from_ne_bytes(*b));
+        let t = self.tun_file(a.id).ok_or(Errno::EBADFD)?;
+        let detach = flags & abi::IFF_DETACH_QUEUE != 0;
+        let one = t.flags & abi::IFF_MULTI_QUEUE == 0;
+        if flags & (abi::IFF_ATTACH_QUEUE | abi::IFF_DETACH_QUEUE) == 0 || one || t.detached == detach {
+            return Err(Errno::EINVAL);
+        }
+        t.detached = detach;
+        Ok(0)
+    }
+
+    fn tun_set_vnet(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
+        let mut size = [0; 4];
+        memory::read(tid, at, &mut size).map_err(|_| Errno::EFAULT)?;
+        let size = usize::try_from(i32::from_ne_bytes(size)).map_err(|_| Errno::EINVAL)?;
+        if !(VIRTIO_NET_HDR_LEN..=MAX_VNET).contains(&size) {
+            return Err(Errno::EINVAL);
+        }
+        self.tun_file(a.id).ok_or(Errno::EBADFD)?.vnet = size;
         Ok(0)
     }
 
@@ -111,15 +199,16 @@ impl Jar {
         for _ in 0..BURST {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Tun(t) = &s.flow else { return };
-            let (dev, skip) = (t.dev, if t.pi { PI_LEN } else { 0 });
+            let (dev, skip, vnet) = (t.dev.filter(|_| !t.detached), if t.pi { PI_LEN } else { 0 }, t.vnet_len());
             let mut buf = std::mem::take(&mut self.scratch);
             buf.clear();
             let got = fd::recv_append(&s.ours, &mut buf, RECORD);
             if let (Ok(n), Some(dev), Some(m)) = (&got, dev, self.machines.get_mut(s.host))
-                && *n > skip
+                && *n > skip + vnet
             {
                 // What it would have answered is not known to the writer any more.
-                let _ = m.k.tun_write(self.now, dev, buf.get(skip..).unwrap_or(&[]));
+                let (header, packet) = buf.split_at(skip + vnet);
+                let _ = m.k.tun_write(self.now, dev, header.get(skip..).unwrap_or(&[]), packet);
             }
             self.scratch = buf;
             match got {
@@ -141,14 +230,15 @@ impl Jar {
     }
 
     pub(crate) fn tun_out(&mut self, id: SockId) {
+        let place = self.tun_place(id);
         loop {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Tun(t) = &mut s.flow else { return };
             let (Some(dev), Some(m)) = (t.dev, self.machines.get_mut(s.host)) else { return };
             let record = match t.held.take() {
                 Some(r) => r,
-                None => match m.k.tun_read(dev) {
-                    Some(frame) => [information(&frame, t.pi, t.flags), frame.to_vec()].concat(),
+                None => match place.and_then(|p| m.k.tun_read(dev, p, t.vnet_len())) {
+                    Some((header, frame)) => [information(&frame, t.pi, t.flags), header, frame.to_vec()].concat(),
                     None => return self.watch_out(id, false),
                 },
             };
@@ -162,15 +252,56 @@ impl Jar {
         }
     }
 
-    /// The program closed it: the device goes away.
+    /// Which of how many attached files it is.
+    fn tun_place(&mut self, id: SockId) -> Option<(usize, usize)> {
+        let (dev, host) = (self.tun_file(id)?.dev?, self.socks.get(id)?.host);
+        let all = self.tun_files(host, dev);
+        Some((all.iter().position(|f| *f == id)?, all.len()))
+    }
+
+    /// The program closed it: with its last file the device goes away, unless it is to stay.
     pub(crate) fn tun_closed(&mut self, id: SockId) {
         self.tun_in(id);
         self.tuns.retain(|t| *t != id);
         let Some(s) = self.socks.remove(id) else { return };
         if let (Flow::Tun(TunFile { dev: Some(dev), .. }), Some(m)) = (&s.flow, self.machines.get_mut(s.host)) {
-            m.k.net.unregister_netdev(*dev);
+            let used = self.socks.iter().any(|(_, o)| {
+                o.host == s.host && matches!(&o.flow, Flow::Tun(TunFile { dev: Some(d), .. }) if d == dev)
+            });
+            match m.k.net.devs.get(*dev).map(|d| &d.kind) {
+                _ if used => {}
+                Some(DevKind::Tun(t)) if t.persist => m.k.net.set_carrier(*dev, false),
+                _ => m.k.net.unregister_netdev(*dev),
+            }
         }
     }
+}
+
+impl TunFile {
+    /// TUNGETVNETHDRSZ: what it would be.
+    fn vnet_size(&self) -> usize {
+        if self.vnet == 0 { VIRTIO_NET_HDR_LEN } else { self.vnet }
+    }
+
+    /// Bytes of it before each packet.
+    fn vnet_len(&self) -> usize {
+        if self.flags & abi::IFF_VNET_HDR != 0 { self.vnet_size() } else { 0 }
+    }
+}
+
+fn persists(k: &mut Kernel, dev: DevId) -> Result<(), Errno> {
+    match k.net.devs.get(dev).map(|d| &d.kind) {
+        Some(DevKind::Tun(t)) if t.persist => Ok(()),
+        _ => Err(Errno::ENODEV),
+    }
+}
+
+fn persist(k: &mut Kernel, dev: DevId, on: bool) -> Result<(), Errno> {
+    match k.net.devs.get_mut(dev).map(|d| &mut d.kind) {
+        Some(DevKind::Tun(t)) => t.persist = on,
+        _ => return Err(Errno::EBADFD),
+    }
+    Ok(())
 }
 
 /// `struct tun_pi`: flags, and the protocol as an EtherType.

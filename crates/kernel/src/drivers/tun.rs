@@ -9,12 +9,14 @@ use crate::net::Net;
 use crate::net::core::dev::{DevKind, Features};
 use crate::net::core::dev_rx;
 use crate::net::core::skb::Skb;
+use crate::net::core::virtio_net;
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
-use belljar_abi::Errno;
+use belljar_abi::{Errno, TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6, TUN_F_UFO, TUN_F_USO4, TUN_F_USO6};
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6};
-use belljar_wire::{Frame, Mac};
+use belljar_wire::{FlowKey, Frame, GsoType, Mac, gso};
 use std::collections::VecDeque;
+use std::hash::{Hash, Hasher};
 
 /// Packets that wait for the reader (`ip link`'s qlen of such a device).
 pub const TUN_READQ_SIZE: u32 = 500;
@@ -24,6 +26,12 @@ pub const TUN_READQ_SIZE: u32 = 500;
 pub struct Tun {
     /// TAP: with Ethernet headers.
     pub tap: bool,
+    /// It outlives its files (TUNSETPERSIST).
+    pub persist: bool,
+    /// Several files at once (IFF_MULTI_QUEUE).
+    pub multi_queue: bool,
+    /// What readers take unfinished (`TUN_F_*`).
+    pub offload: u32,
     queue: VecDeque<Skb>,
 }
 
@@ -47,15 +55,48 @@ pub fn tun_net_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
         d.stats.tx_dropped += 1;
         return net.kfree_skb(skb, DropReason::FullRing, "tun_net_xmit");
     }
+    let kind = match skb.gso.map(|g| g.kind) {
+        Some(GsoType::TcpV4) => TUN_F_TSO4,
+        Some(GsoType::TcpV6) => TUN_F_TSO6,
+        Some(GsoType::UdpL4) => TUN_F_USO4,
+        None => 0,
+    };
+    if t.offload & kind != kind {
+        return cut_for_reader(net, dev, skb);
+    }
     if !t.tap {
         let _ = skb.head.pull(ETH_HLEN);
     }
     t.queue.push_back(skb);
 }
 
+/// A super-segment of a kind that the reader does not take.
+fn cut_for_reader(net: &mut Net, dev: DevId, skb: Skb) {
+    let (network, transport) =
+        (skb.network_header - skb.mac_header, skb.transport_header.saturating_sub(skb.mac_header));
+    for frame in gso::segment(skb.to_frame()) {
+        let mut s = net.alloc_skb();
+        (s.ns, s.dev, s.protocol, s.id) = (skb.ns, skb.dev, skb.protocol, frame.id);
+        (s.head, s.frags, s.csum, s.hash) = (frame.head, frame.payload, frame.csum, frame.hash);
+        s.mac_header = s.head.start();
+        (s.network_header, s.transport_header) = (s.mac_header + network, s.mac_header + transport);
+        s.set_truesize();
+        tun_net_xmit(net, dev, s);
+    }
+    net.consume_skb(skb);
+}
+
+/// Which of several readers a packet is for: a flow stays with one.
+fn queue_of(skb: &Skb, queues: usize) -> usize {
+    let Some(key) = FlowKey::from_ip(skb.head.at(skb.network_header)) else { return 0 };
+    let mut h = siphasher::sip::SipHasher13::new();
+    key.min(key.reversed()).hash(&mut h);
+    (h.finish() % queues.max(1) as u64) as usize
+}
+
 impl Kernel {
     /// A new TUN or TAP device, down and without addresses (TUNSETIFF). `name` may end in `%d`. EBUSY when it is there.
-    pub fn tun_create(&mut self, ns: NsId, name: &str, tap: bool) -> Result<DevId, Errno> {
+    pub fn tun_create(&mut self, ns: NsId, name: &str, tap: bool, multi_queue: bool) -> Result<DevId, Errno> {
         let template = match name {
             "" if tap => "tap%d",
             "" => "tun%d",
@@ -71,7 +112,7 @@ impl Kernel {
         if self.net.dev_by_name(ns, &name).is_some() {
             return Err(Errno::EBUSY);
         }
-        let kind = DevKind::Tun(Box::new(Tun { tap, queue: VecDeque::new() }));
+        let kind = DevKind::Tun(Box::new(Tun { tap, persist: false, multi_queue, offload: 0, queue: VecDeque::new() }));
         let id = self.net.register_netdev(ns, &name, 1500, kind)?;
         let random = self.net.env.rng.next_u64().to_le_bytes();
         if let Some(d) = self.net.devs.get_mut(id) {
@@ -85,27 +126,55 @@ impl Kernel {
         Ok(id)
     }
 
-    /// What the file's reader gets next.
-    pub fn tun_read(&mut self, dev: DevId) -> Option<Frame> {
+    /// What the reader of the `nth` of so many files gets next, behind `vnet` bytes of a `virtio_net_hdr`.
+    pub fn tun_read(&mut self, dev: DevId, (nth, queues): (usize, usize), vnet: usize) -> Option<(Vec<u8>, Frame)> {
         let d = self.net.devs.get_mut(dev)?;
         let DevKind::Tun(t) = &mut d.kind else { return None };
-        let skb = t.queue.pop_front()?;
+        let at = if queues > 1 { t.queue.iter().position(|s| queue_of(s, queues) == nth)? } else { 0 };
+        let skb = t.queue.remove(at)?;
         d.stats.tx(1, skb.len() as u64);
+        let mut header = if vnet > 0 { virtio_net::from_skb(&skb, vnet) } else { Vec::new() };
+        header.resize(vnet, 0);
         let frame = skb.to_frame();
         self.net.consume_skb(skb);
-        Some(frame)
+        Some((header, frame))
     }
 
-    /// The file's writer sends a packet in: EIO while the device is down, EINVAL for what is no packet.
-    pub fn tun_write(&mut self, now: Nanos, dev: DevId, bytes: &[u8]) -> Result<usize, Errno> {
+    /// TUNSETOFFLOAD: EINVAL for what does not go together.
+    #[doc(alias = "set_offload")]
+    pub fn tun_set_offload(&mut self, dev: DevId, bits: u32) -> Result<(), Errno> {
+        let mut left = bits;
+        if bits & TUN_F_CSUM != 0 {
+            left &= !(TUN_F_CSUM | TUN_F_UFO);
+            if bits & (TUN_F_TSO4 | TUN_F_TSO6) != 0 {
+                left &= !(TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN);
+            }
+            if bits & TUN_F_USO4 != 0 && bits & TUN_F_USO6 != 0 {
+                left &= !(TUN_F_USO4 | TUN_F_USO6);
+            }
+        }
+        if left != 0 {
+            return Err(Errno::EINVAL);
+        }
+        let d = self.net.devs.get_mut(dev).ok_or(Errno::EBADFD)?;
+        let DevKind::Tun(t) = &mut d.kind else { return Err(Errno::EBADFD) };
+        t.offload = bits;
+        d.features.tx_csum = bits & TUN_F_CSUM != 0;
+        d.features.tso = bits & (TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4) != 0;
+        Ok(())
+    }
+
+    /// The file's writer sends a packet in, with what a `virtio_net_hdr` said of it: EIO while the device is down, EINVAL for
+    /// what is no packet.
+    pub fn tun_write(&mut self, now: Nanos, dev: DevId, vnet: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
         self.begin_step(now);
-        let result = tun_get_user(&mut self.net, dev, bytes);
+        let result = tun_get_user(&mut self.net, dev, vnet, bytes);
         self.end_step();
         result
     }
 }
 
-fn tun_get_user(net: &mut Net, dev: DevId, bytes: &[u8]) -> Result<usize, Errno> {
+fn tun_get_user(net: &mut Net, dev: DevId, vnet: &[u8], bytes: &[u8]) -> Result<usize, Errno> {
     let id = net.env.packet_id();
     let d = net.devs.get_mut(dev).ok_or(Errno::EBADFD)?;
     let DevKind::Tun(t) = &d.kind else { return Err(Errno::EBADFD) };
@@ -125,6 +194,7 @@ fn tun_get_user(net: &mut Net, dev: DevId, bytes: &[u8]) -> Result<usize, Errno>
     if tap && bytes.len() < ETH_HLEN {
         return Err(Errno::EINVAL);
     }
+    let vnet = if vnet.is_empty() { None } else { Some(virtio_net::parse(vnet, bytes.len())?) };
     d.stats.rx(1, bytes.len() as u64);
     let header = [&[0; 12][..], &protocol.to_be_bytes()].concat();
     let whole = if tap { bytes.to_vec() } else { [&header[..], bytes].concat() };
@@ -133,10 +203,19 @@ fn tun_get_user(net: &mut Net, dev: DevId, bytes: &[u8]) -> Result<usize, Errno>
     (skb.id, skb.head, skb.frags, skb.dev) = (id, frame.head, frame.payload, Some(dev));
     skb.mac_header = skb.head.start();
     skb.set_truesize();
-    if ethernet::type_trans(&mut skb, own) {
-        dev_rx::netif_rx(net, skb);
-    } else {
+    if !ethernet::type_trans(&mut skb, own) {
         net.kfree_skb(skb, DropReason::DevHdr, "tun_get_user");
+        return Ok(bytes.len());
     }
+    if let Some(v) = vnet
+        && let Err(e) = virtio_net::to_skb(&mut skb, &v, if tap { 0 } else { ETH_HLEN })
+    {
+        if let Some(d) = net.devs.get_mut(dev) {
+            d.stats.rx_errors += 1;
+        }
+        net.kfree_skb(skb, DropReason::DevHdr, "tun_get_user");
+        return Err(e);
+    }
+    dev_rx::netif_rx(net, skb);
     Ok(bytes.len())
 }

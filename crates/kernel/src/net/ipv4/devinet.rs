@@ -75,8 +75,8 @@ mod tests {
     fn the_old_requests_replace_the_first_address() {
         let mut k = Kernel::new(1);
         let ns = k.net.add_ns("t");
-        let tun = k.tun_create(ns, "tt%d", false).unwrap();
-        let tap = k.tun_create(ns, "", true).unwrap();
+        let tun = k.tun_create(ns, "tt%d", false, false).unwrap();
+        let tap = k.tun_create(ns, "", true, false).unwrap();
         let (a, b) = (Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2));
         assert_eq!(k.net.set_if_netmask(tun, Ipv4Addr::new(255, 255, 255, 0)), Err(Errno::EADDRNOTAVAIL));
         for (dev, prefix) in [(tun, 32), (tap, 8)] {
@@ -90,8 +90,8 @@ mod tests {
             k.net.set_if_addr(dev, Ipv4Addr::UNSPECIFIED).unwrap();
             assert!(k.net.devs.get(dev).unwrap().addrs.is_empty());
         }
-        assert_eq!(k.tun_create(ns, "tt0", false), Err(Errno::EBUSY));
+        assert_eq!(k.tun_create(ns, "tt0", false, false), Err(Errno::EBUSY));
         k.net.unregister_netdev(tun);
-        assert!(k.tun_create(ns, "tt0", false).is_ok());
+        assert!(k.tun_create(ns, "tt0", false, false).is_ok());
     }
 }

@@ -1,0 +1,117 @@
+//! TUN and TAP devices: headers of virtio before packets, offloads, several readers.
+mod host;
+
+use belljar_abi::*;
+use belljar_kernel::ids::DevId;
+use belljar_kernel::task::call::*;
+use core::net::Ipv4Addr;
+use host::*;
+
+fn tun(h: &mut Host, many: bool) -> DevId {
+    let dev = h.k.tun_create(h.ns, "t0", false, many).unwrap();
+    h.k.set_link(dev, true).unwrap();
+    h.k.net.add_address(dev, Ipv4Addr::new(10, 0, 0, 1), 24).unwrap();
+    h.k.tick(0);
+    dev
+}
+
+fn send(h: &mut Host, fd: Fd, data: &[u8], cmsgs: &[Cmsg]) {
+    let to = SockAddr::V4(Ipv4Addr::new(10, 0, 0, 2), 9).emit();
+    h.int(Call::Send { fd, data: Payload::Bytes(data), flags: 0, to: Some(&to), cmsgs }).unwrap();
+}
+
+#[test]
+fn readers_take_what_they_said() {
+    let mut h = Host::new();
+    let dev = tun(&mut h, false);
+    for (bits, said) in [
+        (TUN_F_TSO4, Err(Errno::EINVAL)),
+        (TUN_F_CSUM | TUN_F_USO4, Err(Errno::EINVAL)),
+        (TUN_F_CSUM | 0x80, Err(Errno::EINVAL)),
+        (TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_TSO_ECN | TUN_F_UFO, Ok(())),
+        (0, Ok(())),
+    ] {
+        assert_eq!(h.k.tun_set_offload(dev, bits), said, "{bits:#x}");
+    }
+    let fd = h.socket(SOCK_DGRAM);
+    let gso = [Cmsg { level: SOL_UDP, kind: UDP_SEGMENT, data: 1000u16.to_ne_bytes().to_vec() }];
+    let data = [7; 2500];
+    let lens = |h: &mut Host| -> Vec<(Vec<u8>, usize)> {
+        std::iter::from_fn(|| h.k.tun_read(dev, (0, 1), 10)).map(|(v, f)| (v, f.len())).collect()
+    };
+    // Nothing unfinished: cut and summed.
+    send(&mut h, fd, &data, &gso);
+    let got = lens(&mut h);
+    assert_eq!(got.iter().map(|g| g.1).collect::<Vec<_>>(), [1028, 1028, 528]);
+    assert!(got.iter().all(|g| g.0[0] & 1 == 0 && g.0[1] == 0), "{got:?}");
+    // Sums are the reader's, and then pieces as well.
+    h.k.tun_set_offload(dev, TUN_F_CSUM | TUN_F_TSO4 | TUN_F_TSO6).unwrap();
+    send(&mut h, fd, &data, &gso);
+    // Who cuts makes the sums of the pieces; that of a whole one is left.
+    assert_eq!(lens(&mut h).iter().map(|g| g.1).collect::<Vec<_>>(), [1028, 1028, 528]);
+    send(&mut h, fd, b"x", &[]);
+    assert_eq!(lens(&mut h), [(vec![1, 0, 0, 0, 0, 0, 20, 0, 6, 0], 29)]);
+    h.k.tun_set_offload(dev, TUN_F_CSUM | TUN_F_USO4 | TUN_F_USO6).unwrap();
+    send(&mut h, fd, &data, &gso);
+    // UDP_L4, 28 bytes of headers, pieces of 1000.
+    assert_eq!(lens(&mut h), [(vec![1, 5, 28, 0, 0xe8, 3, 20, 0, 6, 0], 2528)]);
+    h.check();
+}
+
+#[test]
+fn writers_leave_sums_and_pieces_to_us() {
+    let mut h = Host::new();
+    let dev = tun(&mut h, false);
+    let fd = h.socket(SOCK_DGRAM);
+    h.bind(fd, Ipv4Addr::new(10, 0, 0, 1), 9).unwrap();
+    let packet = |n: usize| {
+        let (total, udp) = ((28 + n as u16).to_be_bytes(), (8 + n as u16).to_be_bytes());
+        let mut b = vec![0x45, 0, total[0], total[1], 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+        let sum = belljar_wire::checksum::fold(belljar_wire::checksum::sum(&b, 0)).to_be_bytes();
+        b[10..12].copy_from_slice(&sum);
+        let pseudo = belljar_wire::checksum::pseudo_v4([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), 17, 8 + n);
+        let partial = belljar_wire::checksum::partial(pseudo).to_be_bytes();
+        b.extend([0, 7, 0, 9, udp[0], udp[1], partial[0], partial[1]]);
+        b.extend(vec![5; n]);
+        b
+    };
+    let head = |flags: u8, kind: u8, size: u16| {
+        let mut v = vec![flags, kind];
+        v.extend([28u16, size, 20, 6].iter().flat_map(|w| w.to_ne_bytes()));
+        v
+    };
+    let recv = |h: &mut Host| match h.call(Call::Recv { fd, len: 9000, flags: MSG_DONTWAIT }) {
+        Ok(Ret::Data(d)) => Some(d.segs.len()),
+        _ => None,
+    };
+    assert_eq!(h.k.tun_write(0, dev, &head(1, 0, 0), &packet(100)), Ok(128));
+    assert_eq!(recv(&mut h), Some(100));
+    // Without the word the sum is wrong.
+    assert_eq!(h.k.tun_write(0, dev, &head(0, 0, 0), &packet(100)), Ok(128));
+    assert_eq!(recv(&mut h), None);
+    assert_eq!(h.k.tun_write(0, dev, &head(1, 5, 1000), &packet(2500)), Ok(2528));
+    let got: Vec<usize> = std::iter::from_fn(|| recv(&mut h)).collect();
+    assert_eq!(got, [1000, 1000, 500]);
+    for (v, n) in [(head(1, 9, 10), 100), (head(1, 5, 0), 100), (head(1, 0, 0), 0)] {
+        let p = packet(n);
+        let cut = if n == 0 { &p[..21] } else { &p[..] };
+        assert_eq!(h.k.tun_write(0, dev, &v, cut), Err(Errno::EINVAL), "{v:?}");
+    }
+    h.check();
+}
+
+#[test]
+fn flows_stay_with_their_reader() {
+    let mut h = Host::new();
+    let dev = tun(&mut h, true);
+    let fds: Vec<Fd> = (0..8).map(|_| h.socket(SOCK_DGRAM)).collect();
+    for fd in fds.iter().chain(&fds) {
+        send(&mut h, *fd, b"x", &[]);
+    }
+    let read = |h: &mut Host, n| -> Vec<Vec<u8>> {
+        std::iter::from_fn(|| h.k.tun_read(dev, (n, 2), 0)).map(|(_, f)| f.to_vec()[20..22].to_vec()).collect()
+    };
+    let (a, b) = (read(&mut h, 0), read(&mut h, 1));
+    assert_eq!(a.len() + b.len(), 16);
+    assert!(!a.is_empty() && !b.is_empty() && a.iter().all(|p| !b.contains(p)), "{a:?} {b:?}");
+}
