@@ -3,7 +3,8 @@
 interop.py serve PORT SEED
 interop.py connect ADDRESS[,ADDRESS] PORT SEED COUNT AT_ONCE
 
-The server takes IPv4 and IPv6 through one socket, the client takes turns between the addresses. Both ends draw the same plan for connection number n from the seed. Prints one line at the end; exit 1 if one went wrong."""
+The server takes IPv4 and IPv6 through one socket, the client takes turns between the addresses. Both ends draw the same
+plan for connection number n from the seed; one that begins with "up" or "down" sends that way only. Prints one line at the end; exit 1 if one went wrong."""
 import random, select, socket, sys, threading, time
 
 HEADER = 8

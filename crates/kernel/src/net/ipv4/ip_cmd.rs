@@ -8,7 +8,8 @@ use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::ipv6;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
-use core::net::Ipv4Addr;
+use core::net::{IpAddr, Ipv4Addr};
+use core::str::FromStr;
 
 /// Why a line has no effect: words that mean nothing, or the kernel's own error.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +49,7 @@ impl<'a> Line<'a> {
         self.words.next().ok_or_else(|| words(format!("{what} is missing")))
     }
 
-    pub fn parse<T: std::str::FromStr>(&mut self, what: &str) -> Done<T> {
+    pub fn parse<T: FromStr>(&mut self, what: &str) -> Done<T> {
         let w = self.next(what)?;
         w.parse().map_err(|_| words(format!("`{w}` is not {what}")))
     }
@@ -107,7 +108,9 @@ impl Kernel {
             ("rule" | "ru", "add" | "del") => self.ip_rule(ns, verb == "add", &mut l),
             ("addr" | "address" | "a", "add" | "del") => self.ip_addr(ns, verb == "add", &mut l),
             ("link" | "l", "set") => self.ip_link(ns, &mut l),
-            ("neigh" | "neighbour" | "n", "add" | "replace" | "del") => self.ip_neigh(ns, verb != "del", &mut l),
+            ("neigh" | "neighbour" | "n", "add" | "replace" | "del") => {
+                self.ip_neigh::<Ipv4Addr>(ns, verb != "del", &mut l)
+            }
             _ => Err(words(format!("`ip {object} {verb}` is not understood"))),
         }
     }
@@ -241,8 +244,9 @@ impl Kernel {
         Ok(())
     }
 
-    fn ip_neigh(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
-        let addr: Ipv4Addr = l.parse("an address")?;
+    /// A neighbour of the family that `A` is an address of.
+    pub(crate) fn ip_neigh<A: FromStr + Into<IpAddr>>(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let addr = l.parse::<A>("an address")?.into();
         let (mut dev, mut mac, mut state) = (None, None, Nud::Permanent);
         while let Some(w) = l.words.next() {
             match w {
@@ -254,18 +258,18 @@ impl Kernel {
         }
         let dev = dev.ok_or_else(|| words("`dev` and a device are missing"))?;
         if !add {
-            let id = self.net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, addr.into())).ok_or(Errno::ENOENT)?;
+            let id = self.net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, addr)).ok_or(Errno::ENOENT)?;
             neighbour::destroy(&mut self.net, ns, id);
             return Ok(());
         }
         let mac = mac.ok_or_else(|| words("`lladdr` and an address are missing"))?;
-        let id = neighbour::lookup_or_create(&mut self.net, ns, dev, addr.into()).ok_or(Errno::ENOBUFS)?;
+        let id = neighbour::lookup_or_create(&mut self.net, ns, dev, addr).ok_or(Errno::ENOBUFS)?;
         neighbour::update(&mut self.net, ns, id, mac, state, Update { r#override: true, admin: true, weak: false });
         Ok(())
     }
 }
 
-pub(crate) fn nud(w: &str) -> Done<Nud> {
+fn nud(w: &str) -> Done<Nud> {
     Ok(match w {
         "permanent" => Nud::Permanent,
         "reachable" => Nud::Reachable,
@@ -274,7 +278,7 @@ pub(crate) fn nud(w: &str) -> Done<Nud> {
     })
 }
 
-pub(crate) fn mac_of(w: &str) -> Done<Mac> {
+fn mac_of(w: &str) -> Done<Mac> {
     let bytes: Option<Vec<u8>> = w.split(':').map(|b| u8::from_str_radix(b, 16).ok()).collect();
     let six = bytes.and_then(|b| <[u8; 6]>::try_from(b).ok());
     six.map(Mac).ok_or_else(|| words(format!("`{w}` is not a hardware address")))

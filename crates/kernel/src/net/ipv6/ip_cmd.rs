@@ -3,10 +3,8 @@
 use super::fib::{Route6, mask};
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::neighbour::{self, Update};
-use crate::net::ipv4::ip_cmd::{CmdError, Done, Line, mac_of, nud, refusing, words};
-use belljar_abi::Errno;
-use core::net::{IpAddr, Ipv6Addr};
+use crate::net::ipv4::ip_cmd::{Done, Line, refusing, words};
+use core::net::Ipv6Addr;
 
 /// Whether words are about this family: `-6` in front says so, or an address.
 pub(crate) fn is_v6(line: &str) -> bool {
@@ -32,7 +30,7 @@ impl Kernel {
         match (object, verb) {
             ("route" | "r", "add" | "del") => self.ip6_route(ns, verb == "add", l),
             ("addr" | "address" | "a", "add" | "del") => self.ip6_addr(ns, verb == "add", l),
-            ("neigh" | "neighbour" | "n", "add" | "replace" | "del") => self.ip6_neigh(ns, verb != "del", l),
+            ("neigh" | "neighbour" | "n", "add" | "replace" | "del") => self.ip_neigh::<Ipv6Addr>(ns, verb != "del", l),
             _ => Err(words(format!("`ip -6 {object} {verb}` is not understood"))),
         }
     }
@@ -80,29 +78,6 @@ impl Kernel {
             true => self.net.add_address6(dev, addr, len, nodad)?,
             false => self.net.del_address6(dev, addr)?,
         }
-        Ok(())
-    }
-
-    fn ip6_neigh(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
-        let addr: IpAddr = l.parse::<Ipv6Addr>("an address")?.into();
-        let (mut dev, mut mac, mut state) = (None, None, neighbour::Nud::Permanent);
-        while let Some(w) = l.words.next() {
-            match w {
-                "dev" => dev = Some(self.dev(ns, l)?),
-                "lladdr" => mac = Some(mac_of(l.next("an address")?)?),
-                "nud" => state = nud(l.next("a state")?)?,
-                _ => return Err(words(format!("`{w}` means nothing to a neighbour"))),
-            }
-        }
-        let dev = dev.ok_or_else(|| words("`dev` and a device are missing"))?;
-        if !add {
-            let id = self.net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, addr)).ok_or(Errno::ENOENT)?;
-            neighbour::destroy(&mut self.net, ns, id);
-            return Ok(());
-        }
-        let mac = mac.ok_or_else(|| CmdError::Words("`lladdr` and an address are missing".into()))?;
-        let id = neighbour::lookup_or_create(&mut self.net, ns, dev, addr).ok_or(Errno::ENOBUFS)?;
-        neighbour::update(&mut self.net, ns, id, mac, state, Update { r#override: true, admin: true, weak: false });
         Ok(())
     }
 }
