@@ -117,7 +117,7 @@ impl Machine {
         }
         if let Some(rest) = below(path, PROC_NET) {
             return match rest {
-                "" => Some(DIR),
+                "" | "stat" => Some(DIR),
                 "unix" => Some(Node::Host),
                 _ => FILES.contains(&kernels_name(path).as_str()).then_some(Node::File { mode: 0o444, size: 0 }),
             };
@@ -173,9 +173,11 @@ impl Machine {
         }
         let names: Vec<String> = match below(dir, DEVICES).filter(|r| !r.is_empty()) {
             Some(rest) => self.attribute_names(rest),
-            None if dir == PROC_NET => {
-                let files = FILES.iter().filter_map(|f| f.strip_prefix("/proc/net/"));
-                files.chain(["unix"]).map(str::to_owned).collect()
+            None if below(dir, PROC_NET).is_some() => {
+                let inside = format!("{}/", kernels_name(dir).trim_end_matches('/'));
+                let here = FILES.iter().filter_map(|f| f.strip_prefix(&inside)).filter(|f| !f.contains('/'));
+                let more: &[&str] = if dir == PROC_NET { &["stat", "unix"] } else { &[] };
+                here.chain(more.iter().copied()).map(str::to_owned).collect()
             }
             None => self.devices().into_iter().map(|d| d.name).collect(),
         };

@@ -138,3 +138,23 @@ fn counters_and_settings() {
     assert!(all.windows(2).all(|w| w[0].key < w[1].key));
     assert!(all.iter().any(|s| s.key == "net.core.somaxconn" && s.value == "4"));
 }
+
+/// Packets that wait for an address push out older ones; the file of the family says how many.
+#[test]
+fn neighbour_counters_have_their_files() {
+    let mut h = Host::new();
+    let column = |h: &Host, file: &str, at: usize| {
+        let text = h.k.proc_text(h.ns, &format!("/proc/net/stat/{file}")).unwrap();
+        let line = text.lines().nth(1).unwrap().to_owned();
+        assert_eq!(text.lines().next().unwrap().split_whitespace().count(), line.split_whitespace().count());
+        u64::from_str_radix(line.split_whitespace().nth(at).unwrap(), 16).unwrap()
+    };
+    h.sysctl("net.ipv4.neigh.default.unres_qlen_bytes", "4096");
+    let fd = h.udp();
+    for _ in 0..10 {
+        h.send_to(fd, &[0; 1000], PEER, 9).unwrap();
+    }
+    assert_eq!((column(&h, "arp_cache", 0), column(&h, "arp_cache", 1)), (1, 1));
+    // One of 2304 bytes fits; the nine before it had to go.
+    assert_eq!((column(&h, "arp_cache", 11), column(&h, "ndisc_cache", 11)), (9, 0));
+}

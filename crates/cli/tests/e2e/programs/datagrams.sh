@@ -24,11 +24,16 @@ python3 "$py" take 7001 "$seed" >outer 2>&1 &
 for log in inner outer; do
     for _ in $(seq 100); do grep -q listening $log && break; sleep 0.1; done
 done
+# What waited for a neighbour's address and was thrown out for something newer.
+unresolved() {
+    "$b" exec dgrams -- cat /proc/net/stat/arp_cache /proc/net/stat/ndisc_cache |
+        python3 -c 'import sys; print(sum(int(l.split()[11], 16) for l in sys.stdin if not l.startswith("entries")))'
+}
 "$b" exec dgrams -- python3 "$py" send 10.9.0.1,fd09::1 7001 "$seed" "$count" $longest
 for _ in $(seq 100); do grep -q received outer && break; sleep 0.1; done
 echo "from belljar: $(tail -1 outer), lost $(nstat -asz | in_sockets) in sockets," \
     "$(ip -s -j link show tap0 | on_links tap0 rx.dropped rx.errors) by the interface," \
-    "$("$b" ip dgrams -s -j link | on_links eth0 tx.dropped tx.errors) by the card"
+    "$("$b" ip dgrams -s -j link | on_links eth0 tx.dropped tx.errors) by the card, $(unresolved) by neighbours"
 python3 "$py" send 10.9.0.2,fd09::2 7000 "$seed" "$count" $longest
 # The counters of the jar while it lives: the receiver waits a second after the last datagram.
 lost=$("$b" nstat dgrams -az | in_sockets)

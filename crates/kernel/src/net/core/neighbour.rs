@@ -81,7 +81,7 @@ impl Neighbour {
     }
 }
 
-/// `/proc/net/stat/arp_cache`.
+/// One family's counters, as `/proc/net/stat/arp_cache` and `ndisc_cache` show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NeighStats {
     pub allocs: u64,
@@ -89,9 +89,13 @@ pub struct NeighStats {
     pub lookups: u64,
     pub hits: u64,
     pub res_failed: u64,
-    pub table_fulls: u64,
-    pub unres_discards: u64,
+    /// Solicitations received, by how they were addressed; of IPv6 alone.
+    pub rcv_probes_mcast: u64,
+    pub rcv_probes_ucast: u64,
+    pub periodic_gc_runs: u64,
     pub forced_gc_runs: u64,
+    pub unres_discards: u64,
+    pub table_fulls: u64,
 }
 
 /// The index of a namespace's entries, and the reachable time drawn for now.
@@ -100,7 +104,8 @@ pub struct NeighTable {
     index: BTreeMap<(DevId, IpAddr), NeighId>,
     /// Of them for IPv6.
     six: usize,
-    pub stats: NeighStats,
+    /// Of IPv4, of IPv6.
+    pub stats: [NeighStats; 2],
     /// (base it was drawn from, when, ticks): 0.5 to 1.5 times the base, drawn anew every five minutes.
     reachable: [(u32, Jiffies, Jiffies); 2],
 }
@@ -119,13 +124,27 @@ impl NeighTable {
     }
 
     /// Entries of one family.
-    fn len(&self, six: bool) -> u32 {
+    pub fn len_of(&self, six: bool) -> u32 {
         let entries = if six { self.six } else { self.index.len() - self.six };
         entries as u32
     }
 
     pub fn get(&self, dev: DevId, addr: IpAddr) -> Option<NeighId> {
         self.index.get(&(dev, addr)).copied()
+    }
+
+    /// As [`NeighTable::get`], for packets of the protocol itself, which count.
+    #[doc(alias = "neigh_lookup")]
+    pub fn lookup(&mut self, dev: DevId, addr: IpAddr) -> Option<NeighId> {
+        let found = self.get(dev, addr);
+        let stats = self.stats_mut(addr.is_ipv6());
+        stats.lookups += 1;
+        stats.hits += u64::from(found.is_some());
+        found
+    }
+
+    pub fn stats_mut(&mut self, six: bool) -> &mut NeighStats {
+        &mut self.stats[usize::from(six)]
     }
 }
 
@@ -296,7 +315,7 @@ fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errn
     }
     for old in dropped {
         if let Some(n) = net.ns.get_mut(ns) {
-            n.neigh_table.stats.unres_discards += 1;
+            n.neigh_table.stats_mut(six).unres_discards += 1;
         }
         net.kfree_skb(old, DropReason::NeighQueueFull, "neigh_resolve_output");
     }
@@ -342,15 +361,15 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         return Some(id);
     }
     let six = addr.is_ipv6();
-    let full = n.neigh_table.len(six) >= parms(net, ns, six).gc_thresh3;
+    let full = n.neigh_table.len_of(six) >= parms(net, ns, six).gc_thresh3;
     if full && !forced_gc(net, ns, six) {
         if let Some(n) = net.ns.get_mut(ns) {
-            n.neigh_table.stats.table_fulls += 1;
+            n.neigh_table.stats_mut(six).table_fulls += 1;
         }
         return None;
     }
     let n = net.ns.get_mut(ns)?;
-    n.neigh_table.stats.allocs += 1;
+    n.neigh_table.stats_mut(six).allocs += 1;
     let id = n.neighs.insert(Neighbour {
         dev,
         addr,
@@ -374,7 +393,7 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
 fn forced_gc(net: &mut Net, ns: NsId, six: bool) -> bool {
     let now = net.env.jiffies();
     let Some(n) = net.ns.get_mut(ns) else { return false };
-    n.neigh_table.stats.forced_gc_runs += 1;
+    n.neigh_table.stats_mut(six).forced_gc_runs += 1;
     let mut idle: Vec<(Jiffies, NeighId)> = n
         .neighs
         .iter()
@@ -396,8 +415,10 @@ fn forced_gc(net: &mut Net, ns: NsId, six: bool) -> bool {
 pub fn gc(net: &mut Net, ns: NsId, six: bool) {
     let now = net.env.jiffies();
     let stale = ticks(net, u64::from(parms(net, ns, six).gc_stale_time) * SEC);
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    n.neigh_table.stats_mut(six).periodic_gc_runs += 1;
     let Some(n) = net.ns.get(ns) else { return };
-    if n.neigh_table.len(six) < parms(net, ns, six).gc_thresh1 {
+    if n.neigh_table.len_of(six) < parms(net, ns, six).gc_thresh1 {
         return;
     }
     let old = |e: &Neighbour| e.state == Nud::Failed || (e.state == Nud::Stale && now.wrapping_sub(e.used) > stale);
@@ -415,7 +436,7 @@ pub fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
     let Some(mut e) = n.neighs.remove(id) else { return };
     n.neigh_table.index.remove(&(e.dev, e.addr));
     n.neigh_table.six -= usize::from(e.addr.is_ipv6());
-    n.neigh_table.stats.destroys += 1;
+    n.neigh_table.stats_mut(e.addr.is_ipv6()).destroys += 1;
     e.timer.cancel();
     for skb in e.queue {
         net.kfree_skb(skb, DropReason::NeighDead, "neigh_destroy");
@@ -551,10 +572,10 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
 #[doc(alias = "neigh_invalidate")]
 fn invalidate(net: &mut Net, ns: NsId, id: NeighId) {
     let Some(n) = net.ns.get_mut(ns) else { return };
-    n.neigh_table.stats.res_failed += 1;
     let Some(e) = n.neighs.get_mut(id) else { return };
     e.queue_bytes = 0;
     let six = e.addr.is_ipv6();
+    n.neigh_table.stats_mut(six).res_failed += 1;
     for skb in std::mem::take(&mut e.queue) {
         if six {
             ndisc::error_report(net, skb);

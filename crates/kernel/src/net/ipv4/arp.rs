@@ -160,7 +160,7 @@ fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
     let reply = p.op == ARPOP_REPLY;
     let accept = net.devs.get(dev).map_or(0, |d| d.conf.arp_accept);
     let gratuitous = p.spa == p.tpa && (!reply || p.tha == p.sha || p.tha.is_zero() || p.tha.is_broadcast());
-    let known = net.ns.get(ns).and_then(|n| n.neigh_table.get(dev, p.spa.into()));
+    let known = net.ns.get_mut(ns).and_then(|n| n.neigh_table.lookup(dev, p.spa.into()));
     let unicast = matches!(fib::lookup(net, ns, p.spa, None).map(|r| r.kind), Some(RouteType::Unicast));
     let same_net = net.devs.get(dev).is_some_and(|d| d.addrs.iter().any(|a| a.covers(p.spa)));
     let create = gratuitous && unicast && (accept == 1 || (accept == 2 && same_net));

@@ -148,13 +148,17 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         return Some(());
     }
     // Asked by multicast without an address, there is nobody to answer to but whom we know.
-    let known = || net.ns.get(ns).is_some_and(|n| n.neigh_table.get(dev, IpAddr::V6(ip.src)).is_some());
+    let asked_all = ip.dst.is_multicast();
+    let table = &mut net.ns.get_mut(ns)?.neigh_table;
+    let stats = table.stats_mut(true);
+    *(if asked_all { &mut stats.rcv_probes_mcast } else { &mut stats.rcv_probes_ucast }) += 1;
+    let known = table.lookup(dev, IpAddr::V6(ip.src)).is_some();
     match mac {
         Some(mac) => learn(net, ns, dev, ip.src, mac),
-        None if ip.dst.is_multicast() && !known() => return Some(()),
+        None if asked_all && !known => return Some(()),
         None => {}
     }
-    send_na(net, dev, ip.src, target, true, ip.dst.is_multicast());
+    send_na(net, dev, ip.src, target, true, asked_all);
     Some(())
 }
 
@@ -172,7 +176,7 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         }
         return Some(());
     }
-    let known = net.ns.get(ns)?.neigh_table.get(dev, IpAddr::V6(target));
+    let known = net.ns.get_mut(ns)?.neigh_table.lookup(dev, IpAddr::V6(target));
     let Some(id) = known else { return Some(()) };
     let entry = net.ns.get(ns)?.neighs.get(id)?;
     let (state, old) = (entry.state, entry.mac);
