@@ -6,6 +6,7 @@ use crate::key::Key;
 use crate::life::Life;
 use crate::machine::{Machine, MachineConfig};
 use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
+use crate::pump::weight::Weights;
 use crate::record::Recording;
 use crate::socks::Socks;
 use belljar_abi::Errno;
@@ -87,6 +88,7 @@ fn claim(o: &Options) -> Result<rundir::Claim, RunError> {
 fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     let ep = Epoll::new().map_err(|e| RunError::new(format!("epoll: {e}")))?;
     ep.add(&signals, epoll::IN, Key::Signals.pack()).map_err(|e| RunError::new(format!("epoll: {e}")))?;
+    let weights = Weights::new().map_err(|e| RunError::new(format!("socketpair: {e}")))?;
     let claim = claim(&options)?;
     let name = claim.name().to_owned();
     let control = Server::new(claim, &ep).map_err(|e| RunError::new(format!("control socket: {e}")))?;
@@ -165,6 +167,9 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         gateway,
         tap,
         tuns: Vec::new(),
+        again: Vec::new(),
+        quiet: Vec::new(),
+        weights,
         rings: Vec::new(),
         planted: None,
         settings: Slab::default(),

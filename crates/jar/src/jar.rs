@@ -52,6 +52,10 @@ pub struct Jar {
     pub(crate) tap: Option<Tap>,
     /// Open files of `/dev/net/tun`, and of settings that programs write.
     pub(crate) tuns: Vec<SockId>,
+    /// Datagram sockets whose pair was not looked at to its end.
+    pub(crate) again: Vec<SockId>,
+    pub(crate) quiet: Vec<SockId>,
+    pub(crate) weights: crate::pump::weight::Weights,
     /// Packet sockets with a ring.
     pub(crate) rings: Vec<SockId>,
     /// Where directories for programs lie, once there are some.
@@ -103,10 +107,15 @@ impl Jar {
                 break;
             }
             self.tick();
+            self.look_at_quiet();
             for r in &ready {
                 self.dispatch(*r);
             }
             busy = self.turn();
+            for id in std::mem::take(&mut self.again) {
+                busy = true;
+                self.dgram_out(id);
+            }
             self.due();
         }
     }

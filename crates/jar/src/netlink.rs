@@ -102,6 +102,15 @@ impl Netlink {
         Some(Received { full_len: bytes.len(), segs: Segs::from(bytes), from, ..Received::default() })
     }
 
+    /// Answers that wait.
+    pub fn waiting(&self) -> usize {
+        self.queue.len()
+    }
+
+    pub fn nth(&self, nth: usize) -> Option<Segs> {
+        self.queue.get(nth).map(|b| Segs::from(b.clone()))
+    }
+
     fn push(&mut self, bytes: Vec<u8>) {
         if !bytes.is_empty() && self.queued + bytes.len() <= MAX_QUEUED {
             self.queued += bytes.len();

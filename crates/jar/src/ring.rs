@@ -78,7 +78,7 @@ impl Jar {
         while fd::recv(copy, &mut [0; 1], false).is_ok_and(|n| n > 0) {}
         let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
         if let Flow::Dgram(d) = &mut s.flow {
-            d.current = None;
+            (d.lying, d.error) = Default::default();
             d.ring = mapped;
         }
         self.rings.retain(|r| *r != id);

@@ -2,7 +2,7 @@
 use crate::park::ParkId;
 use belljar_abi::SockAddr;
 use belljar_kernel::ids::{Id, Slab};
-use belljar_kernel::task::call::{Cmsg, Fd};
+use belljar_kernel::task::call::Fd;
 use belljar_wire::Segs;
 use std::collections::{HashMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -146,21 +146,12 @@ impl Stream {
     }
 }
 
-/// A datagram beside whose payload (in the pair) its address and control messages wait.
-#[derive(Clone, Debug, Default)]
-pub struct Meta {
-    pub from: Option<SockAddr>,
-    pub cmsgs: Vec<Cmsg>,
-    pub flags: i32,
-    pub len: usize,
-    /// An empty record that only wakes the reader for this pending error.
-    pub error: i32,
-}
-
 #[derive(Debug, Default)]
 pub struct Dgram {
-    /// What lies in the pair.
-    pub current: Option<Meta>,
+    /// Weights of the records in the pair: copies of the first datagrams of the kernel's queue.
+    pub lying: crate::pump::weight::Lying,
+    /// In the pair lies nothing but an empty record, which wakes the reader for this pending error.
+    pub error: i32,
     /// From the program, refused by the full send buffer so far.
     pub unsent: Option<Vec<u8>>,
     /// Halves of the pair that the program has shut: 1 reading, 2 writing.

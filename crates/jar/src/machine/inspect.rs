@@ -21,32 +21,52 @@ use std::net::IpAddr;
 
 impl Machine {
     fn tcp(&self, fd: Fd) -> Option<&TcpSock> {
+        match self.sock(fd)? {
+            SockId::Tcp(id) => self.k.socks.tcp.get(id),
+            _ => None,
+        }
+    }
+
+    /// The socket behind a descriptor.
+    fn sock(&self, fd: Fd) -> Option<SockId> {
         let process = self.k.tasks.tasks.get(self.task)?.process;
         let (file, _) = self.k.tasks.procs.get(process)?.fds.get(fd)?;
         match self.k.files.files.get(file)?.kind {
-            FileKind::Sock(SockId::Tcp(id)) => self.k.socks.tcp.get(id),
+            FileKind::Sock(sock) => Some(sock),
             _ => None,
         }
     }
 
     /// The packet socket behind a descriptor.
     pub fn packet(&self, fd: Fd) -> Option<PacketId> {
-        let process = self.k.tasks.tasks.get(self.task)?.process;
-        let (file, _) = self.k.tasks.procs.get(process)?.fds.get(fd)?;
-        match self.k.files.files.get(file)?.kind {
-            FileKind::Sock(SockId::Packet(id)) => Some(id),
+        match self.sock(fd)? {
+            SockId::Packet(id) => Some(id),
             _ => None,
+        }
+    }
+
+    /// Datagrams in the receive queue.
+    pub fn datagrams(&self, fd: Fd) -> usize {
+        self.sock(fd).map_or(0, |s| self.k.datagrams(s))
+    }
+
+    /// The `nth` of them, which stays there.
+    pub fn datagram(&mut self, fd: Fd, nth: usize) -> Option<Segs> {
+        let sock = self.sock(fd)?;
+        self.k.datagram(sock, nth)
+    }
+
+    /// The first `n` of them were read.
+    pub fn datagrams_were_read(&mut self, fd: Fd, n: usize) {
+        let Some(sock) = self.sock(fd) else { return };
+        for _ in 0..n {
+            self.k.datagram_was_read(sock);
         }
     }
 
     /// The pending error, which stays.
     pub fn pending_error(&self, fd: Fd) -> i32 {
-        let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
-        let file = process.and_then(|p| self.k.tasks.procs.get(p)?.fds.get(fd)).map(|f| f.0);
-        match file.and_then(|f| self.k.files.files.get(f)).map(|f| f.kind) {
-            Some(FileKind::Sock(sock)) => self.k.socks.sk(sock).map_or(0, |sk| sk.err),
-            _ => 0,
-        }
+        self.sock(fd).and_then(|s| self.k.socks.sk(s)).map_or(0, |sk| sk.err)
     }
 
     /// Up to `len` bytes of the receive queue from byte `skip` on, shared; they stay in the queue.
@@ -81,12 +101,7 @@ impl Machine {
 
     /// Whether urgent bytes are taken like all others; the program's wish, except for the pump, which counts them all.
     pub(super) fn set_inline(&mut self, fd: Fd, on: bool) -> bool {
-        let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
-        let file = process.and_then(|p| self.k.tasks.procs.get(p)?.fds.get(fd)).map(|f| f.0);
-        let sock = match file.and_then(|f| self.k.files.files.get(f)).map(|f| f.kind) {
-            Some(FileKind::Sock(sock)) => sock,
-            _ => return on,
-        };
+        let Some(sock) = self.sock(fd) else { return on };
         self.k.socks.sk_mut(sock).map_or(on, |sk| std::mem::replace(&mut sk.flags.oobinline, on))
     }
 

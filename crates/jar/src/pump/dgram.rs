@@ -1,57 +1,116 @@
-//! Datagrams: one at a time in the pair, its address and control messages kept here.
+//! Datagrams: copies of the first ones lie in the pair, for plain reads; all stay in the kernel's queue until they are read.
 use crate::jar::Jar;
-use crate::socks::{Dgram, Flow, Meta, SockId};
+use crate::socks::{Dgram, Flow, SockId};
 use belljar_abi::Errno;
 use belljar_host::fd;
 use belljar_kernel::task::call::{Payload, Received};
+use belljar_wire::Segs;
 use std::io::{ErrorKind, IoSlice};
 
 /// Longest datagram: a frame of lo with its header.
 pub const MAX: usize = 65_536 + 64;
+/// Most datagrams in a pair; our end's send buffer bounds their weight.
+const IN_PAIR: usize = 1024;
+/// Most that one look takes: what the program's end holds when it is full, and so all that was written before a call.
+const ONE_LOOK: usize = 96;
 
 impl Jar {
-    /// EPOLLOUT of our end: a plain read took the datagram.
-    pub(crate) fn dgram_taken(&mut self, id: SockId) {
-        self.dgram_in(id);
+    /// What plain reads took leaves the kernel's queue.
+    pub(crate) fn dgram_settle(&mut self, id: SockId) {
+        let read = self.dgram_read(id);
+        self.dgram_were_read(id, read);
     }
 
-    /// Puts the next datagram into the empty pair.
-    pub(crate) fn dgram_in(&mut self, id: SockId) {
-        let Some(s) = self.socks.get_mut(id) else { return };
-        let Flow::Dgram(d) = &mut s.flow else { return };
-        if d.shut & 1 != 0 || d.ring.is_some() {
-            return;
+    /// How many records of the pair have been read since this was last asked.
+    pub(crate) fn dgram_read(&mut self, id: SockId) -> usize {
+        let Some(s) = self.socks.get_mut(id) else { return 0 };
+        let Flow::Dgram(d) = &mut s.flow else { return 0 };
+        if d.lying.is_empty() && d.error == 0 {
+            return 0;
         }
-        if d.current.is_some() {
-            if fd::outq(&s.ours).unwrap_or(0) != 0 {
-                return;
-            }
+        let left = fd::outq(&s.ours).unwrap_or(0);
+        if d.error != 0 {
             // A plain read that took the record of an error was told it, as well as it can be.
-            if d.current.take().is_some_and(|m| m.error != 0) {
+            if left == 0 {
+                d.error = 0;
                 self.take_pending(id);
             }
+            return 0;
         }
-        let pending = self.pending(id);
-        if pending != 0 {
-            return self.dgram_error(id, Errno(pending));
+        d.lying.read(left)
+    }
+
+    pub(crate) fn dgram_were_read(&mut self, id: SockId, n: usize) {
+        let Some(s) = self.socks.get_mut(id).filter(|_| n > 0) else { return };
+        let Flow::Dgram(d) = &mut s.flow else { return };
+        if let Some(nl) = &mut d.netlink {
+            (0..n).for_each(|_| drop(nl.next(0)));
+        } else if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
+            m.datagrams_were_read(kfd, n);
         }
-        let next = match self.next_datagram(id) {
-            Ok(next) => next,
-            Err(Errno::EAGAIN) => return self.watch_out(id, false),
-            Err(e) => return self.dgram_error(id, e),
-        };
+    }
+
+    /// Puts copies of datagrams into the pair, as many as it may hold.
+    pub(crate) fn dgram_in(&mut self, id: SockId) {
+        self.dgram_settle(id);
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
-        let slices: Vec<IoSlice<'_>> = next.segs.iter().take(1024).map(|p| IoSlice::new(p.as_slice())).collect();
-        if fd::send_vectored(&s.ours, &slices).is_ok() {
-            d.current =
-                Some(Meta { from: next.from, cmsgs: next.cmsgs, flags: next.flags, len: next.full_len, error: 0 });
-            self.watch_out(id, true);
+        if d.shut & 1 != 0 || d.ring.is_some() || d.error != 0 {
+            return;
         }
+        if d.lying.is_empty() {
+            let pending = self.pending(id);
+            if pending != 0 {
+                return self.dgram_error(id, Errno(pending));
+            }
+        }
+        while self.dgram_put(id) {}
+        let Some(Flow::Dgram(d)) = self.socks.get(id).map(|s| &s.flow) else { return };
+        let (on, quiet) = (!d.lying.is_empty(), d.lying.weight() > self.weights.told);
+        self.watch_out(id, on);
+        if quiet && !self.quiet.contains(&id) {
+            self.quiet.push(id);
+        }
+    }
+
+    /// Looks at the pairs that hold so much that the host kernel does not tell of what is read.
+    pub(crate) fn look_at_quiet(&mut self) {
+        for id in std::mem::take(&mut self.quiet) {
+            self.dgram_in(id);
+        }
+    }
+
+    /// One more, if there is one and it has room.
+    fn dgram_put(&mut self, id: SockId) -> bool {
+        let Some(s) = self.socks.get(id) else { return false };
+        let Flow::Dgram(d) = &s.flow else { return false };
+        let nth = d.lying.len();
+        if nth >= IN_PAIR {
+            return false;
+        }
+        let Some(next) = self.dgram_nth(id, nth) else { return false };
+        let own = self.weights.of(next.len());
+        let put = self.dgram_copy(id, &next);
+        if put
+            && let Some(s) = self.socks.get_mut(id)
+            && let Flow::Dgram(d) = &mut s.flow
+        {
+            d.lying.push(own);
+        }
+        if let Some(m) = self.socks.get(id).and_then(|s| self.machines.get_mut(s.host)) {
+            m.k.net.pool.give(next);
+        }
+        put
+    }
+
+    fn dgram_copy(&self, id: SockId, next: &Segs) -> bool {
+        let Some(s) = self.socks.get(id) else { return false };
+        let slices: Vec<IoSlice<'_>> = next.iter().take(1024).map(|p| IoSlice::new(p.as_slice())).collect();
+        fd::send_vectored(&s.ours, &slices).is_ok()
     }
 
     /// The error that the next call on the socket is told.
-    fn pending(&self, id: SockId) -> i32 {
+    pub(crate) fn pending(&self, id: SockId) -> i32 {
         let Some(s) = self.socks.get(id) else { return 0 };
         let (Some(kfd), Some(m)) = (s.fd, self.machines.get(s.host)) else { return 0 };
         m.pending_error(kfd)
@@ -69,9 +128,9 @@ impl Jar {
             return;
         }
         if let Some(Flow::Dgram(d)) = self.socks.get_mut(id).map(|s| &mut s.flow)
-            && d.current.as_ref().is_some_and(|m| m.error != 0)
+            && d.error != 0
         {
-            d.current = None;
+            d.error = 0;
             let _ = fd::recv(copy, &mut [0], false);
         }
     }
@@ -82,25 +141,43 @@ impl Jar {
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
         if fd::send(&s.ours, &[]).is_ok() {
-            d.current = Some(Meta { error: error.0, ..Meta::default() });
+            d.error = error.0;
             self.watch_out(id, true);
         }
     }
 
-    /// Takes the next datagram that is not in the pair.
-    fn next_datagram(&mut self, id: SockId) -> Result<Received, Errno> {
-        let s = self.socks.get_mut(id).ok_or(Errno::EAGAIN)?;
-        let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EAGAIN) };
-        if let Some(nl) = &mut d.netlink {
-            return nl.next(0).ok_or(Errno::EAGAIN);
+    /// Datagrams that wait in the kernel, or answers of netlink.
+    pub(crate) fn dgrams(&self, id: SockId) -> usize {
+        let Some(s) = self.socks.get(id) else { return 0 };
+        match (&s.flow, s.fd, self.machines.get(s.host)) {
+            (Flow::Dgram(Dgram { netlink: Some(nl), .. }), ..) => nl.waiting(),
+            (Flow::Dgram(_), Some(kfd), Some(m)) => m.datagrams(kfd),
+            _ => 0,
         }
-        let kfd = s.fd.ok_or(Errno::EAGAIN)?;
-        self.machines.get_mut(s.host).ok_or(Errno::EAGAIN)?.recv(self.now, kfd, MAX, 0)
     }
 
-    /// Sends what the program wrote without an address.
+    fn dgram_nth(&mut self, id: SockId, nth: usize) -> Option<Segs> {
+        let s = self.socks.get_mut(id)?;
+        let Flow::Dgram(d) = &mut s.flow else { return None };
+        match &d.netlink {
+            Some(nl) => nl.nth(nth),
+            None => self.machines.get_mut(s.host)?.datagram(s.fd?, nth),
+        }
+    }
+
+    /// The next datagram of the kernel, or of any socket's error queue, with its address and control messages.
+    pub(crate) fn dgram_next(&mut self, id: SockId, room: usize, flags: i32) -> Result<Received, Errno> {
+        let s = self.socks.get_mut(id).ok_or(Errno::EBADF)?;
+        if let Flow::Dgram(Dgram { netlink: Some(nl), .. }) = &mut s.flow {
+            return nl.next(flags).ok_or(Errno::EAGAIN);
+        }
+        let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
+        m.recv(self.now, kfd, room.min(MAX), flags & !belljar_abi::MSG_TRUNC)
+    }
+
+    /// Sends what the program wrote without an address; who writes faster than we look does not keep its reader waiting.
     pub(crate) fn dgram_out(&mut self, id: SockId) {
-        loop {
+        for _ in 0..ONE_LOOK {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Dgram(d) = &mut s.flow else { return };
             let data = match d.unsent.take() {
@@ -137,6 +214,7 @@ impl Jar {
                 return;
             }
         }
+        self.again.push(id);
     }
 
     /// Hands a datagram to the kernel, or a request to netlink.

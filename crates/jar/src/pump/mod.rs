@@ -4,6 +4,7 @@
 //! queue when the program has read them; from the program they are taken only while the send buffer accepts them.
 pub mod dgram;
 pub mod stream;
+pub mod weight;
 
 use crate::jar::Jar;
 use crate::key::Key;
@@ -30,7 +31,7 @@ impl Jar {
         }
         let dgram = matches!(s.flow, Flow::Dgram(_));
         if events & epoll::OUT != 0 {
-            if dgram { self.dgram_taken(id) } else { self.stream_in(id) }
+            if dgram { self.dgram_in(id) } else { self.stream_in(id) }
         }
         if events & (epoll::IN | epoll::RDHUP | epoll::HUP | epoll::ERR) != 0 {
             if dgram { self.dgram_out(id) } else { self.stream_out(id) }
@@ -113,6 +114,7 @@ impl Jar {
         for id in self.socks.ids() {
             self.stream_out(id);
             self.settle(id);
+            self.dgram_settle(id);
         }
     }
 

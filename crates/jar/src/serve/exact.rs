@@ -144,7 +144,8 @@ impl Jar {
             return self.send_outcome(a, 0, r);
         }
         let room = iov.iter().fold(0usize, |n, (_, l)| n.saturating_add(*l));
-        let r = self.receive(a.id, &a.copy, room, 0).and_then(|(data, _)| {
+        let r = self.receive(a.id, &a.copy, room, 0).and_then(|got| {
+            let data = got.segs.to_vec();
             let n = data.len().min(room);
             scatter(a.note.tid, &iov, data.get(..n).unwrap_or(&[])).map(|()| n as i64)
         });
@@ -195,12 +196,8 @@ impl Jar {
         self.order(id);
         let now = self.now;
         let Some(s) = self.socks.get(id) else { return 0 };
-        // A datagram in the pair has left the kernel's queue.
-        let waiting = matches!(&s.flow, Flow::Dgram(d) if d.current.as_ref().is_some_and(|m| m.error == 0))
-            && fd::outq(&s.ours).unwrap_or(0) > 0;
         let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return 0 };
-        let mask = m.poll(now, kfd, events);
-        mask | if waiting { events & (abi::POLLIN | abi::POLLRDNORM) } else { 0 }
+        m.poll(now, kfd, events)
     }
 
     /// The descriptors that a call asks about; `None` when the host kernel should say what it thinks of them.

@@ -3,11 +3,11 @@
 use super::{Asked, Outcome, attempt, give_addr, read_int, take_addr, write_mem};
 use crate::jar::Jar;
 use crate::pump::dgram::MAX;
-use crate::socks::{Flow, Meta, SockId};
+use crate::socks::{Dgram, Flow, SockId};
 use belljar_abi::{self as abi, Errno};
 use belljar_host::seccomp::Sys;
 use belljar_host::{fd, memory};
-use belljar_kernel::task::call::Cmsg;
+use belljar_kernel::task::call::{Cmsg, Received};
 use std::os::fd::OwnedFd;
 
 /// `UIO_MAXIOV`, and the most messages of one sendmmsg or recvmmsg.
@@ -316,72 +316,54 @@ impl Jar {
         Ok(m.readable(kfd).saturating_sub(in_pair) + fd::inq(&a.copy).unwrap_or(0))
     }
 
-    /// The next datagram with its address: the one in the pair, else the kernel's next.
-    pub(super) fn receive(
-        &mut self,
-        id: SockId,
-        copy: &OwnedFd,
-        room: usize,
-        flags: i32,
-    ) -> Result<(Vec<u8>, Meta), Errno> {
-        let peek = flags & abi::MSG_PEEK != 0;
+    /// The next datagram with its address and control messages.
+    pub(super) fn receive(&mut self, id: SockId, copy: &OwnedFd, room: usize, flags: i32) -> Result<Received, Errno> {
         if flags & abi::MSG_ERRQUEUE != 0 && self.socks.get(id).is_some_and(|s| s.fd.is_some()) {
-            let got = self.receive_error(id, room);
+            let got = self.dgram_next(id, room, abi::MSG_ERRQUEUE);
             self.error_told(id, copy);
             return got;
         }
-        let current = match self.socks.get(id).map(|s| &s.flow) {
-            Some(Flow::Dgram(d)) => d.current.clone(),
-            _ => return Err(Errno::EBADF),
-        };
-        if let Some(meta) = current {
-            let mut data = vec![0; MAX];
-            if let Ok(n) = fd::recv(copy, &mut data, peek) {
-                data.truncate(n);
-                if meta.error != 0 {
-                    if peek {
-                        let _ = fd::recv(copy, &mut data, false);
-                    }
-                    self.set_current(id, None);
-                    // A plain write may have taken it from the kernel meanwhile.
-                    let pending = self.take_pending(id);
-                    return Err(Errno(if pending == 0 { meta.error } else { pending }));
-                }
-                if !peek {
-                    self.set_current(id, None);
-                }
-                return Ok((data, meta));
+        if let Some(Flow::Dgram(Dgram { error, .. })) = self.socks.get_mut(id).map(|s| &mut s.flow)
+            && *error != 0
+        {
+            let told = std::mem::take(error);
+            if fd::recv(copy, &mut [0], false).is_ok() {
+                // A plain write may have taken it from the kernel meanwhile.
+                let pending = self.take_pending(id);
+                return Err(Errno(if pending == 0 { told } else { pending }));
             }
             // A plain reader was faster.
-            self.set_current(id, None);
+            self.take_pending(id);
         }
-        let s = self.socks.get_mut(id).ok_or(Errno::EBADF)?;
-        let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
-        let got = if let Some(nl) = &mut d.netlink {
-            nl.next(flags).ok_or(Errno::EAGAIN)?
-        } else {
-            let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
-            m.recv(self.now, kfd, room.min(MAX), flags & !abi::MSG_TRUNC)?
-        };
-        let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len, error: 0 };
-        Ok((got.segs.to_vec(), meta))
+        loop {
+            self.dgram_settle(id);
+            let before = self.dgrams(id);
+            let got = self.dgram_next(id, room, flags)?;
+            if self.dgrams(id) == before {
+                return Ok(got);
+            }
+            if let Some(got) = self.take_copy(id, copy, got, room) {
+                return Ok(got);
+            }
+        }
     }
 
-    /// The oldest entry of the error queue, which is the kernel's.
-    fn receive_error(&mut self, id: SockId, room: usize) -> Result<(Vec<u8>, Meta), Errno> {
-        let s = self.socks.get(id).ok_or(Errno::EBADF)?;
-        let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
-        let got = m.recv(self.now, kfd, room.min(MAX), abi::MSG_ERRQUEUE)?;
-        let meta = Meta { from: got.from, cmsgs: got.cmsgs, flags: got.flags, len: got.full_len, error: 0 };
-        Ok((got.segs.to_vec(), meta))
-    }
-
-    fn set_current(&mut self, id: SockId, meta: Option<Meta>) {
-        if let Some(s) = self.socks.get_mut(id)
-            && let Flow::Dgram(d) = &mut s.flow
-        {
-            d.current = meta;
+    /// Takes the copy of a datagram that the kernel gave out of the pair. `None`: a plain reader had it before.
+    fn take_copy(&mut self, id: SockId, copy: &OwnedFd, mut got: Received, room: usize) -> Option<Received> {
+        let Some(Flow::Dgram(d)) = self.socks.get(id).map(|s| &s.flow) else { return Some(got) };
+        if d.lying.is_empty() {
+            return Some(got);
         }
+        let mut data = Vec::new();
+        let ours = fd::recv_append(copy, &mut data, MAX).is_ok();
+        let mut read = self.dgram_read(id);
+        // Plain readers took others at the same time: which one it was shows in its bytes.
+        while ours && read > 1 && !data.starts_with(&got.segs.to_vec()) {
+            got = self.dgram_next(id, room, 0).ok()?;
+            read -= 1;
+        }
+        self.dgram_were_read(id, read.saturating_sub(1));
+        ours.then_some(got)
     }
 
     fn read_shut(&self, a: &Asked<'_>) -> bool {
@@ -408,15 +390,16 @@ impl Jar {
     pub(crate) fn sys_recvfrom(&mut self, a: &Asked<'_>) -> Outcome {
         let (at, flags) = (a.note.word(1), a.note.int(3));
         let room = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
-        let r = self.receive(a.id, &a.copy, room, flags).and_then(|(data, meta)| {
+        let r = self.receive(a.id, &a.copy, room, flags).and_then(|got| {
+            let data = got.segs.to_vec();
             let n = data.len().min(room);
             write_mem(a.note.tid, at, data.get(..n).unwrap_or(&[]))?;
-            match meta.from {
+            match got.from {
                 _ if a.note.word(4) == 0 => {}
                 Some(from) => give_addr(a.note, 4, 5, from)?,
                 None => write_mem(a.note.tid, a.note.word(5), &0i32.to_ne_bytes())?,
             }
-            Ok(if flags & abi::MSG_TRUNC != 0 { meta.len } else { n } as i64)
+            Ok(if flags & abi::MSG_TRUNC != 0 { got.full_len } else { n } as i64)
         });
         self.recv_outcome(a, flags, r)
     }
@@ -425,19 +408,20 @@ impl Jar {
         let tid = a.note.tid;
         let h = MsgHdr::read(tid, at)?;
         let room = h.room();
-        let (data, meta) = self.receive(a.id, &a.copy, room, flags)?;
+        let got = self.receive(a.id, &a.copy, room, flags)?;
+        let (data, len) = (got.segs.to_vec(), got.full_len.max(got.segs.len()));
         scatter(tid, &h.iov, &data)?;
-        let mut out_flags = meta.flags | if meta.len.max(data.len()) > room { abi::MSG_TRUNC } else { 0 };
+        let mut out_flags = got.flags | if len > room { abi::MSG_TRUNC } else { 0 };
         let mut name_len = 0u32;
         if h.name != 0
-            && let Some(from) = meta.from
+            && let Some(from) = got.from
         {
             let b = from.emit();
             let n = usize::try_from(h.name_len).unwrap_or(0).min(b.len());
             write_mem(tid, h.name, b.get(..n).unwrap_or(&[]))?;
             name_len = b.len() as u32;
         }
-        let (control, cut) = emit_cmsgs(&meta.cmsgs, if h.control == 0 { 0 } else { h.control_len });
+        let (control, cut) = emit_cmsgs(&got.cmsgs, if h.control == 0 { 0 } else { h.control_len });
         if cut {
             out_flags |= abi::MSG_CTRUNC;
         }
@@ -447,7 +431,7 @@ impl Jar {
         }
         write_mem(tid, h.at + 40, &(control.len() as u64).to_ne_bytes())?;
         write_mem(tid, h.at + 48, &out_flags.to_ne_bytes())?;
-        Ok(if flags & abi::MSG_TRUNC != 0 { meta.len.max(data.len()) } else { data.len().min(room) } as i64)
+        Ok(if flags & abi::MSG_TRUNC != 0 { len } else { data.len().min(room) } as i64)
     }
 
     pub(crate) fn sys_recvmsg(&mut self, a: &Asked<'_>) -> Outcome {

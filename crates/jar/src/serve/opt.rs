@@ -86,7 +86,10 @@ impl Jar {
                 self.stream_out(id);
                 self.settle(id);
             }
-            Some(Flow::Dgram(_)) => self.dgram_out(id),
+            Some(Flow::Dgram(_)) => {
+                self.dgram_out(id);
+                self.dgram_settle(id);
+            }
             _ => {}
         }
     }
@@ -217,17 +220,11 @@ impl Jar {
             return Ok(n.min(unread as i64));
         }
         let s = self.socks.get(a.id).ok_or(Errno::EBADF)?;
-        let (in_pair, held) = match &s.flow {
-            Flow::Stream(st) => (0, st.unsent.len() + fd::inq(&s.ours).unwrap_or(0)),
-            Flow::Dgram(d) => {
-                let first = d.current.as_ref().filter(|_| fd::outq(&s.ours).unwrap_or(0) > 0).map_or(0, |m| m.len);
-                (first, d.unsent.as_ref().map_or(0, Vec::len))
-            }
-            Flow::Tun(_) => (0, 0),
+        let held = match &s.flow {
+            Flow::Stream(st) => st.unsent.len() + fd::inq(&s.ours).unwrap_or(0),
+            Flow::Dgram(d) => d.unsent.as_ref().map_or(0, Vec::len),
+            Flow::Tun(_) => 0,
         };
-        if request == abi::SIOCINQ && in_pair > 0 {
-            return Ok(in_pair as i64);
-        }
         let (m, kfd) = self.kernel_of(a)?;
         let n = m.ioctl(now, kfd, u64::from(request))?;
         Ok(if request == abi::SIOCINQ { n } else { n + held as i64 })

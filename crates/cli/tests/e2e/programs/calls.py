@@ -240,6 +240,17 @@ a.connect(b.getsockname())
 a.send(b"connected")
 data, peer = b.recvfrom(100)
 say("udp connected", data, peer == a.getsockname(), a.getpeername() == b.getsockname())
+# Several wait: whoever reads, plainly or with the sender's address, takes the next one.
+b.setblocking(False)
+for n in range(200):
+    a.sendto(b"%d" % n, b.getsockname())
+time.sleep(0.1)
+say("udp in a row", [int(b.recv(10)) for _ in range(100)] == list(range(100)), unread(b, 3))
+mixed = [b.recv(10), b.recvfrom(10)[0], b.recv(10, socket.MSG_PEEK), b.recvfrom(10, socket.MSG_PEEK)[0], b.recv(10)]
+say("udp mixed", *mixed)
+time.sleep(0.1)
+say("udp the rest", [int(b.recvfrom(10)[0]) for _ in range(97)][-1], err(b.recv, 10), err(b.recvfrom, 10))
+b.setblocking(True)
 say("udp too long", err(a.send, b"x" * 70000))
 b.close()
 a.setblocking(False)

@@ -138,6 +138,37 @@ pub fn interrupts(links: &[LinkView], cpus: usize) -> String {
     out
 }
 
+/// One line for each CPU; the counters are kept once, and stand in the first. The table grows without being rehashed.
+pub fn neigh_stat(net: &Net, ns: NsId, six: bool) -> String {
+    let mut out = String::from(
+        "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast rcv_probes_ucast \
+         periodic_gc_runs forced_gc_runs unresolved_discards table_fulls\n",
+    );
+    let Some(table) = net.ns.get(ns).map(|n| &n.neigh_table) else { return out };
+    for cpu in 0..net.cpus.len() {
+        let s = if cpu == 0 { table.stats[usize::from(six)] } else { NeighStats::default() };
+        let _ = writeln!(
+            out,
+            "{:08x} {:08x} {:08x} {:08x}   {:08x} {:08x} {:08x}   {:08x}         {:08x}         {:08x}         {:08x}       \
+             {:08x}            {:08x}",
+            table.len_of(six),
+            s.allocs,
+            s.destroys,
+            0,
+            s.lookups,
+            s.hits,
+            s.res_failed,
+            s.rcv_probes_mcast,
+            s.rcv_probes_ucast,
+            s.periodic_gc_runs,
+            s.forced_gc_runs,
+            s.unres_discards,
+            s.table_fulls
+        );
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -225,35 +256,4 @@ mod tests {
         assert_eq!(text.lines().nth(4), Some("      NET_RX:    1916271"));
         assert_eq!(text.lines().next(), Some("                    CPU1       "));
     }
-}
-
-/// One line for each CPU; the counters are kept once, and stand in the first. The table grows without being rehashed.
-pub fn neigh_stat(net: &Net, ns: NsId, six: bool) -> String {
-    let mut out = String::from(
-        "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast rcv_probes_ucast \
-         periodic_gc_runs forced_gc_runs unresolved_discards table_fulls\n",
-    );
-    let Some(table) = net.ns.get(ns).map(|n| &n.neigh_table) else { return out };
-    for cpu in 0..net.cpus.len() {
-        let s = if cpu == 0 { table.stats[usize::from(six)] } else { NeighStats::default() };
-        let _ = writeln!(
-            out,
-            "{:08x} {:08x} {:08x} {:08x}   {:08x} {:08x} {:08x}   {:08x}         {:08x}         {:08x}         {:08x}       \
-             {:08x}            {:08x}",
-            table.len_of(six),
-            s.allocs,
-            s.destroys,
-            0,
-            s.lookups,
-            s.hits,
-            s.res_failed,
-            s.rcv_probes_mcast,
-            s.rcv_probes_ucast,
-            s.periodic_gc_runs,
-            s.forced_gc_runs,
-            s.unres_discards,
-            s.table_fulls
-        );
-    }
-    out
 }

@@ -1,4 +1,5 @@
 //! The device layer, neighbours, and what all sockets share.
+pub mod datagram;
 pub mod dev;
 pub mod dev_rx;
 pub mod dev_tx;

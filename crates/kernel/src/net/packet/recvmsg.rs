@@ -42,6 +42,13 @@ pub fn recvmsg(k: &mut Kernel, id: PacketId, msg: &mut RecvMsg, ctx: RunCtx) -> 
     Step::Done(r.map(Ret::Data))
 }
 
+/// The first packet was read.
+pub(crate) fn skip(k: &mut Kernel, id: PacketId) {
+    if let Some(w) = k.socks.packet.get_mut(id).and_then(dequeue) {
+        k.net.consume_skb(w.skb);
+    }
+}
+
 fn dequeue(s: &mut PacketSock) -> Option<Waiting> {
     let w = s.queue.pop_front()?;
     s.sk.rmem_alloc = s.sk.rmem_alloc.saturating_sub(w.skb.truesize);

@@ -44,6 +44,13 @@ pub fn recvmsg(k: &mut Kernel, id: RawId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
     }
 }
 
+/// The first packet was read.
+pub(crate) fn skip(k: &mut Kernel, id: RawId) {
+    if let Some(skb) = k.socks.raw.get_mut(id).and_then(dequeue) {
+        k.net.consume_skb(skb);
+    }
+}
+
 fn dequeue(s: &mut RawSock) -> Option<Skb> {
     let skb = s.queue.pop_front()?;
     s.sk.rmem_alloc = s.sk.rmem_alloc.saturating_sub(skb.truesize);

@@ -63,6 +63,16 @@ pub(crate) fn rxpmtu(sk: &mut Sock) -> Option<Box<Received>> {
     Some(Box::new(Received { from: Some(from), cmsgs, ..Received::default() }))
 }
 
+/// The first datagram was read.
+pub(crate) fn skip(k: &mut Kernel, id: UdpId) {
+    let Some(skb) = dequeue(k, id) else { return };
+    if let Some(s) = k.socks.udp.get_mut(id) {
+        s.sk.was_read(skb.len());
+        k.net.inc(s.sk.ns, Mib::UdpInDatagrams.of(skb.protocol == ETH_P_IPV6));
+    }
+    k.net.consume_skb(skb);
+}
+
 /// The first datagram, out of the queue and off the books.
 fn dequeue(k: &mut Kernel, id: UdpId) -> Option<Skb> {
     let s = k.socks.udp.get_mut(id)?;
