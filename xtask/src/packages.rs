@@ -23,6 +23,10 @@ const NEEDED: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("traceroute", "traceroute"),
     ("arping", "iputils-arping"),
+    ("dig", "bind9-dnsutils"),
+    ("host", "bind9-host"),
+    ("dnsmasq", "dnsmasq-base"),
+    ("socat", "socat"),
 ];
 
 /// What came of it.

@@ -108,6 +108,8 @@ const NO_CWD: i32 = 4;
 /// Everything the child needs, in memory made before the fork.
 struct Plan {
     candidates: Vec<CString>,
+    /// In a directory that we may not enter: it hides nothing that we could run.
+    hidden: Vec<bool>,
     argv: Vec<*const libc::c_char>,
     sh_argv: Vec<*const libc::c_char>,
     envp: Vec<*const libc::c_char>,
@@ -165,6 +167,7 @@ impl Plan {
         // sh FILE ARG…: the second place is filled with the file that turned out to be a script.
         let sh_argv = ptrs(0, n_args);
         Ok(Plan {
+            hidden: vec![false; candidates.len()],
             candidates,
             argv,
             sh_argv,
@@ -305,6 +308,12 @@ fn child(plan: &mut Plan, filter: &Filter, mask: &Mask, report: RawFd, go: RawFd
             die(NO_CWD, e);
         }
     }
+    // Behind the filter the supervisor would have to answer, which waits for us.
+    for (c, hidden) in plan.candidates.iter().zip(&mut plan.hidden) {
+        // SAFETY: `c` is a C string.
+        let seen = cvt(unsafe { libc::access(c.as_ptr(), libc::F_OK) });
+        *hidden = seen.is_err_and(|e| e.raw_os_error() == Some(libc::EACCES));
+    }
     mask.restore();
     // Before 5.19 the killable flag is unknown (EINVAL).
     match seccomp::install(filter, true) {
@@ -358,15 +367,13 @@ fn prepare(plan: &Plan) {
 /// execvp(3): tries the candidates; a script without `#!` goes to sh. Returns the errno that describes the failure.
 fn exec(plan: &mut Plan) -> i32 {
     let mut seen = libc::ENOENT;
-    for c in &plan.candidates {
+    for (c, hidden) in plan.candidates.iter().zip(&plan.hidden) {
         // SAFETY: all strings and both null-terminated vectors live in `plan`.
         unsafe { libc::execve(c.as_ptr(), plan.argv.as_ptr(), plan.envp.as_ptr()) };
         match io::Error::last_os_error().raw_os_error().unwrap_or(libc::EIO) {
             libc::ENOENT | libc::ENOTDIR => {}
-            // A PATH directory that we may not enter hides nothing that we could run.
-            // SAFETY: `c` is a C string.
-            libc::EACCES if unsafe { libc::access(c.as_ptr(), libc::F_OK) } == 0 => seen = libc::EACCES,
-            libc::EACCES => {}
+            libc::EACCES if *hidden => {}
+            libc::EACCES => seen = libc::EACCES,
             libc::ENOEXEC => {
                 if let Some(file) = plan.sh_argv.get_mut(1) {
                     *file = c.as_ptr();

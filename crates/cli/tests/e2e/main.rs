@@ -18,6 +18,7 @@ mod signals;
 mod six;
 mod tools;
 mod trees;
+mod udp;
 
 use harness::{Suite, Test};
 
@@ -34,6 +35,7 @@ fn tests() -> Vec<Test> {
         ping::tests(),
         packet::tests(),
         trees::tests(),
+        udp::tests(),
     ]
     .concat()
 }

@@ -7,6 +7,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("bad_options", &[], bad_options),
         test("exit_codes", &[], exit_codes),
+        test("locked_path", &[], locked_path),
         test("busy_port", &["python3"], busy_port),
         test("name_taken", &["python3"], name_taken),
         test("unwritable_capture", &[], unwritable_capture),
@@ -78,6 +79,23 @@ fn exit_codes(env: &Env) -> Result<()> {
         ensure!(out.code == Some(code), "{script:?}: {out:?}");
         ensure!(out.stderr.is_empty(), "nothing happened, so nothing is said: {out:?}");
     }
+    Ok(())
+}
+
+/// A directory of PATH that may not be entered hides nothing, also behind a filter that asks about paths.
+fn locked_path(env: &Env) -> Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    let locked = env.dir.join("locked");
+    std::fs::create_dir(&locked)?;
+    std::fs::set_permissions(&locked, std::fs::Permissions::from_mode(0o000))?;
+    let path = format!("{}:/usr/bin:/bin", locked.display());
+    for (program, code) in [("true", 0), ("no-such-program-here", 127)] {
+        let mut c = env.belljar(&["run", "--with-proc", "--", program]);
+        c.env("PATH", &path);
+        let out = env.finish(c, 20)?;
+        ensure!(out.code == Some(code), "{program}: {out:?}");
+    }
+    std::fs::remove_dir(&locked)?;
     Ok(())
 }
 
