@@ -23,6 +23,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("ping", "iputils-ping"),
     ("traceroute", "traceroute"),
     ("arping", "iputils-arping"),
+    ("ethtool", "ethtool"),
     ("dig", "bind9-dnsutils"),
     ("host", "bind9-host"),
     ("dnsmasq", "dnsmasq-base"),

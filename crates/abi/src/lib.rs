@@ -6,6 +6,7 @@
 
 pub mod errno;
 pub mod errqueue;
+pub mod ethtool;
 pub mod ioctl;
 pub mod netlink;
 pub mod packet;

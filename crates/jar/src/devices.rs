@@ -1,8 +1,10 @@
 //! Devices, addresses, routes and neighbours of a host, as netlink and the old ioctls show them.
 use crate::jar::Jar;
 use crate::serve::{Outcome, attempt, write_mem};
+use belljar_abi::ethtool::{ETHTOOL_READS, SIOCETHTOOL};
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::seccomp::Notification;
+use belljar_kernel::drivers::nic::ethtool;
 use belljar_kernel::net::af::v4;
 use std::net::{IpAddr, Ipv4Addr};
 
@@ -105,6 +107,11 @@ impl Jar {
         if let Some(result) = change(m, &d.name, request, &req) {
             return result.map(|()| 0).into();
         }
+        if request == SIOCETHTOOL {
+            let at = req.get(abi::IFNAMSIZ..).and_then(|b| b.first_chunk()).map_or(0, |b| u64::from_ne_bytes(*b));
+            let name = d.name.clone();
+            return self.ethtool(host, tid, &name, at).into();
+        }
         let addr = addrs.iter().find(|a| a.index == d.index).ok_or(Errno::EADDRNOTAVAIL);
         let value = match request {
             abi::SIOCGIFNAME => {
@@ -127,6 +134,25 @@ impl Jar {
             _ => return Errno::EOPNOTSUPP.into(),
         };
         write_mem(tid, at + abi::IFNAMSIZ as u64, &value).map(|()| 0).into()
+    }
+}
+
+impl Jar {
+    /// SIOCETHTOOL: the request lies where the `ifreq` points.
+    fn ethtool(&mut self, host: usize, tid: u32, name: &str, at: u64) -> Result<i64, Errno> {
+        let mut cmd = [0; 4];
+        belljar_host::memory::read(tid, at, &mut cmd).map_err(|_| Errno::EFAULT)?;
+        let cmd = u32::from_ne_bytes(cmd);
+        if !ETHTOOL_READS.contains(&cmd) && !self.privileged(tid) {
+            return Err(Errno::EPERM);
+        }
+        let mut asked = vec![0; ethtool::request_len(cmd)];
+        belljar_host::memory::read(tid, at, &mut asked).map_err(|_| Errno::EFAULT)?;
+        let m = self.machines.get_mut(host).ok_or(Errno::EBADF)?;
+        let dev = m.k.net.dev_by_name(m.ns, name).ok_or(Errno::ENODEV)?;
+        let (result, reply) = m.k.ethtool(dev, &asked)?;
+        write_mem(tid, at, &reply)?;
+        Ok(result)
     }
 }
 

@@ -208,3 +208,47 @@ fn a_stream_between_two_cards() {
         assert_eq!(largest > 1514, whole, "{largest}");
     }
 }
+
+/// `ethtool -G` while frames wait: they stay, in order; what the smaller ring has no room for is a full ring's drop.
+#[test]
+fn rings_are_resized_with_what_is_in_them() {
+    use belljar_abi::ethtool::{ETHTOOL_GRINGPARAM, ETHTOOL_SRINGPARAM};
+    let mut h = Host::new();
+    let fd = h.udp_on(HOST, 7);
+    let of = |rx: u32, tx: u32| -> Vec<u8> {
+        [ETHTOOL_SRINGPARAM, 0, 0, 0, 0, rx, 0, 0, tx].into_iter().flat_map(u32::to_ne_bytes).collect()
+    };
+    for n in 0..20_u8 {
+        let data = udp((PEER, 9), (HOST, 7), &[n]);
+        nic::rx_frame(&mut h.k.net, h.dev, ip(from_peer(IPPROTO_UDP), &data));
+    }
+    assert_eq!(h.k.ethtool(h.dev, &of(4097, 256)), Err(Errno::EINVAL));
+    assert_eq!(h.k.ethtool(h.dev, &of(0, 256)), Err(Errno::EINVAL));
+    h.k.ethtool(h.dev, &of(64, 32)).unwrap();
+    h.k.ethtool(h.dev, &of(16, 32)).unwrap();
+    let (_, now) = h.k.ethtool(h.dev, &ETHTOOL_GRINGPARAM.to_ne_bytes()).unwrap();
+    assert_eq!((now[20], now[32]), (16, 32));
+    let d = h.k.net.devs.get(h.dev).unwrap();
+    assert_eq!((d.stats.rx_missed, d.nic().unwrap().rx.full), (4, 4));
+    h.k.tick(h.now);
+    let got: Vec<u8> = std::iter::from_fn(|| h.recv(fd).ok().map(|r| r.0[0])).collect();
+    assert_eq!(got, (0..16).collect::<Vec<u8>>());
+}
+
+/// Segmentation goes with the checksum, and comes back with it.
+#[test]
+fn offloads_that_go_together() {
+    use belljar_abi::ethtool::{ETHTOOL_F_UNSUPPORTED, ETHTOOL_F_WISH, ETHTOOL_SFEATURES};
+    let mut h = Host::new();
+    let of = |valid: u32, on: u32| -> Vec<u8> {
+        [ETHTOOL_SFEATURES, 2, valid, on, 0, 0].into_iter().flat_map(u32::to_ne_bytes).collect()
+    };
+    let (csum, tso, lro) = (1 << 3, 1 << 16, 1 << 15);
+    let features = |h: &Host| h.k.net.devs.get(h.dev).unwrap().features;
+    assert_eq!(h.k.ethtool(h.dev, &of(csum, 0)), Ok((0, Vec::new())));
+    assert_eq!((features(&h).tx_csum, features(&h).tso, features(&h).uso), (false, false, false));
+    assert_eq!(h.k.ethtool(h.dev, &of(tso, tso)), Ok((ETHTOOL_F_WISH, Vec::new())));
+    assert_eq!(h.k.ethtool(h.dev, &of(csum | lro, csum | lro)), Ok((ETHTOOL_F_UNSUPPORTED, Vec::new())));
+    assert_eq!(features(&h), Features::ALL);
+    assert_eq!(h.k.ethtool(h.dev, &of(4, 4)), Err(Errno::EINVAL));
+}

@@ -7,6 +7,7 @@ pub fn tests() -> Vec<Test> {
         test("tcpdump_of_the_distribution", &["tcpdump", "python3"], tcpdump_of_the_distribution),
         test("tcpdump_at_once", &["tcpdump", "python3"], tcpdump_at_once),
         test("sniffer_in_python", &["python3"], sniffer_in_python),
+        test("ethtool_of_the_distribution", &["ethtool"], ethtool_of_the_distribution),
         test("arping_of_the_distribution", &["arping"], arping_of_the_distribution),
         test("ss_lists_packet_sockets", &["ss", "python3"], ss_lists_packet_sockets),
     ]
@@ -50,6 +51,39 @@ fn tcpdump_at_once(env: &Env) -> Result<()> {
 fn sniffer_in_python(env: &Env) -> Result<()> {
     let out = env.finish(env.belljar(&["run", "--", "python3", &env.program("sniff.py")]), 30)?;
     ensure!(out.code == Some(0) && out.stdout == "all seen\n", "{out:?}");
+    Ok(())
+}
+
+fn ethtool_of_the_distribution(env: &Env) -> Result<()> {
+    let run = |args: &[&str], words: &str| env.finish(env.belljar(&[args, &["--", "sh", "-c", words]].concat()), 30);
+    let all =
+        "ethtool eth0; for o in -i -g -c -l -k -S -T -P; do ethtool $o eth0 || exit; done; ethtool -S eth0; ethtool lo";
+    let out = run(&["run"], all)?;
+    ensure!(out.code == Some(0), "{out:?}");
+    for line in [
+        "\tLink detected: yes",
+        "driver: belljar",
+        "rx-usecs: 0",
+        "Combined:\t1",
+        "\ttx-tcp6-segmentation: on",
+        "     rx_queue_0_drops: 0",
+        "large-receive-offload: off [fixed]",
+        "Permanent address: 52:55:0a:00:02:0f",
+    ] {
+        ensure!(out.stdout.lines().any(|l| l.trim_end() == line), "{line}: {out:?}");
+    }
+    let change = "ethtool -G eth0 rx 64 tx 128 && ethtool -g eth0 && ethtool -C eth0 rx-usecs 50 && ethtool -c eth0 && \
+        ethtool -K eth0 tso off && ethtool -k eth0; ethtool -G eth0 rx 5000; ethtool -C eth0 tx-usecs 9; ethtool -K eth0 lro on";
+    let out = run(&["run"], change)?;
+    for line in ["RX:\t\t64", "TX:\t\t128", "rx-usecs: 50", "tcp-segmentation-offload: off"] {
+        ensure!(out.stdout.lines().any(|l| l == line), "{line}: {out:?}");
+    }
+    for error in ["ring parameters: Invalid argument", "coalesce parameters: Operation not supported", "large-receive"]
+    {
+        ensure!(out.stderr.contains(error), "{error}: {out:?}");
+    }
+    let out = run(&["run", "--drop-caps"], "ethtool -G eth0 rx 64")?;
+    ensure!(out.stderr.contains("Operation not permitted"), "{out:?}");
     Ok(())
 }
 

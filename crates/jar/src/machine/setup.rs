@@ -184,7 +184,7 @@ fn nic_settings(nic: &mut NicConfig, settings: &[(String, String)]) -> Result<()
         match key.as_str() {
             "rx" | "rx-ring" => nic.rx_ring = number()?,
             "tx" | "tx-ring" => nic.tx_ring = number()?,
-            "tso" => nic.features.tso = switch()?,
+            "tso" => nic.features.set_segmentation(switch()?),
             "tx-checksumming" => nic.features.tx_csum = switch()?,
             "rx-checksumming" => nic.features.rx_csum = switch()?,
             "gro" => nic.features.gro = switch()?,

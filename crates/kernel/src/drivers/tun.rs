@@ -160,7 +160,9 @@ impl Kernel {
         let DevKind::Tun(t) = &mut d.kind else { return Err(Errno::EBADFD) };
         t.offload = bits;
         d.features.tx_csum = bits & TUN_F_CSUM != 0;
-        d.features.tso = bits & (TUN_F_TSO4 | TUN_F_TSO6 | TUN_F_USO4) != 0;
+        d.features.tso = bits & TUN_F_TSO4 != 0;
+        d.features.tso6 = bits & TUN_F_TSO6 != 0;
+        d.features.uso = bits & TUN_F_USO4 != 0;
         Ok(())
     }
 

@@ -40,7 +40,7 @@ const PORT: u16 = 5001;
 /// Fairness is judged when slow starts are over.
 const FAIR_AFTER: u64 = 30 * SEC;
 /// A TAP device without `virtio_net_hdr`, as its sender and its receiver see it.
-const TAP: Features = Features { tso: true, tx_csum: true, rx_csum: true, gro: false, orphan: true };
+const TAP: Features = Features { gro: false, orphan: true, ..Features::ALL };
 
 /// A line of the table.
 struct Cell {

@@ -21,6 +21,8 @@ pub(super) fn nic(rng: &mut Rng) -> Nic {
         1 => Features::NONE,
         _ => Features {
             tso: rng.chance(0.5),
+            tso6: rng.chance(0.5),
+            uso: rng.chance(0.5),
             tx_csum: rng.chance(0.5),
             rx_csum: rng.chance(0.5),
             gro: rng.chance(0.5),

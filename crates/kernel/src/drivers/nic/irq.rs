@@ -47,6 +47,14 @@ fn raise_rx(net: &mut Net, dev: DevId) {
     napi_schedule(net, dev);
 }
 
+/// The limits were changed: what waits interrupts now.
+pub fn coalesce_now(net: &mut Net, dev: DevId) {
+    let waits = |n: &Irq| n.waiting_frames > 0 && !n.masked;
+    if net.devs.get(dev).and_then(|d| d.nic()).is_some_and(|n| waits(&n.irq)) {
+        raise_rx(net, dev);
+    }
+}
+
 /// The coalescing time is over.
 pub fn coalesce_timer(net: &mut Net, dev: DevId) {
     let now = net.env.now;

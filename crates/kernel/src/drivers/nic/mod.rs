@@ -5,6 +5,7 @@
 //!   wire ─ rx_frame ─▶ rx ring (hardware fills) ─ irq ─▶ NAPI poll (driver cleans) ─▶ stack
 //!   stack ─ start_xmit ─▶ tx ring (driver fills) ─ doorbell ─▶ wire ─ irq ─▶ NAPI poll frees
 //! ```
+pub mod ethtool;
 pub mod irq;
 pub mod rx;
 pub mod tx;
@@ -50,18 +51,24 @@ impl Default for NicConfig {
 /// The driver's private part of a device.
 #[derive(Clone, Debug)]
 pub struct Nic {
+    /// What was asked of the offloads; in effect is what goes together.
+    pub wanted: Features,
     pub rx: RxRing,
     pub tx: TxRing,
     pub irq: Irq,
 }
 
+fn fits(ring: u32) -> bool {
+    (MIN_RING..=MAX_RING).contains(&ring)
+}
+
 impl Nic {
     /// EINVAL for a ring that is too small or too large.
     pub fn new(config: &NicConfig) -> Result<Nic, Errno> {
-        let fits = |n: u32| (MIN_RING..=MAX_RING).contains(&n);
         if !fits(config.rx_ring) || !fits(config.tx_ring) || !(68..=65_536).contains(&config.mtu) {
             return Err(Errno::EINVAL);
         }
-        Ok(Nic { rx: RxRing::new(config.rx_ring), tx: TxRing::new(config.tx_ring), irq: Irq::default() })
+        let wanted = config.features;
+        Ok(Nic { wanted, rx: RxRing::new(config.rx_ring), tx: TxRing::new(config.tx_ring), irq: Irq::default() })
     }
 }

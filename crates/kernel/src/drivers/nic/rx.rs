@@ -69,6 +69,17 @@ impl RxRing {
         Ok(())
     }
 
+    /// A ring of another size with what waits in it; what has no room there comes back.
+    pub(super) fn resize(&mut self, size: u32) -> Vec<Frame> {
+        let mut next = RxRing { full: self.full, gro: std::mem::take(&mut self.gro), ..RxRing::new(size) };
+        let mut lost = Vec::new();
+        while let Some(frame) = self.clean() {
+            lost.extend(next.dma(frame).err());
+        }
+        *self = next;
+        lost
+    }
+
     fn clean(&mut self) -> Option<Frame> {
         let at = self.next_to_clean;
         let frame = self.buffer.get_mut(at)?.take()?;
@@ -102,8 +113,15 @@ fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
     let Some(nic) = d.nic_mut() else { return };
     let Err(frame) = nic.rx.dma(frame) else { return irq::rx_interrupt(net, dev) };
     nic.rx.full += 1;
-    d.stats.rx_missed += 1;
-    d.stats.rx_fifo += 1;
+    drop_full(net, dev, frame);
+}
+
+/// No descriptor for it.
+pub(super) fn drop_full(net: &mut Net, dev: DevId, frame: Frame) {
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.stats.rx_missed += 1;
+        d.stats.rx_fifo += 1;
+    }
     let skb = build_skb(net, dev, frame);
     net.kfree_skb(skb, DropReason::FullRing, "nic_rx");
 }

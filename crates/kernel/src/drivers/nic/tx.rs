@@ -43,6 +43,14 @@ impl TxRing {
         self.desc.len()
     }
 
+    /// A ring of another size with what has not been freed yet, which is never more than its room: the hardware is done
+    /// with a packet as soon as it has it.
+    pub(super) fn resize(&mut self, size: u32) {
+        if self.used == 0 {
+            *self = TxRing { stops: self.stops, ..TxRing::new(size) };
+        }
+    }
+
     pub fn used(&self) -> usize {
         self.used
     }

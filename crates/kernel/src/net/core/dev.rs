@@ -14,8 +14,8 @@ use crate::net::ipv6::addrconf::Inet6Dev;
 use crate::net::packet::bind::NetdevEvent;
 use crate::net::sched::Qdisc;
 use belljar_abi::Errno;
-use belljar_wire::Mac;
 use belljar_wire::ipv6::IPV6_MIN_MTU;
+use belljar_wire::{Gso, GsoType, Mac};
 use core::net::Ipv4Addr;
 
 /// Which kind of hardware, or none.
@@ -29,8 +29,10 @@ pub enum DevKind {
 /// Offloads (`ethtool -k`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Features {
-    /// tcp-segmentation-offload: super-segments go out whole.
+    /// tx-tcp-segmentation, tx-tcp6-segmentation, tx-udp-segmentation: super-segments go out whole.
     pub tso: bool,
+    pub tso6: bool,
+    pub uso: bool,
     /// tx-checksumming: partial checksums go out as they are.
     pub tx_csum: bool,
     /// rx-checksumming: the device says which checksums are good.
@@ -43,8 +45,24 @@ pub struct Features {
 }
 
 impl Features {
-    pub const ALL: Features = Features { tso: true, tx_csum: true, rx_csum: true, gro: true, orphan: false };
-    pub const NONE: Features = Features { tso: false, tx_csum: false, rx_csum: false, gro: false, orphan: false };
+    pub const NONE: Features =
+        Features { tso: false, tso6: false, uso: false, tx_csum: false, rx_csum: false, gro: false, orphan: false };
+    pub const ALL: Features =
+        Features { tso: true, tso6: true, uso: true, tx_csum: true, rx_csum: true, gro: true, orphan: false };
+
+    /// All segmentation by the device, or none.
+    pub fn set_segmentation(&mut self, on: bool) {
+        (self.tso, self.tso6, self.uso) = (on, on, on);
+    }
+
+    /// The device takes this packet as it is (`skb_gso_ok`).
+    pub fn takes(&self, gso: Option<Gso>) -> bool {
+        gso.is_none_or(|g| match g.kind {
+            GsoType::TcpV4 => self.tso,
+            GsoType::TcpV6 => self.tso6,
+            GsoType::UdpL4 => self.uso,
+        })
+    }
 }
 
 /// Interface counters (`/proc/net/dev`, `ip -s link`).

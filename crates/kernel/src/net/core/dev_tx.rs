@@ -77,7 +77,7 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     };
     d.trans_start = net.env.now;
     let features = d.features;
-    if skb.gso.is_some() && !features.tso {
+    if !features.takes(skb.gso) {
         return segment(net, dev, skb, features.tx_csum);
     }
     if skb.csum == Csum::Partial && !features.tx_csum {
@@ -136,7 +136,7 @@ fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
 pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
     skb.dev = Some(dev);
     let features = match net.devs.get_mut(dev).filter(|d| d.running() && !d.stopped) {
-        Some(d) if skb.gso.is_none() || d.features.tso => d.features,
+        Some(d) if d.features.takes(skb.gso) => d.features,
         other => {
             if let Some(d) = other {
                 d.stats.tx_dropped += 1;

@@ -1,0 +1,294 @@
+//! ethtool's requests (SIOCETHTOOL): a command and its bytes in, bytes out. What the card has not got is EOPNOTSUPP.
+use super::{MAX_RING, Nic, tx};
+use crate::ids::DevId;
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::dev::{Features, NetDevice};
+use belljar_abi::Errno;
+use belljar_abi::ethtool::*;
+
+/// One of the switches.
+type Switch = fn(&mut Features) -> &mut bool;
+
+/// Bits of [`FEATURES`] that can be changed, and what they stand for.
+const CHANGEABLE: [(usize, Switch); 6] = [
+    (3, |f| &mut f.tx_csum),
+    (14, |f| &mut f.gro),
+    (16, |f| &mut f.tso),
+    (20, |f| &mut f.tso6),
+    (33, |f| &mut f.uso),
+    (40, |f| &mut f.rx_csum),
+];
+/// And those that are always there: scatter-gather, highdma, segmentation in software, any GSO type.
+const FIXED: [usize; 4] = [0, 5, 11, 17];
+/// Words of 32 features.
+const BLOCKS: usize = 2;
+/// 32-bit words of a link mode mask.
+const LINK_MODE_WORDS: i8 = 4;
+
+/// Counters by the names that drivers give them.
+const STATS: [&str; 16] = [
+    "rx_packets",
+    "tx_packets",
+    "rx_bytes",
+    "tx_bytes",
+    "multicast",
+    "rx_errors",
+    "tx_errors",
+    "rx_dropped",
+    "tx_dropped",
+    "rx_missed_errors",
+    "rx_fifo_errors",
+    "tx_carrier_errors",
+    "rx_queue_0_drops",
+    "rx_queue_0_interrupts",
+    "tx_queue_0_restart",
+    "tx_queue_0_interrupts",
+];
+
+fn stats(d: &NetDevice, nic: &Nic) -> [u64; 16] {
+    let s = &d.stats;
+    let device = [s.rx_packets, s.tx_packets, s.rx_bytes, s.tx_bytes, s.multicast, s.rx_errors, s.tx_errors];
+    let drops = [s.rx_dropped, s.tx_dropped, s.rx_missed, s.rx_fifo, s.tx_carrier];
+    let queues = [nic.rx.full, nic.irq.rx_count, nic.tx.stops, nic.irq.tx_count];
+    let mut all = device.into_iter().chain(drops).chain(queues);
+    std::array::from_fn(|_| all.next().unwrap_or(0))
+}
+
+/// Bytes of a request that are read; the rest of what it points at is room for the answer.
+pub fn request_len(cmd: u32) -> usize {
+    match cmd {
+        ETHTOOL_SCOALESCE => 92,
+        ETHTOOL_SRINGPARAM | ETHTOOL_SCHANNELS => 36,
+        ETHTOOL_GLINKSETTINGS => 48,
+        ETHTOOL_GSSET_INFO => 16,
+        ETHTOOL_GSTRINGS => 12,
+        ETHTOOL_SFEATURES => 8 + BLOCKS * 8,
+        _ => 8,
+    }
+}
+
+fn word(request: &[u8], at: usize) -> u32 {
+    request.get(at * 4..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b))
+}
+
+fn words(all: &[u32]) -> Vec<u8> {
+    all.iter().flat_map(|w| w.to_ne_bytes()).collect()
+}
+
+fn text<const N: usize>(s: &str) -> [u8; N] {
+    let mut out = [0; N];
+    out.iter_mut().take(N - 1).zip(s.bytes()).for_each(|(o, b)| *o = b);
+    out
+}
+
+impl Kernel {
+    /// Carries out the request whose first [`request_len`] bytes are given; returns the value of ioctl(2) and what is written
+    /// over the request. The caller has looked whether the process may ([`ETHTOOL_READS`]).
+    #[doc(alias = "dev_ethtool")]
+    pub fn ethtool(&mut self, dev: DevId, request: &[u8]) -> Result<(i64, Vec<u8>), Errno> {
+        let d = self.net.devs.get(dev).ok_or(Errno::ENODEV)?;
+        let cmd = word(request, 0);
+        let Some(nic) = d.nic() else { return simple(d, request).map(|r| (0, r)) };
+        let reply = match cmd {
+            ETHTOOL_GDRVINFO => drvinfo("belljar", STATS.len() as u32),
+            ETHTOOL_GLINKSETTINGS => link_settings(request),
+            ETHTOOL_GSSET_INFO => sset_info(request),
+            ETHTOOL_GSTRINGS => strings(word(request, 1))?,
+            ETHTOOL_GSTATS => {
+                let values = stats(d, nic).into_iter().flat_map(u64::to_ne_bytes);
+                words(&[cmd, STATS.len() as u32]).into_iter().chain(values).collect()
+            }
+            ETHTOOL_GRINGPARAM => {
+                words(&[cmd, MAX_RING, 0, 0, MAX_RING, nic.rx.size() as u32, 0, 0, nic.tx.size() as u32])
+            }
+            ETHTOOL_SRINGPARAM => return set_rings(&mut self.net, dev, request).map(|()| (0, Vec::new())),
+            ETHTOOL_GCOALESCE => {
+                let mut all = [0; 23];
+                [all[0], all[1], all[2]] = [cmd, nic.irq.rx_usecs, nic.irq.rx_frames];
+                words(&all)
+            }
+            ETHTOOL_SCOALESCE => return set_coalesce(&mut self.net, dev, request).map(|()| (0, Vec::new())),
+            ETHTOOL_GCHANNELS => words(&[cmd, 0, 0, 0, 1, 0, 0, 0, 1]),
+            ETHTOOL_SCHANNELS => return set_channels(request).map(|()| (0, Vec::new())),
+            ETHTOOL_GFEATURES => features(d, nic, word(request, 1)),
+            ETHTOOL_SFEATURES => return set_features(&mut self.net, dev, request).map(|r| (r, Vec::new())),
+            ETHTOOL_GRXCSUM => words(&[cmd, d.features.rx_csum.into()]),
+            ETHTOOL_GTXCSUM => words(&[cmd, d.features.tx_csum.into()]),
+            ETHTOOL_GSG | ETHTOOL_GGSO => words(&[cmd, 1]),
+            ETHTOOL_GTSO => words(&[cmd, (d.features.tso || d.features.tso6).into()]),
+            ETHTOOL_GGRO => words(&[cmd, d.features.gro.into()]),
+            ETHTOOL_GUFO | ETHTOOL_GFLAGS => words(&[cmd, 0]),
+            ETHTOOL_GPERMADDR => {
+                let room = word(request, 1);
+                if room < 6 {
+                    // ETOOSMALL, a number of the kernel's own.
+                    return Err(Errno(525));
+                }
+                [&words(&[cmd, 6])[..], &d.mac.0].concat()
+            }
+            _ => simple(d, request)?,
+        };
+        Ok((0, reply))
+    }
+}
+
+/// What every device answers.
+fn simple(d: &NetDevice, request: &[u8]) -> Result<Vec<u8>, Errno> {
+    match word(request, 0) {
+        cmd @ ETHTOOL_GLINK => Ok(words(&[cmd, (d.up && d.carrier).into()])),
+        // Transmission and reception in software; no clock of its own.
+        cmd @ ETHTOOL_GET_TS_INFO => {
+            const SOFTWARE: u32 = 1 << 1 | 1 << 3 | 1 << 4;
+            Ok(words(&[cmd, SOFTWARE, u32::MAX, 0, 0, 0, 0, 0, 0, 0, 0]))
+        }
+        _ => Err(Errno::EOPNOTSUPP),
+    }
+}
+
+/// `struct ethtool_drvinfo`.
+fn drvinfo(driver: &str, n_stats: u32) -> Vec<u8> {
+    let mut out = words(&[ETHTOOL_GDRVINFO]);
+    out.extend(text::<32>(driver));
+    out.extend(text::<32>(env!("CARGO_PKG_VERSION")));
+    // Firmware, bus and boot ROM, and what is reserved.
+    out.extend([0; 32 * 3 + 12]);
+    out.extend(words(&[0, n_stats, 0, 0, 0]));
+    out
+}
+
+/// `struct ethtool_link_settings`. Who does not know how long the masks are is told; speed and duplex are nobody's.
+fn link_settings(request: &[u8]) -> Vec<u8> {
+    const WORDS_AT: usize = 15;
+    let mut out = vec![0; 48];
+    let mut put = |at: usize, bytes: &[u8]| out.iter_mut().skip(at).zip(bytes).for_each(|(o, b)| *o = *b);
+    put(0, &ETHTOOL_GLINKSETTINGS.to_ne_bytes());
+    if request.get(WORDS_AT) != Some(&(LINK_MODE_WORDS as u8)) {
+        put(WORDS_AT, &(-LINK_MODE_WORDS).to_ne_bytes());
+        return out;
+    }
+    put(4, &SPEED_UNKNOWN.to_ne_bytes());
+    put(8, &[DUPLEX_UNKNOWN, PORT_OTHER]);
+    put(WORDS_AT, &[LINK_MODE_WORDS as u8]);
+    // Supported, advertised, of the partner: no modes.
+    out.resize(48 + 3 * 4 * LINK_MODE_WORDS as usize, 0);
+    out
+}
+
+/// Lengths of the string sets that were asked for.
+fn sset_info(request: &[u8]) -> Vec<u8> {
+    let asked = word(request, 2);
+    let sets = [(ETH_SS_STATS, STATS.len() as u32), (ETH_SS_FEATURES, FEATURES.len() as u32)];
+    let known: Vec<_> = sets.into_iter().filter(|(set, _)| asked & (1 << set) != 0).collect();
+    let mask = known.iter().fold(0, |m, (set, _)| m | 1 << set);
+    let lengths: Vec<u32> = known.iter().map(|k| k.1).collect();
+    [words(&[ETHTOOL_GSSET_INFO, 0, mask, 0]), words(&lengths)].concat()
+}
+
+fn strings(set: u32) -> Result<Vec<u8>, Errno> {
+    let names: &[&str] = match set {
+        ETH_SS_STATS => &STATS,
+        ETH_SS_FEATURES => &FEATURES,
+        _ => return Err(Errno::EOPNOTSUPP),
+    };
+    let mut out = words(&[ETHTOOL_GSTRINGS, set, names.len() as u32]);
+    names.iter().for_each(|n| out.extend(text::<ETH_GSTRING_LEN>(n)));
+    Ok(out)
+}
+
+/// Available, wanted, in effect and never changed, in words of 32 features.
+fn features(d: &NetDevice, nic: &Nic, room: u32) -> Vec<u8> {
+    let mut blocks = [[0u32; 4]; BLOCKS];
+    let mut put = |bit: usize, column: usize| blocks[bit / 32][column] |= 1 << (bit % 32);
+    let (mut active, mut wanted) = (d.features, nic.wanted);
+    for (bit, of) in CHANGEABLE {
+        put(bit, 0);
+        if *of(&mut wanted) {
+            put(bit, 1);
+        }
+        if *of(&mut active) {
+            put(bit, 2);
+        }
+    }
+    for bit in FIXED {
+        put(bit, 1);
+        put(bit, 2);
+    }
+    let given = (room as usize).min(BLOCKS);
+    let mut out = words(&[ETHTOOL_GFEATURES, BLOCKS as u32]);
+    blocks.iter().take(given).for_each(|b| out.extend(words(b)));
+    out
+}
+
+/// What is wanted, as far as it goes together (`netdev_fix_features`): segmentation needs the checksum.
+fn fix(mut f: Features) -> Features {
+    if !f.tx_csum {
+        (f.tso, f.tso6, f.uso) = (false, false, false);
+    }
+    f
+}
+
+#[doc(alias = "ethtool_set_features")]
+fn set_features(net: &mut Net, dev: DevId, request: &[u8]) -> Result<i64, Errno> {
+    if word(request, 1) as usize != BLOCKS {
+        return Err(Errno::EINVAL);
+    }
+    let bit = |column: usize, bit: usize| word(request, 2 + bit / 32 * 2 + column) >> (bit % 32) & 1 != 0;
+    let named = |n: &usize| bit(0, *n);
+    if (0..BLOCKS * 32).filter(named).any(|n| FEATURES.get(n).is_none_or(|f| f.is_empty())) {
+        return Err(Errno::EINVAL);
+    }
+    let d = net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+    let active = d.features;
+    let nic = d.nic_mut().ok_or(Errno::EOPNOTSUPP)?;
+    let mut result = 0;
+    let changeable = |n: &usize| CHANGEABLE.iter().any(|c| c.0 == *n);
+    if (0..BLOCKS * 32).filter(named).any(|n| !changeable(&n)) {
+        result |= ETHTOOL_F_UNSUPPORTED;
+    }
+    for (n, of) in CHANGEABLE.into_iter().filter(|c| bit(0, c.0)) {
+        *of(&mut nic.wanted) = bit(1, n);
+    }
+    let mut next = Features { orphan: active.orphan, ..fix(nic.wanted) };
+    let differs = CHANGEABLE.into_iter().any(|(n, of)| bit(0, n) && *of(&mut next) != bit(1, n));
+    d.features = next;
+    Ok(if differs { result | ETHTOOL_F_WISH } else { result })
+}
+
+/// Rings of new sizes, in which everything of the old ones is, in order.
+#[doc(alias = "ethtool_set_ringparam")]
+fn set_rings(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> {
+    let [rx, mini, jumbo, tx] = [5, 6, 7, 8].map(|at| word(request, at));
+    if mini != 0 || jumbo != 0 || !super::fits(rx) || !super::fits(tx) {
+        return Err(Errno::EINVAL);
+    }
+    tx::clean(net, dev);
+    let nic = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
+    nic.tx.resize(tx);
+    let lost = nic.rx.resize(rx);
+    nic.rx.full += lost.len() as u64;
+    for frame in lost {
+        super::rx::drop_full(net, dev, frame);
+    }
+    Ok(())
+}
+
+/// `struct ethtool_coalesce`: times and frames of reception; everything else has to stay nought.
+#[doc(alias = "ethtool_set_coalesce")]
+fn set_coalesce(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> {
+    if (3..23).any(|at| word(request, at) != 0) {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    let nic = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
+    (nic.irq.rx_usecs, nic.irq.rx_frames) = (word(request, 1), word(request, 2));
+    // What waits by the old times need not wait any more.
+    super::irq::coalesce_now(net, dev);
+    Ok(())
+}
+
+/// One queue both ways is all there is.
+#[doc(alias = "ethtool_set_channels")]
+fn set_channels(request: &[u8]) -> Result<(), Errno> {
+    let same = [5, 6, 7, 8].map(|at| word(request, at)) == [0, 0, 0, 1];
+    if same { Ok(()) } else { Err(Errno::EINVAL) }
+}
