@@ -189,6 +189,7 @@ impl Jar {
                     }
                 }
             }
+            self.tell_notices();
             // After the events: who sees an answer leave finds its socket as the answer says.
             self.tuns_out();
             if !any && !more {

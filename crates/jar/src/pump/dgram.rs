@@ -1,5 +1,6 @@
 //! Datagrams: one at a time in the pair, its address and control messages kept here.
 use crate::jar::Jar;
+use crate::netlink::Asker;
 use crate::socks::{Dgram, Flow, Meta, SockId};
 use belljar_abi::Errno;
 use belljar_host::fd;
@@ -92,7 +93,7 @@ impl Jar {
         let s = self.socks.get_mut(id).ok_or(Errno::EAGAIN)?;
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EAGAIN) };
         if let Some(nl) = &mut d.netlink {
-            return nl.next(0).ok_or(Errno::EAGAIN);
+            return nl.next(0);
         }
         let kfd = s.fd.ok_or(Errno::EAGAIN)?;
         self.machines.get_mut(s.host).ok_or(Errno::EAGAIN)?.recv(self.now, kfd, MAX, 0)
@@ -151,11 +152,15 @@ impl Jar {
         if self.socks.get(id).is_some_and(asks_about_sockets) {
             self.settle_all();
         }
+        let is_netlink = |s: &crate::socks::Sock| matches!(&s.flow, Flow::Dgram(d) if d.netlink.is_some());
+        let tid = self.socks.get(id).filter(|s| is_netlink(s)).map(|s| s.hint.tid);
+        let privileged = tid.is_some_and(|tid| self.privileged(tid));
         let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
         if let Some(nl) = &mut d.netlink {
-            nl.request(m, data);
+            nl.request(m, &Asker { privileged, netns: &|_| None }, data);
+            self.tell_notices();
             // Who waits already takes the answer; it lies in the pair only for a plain read.
             self.retry_parked(id);
             self.dgram_in(id);

@@ -358,7 +358,7 @@ impl Jar {
         let s = self.socks.get_mut(id).ok_or(Errno::EBADF)?;
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let got = if let Some(nl) = &mut d.netlink {
-            nl.next(flags).ok_or(Errno::EAGAIN)?
+            nl.next(flags)?
         } else {
             let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
             m.recv(self.now, kfd, room.min(MAX), flags & !abi::MSG_TRUNC)?
@@ -486,6 +486,7 @@ impl Jar {
                 match (abi::SockAddr::parse(&addr), self.netlink_of(a.id)) {
                     (Ok(abi::SockAddr::Netlink { pid, groups }), Some(nl)) if a.note.sys == Sys::Bind => {
                         nl.bind(if pid == 0 { tgid } else { pid }, groups);
+                        self.nl_listen(self.socks.get(a.id).map_or(0, |s| s.host));
                         Outcome::Reply(Ok(0))
                     }
                     (Ok(abi::SockAddr::Netlink { .. }), Some(nl)) => {
@@ -520,7 +521,9 @@ impl Jar {
             Sys::Setsockopt if a.note.int(1) == abi::SOL_NETLINK => {
                 let v = attempt!(read_int(tid, a.note.word(3)));
                 let Some(nl) = self.netlink_of(a.id) else { return Errno::EBADF.into() };
-                nl.setsockopt(a.note.int(2), v).map(|()| 0).into()
+                attempt!(nl.setsockopt(a.note.int(2), v));
+                self.nl_listen(self.socks.get(a.id).map_or(0, |s| s.host));
+                Outcome::Reply(Ok(0))
             }
             Sys::Ioctl => self.sys_ioctl(a),
             Sys::Read | Sys::Readv | Sys::Write | Sys::Writev => self.exact_dgram(a),

@@ -25,6 +25,10 @@ pub struct NetNs {
     /// In order of ifindex.
     pub devs: Vec<DevId>,
     pub last_ifindex: u32,
+    /// Groups of NETLINK_ROUTE that somebody is a member of: bit n for group n.
+    pub nl_groups: u64,
+    /// By which numbers other namespaces are known here: the place in the list.
+    pub nsids: Vec<NsId>,
     /// What a new interface begins with (`net.ipv4.conf.default`).
     pub conf_default: InetConf,
     /// What is said for all of them.
@@ -80,6 +84,8 @@ impl Net {
             lo: nobody,
             devs: Vec::new(),
             last_ifindex: 0,
+            nl_groups: 0,
+            nsids: Vec::new(),
             conf_default: InetConf::default(),
             conf_all: InetConf::ALL,
             sysctl: Sysctl::default(),
@@ -108,6 +114,26 @@ impl Net {
             n.lo = lo;
         }
         ns
+    }
+}
+
+impl Net {
+    /// The number by which a namespace knows another one.
+    pub fn nsid(&self, ns: NsId, other: NsId) -> Option<u32> {
+        self.ns.get(ns)?.nsids.iter().position(|n| *n == other).map(|n| n as u32)
+    }
+
+    /// Both know each other by a number from now on.
+    #[doc(alias = "peernet2id_alloc")]
+    pub(crate) fn know_each_other(&mut self, a: NsId, b: NsId) {
+        for (ns, other) in [(a, b), (b, a)] {
+            if ns != other
+                && self.nsid(ns, other).is_none()
+                && let Some(n) = self.ns.get_mut(ns)
+            {
+                n.nsids.push(other);
+            }
+        }
     }
 }
 
