@@ -8,7 +8,7 @@ use belljar_abi::netlink::{self as nl, ErrorForm};
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::netlink::notify::Notice;
-use belljar_kernel::net::netlink::{self as rtnetlink, Caller, NetnsRef};
+use belljar_kernel::net::netlink::{Caller, NetnsRef};
 use belljar_kernel::task::call::Received;
 use belljar_wire::Segs;
 use std::collections::VecDeque;
@@ -130,7 +130,7 @@ impl Netlink {
     }
 
     /// Answers the requests in one datagram from a program.
-    pub fn request(&mut self, m: &mut Machine, who: &Asker<'_>, data: &[u8]) {
+    pub fn request(&mut self, now: u64, m: &mut Machine, who: &Asker<'_>, data: &[u8]) {
         let ns = self.ns.unwrap_or(m.ns);
         if self.is_sock_diag() {
             return self.request_diag(m, ns, data);
@@ -144,7 +144,7 @@ impl Netlink {
             form: ErrorForm { ext_ack: self.ext_ack, cap_ack: self.cap_ack },
             netns: who.netns,
         };
-        for answer in rtnetlink::request(&mut m.k.net, &caller, data) {
+        for answer in m.k.rtnetlink(now, &caller, data) {
             self.push(0, answer);
         }
     }

@@ -159,7 +159,7 @@ impl Jar {
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
         if let Some(nl) = &mut d.netlink {
-            nl.request(m, &Asker { privileged, netns: &|_| None }, data);
+            nl.request(self.now, m, &Asker { privileged, netns: &|_| None }, data);
             self.tell_notices();
             // Who waits already takes the answer; it lies in the pair only for a plain read.
             self.retry_parked(id);

@@ -12,7 +12,9 @@ pub mod route;
 pub mod route6;
 pub mod rule;
 
+use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
+use crate::kernel::Kernel;
 use crate::net::Net;
 use belljar_abi::netlink::{self as nl, ErrorForm, NlMsgHdr};
 use belljar_abi::rtnetlink::*;
@@ -99,6 +101,16 @@ pub fn request(net: &mut Net, c: &Caller<'_>, data: &[u8]) -> Vec<Vec<u8>> {
         }
     }
     out
+}
+
+impl Kernel {
+    /// The same as a step of its own: what the changes set off (reports of groups, packets that waited) is seen to.
+    pub fn rtnetlink(&mut self, now: Nanos, c: &Caller<'_>, data: &[u8]) -> Vec<Vec<u8>> {
+        self.begin_step(now);
+        let answers = request(&mut self.net, c, data);
+        self.end_step();
+        answers
+    }
 }
 
 fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
