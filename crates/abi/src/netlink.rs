@@ -32,6 +32,10 @@ pub const NLM_F_APPEND: u16 = 0x800;
 pub const NLM_F_CAPPED: u16 = 0x100;
 pub const NLM_F_ACK_TLVS: u16 = 0x200;
 
+// Attributes of error messages
+pub const NLMSGERR_ATTR_MSG: u16 = 1;
+pub const NLMSGERR_ATTR_OFFS: u16 = 2;
+
 pub const NLMSG_NOOP: u16 = 1;
 pub const NLMSG_ERROR: u16 = 2;
 pub const NLMSG_DONE: u16 = 3;
@@ -187,6 +191,37 @@ pub fn error(out: &mut Vec<u8>, request: NlMsgHdr, body: &[u8], result: Result<(
     m.body(&code.to_ne_bytes()).body(&request.to_bytes());
     if code != 0 {
         m.body(body);
+    }
+}
+
+/// How a socket wants its errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ErrorForm {
+    /// NETLINK_EXT_ACK: with a text that says why.
+    pub ext_ack: bool,
+    /// NETLINK_CAP_ACK: without the request's body.
+    pub cap_ack: bool,
+}
+
+/// NLMSG_ERROR with the text that the extended acknowledgement carries, where the socket takes one.
+pub fn error_with(
+    out: &mut Vec<u8>,
+    request: NlMsgHdr,
+    body: &[u8],
+    (code, text): (Errno, Option<&str>),
+    form: ErrorForm,
+    pid: u32,
+) {
+    let text = text.filter(|_| form.ext_ack);
+    let capped = if form.cap_ack { NLM_F_CAPPED } else { 0 };
+    let tlvs = if text.is_some() { NLM_F_ACK_TLVS } else { 0 };
+    let mut m = Msg::new(out, NLMSG_ERROR, capped | tlvs, request.seq, pid);
+    m.body(&(-code.0).to_ne_bytes()).body(&request.to_bytes());
+    if !form.cap_ack {
+        m.body(body);
+    }
+    if let Some(text) = text {
+        m.attr_str(NLMSGERR_ATTR_MSG, text);
     }
 }
 

@@ -23,6 +23,8 @@ pub const RTM_GETQDISC: u16 = 38;
 pub const RTM_GETTCLASS: u16 = 42;
 pub const RTM_GETTFILTER: u16 = 46;
 pub const RTM_GETNETCONF: u16 = 82;
+pub const RTM_NEWNSID: u16 = 88;
+pub const RTM_DELNSID: u16 = 89;
 pub const RTM_GETSTATS: u16 = 94;
 pub const RTM_GETNSID: u16 = 90;
 
@@ -34,6 +36,15 @@ pub const RTMGRP_IPV4_ROUTE: u32 = 0x40;
 pub const RTMGRP_IPV4_RULE: u32 = 0x80;
 pub const RTMGRP_IPV6_IFADDR: u32 = 0x100;
 pub const RTMGRP_IPV6_ROUTE: u32 = 0x400;
+
+// Multicast groups by number (NETLINK_ADD_MEMBERSHIP)
+pub const RTNLGRP_LINK: u32 = 1;
+pub const RTNLGRP_NEIGH: u32 = 3;
+pub const RTNLGRP_IPV4_IFADDR: u32 = 5;
+pub const RTNLGRP_IPV4_ROUTE: u32 = 7;
+pub const RTNLGRP_IPV4_RULE: u32 = 8;
+pub const RTNLGRP_IPV6_IFADDR: u32 = 9;
+pub const RTNLGRP_IPV6_ROUTE: u32 = 11;
 
 // Link attributes
 pub const IFLA_UNSPEC: u16 = 0;
@@ -83,8 +94,54 @@ pub const IFLA_TSO_MAX_SEGS: u16 = 60;
 pub const IFLA_ALLMULTI: u16 = 61;
 pub const IFLA_INET_UNSPEC: u16 = 0;
 pub const IFLA_INET_CONF: u16 = 1;
+pub const IFLA_INET6_FLAGS: u16 = 1;
+pub const IFLA_INET6_CACHEINFO: u16 = 5;
+pub const IFLA_INET6_ADDR_GEN_MODE: u16 = 8;
 pub const IFLA_INFO_KIND: u16 = 1;
 pub const IFLA_INFO_DATA: u16 = 2;
+pub const IFLA_INFO_SLAVE_KIND: u16 = 4;
+pub const IFLA_INFO_SLAVE_DATA: u16 = 5;
+pub const IFLA_WIRELESS: u16 = 11;
+pub const IFLA_PROTINFO: u16 = 12;
+pub const IFLA_LINK_NETNSID: u16 = 37;
+pub const IFLA_NEW_IFINDEX: u16 = 49;
+pub const IFLA_TARGET_NETNSID: u16 = 46;
+pub const VETH_INFO_PEER: u16 = 1;
+
+// Bridges (`IFLA_INFO_DATA` of kind bridge)
+pub const IFLA_BR_FORWARD_DELAY: u16 = 1;
+pub const IFLA_BR_HELLO_TIME: u16 = 2;
+pub const IFLA_BR_MAX_AGE: u16 = 3;
+pub const IFLA_BR_AGEING_TIME: u16 = 4;
+pub const IFLA_BR_STP_STATE: u16 = 5;
+pub const IFLA_BR_PRIORITY: u16 = 6;
+pub const IFLA_BR_VLAN_FILTERING: u16 = 7;
+pub const IFLA_BR_GROUP_FWD_MASK: u16 = 9;
+pub const IFLA_BR_ROOT_ID: u16 = 10;
+pub const IFLA_BR_BRIDGE_ID: u16 = 11;
+pub const IFLA_BR_ROOT_PORT: u16 = 12;
+pub const IFLA_BR_ROOT_PATH_COST: u16 = 13;
+pub const IFLA_BR_TOPOLOGY_CHANGE: u16 = 14;
+pub const IFLA_BR_TOPOLOGY_CHANGE_DETECTED: u16 = 15;
+pub const IFLA_BR_HELLO_TIMER: u16 = 16;
+pub const IFLA_BR_TCN_TIMER: u16 = 17;
+pub const IFLA_BR_TOPOLOGY_CHANGE_TIMER: u16 = 18;
+pub const IFLA_BR_GC_TIMER: u16 = 19;
+pub const IFLA_BR_GROUP_ADDR: u16 = 20;
+
+// Ports of bridges (`IFLA_PROTINFO`, `IFLA_INFO_SLAVE_DATA`)
+pub const IFLA_BRPORT_STATE: u16 = 1;
+pub const IFLA_BRPORT_PRIORITY: u16 = 2;
+pub const IFLA_BRPORT_COST: u16 = 3;
+pub const IFLA_BRPORT_MODE: u16 = 4;
+pub const IFLA_BRPORT_GUARD: u16 = 5;
+pub const IFLA_BRPORT_PROTECT: u16 = 6;
+pub const IFLA_BRPORT_FAST_LEAVE: u16 = 7;
+pub const IFLA_BRPORT_LEARNING: u16 = 8;
+pub const IFLA_BRPORT_UNICAST_FLOOD: u16 = 9;
+pub const IFLA_BRPORT_MCAST_FLOOD: u16 = 27;
+pub const IFLA_BRPORT_BCAST_FLOOD: u16 = 30;
+pub const IFLA_BRPORT_ISOLATED: u16 = 33;
 
 // Address attributes
 pub const IFA_UNSPEC: u16 = 0;
@@ -172,6 +229,27 @@ pub const NDA_FDB_EXT_ATTRS: u16 = 14;
 pub const NDA_FLAGS_EXT: u16 = 15;
 pub const NDA_NDM_STATE_MASK: u16 = 16;
 pub const NDA_NDM_FLAGS_MASK: u16 = 17;
+
+// Rule attributes
+pub const FRA_DST: u16 = 1;
+pub const FRA_SRC: u16 = 2;
+pub const FRA_IIFNAME: u16 = 3;
+pub const FRA_PRIORITY: u16 = 6;
+pub const FRA_FWMARK: u16 = 10;
+pub const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
+pub const FRA_TABLE: u16 = 15;
+pub const FRA_FWMASK: u16 = 16;
+pub const FRA_OIFNAME: u16 = 17;
+pub const FRA_PROTOCOL: u16 = 21;
+
+// What a rule does, and its flags
+pub const FR_ACT_TO_TBL: u8 = 1;
+pub const FR_ACT_BLACKHOLE: u8 = 6;
+pub const FR_ACT_UNREACHABLE: u8 = 7;
+pub const FR_ACT_PROHIBIT: u8 = 8;
+pub const FIB_RULE_INVERT: u32 = 2;
+pub const FIB_RULE_IIF_DETACHED: u32 = 8;
+pub const FIB_RULE_OIF_DETACHED: u32 = 16;
 
 // Address flags
 pub const IFA_F_SECONDARY: u32 = 1;

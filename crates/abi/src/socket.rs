@@ -7,6 +7,7 @@ pub const AF_UNSPEC: i32 = 0;
 pub const AF_LOCAL: i32 = 1;
 pub const AF_UNIX: i32 = 1;
 pub const AF_INET: i32 = 2;
+pub const AF_BRIDGE: i32 = 7;
 pub const AF_INET6: i32 = 10;
 pub const AF_NETLINK: i32 = 16;
 pub const AF_PACKET: i32 = 17;

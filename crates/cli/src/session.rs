@@ -6,7 +6,7 @@ use serde_json::Value as Json;
 use std::fmt;
 use std::str::FromStr;
 
-/// `JAR[/HOST]`.
+/// `JAR[/HOST][@NETNS]`; the host carries the namespace behind it, as requests do.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     pub jar: String,
@@ -17,6 +17,7 @@ impl FromStr for Target {
     type Err = String;
 
     fn from_str(s: &str) -> Result<Target, String> {
+        let (s, netns) = s.split_once('@').map_or((s, None), |(s, n)| (s, Some(n)));
         let (jar, host) = s.split_once('/').unwrap_or((s, "host"));
         if !belljar_host::rundir::valid_name(jar) {
             return Err(format!("{jar:?} is no name of a jar: letters, digits and ._- only"));
@@ -24,7 +25,23 @@ impl FromStr for Target {
         if host.is_empty() || host.contains('/') {
             return Err(format!("{s:?} is not JAR or JAR/HOST, as in web or web/gw"));
         }
-        Ok(Target { jar: jar.to_owned(), host: host.to_owned() })
+        let mut target = Target { jar: jar.to_owned(), host: host.to_owned() };
+        if let Some(netns) = netns {
+            target.enter(netns)?;
+        }
+        Ok(target)
+    }
+}
+
+impl Target {
+    /// From now on a namespace of the host.
+    pub fn enter(&mut self, netns: &str) -> Result<(), String> {
+        if netns.is_empty() || netns.contains(['/', '@']) {
+            return Err(format!("{netns:?} is no name of a network namespace"));
+        }
+        let host = self.host.split('@').next().unwrap_or("host");
+        self.host = format!("{host}@{netns}");
+        Ok(())
     }
 }
 
@@ -87,7 +104,8 @@ mod tests {
         let t: Target = "web".parse().unwrap();
         assert_eq!((t.jar.as_str(), t.host.as_str()), ("web", "host"));
         assert_eq!("web/gw".parse::<Target>().unwrap().to_string(), "web/gw");
-        for bad in ["", "../x", "a/", "a/b/c", "-l"] {
+        assert_eq!("web@blue".parse::<Target>().unwrap().host, "host@blue");
+        for bad in ["", "a@", "a@b@c", "../x", "a/", "a/b/c", "-l"] {
             assert!(bad.parse::<Target>().is_err(), "{bad}");
         }
     }

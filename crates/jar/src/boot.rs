@@ -291,7 +291,7 @@ impl Jar {
             spawn::spawn(&command, &Filter::new(self.options.with_proc, self.options.exact), self.signals.before())?;
         self.life.program = s.pid;
         self.tell(|jar| format!("{} starts, process {}", jar.options.program.to_string_lossy(), s.pid));
-        self.watch_listener(Watched { listener: s.listener, host: HOST, killable: s.killable });
+        self.watch_listener(Watched { listener: s.listener, host: HOST, ns: None, killable: s.killable });
         self.control.note(&format!("{} {}", std::process::id(), self.options.program.to_string_lossy()));
         Ok(())
     }

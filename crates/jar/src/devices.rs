@@ -1,67 +1,48 @@
-//! Devices, addresses, routes and neighbours of a host, as netlink and the old ioctls show them.
+//! Devices and addresses of a host, as the old ioctls show and change them.
 use crate::jar::Jar;
 use crate::serve::{Outcome, attempt, write_mem};
 use belljar_abi::ethtool::{ETHTOOL_READS, SIOCETHTOOL};
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::seccomp::Notification;
 use belljar_kernel::drivers::nic::ethtool;
-use belljar_kernel::net::af::v4;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::Ipv4Addr;
 
 /// A network device.
 #[derive(Clone, Debug, Default)]
 pub struct Device {
     pub index: u32,
     pub name: String,
-    pub loopback: bool,
-    /// `IFF_*`.
+    /// The device below it or at its other end; itself where there is none.
+    pub iflink: u32,
+    /// `IFF_*` and `IF_OPER_*`.
     pub flags: u32,
+    pub operstate: u8,
+    pub alias: String,
+    pub group: u32,
     pub mtu: u32,
-    /// How often somebody asked for every frame.
-    pub promiscuity: u32,
     pub txqlen: u32,
     pub mac: [u8; 6],
     /// In the order of `rtnl_link_stats64`: packets and bytes received and sent come first.
     pub stats: Vec<u64>,
 }
 
+/// One of its addresses of IPv4.
 #[derive(Clone, Debug)]
 pub struct Addr {
     pub index: u32,
     pub label: String,
-    pub addr: IpAddr,
+    pub addr: Ipv4Addr,
+    /// The other end of a point-to-point link.
+    pub peer: Ipv4Addr,
+    pub broadcast: Option<Ipv4Addr>,
     pub prefix: u8,
-    /// `RT_SCOPE_*` and `IFA_F_*`.
-    pub scope: u8,
-    pub flags: u32,
-    /// Seconds that it is preferred and valid; all ones: for ever.
-    pub lifetimes: (u32, u32),
-}
-
-#[derive(Clone, Debug)]
-pub struct Route {
-    pub table: u8,
-    pub kind: u8,
-    pub scope: u8,
-    pub protocol: u8,
-    pub dst: IpAddr,
-    pub prefix: u8,
-    pub via: Option<IpAddr>,
-    pub prefsrc: Option<IpAddr>,
-    pub metric: u32,
-    pub index: u32,
-}
-
-#[derive(Clone, Debug)]
-pub struct Neighbour {
-    pub index: u32,
-    pub addr: IpAddr,
-    pub mac: Option<[u8; 6]>,
-    /// `NUD_*`.
-    pub state: u16,
 }
 
 impl Device {
+    pub fn loopback(&self) -> bool {
+        self.flags & abi::IFF_LOOPBACK != 0
+    }
+
     /// What kind of hardware it is (`ARPHRD_*`).
     pub fn hatype(&self) -> u16 {
         match self.flags {
@@ -88,9 +69,7 @@ impl Jar {
             return Errno::EPERM.into();
         }
         let Some(m) = self.machines.get_mut(host) else { return Errno::EBADF.into() };
-        let (devices, mut addrs) = (m.devices(), m.addresses());
-        // These requests know IPv4 only.
-        addrs.retain(|a| a.addr.is_ipv4());
+        let (devices, addrs) = (m.devices(), m.addresses());
         if request == abi::SIOCGIFCONF {
             return ifconf(tid, at, &addrs).into();
         }
@@ -124,12 +103,10 @@ impl Jar {
             abi::SIOCGIFMTU => d.mtu.to_ne_bytes().to_vec(),
             abi::SIOCGIFMETRIC => 0u32.to_ne_bytes().to_vec(),
             abi::SIOCGIFTXQLEN => d.txqlen.to_ne_bytes().to_vec(),
-            abi::SIOCGIFADDR | abi::SIOCGIFDSTADDR => sockaddr(v4(attempt!(addr).addr)),
+            abi::SIOCGIFADDR => sockaddr(attempt!(addr).addr),
+            abi::SIOCGIFDSTADDR => sockaddr(attempt!(addr).peer),
             abi::SIOCGIFNETMASK => sockaddr(mask(attempt!(addr).prefix)),
-            abi::SIOCGIFBRDADDR => {
-                let a = attempt!(addr);
-                sockaddr(Ipv4Addr::from(u32::from(v4(a.addr)) | !u32::from(mask(a.prefix))))
-            }
+            abi::SIOCGIFBRDADDR => sockaddr(attempt!(addr).broadcast.unwrap_or(Ipv4Addr::UNSPECIFIED)),
             abi::SIOCGIFHWADDR => [&d.hatype().to_ne_bytes()[..], &d.mac, &[0; 8]].concat(),
             _ => return Errno::EOPNOTSUPP.into(),
         };
@@ -190,7 +167,7 @@ fn ifconf(tid: u32, at: u64, addrs: &[Addr]) -> Result<i64, Errno> {
     for a in addrs {
         let mut e = [0u8; abi::IFREQ_LEN];
         e.iter_mut().zip(a.label.bytes().take(abi::IFNAMSIZ - 1)).for_each(|(t, b)| *t = b);
-        let addr = sockaddr(v4(a.addr));
+        let addr = sockaddr(a.addr);
         e.iter_mut().skip(abi::IFNAMSIZ).zip(addr).for_each(|(t, b)| *t = b);
         if buf != 0 && out.len() + e.len() > room {
             break;

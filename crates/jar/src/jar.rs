@@ -16,7 +16,7 @@ use belljar_host::seccomp::Listener;
 use belljar_host::signal::SignalFd;
 use belljar_host::tap::Tap;
 use belljar_host::task::Tasks;
-use belljar_kernel::ids::Slab;
+use belljar_kernel::ids::{NsId, Slab};
 use belljar_link::Link;
 
 /// A program's filter, and the host its calls belong to.
@@ -24,6 +24,8 @@ use belljar_link::Link;
 pub struct Watched {
     pub listener: Listener,
     pub host: usize,
+    /// The namespace that it was started in, when that is not the host's own.
+    pub ns: Option<NsId>,
     /// Its kernel loses no answers to signals.
     pub killable: bool,
 }
@@ -198,6 +200,7 @@ impl Jar {
                     }
                 }
             }
+            self.tell_notices();
             // After the events: who sees an answer leave finds its socket as the answer says.
             self.tuns_out();
             if !any && !more {

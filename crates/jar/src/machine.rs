@@ -4,6 +4,7 @@
 //! supervisor is a program of the stack like any other.
 mod inspect;
 mod setup;
+mod spaces;
 use crate::key::Key;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::fd;
@@ -11,6 +12,7 @@ use belljar_kernel::ids::{DevId, NsId, TaskId};
 use belljar_kernel::kernel::Kernel;
 use belljar_kernel::task::call::{Call, Cmsg, EpollEvent, Fd, Payload, PollFd, Received, Ret, Submitted, SysResult};
 use belljar_wire::{Seg, Segs};
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -20,7 +22,11 @@ use std::sync::Arc;
 pub struct Machine {
     pub name: &'static str,
     pub k: Kernel,
+    /// The namespace that calls are about at the moment: its own, but for the time of a call from another one.
     pub ns: NsId,
+    pub home: NsId,
+    /// The other namespaces by their names (`ip netns`).
+    pub names: BTreeMap<String, NsId>,
     pub task: TaskId,
     pub nic: Option<DevId>,
     pub booted: u64,

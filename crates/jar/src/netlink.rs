@@ -1,21 +1,21 @@
-//! NETLINK_ROUTE, the kernel's side: dumps of links, addresses, routes and neighbours, truly from the host's tables.
-//!
-//! Changes are refused with EOPNOTSUPP and notifications never come, because no table here changes by netlink; what
-//! glibc, Go, Node and `ip` ask at their start is all there.
-use crate::devices::{Addr, Device, Route};
+//! The shell of a netlink socket: port id, groups, options and the queue of answers. What is answered is the kernel's
+//! (`net/netlink`) for NETLINK_ROUTE, `sock_diag.rs` for NETLINK_SOCK_DIAG.
+use crate::jar::Jar;
 use crate::machine::Machine;
+use crate::socks::{Dgram, Flow, SockId};
 use crate::{packet_diag, sock_diag};
-use belljar_abi::netlink::{self as nl, Msg, NlMsgHdr};
-use belljar_abi::rtnetlink::*;
+use belljar_abi::netlink::{self as nl, ErrorForm};
 use belljar_abi::{self as abi, Errno, SockAddr};
+use belljar_kernel::ids::NsId;
+use belljar_kernel::net::netlink::notify::Notice;
+use belljar_kernel::net::netlink::{Caller, NetnsRef};
 use belljar_kernel::task::call::Received;
 use belljar_wire::Segs;
 use std::collections::VecDeque;
-use std::net::{IpAddr, Ipv4Addr};
 
 /// Bytes of answers that may wait, as SO_RCVBUF bounds them; what does not fit is lost with ENOBUFS.
 const MAX_QUEUED: usize = 1 << 20;
-/// A dump is cut into datagrams of at most this size, as Linux does for readers with 32 KB of room.
+/// A dump of sockets is cut into datagrams of about this size, as Linux does for readers with 32 KB of room.
 pub const DATAGRAM: usize = 16 * 1024;
 
 /// See the module.
@@ -24,18 +24,31 @@ pub struct Netlink {
     kind: i32,
     protocol: i32,
     portid: u32,
-    groups: u32,
+    /// Bit n: a member of group n.
+    groups: u64,
+    /// Its namespace.
+    ns: Option<NsId>,
     strict: bool,
     ext_ack: bool,
     cap_ack: bool,
     pktinfo: bool,
-    queue: VecDeque<Vec<u8>>,
+    queue: VecDeque<(u32, Vec<u8>)>,
     queued: usize,
+    /// Something did not fit: the next reader is told.
+    overrun: bool,
 }
 
+/// Groups of NETLINK_ROUTE (`RTNLGRP_MAX` of 6.18 is below).
+const MOST_GROUPS: i32 = 63;
+
 impl Netlink {
-    pub fn new(kind: i32, protocol: i32) -> Netlink {
-        Netlink { kind, protocol, ..Netlink::default() }
+    pub fn new(kind: i32, protocol: i32, ns: NsId) -> Netlink {
+        Netlink { kind, protocol, ns: Some(ns), ..Netlink::default() }
+    }
+
+    /// Groups that it is a member of, in a namespace.
+    fn listens(&self, ns: NsId) -> u64 {
+        if self.ns == Some(ns) && self.protocol == nl::NETLINK_ROUTE { self.groups } else { 0 }
     }
 
     /// Asks about sockets.
@@ -44,7 +57,8 @@ impl Netlink {
     }
 
     pub fn bind(&mut self, portid: u32, groups: u32) {
-        (self.portid, self.groups) = (portid, groups);
+        // Bit n of the address is group n + 1.
+        (self.portid, self.groups) = (portid, self.groups & !(u64::from(u32::MAX) << 1) | u64::from(groups) << 1);
     }
 
     /// The first use gives the socket its port id.
@@ -55,7 +69,7 @@ impl Netlink {
     }
 
     pub fn addr(&self) -> SockAddr {
-        SockAddr::Netlink { pid: self.portid, groups: self.groups }
+        SockAddr::Netlink { pid: self.portid, groups: (self.groups >> 1) as u32 }
     }
 
     /// What the pair behind the socket would answer wrongly.
@@ -80,144 +94,150 @@ impl Netlink {
             NETLINK_CAP_ACK => self.cap_ack = on,
             NETLINK_EXT_ACK => self.ext_ack = on,
             NETLINK_GET_STRICT_CHK => self.strict = on,
-            // Membership: nothing here changes by itself, so a member hears nothing.
-            NETLINK_ADD_MEMBERSHIP if (1..=31).contains(&value) => self.groups |= 1 << (value - 1),
-            NETLINK_DROP_MEMBERSHIP if (1..=31).contains(&value) => self.groups &= !(1 << (value - 1)),
-            NETLINK_ADD_MEMBERSHIP | NETLINK_DROP_MEMBERSHIP => {}
+            NETLINK_ADD_MEMBERSHIP | NETLINK_DROP_MEMBERSHIP if !(1..=MOST_GROUPS).contains(&value) => {
+                return Err(Errno::EINVAL);
+            }
+            NETLINK_ADD_MEMBERSHIP => self.groups |= 1 << value,
+            NETLINK_DROP_MEMBERSHIP => self.groups &= !(1 << value),
             _ => return Err(Errno::ENOPROTOOPT),
         }
         Ok(())
     }
 
-    /// The next answer, taken or (MSG_PEEK) looked at.
-    pub fn next(&mut self, flags: i32) -> Option<Received> {
-        let bytes = if flags & abi::MSG_PEEK != 0 {
-            self.queue.front()?.clone()
+    /// The next answer, taken or (MSG_PEEK) looked at. ENOBUFS once when some were lost.
+    pub fn next(&mut self, flags: i32) -> Result<Received, Errno> {
+        if std::mem::take(&mut self.overrun) {
+            return Err(Errno::ENOBUFS);
+        }
+        let (group, bytes) = if flags & abi::MSG_PEEK != 0 {
+            self.queue.front().cloned().ok_or(Errno::EAGAIN)?
         } else {
-            let b = self.queue.pop_front()?;
+            let (g, b) = self.queue.pop_front().ok_or(Errno::EAGAIN)?;
             self.queued -= b.len();
-            b
+            (g, b)
         };
-        let from = Some(SockAddr::Netlink { pid: 0, groups: 0 });
-        Some(Received { full_len: bytes.len(), segs: Segs::from(bytes), from, ..Received::default() })
+        let from = Some(SockAddr::Netlink { pid: 0, groups: group.checked_sub(1).map_or(0, |g| 1 << (g & 31)) });
+        Ok(Received { full_len: bytes.len(), segs: Segs::from(bytes), from, ..Received::default() })
     }
 
-    /// Answers that wait.
+    /// Answers and notices that wait.
     pub fn waiting(&self) -> usize {
         self.queue.len()
     }
 
     pub fn nth(&self, nth: usize) -> Option<Segs> {
-        self.queue.get(nth).map(|b| Segs::from(b.clone()))
+        self.queue.get(nth).map(|(_, b)| Segs::from(b.clone()))
     }
 
-    fn push(&mut self, bytes: Vec<u8>) {
-        if !bytes.is_empty() && self.queued + bytes.len() <= MAX_QUEUED {
+    /// The first one was read.
+    pub fn was_read(&mut self) {
+        self.queued -= self.queue.pop_front().map_or(0, |(_, b)| b.len());
+    }
+
+    fn push(&mut self, group: u32, bytes: Vec<u8>) {
+        if self.queued + bytes.len() > MAX_QUEUED {
+            self.overrun = true;
+        } else if !bytes.is_empty() {
             self.queued += bytes.len();
-            self.queue.push_back(bytes);
+            self.queue.push_back((group, bytes));
         }
     }
 
-    /// Answers the requests in one datagram from the program.
-    pub fn request(&mut self, m: &mut Machine, data: &[u8]) {
+    /// Answers the requests in one datagram from a program.
+    pub fn request(&mut self, now: u64, m: &mut Machine, who: &Asker<'_>, data: &[u8]) {
+        let ns = self.ns.unwrap_or(m.ns);
+        if self.is_sock_diag() {
+            return self.request_diag(m, ns, data);
+        }
+        let caller = Caller {
+            ns,
+            port: self.portid,
+            uid: 0,
+            net_admin: who.privileged,
+            strict: self.strict,
+            form: ErrorForm { ext_ack: self.ext_ack, cap_ack: self.cap_ack },
+            netns: who.netns,
+        };
+        for answer in m.k.rtnetlink(now, &caller, data) {
+            self.push(0, answer);
+        }
+    }
+
+    fn request_diag(&mut self, m: &mut Machine, ns: NsId, data: &[u8]) {
         for (hdr, body) in nl::messages(data) {
             if hdr.flags & nl::NLM_F_REQUEST == 0 || hdr.kind < nl::NLMSG_MIN_TYPE {
                 continue;
             }
-            if self.is_sock_diag() && packet_diag::is_asked(hdr, body) {
-                let port = self.portid;
-                packet_diag::request(&m.k, m.ns, hdr, body, port, &mut |b| self.push(b));
+            let port = self.portid;
+            if packet_diag::is_asked(hdr, body) {
+                packet_diag::request(&m.k, ns, hdr, body, port, &mut |b| self.push(0, b));
                 continue;
             }
-            if self.is_sock_diag() {
-                let (rows, devices, port) = (m.k.view_sockets(m.ns), m.devices(), self.portid);
-                let index = |name: &str| devices.iter().find(|d| d.name == name).map_or(0, |d| d.index);
-                sock_diag::request(&rows, &index, hdr, body, port, &mut |b| self.push(b));
-                continue;
+            let (rows, net) = (m.k.view_sockets(ns), &m.k.net);
+            let index = |name: &str| net.dev_by_name(ns, name).and_then(|d| net.devs.get(d)).map_or(0, |d| d.ifindex);
+            sock_diag::request(&rows, &index, hdr, body, port, &mut |b| self.push(0, b));
+        }
+    }
+}
+
+/// Who sends a request.
+pub struct Asker<'a> {
+    /// May change things.
+    pub privileged: bool,
+    pub netns: &'a dyn Fn(NetnsRef) -> Option<NsId>,
+}
+
+impl Jar {
+    fn netlinks(&self, host: usize) -> impl Iterator<Item = (SockId, &Netlink)> {
+        self.socks.ids().into_iter().filter_map(move |id| match self.socks.get(id).map(|s| (s.host, &s.flow)) {
+            Some((h, Flow::Dgram(Dgram { netlink: Some(nl), .. }))) if h == host => Some((id, &**nl)),
+            _ => None,
+        })
+    }
+
+    /// Tells the kernel which groups somebody is a member of.
+    pub(crate) fn nl_listen(&mut self, host: usize) {
+        let spaces: Vec<NsId> =
+            self.machines.get(host).map_or_else(Vec::new, |m| m.k.net.ns.iter().map(|n| n.0).collect());
+        for ns in spaces {
+            let groups = self.netlinks(host).fold(0, |all, (_, nl)| all | nl.listens(ns));
+            if let Some(m) = self.machines.get_mut(host) {
+                m.k.net.nl_listen(ns, groups);
             }
-            let dump = hdr.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP;
-            if dump { self.dump(m, hdr, body) } else { self.single(m, hdr, body) }
         }
     }
 
-    fn dump(&mut self, m: &mut Machine, hdr: NlMsgHdr, body: &[u8]) {
-        let family = i32::from(request_family(body));
-        // A dump of all families has those of IPv4 first.
-        let ours = |a: &IpAddr| match family {
-            abi::AF_UNSPEC => true,
-            abi::AF_INET => a.is_ipv4(),
-            _ => family == abi::AF_INET6 && a.is_ipv6(),
-        };
-        let (flags, port) = (nl::NLM_F_MULTI, self.portid);
-        let mut out = Vec::new();
-        let flush = |this: &mut Netlink, out: &mut Vec<u8>, force: bool| {
-            if force || out.len() > DATAGRAM {
-                this.push(std::mem::take(out));
-            }
-        };
-        match hdr.kind {
-            RTM_GETLINK => m.devices().iter().for_each(|d| {
-                link(&mut out, d, flags, hdr.seq, port);
-                flush(self, &mut out, false);
-            }),
-            RTM_GETADDR => m.addresses().iter().filter(|a| ours(&a.addr)).for_each(|a| {
-                address(&mut out, a, flags, hdr.seq, port);
-                flush(self, &mut out, false);
-            }),
-            RTM_GETROUTE => m.routes().iter().filter(|r| ours(&r.dst) && self.wants(body, r)).for_each(|r| {
-                let mut one = Vec::new();
-                route(&mut one, r, flags, hdr.seq, port);
-                out.extend_from_slice(&one);
-            }),
-            RTM_GETNEIGH => m.neighbours().iter().filter(|n| ours(&n.addr)).for_each(|n| {
-                let mut b = [0; NdMsg::LEN];
-                b.copy_from_slice(
-                    &NdMsg {
-                        family: family_of(n.addr),
-                        ifindex: n.index as i32,
-                        state: n.state,
-                        flags: 0,
-                        kind: RTN_UNICAST,
+    /// Hands notifications to the members of their groups.
+    pub(crate) fn tell_notices(&mut self) {
+        for host in 0..self.machines.len() {
+            let Some(m) = self.machines.get_mut(host).filter(|m| !m.k.net.notices.is_empty()) else { continue };
+            let notices: Vec<Notice> = std::iter::from_fn(|| m.k.net.pop_notice()).collect();
+            let mut told = false;
+            let ids: Vec<SockId> = self.netlinks(host).map(|(id, _)| id).collect();
+            for id in ids {
+                let Some(Flow::Dgram(Dgram { netlink: Some(nl), .. })) = self.socks.get_mut(id).map(|s| &mut s.flow)
+                else {
+                    continue;
+                };
+                let mut any = false;
+                for n in &notices {
+                    if nl.listens(n.ns) & (1 << n.group) == 0 {
+                        continue;
                     }
-                    .to_bytes(),
-                );
-                let mut msg = Msg::new(&mut out, RTM_NEWNEIGH, flags, hdr.seq, port);
-                msg.body(&b).attr(NDA_DST, &octets(n.addr));
-                if let Some(mac) = n.mac {
-                    msg.attr(NDA_LLADDR, &mac);
+                    any = true;
+                    if n.bytes.is_empty() { nl.overrun = true } else { nl.push(n.group, n.bytes.clone()) }
                 }
-            }),
-            // No rules or disciplines to tell about: an empty dump.
-            RTM_GETRULE | RTM_GETQDISC => {}
-            _ => {
-                nl::error(&mut out, hdr, body, Err(Errno::EOPNOTSUPP), port);
-                return self.push(out);
+                if any {
+                    told = true;
+                    self.retry_parked(id);
+                    self.dgram_in(id);
+                }
+            }
+            if !told {
+                // Whoever listened has closed his socket.
+                self.nl_listen(host);
             }
         }
-        let rest = !out.is_empty();
-        flush(self, &mut out, rest);
-        nl::done(&mut out, hdr.seq, port);
-        self.push(out);
-    }
-
-    /// With NETLINK_GET_STRICT_CHK the header's table filters a route dump.
-    fn wants(&self, body: &[u8], r: &Route) -> bool {
-        let table = RtMsg::parse(body).map_or(0, |m| m.table);
-        !self.strict || table == 0 || table == r.table
-    }
-
-    fn single(&mut self, m: &mut Machine, hdr: NlMsgHdr, body: &[u8]) {
-        let mut out = Vec::new();
-        let result = match hdr.kind {
-            RTM_GETLINK => one_link(m, hdr, body, &mut out, self.portid),
-            RTM_GETROUTE => one_route(m, hdr, body, &mut out, self.portid),
-            RTM_GETADDR | RTM_GETNEIGH => Err(Errno::EOPNOTSUPP),
-            _ => Err(Errno::EOPNOTSUPP),
-        };
-        if result.is_err() || hdr.flags & nl::NLM_F_ACK != 0 {
-            nl::error(&mut out, hdr, body, result, self.portid);
-        }
-        self.push(out);
     }
 }
 
@@ -227,122 +247,3 @@ pub const NETLINK_PKTINFO: i32 = 3;
 pub const NETLINK_CAP_ACK: i32 = 10;
 pub const NETLINK_EXT_ACK: i32 = 11;
 pub const NETLINK_GET_STRICT_CHK: i32 = 12;
-
-fn link(out: &mut Vec<u8>, d: &Device, flags: u16, seq: u32, port: u32) {
-    let kind = if d.loopback { abi::ARPHRD_LOOPBACK } else { abi::ARPHRD_ETHER };
-    let info = IfInfoMsg { kind, index: d.index as i32, flags: d.flags, ..IfInfoMsg::default() };
-    let mut m = Msg::new(out, RTM_NEWLINK, flags, seq, port);
-    m.body(&info.to_bytes());
-    m.attr_str(IFLA_IFNAME, &d.name).attr_u32(IFLA_TXQLEN, d.txqlen);
-    let state = match (d.loopback, d.flags & abi::IFF_UP != 0) {
-        (true, _) => abi::IF_OPER_UNKNOWN,
-        (_, true) => abi::IF_OPER_UP,
-        _ => abi::IF_OPER_DOWN,
-    };
-    m.attr_u8(IFLA_OPERSTATE, state).attr_u8(IFLA_LINKMODE, 0).attr_u32(IFLA_MTU, d.mtu).attr_u32(IFLA_GROUP, 0);
-    m.attr_u32(IFLA_PROMISCUITY, d.promiscuity).attr_u32(IFLA_NUM_TX_QUEUES, 1).attr_u32(IFLA_NUM_RX_QUEUES, 1);
-    m.attr_u8(IFLA_CARRIER, 1).attr_str(IFLA_QDISC, if d.loopback { "noqueue" } else { "pfifo_fast" });
-    m.attr(IFLA_ADDRESS, &d.mac).attr(IFLA_BROADCAST, &if d.loopback { [0; 6] } else { [255; 6] });
-    let mut stats = Vec::with_capacity(25 * 8);
-    d.stats.iter().for_each(|v| stats.extend_from_slice(&v.to_ne_bytes()));
-    stats.resize(25 * 8, 0);
-    m.attr(IFLA_STATS64, &stats);
-    let narrow: Vec<u8> = stats.chunks_exact(8).take(24).flat_map(|c| c.iter().take(4).copied()).collect();
-    m.attr(IFLA_STATS, &narrow);
-}
-
-fn address(out: &mut Vec<u8>, a: &Addr, flags: u16, seq: u32, port: u32) {
-    let family = family_of(a.addr);
-    let msg = IfAddrMsg { family, prefixlen: a.prefix, flags: a.flags as u8, scope: a.scope, index: a.index };
-    let mut m = Msg::new(out, RTM_NEWADDR, flags, seq, port);
-    m.body(&msg.to_bytes()).attr(IFA_ADDRESS, &octets(a.addr));
-    if let IpAddr::V4(addr) = a.addr {
-        m.attr(IFA_LOCAL, &addr.octets());
-        if !addr.is_loopback() && a.prefix < 31 {
-            let host = u32::MAX.checked_shr(u32::from(a.prefix)).unwrap_or(0);
-            m.attr(IFA_BROADCAST, &Ipv4Addr::from(u32::from(addr) | host).octets());
-        }
-        m.attr_str(IFA_LABEL, &a.label);
-    }
-    m.attr_u32(IFA_FLAGS, a.flags);
-    // preferred and valid, created and changed at boot
-    let mut cache = [0u8; 16];
-    cache[..4].copy_from_slice(&a.lifetimes.0.to_ne_bytes());
-    cache[4..8].copy_from_slice(&a.lifetimes.1.to_ne_bytes());
-    m.attr(IFA_CACHEINFO, &cache);
-}
-
-fn route(out: &mut Vec<u8>, r: &Route, flags: u16, seq: u32, port: u32) {
-    let msg = RtMsg {
-        family: family_of(r.dst),
-        dst_len: r.prefix,
-        table: r.table,
-        protocol: r.protocol,
-        scope: r.scope,
-        kind: r.kind,
-        ..RtMsg::default()
-    };
-    let mut m = Msg::new(out, RTM_NEWROUTE, flags, seq, port);
-    m.body(&msg.to_bytes()).attr_u32(RTA_TABLE, u32::from(r.table));
-    if r.prefix > 0 {
-        m.attr(RTA_DST, &octets(r.dst));
-    }
-    if let Some(src) = r.prefsrc {
-        m.attr(RTA_PREFSRC, &octets(src));
-    }
-    if let Some(via) = r.via {
-        m.attr(RTA_GATEWAY, &octets(via));
-    }
-    m.attr_u32(RTA_OIF, r.index);
-    if r.metric != 0 {
-        m.attr_u32(RTA_PRIORITY, r.metric);
-    }
-    if r.dst.is_ipv6() {
-        m.attr_u8(RTA_PREF, 0);
-    }
-}
-
-fn family_of(addr: IpAddr) -> u8 {
-    let family = if addr.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
-    family as u8
-}
-
-fn octets(addr: IpAddr) -> Vec<u8> {
-    match addr {
-        IpAddr::V4(a) => a.octets().to_vec(),
-        IpAddr::V6(a) => a.octets().to_vec(),
-    }
-}
-
-fn one_link(m: &mut Machine, hdr: NlMsgHdr, body: &[u8], out: &mut Vec<u8>, port: u32) -> Result<(), Errno> {
-    let info = IfInfoMsg::parse(body).ok_or(Errno::EINVAL)?;
-    let name = nl::attrs(body.get(IfInfoMsg::LEN..).unwrap_or(&[]))
-        .find(|(k, _)| matches!(*k, IFLA_IFNAME | IFLA_ALT_IFNAME))
-        .map(|(_, v)| String::from_utf8_lossy(v).trim_end_matches('\0').to_owned());
-    let all = m.devices();
-    let found = match (info.index, name) {
-        (i, _) if i > 0 => all.iter().find(|d| d.index as i32 == i),
-        (_, Some(n)) => all.iter().find(|d| d.name == n),
-        _ => return Err(Errno::EINVAL),
-    };
-    link(out, found.ok_or(Errno::ENODEV)?, 0, hdr.seq, port);
-    Ok(())
-}
-
-fn address_in(v: &[u8]) -> Option<IpAddr> {
-    match v.len() {
-        4 => v.first_chunk::<4>().map(|b| IpAddr::from(*b)),
-        _ => v.first_chunk::<16>().map(|b| IpAddr::from(*b)),
-    }
-}
-
-/// `ip route get`: where a packet to that address would go.
-fn one_route(m: &mut Machine, hdr: NlMsgHdr, body: &[u8], out: &mut Vec<u8>, port: u32) -> Result<(), Errno> {
-    let dst = nl::attrs(body.get(RtMsg::LEN..).unwrap_or(&[]))
-        .find(|(k, _)| *k == RTA_DST)
-        .and_then(|(_, v)| address_in(v))
-        .ok_or(Errno::EINVAL)?;
-    let r = m.route_to(dst)?;
-    route(out, &r, 0, hdr.seq, port);
-    Ok(())
-}

@@ -231,11 +231,10 @@ fn attribute(d: &Device, what: &str) -> Option<String> {
     if let Some(at) = what.strip_prefix("statistics/").and_then(|n| STATISTICS.iter().position(|s| *s == n)) {
         return Some(d.stats.get(at).copied().unwrap_or(0).to_string());
     }
-    let (hatype, broadcast) = (d.hatype(), if d.loopback { [0; 6] } else { [255; 6] });
-    let up = d.flags & belljar_abi::IFF_UP != 0;
+    let (hatype, broadcast) = (d.hatype(), if d.loopback() { [0; 6] } else { [255; 6] });
     let pointopoint = hatype == belljar_abi::ARPHRD_NONE;
     Some(match what {
-        "addr_assign_type" | "dormant" | "link_mode" | "netdev_group" | "proto_down" | "dev_port" => "0".to_owned(),
+        "addr_assign_type" | "dormant" | "link_mode" | "proto_down" | "dev_port" => "0".to_owned(),
         "addr_len" => if pointopoint { "0" } else { "6" }.to_owned(),
         "address" if pointopoint => String::new(),
         "address" => mac(d.mac),
@@ -244,14 +243,17 @@ fn attribute(d: &Device, what: &str) -> Option<String> {
         "carrier" => u8::from(d.flags & belljar_abi::IFF_LOWER_UP != 0).to_string(),
         "dev_id" => "0x0".to_owned(),
         "flags" => format!("{:#x}", d.flags & 0xffff),
-        "ifalias" => return Some(String::new()),
-        "ifindex" | "iflink" => d.index.to_string(),
+        "ifalias" => d.alias.clone(),
+        "ifindex" => d.index.to_string(),
+        "iflink" => d.iflink.to_string(),
+        "netdev_group" => d.group.to_string(),
         "mtu" => d.mtu.to_string(),
         // Named by the kernel in the order of appearance, or given.
-        "name_assign_type" => if d.loopback { "2" } else { "3" }.to_owned(),
-        "operstate" => match (d.loopback, up) {
-            (true, _) => "unknown",
-            (_, true) => "up",
+        "name_assign_type" => if d.loopback() { "2" } else { "3" }.to_owned(),
+        "operstate" => match d.operstate {
+            belljar_abi::IF_OPER_UNKNOWN => "unknown",
+            belljar_abi::IF_OPER_LOWERLAYERDOWN => "lowerlayerdown",
+            belljar_abi::IF_OPER_UP => "up",
             _ => "down",
         }
         .to_owned(),

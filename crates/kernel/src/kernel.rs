@@ -76,6 +76,7 @@ impl Kernel {
                 pool: Pool::default(),
                 sysctl: Global::default(),
                 usage: Usage::default(),
+                notices: VecDeque::new(),
                 frames: VecDeque::new(),
             },
         }

@@ -12,11 +12,15 @@ use std::ffi::OsString;
 #[command(after_help = "\
 Examples: belljar exec web -- curl -s http://127.0.0.1/
           belljar exec web -- sh -c 'cat /proc/net/tcp'
-          belljar exec web/gw -- python3 client.py 10.0.2.15")]
+          belljar exec web/gw -- python3 client.py 10.0.2.15
+          belljar exec --netns blue web -- ip addr")]
 pub struct ExecCommand {
     /// The jar, and which of its hosts (default: host)
     #[arg(value_name = "JAR[/HOST]")]
     pub target: Target,
+    /// Run it in a network namespace of the host, made with `belljar ip JAR netns add NAME`
+    #[arg(long, value_name = "NAME")]
+    pub netns: Option<String>,
     /// Set a variable in the environment of the program
     #[arg(short, long = "env", value_name = "NAME=VALUE", value_parser = crate::parse::pair)]
     pub env: Vec<(String, String)>,
@@ -41,8 +45,12 @@ pub fn run(c: &ExecCommand) -> Done {
         env.retain(|(name, _)| name != k);
         env.push((k.clone(), v.clone()));
     }
+    let mut target = c.target.clone();
+    if let Some(netns) = &c.netns {
+        target.enter(netns).map_err(|e| Fail::usage(e).code(OWN_FAILURE))?;
+    }
     let request = ExecRequest {
-        host: c.target.host.clone(),
+        host: target.host.clone(),
         argv,
         env,
         cwd: std::env::current_dir().ok().and_then(|d| d.to_str().map(str::to_owned)),

@@ -1,20 +1,25 @@
 //! `belljar ip`: links, addresses, routes and neighbours as iproute2 shows them. It shows only; nothing is changed.
+use super::exec::{self, ExecCommand};
 use super::ip_text as text;
 use crate::out::{self, Done, Fail};
 use crate::session::{Session, Target};
+use belljar_jar::control::Request;
 use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, TcpMetricView};
 use clap::Args;
 use core::net::IpAddr;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 and -6 one family only
+Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 and -6 one family only,
+          -n NETNS in a network namespace of the host (as JAR@NETNS, which every command takes)
 Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the devices
           link [show] [[dev] NAME] [up]                      devices
           route [show] [table main|local|all] [dev NAME]     routing tables
           route get ADDRESS                                  the way a packet would take
           neighbour [show] [dev NAME]                        who on the link has which address
           tcp_metrics [show] [ADDRESS]                       what TCP remembers of peers
+          netns [list] | add NAME | delete NAME              network namespaces of the host
+          netns exec NAME PROGRAM [ARG]...                   a program in one of them
 Objects and commands may be shortened as with ip: a, l, r, n; s, sh, ls.
 
 Examples: belljar ip web -s link
@@ -51,12 +56,25 @@ enum What {
     Get(IpAddr),
     Neigh { dev: Option<String> },
     Metrics(Option<IpAddr>),
+    Netns { verb: String, name: String, program: Vec<String> },
 }
 
 pub fn run(c: &IpCommand) -> Done {
     let (opts, target, what) = parse(&c.args)?;
+    if let What::Netns { verb, name, program } = &what
+        && verb == "exec"
+    {
+        let program = program.iter().map(Into::into).collect();
+        return exec::run(&ExecCommand { target, netns: Some(name.clone()), env: Vec::new(), program });
+    }
     let mut s = Session::open(&target)?;
     let text = match what {
+        What::Netns { verb, name, .. } => {
+            let request = Request::Netns { host: s.host.clone(), verb: verb.clone(), name };
+            let names = s.client.value(&request)?;
+            let names = names.as_array().into_iter().flatten().filter_map(|n| n.as_str());
+            if verb == "list" { names.map(|n| format!("{n}\n")).collect() } else { String::new() }
+        }
         What::Addr { dev, up, scope } => {
             let links = links(&mut s, dev.as_deref(), up)?;
             let mut addrs: Vec<AddrView> = s.view("addrs")?;
@@ -107,7 +125,7 @@ fn links(s: &mut Session, dev: Option<&str>, up: bool) -> Result<Vec<LinkView>, 
 fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
     let mut opts = Opts::default();
     let mut words = args.iter().map(String::as_str).peekable();
-    let mut target: Option<Target> = None;
+    let (mut target, mut netns): (Option<Target>, Option<&str>) = (None, None);
     let object = loop {
         let Some(word) = words.next() else {
             let what =
@@ -121,6 +139,9 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
             "-o" | "-oneline" | "--oneline" => opts.oneline = true,
             "-4" => opts.inet = true,
             "-6" => opts.inet6 = true,
+            "-n" | "-netns" | "--netns" => {
+                netns = Some(words.next().ok_or_else(|| Fail::usage("-n wants the name of a network namespace"))?);
+            }
             other if other.starts_with('-') => {
                 return Err(Fail::usage(format!("Option \"{other}\" is unknown, try \"belljar ip --help\".")));
             }
@@ -140,10 +161,30 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
             }
         }
         "tcp_metrics" | "tcpmetrics" => metrics_words(&rest)?,
+        "netns" => netns_words(&rest)?,
         other => return Err(Fail::usage(format!("Object \"{other}\" is unknown, try \"belljar ip --help\"."))),
     };
-    let target = target.ok_or_else(|| Fail::usage("ip wants a jar"))?;
+    let mut target = target.ok_or_else(|| Fail::usage("ip wants a jar"))?;
+    if let Some(netns) = netns {
+        target.enter(netns).map_err(Fail::usage)?;
+    }
     Ok((opts, target, what))
+}
+
+fn netns_words(rest: &[&str]) -> Result<What, Fail> {
+    let what = |verb: &str, name: &str, program: &[&str]| {
+        let program = program.iter().map(|w| (*w).to_owned()).collect();
+        Ok(What::Netns { verb: verb.to_owned(), name: name.to_owned(), program })
+    };
+    match rest {
+        [] | ["list" | "show" | "lst" | "ls"] => what("list", "", &[]),
+        ["add", name] => what("add", name, &[]),
+        ["delete" | "del", name] => what("del", name, &[]),
+        ["exec", name, program @ ..] if !program.is_empty() => what("exec", name, program),
+        ["add" | "delete" | "del"] => Err(Fail::usage("No netns name specified")),
+        ["exec", ..] => Err(Fail::usage("ip netns exec wants a name and a program")),
+        [other, ..] => Err(Fail::usage(format!("Command \"{other}\" is unknown, try \"belljar ip --help\"."))),
+    }
 }
 
 fn abbreviates(word: &str, full: &str) -> bool {
@@ -309,6 +350,8 @@ pub mod tests {
             ("web r show table all dev lo", What::Route { table: dev("all"), dev: dev("lo") }),
             ("web route get 8.8.8.8", What::Get([8, 8, 8, 8].into())),
             ("web neigh", What::Neigh { dev: None }),
+            ("web netns", What::Netns { verb: "list".into(), name: String::new(), program: Vec::new() }),
+            ("-n blue web netns del x", What::Netns { verb: "del".into(), name: "x".into(), program: Vec::new() }),
             ("web n show dev eth0", What::Neigh { dev: dev("eth0") }),
             ("web tcp_metrics", What::Metrics(None)),
             ("web tcp_metrics show 10.0.0.1", What::Metrics(Some([10, 0, 0, 1].into()))),

@@ -49,9 +49,11 @@ impl Hello {
 pub enum Request {
     /// What the jar is: [`JarInfo`] as `Reply::Value`.
     Info,
-    /// A table of a host (`sockets`, `counters`, `links`, `addrs`, `routes`, `neighs`, `sysctls`, `proc:/proc/net/…`) as
+    /// A table of a host, `HOST` or `HOST@NETNS` as in all requests (`sockets`, `counters`, `links`, `addrs`, `routes`, `neighs`, `sysctls`, `proc:/proc/net/…`) as
     /// `Reply::Value`.
     View { host: String, what: String },
+    /// `ip netns` of a host: `list`, `add` or `del` with a name; the names as `Reply::Value`.
+    Netns { host: String, verb: String, name: String },
     /// Writes a setting.
     SysctlSet { host: String, key: String, value: String },
     /// Changes the link's conditions (`("loss", "5%")`) and returns all of them as `Reply::Value`.

@@ -3,10 +3,12 @@ use super::frame::{Reader, encode};
 use super::{ExecRequest, Hello, JarInfo, Reply, Request};
 use crate::jar::{Jar, Watched};
 use crate::key::Key;
+use belljar_abi::Errno;
 use belljar_host::process::{Exit, euid};
 use belljar_host::seccomp::Filter;
 use belljar_host::spawn::{self, Command};
 use belljar_host::{control, epoll, fd, process, rundir, signal, task};
+use belljar_kernel::ids::NsId;
 use std::ffi::OsString;
 use std::io::ErrorKind;
 use std::os::fd::OwnedFd;
@@ -165,6 +167,7 @@ impl Jar {
         Some(match request {
             Request::Info => value(&self.info()),
             Request::View { host, what } => self.with_host(&host, |jar, i| jar.view(i, &what)),
+            Request::Netns { host, verb, name } => self.netns(&host, &verb, &name),
             Request::SysctlSet { host, key, value } => self.with_host(&host, |jar, i| {
                 let m = jar.machines.get_mut(i).ok_or_else(|| "no such host".to_owned())?;
                 m.sysctl_set(&key, &value)?;
@@ -211,12 +214,57 @@ impl Jar {
         })
     }
 
-    fn with_host(&mut self, host: &str, f: impl FnOnce(&mut Jar, usize) -> Result<Reply, String>) -> Reply {
+    /// `HOST` or `HOST@NETNS`.
+    fn place(&self, host: &str) -> Result<(usize, Option<NsId>), String> {
+        let (host, netns) = host.split_once('@').map_or((host, None), |(h, n)| (h, Some(n)));
         let Some(i) = self.machines.iter().position(|m| m.name == host) else {
             let names: Vec<&str> = self.machines.iter().map(|m| m.name).collect();
-            return Reply::error(format!("no host '{host}' in this jar; there are: {}", names.join(", ")));
+            return Err(format!("no host '{host}' in this jar; there are: {}", names.join(", ")));
         };
-        f(self, i).unwrap_or_else(Reply::error)
+        let Some(name) = netns else { return Ok((i, None)) };
+        let ns = self.machines.get(i).and_then(|m| m.names.get(name)).copied();
+        ns.map(|ns| (i, Some(ns)))
+            .ok_or_else(|| format!("Cannot open network namespace \"{name}\": No such file or directory"))
+    }
+
+    fn with_host(&mut self, host: &str, f: impl FnOnce(&mut Jar, usize) -> Result<Reply, String>) -> Reply {
+        let (i, ns) = match self.place(host) {
+            Ok(found) => found,
+            Err(message) => return Reply::error(message),
+        };
+        if let (Some(m), Some(ns)) = (self.machines.get_mut(i), ns) {
+            m.enter(ns);
+        }
+        let reply = f(self, i).unwrap_or_else(Reply::error);
+        if let Some(m) = self.machines.get_mut(i) {
+            m.leave();
+        }
+        reply
+    }
+
+    fn netns(&mut self, host: &str, verb: &str, name: &str) -> Reply {
+        let used = |jar: &Jar, ns| jar.listeners.iter().flatten().any(|w| w.ns == Some(ns));
+        let place = self.place(host);
+        let (i, busy) = match place {
+            Err(message) => return Reply::error(message),
+            Ok((i, _)) => {
+                let ns = self.machines.get(i).and_then(|m| m.names.get(name)).copied();
+                (i, ns.is_some_and(|ns| used(self, ns)))
+            }
+        };
+        let Some(m) = self.machines.get_mut(i) else { return Reply::error("no such host") };
+        let done = match verb {
+            "list" => Ok(()),
+            "add" => m.add_netns(name).map(drop),
+            "del" if busy => Err(Errno::EBUSY),
+            "del" => m.del_netns(name),
+            _ => Err(Errno::EOPNOTSUPP),
+        };
+        match (done, verb) {
+            (Ok(()), _) => value(&m.names.keys().collect::<Vec<_>>()),
+            (Err(e), "add") => Reply::error(format!("Cannot create namespace \"{name}\": {e}")),
+            (Err(e), _) => Reply::error(format!("Cannot remove namespace \"{name}\": {e}")),
+        }
     }
 
     fn info(&self) -> JarInfo {
@@ -257,8 +305,9 @@ impl Jar {
 
     /// Starts a program in a host of the jar, as our child like all others.
     fn exec(&mut self, n: u32, e: ExecRequest, fds: Vec<OwnedFd>) -> Reply {
-        let Some(host) = self.machines.iter().position(|m| m.name == e.host) else {
-            return Reply::Error { message: format!("no host '{}' in this jar", e.host), code: 125 };
+        let (host, ns) = match self.place(&e.host) {
+            Ok(found) => found,
+            Err(message) => return Reply::Error { message, code: 125 },
         };
         let mut argv = e.argv.into_iter().map(OsString::from);
         let Some(program) = argv.next() else {
@@ -279,7 +328,7 @@ impl Jar {
             Ok(s) => {
                 let pid = s.pid;
                 self.tell(|_| format!("{} starts, process {pid}, by exec", command.program.to_string_lossy()));
-                self.watch_listener(Watched { listener: s.listener, host, killable: s.killable });
+                self.watch_listener(Watched { listener: s.listener, host, ns, killable: s.killable });
                 if let Some(Some(c)) = self.control.conns.get_mut(n as usize) {
                     c.child = Some(pid);
                 }

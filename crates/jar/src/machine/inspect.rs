@@ -1,15 +1,10 @@
 //! What the supervisor looks at directly, without a call: queues of a socket, and the tables that netlink shows.
 use super::Machine;
-use crate::devices::{Addr, Device, Neighbour, Route};
-use belljar_abi::rtnetlink::*;
-use belljar_abi::{self as abi, Errno, SockAddr};
+use crate::devices::{Addr, Device};
+use belljar_abi::SockAddr;
 use belljar_kernel::fs::file::FileKind;
 use belljar_kernel::ids::{DevId, PacketId, SockId};
-use belljar_kernel::net::af;
-use belljar_kernel::net::core::neighbour::Nud;
 use belljar_kernel::net::core::sock::Family;
-use belljar_kernel::net::ipv4::fib::{self, RouteType, Scope};
-use belljar_kernel::net::ipv4::route::RouteKind;
 use belljar_kernel::net::tcp::sock::TcpSock;
 use belljar_kernel::net::tcp::state::State;
 use belljar_kernel::net::tcp::tables::wildcard;
@@ -17,7 +12,6 @@ use belljar_kernel::net::tcp::urgent;
 use belljar_kernel::task::call::Fd;
 use belljar_wire::Segs;
 use belljar_wire::ipv4::IPPROTO_TCP;
-use std::net::IpAddr;
 
 impl Machine {
     fn tcp(&self, fd: Fd) -> Option<&TcpSock> {
@@ -175,33 +169,19 @@ impl Machine {
         self.k.net.ns_devs(self.ns).filter_map(|id| Some((id, self.k.net.devs.get(id)?)))
     }
 
-    fn index(&self, dev: Option<DevId>) -> u32 {
-        dev.and_then(|d| self.k.net.devs.get(d)).map_or(0, |d| d.ifindex)
-    }
-
     pub fn devices(&self) -> Vec<Device> {
         self.devs()
             .map(|(_, d)| {
-                let mut flags = match (d.is_loopback(), d.is_pointopoint()) {
-                    (true, _) => abi::IFF_LOOPBACK,
-                    (_, true) => abi::IFF_POINTOPOINT | abi::IFF_NOARP | abi::IFF_MULTICAST,
-                    _ => abi::IFF_BROADCAST | abi::IFF_MULTICAST,
-                };
-                flags |= d.gflags;
-                if d.up {
-                    flags |= abi::IFF_UP | abi::IFF_RUNNING;
-                }
-                if d.carrier {
-                    flags |= abi::IFF_LOWER_UP;
-                }
                 let s = &d.stats;
                 Device {
                     index: d.ifindex,
                     name: d.name.clone(),
-                    loopback: d.is_loopback(),
-                    flags,
+                    iflink: d.iflink().and_then(|l| self.k.net.devs.get(l)).map_or(d.ifindex, |l| l.ifindex),
+                    flags: d.flags(),
+                    operstate: d.operstate(),
+                    alias: d.alias.clone().unwrap_or_default(),
+                    group: d.group,
                     mtu: d.mtu,
-                    promiscuity: d.promiscuity,
                     txqlen: d.tx_queue_len,
                     mac: d.mac.0,
                     stats: vec![
@@ -220,131 +200,19 @@ impl Machine {
             .collect()
     }
 
+    /// Addresses of IPv4, which is all that the old requests know.
     pub fn addresses(&self) -> Vec<Addr> {
         let of = |d: &belljar_kernel::net::core::dev::NetDevice| {
-            let (index, label) = (d.ifindex, d.name.clone());
-            let now = self.k.net.env.now;
-            let forever = (u32::MAX, u32::MAX);
-            let four = d.addrs.iter().map(|a| {
-                let scope = if a.local.is_loopback() { RT_SCOPE_HOST } else { 0 };
-                let (addr, prefix, label) = (a.local.into(), a.prefix, label.clone());
-                Addr { index, label, addr, prefix, scope, flags: IFA_F_PERMANENT, lifetimes: forever }
-            });
-            let left = move |at: Option<u64>| at.map_or(u32::MAX, |at| (at.saturating_sub(now) / 1_000_000_000) as u32);
-            let six = d.inet6.addrs.iter().map(|a| Addr {
-                index,
-                label: label.clone(),
-                addr: a.addr.into(),
+            let one = |a: &belljar_kernel::net::core::dev::IfAddr| Addr {
+                index: d.ifindex,
+                label: a.label.as_str().to_owned(),
+                addr: a.local,
+                peer: a.address,
+                broadcast: a.broadcast,
                 prefix: a.prefix,
-                scope: match a.addr {
-                    x if x.is_loopback() => RT_SCOPE_HOST,
-                    x if belljar_wire::ipv6::is_linklocal(x) => RT_SCOPE_LINK,
-                    _ => 0,
-                },
-                flags: if a.permanent { IFA_F_PERMANENT } else { 0 } | if a.tentative() { IFA_F_TENTATIVE } else { 0 },
-                lifetimes: (left(a.preferred), left(a.valid)),
-            });
-            four.chain(six).collect::<Vec<_>>()
+            };
+            d.addrs.iter().map(one).collect::<Vec<_>>()
         };
         self.devs().flat_map(|(_, d)| of(d)).collect()
-    }
-
-    pub fn routes(&self) -> Vec<Route> {
-        let Some(ns) = self.k.net.ns.get(self.ns) else { return Vec::new() };
-        let main = ns.fib.main.iter().map(|r| (RT_TABLE_MAIN, r));
-        let local = ns.fib.local.iter().map(|r| (RT_TABLE_LOCAL, r));
-        let four = main.chain(local).map(|(table, (dst, prefix, r))| self.route(table, dst.into(), prefix, r));
-        let main6 = ns.v6.fib.main.iter().map(|r| (RT_TABLE_MAIN, r));
-        let local6 = ns.v6.fib.local.iter().map(|r| (RT_TABLE_LOCAL, r));
-        let six = main6.chain(local6).map(|(table, (dst, prefix, r))| Route {
-            table,
-            kind: if dst.is_multicast() { RTN_MULTICAST } else { rtn(r.kind) },
-            scope: 0,
-            protocol: r.proto,
-            dst: dst.into(),
-            prefix,
-            via: r.gateway.map(IpAddr::V6),
-            prefsrc: r.prefsrc.map(IpAddr::V6),
-            metric: r.metric,
-            index: self.index(r.dev),
-        });
-        four.chain(six).collect()
-    }
-
-    fn route(&self, table: u8, dst: IpAddr, prefix: u8, r: &fib::Route) -> Route {
-        let kind = rtn(r.kind);
-        let scope = match r.scope {
-            Scope::Universe => 0,
-            Scope::Link => RT_SCOPE_LINK,
-            Scope::Host => RT_SCOPE_HOST,
-        };
-        Route {
-            table,
-            kind,
-            scope,
-            protocol: r.proto,
-            dst,
-            prefix,
-            via: r.gateway.map(IpAddr::V4),
-            prefsrc: r.src.map(IpAddr::V4),
-            metric: r.metric,
-            index: self.index(r.dev),
-        }
-    }
-
-    /// Where a packet to `dst` goes (`ip route get`).
-    pub fn route_to(&mut self, dst: IpAddr) -> Result<Route, Errno> {
-        let found = af::route_output(&mut self.k.net, self.ns, &af::Flow::to(dst))?;
-        let kind = match found.kind {
-            RouteKind::Unicast => RTN_UNICAST,
-            RouteKind::Local => RTN_LOCAL,
-            RouteKind::Broadcast => RTN_BROADCAST,
-            RouteKind::Multicast => RTN_MULTICAST,
-        };
-        let table = if found.kind == RouteKind::Local { RT_TABLE_LOCAL } else { RT_TABLE_MAIN };
-        Ok(Route {
-            table,
-            kind,
-            scope: 0,
-            protocol: RTPROT_UNSPEC,
-            dst,
-            prefix: af::prefix_len(dst),
-            via: found.gateway,
-            prefsrc: Some(found.src),
-            metric: 0,
-            index: self.index(Some(found.dev)),
-        })
-    }
-
-    pub fn neighbours(&self) -> Vec<Neighbour> {
-        let all = self.k.net.ns.get(self.ns).into_iter().flat_map(|n| n.neighs.iter());
-        all.map(|(_, n)| Neighbour {
-            index: self.index(Some(n.dev)),
-            addr: n.addr,
-            mac: n.state.valid().then_some(n.mac.0),
-            state: match n.state {
-                Nud::Incomplete => NUD_INCOMPLETE,
-                Nud::Reachable => NUD_REACHABLE,
-                Nud::Stale => NUD_STALE,
-                Nud::Delay => NUD_DELAY,
-                Nud::Probe => NUD_PROBE,
-                Nud::Failed => NUD_FAILED,
-                Nud::Permanent => NUD_PERMANENT,
-            },
-        })
-        .collect()
-    }
-}
-
-/// `RTN_*`.
-fn rtn(kind: RouteType) -> u8 {
-    match kind {
-        RouteType::Unicast => RTN_UNICAST,
-        RouteType::Local => RTN_LOCAL,
-        RouteType::Broadcast => RTN_BROADCAST,
-        RouteType::Unreachable => RTN_UNREACHABLE,
-        RouteType::Blackhole => RTN_BLACKHOLE,
-        RouteType::Prohibit => RTN_PROHIBIT,
-        RouteType::Throw => RTN_THROW,
     }
 }

@@ -9,6 +9,7 @@ use belljar_kernel::net::sysctl;
 use belljar_kernel::task::call::{Call, Fd, Ret, Submitted};
 use belljar_kernel::task::process::Caps;
 use belljar_wire::{Frame, Mac};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Descriptors the jar's process may have in a kernel: the programs' own limits are the host's business.
@@ -55,7 +56,7 @@ impl Machine {
             other => return Err(format!("epoll: {other:?}")),
         };
         let nic = dev;
-        Ok(Machine { name: c.name, k, ns, task, nic, booted: c.now, epfd, fed: true })
+        Ok(Machine { name: c.name, k, ns, home: ns, names: BTreeMap::new(), task, nic, booted: c.now, epfd, fed: true })
     }
 
     /// Whose rights the next calls have.

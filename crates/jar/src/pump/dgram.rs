@@ -1,5 +1,6 @@
 //! Datagrams: copies of the first ones lie in the pair, for plain reads; all stay in the kernel's queue until they are read.
 use crate::jar::Jar;
+use crate::netlink::Asker;
 use crate::socks::{Dgram, Flow, SockId};
 use belljar_abi::Errno;
 use belljar_host::fd;
@@ -44,7 +45,7 @@ impl Jar {
         let Some(s) = self.socks.get_mut(id).filter(|_| n > 0) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
         if let Some(nl) = &mut d.netlink {
-            (0..n).for_each(|_| drop(nl.next(0)));
+            (0..n).for_each(|_| nl.was_read());
         } else if let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
             m.datagrams_were_read(kfd, n);
         }
@@ -169,7 +170,7 @@ impl Jar {
     pub(crate) fn dgram_next(&mut self, id: SockId, room: usize, flags: i32) -> Result<Received, Errno> {
         let s = self.socks.get_mut(id).ok_or(Errno::EBADF)?;
         if let Flow::Dgram(Dgram { netlink: Some(nl), .. }) = &mut s.flow {
-            return nl.next(flags).ok_or(Errno::EAGAIN);
+            return nl.next(flags);
         }
         let (kfd, m) = (s.fd.ok_or(Errno::EBADF)?, self.machines.get_mut(s.host).ok_or(Errno::EBADF)?);
         m.recv(self.now, kfd, room.min(MAX), flags & !belljar_abi::MSG_TRUNC)
@@ -229,11 +230,15 @@ impl Jar {
         if self.socks.get(id).is_some_and(asks_about_sockets) {
             self.settle_all();
         }
+        let is_netlink = |s: &crate::socks::Sock| matches!(&s.flow, Flow::Dgram(d) if d.netlink.is_some());
+        let tid = self.socks.get(id).filter(|s| is_netlink(s)).map(|s| s.hint.tid);
+        let privileged = tid.is_some_and(|tid| self.privileged(tid));
         let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
         if let Some(nl) = &mut d.netlink {
-            nl.request(m, data);
+            nl.request(self.now, m, &Asker { privileged, netns: &|_| None }, data);
+            self.tell_notices();
             // Who waits already takes the answer; it lies in the pair only for a plain read.
             self.retry_parked(id);
             self.dgram_in(id);

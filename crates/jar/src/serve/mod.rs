@@ -90,8 +90,21 @@ impl Jar {
         };
     }
 
-    /// Serves a call that just arrived.
+    /// Serves a call that just arrived, in the namespace of its caller.
     pub(crate) fn serve(&mut self, listener: u32, note: Notification) {
+        let watched = self.listeners.get(listener as usize).and_then(Option::as_ref);
+        let (host, ns) = watched.map_or((0, None), |w| (w.host, w.ns));
+        let Some(ns) = ns else { return self.serve_here(listener, note) };
+        if let Some(m) = self.machines.get_mut(host) {
+            m.enter(ns);
+        }
+        self.serve_here(listener, note);
+        if let Some(m) = self.machines.get_mut(host) {
+            m.leave();
+        }
+    }
+
+    fn serve_here(&mut self, listener: u32, note: Notification) {
         self.notified += 1;
         // Nothing that a call sets off is older than the call: a program compares time stamps with its own clock.
         self.tick();

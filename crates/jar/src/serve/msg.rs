@@ -470,6 +470,7 @@ impl Jar {
                 match (abi::SockAddr::parse(&addr), self.netlink_of(a.id)) {
                     (Ok(abi::SockAddr::Netlink { pid, groups }), Some(nl)) if a.note.sys == Sys::Bind => {
                         nl.bind(if pid == 0 { tgid } else { pid }, groups);
+                        self.nl_listen(self.socks.get(a.id).map_or(0, |s| s.host));
                         Outcome::Reply(Ok(0))
                     }
                     (Ok(abi::SockAddr::Netlink { .. }), Some(nl)) => {
@@ -504,7 +505,9 @@ impl Jar {
             Sys::Setsockopt if a.note.int(1) == abi::SOL_NETLINK => {
                 let v = attempt!(read_int(tid, a.note.word(3)));
                 let Some(nl) = self.netlink_of(a.id) else { return Errno::EBADF.into() };
-                nl.setsockopt(a.note.int(2), v).map(|()| 0).into()
+                attempt!(nl.setsockopt(a.note.int(2), v));
+                self.nl_listen(self.socks.get(a.id).map_or(0, |s| s.host));
+                Outcome::Reply(Ok(0))
             }
             Sys::Ioctl => self.sys_ioctl(a),
             Sys::Read | Sys::Readv | Sys::Write | Sys::Writev => self.exact_dgram(a),

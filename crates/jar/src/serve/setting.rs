@@ -8,6 +8,7 @@ use crate::key::Key;
 use belljar_abi::Errno;
 use belljar_host::seccomp::Notification;
 use belljar_host::{epoll, errno, fd};
+use belljar_kernel::ids::NsId;
 use std::os::fd::OwnedFd;
 
 /// One open file.
@@ -17,6 +18,7 @@ pub struct Setting {
     /// Of the program's end.
     inode: u64,
     host: usize,
+    ns: Option<NsId>,
     key: String,
 }
 
@@ -55,7 +57,8 @@ impl Jar {
             return Errno(errno(&e)).into();
         }
         drop(theirs);
-        let id = self.settings.insert(Setting { ours, inode, host, key });
+        let ns = self.machines.get(host).map(|m| m.ns);
+        let id = self.settings.insert(Setting { ours, inode, host, ns, key });
         if let Some(s) = self.settings.get(id) {
             let _ = self.ep.add(&s.ours, epoll::IN | epoll::RDHUP, Key::Setting(id).pack());
         }
@@ -93,13 +96,16 @@ impl Jar {
                     return;
                 }
                 Ok(_) => {
-                    let (host, key) = (s.host, s.key.clone());
+                    let (host, ns, key) = (s.host, s.ns, s.key.clone());
+                    let before = self.machines.get(host).map(|m| m.ns);
+                    self.in_ns(host, ns);
                     let text = String::from_utf8_lossy(&buf).into_owned();
                     let mut lines = text.lines().filter(|l| !l.trim().is_empty()).peekable();
                     if lines.peek().is_none() {
                         self.set_for_program(host, &key, "");
                     }
                     lines.for_each(|l| self.set_for_program(host, &key, l.trim()));
+                    self.in_ns(host, before);
                 }
                 Err(e) if e.kind() == std::io::ErrorKind::WouldBlock => return,
                 Err(_) => {
@@ -107,6 +113,12 @@ impl Jar {
                     return;
                 }
             }
+        }
+    }
+
+    fn in_ns(&mut self, host: usize, ns: Option<NsId>) {
+        if let (Some(m), Some(ns)) = (self.machines.get_mut(host), ns) {
+            m.enter(ns);
         }
     }
 

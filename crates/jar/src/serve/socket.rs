@@ -46,7 +46,8 @@ impl Jar {
         if !matches!(protocol, abi::netlink::NETLINK_ROUTE | abi::netlink::NETLINK_SOCK_DIAG) {
             return Errno::EPROTONOSUPPORT.into();
         }
-        let d = Dgram { netlink: Some(Box::new(Netlink::new(base, protocol))), ..Dgram::default() };
+        let Some(ns) = self.machines.get(host).map(|m| m.ns) else { return Errno::EAFNOSUPPORT.into() };
+        let d = Dgram { netlink: Some(Box::new(Netlink::new(base, protocol, ns))), ..Dgram::default() };
         self.plant(listener, note, host, None, abi::AF_NETLINK, Flow::Dgram(d), note.int(1))
     }
 

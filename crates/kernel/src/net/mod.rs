@@ -6,6 +6,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mib;
+pub mod netlink;
 pub mod netns;
 pub mod packet;
 pub mod raw;
@@ -16,7 +17,7 @@ pub mod tcp;
 pub mod udp;
 
 use self::core::dev::NetDevice;
-use self::core::skb::{Owner, Skb};
+use self::core::skb::{Owner, SkBuff, Skb};
 use self::core::softirq::Cpu;
 use self::drop::DropReason;
 use self::mib::Mib;
@@ -44,6 +45,8 @@ pub struct Net {
     pub sysctl: Global,
     /// Pages charged to TCP and UDP sockets, orphans and sockets in use: what udp_mem and tcp_max_orphans bound.
     pub usage: Usage,
+    /// Notifications of netlink that nobody has taken yet.
+    pub notices: VecDeque<netlink::notify::Notice>,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
 }
@@ -80,6 +83,17 @@ impl Net {
         let mut skb = self.pool.take_skb();
         skb.id = id;
         skb
+    }
+
+    /// A copy that shares the payload and belongs to nobody.
+    pub fn clone_skb(&mut self, skb: &SkBuff) -> Skb {
+        let mut copy = self.alloc_skb();
+        *copy = skb.clone();
+        (copy.owner, copy.tx) = (Owner::None, None);
+        if copy.truesize == 0 {
+            copy.set_truesize();
+        }
+        copy
     }
 
     /// The end of a packet that did what it was for.

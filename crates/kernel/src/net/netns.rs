@@ -17,6 +17,7 @@ use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::tables::TcpTables;
 use crate::net::udp::tables::UdpTables;
+use belljar_abi::Errno;
 
 #[derive(Clone, Debug)]
 pub struct NetNs {
@@ -25,6 +26,10 @@ pub struct NetNs {
     /// In order of ifindex.
     pub devs: Vec<DevId>,
     pub last_ifindex: u32,
+    /// Groups of NETLINK_ROUTE that somebody is a member of: bit n for group n.
+    pub nl_groups: u64,
+    /// By which numbers other namespaces are known here: the place in the list.
+    pub nsids: Vec<NsId>,
     /// What a new interface begins with (`net.ipv4.conf.default`).
     pub conf_default: InetConf,
     /// What is said for all of them.
@@ -80,6 +85,8 @@ impl Net {
             lo: nobody,
             devs: Vec::new(),
             last_ifindex: 0,
+            nl_groups: 0,
+            nsids: Vec::new(),
             conf_default: InetConf::default(),
             conf_all: InetConf::ALL,
             sysctl: Sysctl::default(),
@@ -108,6 +115,71 @@ impl Net {
             n.lo = lo;
         }
         ns
+    }
+}
+
+impl Net {
+    /// The number by which a namespace knows another one.
+    pub fn nsid(&self, ns: NsId, other: NsId) -> Option<u32> {
+        self.ns.get(ns)?.nsids.iter().position(|n| *n == other).map(|n| n as u32)
+    }
+
+    /// Both know each other by a number from now on.
+    #[doc(alias = "peernet2id_alloc")]
+    pub(crate) fn know_each_other(&mut self, a: NsId, b: NsId) {
+        for (ns, other) in [(a, b), (b, a)] {
+            if ns == other || self.nsid(ns, other).is_some() {
+                continue;
+            }
+            // The number of one that is gone is free again.
+            let gone = self.ns.get(ns).and_then(|n| n.nsids.iter().position(|id| self.ns.get(*id).is_none()));
+            if let Some(n) = self.ns.get_mut(ns) {
+                match gone.and_then(|at| n.nsids.get_mut(at)) {
+                    Some(slot) => *slot = other,
+                    None => n.nsids.push(other),
+                }
+            }
+        }
+    }
+}
+
+impl Kernel {
+    /// A namespace whose only users were its name and its devices goes; EBUSY while sockets or processes are in it. Virtual
+    /// devices go with it and take their other ends along, hardware comes to `heir`.
+    #[doc(alias = "cleanup_net")]
+    pub fn del_ns(&mut self, ns: NsId, heir: Option<NsId>) -> Result<(), Errno> {
+        self.net.ns.get(ns).ok_or(Errno::ENOENT)?;
+        let here = |sk: Option<&crate::net::core::sock::Sock>| sk.is_some_and(|sk| sk.ns == ns);
+        let k = &self.socks;
+        let busy = k.tcp.iter().any(|s| here(Some(&s.1.sk)))
+            || k.udp.iter().any(|s| here(Some(&s.1.sk)))
+            || k.raw.iter().any(|s| here(Some(&s.1.sk)))
+            || k.packet.iter().any(|s| here(Some(&s.1.sk)))
+            || self.tasks.procs.iter().any(|p| p.1.ns == ns);
+        if busy || heir == Some(ns) {
+            return Err(Errno::EBUSY);
+        }
+        self.net.tear_down(ns, heir);
+        Ok(())
+    }
+}
+
+impl Net {
+    fn tear_down(&mut self, ns: NsId, heir: Option<NsId>) {
+        while let Some(dev) = self.ns.get(ns).and_then(|n| n.devs.last().copied()) {
+            let hardware = self.devs.get(dev).is_some_and(|d| d.nic().is_some());
+            let moved = hardware
+                && heir.is_some_and(|to| {
+                    let name = self.alloc_name(to, "dev%d").unwrap_or_default();
+                    self.move_netdev(dev, to, None).or_else(|_| self.move_netdev(dev, to, Some(&name))).is_ok()
+                });
+            if !moved {
+                self.unregister_netdev(dev);
+            }
+        }
+        crate::net::ipv4::reassembly::flush(self, ns);
+        crate::net::ipv6::reassembly::flush(self, ns);
+        self.ns.remove(ns);
     }
 }
 

@@ -144,7 +144,7 @@ impl Kernel {
                     Scope::Host => "host",
                 }
                 .into(),
-                label: dev.clone(),
+                label: a.label.as_str().to_owned(),
             };
             let six = d.inet6.addrs.iter().map(|a| AddrView {
                 ifindex: d.ifindex,
@@ -344,9 +344,10 @@ fn flags(d: &NetDevice) -> Vec<String> {
 
 fn link(d: &NetDevice) -> LinkView {
     let (s, q) = (&d.stats, d.qdisc.stats());
-    let operstate = match (d.is_loopback(), d.running()) {
-        (true, _) => "UNKNOWN",
-        (_, true) => "UP",
+    let operstate = match d.operstate() {
+        belljar_abi::IF_OPER_UNKNOWN => "UNKNOWN",
+        belljar_abi::IF_OPER_UP => "UP",
+        belljar_abi::IF_OPER_LOWERLAYERDOWN => "LOWERLAYERDOWN",
         _ => "DOWN",
     };
     let (link_type, broadcast) = match (d.is_loopback(), d.is_pointopoint()) {
@@ -360,7 +361,7 @@ fn link(d: &NetDevice) -> LinkView {
         name: d.name.clone(),
         flags: flags(d),
         mtu: d.mtu,
-        qdisc: d.qdisc.name().into(),
+        qdisc: d.qdisc_name().into(),
         operstate: operstate.into(),
         txqlen: d.tx_queue_len,
         link_type: link_type.into(),

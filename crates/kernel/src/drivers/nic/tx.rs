@@ -55,6 +55,10 @@ impl TxRing {
         self.used
     }
 
+    pub(crate) fn into_skbs(self) -> impl Iterator<Item = Skb> {
+        self.buffer.into_iter().flatten()
+    }
+
     /// Packets that the driver has not freed yet.
     pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
         self.buffer.iter().flatten()

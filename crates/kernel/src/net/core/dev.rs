@@ -1,22 +1,56 @@
 //! Network devices: what each has, and how they are made, addressed and set up (the `ip` commands of a namespace).
+use crate::drivers::bridge::{BrPort, Bridge};
 use crate::drivers::nic::{Nic, NicConfig};
 use crate::drivers::tun::Tun;
+use crate::drivers::veth::Veth;
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::neighbour;
 use crate::net::core::skb::Skb;
 use crate::net::ipv4::devconf;
-use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, RouteType, Scope};
-use crate::net::ipv4::mcast::{self, McDev};
+pub use crate::net::ipv4::devinet::IfAddr;
+use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
+use crate::net::ipv4::mcast::McDev;
 use crate::net::ipv6::addrconf::Inet6Dev;
-use crate::net::packet::bind::NetdevEvent;
 use crate::net::sched::Qdisc;
-use belljar_abi::Errno;
+use belljar_abi::{self as abi, Errno};
 use belljar_wire::ipv6::IPV6_MIN_MTU;
 use belljar_wire::{Gso, GsoType, Mac};
 use core::net::Ipv4Addr;
+
+/// The name of a device, also of one that is not there (yet).
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct IfName([u8; 16]);
+
+impl IfName {
+    /// Up to 15 bytes of it.
+    pub fn new(name: &str) -> IfName {
+        let mut b = [0; 16];
+        b.iter_mut().take(15).zip(name.bytes()).for_each(|(to, from)| *to = from);
+        IfName(b)
+    }
+
+    pub fn as_str(&self) -> &str {
+        let len = self.0.iter().position(|b| *b == 0).unwrap_or(16);
+        self.0.get(..len).and_then(|b| std::str::from_utf8(b).ok()).unwrap_or("")
+    }
+}
+
+impl std::fmt::Debug for IfName {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        std::fmt::Debug::fmt(self.as_str(), f)
+    }
+}
+
+/// Devices that a namespace has room for: what a program makes takes memory of the machine.
+const MOST_DEVICES: usize = 4096;
+
+/// What a device may be called (`dev_valid_name`).
+pub fn valid_name(name: &str) -> bool {
+    let strange = |c: char| c == '/' || c == ':' || c.is_whitespace() || c == '\0';
+    !name.is_empty() && name.len() <= 15 && name != "." && name != ".." && !name.contains(strange)
+}
 
 /// Which kind of hardware, or none.
 #[derive(Clone, Debug)]
@@ -24,6 +58,10 @@ pub enum DevKind {
     Loopback,
     Nic(Box<Nic>),
     Tun(Box<Tun>),
+    /// Takes everything and sends nothing.
+    Dummy,
+    Veth(Veth),
+    Bridge(Box<Bridge>),
 }
 
 /// Offloads (`ethtool -k`).
@@ -92,29 +130,6 @@ impl DevStats {
     pub fn tx(&mut self, packets: u64, bytes: u64) {
         self.tx_packets += packets;
         self.tx_bytes += bytes;
-    }
-}
-
-/// An address of an interface (`struct in_ifaddr`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct IfAddr {
-    pub local: Ipv4Addr,
-    pub prefix: u8,
-    /// None unless given: `ip addr add` without `brd` sets none.
-    pub broadcast: Option<Ipv4Addr>,
-    pub scope: Scope,
-    /// Another address of the same subnet was there before.
-    pub secondary: bool,
-}
-
-impl IfAddr {
-    /// The last address of its subnet, which is everybody there.
-    fn subnet_broadcast(&self) -> Option<Ipv4Addr> {
-        (self.prefix < 31 && self.prefix > 0).then(|| Ipv4Addr::from_bits(self.local.to_bits() | !mask(self.prefix)))
-    }
-
-    pub fn covers(&self, addr: Ipv4Addr) -> bool {
-        (addr.to_bits() ^ self.local.to_bits()) & mask(self.prefix) == 0
     }
 }
 
@@ -207,6 +222,17 @@ pub struct NetDevice {
     /// Groups of packet sockets.
     pub packet_groups: Vec<[u8; 6]>,
     pub kind: DevKind,
+    /// The bridge that it is a port of.
+    pub master: Option<DevId>,
+    /// As a port of a bridge.
+    pub brport: Option<Box<BrPort>>,
+    pub group: u32,
+    pub alias: Option<String>,
+    /// IFF_NOARP and the absence of IFF_MULTICAST, where they are not the hardware's.
+    pub iff_noarp: bool,
+    pub no_multicast: bool,
+    /// It was up once: before, it has no queueing discipline (`noop`).
+    pub activated: bool,
     pub features: Features,
     pub stats: DevStats,
     pub qdisc: Qdisc,
@@ -257,7 +283,66 @@ impl NetDevice {
 
     /// Nobody is asked for hardware addresses there (IFF_NOARP).
     pub fn noarp(&self) -> bool {
-        self.is_loopback() || self.is_pointopoint()
+        self.is_loopback() || self.is_pointopoint() || self.iff_noarp
+    }
+
+    /// The discipline's name; none before it was first up.
+    pub fn qdisc_name(&self) -> &'static str {
+        if self.activated { self.qdisc.name() } else { "noop" }
+    }
+
+    /// What IFLA_INFO_KIND and `ip -d link` call it; hardware has none.
+    pub fn info_kind(&self) -> Option<&'static str> {
+        Some(match &self.kind {
+            DevKind::Loopback | DevKind::Nic(_) => return None,
+            DevKind::Tun(_) => "tun",
+            DevKind::Dummy => "dummy",
+            DevKind::Veth(_) => "veth",
+            DevKind::Bridge(_) => "bridge",
+        })
+    }
+
+    /// The device that it sends through or is joined to (`dev_get_iflink`).
+    pub fn iflink(&self) -> Option<DevId> {
+        match &self.kind {
+            DevKind::Veth(v) => v.peer,
+            _ => None,
+        }
+    }
+
+    /// The smallest and largest MTU; 0: no limit but that of the number.
+    pub fn mtu_range(&self) -> (u32, u32) {
+        match self.kind {
+            DevKind::Loopback | DevKind::Dummy => (0, 0),
+            _ => (68, 65_535),
+        }
+    }
+
+    /// `IFF_*` as programs see them.
+    #[doc(alias = "dev_get_flags")]
+    pub fn flags(&self) -> u32 {
+        let ptp = self.is_pointopoint();
+        let bits = [
+            (self.up, abi::IFF_UP),
+            (!self.is_loopback() && !ptp, abi::IFF_BROADCAST),
+            (self.is_loopback(), abi::IFF_LOOPBACK),
+            (ptp, abi::IFF_POINTOPOINT),
+            (self.running(), abi::IFF_RUNNING | abi::IFF_LOWER_UP),
+            (ptp || self.iff_noarp, abi::IFF_NOARP),
+            (!self.is_loopback() && !self.no_multicast, abi::IFF_MULTICAST),
+        ];
+        bits.into_iter().filter(|b| b.0).fold(self.gflags, |all, b| all | b.1)
+    }
+
+    /// `IF_OPER_*` (RFC 2863): of a device that nobody watches the link of, nothing is known.
+    pub fn operstate(&self) -> u8 {
+        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy);
+        match (self.up, self.carrier) {
+            (true, true) if unwatched => abi::IF_OPER_UNKNOWN,
+            (true, true) => abi::IF_OPER_UP,
+            (true, false) if self.iflink().is_some() => abi::IF_OPER_LOWERLAYERDOWN,
+            _ => abi::IF_OPER_DOWN,
+        }
     }
 
     /// IPv6 is on, and the link carries what it wants to be carried (RFC 8200 §5).
@@ -308,16 +393,19 @@ impl Net {
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
-        if name.is_empty() || name.len() > 15 || name.contains(['/', ' ', ':']) {
+        if !valid_name(name) {
             return Err(Errno::EINVAL);
         }
         if self.dev_by_name(ns, name).is_some() {
             return Err(Errno::EEXIST);
         }
+        let space = self.ns.get(ns).ok_or(Errno::ENODEV)?;
+        if space.devs.len() >= MOST_DEVICES {
+            return Err(Errno::ENFILE);
+        }
+        let ifindex = self.new_ifindex(ns);
         let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        space.last_ifindex += 1;
-        let ifindex = space.last_ifindex;
-        let loopback = matches!(kind, DevKind::Loopback);
+        let queued = matches!(kind, DevKind::Nic(_) | DevKind::Tun(_));
         let dev = NetDevice {
             ns,
             name: name.to_owned(),
@@ -331,9 +419,16 @@ impl Net {
             gflags: 0,
             packet_groups: Vec::new(),
             kind,
+            master: None,
+            brport: None,
+            group: 0,
+            alias: None,
+            iff_noarp: false,
+            no_multicast: false,
+            activated: false,
             features: Features::ALL,
             stats: DevStats::default(),
-            qdisc: if loopback { Qdisc::Noqueue } else { Qdisc::pfifo_fast() },
+            qdisc: if queued { Qdisc::pfifo_fast() } else { Qdisc::Noqueue },
             tx_queue_len: 1000,
             stopped: false,
             scheduled: false,
@@ -345,101 +440,54 @@ impl Net {
             trans_start: 0,
         };
         let id = self.devs.insert(dev);
-        self.ns.get_mut(ns).ok_or(Errno::ENODEV)?.devs.push(id);
+        self.list_netdev(ns, id);
         Ok(id)
+    }
+
+    /// Into the namespace's list, which is in order of ifindex; rules that name it begin to count.
+    pub(crate) fn list_netdev(&mut self, ns: NsId, dev: DevId) {
+        let index = |id: &DevId| self.devs.get(*id).map_or(0, |d| d.ifindex);
+        let Some(n) = self.ns.get(ns) else { return };
+        let at = n.devs.partition_point(|id| index(id) < index(&dev));
+        let name = self.devs.get(dev).map(|d| IfName::new(&d.name)).unwrap_or_default();
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.devs.insert(at, dev);
+            n.fib.attach(name, dev);
+        }
+    }
+
+    /// The next number; one that is taken is passed over.
+    #[doc(alias = "dev_new_index")]
+    pub(crate) fn new_ifindex(&mut self, ns: NsId) -> u32 {
+        let mut index = self.ns.get(ns).map_or(0, |n| n.last_ifindex);
+        loop {
+            index = if index >= i32::MAX as u32 { 1 } else { index + 1 };
+            if self.dev_by_index(ns, index).is_none() {
+                if let Some(n) = self.ns.get_mut(ns) {
+                    n.last_ifindex = index;
+                }
+                return index;
+            }
+        }
+    }
+
+    /// `veth%d`: the first number that makes a free name; other names are taken as they are.
+    #[doc(alias = "dev_alloc_name")]
+    pub fn alloc_name(&self, ns: NsId, template: &str) -> Result<String, Errno> {
+        let name = match template.split_once("%d") {
+            None => template.to_owned(),
+            Some((a, b)) => (0..MOST_DEVICES)
+                .map(|n| format!("{a}{n}{b}"))
+                .find(|n| self.dev_by_name(ns, n).is_none())
+                .ok_or(Errno::ENFILE)?,
+        };
+        if valid_name(&name) { Ok(name) } else { Err(Errno::EINVAL) }
     }
 
     pub(crate) fn rt_cache_flush(&mut self, ns: NsId) {
         if let Some(n) = self.ns.get_mut(ns) {
             n.rt_genid = n.rt_genid.wrapping_add(1);
         }
-    }
-
-    /// `ip addr add`: EEXIST when it is there already.
-    #[doc(alias = "__inet_insert_ifa")]
-    pub fn add_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
-        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-        if prefix > 32 || local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
-            return Err(Errno::EINVAL);
-        }
-        if d.addrs.iter().any(|a| a.local == local && a.prefix == prefix) {
-            return Err(Errno::EEXIST);
-        }
-        let scope = if local.is_loopback() { Scope::Host } else { Scope::Universe };
-        let secondary = d.addrs.iter().any(|a| a.prefix == prefix && a.covers(local));
-        let mut addr = IfAddr { local, prefix, broadcast: None, scope, secondary };
-        addr.broadcast = addr.subnet_broadcast().filter(|_| !d.noarp());
-        d.addrs.push(addr);
-        let up = d.up;
-        self.fib_add_ifaddr(dev, addr, up);
-        Ok(())
-    }
-
-    /// `ip addr del`.
-    pub fn del_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
-        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-        let ns = d.ns;
-        let at = d.addrs.iter().position(|a| a.local == local && a.prefix == prefix).ok_or(Errno::EADDRNOTAVAIL)?;
-        let gone = d.addrs.remove(at);
-        // promote_secondaries is 0: with the primary address its secondaries go.
-        let mut dead = vec![gone];
-        if !gone.secondary {
-            dead.extend(d.addrs.iter().filter(|a| a.secondary && a.prefix == prefix && a.covers(local)));
-            d.addrs.retain(|a| !(a.secondary && a.prefix == prefix && a.covers(local)));
-        }
-        let elsewhere = |net: &Net, a: Ipv4Addr| {
-            net.ns_devs(ns).any(|id| net.devs.get(id).is_some_and(|d| d.addrs.iter().any(|x| x.local == a)))
-        };
-        for a in dead {
-            let still = elsewhere(self, a.local);
-            if let Some(n) = self.ns.get_mut(ns) {
-                let mine = |r: &Route| r.dev == Some(dev);
-                if !still {
-                    n.fib.local.remove(a.local, 32, |r| mine(r) && r.kind == RouteType::Local);
-                }
-                if let Some(b) = a.subnet_broadcast() {
-                    n.fib.local.remove(b, 32, |r| mine(r) && r.kind == RouteType::Broadcast && r.src == Some(a.local));
-                }
-                n.fib.local.remove(a.local, a.prefix, |r| mine(r) && r.src == Some(a.local) && a.scope == Scope::Host);
-                n.fib.forget_dev(|r| mine(r) && r.src == Some(a.local));
-            }
-        }
-        self.rt_cache_flush(ns);
-        Ok(())
-    }
-
-    /// The routes that come with an address: itself in the local table; its subnet and broadcast while the device is up.
-    fn fib_add_ifaddr(&mut self, dev: DevId, a: IfAddr, up: bool) {
-        let Some((ns, loopback)) = self.devs.get(dev).map(|d| (d.ns, d.is_loopback())) else { return };
-        let Some(n) = self.ns.get_mut(ns) else { return };
-        let route = |kind, scope| Route {
-            kind,
-            dev: Some(dev),
-            gateway: None,
-            src: Some(a.local),
-            metric: 0,
-            scope,
-            proto: Route::PROTO_KERNEL,
-            mtu: None,
-            group: 0,
-            weight: 1,
-        };
-        if up || !loopback {
-            n.fib.local.insert(a.local, 32, route(RouteType::Local, Scope::Host));
-        }
-        if up {
-            if let Some(b) = a.subnet_broadcast() {
-                n.fib.local.insert(b, 32, route(RouteType::Broadcast, Scope::Link));
-            }
-            if a.prefix < 32 && !a.secondary {
-                if loopback {
-                    n.fib.local.insert(a.local, a.prefix, route(RouteType::Local, Scope::Host));
-                } else {
-                    n.fib.main.insert(a.local, a.prefix, route(RouteType::Unicast, Scope::Link));
-                }
-            }
-        }
-        self.rt_cache_flush(ns);
     }
 
     /// `ip route add PREFIX via GATEWAY dev DEV`; EEXIST for the same destination and metric.
@@ -450,117 +498,6 @@ impl Net {
     /// `ip route del PREFIX`: the first that fits; ESRCH when none does.
     pub fn del_route(&mut self, ns: NsId, dst: Ipv4Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
         self.del_route_of(ns, RT_TABLE_MAIN, dst, prefix, |r| dev.is_none() || r.dev == dev)
-    }
-
-    /// `ip link set DEV up|down`.
-    #[doc(alias = "dev_change_flags")]
-    pub fn set_link(&mut self, dev: DevId, up: bool) -> Result<(), Errno> {
-        if self.devs.get(dev).ok_or(Errno::ENODEV)?.up == up {
-            return Ok(());
-        }
-        self.netdev_event(dev, if up { NetdevEvent::Up } else { NetdevEvent::Down });
-        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-        d.up = up;
-        let (ns, loopback) = (d.ns, d.is_loopback());
-        if !up {
-            self.qdisc_purge(dev);
-            neighbour::ifdown(self, ns, dev);
-            crate::net::ipv4::igmp::down(self, dev);
-            if let Some(n) = self.ns.get_mut(ns) {
-                // Local addresses stay known; what leads out of the device goes.
-                n.fib.forget_dev(|r| r.dev == Some(dev));
-                n.fib.local.remove_all(|r| r.dev == Some(dev) && r.kind == RouteType::Broadcast);
-            }
-            self.addrconf_down(dev, false);
-            self.rt_cache_flush(ns);
-            return Ok(());
-        }
-        let addrs = d.addrs.clone();
-        for a in addrs {
-            self.fib_add_ifaddr(dev, a, true);
-        }
-        if loopback && self.devs.get(dev).is_some_and(|d| d.addrs.is_empty()) {
-            self.add_address(dev, Ipv4Addr::LOCALHOST, 8)?;
-        }
-        self.addrconf_up(dev);
-        self.rt_cache_flush(ns);
-        mcast::up(self, dev);
-        if self.devs.get(dev).is_some_and(|d| d.conf.arp_notify) {
-            crate::net::ipv4::arp::announce(self, dev);
-        }
-        Ok(())
-    }
-
-    /// Packet sockets follow their devices.
-    fn netdev_event(&mut self, dev: DevId, event: NetdevEvent) {
-        let Some((ns, ifindex)) = self.devs.get(dev).map(|d| (d.ns, d.ifindex)) else { return };
-        if self.ns.get(ns).is_some_and(|n| n.packet.sockets > 0) {
-            self.env.rises.push_back(crate::env::Rise::Netdev { ns, ifindex, event });
-        }
-    }
-
-    /// The device goes away, with its addresses, routes and neighbours; sockets bound to it keep a number that names nothing.
-    #[doc(alias = "unregister_netdevice")]
-    pub fn unregister_netdev(&mut self, dev: DevId) {
-        let _ = self.set_link(dev, false);
-        self.netdev_event(dev, NetdevEvent::Unregister);
-        while let Some((local, prefix)) = self.devs.get(dev).and_then(|d| d.addrs.first()).map(|a| (a.local, a.prefix))
-        {
-            let _ = self.del_address(dev, local, prefix);
-        }
-        let Some(d) = self.devs.remove(dev) else { return };
-        if let Some(n) = self.ns.get_mut(d.ns) {
-            n.fib.local.remove_all(|r| r.dev == Some(dev));
-            n.fib.forget_dev(|r| r.dev == Some(dev));
-            n.devs.retain(|id| *id != dev);
-        }
-        if let DevKind::Tun(t) = d.kind {
-            for skb in t.into_skbs() {
-                self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "tun_queue_purge");
-            }
-        }
-        self.rt_cache_flush(d.ns);
-    }
-
-    /// The other end was plugged in or pulled out: without it nothing waits for better times.
-    #[doc(alias = "netif_carrier_on")]
-    #[doc(alias = "dev_deactivate")]
-    pub fn set_carrier(&mut self, dev: DevId, on: bool) {
-        let Some(d) = self.devs.get_mut(dev) else { return };
-        d.carrier = on;
-        if !on {
-            self.qdisc_purge(dev);
-        }
-    }
-
-    fn qdisc_purge(&mut self, dev: DevId) {
-        let held = self.devs.get_mut(dev).map_or_else(Vec::new, |d| d.qdisc.reset());
-        for skb in held {
-            self.kfree_skb(skb, crate::net::drop::DropReason::QueuePurge, "qdisc_reset");
-        }
-    }
-
-    /// `ip link set DEV txqueuelen N`.
-    pub fn set_txqlen(&mut self, dev: DevId, packets: u32) -> Result<(), Errno> {
-        self.devs.get_mut(dev).ok_or(Errno::ENODEV)?.tx_queue_len = packets;
-        Ok(())
-    }
-
-    /// `ip link set DEV mtu N`; below 68 IPv4 is impossible.
-    pub fn set_mtu(&mut self, dev: DevId, mtu: u32) -> Result<(), Errno> {
-        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-        if !(68..=65_536).contains(&mtu) {
-            return Err(Errno::EINVAL);
-        }
-        let (before, ns, up) = (std::mem::replace(&mut d.mtu, mtu), d.ns, d.up);
-        // Below 1280 there is no IPv6 (RFC 8200 §5).
-        match (before >= IPV6_MIN_MTU, mtu >= IPV6_MIN_MTU) {
-            (true, false) => self.addrconf_down(dev, true),
-            (false, true) if up => self.addrconf_up(dev),
-            _ => {}
-        }
-        self.rt_cache_flush(ns);
-        Ok(())
     }
 }
 

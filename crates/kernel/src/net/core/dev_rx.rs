@@ -1,9 +1,10 @@
 //! From a driver to the protocols: the backlog, taps, and whose packet it is.
+use crate::drivers::bridge;
 use crate::env::Event;
 use crate::env::trace::Dir;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::softirq;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
@@ -34,6 +35,16 @@ pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
     }
     k.net.stage(&skb, "netif_receive_skb");
     let watched = crate::net::packet::rcv::incoming(k, ns, dev, &skb);
+    if let Some(br) = k.net.devs.get(dev).and_then(|d| d.master) {
+        match bridge::handle_frame(k, br, dev, skb) {
+            Some(back) => skb = back,
+            None => return,
+        }
+    }
+    if skb.owner != Owner::None {
+        // A sender's memory is free once its packet is here (`ip_rcv_core`, `skb_orphan`).
+        k.net.skb_orphan(&mut skb);
+    }
     match skb.protocol {
         ETH_P_IP => input::ip_rcv(k, ns, dev, skb),
         ETH_P_IPV6 => ipv6::input::ipv6_rcv(k, ns, dev, skb),

@@ -1,5 +1,5 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
-use crate::drivers::{loopback, nic, tun};
+use crate::drivers::{bridge, loopback, nic, tun, veth};
 use crate::env::Event;
 use crate::env::trace::Dir;
 use crate::ids::DevId;
@@ -161,6 +161,15 @@ fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
         Some(DevKind::Loopback) => loopback::loopback_xmit(net, dev, skb),
         Some(DevKind::Tun(_)) => tun::tun_net_xmit(net, dev, skb),
         Some(DevKind::Nic(_)) => nic::tx::start_xmit(net, dev, skb),
+        Some(DevKind::Veth(_)) => veth::veth_xmit(net, dev, skb),
+        Some(DevKind::Bridge(_)) => bridge::br_dev_xmit(net, dev, skb),
+        Some(DevKind::Dummy) => {
+            let len = skb.len() as u64;
+            if let Some(d) = net.devs.get_mut(dev) {
+                d.stats.tx(1, len);
+            }
+            net.consume_skb(skb);
+        }
         None => net.kfree_skb(skb, DropReason::DevReady, "dev_hard_start_xmit"),
     }
 }

@@ -431,6 +431,14 @@ pub fn gc(net: &mut Net, ns: NsId, six: bool) {
     dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
 
+/// Nothing is known of it any more, and it is not asked for.
+pub(crate) fn fail(net: &mut Net, ns: NsId, id: NeighId) {
+    if let Some(e) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) {
+        e.state = Nud::Failed;
+        e.timer.cancel();
+    }
+}
+
 pub fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
     let Some(n) = net.ns.get_mut(ns) else { return };
     let Some(mut e) = n.neighs.remove(id) else { return };
@@ -448,6 +456,15 @@ pub fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
 pub fn ifdown(net: &mut Net, ns: NsId, dev: DevId) {
     let Some(n) = net.ns.get(ns) else { return };
     let dead: Vec<NeighId> = n.neigh_table.index.iter().filter(|((d, _), _)| *d == dev).map(|(_, id)| *id).collect();
+    dead.into_iter().for_each(|id| destroy(net, ns, id));
+}
+
+/// The device's own address changed: who its neighbours are has to be found out again, all but what is permanent.
+#[doc(alias = "neigh_changeaddr")]
+pub fn changeaddr(net: &mut Net, ns: NsId, dev: DevId) {
+    let Some(n) = net.ns.get(ns) else { return };
+    let goes = |id: &NeighId| n.neighs.get(*id).is_some_and(|e| e.dev == dev && e.state != Nud::Permanent);
+    let dead: Vec<NeighId> = n.neigh_table.iter().filter(goes).collect();
     dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
 

@@ -1,9 +1,53 @@
-//! Addresses and flags of an interface as the old requests set them (netdevice(7): SIOCSIFADDR and its kin).
+//! Addresses of an interface: given, taken away, with the routes that come with them; addresses and flags as the old
+//! requests set them (netdevice(7): SIOCSIFADDR and its kin).
 use crate::ids::DevId;
 use crate::net::Net;
-use crate::net::core::dev::mask;
+use crate::net::core::dev::{IfName, mask};
+use crate::net::ipv4::fib::{Route, RouteType, Scope};
+use crate::net::netlink::notify;
+use belljar_abi::rtnetlink::{RTM_DELADDR, RTM_NEWADDR};
 use belljar_abi::{Errno, IFF_ALLMULTI, IFF_PROMISC, IFF_UP};
 use core::net::Ipv4Addr;
+
+/// An address of an interface (`struct in_ifaddr`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IfAddr {
+    pub local: Ipv4Addr,
+    /// The other end of a point-to-point link; the address itself elsewhere. The prefix is this one's.
+    pub address: Ipv4Addr,
+    pub prefix: u8,
+    pub broadcast: Option<Ipv4Addr>,
+    pub scope: Scope,
+    /// Another address of the same subnet was there before.
+    pub secondary: bool,
+    /// No route to its subnet comes with it (IFA_F_NOPREFIXROUTE).
+    pub noprefixroute: bool,
+    /// The device's name, or that with something behind a colon.
+    pub label: IfName,
+}
+
+impl IfAddr {
+    /// As `ip addr add` makes it of no more than this.
+    pub fn new(local: Ipv4Addr, prefix: u8) -> IfAddr {
+        let scope = if local.is_loopback() { Scope::Host } else { Scope::Universe };
+        let label = IfName::default();
+        IfAddr { local, address: local, prefix, broadcast: None, scope, secondary: false, noprefixroute: false, label }
+    }
+
+    /// The last address of its subnet, which is everybody there.
+    fn subnet_broadcast(&self) -> Option<Ipv4Addr> {
+        let last = self.address.to_bits() | !mask(self.prefix);
+        (self.prefix < 31 && self.prefix > 0).then(|| Ipv4Addr::from_bits(last))
+    }
+
+    pub fn covers(&self, addr: Ipv4Addr) -> bool {
+        (addr.to_bits() ^ self.address.to_bits()) & mask(self.prefix) == 0
+    }
+
+    fn same_subnet(&self, other: &IfAddr) -> bool {
+        self.prefix == other.prefix && self.covers(other.address)
+    }
+}
 
 /// Prefix length by the class of an address (`inet_abc_len`).
 fn classful(addr: Ipv4Addr) -> Option<u8> {
@@ -17,6 +61,133 @@ fn classful(addr: Ipv4Addr) -> Option<u8> {
 }
 
 impl Net {
+    /// `ip addr add ADDR/PREFIX broadcast +`: EEXIST when it is there already.
+    pub fn add_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
+        let d = self.devs.get(dev).ok_or(Errno::ENODEV)?;
+        if prefix > 32 || local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
+            return Err(Errno::EINVAL);
+        }
+        let mut addr = IfAddr::new(local, prefix);
+        addr.broadcast = addr.subnet_broadcast().filter(|_| !d.noarp());
+        self.insert_ifa(dev, addr)
+    }
+
+    /// An address with everything that netlink says of it. A primary one stands behind those that reach as far, a
+    /// secondary one at the end.
+    #[doc(alias = "__inet_insert_ifa")]
+    pub fn insert_ifa(&mut self, dev: DevId, mut addr: IfAddr) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        if let Some(first) = d.addrs.iter().find(|a| a.same_subnet(&addr)) {
+            if d.addrs.iter().any(|a| a.same_subnet(&addr) && a.local == addr.local) {
+                return Err(Errno::EEXIST);
+            }
+            if first.scope != addr.scope {
+                return Err(Errno::EINVAL);
+            }
+            addr.secondary = true;
+        }
+        if addr.label == IfName::default() {
+            addr.label = IfName::new(&d.name);
+        }
+        let behind = d.addrs.iter().rposition(|a| !a.secondary && addr.scope <= a.scope).map_or(0, |n| n + 1);
+        let at = if addr.secondary { d.addrs.len() } else { behind };
+        d.addrs.insert(at, addr);
+        let up = d.up;
+        notify::addr4(self, RTM_NEWADDR, dev, &addr);
+        self.fib_add_ifaddr(dev, addr, up);
+        Ok(())
+    }
+
+    /// `ip addr del`.
+    pub fn del_address(&mut self, dev: DevId, local: Ipv4Addr, prefix: u8) -> Result<(), Errno> {
+        let d = self.devs.get(dev).ok_or(Errno::ENODEV)?;
+        let at = d.addrs.iter().position(|a| a.local == local && a.prefix == prefix).ok_or(Errno::EADDRNOTAVAIL)?;
+        self.del_ifa(dev, at)
+    }
+
+    /// The address at a place of the list goes. promote_secondaries is 0: with a primary address its secondaries go.
+    #[doc(alias = "__inet_del_ifa")]
+    pub fn del_ifa(&mut self, dev: DevId, at: usize) -> Result<(), Errno> {
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let ns = d.ns;
+        if at >= d.addrs.len() {
+            return Err(Errno::EADDRNOTAVAIL);
+        }
+        let gone = d.addrs.remove(at);
+        let mut dead = Vec::new();
+        if !gone.secondary {
+            let goes = |a: &IfAddr| a.secondary && gone.same_subnet(a);
+            dead.extend(d.addrs.iter().filter(|a| goes(a)));
+            d.addrs.retain(|a| !goes(a));
+        }
+        dead.push(gone);
+        for a in dead {
+            notify::addr4(self, RTM_DELADDR, dev, &a);
+            self.fib_del_ifaddr(dev, &a);
+        }
+        self.rt_cache_flush(ns);
+        Ok(())
+    }
+
+    /// The routes that came with an address go, and those that prefer it as their source.
+    fn fib_del_ifaddr(&mut self, dev: DevId, a: &IfAddr) {
+        let Some(ns) = self.devs.get(dev).map(|d| d.ns) else { return };
+        let still =
+            self.ns_devs(ns).any(|id| self.devs.get(id).is_some_and(|d| d.addrs.iter().any(|x| x.local == a.local)));
+        let told: Vec<Ipv4Addr> = self.devs.get(dev).map_or_else(Vec::new, |d| {
+            d.addrs.iter().flat_map(|x| x.broadcast.into_iter().chain(x.subnet_broadcast())).collect()
+        });
+        let mine = |r: &Route| r.dev == Some(dev);
+        if let Some(n) = self.ns.get_mut(ns) {
+            if !a.secondary {
+                n.fib.main.remove(a.address, a.prefix, |r| {
+                    mine(r) && r.src == Some(a.local) && r.proto == Route::PROTO_KERNEL
+                });
+                n.fib.local.remove(a.address, a.prefix, |r| mine(r) && a.prefix < 32 && r.src == Some(a.local));
+            }
+            for b in a.broadcast.into_iter().chain(a.subnet_broadcast()).filter(|b| !told.contains(b)) {
+                n.fib.local.remove(b, 32, |r| mine(r) && r.kind == RouteType::Broadcast);
+            }
+            if !still {
+                n.fib.local.remove(a.local, 32, |r| mine(r) && r.kind == RouteType::Local);
+                n.fib.forget_dev(|r| r.src == Some(a.local));
+            }
+        }
+    }
+
+    /// The routes that come with an address: itself in the local table; its subnet and broadcast while the device is up.
+    pub(crate) fn fib_add_ifaddr(&mut self, dev: DevId, a: IfAddr, up: bool) {
+        let Some((ns, loopback)) = self.devs.get(dev).map(|d| (d.ns, d.is_loopback())) else { return };
+        let primary = |x: &&IfAddr| !x.secondary && a.same_subnet(x);
+        let src = self.devs.get(dev).and_then(|d| d.addrs.iter().find(primary)).map_or(a.local, |p| p.local);
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        let route = |kind, scope| Route {
+            kind,
+            dev: Some(dev),
+            src: Some(src),
+            scope,
+            proto: Route::PROTO_KERNEL,
+            ..Route::unicast(None, None)
+        };
+        if up || !loopback {
+            n.fib.local.insert(a.local, 32, route(RouteType::Local, Scope::Host));
+        }
+        if up {
+            let all = a.subnet_broadcast().filter(|_| !a.secondary);
+            for b in a.broadcast.into_iter().chain(all).filter(|b| !b.is_broadcast()) {
+                n.fib.local.insert(b, 32, route(RouteType::Broadcast, Scope::Link));
+            }
+            if !a.secondary && !a.noprefixroute && (a.prefix < 32 || a.address != a.local) {
+                if loopback {
+                    n.fib.local.insert(a.address, a.prefix, route(RouteType::Local, Scope::Host));
+                } else {
+                    n.fib.main.insert(a.address, a.prefix, route(RouteType::Unicast, Scope::Link));
+                }
+            }
+        }
+        self.rt_cache_flush(ns);
+    }
+
     /// SIOCSIFADDR: the address takes the place of the first one, with the prefix of its class; on a point-to-point device
     /// with 32. 0.0.0.0 takes it away.
     pub fn set_if_addr(&mut self, dev: DevId, addr: Ipv4Addr) -> Result<(), Errno> {

@@ -1,7 +1,7 @@
 //! The routing tables: local before main, longest prefix first, then the smallest metric.
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::core::dev::mask;
+use crate::net::core::dev::{IfName, mask};
 use crate::net::ipv4::rule::{self, Action, FibFlow, Rule};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -42,6 +42,8 @@ pub struct Route {
     /// `RTPROT_*`: who made it.
     pub proto: u8,
     pub mtu: Option<u32>,
+    /// The gateway is taken to be on the device's link, whatever the routes say (RTNH_F_ONLINK).
+    pub onlink: bool,
     /// Next hops of one route share a number and part the flows by their weights; 0 is a route with one.
     pub group: u32,
     pub weight: u8,
@@ -62,6 +64,7 @@ impl Route {
             scope,
             proto: Route::PROTO_BOOT,
             mtu: None,
+            onlink: false,
             group: 0,
             weight: 1,
         }
@@ -90,6 +93,16 @@ impl Table {
         }
         let at = routes.partition_point(|r| r.metric <= route.metric);
         routes.insert(at, route);
+        self.lengths |= 1 << prefix;
+    }
+
+    /// The hops of one route before the others of its metric, or behind them.
+    pub fn insert_all(&mut self, dst: Ipv4Addr, prefix: u8, hops: &[Route], behind: bool) {
+        let prefix = prefix.min(32);
+        let metric = hops.first().map_or(0, |r| r.metric);
+        let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
+        let at = routes.partition_point(|r| r.metric < metric || (behind && r.metric == metric));
+        routes.splice(at..at, hops.iter().copied());
         self.lengths |= 1 << prefix;
     }
 
@@ -184,6 +197,21 @@ impl Fib {
             RT_TABLE_MAIN => &mut self.main,
             id => self.others.entry(id).or_default(),
         }
+    }
+
+    /// A device of this name is there: rules that name it count from now on.
+    #[doc(alias = "fib_rules_event")]
+    pub fn attach(&mut self, name: IfName, dev: DevId) {
+        self.name_devs(name, Some(dev));
+    }
+
+    pub fn detach(&mut self, name: IfName) {
+        self.name_devs(name, None);
+    }
+
+    fn name_devs(&mut self, name: IfName, dev: Option<DevId>) {
+        let rules = self.rules.iter_mut().flatten();
+        rules.flat_map(|r| [&mut r.iif, &mut r.oif]).flatten().filter(|d| d.name == name).for_each(|d| d.dev = dev);
     }
 
     /// What leads through a device goes from every table.

@@ -1,9 +1,10 @@
 //! The changing half of the `ip` command, in its own words: `route add 10.0.0.0/8 via 192.0.2.1 table 100`, `rule add from
 //! 10.1.0.0/16 lookup 100`, `addr`, `link`, `neigh`. For scripts, labs and whoever configures a kernel by text.
 use super::fib::*;
-use super::rule::{Action, Rule};
+use super::rule::{Action, Rule, RuleDev};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::dev::IfName;
 use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::ipv6;
 use belljar_abi::Errno;
@@ -120,6 +121,12 @@ impl Kernel {
         self.net.dev_by_name(ns, name).ok_or_else(|| words(format!("there is no device `{name}`")))
     }
 
+    /// A device, there or not.
+    fn rule_dev(&self, ns: NsId, l: &mut Line<'_>) -> Done<RuleDev> {
+        let name = l.next("a device")?;
+        Ok(RuleDev { name: IfName::new(name), dev: self.net.dev_by_name(ns, name) })
+    }
+
     fn ip_route(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
         let mut route = Route::unicast(None, None);
         if let Some(kind) = l.words.peek().and_then(|w| refusing(w)) {
@@ -179,8 +186,8 @@ impl Kernel {
                 "not" => rule.not = true,
                 "from" => rule.from = l.prefix()?,
                 "to" => rule.to = l.prefix()?,
-                "iif" => rule.iif = Some(self.dev(ns, l)?),
-                "oif" => rule.oif = Some(self.dev(ns, l)?),
+                "iif" => rule.iif = Some(self.rule_dev(ns, l)?),
+                "oif" => rule.oif = Some(self.rule_dev(ns, l)?),
                 "tos" | "dsfield" => rule.tos = l.number("a type of service")? as u8,
                 "fwmark" => {
                     let w = l.next("a mark")?;
@@ -207,10 +214,7 @@ impl Kernel {
             return Ok(self.net.del_rule(ns, same)?);
         }
         rule.action = action.unwrap_or(rule.action);
-        // Before the first that is not the local table's (`fib_default_rule_pref`).
-        let rules = self.net.ns.get(ns).and_then(|n| n.fib.rules.clone()).unwrap_or_else(Rule::defaults);
-        let second = rules.get(1).map_or(0, |r| r.pref);
-        rule.pref = pref.unwrap_or(second.saturating_sub(1));
+        rule.pref = pref.unwrap_or_else(|| self.net.next_pref(ns));
         Ok(self.net.add_rule(ns, rule)?)
     }
 

@@ -163,7 +163,7 @@ pub fn ip_finish_output2(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mu
 
 /// RFC 1112 §6.4: the low 23 bits of the group.
 #[doc(alias = "ip_eth_mc_map")]
-fn multicast_mac(group: Ipv4Addr) -> Mac {
+pub(crate) fn multicast_mac(group: Ipv4Addr) -> Mac {
     let [_, b, c, d] = group.octets();
     Mac([1, 0, 0x5e, b & 0x7f, c, d])
 }

@@ -161,6 +161,12 @@ fn unlink(net: &mut Net, ns: NsId, id: FragId) -> Option<FragQueue> {
     Some(q)
 }
 
+/// The namespace goes, with every datagram that is not whole.
+pub(crate) fn flush(net: &mut Net, ns: NsId) {
+    let ids: Vec<FragId> = net.ns.get(ns).map_or_else(Vec::new, |n| n.frags.iter().map(|f| f.0).collect());
+    ids.into_iter().for_each(|id| kill(net, ns, id, DropReason::NotSpecified));
+}
+
 fn kill(net: &mut Net, ns: NsId, id: FragId, reason: DropReason) {
     let Some(q) = unlink(net, ns, id) else { return };
     for skb in q.pieces.into_skbs() {

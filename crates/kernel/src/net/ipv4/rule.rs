@@ -1,10 +1,13 @@
 //! Policy routing: which table is asked for whom (`ip rule`), routes in tables, next hops that share a route.
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::core::dev::mask;
+use crate::net::core::dev::{IfName, mask};
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::*;
+use crate::net::netlink::notify;
 use belljar_abi::Errno;
+use belljar_abi::netlink::NLM_F_REPLACE;
+use belljar_abi::rtnetlink::{RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE};
 use belljar_wire::icmp::{ICMP_HLEN, IcmpHeader};
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use core::net::Ipv4Addr;
@@ -72,30 +75,46 @@ pub enum Action {
     Refuse(RouteType),
 }
 
+/// A device that a rule names: it fits nothing while there is none of that name (`[detached]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleDev {
+    pub name: IfName,
+    pub dev: Option<DevId>,
+}
+
+impl RuleDev {
+    fn is(&self, dev: Option<DevId>) -> bool {
+        self.dev.is_some() && self.dev == dev
+    }
+}
+
 /// One rule (`struct fib4_rule`); a prefix of length 0 fits everything.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Rule {
     pub pref: u32,
     pub from: (Ipv4Addr, u8),
     pub to: (Ipv4Addr, u8),
-    pub iif: Option<DevId>,
-    pub oif: Option<DevId>,
+    pub iif: Option<RuleDev>,
+    pub oif: Option<RuleDev>,
     pub tos: u8,
     pub mark: u32,
     pub mark_mask: u32,
     pub not: bool,
     pub action: Action,
+    /// `RTPROT_*`: who made it.
+    pub proto: u8,
 }
 
 impl Rule {
     pub fn new(pref: u32, action: Action) -> Rule {
         let all = (Ipv4Addr::UNSPECIFIED, 0);
-        Rule { pref, from: all, to: all, iif: None, oif: None, tos: 0, mark: 0, mark_mask: 0, not: false, action }
+        let (mark, mark_mask, proto) = (0, 0, Route::PROTO_BOOT);
+        Rule { pref, from: all, to: all, iif: None, oif: None, tos: 0, mark, mark_mask, not: false, action, proto }
     }
 
     /// What a namespace begins with.
     pub fn defaults() -> Vec<Rule> {
-        let table = |pref, id| Rule::new(pref, Action::Table(id));
+        let table = |pref, id| Rule { proto: Route::PROTO_KERNEL, ..Rule::new(pref, Action::Table(id)) };
         vec![table(0, RT_TABLE_LOCAL), table(32_766, RT_TABLE_MAIN), table(32_767, RT_TABLE_DEFAULT)]
     }
 
@@ -104,8 +123,8 @@ impl Rule {
         let within = |(net, len): (Ipv4Addr, u8), a: Ipv4Addr| (net.to_bits() ^ a.to_bits()) & mask(len) == 0;
         let all = within(self.from, fl.src)
             && within(self.to, fl.dst)
-            && (self.iif.is_none() || self.iif == fl.iif)
-            && (self.oif.is_none() || self.oif == fl.oif)
+            && self.iif.is_none_or(|d| d.is(fl.iif))
+            && self.oif.is_none_or(|d| d.is(fl.oif))
             && (self.tos == 0 || self.tos == fl.tos & 0x1c)
             && (fl.mark ^ self.mark) & self.mark_mask == 0;
         all != self.not
@@ -138,9 +157,22 @@ pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &F
     *first
 }
 
+/// What a request for a route wants done (`NLM_F_*`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Insert {
+    pub create: bool,
+    pub excl: bool,
+    pub replace: bool,
+    pub append: bool,
+}
+
+fn same_hop(a: &Route, b: &Route) -> bool {
+    (a.metric, a.kind, a.dev, a.gateway, a.src, a.scope, a.proto)
+        == (b.metric, b.kind, b.dev, b.gateway, b.src, b.scope, b.proto)
+}
+
 impl Net {
     /// A route into a table, by several next hops perhaps; EEXIST for the same destination and metric.
-    #[doc(alias = "fib_table_insert")]
     pub fn add_route_to(
         &mut self,
         ns: NsId,
@@ -148,6 +180,20 @@ impl Net {
         dst: Ipv4Addr,
         prefix: u8,
         hops: &mut [Route],
+    ) -> Result<(), Errno> {
+        self.insert_route(ns, table, (dst, prefix), hops, Insert { create: true, excl: true, ..Insert::default() })
+    }
+
+    /// The same as netlink asks for it. A route is told from others by prefix and metric: ENOENT for one that is to be
+    /// changed and is not there.
+    #[doc(alias = "fib_table_insert")]
+    pub fn insert_route(
+        &mut self,
+        ns: NsId,
+        table: u32,
+        (dst, prefix): (Ipv4Addr, u8),
+        hops: &mut [Route],
+        how: Insert,
     ) -> Result<(), Errno> {
         if prefix > 32 || dst.to_bits() & !mask(prefix) != 0 || hops.is_empty() {
             return Err(Errno::EINVAL);
@@ -157,28 +203,45 @@ impl Net {
         }
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
         let metric = hops.first().map_or(0, |r| r.metric);
-        if n.fib.table_mut(table).get(dst, prefix).iter().any(|r| r.metric == metric) {
-            return Err(Errno::EEXIST);
+        let there = n.fib.table(table).map_or(&[][..], |t| t.get(dst, prefix));
+        let old = there.iter().find(|r| r.metric == metric).copied();
+        match old {
+            None if !how.create => return Err(Errno::ENOENT),
+            Some(_) if how.excl => return Err(Errno::EEXIST),
+            Some(_) if !how.replace && there.iter().any(|r| hops.iter().any(|h| same_hop(h, r))) => {
+                return Err(Errno::EEXIST);
+            }
+            _ => {}
         }
         if hops.len() > 1 {
             n.fib.last_group = n.fib.last_group.wrapping_add(1).max(1);
             let group = n.fib.last_group;
             hops.iter_mut().for_each(|r| r.group = group);
         }
-        for route in hops.iter() {
-            n.fib.table_mut(table).insert(dst, prefix, *route);
+        let t = n.fib.table_mut(table);
+        if let Some(old) = old.filter(|_| how.replace) {
+            let mut one = true;
+            t.remove(dst, prefix, |r| match old.group {
+                0 => *r == old && std::mem::take(&mut one),
+                g => r.group == g,
+            });
         }
+        // Before the others of its metric, unless it is to come behind them.
+        t.insert_all(dst, prefix, hops, how.append);
         self.rt_cache_flush(ns);
+        let flags = if how.replace { NLM_F_REPLACE } else { 0 };
+        notify::route4(self, RTM_NEWROUTE, flags, ns, table, (dst, prefix), hops);
         Ok(())
     }
 
     /// The next hop itself has to be on a link that is up.
     #[doc(alias = "fib_check_nh")]
     fn check_hop(&self, ns: NsId, route: &mut Route) -> Result<(), Errno> {
-        if let Some(gw) = route.gateway {
+        if let Some(gw) = route.gateway.filter(|_| !route.onlink) {
             let hop = lookup(self, ns, gw, route.dev).ok_or(Errno::ENETUNREACH)?;
-            if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
-                return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::ENETUNREACH });
+            // An address of our own may be named as a router.
+            if !matches!(hop.kind, RouteType::Unicast | RouteType::Local) || hop.gateway.is_some() {
+                return Err(Errno::ENETUNREACH);
             }
             route.dev = route.dev.or(hop.dev);
         }
@@ -205,15 +268,29 @@ impl Net {
         which: impl Fn(&Route) -> bool,
     ) -> Result<(), Errno> {
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let t = n.fib.table_mut(table);
-        let first = t.get(dst, prefix).iter().find(|r| which(r)).copied().ok_or(Errno::ESRCH)?;
+        let there = n.fib.table(table).ok_or(Errno::ESRCH)?.get(dst, prefix);
+        let first = there.iter().find(|r| which(r)).copied().ok_or(Errno::ESRCH)?;
         let mut one = true;
-        t.remove(dst, prefix, |r| match first.group {
-            0 => *r == first && std::mem::take(&mut one),
-            g => r.group == g,
+        let mut gone = Vec::new();
+        n.fib.table_mut(table).remove(dst, prefix, |r| {
+            let goes = match first.group {
+                0 => *r == first && std::mem::take(&mut one),
+                g => r.group == g,
+            };
+            gone.extend(goes.then_some(*r));
+            goes
         });
+        n.fib.others.retain(|_, t| !t.is_empty());
         self.rt_cache_flush(ns);
+        notify::route4(self, RTM_DELROUTE, 0, ns, table, (dst, prefix), &gone);
         Ok(())
+    }
+
+    /// Before the first that is not the local table's.
+    #[doc(alias = "fib_default_rule_pref")]
+    pub fn next_pref(&self, ns: NsId) -> u32 {
+        let rules = self.ns.get(ns).and_then(|n| n.fib.rules.clone()).unwrap_or_else(Rule::defaults);
+        rules.get(1).map_or(0, |r| r.pref).saturating_sub(1)
     }
 
     /// `ip rule add`; EEXIST for the same again. Behind those with the same preference.
@@ -227,6 +304,7 @@ impl Net {
         let at = rules.partition_point(|r| r.pref <= rule.pref);
         rules.insert(at, rule);
         self.rt_cache_flush(ns);
+        notify::rule(self, RTM_NEWRULE, ns, &rule);
         Ok(())
     }
 
@@ -236,8 +314,9 @@ impl Net {
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
         let rules = n.fib.rules.get_or_insert_with(Rule::defaults);
         let at = rules.iter().position(which).ok_or(Errno::ENOENT)?;
-        rules.remove(at);
+        let gone = rules.remove(at);
         self.rt_cache_flush(ns);
+        notify::rule(self, RTM_DELRULE, ns, &gone);
         Ok(())
     }
 }

@@ -191,6 +191,13 @@ fn unlink(net: &mut Net, ns: NsId, key: &Key) -> Option<Queue6> {
     Some(q)
 }
 
+/// The namespace goes, with every datagram that is not whole.
+pub(crate) fn flush(net: &mut Net, ns: NsId) {
+    while let Some(key) = net.ns.get(ns).and_then(|n| n.v6.frags.queues.keys().next().copied()) {
+        kill(net, ns, &key, DropReason::NotSpecified);
+    }
+}
+
 fn kill(net: &mut Net, ns: NsId, key: &Key, reason: DropReason) {
     let Some(q) = unlink(net, ns, key) else { return };
     for skb in q.pieces.into_skbs() {

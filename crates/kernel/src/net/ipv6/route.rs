@@ -7,9 +7,11 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
 use crate::net::core::neighbour::Nud;
-use crate::net::ipv4::fib::RouteType;
+use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
 use crate::net::ipv4::route::{Dst, RouteKind};
+use crate::net::netlink::notify;
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::{RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_wire::ipv6::{IPV6_MIN_MTU, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
@@ -331,21 +333,42 @@ impl Net {
         }
         n.v6.fib.main.insert(dst, prefix, route);
         n.rt_genid = n.rt_genid.wrapping_add(1);
+        notify::route6(self, RTM_NEWROUTE, ns, RT_TABLE_MAIN, (dst, prefix), &route);
         Ok(())
     }
 
     /// `ip -6 route del`: the first that fits; ESRCH when none does.
     pub fn del_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
+        self.del_route6_of(ns, dst, prefix, |r| dev.is_none() || r.dev == dev)
+    }
+
+    /// The same by whatever a request says of it.
+    #[doc(alias = "ip6_route_del")]
+    pub fn del_route6_of(
+        &mut self,
+        ns: NsId,
+        dst: Ipv6Addr,
+        prefix: u8,
+        which: impl Fn(&Route6) -> bool,
+    ) -> Result<(), Errno> {
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let mut gone = false;
+        let mut gone = None;
         n.v6.fib.main.edit(dst, prefix, |routes| {
-            if let Some(at) = routes.iter().position(|r| dev.is_none() || r.dev == dev) {
-                routes.remove(at);
-                gone = true;
-            }
+            gone = routes.iter().position(which).map(|at| routes.remove(at));
         });
         n.rt_genid = n.rt_genid.wrapping_add(1);
-        if gone { Ok(()) } else { Err(Errno::ESRCH) }
+        let gone = gone.ok_or(Errno::ESRCH)?;
+        notify::route6(self, RTM_DELROUTE, ns, RT_TABLE_MAIN, (dst, prefix), &gone);
+        Ok(())
+    }
+
+    /// The route with this metric, out of the table, to be replaced: nobody is told.
+    pub(crate) fn take_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, metric: u32) -> Option<Route6> {
+        let mut taken = None;
+        self.ns.get_mut(ns)?.v6.fib.main.edit(dst, prefix, |routes| {
+            taken = routes.iter().position(|r| r.metric == metric).map(|at| routes.remove(at));
+        });
+        taken
     }
 }
 

@@ -25,7 +25,7 @@ pub fn queue_xmit_nit(net: &mut Net, dev: DevId, skb: &SkBuff) {
         Owner::Tx(SockId::Packet(id)) => Some(id),
         _ => None,
     };
-    let mut copy = copy_of(net, skb);
+    let mut copy = net.clone_skb(skb);
     (copy.ns, copy.dev, copy.pkt_type, copy.tstamp) = (Some(ns), Some(dev), PktType::Outgoing, net.env.now);
     copy.mac_header = copy.head.start();
     copy.network_header = copy.mac_header.saturating_add(belljar_wire::ethernet::ETH_HLEN as u8);
@@ -34,17 +34,6 @@ pub fn queue_xmit_nit(net: &mut Net, dev: DevId, skb: &SkBuff) {
         let _ = copy.head.pull(belljar_wire::ethernet::ETH_HLEN);
     }
     net.env.rises.push_back(crate::env::Rise::Tap { skb: copy, sender });
-}
-
-/// A copy that shares the payload and belongs to nobody.
-fn copy_of(net: &mut Net, skb: &SkBuff) -> Skb {
-    let mut copy = net.alloc_skb();
-    *copy = skb.clone();
-    (copy.owner, copy.tx) = (Owner::None, None);
-    if copy.truesize == 0 {
-        copy.set_truesize();
-    }
-    copy
 }
 
 /// What [`queue_xmit_nit`] sent up.
@@ -98,7 +87,7 @@ fn deliver(k: &mut Kernel, ns: NsId, to: Target, skb: &SkBuff) {
             None => return,
         },
     };
-    let copy = copy_of(&mut k.net, skb);
+    let copy = k.net.clone_skb(skb);
     packet_rcv(k, ns, id, copy);
 }
 

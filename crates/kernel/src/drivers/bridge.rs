@@ -1,0 +1,520 @@
+//! A bridge: a switch made of devices, and a device of its own machine on it (802.1D without the spanning tree, which is off
+//! as it is on a new Linux bridge; no VLAN filtering, no multicast snooping: groups are flooded).
+//!
+//! ```text
+//!   port ─ netif_receive_skb ─▶ handle_frame ─▶ learn ─▶ known: that port, or up to the machine
+//!                                                    └─▶ unknown, groups: all other ports
+//!   machine ─ br_dev_xmit ─▶ the same choice
+//! ```
+use super::veth::{is_skb_forwardable, scrub};
+use crate::env::Jiffies;
+use crate::ids::{DevId, NsId};
+use crate::kernel::Kernel;
+use crate::net::Net;
+use crate::net::core::dev::DevKind;
+use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::{dev_rx, dev_tx};
+use crate::net::drop::DropReason;
+use crate::net::netlink::notify;
+use belljar_abi::Errno;
+use belljar_abi::rtnetlink::{RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH};
+use belljar_wire::Mac;
+use belljar_wire::ethernet::{ETH_HLEN, EthHeader};
+use std::collections::BTreeMap;
+
+/// Addresses that are learned from frames: who sends from more of them gets no more memory for it.
+const MOST_LEARNED: usize = 16_384;
+/// Ports (`BR_MAX_PORTS`).
+const MOST_PORTS: usize = 1024;
+
+/// The driver's part of a bridge.
+#[derive(Clone, Debug)]
+pub struct Bridge {
+    pub ports: Vec<DevId>,
+    pub fdb: BTreeMap<Mac, FdbEntry>,
+    learned: usize,
+    /// When what is old was last looked for.
+    swept: Jiffies,
+    /// Seconds/100, as `ip link` takes and shows it.
+    pub ageing_time: u32,
+    pub forward_delay: u32,
+    pub hello_time: u32,
+    pub max_age: u32,
+    pub priority: u16,
+    /// The address was given, not taken from the ports; the same of the MTU.
+    pub mac_set: bool,
+    pub mtu_set: bool,
+}
+
+impl Default for Bridge {
+    fn default() -> Bridge {
+        Bridge {
+            ports: Vec::new(),
+            fdb: BTreeMap::new(),
+            learned: 0,
+            swept: 0,
+            ageing_time: 30_000,
+            forward_delay: 1500,
+            hello_time: 200,
+            max_age: 2000,
+            priority: 0x8000,
+            mac_set: false,
+            mtu_set: false,
+        }
+    }
+}
+
+/// Where a hardware address is (`struct net_bridge_fdb_entry`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FdbEntry {
+    /// `None`: the bridge itself.
+    pub port: Option<DevId>,
+    pub kind: FdbKind,
+    pub updated: Jiffies,
+    pub used: Jiffies,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FdbKind {
+    Learned,
+    /// By the administrator, without age.
+    Static,
+    /// An address of this machine: of the bridge or of a port.
+    Local,
+}
+
+/// Settings of a port.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BrPort {
+    pub no: u16,
+    pub priority: u16,
+    pub cost: u32,
+    pub learning: bool,
+    pub flood: bool,
+    pub mcast_flood: bool,
+    pub bcast_flood: bool,
+    pub hairpin: bool,
+    pub isolated: bool,
+}
+
+impl Net {
+    /// `ip link add NAME type bridge`.
+    #[doc(alias = "br_dev_newlink")]
+    pub fn add_bridge(&mut self, ns: NsId, name: &str) -> Result<DevId, Errno> {
+        let mac = self.random_mac();
+        let id = self.register_netdev(ns, name, 1500, DevKind::Bridge(Box::default()))?;
+        if let Some(d) = self.devs.get_mut(id) {
+            (d.mac, d.carrier) = (mac, false);
+        }
+        fdb_local(self, id, mac, None);
+        Ok(id)
+    }
+
+    fn bridge(&self, br: DevId) -> Option<&Bridge> {
+        match &self.devs.get(br)?.kind {
+            DevKind::Bridge(b) => Some(b),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn bridge_mut(&mut self, br: DevId) -> Option<&mut Bridge> {
+        match &mut self.devs.get_mut(br)?.kind {
+            DevKind::Bridge(b) => Some(b),
+            _ => None,
+        }
+    }
+}
+
+/// Frames pass a port that is up and connected.
+pub fn forwards(net: &Net, port: DevId) -> bool {
+    net.devs.get(port).is_some_and(|d| d.running())
+}
+
+fn ticks(net: &Net, hundredths: u32) -> Jiffies {
+    (u64::from(hundredths) * u64::from(net.env.hz) / 100) as Jiffies
+}
+
+/// `ip link set DEV master BRIDGE`: EOPNOTSUPP when that is none, EINVAL for lo, ELOOP for another bridge.
+#[doc(alias = "br_add_if")]
+pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {
+    let b = net.bridge(br).ok_or(Errno::EOPNOTSUPP)?;
+    let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
+    let same_ns = net.devs.get(br).is_some_and(|b| b.ns == d.ns);
+    if d.is_loopback() || d.is_pointopoint() || !same_ns {
+        return Err(Errno::EINVAL);
+    }
+    if matches!(d.kind, DevKind::Bridge(_)) {
+        return Err(Errno::ELOOP);
+    }
+    let no = (1..=MOST_PORTS as u16).find(|n| !b.ports.iter().any(|p| port(net, *p).is_some_and(|p| p.no == *n)));
+    let no = no.ok_or(Errno::EXFULL)?;
+    let mac = d.mac;
+    let new = BrPort {
+        no,
+        priority: 32,
+        // What a port of 10 Gbit/s costs, which virtual devices are taken for.
+        cost: 2,
+        learning: true,
+        flood: true,
+        mcast_flood: true,
+        bcast_flood: true,
+        hairpin: false,
+        isolated: false,
+    };
+    if let Some(d) = net.devs.get_mut(dev) {
+        (d.master, d.brport) = (Some(br), Some(Box::new(new)));
+        d.promiscuity = d.promiscuity.saturating_add(1);
+    }
+    if let Some(b) = net.bridge_mut(br) {
+        b.ports.push(dev);
+    }
+    fdb_local(net, br, mac, Some(dev));
+    adjust(net, br);
+    notify::link(net, RTM_NEWLINK, dev);
+    follow(net, br);
+    Ok(())
+}
+
+pub fn port(net: &Net, dev: DevId) -> Option<&BrPort> {
+    net.devs.get(dev)?.brport.as_deref()
+}
+
+/// A port leaves its bridge, if it is of one; what was learned through it is forgotten.
+#[doc(alias = "br_del_if")]
+pub fn release(net: &mut Net, dev: DevId) {
+    let Some(br) = net.devs.get_mut(dev).and_then(|d| d.master.take()) else { return };
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.brport = None;
+        d.promiscuity = d.promiscuity.saturating_sub(1);
+    }
+    if let Some(b) = net.bridge_mut(br) {
+        b.ports.retain(|p| *p != dev);
+    }
+    forget(net, br, |_, e| e.port == Some(dev));
+    adjust(net, br);
+    notify::link(net, RTM_NEWLINK, dev);
+    follow(net, br);
+}
+
+/// The bridge goes: its ports are free.
+pub fn release_all(net: &mut Net, br: DevId) {
+    let ports = net.bridge(br).map_or_else(Vec::new, |b| b.ports.clone());
+    ports.into_iter().for_each(|p| release(net, p));
+}
+
+/// Unless they were given, the bridge's address is the least of its ports', its MTU the smallest.
+#[doc(alias = "br_stp_recalculate_bridge_id")]
+#[doc(alias = "br_mtu_auto_adjust")]
+pub fn adjust(net: &mut Net, br: DevId) {
+    let Some(b) = net.bridge(br) else { return };
+    let (mac_set, mtu_set) = (b.mac_set, b.mtu_set);
+    let ports = || b.ports.iter().filter_map(|p| net.devs.get(*p));
+    let (mac, mtu) = (ports().map(|d| d.mac).min().unwrap_or(Mac::ZERO), ports().map(|d| d.mtu).min().unwrap_or(1500));
+    if !mac_set {
+        let old = net.devs.get_mut(br).map(|d| std::mem::replace(&mut d.mac, mac));
+        if let Some(old) = old.filter(|old| *old != mac) {
+            mac_changed(net, br, old, mac);
+        }
+    }
+    if !mtu_set && net.devs.get(br).is_some_and(|d| d.mtu != mtu) {
+        let _ = net.set_mtu(br, mtu);
+    }
+}
+
+/// The entry of an address of this machine moves with it.
+pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
+    let (br, port) = match net.devs.get(dev) {
+        Some(d) if matches!(d.kind, DevKind::Bridge(_)) => (dev, None),
+        Some(d) => match d.master {
+            Some(br) => (br, Some(dev)),
+            None => return,
+        },
+        None => return,
+    };
+    forget(net, br, |mac, e| *mac == old && e.port == port && e.kind == FdbKind::Local);
+    fdb_local(net, br, new, port);
+}
+
+/// The bridge has a carrier while a port forwards.
+pub fn follow(net: &mut Net, br: DevId) {
+    let Some(d) = net.devs.get(br).filter(|d| d.up) else { return };
+    let DevKind::Bridge(b) = &d.kind else { return };
+    let on = b.ports.iter().any(|p| forwards(net, *p));
+    if d.carrier != on {
+        net.set_carrier(br, on);
+    }
+}
+
+fn fdb_local(net: &mut Net, br: DevId, mac: Mac, port: Option<DevId>) {
+    let now = net.env.jiffies();
+    // The bridge's own address stands before that of a port which has the same.
+    let known = net.bridge(br).and_then(|b| b.fdb.get(&mac));
+    if mac.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local && e.port.is_none()) {
+        return;
+    }
+    insert(net, br, mac, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now });
+}
+
+/// Into the table, over what was there.
+pub fn insert(net: &mut Net, br: DevId, mac: Mac, e: FdbEntry) {
+    let Some(b) = net.bridge_mut(br) else { return };
+    let old = b.fdb.insert(mac, e);
+    b.learned += usize::from(e.kind == FdbKind::Learned);
+    b.learned -= usize::from(old.is_some_and(|o| o.kind == FdbKind::Learned));
+    notify::fdb(net, RTM_NEWNEIGH, br, mac, &e);
+}
+
+/// Out of the table, what `which` names.
+pub fn forget(net: &mut Net, br: DevId, which: impl Fn(&Mac, &FdbEntry) -> bool) -> usize {
+    let Some(b) = net.bridge_mut(br) else { return 0 };
+    let gone: Vec<(Mac, FdbEntry)> = b.fdb.iter().filter(|(m, e)| which(m, e)).map(|(m, e)| (*m, *e)).collect();
+    for (mac, e) in &gone {
+        if let Some(b) = net.bridge_mut(br) {
+            b.fdb.remove(mac);
+            b.learned -= usize::from(e.kind == FdbKind::Learned);
+        }
+        notify::fdb(net, RTM_DELNEIGH, br, *mac, e);
+    }
+    gone.len()
+}
+
+/// What the table knows of an address.
+pub fn entry(net: &Net, br: DevId, mac: Mac) -> Option<FdbEntry> {
+    net.bridge(br)?.fdb.get(&mac).copied().filter(|e| !expired(net, br, e))
+}
+
+/// The table, by address, without what is too old.
+pub fn entries(net: &Net, br: DevId) -> impl Iterator<Item = (Mac, FdbEntry)> + '_ {
+    let all = net.bridge(br).into_iter().flat_map(|b| b.fdb.iter());
+    all.map(|(m, e)| (*m, *e)).filter(move |(_, e)| !expired(net, br, e))
+}
+
+fn expired(net: &Net, br: DevId, e: &FdbEntry) -> bool {
+    let Some(b) = net.bridge(br) else { return true };
+    e.kind == FdbKind::Learned && net.env.jiffies().wrapping_sub(e.updated) >= ticks(net, b.ageing_time)
+}
+
+/// What was not heard of for the ageing time goes.
+#[doc(alias = "br_fdb_cleanup")]
+pub fn sweep(net: &mut Net, br: DevId) {
+    let now = net.env.jiffies();
+    let Some(age) = net.bridge(br).map(|b| ticks(net, b.ageing_time)) else { return };
+    forget(net, br, |_, e| e.kind == FdbKind::Learned && now.wrapping_sub(e.updated) >= age);
+    if let Some(b) = net.bridge_mut(br) {
+        b.swept = now;
+    }
+}
+
+/// The sender of a frame is where the frame came from; an address of this machine is believed of nobody else.
+#[doc(alias = "br_fdb_update")]
+fn learn(net: &mut Net, br: DevId, from: DevId, mac: Mac) {
+    let now = net.env.jiffies();
+    let Some(b) = net.bridge_mut(br) else { return };
+    if b.ageing_time == 0 {
+        return;
+    }
+    if let Some(e) = b.fdb.get_mut(&mac) {
+        match e.kind {
+            FdbKind::Local => return,
+            FdbKind::Static if e.port == Some(from) => return,
+            _ => {}
+        }
+        e.updated = now;
+        if e.port != Some(from) {
+            e.port = Some(from);
+            let e = *e;
+            notify::fdb(net, RTM_NEWNEIGH, br, mac, &e);
+        }
+        return;
+    }
+    let (old, full) = (now.wrapping_sub(b.swept), b.learned >= MOST_LEARNED);
+    if full || old >= ticks(net, net.bridge(br).map_or(0, |b| b.ageing_time)) {
+        sweep(net, br);
+    }
+    if net.bridge(br).is_some_and(|b| b.learned < MOST_LEARNED) {
+        insert(net, br, mac, FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now });
+    }
+}
+
+/// Where frames to this address go.
+enum Way {
+    /// Up to this machine.
+    Here,
+    Port(DevId),
+    /// Nobody knows: everywhere.
+    Flood,
+}
+
+fn lookup(net: &mut Net, br: DevId, to: Mac) -> Way {
+    let now = net.env.jiffies();
+    let e = net.bridge(br).and_then(|b| b.fdb.get(&to)).copied().filter(|e| !expired(net, br, e));
+    match e {
+        Some(FdbEntry { kind: FdbKind::Local, .. } | FdbEntry { port: None, .. }) => Way::Here,
+        Some(FdbEntry { port: Some(p), .. }) => {
+            if let Some(e) = net.bridge_mut(br).and_then(|b| b.fdb.get_mut(&to)) {
+                e.used = now;
+            }
+            Way::Port(p)
+        }
+        None => Way::Flood,
+    }
+}
+
+/// A frame came in through a port, its Ethernet header pulled. Given back when the port itself is meant: addresses of the
+/// link's own protocols (IEEE 802.1D §7.12.6).
+#[doc(alias = "br_handle_frame")]
+pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb) -> Option<Skb> {
+    skb.head.rewind(skb.mac_header);
+    let eth = EthHeader::parse(skb.head.bytes());
+    let _ = skb.head.pull(ETH_HLEN);
+    let eth = match eth {
+        Ok(eth) if !eth.src.is_multicast() && !eth.src.is_zero() => eth,
+        _ => {
+            k.net.kfree_skb(skb, DropReason::NotSpecified, "br_handle_frame");
+            return None;
+        }
+    };
+    if let [0x01, 0x80, 0xc2, 0, 0, last @ 0..=15] = eth.dst.0 {
+        match last {
+            0 => {}
+            1 => {
+                k.net.kfree_skb(skb, DropReason::NotSpecified, "br_handle_frame");
+                return None;
+            }
+            _ => return Some(skb),
+        }
+    }
+    if !forwards(&k.net, from) || !k.net.devs.get(br).is_some_and(|d| d.up) {
+        k.net.kfree_skb(skb, DropReason::DevReady, "br_handle_frame");
+        return None;
+    }
+    k.net.stage(&skb, "br_handle_frame");
+    handle_finish(k, br, from, eth, skb);
+    None
+}
+
+#[doc(alias = "br_handle_frame_finish")]
+fn handle_finish(k: &mut Kernel, br: DevId, from: DevId, eth: EthHeader, skb: Skb) {
+    if port(&k.net, from).is_some_and(|p| p.learning) {
+        learn(&mut k.net, br, from, eth.src);
+    }
+    if eth.dst.is_multicast() {
+        let copy = k.net.clone_skb(&skb);
+        flood(&mut k.net, br, Some(from), eth.dst, skb);
+        return pass_up(k, br, copy);
+    }
+    let promisc = k.net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
+    match lookup(&mut k.net, br, eth.dst) {
+        Way::Here => return pass_up(k, br, skb),
+        _ if promisc => {
+            let copy = k.net.clone_skb(&skb);
+            send(&mut k.net, br, Some(from), eth.dst, skb);
+            return pass_up(k, br, copy);
+        }
+        _ => {}
+    }
+    send(&mut k.net, br, Some(from), eth.dst, skb);
+}
+
+/// To the port that is known, or to all.
+fn send(net: &mut Net, br: DevId, from: Option<DevId>, to: Mac, skb: Skb) {
+    match lookup(net, br, to) {
+        Way::Port(p) if may_deliver(net, from, p) => forward(net, br, p, skb),
+        Way::Flood => flood(net, br, from, to, skb),
+        // Its receiver is where it came from, or behind a port that is isolated from that one, or out of service.
+        _ => net.kfree_skb(skb, DropReason::NotSpecified, "br_forward"),
+    }
+}
+
+#[doc(alias = "should_deliver")]
+fn may_deliver(net: &Net, from: Option<DevId>, to: DevId) -> bool {
+    let Some(p) = port(net, to).filter(|_| forwards(net, to)) else { return false };
+    let isolated = |d: DevId| port(net, d).is_some_and(|p| p.isolated);
+    (p.hairpin || from != Some(to)) && !(p.isolated && from.is_some_and(isolated))
+}
+
+/// A copy out of every port but the one that it came in by.
+#[doc(alias = "br_flood")]
+fn flood(net: &mut Net, br: DevId, from: Option<DevId>, to: Mac, skb: Skb) {
+    let wants = |p: &BrPort| match to {
+        t if t.is_broadcast() => p.bcast_flood,
+        t if t.is_multicast() => p.mcast_flood,
+        _ => p.flood,
+    };
+    let mut last = None;
+    let count = net.bridge(br).map_or(0, |b| b.ports.len());
+    for n in 0..count {
+        let Some(p) = net.bridge(br).and_then(|b| b.ports.get(n).copied()) else { break };
+        if !port(net, p).is_some_and(wants) || !may_deliver(net, from, p) {
+            continue;
+        }
+        if let Some(before) = last.replace(p) {
+            let copy = net.clone_skb(&skb);
+            forward(net, br, before, copy);
+        }
+    }
+    match last {
+        Some(p) => forward(net, br, p, skb),
+        None => net.kfree_skb(skb, DropReason::NotSpecified, "br_flood"),
+    }
+}
+
+/// Out of a port, with the Ethernet header that it had.
+#[doc(alias = "__br_forward")]
+fn forward(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
+    let mtu = net.devs.get(to).map_or(0, |d| d.mtu);
+    if skb.head.start() != skb.mac_header {
+        skb.head.rewind(skb.mac_header);
+    }
+    skb.network_header = skb.mac_header + ETH_HLEN as u8;
+    if !is_skb_forwardable(mtu, &skb) {
+        return net.kfree_skb(skb, DropReason::PktTooBig, "br_dev_queue_push_xmit");
+    }
+    if skb.dev != Some(br) {
+        scrub(net, &mut skb, false);
+    }
+    skb.pkt_type = PktType::Host;
+    // An error has been counted where it happened; nobody here waits for it.
+    let _ = dev_tx::dev_queue_xmit(net, to, skb);
+}
+
+/// Up to this machine, through the bridge's own device.
+#[doc(alias = "br_pass_frame_up")]
+fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb) {
+    let len = skb.len() as u64;
+    let Some(d) = k.net.devs.get_mut(br) else { return k.net.consume_skb(skb) };
+    d.stats.rx(1, len);
+    d.stats.multicast += u64::from(skb.pkt_type == PktType::Multicast);
+    let own = d.mac;
+    skb.dev = Some(br);
+    skb.head.rewind(skb.mac_header);
+    // To the address of a port it is for this machine as well.
+    let to = EthHeader::parse(skb.head.bytes()).map(|e| e.dst);
+    if let Ok(to) = to
+        && !to.is_multicast()
+        && to != own
+        && matches!(lookup(&mut k.net, br, to), Way::Here)
+    {
+        let _ = skb.head.pull(ETH_HLEN);
+        skb.pkt_type = PktType::Host;
+    } else if !crate::net::ethernet::type_trans(&mut skb, own) {
+        return k.net.kfree_skb(skb, DropReason::PktTooSmall, "br_pass_frame_up");
+    }
+    dev_rx::netif_receive_skb(k, skb);
+}
+
+/// The machine itself sends through the bridge.
+pub fn br_dev_xmit(net: &mut Net, br: DevId, skb: Skb) {
+    let to = EthHeader::parse(skb.head.bytes()).map(|e| e.dst);
+    let Ok(to) = to else { return net.kfree_skb(skb, DropReason::PktTooSmall, "br_dev_xmit") };
+    if let Some(d) = net.devs.get_mut(br) {
+        d.stats.tx(1, skb.len() as u64);
+    }
+    if to.is_multicast() {
+        return flood(net, br, None, to, skb);
+    }
+    match lookup(net, br, to) {
+        Way::Here => net.kfree_skb(skb, DropReason::NotSpecified, "br_dev_xmit"),
+        _ => send(net, br, None, to, skb),
+    }
+}

@@ -1,0 +1,233 @@
+//! Addresses: RTM_NEWADDR, RTM_DELADDR and dumps, of both families.
+use super::{Caller, Done, Dump, Head, Req, device, refuse, str_of, u32_of, v4_of, v6_of};
+use crate::ids::DevId;
+use crate::net::Net;
+use crate::net::core::dev::IfName;
+use crate::net::ipv4::devinet::IfAddr;
+use crate::net::ipv4::fib::Scope;
+use crate::net::ipv6::addrconf::If6Addr;
+use belljar_abi::netlink::{self as nl, Msg, NLM_F_EXCL, NLM_F_REPLACE};
+use belljar_abi::rtnetlink::*;
+use belljar_abi::{self as abi, Errno};
+use belljar_wire::ipv6::is_linklocal;
+use core::net::Ipv4Addr;
+
+/// `RT_SCOPE_*` of a scope, and back.
+pub(crate) fn scope_number(s: Scope) -> u8 {
+    match s {
+        Scope::Universe => RT_SCOPE_UNIVERSE,
+        Scope::Link => RT_SCOPE_LINK,
+        Scope::Host => RT_SCOPE_HOST,
+    }
+}
+
+pub(crate) fn scope_of(n: u8) -> Done<Scope> {
+    match n {
+        RT_SCOPE_UNIVERSE => Ok(Scope::Universe),
+        RT_SCOPE_LINK => Ok(Scope::Link),
+        RT_SCOPE_HOST => Ok(Scope::Host),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+#[doc(alias = "inet_fill_ifaddr")]
+pub(crate) fn fill4(net: &Net, dev: DevId, a: &IfAddr, out: &mut Vec<u8>, h: Head) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let secondary = if a.secondary { IFA_F_SECONDARY } else { 0 };
+    let flags = IFA_F_PERMANENT | secondary | if a.noprefixroute { IFA_F_NOPREFIXROUTE } else { 0 };
+    let msg = IfAddrMsg {
+        family: abi::AF_INET as u8,
+        prefixlen: a.prefix,
+        flags: flags as u8,
+        scope: scope_number(a.scope),
+        index: d.ifindex,
+    };
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&msg.to_bytes()).attr(IFA_ADDRESS, &a.address.octets()).attr(IFA_LOCAL, &a.local.octets());
+    if let Some(b) = a.broadcast {
+        m.attr(IFA_BROADCAST, &b.octets());
+    }
+    m.attr_str(IFA_LABEL, a.label.as_str()).attr_u32(IFA_FLAGS, flags);
+    m.attr(IFA_CACHEINFO, &cacheinfo(u32::MAX, u32::MAX));
+}
+
+/// `struct ifa_cacheinfo`: preferred and valid; created and changed at boot.
+fn cacheinfo(preferred: u32, valid: u32) -> [u8; 16] {
+    let mut b = [0; 16];
+    b[..4].copy_from_slice(&preferred.to_ne_bytes());
+    b[4..8].copy_from_slice(&valid.to_ne_bytes());
+    b
+}
+
+#[doc(alias = "inet6_fill_ifaddr")]
+pub(crate) fn fill6(net: &Net, dev: DevId, a: &If6Addr, out: &mut Vec<u8>, h: Head) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let now = net.env.now;
+    let bits = [
+        (a.permanent, IFA_F_PERMANENT),
+        (a.tentative(), IFA_F_TENTATIVE),
+        (a.dadfailed, IFA_F_DADFAILED),
+        (a.nodad, IFA_F_NODAD),
+        (a.deprecated(now), IFA_F_DEPRECATED),
+    ];
+    let flags = bits.into_iter().filter(|b| b.0).fold(0, |all, b| all | b.1);
+    let scope = match a.addr {
+        x if x.is_loopback() => RT_SCOPE_HOST,
+        x if is_linklocal(x) => RT_SCOPE_LINK,
+        x if x.segments()[0] & 0xffc0 == 0xfec0 => RT_SCOPE_SITE,
+        _ => RT_SCOPE_UNIVERSE,
+    };
+    let family = abi::AF_INET6 as u8;
+    let msg = IfAddrMsg { family, prefixlen: a.prefix, flags: flags as u8, scope, index: d.ifindex };
+    let left = |at: Option<u64>| at.map_or(u32::MAX, |at| (at.saturating_sub(now) / 1_000_000_000) as u32);
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&msg.to_bytes()).attr(IFA_ADDRESS, &a.addr.octets());
+    m.attr(IFA_CACHEINFO, &cacheinfo(left(a.preferred), left(a.valid))).attr_u32(IFA_FLAGS, flags);
+}
+
+/// Of all devices, or of the one that a strict request names.
+pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done {
+    let family = i32::from(request_family(r.body));
+    let only = IfAddrMsg::parse(r.body).map(|m| m.index).filter(|i| c.strict && *i != 0);
+    if let Some(index) = only {
+        device(net, c, index)?;
+    }
+    for four in [true, false] {
+        if family != abi::AF_UNSPEC && family != if four { abi::AF_INET } else { abi::AF_INET6 } {
+            continue;
+        }
+        for dev in net.ns_devs(c.ns) {
+            let Some(n) = net.devs.get(dev).filter(|n| only.is_none_or(|i| n.ifindex == i)) else { continue };
+            let h = Head::dump(RTM_NEWADDR, d);
+            if four {
+                n.addrs.iter().for_each(|a| fill4(net, dev, a, d.room(), h));
+            } else {
+                n.inet6.addrs.iter().for_each(|a| fill6(net, dev, a, d.room(), h));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What a request about an address says.
+struct Spec<'a> {
+    msg: IfAddrMsg,
+    flags: u32,
+    local: Option<&'a [u8]>,
+    address: Option<&'a [u8]>,
+    broadcast: Option<&'a [u8]>,
+    label: Option<&'a str>,
+}
+
+fn parse(r: Req<'_>) -> Done<Spec<'_>> {
+    let msg = IfAddrMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    let (flags, none) = (u32::from(msg.flags), None);
+    let mut s = Spec { msg, flags, local: none, address: none, broadcast: none, label: None };
+    for (kind, v) in r.attrs(IfAddrMsg::LEN) {
+        match kind {
+            IFA_LOCAL => s.local = Some(v),
+            IFA_ADDRESS => s.address = Some(v),
+            IFA_BROADCAST => s.broadcast = Some(v),
+            IFA_LABEL => s.label = Some(str_of(v)?),
+            IFA_FLAGS => s.flags = u32_of(v)?,
+            // Addresses by netlink are for ever here.
+            IFA_CACHEINFO if nl::u32_at(v, 0) == Some(u32::MAX) && nl::u32_at(v, 4) == Some(u32::MAX) => {}
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    Ok(s)
+}
+
+#[doc(alias = "inet_rtm_newaddr")]
+#[doc(alias = "inet6_rtm_newaddr")]
+pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse(r)?;
+    let dev = device(net, c, s.msg.index)?;
+    match i32::from(s.msg.family) {
+        abi::AF_INET => new4(net, r, dev, &s),
+        abi::AF_INET6 => new6(net, dev, &s),
+        _ => Err(Errno::EOPNOTSUPP.into()),
+    }
+}
+
+fn new4(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
+    let Some(local) = s.local else { return refuse(Errno::EINVAL, "ipv4: Local address is not supplied") };
+    let local = v4_of(local)?;
+    if s.msg.prefixlen > 32 {
+        return refuse(Errno::EINVAL, "ipv4: Invalid prefix length");
+    }
+    if local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
+        return Err(Errno::EINVAL.into());
+    }
+    if s.flags & !(IFA_F_NOPREFIXROUTE | IFA_F_PERMANENT | IFA_F_SECONDARY) != 0 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let a = IfAddr {
+        address: s.address.map_or(Ok(local), v4_of)?,
+        broadcast: s.broadcast.map(v4_of).transpose()?,
+        scope: scope_of(s.msg.scope)?,
+        noprefixroute: s.flags & IFA_F_NOPREFIXROUTE != 0,
+        label: IfName::new(s.label.unwrap_or("")),
+        ..IfAddr::new(local, s.msg.prefixlen)
+    };
+    match net.insert_ifa(dev, a) {
+        // Asked to replace it, it is there as it is.
+        Err(Errno::EEXIST) if r.flag(NLM_F_REPLACE) && !r.flag(NLM_F_EXCL) => Ok(()),
+        Err(Errno::EEXIST) => refuse(Errno::EEXIST, "ipv4: Address already assigned"),
+        Err(Errno::EINVAL) => refuse(Errno::EINVAL, "ipv4: Invalid scope value"),
+        done => Ok(done?),
+    }
+}
+
+fn new6(net: &mut Net, dev: DevId, s: &Spec<'_>) -> Done {
+    let Some(addr) = s.local.or(s.address) else { return Err(Errno::EINVAL.into()) };
+    if s.local.is_some() && s.address.is_some_and(|a| Some(a) != s.local) {
+        // A peer of its own is not there.
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if s.flags & !(IFA_F_NODAD | IFA_F_PERMANENT) != 0 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    match net.add_address6(dev, v6_of(addr)?, s.msg.prefixlen, s.flags & IFA_F_NODAD != 0) {
+        Err(Errno::EEXIST) => refuse(Errno::EEXIST, "ipv6: address already assigned"),
+        Err(Errno::EACCES) => refuse(Errno::EACCES, "ipv6: IPv6 is disabled on this device"),
+        Err(Errno::EADDRNOTAVAIL) => refuse(Errno::EADDRNOTAVAIL, "ipv6: Invalid address"),
+        done => Ok(done?),
+    }
+}
+
+/// The first address that is as the request says, or all of its subnet's other attributes left out.
+#[doc(alias = "inet_rtm_deladdr")]
+pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse(r)?;
+    let Ok(dev) = device(net, c, s.msg.index) else {
+        let text = if i32::from(s.msg.family) == abi::AF_INET {
+            "ipv4: Device not found"
+        } else {
+            "ipv6: Unable to find the interface"
+        };
+        return refuse(Errno::ENODEV, text);
+    };
+    if i32::from(s.msg.family) == abi::AF_INET6 {
+        let addr = v6_of(s.local.or(s.address).ok_or(Errno::EINVAL)?)?;
+        let here = |d: &crate::net::core::dev::NetDevice| {
+            d.inet6.addrs.iter().any(|a| a.addr == addr && a.prefix == s.msg.prefixlen)
+        };
+        if !net.devs.get(dev).is_some_and(here) {
+            return refuse(Errno::EADDRNOTAVAIL, "ipv6: address not found");
+        }
+        return Ok(net.del_address6(dev, addr)?);
+    }
+    let local = s.local.map(v4_of).transpose()?;
+    let address: Option<Ipv4Addr> = s.address.map(v4_of).transpose()?;
+    let fits = |a: &IfAddr| {
+        local.is_none_or(|l| l == a.local)
+            && s.label.is_none_or(|l| l == a.label.as_str())
+            && address.is_none_or(|x| a.prefix == s.msg.prefixlen && a.covers(x))
+    };
+    let at = net.devs.get(dev).and_then(|d| d.addrs.iter().position(fits));
+    match at {
+        Some(at) => Ok(net.del_ifa(dev, at)?),
+        None => refuse(Errno::EADDRNOTAVAIL, "ipv4: Address not found"),
+    }
+}

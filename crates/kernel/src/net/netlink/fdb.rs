@@ -1,0 +1,223 @@
+//! What `bridge link` and `bridge fdb` ask for: ports and the table of hardware addresses (family AF_BRIDGE).
+use super::{Caller, Done, Dump, Head, Req, device, index, notify, refuse, u32_of};
+use crate::drivers::bridge::{self, BrPort, FdbEntry, FdbKind};
+use crate::ids::DevId;
+use crate::net::Net;
+use crate::net::core::dev::DevKind;
+use crate::net::ipv4::output::multicast_mac;
+use crate::net::ipv6;
+use belljar_abi::netlink::{self as nl, Msg, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EXCL};
+use belljar_abi::rtnetlink::*;
+use belljar_abi::{self as abi, Errno};
+use belljar_wire::Mac;
+
+const BR_STATE_DISABLED: u8 = 0;
+const BR_STATE_FORWARDING: u8 = 3;
+
+/// `IFLA_BRPORT_*` of a port.
+#[doc(alias = "br_port_fill_attrs")]
+pub(crate) fn port_attrs(net: &Net, dev: DevId, p: &BrPort, m: &mut Msg<'_>) {
+    let state = if bridge::forwards(net, dev) { BR_STATE_FORWARDING } else { BR_STATE_DISABLED };
+    m.attr_u8(IFLA_BRPORT_STATE, state).attr_u16(IFLA_BRPORT_PRIORITY, p.priority).attr_u32(IFLA_BRPORT_COST, p.cost);
+    let switches = [
+        (IFLA_BRPORT_MODE, p.hairpin),
+        (IFLA_BRPORT_GUARD, false),
+        (IFLA_BRPORT_PROTECT, false),
+        (IFLA_BRPORT_FAST_LEAVE, false),
+        (IFLA_BRPORT_LEARNING, p.learning),
+        (IFLA_BRPORT_UNICAST_FLOOD, p.flood),
+        (IFLA_BRPORT_MCAST_FLOOD, p.mcast_flood),
+        (IFLA_BRPORT_BCAST_FLOOD, p.bcast_flood),
+        (IFLA_BRPORT_ISOLATED, p.isolated),
+    ];
+    for (kind, on) in switches {
+        m.attr_u8(kind, on.into());
+    }
+}
+
+/// The ports of all bridges.
+#[doc(alias = "br_getlink")]
+pub(crate) fn dump_ports(net: &Net, c: &Caller<'_>, d: &mut Dump) {
+    for dev in net.ns_devs(c.ns) {
+        let (Some(n), Some(p)) = (net.devs.get(dev), bridge::port(net, dev)) else { continue };
+        let h = Head::dump(RTM_NEWLINK, d);
+        let info = IfInfoMsg {
+            family: abi::AF_BRIDGE as u8,
+            kind: abi::ARPHRD_ETHER,
+            index: n.ifindex as i32,
+            flags: n.flags(),
+            change: 0,
+        };
+        let mut m = Msg::new(d.room(), h.kind, h.flags, h.seq, h.port);
+        m.body(&info.to_bytes()).attr_str(IFLA_IFNAME, &n.name).attr_u32(IFLA_MASTER, index(net, n.master));
+        m.attr_u32(IFLA_MTU, n.mtu).attr_u8(IFLA_OPERSTATE, n.operstate()).attr(IFLA_ADDRESS, &n.mac.0);
+        if let Some(l) = n.iflink().and_then(|l| net.devs.get(l)) {
+            m.attr_u32(IFLA_LINK, l.ifindex);
+        }
+        m.nest(IFLA_PROTINFO | NLA_F_NESTED, |m| port_attrs(net, dev, p, m));
+    }
+}
+
+/// `bridge link set dev PORT …`.
+#[doc(alias = "br_setlink")]
+pub(crate) fn set_port(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let info = IfInfoMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    let dev = device(net, c, info.index as u32)?;
+    let p = bridge::port(net, dev).copied().ok_or(Errno::EOPNOTSUPP)?;
+    let mut new = p;
+    for (kind, v) in r.attrs(IfInfoMsg::LEN) {
+        match kind {
+            IFLA_PROTINFO => nl::attrs(v).try_for_each(|(kind, v)| set_attr(&mut new, kind, v))?,
+            // A bridge's own VLANs are not there.
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.brport = Some(Box::new(new));
+    }
+    notify::link(net, RTM_NEWLINK, dev);
+    Ok(())
+}
+
+fn set_attr(p: &mut BrPort, kind: u16, v: &[u8]) -> Done {
+    let on = v.first().is_some_and(|b| *b != 0);
+    match kind {
+        IFLA_BRPORT_MODE => p.hairpin = on,
+        IFLA_BRPORT_LEARNING => p.learning = on,
+        IFLA_BRPORT_UNICAST_FLOOD => p.flood = on,
+        IFLA_BRPORT_MCAST_FLOOD => p.mcast_flood = on,
+        IFLA_BRPORT_BCAST_FLOOD => p.bcast_flood = on,
+        IFLA_BRPORT_ISOLATED => p.isolated = on,
+        IFLA_BRPORT_COST => match u32_of(v)? {
+            cost @ 1..=65_535 => p.cost = cost,
+            _ => return Err(Errno::ERANGE.into()),
+        },
+        IFLA_BRPORT_PRIORITY => match v.first_chunk().map(|b| u16::from_ne_bytes(*b)) {
+            Some(n @ 0..=63) => p.priority = n,
+            _ => return Err(Errno::ERANGE.into()),
+        },
+        IFLA_BRPORT_GUARD | IFLA_BRPORT_PROTECT | IFLA_BRPORT_FAST_LEAVE if !on => {}
+        _ => return Err(Errno::EOPNOTSUPP.into()),
+    }
+    Ok(())
+}
+
+/// One entry of a bridge's table.
+#[doc(alias = "fdb_fill_info")]
+pub(crate) fn fill(net: &Net, br: DevId, mac: Mac, e: &FdbEntry, out: &mut Vec<u8>, h: Head) {
+    let state = match e.kind {
+        FdbKind::Local => NUD_PERMANENT,
+        FdbKind::Static => NUD_NOARP,
+        FdbKind::Learned => NUD_REACHABLE,
+    };
+    let at = e.port.unwrap_or(br);
+    let msg = NdMsg { family: abi::AF_BRIDGE as u8, ifindex: index(net, Some(at)) as i32, state, flags: 0, kind: 0 };
+    let now = net.env.jiffies();
+    let ago = |at: u32| now.wrapping_sub(at) as u64 * 100 / u64::from(net.env.hz.max(1));
+    let info: Vec<u8> = [0, ago(e.used), ago(e.updated), 0].iter().flat_map(|v| (*v as u32).to_ne_bytes()).collect();
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&msg.to_bytes()).attr(NDA_LLADDR, &mac.0).attr_u32(NDA_MASTER, index(net, Some(br)));
+    m.attr(NDA_CACHEINFO, &info);
+}
+
+/// Device by device: what its bridge knows of it, then the groups that the device itself takes.
+#[doc(alias = "rtnl_fdb_dump")]
+pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
+    // `struct ndmsg`, or the `struct ifinfomsg` of older programs, both with the device's number in the same place.
+    let only = NdMsg::parse(r.body).map(|m| m.ifindex).filter(|i| *i > 0);
+    let fixed = if r.body.len() >= IfInfoMsg::LEN && r.attr(NdMsg::LEN, NDA_MASTER).is_none() {
+        IfInfoMsg::LEN
+    } else {
+        NdMsg::LEN
+    };
+    let master_kind = if fixed == NdMsg::LEN { NDA_MASTER } else { IFLA_MASTER };
+    let of_bridge = r.attr(fixed, master_kind).and_then(|v| nl::u32_at(v, 0)).filter(|i| *i > 0);
+    for dev in net.ns_devs(c.ns) {
+        let Some(n) = net.devs.get(dev) else { continue };
+        let is_bridge = matches!(n.kind, DevKind::Bridge(_));
+        let br = if is_bridge { Some(dev) } else { n.master };
+        if only.is_some_and(|i| i as u32 != n.ifindex) || of_bridge.is_some_and(|i| index(net, br) != i) {
+            continue;
+        }
+        if let Some(br) = br {
+            let port = (!is_bridge).then_some(dev);
+            for (mac, e) in bridge::entries(net, br).filter(|(_, e)| e.port == port) {
+                let h = Head::dump(RTM_NEWNEIGH, d);
+                fill(net, br, mac, &e, d.room(), h);
+            }
+        }
+        for mac in net.mc_addresses(dev) {
+            let h = Head::dump(RTM_NEWNEIGH, d);
+            let family = abi::AF_BRIDGE as u8;
+            let msg = NdMsg { family, ifindex: n.ifindex as i32, state: NUD_PERMANENT, flags: NTF_SELF, kind: 0 };
+            let mut m = Msg::new(d.room(), h.kind, h.flags, h.seq, h.port);
+            m.body(&msg.to_bytes()).attr(NDA_LLADDR, &mac.0);
+        }
+    }
+}
+
+impl Net {
+    /// Group addresses that a device takes.
+    fn mc_addresses(&self, dev: DevId) -> Vec<Mac> {
+        let Some(d) = self.devs.get(dev) else { return Vec::new() };
+        let four = d.mc.groups.iter().map(|g| multicast_mac(g.addr));
+        let six = d.inet6.groups.iter().filter(|g| !g.left).map(|g| ipv6::output::multicast_mac(g.addr));
+        let own = d.packet_groups.iter().map(|g| Mac(*g));
+        let mut all: Vec<Mac> = four.chain(six).chain(own).collect();
+        all.dedup();
+        all
+    }
+}
+
+/// Port, its bridge and the address that a request is about.
+fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<(DevId, DevId, Mac, NdMsg)> {
+    let msg = NdMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    if msg.ifindex <= 0 {
+        return refuse(Errno::EINVAL, "invalid ifindex");
+    }
+    let dev = device(net, c, msg.ifindex as u32)?;
+    let mut mac = None;
+    for (kind, v) in r.attrs(NdMsg::LEN) {
+        match kind {
+            NDA_LLADDR => mac = v.first_chunk().map(|m| Mac(*m)),
+            NDA_CACHEINFO => {}
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    let Some(mac) = mac.filter(|m| !m.is_zero()) else { return refuse(Errno::EINVAL, "invalid address") };
+    let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
+    // Addresses of the device's own filter (`self`) are not kept: it takes every frame.
+    let master = d.master.filter(|_| msg.flags & NTF_MASTER != 0);
+    let br = if matches!(d.kind, DevKind::Bridge(_)) { Some(dev) } else { master };
+    Ok((dev, br.ok_or(Errno::EOPNOTSUPP)?, mac, msg))
+}
+
+#[doc(alias = "rtnl_fdb_add")]
+pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let (dev, br, mac, msg) = entry(net, c, r)?;
+    let kind = match msg.state {
+        NUD_PERMANENT => FdbKind::Local,
+        NUD_NOARP => FdbKind::Static,
+        s if s & NUD_REACHABLE != 0 => FdbKind::Learned,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    match bridge::entry(net, br, mac) {
+        Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
+        None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
+        _ => {}
+    }
+    let now = net.env.jiffies();
+    let port = (dev != br).then_some(dev);
+    bridge::insert(net, br, mac, FdbEntry { port, kind, updated: now, used: now });
+    Ok(())
+}
+
+#[doc(alias = "rtnl_fdb_del")]
+pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let (dev, br, mac, _) = entry(net, c, r)?;
+    let port = (dev != br).then_some(dev);
+    match bridge::forget(net, br, |m, e| *m == mac && e.port == port) {
+        0 => Err(Errno::ENOENT.into()),
+        _ => Ok(()),
+    }
+}

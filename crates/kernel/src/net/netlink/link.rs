@@ -1,0 +1,195 @@
+//! Devices as netlink shows them: RTM_GETLINK, dumps and the messages about changes.
+use super::{Caller, Done, Dump, Head, Req, index, refuse, str_of, u32_of};
+use crate::drivers::bridge::{self, Bridge};
+use crate::ids::{DevId, NsId};
+use crate::net::Net;
+use crate::net::core::dev::{DevKind, DevStats, NetDevice};
+use crate::net::packet::link_of;
+use belljar_abi::netlink::{self as nl, Msg};
+use belljar_abi::rtnetlink::*;
+use belljar_abi::{AF_INET6, Errno};
+use belljar_wire::Mac;
+
+/// IFLA_EXT_MASK: no statistics, please.
+const RTEXT_FILTER_SKIP_STATS: u32 = 8;
+/// What disciplines and drivers take at once.
+const GSO_MAX_SIZE: u32 = 65_536;
+const GSO_MAX_SEGS: u32 = 65_535;
+/// Of devices without a wire (`TSO_MAX_SIZE`, `TSO_MAX_SEGS`).
+const TSO_MAX_SIZE: u32 = 524_280;
+
+/// One device.
+#[doc(alias = "rtnl_fill_ifinfo")]
+pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats: bool) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let kind = link_of(d).1;
+    let info = IfInfoMsg { family: 0, kind, index: d.ifindex as i32, flags: d.flags(), change: 0 };
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&info.to_bytes());
+    m.attr_str(IFLA_IFNAME, &d.name).attr_u32(IFLA_TXQLEN, d.tx_queue_len);
+    m.attr_u8(IFLA_OPERSTATE, d.operstate()).attr_u8(IFLA_LINKMODE, 0);
+    let (min, max) = d.mtu_range();
+    m.attr_u32(IFLA_MTU, d.mtu).attr_u32(IFLA_MIN_MTU, min).attr_u32(IFLA_MAX_MTU, max);
+    m.attr_u32(IFLA_GROUP, d.group).attr_u32(IFLA_PROMISCUITY, d.promiscuity).attr_u32(IFLA_ALLMULTI, d.allmulti);
+    m.attr_u32(IFLA_NUM_TX_QUEUES, 1).attr_u32(IFLA_GSO_MAX_SEGS, GSO_MAX_SEGS);
+    m.attr_u32(IFLA_GSO_MAX_SIZE, GSO_MAX_SIZE).attr_u32(IFLA_GRO_MAX_SIZE, GSO_MAX_SIZE);
+    let tso = if d.nic().is_some() { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
+    m.attr_u32(IFLA_TSO_MAX_SIZE, tso).attr_u32(IFLA_TSO_MAX_SEGS, GSO_MAX_SEGS).attr_u32(IFLA_NUM_RX_QUEUES, 1);
+    link_and_master(net, d, &mut m);
+    m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc_name());
+    if let Some(alias) = &d.alias {
+        m.attr(IFLA_IFALIAS, alias.as_bytes());
+    }
+    if !d.is_pointopoint() {
+        let everybody = if d.is_loopback() { Mac::ZERO } else { Mac::BROADCAST };
+        m.attr(IFLA_ADDRESS, &d.mac.0).attr(IFLA_BROADCAST, &everybody.0);
+    }
+    if !skip_stats {
+        stats(&d.stats, &mut m);
+    }
+    linkinfo(net, dev, d, &mut m);
+    m.nest(IFLA_AF_SPEC, |m| {
+        m.nest(AF_INET6 as u16, |m| {
+            m.attr_u8(IFLA_INET6_ADDR_GEN_MODE, 0);
+        });
+    });
+}
+
+/// The device below or at the other end, with its namespace where that is another; the bridge that this is a port of.
+fn link_and_master(net: &Net, d: &NetDevice, m: &mut Msg<'_>) {
+    if let Some(l) = d.iflink().and_then(|l| net.devs.get(l)) {
+        m.attr_u32(IFLA_LINK, l.ifindex);
+        if l.ns != d.ns
+            && let Some(id) = net.nsid(d.ns, l.ns)
+        {
+            m.attr_u32(IFLA_LINK_NETNSID, id);
+        }
+    }
+    if d.master.is_some() {
+        m.attr_u32(IFLA_MASTER, index(net, d.master));
+    }
+}
+
+/// `struct rtnl_link_stats64` and its narrow sister.
+fn stats(s: &DevStats, m: &mut Msg<'_>) {
+    let mut words = [0u64; 25];
+    let first = [
+        s.rx_packets,
+        s.tx_packets,
+        s.rx_bytes,
+        s.tx_bytes,
+        s.rx_errors,
+        s.tx_errors,
+        s.rx_dropped,
+        s.tx_dropped,
+        s.multicast,
+    ];
+    words.iter_mut().zip(first).for_each(|(to, from)| *to = from);
+    (words[14], words[15], words[17]) = (s.rx_fifo, s.rx_missed, s.tx_carrier);
+    let wide: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    let narrow: Vec<u8> = words.iter().take(24).flat_map(|w| (*w as u32).to_ne_bytes()).collect();
+    m.attr(IFLA_STATS64, &wide).attr(IFLA_STATS, &narrow);
+}
+
+fn linkinfo(net: &Net, dev: DevId, d: &NetDevice, m: &mut Msg<'_>) {
+    if d.info_kind().is_none() && d.master.is_none() {
+        return;
+    }
+    m.nest(IFLA_LINKINFO, |m| {
+        if let Some(kind) = d.info_kind() {
+            m.attr_str(IFLA_INFO_KIND, kind);
+        }
+        if let DevKind::Bridge(b) = &d.kind {
+            m.nest(IFLA_INFO_DATA, |m| bridge_info(d, b, m));
+        }
+        if let Some(p) = bridge::port(net, dev) {
+            m.attr_str(IFLA_INFO_SLAVE_KIND, "bridge");
+            m.nest(IFLA_INFO_SLAVE_DATA, |m| super::fdb::port_attrs(net, dev, p, m));
+        }
+    });
+}
+
+fn bridge_info(d: &NetDevice, b: &Bridge, m: &mut Msg<'_>) {
+    let id: Vec<u8> = b.priority.to_be_bytes().into_iter().chain(d.mac.0).collect();
+    let wide = |m: &mut Msg<'_>, kind| {
+        m.attr(kind, &0u64.to_ne_bytes());
+    };
+    m.attr_u32(IFLA_BR_FORWARD_DELAY, b.forward_delay).attr_u32(IFLA_BR_HELLO_TIME, b.hello_time);
+    m.attr_u32(IFLA_BR_MAX_AGE, b.max_age).attr_u32(IFLA_BR_AGEING_TIME, b.ageing_time);
+    m.attr_u32(IFLA_BR_STP_STATE, 0).attr_u16(IFLA_BR_PRIORITY, b.priority).attr_u8(IFLA_BR_VLAN_FILTERING, 0);
+    m.attr_u16(IFLA_BR_GROUP_FWD_MASK, 0).attr(IFLA_BR_BRIDGE_ID, &id).attr(IFLA_BR_ROOT_ID, &id);
+    m.attr_u16(IFLA_BR_ROOT_PORT, 0).attr_u32(IFLA_BR_ROOT_PATH_COST, 0);
+    m.attr_u8(IFLA_BR_TOPOLOGY_CHANGE, 0).attr_u8(IFLA_BR_TOPOLOGY_CHANGE_DETECTED, 0);
+    [IFLA_BR_HELLO_TIMER, IFLA_BR_TCN_TIMER, IFLA_BR_TOPOLOGY_CHANGE_TIMER, IFLA_BR_GC_TIMER]
+        .into_iter()
+        .for_each(|k| wide(m, k));
+    m.attr(IFLA_BR_GROUP_ADDR, &[1, 0x80, 0xc2, 0, 0, 0]);
+}
+
+/// The device that a request names: by number, or by name.
+pub(crate) fn named(net: &Net, ns: NsId, r: Req<'_>) -> Done<Option<DevId>> {
+    let info = IfInfoMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    if let Ok(index) = u32::try_from(info.index)
+        && index > 0
+    {
+        return Ok(net.dev_by_index(ns, index));
+    }
+    let name = r.attrs(IfInfoMsg::LEN).find(|(k, _)| matches!(*k, IFLA_IFNAME | IFLA_ALT_IFNAME));
+    match name {
+        Some((_, v)) => Ok(net.dev_by_name(ns, str_of(v)?)),
+        None => Ok(None),
+    }
+}
+
+fn skip_stats(r: Req<'_>) -> bool {
+    r.attr(IfInfoMsg::LEN, IFLA_EXT_MASK)
+        .and_then(|v| nl::u32_at(v, 0))
+        .is_some_and(|m| m & RTEXT_FILTER_SKIP_STATS != 0)
+}
+
+#[doc(alias = "rtnl_getlink")]
+pub(crate) fn get(net: &Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
+    let info = IfInfoMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    let by_name = r.attrs(IfInfoMsg::LEN).any(|(k, _)| matches!(k, IFLA_IFNAME | IFLA_ALT_IFNAME));
+    if info.index <= 0 && !by_name {
+        return Err(Errno::EINVAL.into());
+    }
+    let dev = named(net, c.ns, r)?.ok_or(Errno::ENODEV)?;
+    fill(net, dev, out, Head::reply(RTM_NEWLINK, c, r), skip_stats(r));
+    Ok(())
+}
+
+/// All, of one kind only, or of one bridge.
+#[doc(alias = "rtnl_dump_ifinfo")]
+pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
+    let master = r.attr(IfInfoMsg::LEN, IFLA_MASTER).and_then(|v| nl::u32_at(v, 0)).filter(|m| *m != 0);
+    let info = r.attr(IfInfoMsg::LEN, IFLA_LINKINFO).unwrap_or(&[]);
+    let kind = nl::attrs(info).find(|(k, _)| *k == IFLA_INFO_KIND).and_then(|(_, v)| str_of(v).ok());
+    let skip = skip_stats(r);
+    for dev in net.ns_devs(c.ns) {
+        let Some(n) = net.devs.get(dev) else { continue };
+        let fits = kind.is_none_or(|k| n.info_kind() == Some(k)) && master.is_none_or(|m| index(net, n.master) == m);
+        if fits {
+            let h = Head::dump(RTM_NEWLINK, d);
+            fill(net, dev, d.room(), h, skip);
+        }
+    }
+}
+
+const NETNSA_NSID: u16 = 1;
+const NETNSA_PID: u16 = 2;
+const NETNSA_FD: u16 = 3;
+
+/// By which number the caller's namespace knows another; -1: by none.
+#[doc(alias = "rtnl_net_getid")]
+pub(crate) fn get_nsid(net: &Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
+    let asked = r.attrs(4).find(|(k, _)| matches!(*k, NETNSA_PID | NETNSA_FD));
+    let Some((kind, v)) = asked else { return refuse(Errno::EINVAL, "Peer netns reference is missing") };
+    let number = u32_of(v)?;
+    let by = if kind == NETNSA_FD { super::NetnsRef::Fd(number as i32) } else { super::NetnsRef::Pid(number) };
+    let Some(ns) = (c.netns)(by) else { return refuse(Errno::EINVAL, "Peer netns reference is invalid") };
+    let id = net.nsid(c.ns, ns).map_or(-1, |id| id as i32);
+    let h = Head::reply(RTM_NEWNSID, c, r);
+    Msg::new(out, h.kind, h.flags, h.seq, h.port).body(&[0; 4]).attr(NETNSA_NSID, &id.to_ne_bytes());
+    Ok(())
+}

@@ -1,0 +1,369 @@
+//! Devices made, changed and removed by netlink: RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK.
+use super::{Caller, Done, NetnsRef, Req, notify, refuse, str_of, u32_of};
+use crate::ids::{DevId, NsId};
+use crate::net::Net;
+use crate::net::core::dev::DevKind;
+use crate::net::netlink::link::named;
+use belljar_abi::netlink::{self as nl, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use belljar_abi::rtnetlink::*;
+use belljar_abi::{Errno, IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP};
+use belljar_wire::Mac;
+
+/// What a request says of a device.
+#[derive(Debug, Default)]
+struct Spec<'a> {
+    info: IfInfoMsg,
+    name: Option<&'a str>,
+    mac: Option<Mac>,
+    mtu: Option<u32>,
+    txqlen: Option<u32>,
+    group: Option<u32>,
+    alias: Option<&'a [u8]>,
+    master: Option<u32>,
+    link: Option<u32>,
+    carrier: Option<u8>,
+    netns: Option<NetnsRef>,
+    promiscuity: Option<u32>,
+    kind: Option<&'a str>,
+    data: &'a [u8],
+}
+
+/// Attributes of a device behind its fixed part. What cannot be done here is refused.
+fn parse<'a>(info: IfInfoMsg, attrs: impl Iterator<Item = (u16, &'a [u8])>) -> Done<Spec<'a>> {
+    let mut s = Spec { info, ..Spec::default() };
+    for (kind, v) in attrs {
+        match kind {
+            IFLA_IFNAME => s.name = Some(str_of(v)?),
+            IFLA_ADDRESS => s.mac = Some(Mac(*v.first_chunk().ok_or(Errno::EINVAL)?)),
+            IFLA_MTU => s.mtu = Some(u32_of(v)?),
+            IFLA_TXQLEN => s.txqlen = Some(u32_of(v)?),
+            IFLA_GROUP => s.group = Some(u32_of(v)?),
+            IFLA_IFALIAS => s.alias = Some(v),
+            IFLA_MASTER => s.master = Some(u32_of(v)?),
+            IFLA_LINK => s.link = Some(u32_of(v)?),
+            IFLA_CARRIER => s.carrier = v.first().copied(),
+            IFLA_NET_NS_FD => s.netns = Some(NetnsRef::Fd(u32_of(v)? as i32)),
+            IFLA_NET_NS_PID => s.netns = Some(NetnsRef::Pid(u32_of(v)?)),
+            IFLA_PROMISCUITY => s.promiscuity = Some(u32_of(v)?),
+            IFLA_LINKINFO => {
+                for (kind, v) in nl::attrs(v) {
+                    match kind {
+                        IFLA_INFO_KIND => s.kind = Some(str_of(v)?),
+                        IFLA_INFO_DATA => s.data = v,
+                        _ => return Err(Errno::EOPNOTSUPP.into()),
+                    }
+                }
+            }
+            // Says what to leave out of answers.
+            IFLA_EXT_MASK => {}
+            // One queue each way is what there is.
+            IFLA_NUM_TX_QUEUES | IFLA_NUM_RX_QUEUES if u32_of(v)? == 1 => {}
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    Ok(s)
+}
+
+fn parse_req<'a>(r: Req<'a>) -> Done<Spec<'a>> {
+    let info = IfInfoMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    parse(info, r.attrs(IfInfoMsg::LEN))
+}
+
+/// The namespace that a device is to be in.
+fn target_ns(c: &Caller<'_>, s: &Spec<'_>) -> Done<Option<NsId>> {
+    match s.netns {
+        None => Ok(None),
+        Some(by) => (c.netns)(by).map(Some).ok_or(Errno::EINVAL.into()),
+    }
+}
+
+/// A new device, or a change of one that is there.
+#[doc(alias = "__rtnl_newlink")]
+pub(crate) fn newlink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse_req(r)?;
+    if let Some(dev) = named(net, c.ns, r)? {
+        if r.flag(NLM_F_EXCL) {
+            return Err(Errno::EEXIST.into());
+        }
+        if r.flag(NLM_F_REPLACE) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        if let Some(kind) = s.kind {
+            if net.devs.get(dev).and_then(|d| d.info_kind()) != Some(kind) {
+                return Err(Errno::EOPNOTSUPP.into());
+            }
+            change_kind(net, dev, s.data)?;
+        }
+        return apply(net, c, dev, &s);
+    }
+    if !r.flag(NLM_F_CREATE) {
+        return Err(Errno::ENODEV.into());
+    }
+    let Some(kind) = s.kind else { return refuse(Errno::EOPNOTSUPP, "Unknown device type") };
+    create(net, c, kind, &s)
+}
+
+fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
+    if s.promiscuity.is_some() {
+        return refuse(Errno::EINVAL, "IFLA_PROMISCUITY is a read-only attribute");
+    }
+    let ns = target_ns(c, s)?.unwrap_or(c.ns);
+    let template = match (s.name, kind) {
+        (Some(name), _) => name.to_owned(),
+        (None, _) => format!("{kind}%d"),
+    };
+    let dev = match kind {
+        "dummy" => {
+            let name = net.alloc_name(ns, &template)?;
+            net.add_dummy(ns, &name)?
+        }
+        "bridge" => {
+            let name = net.alloc_name(ns, &template)?;
+            net.add_bridge(ns, &name)?
+        }
+        "veth" => veth(net, c, (ns, &template), s)?,
+        _ => return refuse(Errno::EOPNOTSUPP, "Unknown device type"),
+    };
+    let done = finish(net, c, dev, ns, kind, s);
+    if done.is_err() {
+        net.unregister_netdev(dev);
+    }
+    done
+}
+
+/// Number, address and the rest of a device that was just made.
+fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &Spec<'_>) -> Done {
+    if s.link.is_some() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if let Ok(index) = u32::try_from(s.info.index)
+        && index > 0
+    {
+        net.renumber(dev, ns, index)?;
+    }
+    if let Some(mac) = s.mac {
+        set_mac(net, dev, mac)?;
+    }
+    if let Some(mtu) = s.mtu {
+        set_mtu(net, dev, mtu)?;
+    }
+    if kind == "bridge" {
+        change_kind(net, dev, s.data)?;
+    }
+    let rest = Spec { name: None, mac: None, mtu: None, netns: None, kind: None, ..*s };
+    let here =
+        Caller { ns, port: c.port, uid: c.uid, net_admin: c.net_admin, strict: c.strict, form: c.form, netns: c.netns };
+    notify::link(net, RTM_NEWLINK, dev);
+    apply(net, &here, dev, &rest)
+}
+
+/// Both ends; the other one's description stands in VETH_INFO_PEER.
+fn veth(net: &mut Net, c: &Caller<'_>, (ns, template): (NsId, &str), s: &Spec<'_>) -> Done<DevId> {
+    let peer = nl::attrs(s.data).find(|(k, _)| *k == VETH_INFO_PEER).map(|(_, v)| v);
+    let peer = match peer {
+        Some(v) => {
+            let info = IfInfoMsg::parse(v).ok_or(Errno::EINVAL)?;
+            parse(info, nl::attrs(v.get(IfInfoMsg::LEN..).unwrap_or(&[])))?
+        }
+        None => Spec::default(),
+    };
+    let peer_ns = target_ns(c, &peer)?.unwrap_or(c.ns);
+    let peer_name = net.alloc_name(peer_ns, peer.name.unwrap_or("veth%d"))?;
+    let name = match template.contains("%d") && ns == peer_ns {
+        // The peer has its number already.
+        true => net.alloc_name_but(ns, template, &peer_name)?,
+        false => net.alloc_name(ns, template)?,
+    };
+    let (dev, peer_dev) = net.add_veth((ns, &name), (peer_ns, &peer_name))?;
+    let there = Spec { netns: None, ..peer };
+    let done = finish(net, c, peer_dev, peer_ns, "veth", &there);
+    if done.is_err() {
+        net.unregister_netdev(dev);
+    }
+    done.map(|()| dev)
+}
+
+/// RTM_SETLINK: a change of a device that is there.
+#[doc(alias = "rtnl_setlink")]
+pub(crate) fn setlink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse_req(r)?;
+    let dev = named(net, c.ns, r)?.ok_or(Errno::ENODEV)?;
+    apply(net, c, dev, &s)
+}
+
+fn set_mac(net: &mut Net, dev: DevId, mac: Mac) -> Done {
+    net.set_mac(dev, mac)?;
+    if let Some(b) = net.bridge_mut(dev) {
+        b.mac_set = true;
+    }
+    Ok(())
+}
+
+#[doc(alias = "dev_validate_mtu")]
+fn set_mtu(net: &mut Net, dev: DevId, mtu: u32) -> Done {
+    let (min, max) = net.devs.get(dev).map_or((0, 0), |d| d.mtu_range());
+    if mtu < min {
+        return refuse(Errno::EINVAL, "mtu less than device minimum");
+    }
+    if max != 0 && mtu > max {
+        return refuse(Errno::EINVAL, "mtu greater than device maximum");
+    }
+    net.set_mtu(dev, mtu)?;
+    if let Some(b) = net.bridge_mut(dev) {
+        b.mtu_set = true;
+    }
+    Ok(())
+}
+
+/// Everything that a request says of a device, in the kernel's order.
+#[doc(alias = "do_setlink")]
+fn apply(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>) -> Done {
+    if s.link.is_some() || s.promiscuity.is_some() {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let named_only = s.info.index > 0;
+    if let Some(ns) = target_ns(c, s)? {
+        net.move_netdev(dev, ns, s.name.filter(|_| named_only))?;
+    } else if let Some(name) = s.name.filter(|_| named_only) {
+        net.rename(dev, name)?;
+    }
+    if let Some(mac) = s.mac {
+        set_mac(net, dev, mac)?;
+    }
+    if let Some(mtu) = s.mtu {
+        set_mtu(net, dev, mtu)?;
+    }
+    let d = net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+    d.group = s.group.unwrap_or(d.group);
+    if let Some(alias) = s.alias {
+        let text = std::str::from_utf8(alias).map_err(|_| Errno::EINVAL)?.trim_end_matches('\0');
+        d.alias = (!text.is_empty()).then(|| text.to_owned());
+    }
+    if let Some(n) = s.txqlen {
+        net.set_txqlen(dev, n)?;
+    }
+    if let Some(index) = s.master {
+        let ns = net.devs.get(dev).map_or(c.ns, |d| d.ns);
+        let master = if index == 0 { None } else { Some(net.dev_by_index(ns, index).ok_or(Errno::EINVAL)?) };
+        match net.set_master(dev, master) {
+            Err(Errno::ELOOP) => return refuse(Errno::ELOOP, "Can not enslave a bridge to a bridge"),
+            done => done?,
+        }
+    }
+    if s.info.flags != 0 || s.info.change != 0 {
+        change_flags(net, dev, &s.info)?;
+    }
+    if let Some(on) = s.carrier {
+        // Only devices without hardware can be told.
+        if !matches!(net.devs.get(dev).map(|d| &d.kind), Some(DevKind::Dummy)) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        net.set_carrier(dev, on != 0);
+    }
+    notify::link(net, RTM_NEWLINK, dev);
+    Ok(())
+}
+
+/// The bits of `ifi_change`; all of them when that is 0 and there are flags.
+#[doc(alias = "rtnl_dev_combine_flags")]
+fn change_flags(net: &mut Net, dev: DevId, info: &IfInfoMsg) -> Done {
+    let change = if info.change == 0 { u32::MAX } else { info.change };
+    let d = net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+    if change & IFF_NOARP != 0 && !d.is_loopback() && !d.is_pointopoint() {
+        d.iff_noarp = info.flags & IFF_NOARP != 0;
+    }
+    if change & IFF_MULTICAST != 0 {
+        d.no_multicast = info.flags & IFF_MULTICAST == 0;
+    }
+    let (now, settable) = (d.flags(), IFF_UP | IFF_PROMISC | IFF_ALLMULTI);
+    let flags = (info.flags & change | now & !change) & settable;
+    Ok(net.set_if_flags(dev, flags as u16)?)
+}
+
+/// Settings of a bridge.
+#[doc(alias = "br_changelink")]
+fn change_kind(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
+    for (kind, v) in nl::attrs(data) {
+        let Some(b) = net.bridge_mut(dev) else { return Err(Errno::EOPNOTSUPP.into()) };
+        match kind {
+            IFLA_BR_AGEING_TIME => b.ageing_time = u32_of(v)?,
+            IFLA_BR_FORWARD_DELAY => b.forward_delay = u32_of(v)?,
+            IFLA_BR_HELLO_TIME => match u32_of(v)? {
+                t @ 100..=1000 => b.hello_time = t,
+                _ => return Err(Errno::ERANGE.into()),
+            },
+            IFLA_BR_MAX_AGE => match u32_of(v)? {
+                t @ 600..=4000 => b.max_age = t,
+                _ => return Err(Errno::ERANGE.into()),
+            },
+            IFLA_BR_PRIORITY => b.priority = v.first_chunk().map(|b| u16::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?,
+            // The spanning tree and VLAN filtering are off and stay off.
+            IFLA_BR_STP_STATE if u32_of(v)? == 0 => {}
+            IFLA_BR_VLAN_FILTERING if v.first() == Some(&0) => {}
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    Ok(())
+}
+
+#[doc(alias = "rtnl_dellink")]
+pub(crate) fn dellink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse_req(r)?;
+    if s.info.index <= 0 && s.name.is_none() {
+        return match s.group {
+            Some(_) => Err(Errno::EOPNOTSUPP.into()),
+            None => Err(Errno::EINVAL.into()),
+        };
+    }
+    let dev = named(net, c.ns, r)?.ok_or(Errno::ENODEV)?;
+    // What hardware or a program's file is behind does not go by a word.
+    let removable = match net.devs.get(dev).map(|d| &d.kind) {
+        Some(DevKind::Tun(t)) => t.persist,
+        Some(DevKind::Loopback | DevKind::Nic(_)) | None => false,
+        Some(_) => true,
+    };
+    if !removable {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    net.unregister_netdev(dev);
+    Ok(())
+}
+
+impl Net {
+    /// `ip link add NAME type dummy`.
+    pub fn add_dummy(&mut self, ns: NsId, name: &str) -> Result<DevId, Errno> {
+        let mac = self.random_mac();
+        let id = self.register_netdev(ns, name, 1500, DevKind::Dummy)?;
+        if let Some(d) = self.devs.get_mut(id) {
+            (d.mac, d.iff_noarp) = (mac, true);
+        }
+        Ok(id)
+    }
+
+    /// The device gets this number; EBUSY when another one has it.
+    fn renumber(&mut self, dev: DevId, ns: NsId, index: u32) -> Result<(), Errno> {
+        if self.dev_by_index(ns, index).is_some() {
+            return Err(Errno::EBUSY);
+        }
+        let old = self.devs.get(dev).map_or(0, |d| d.ifindex);
+        if let Some(d) = self.devs.get_mut(dev) {
+            d.ifindex = index;
+        }
+        // The number that it had is free again.
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.devs.retain(|id| *id != dev);
+            if n.last_ifindex == old {
+                n.last_ifindex -= 1;
+            }
+        }
+        self.list_netdev(ns, dev);
+        Ok(())
+    }
+
+    /// As [`Net::alloc_name`], for a second device made at the same moment as one of the name `taken`.
+    fn alloc_name_but(&self, ns: NsId, template: &str, taken: &str) -> Result<String, Errno> {
+        let (a, b) = template.split_once("%d").ok_or(Errno::EINVAL)?;
+        let free = |n: &String| n != taken && self.dev_by_name(ns, n).is_none();
+        (0..).map(|n| format!("{a}{n}{b}")).find(free).ok_or(Errno::ENFILE)
+    }
+}

@@ -1,0 +1,97 @@
+//! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
+//! listens.
+use super::{Head, addr, fdb, link, neigh, route, route6, rule};
+use crate::drivers::bridge::FdbEntry;
+use crate::ids::{DevId, NeighId, NsId};
+use crate::net::Net;
+use crate::net::ipv4::devinet::IfAddr;
+use crate::net::ipv4::fib::Route;
+use crate::net::ipv4::rule::Rule;
+use crate::net::ipv6::addrconf::If6Addr;
+use crate::net::ipv6::fib::Route6;
+use belljar_abi::rtnetlink::*;
+use belljar_wire::Mac;
+use core::net::{Ipv4Addr, Ipv6Addr};
+
+/// Notifications that nobody has taken yet; what comes then is lost, and listeners are told so.
+const MOST_WAITING: usize = 8192;
+
+/// One message for the members of a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Notice {
+    pub ns: NsId,
+    /// `RTNLGRP_*`.
+    pub group: u32,
+    /// Empty: some were lost.
+    pub bytes: Vec<u8>,
+}
+
+impl Net {
+    /// Which groups of a namespace have members: bit n for group n.
+    pub fn nl_listen(&mut self, ns: NsId, groups: u64) {
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.nl_groups = groups;
+        }
+    }
+
+    /// The oldest notification that nobody has taken.
+    pub fn pop_notice(&mut self) -> Option<Notice> {
+        self.notices.pop_front()
+    }
+}
+
+fn tell(net: &mut Net, ns: NsId, group: u32, write: impl FnOnce(&Net, &mut Vec<u8>)) {
+    if net.ns.get(ns).is_none_or(|n| n.nl_groups & (1 << group) == 0) {
+        return;
+    }
+    let mut bytes = Vec::new();
+    match net.notices.len() {
+        MOST_WAITING.. => return,
+        n if n + 1 == MOST_WAITING => {}
+        _ => write(net, &mut bytes),
+    }
+    net.notices.push_back(Notice { ns, group, bytes });
+}
+
+fn head(kind: u16) -> Head {
+    Head { kind, ..Head::default() }
+}
+
+/// A device is new, changed or goes.
+pub fn link(net: &mut Net, kind: u16, dev: DevId) {
+    let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_LINK, |net, out| link::fill(net, dev, out, head(kind), false));
+}
+
+pub fn addr4(net: &mut Net, kind: u16, dev: DevId, a: &IfAddr) {
+    let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_IPV4_IFADDR, |net, out| addr::fill4(net, dev, a, out, head(kind)));
+}
+
+pub fn addr6(net: &mut Net, kind: u16, dev: DevId, a: &If6Addr) {
+    let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_IPV6_IFADDR, |net, out| addr::fill6(net, dev, a, out, head(kind)));
+}
+
+pub fn route4(net: &mut Net, kind: u16, flags: u16, ns: NsId, table: u32, (dst, len): (Ipv4Addr, u8), hops: &[Route]) {
+    tell(net, ns, RTNLGRP_IPV4_ROUTE, |net, out| {
+        route::fill(net, table, (dst, len), hops, out, Head { flags, ..head(kind) });
+    });
+}
+
+pub fn route6(net: &mut Net, kind: u16, ns: NsId, table: u32, (dst, len): (Ipv6Addr, u8), r: &Route6) {
+    tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| route6::fill(net, table, (dst, len), r, out, head(kind)));
+}
+
+pub fn rule(net: &mut Net, kind: u16, ns: NsId, r: &Rule) {
+    tell(net, ns, RTNLGRP_IPV4_RULE, |_, out| rule::fill(r, out, head(kind)));
+}
+
+pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {
+    tell(net, ns, RTNLGRP_NEIGH, |net, out| neigh::fill(net, ns, id, out, head(kind)));
+}
+
+pub fn fdb(net: &mut Net, kind: u16, br: DevId, mac: Mac, e: &FdbEntry) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, mac, e, out, head(kind)));
+}

@@ -1,0 +1,427 @@
+//! Routes of IPv4: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE and dumps.
+use super::addr::{scope_number, scope_of};
+use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v4_of};
+use crate::ids::{DevId, NsId};
+use crate::net::Net;
+use crate::net::ipv4::fib::{self, Route, RouteType, Table};
+use crate::net::ipv4::route::{self as ip_route, Dst, Flow4, InputError, RouteKind};
+use crate::net::ipv4::rule::{FibFlow, HashKeys, Insert};
+use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use belljar_abi::rtnetlink::*;
+use belljar_abi::{self as abi, Errno};
+use core::net::{IpAddr, Ipv4Addr};
+
+/// `struct rtnexthop`.
+const RTNH_LEN: usize = 8;
+/// Of what a lookup found (`RTCF_*`, shown as flags of the route).
+const RTCF_BROADCAST: u32 = 0x1000_0000;
+const RTCF_MULTICAST: u32 = 0x2000_0000;
+const RTCF_LOCAL: u32 = 0x8000_0000;
+
+pub(crate) fn rtn(kind: RouteType) -> u8 {
+    match kind {
+        RouteType::Unicast => RTN_UNICAST,
+        RouteType::Local => RTN_LOCAL,
+        RouteType::Broadcast => RTN_BROADCAST,
+        RouteType::Unreachable => RTN_UNREACHABLE,
+        RouteType::Blackhole => RTN_BLACKHOLE,
+        RouteType::Prohibit => RTN_PROHIBIT,
+        RouteType::Throw => RTN_THROW,
+    }
+}
+
+pub(crate) fn rtn_of(n: u8) -> Done<RouteType> {
+    Ok(match n {
+        RTN_UNICAST | RTN_UNSPEC => RouteType::Unicast,
+        RTN_LOCAL => RouteType::Local,
+        RTN_BROADCAST => RouteType::Broadcast,
+        RTN_UNREACHABLE => RouteType::Unreachable,
+        RTN_BLACKHOLE => RouteType::Blackhole,
+        RTN_PROHIBIT => RouteType::Prohibit,
+        RTN_THROW => RouteType::Throw,
+        _ => return Err(Errno::EINVAL.into()),
+    })
+}
+
+/// The table's number where only a byte is.
+pub(crate) fn short_table(table: u32) -> u8 {
+    u8::try_from(table).unwrap_or(RT_TABLE_COMPAT)
+}
+
+/// One route with its next hops.
+#[doc(alias = "fib_dump_info")]
+pub(crate) fn fill(net: &Net, table: u32, (dst, len): (Ipv4Addr, u8), hops: &[Route], out: &mut Vec<u8>, h: Head) {
+    let Some(first) = hops.first() else { return };
+    let onlink = |r: &Route| if r.onlink { RTNH_F_ONLINK } else { 0 };
+    let down = |r: &Route| {
+        let off = r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.up && !d.carrier);
+        if off { RTNH_F_LINKDOWN } else { 0 }
+    };
+    let msg = RtMsg {
+        family: abi::AF_INET as u8,
+        dst_len: len,
+        table: short_table(table),
+        protocol: first.proto,
+        scope: scope_number(first.scope),
+        kind: rtn(first.kind),
+        flags: if hops.len() == 1 { onlink(first) | down(first) } else { 0 },
+        ..RtMsg::default()
+    };
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&msg.to_bytes()).attr_u32(RTA_TABLE, table);
+    if len > 0 {
+        m.attr(RTA_DST, &dst.octets());
+    }
+    if first.metric != 0 {
+        m.attr_u32(RTA_PRIORITY, first.metric);
+    }
+    mtu(first.mtu, &mut m);
+    if let Some(src) = first.src {
+        m.attr(RTA_PREFSRC, &src.octets());
+    }
+    if let [only] = hops {
+        if let Some(gw) = only.gateway {
+            m.attr(RTA_GATEWAY, &gw.octets());
+        }
+        if only.dev.is_some() {
+            m.attr_u32(RTA_OIF, index(net, only.dev));
+        }
+        return;
+    }
+    let mut list = Vec::new();
+    for r in hops {
+        let gateway = r.gateway.map(|g| [&[8, 0][..], &RTA_GATEWAY.to_ne_bytes(), &g.octets()].concat());
+        let rest = gateway.unwrap_or_default();
+        list.extend_from_slice(&((RTNH_LEN + rest.len()) as u16).to_ne_bytes());
+        list.extend_from_slice(&[(onlink(r) | down(r)) as u8, r.weight.saturating_sub(1)]);
+        list.extend_from_slice(&(index(net, r.dev) as i32).to_ne_bytes());
+        list.extend_from_slice(&rest);
+    }
+    m.attr(RTA_MULTIPATH, &list);
+}
+
+pub(crate) fn mtu(mtu: Option<u32>, m: &mut Msg<'_>) {
+    if let Some(mtu) = mtu {
+        m.nest(RTA_METRICS, |m| {
+            m.attr_u32(RTAX_MTU, mtu);
+        });
+    }
+}
+
+/// By table, then by destination, longer prefixes first; with NETLINK_GET_STRICT_CHK what the header names filters.
+#[doc(alias = "inet_dump_fib")]
+pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done {
+    let Some(n) = net.ns.get(c.ns) else { return Ok(()) };
+    let msg = RtMsg::parse(r.body).unwrap_or_default();
+    let wanted = match r.attr(RtMsg::LEN, RTA_TABLE) {
+        Some(v) => u32_of(v)?,
+        None => msg.table.into(),
+    };
+    let oif = match r.attr(RtMsg::LEN, RTA_OIF).filter(|_| c.strict) {
+        Some(v) => Some(device(net, c, u32_of(v)?)?),
+        None => None,
+    };
+    let fits = |first: &Route| {
+        !c.strict
+            || ((msg.protocol == 0 || msg.protocol == first.proto)
+                && (msg.kind == 0 || msg.kind == rtn(first.kind))
+                && (oif.is_none() || first.dev == oif))
+    };
+    let mut tables: Vec<(u32, &Table)> = n.fib.others.iter().map(|(id, t)| (*id, t)).collect();
+    tables.extend([(fib::RT_TABLE_MAIN, &n.fib.main), (fib::RT_TABLE_LOCAL, &n.fib.local)]);
+    tables.sort_by_key(|(id, _)| (id & 0xff, *id));
+    for (id, t) in tables.into_iter().filter(|(id, _)| !c.strict || wanted == 0 || wanted == *id) {
+        let mut rows: Vec<(Ipv4Addr, u8)> = t.iter().map(|(dst, len, _)| (dst, len)).collect();
+        rows.sort_by_key(|(dst, len)| (*dst, std::cmp::Reverse(*len)));
+        rows.dedup();
+        for (dst, len) in rows {
+            for hops in t.get(dst, len).chunk_by(|a, b| a.group != 0 && a.group == b.group) {
+                if hops.first().is_some_and(fits) {
+                    let h = Head::dump(RTM_NEWROUTE, d);
+                    fill(net, id, (dst, len), hops, d.room(), h);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A route as a request has it.
+struct Spec {
+    msg: RtMsg,
+    dst: Ipv4Addr,
+    table: u32,
+    route: Route,
+    /// Next hops where there are several.
+    hops: Vec<Route>,
+    has_type: bool,
+}
+
+fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
+    let msg = RtMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    if msg.dst_len > 32 {
+        return refuse(Errno::EINVAL, "Invalid prefix length");
+    }
+    if msg.src_len != 0 || msg.tos != 0 || msg.flags & !RTNH_F_ONLINK != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut s = Spec {
+        msg,
+        dst: Ipv4Addr::UNSPECIFIED,
+        table: msg.table.into(),
+        route: Route { kind: rtn_of(msg.kind)?, proto: msg.protocol, ..Route::unicast(None, None) },
+        hops: Vec::new(),
+        has_type: msg.kind != RTN_UNSPEC,
+    };
+    s.route.onlink = msg.flags & RTNH_F_ONLINK != 0;
+    for (kind, v) in r.attrs(RtMsg::LEN) {
+        match kind {
+            RTA_DST => s.dst = v4_of(v)?,
+            RTA_OIF => match u32_of(v)? {
+                0 => {}
+                n => s.route.dev = Some(device(net, c, n)?),
+            },
+            RTA_GATEWAY => s.route.gateway = Some(v4_of(v)?).filter(|g| !g.is_unspecified()),
+            RTA_PRIORITY => s.route.metric = u32_of(v)?,
+            RTA_PREFSRC => s.route.src = Some(v4_of(v)?),
+            RTA_TABLE => s.table = u32_of(v)?,
+            RTA_METRICS => s.route.mtu = metrics(v)?,
+            RTA_MULTIPATH => s.hops = multipath(net, c, v)?,
+            RTA_CACHEINFO => {}
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    if s.table == 0 {
+        s.table = fib::RT_TABLE_MAIN;
+    }
+    if s.dst.to_bits() & !crate::net::core::dev::mask(msg.dst_len) != 0 {
+        return refuse(Errno::EINVAL, "Invalid prefix for given prefix length");
+    }
+    Ok(s)
+}
+
+/// Of a route's metrics the MTU is known here.
+pub(crate) fn metrics(v: &[u8]) -> Done<Option<u32>> {
+    let mut mtu = None;
+    for (kind, v) in nl::attrs(v) {
+        match kind {
+            RTAX_MTU => mtu = Some(u32_of(v)?).filter(|m| *m != 0),
+            RTAX_LOCK if u32_of(v)? == 0 => {}
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    Ok(mtu)
+}
+
+#[doc(alias = "fib_get_nhs")]
+fn multipath(net: &Net, c: &Caller<'_>, mut v: &[u8]) -> Done<Vec<Route>> {
+    let mut hops = Vec::new();
+    while !v.is_empty() {
+        let &[l0, l1, flags, weight, i0, i1, i2, i3] = v.first_chunk().ok_or(Errno::EINVAL)?;
+        let len = usize::from(u16::from_ne_bytes([l0, l1]));
+        let attrs = v.get(RTNH_LEN..len).ok_or(Errno::EINVAL)?;
+        let dev = match u32::from_ne_bytes([i0, i1, i2, i3]) {
+            0 => None,
+            n => Some(device(net, c, n)?),
+        };
+        let mut hop = Route { weight: weight.saturating_add(1), ..Route::unicast(None, dev) };
+        hop.onlink = u32::from(flags) & RTNH_F_ONLINK != 0;
+        for (kind, v) in nl::attrs(attrs) {
+            match kind {
+                RTA_GATEWAY => hop.gateway = Some(v4_of(v)?),
+                _ => return Err(Errno::EOPNOTSUPP.into()),
+            }
+        }
+        hops.push(hop);
+        v = v.get(nl::align(len)..).unwrap_or(&[]);
+    }
+    if hops.is_empty() { Err(Errno::EINVAL.into()) } else { Ok(hops) }
+}
+
+#[doc(alias = "inet_rtm_newroute")]
+pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse(net, c, r)?;
+    let mut route = s.route;
+    route.scope = scope_of(s.msg.scope)?;
+    if let Some(src) = route.src
+        && route.kind != RouteType::Local
+        && !ip_route::is_local(net, c.ns, src)
+    {
+        return refuse(Errno::EINVAL, "Invalid prefsrc address");
+    }
+    let several = !s.hops.is_empty();
+    let mut hops = if several { s.hops } else { vec![route] };
+    for h in &mut hops {
+        *h = Route { gateway: h.gateway, dev: h.dev, weight: h.weight, onlink: h.onlink, ..route };
+    }
+    if route.kind == RouteType::Unicast && hops.iter().any(|h| h.dev.is_none() && h.gateway.is_none()) {
+        return refuse(Errno::ENODEV, "Nexthop device required");
+    }
+    let how = Insert {
+        create: r.flag(NLM_F_CREATE),
+        excl: r.flag(NLM_F_EXCL),
+        replace: r.flag(NLM_F_REPLACE),
+        append: r.flag(NLM_F_APPEND),
+    };
+    let gateway = hops.iter().any(|h| h.gateway.is_some());
+    match net.insert_route(c.ns, s.table, (s.dst, s.msg.dst_len), &mut hops, how) {
+        Err(Errno::ENETUNREACH) if gateway => refuse(Errno::ENETUNREACH, "Nexthop has invalid gateway"),
+        Err(Errno::ENETDOWN) => refuse(Errno::ENETDOWN, "Device for nexthop is not up"),
+        done => Ok(done?),
+    }
+}
+
+/// The first that is as the request says it is.
+#[doc(alias = "inet_rtm_delroute")]
+pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let s = parse(net, c, r)?;
+    let want = s.route;
+    let scope = match s.msg.scope {
+        RT_SCOPE_NOWHERE => None,
+        n => Some(scope_of(n)?),
+    };
+    let fits = |r: &Route| {
+        (!s.has_type || r.kind == want.kind)
+            && scope.is_none_or(|s| r.scope == s)
+            && (want.src.is_none() || r.src == want.src)
+            && (want.proto == 0 || r.proto == want.proto)
+            && (want.metric == 0 || r.metric == want.metric)
+            && (want.dev.is_none() || r.dev == want.dev)
+            && (want.gateway.is_none() || r.gateway == want.gateway)
+            && s.hops.first().is_none_or(|h| r.gateway == h.gateway && r.group != 0)
+    };
+    Ok(net.del_route_of(c.ns, s.table, s.dst, s.msg.dst_len, fits)?)
+}
+
+/// `ip route get`: the stack's own lookup of a packet from here, or of one that came in through `iif`.
+#[doc(alias = "inet_rtm_getroute")]
+pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
+    let msg = RtMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    if msg.flags & RTM_F_FIB_MATCH != 0 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let (mut fl, mut iif, mut proto) = (Flow4::to(Ipv4Addr::UNSPECIFIED), None, 17);
+    fl.tos = msg.tos;
+    for (kind, v) in r.attrs(RtMsg::LEN) {
+        match kind {
+            RTA_DST => fl.daddr = v4_of(v)?,
+            RTA_SRC => fl.saddr = v4_of(v)?,
+            RTA_OIF => match u32_of(v)? {
+                0 => {}
+                n => fl.oif = Some(device(net, c, n)?),
+            },
+            RTA_IIF => match u32_of(v)? {
+                0 => {}
+                n => iif = Some(device(net, c, n)?),
+            },
+            RTA_MARK => fl.mark = u32_of(v)?,
+            // Nothing here asks for it.
+            RTA_UID => {}
+            RTA_IP_PROTO => proto = v.first().copied().ok_or(Errno::EINVAL)?,
+            RTA_SPORT | RTA_DPORT => {
+                let port = v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL)?;
+                if kind == RTA_SPORT { fl.ports.0 = port } else { fl.ports.1 = port }
+            }
+            _ => return Err(Errno::EOPNOTSUPP.into()),
+        }
+    }
+    let found = match iif {
+        None => ip_route::ip_route_output(net, c.ns, &fl)?,
+        Some(dev) => {
+            let keys = HashKeys { quoted: None, ports: fl.ports };
+            let found = ip_route::ip_route_input(net, c.ns, dev, fl.saddr, fl.daddr, proto, keys);
+            found.map_err(|e| match e {
+                InputError::Refused(e) => e,
+                InputError::NotForwarding | InputError::NotJoined => Errno::EHOSTUNREACH,
+                InputError::RpFilter => Errno::EXDEV,
+                InputError::MartianSource | InputError::MartianDestination => Errno::EINVAL,
+            })?
+        }
+    };
+    let table = match msg.flags & RTM_F_LOOKUP_TABLE {
+        0 => fib::RT_TABLE_MAIN,
+        _ => table_of(net, c.ns, &fl, &found),
+    };
+    answer(net, c, r, &fl, iif, &found, table, out);
+    Ok(())
+}
+
+/// In which table it was found. While there are no rules of one's own, local and main are one and go by the latter's name.
+fn table_of(net: &Net, ns: NsId, fl: &Flow4, found: &Dst) -> u32 {
+    let Some(n) = net.ns.get(ns) else { return fib::RT_TABLE_MAIN };
+    let flow = FibFlow { src: fl.saddr, oif: fl.oif, tos: fl.tos, mark: fl.mark, ..FibFlow::to(fl.daddr) };
+    let has = |id: u32| n.fib.table(id).is_some_and(|t| t.lookup(flow.dst, |r| r.dev == Some(found.dev)).is_some());
+    match found.kind {
+        _ if n.fib.rules.is_none() => fib::RT_TABLE_MAIN,
+        RouteKind::Local => fib::RT_TABLE_LOCAL,
+        RouteKind::Broadcast if has(fib::RT_TABLE_LOCAL) => fib::RT_TABLE_LOCAL,
+        _ => {
+            let ids = n.fib.rules.iter().flatten().filter(|r| r.matches(&flow)).filter_map(|r| match r.action {
+                crate::net::ipv4::rule::Action::Table(id) if id != fib::RT_TABLE_LOCAL => Some(id),
+                _ => None,
+            });
+            ids.into_iter().find(|id| has(*id)).unwrap_or(fib::RT_TABLE_MAIN)
+        }
+    }
+}
+
+#[doc(alias = "rt_fill_info")]
+#[allow(clippy::too_many_arguments)]
+fn answer(
+    net: &Net,
+    c: &Caller<'_>,
+    r: Req<'_>,
+    fl: &Flow4,
+    iif: Option<DevId>,
+    found: &Dst,
+    table: u32,
+    out: &mut Vec<u8>,
+) {
+    let from = !fl.saddr.is_unspecified();
+    let (kind, flag) = match found.kind {
+        RouteKind::Unicast => (RTN_UNICAST, 0),
+        RouteKind::Local => (RTN_LOCAL, RTCF_LOCAL),
+        RouteKind::Broadcast => (RTN_BROADCAST, RTCF_BROADCAST),
+        RouteKind::Multicast => (RTN_MULTICAST, RTCF_MULTICAST),
+    };
+    let msg = RtMsg {
+        family: abi::AF_INET as u8,
+        dst_len: 32,
+        src_len: if from { 32 } else { 0 },
+        tos: fl.tos,
+        table: short_table(table),
+        kind,
+        flags: RTM_F_CLONED | flag,
+        ..RtMsg::default()
+    };
+    let h = Head::reply(RTM_NEWROUTE, c, r);
+    // 0.0.0.0 is this host.
+    let dst = if fl.daddr.is_unspecified() { Ipv4Addr::LOCALHOST } else { fl.daddr };
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&msg.to_bytes()).attr(RTA_DST, &dst.octets()).attr_u32(RTA_TABLE, table);
+    if from {
+        m.attr(RTA_SRC, &fl.saddr.octets());
+    }
+    m.attr_u32(RTA_OIF, index(net, Some(found.dev)));
+    if let IpAddr::V4(src) = found.src
+        && iif.is_none()
+        && !from
+    {
+        m.attr(RTA_PREFSRC, &src.octets());
+    }
+    if let Some(IpAddr::V4(gw)) = found.gateway {
+        m.attr(RTA_GATEWAY, &gw.octets());
+    }
+    // Learned by ICMP or set on the route; the device's own is not shown.
+    let own = net.devs.get(found.dev).map_or(0, |d| d.mtu.min(65_535));
+    mtu(Some(found.mtu).filter(|m| *m < own), &mut m);
+    if fl.mark != 0 {
+        m.attr_u32(RTA_MARK, fl.mark);
+    }
+    m.attr_u32(RTA_UID, c.uid);
+    if let Some(dev) = iif {
+        m.attr_u32(RTA_IIF, index(net, Some(dev)));
+    }
+    // `struct rta_cacheinfo`: nothing that lasts only for a time.
+    m.attr(RTA_CACHEINFO, &[0; 32]);
+}
