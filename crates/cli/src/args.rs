@@ -2,7 +2,7 @@
 use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
-use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
+use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tcpdump, trace};
 use clap::{Parser, Subcommand};
 
 /// The Linux network stack, under glass
@@ -49,6 +49,8 @@ pub enum Command {
     Tcpdump(tcpdump::TcpdumpCommand),
     /// Follow packets as they cross the layers, with times and drop reasons
     Trace(trace::TraceCommand),
+    /// Draw the receive and the send path with rates, queues and drops at each stage
+    Path(path::PathCommand),
     /// Show or change the conditions of a jar's link while it runs
     Link(link::LinkCommand),
     /// A link of its own between two TAP devices, for comparisons with this machine's kernel

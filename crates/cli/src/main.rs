@@ -17,7 +17,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{cable, doctor, exec, ip, link, netstat, nstat, ps, run, ss, sysctl, tcpdump, trace};
+use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tcpdump, trace};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -53,6 +53,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Sysctl(c) => sysctl::run(c),
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),
+        Command::Path(c) => path::run(c, paint),
         Command::Link(c) => link::run(c),
         Command::Cable(c) => cable::run(c),
         Command::Lab(c) => lab::run(c, paint),

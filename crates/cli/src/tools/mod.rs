@@ -9,6 +9,7 @@ pub mod link;
 pub mod netstat;
 mod netstat_words;
 pub mod nstat;
+pub mod path;
 pub mod ps;
 pub mod run;
 pub mod ss;

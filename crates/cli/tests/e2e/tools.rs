@@ -78,12 +78,25 @@ fn views_of_a_jar(env: &Env) -> Result<()> {
     has(&env.ask(&["ip", "web/gw", "addr"])?, &["10.0.2.2/24"])?;
     has(&env.ask(&["sysctl", "web", "-a"])?, &["net.core.somaxconn = 4096", "net.ipv4.tcp_syncookies = 1"])?;
     env.ask(&["link", "web"])?;
+    let stages = [
+        "RECEIVE",
+        "eth0 ring",
+        "NET_RX, backlog",
+        "ip_rcv",
+        "accept queue",
+        "SEND",
+        "tcp_write_xmit",
+        "eth0 pfifo_fast",
+    ];
+    has(&env.ask(&["path", "web", "--once"])?, &stages)?;
+    has(&env.ask(&["path", "web", "-n", "1", "-i", "0.1"])?, &["rates over", "0/256"])?;
     Ok(())
 }
 
 fn views_as_json(env: &Env) -> Result<()> {
     let (_server, _) = jar(env)?;
     for words in [
+        &["path", "web", "-1", "-j"][..],
         &["ss", "web", "-tan", "-j"][..],
         &["nstat", "web", "-j"],
         &["netstat", "web", "-s", "-j"],
