@@ -55,6 +55,7 @@ pub const SOL_NETLINK: i32 = 270;
 pub const SOL_IP: i32 = 0;
 pub const SOL_TCP: i32 = 6;
 pub const SOL_UDP: i32 = 17;
+pub const SOL_UDPLITE: i32 = 136;
 pub const SOL_IPV6: i32 = 41;
 
 // SOL_SOCKET options
@@ -352,6 +353,8 @@ pub const MSG_PEEK: i32 = 2;
 pub const MSG_DONTROUTE: i32 = 4;
 pub const MSG_CTRUNC: i32 = 8;
 pub const MSG_PROXY: i32 = 0x10;
+/// The way is looked for, nothing is sent.
+pub const MSG_PROBE: i32 = 0x10;
 pub const MSG_TRUNC: i32 = 0x20;
 pub const MSG_DONTWAIT: i32 = 0x40;
 pub const MSG_EOR: i32 = 0x80;

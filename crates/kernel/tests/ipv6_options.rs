@@ -173,3 +173,59 @@ fn segments_that_cannot_go_out_do_not_keep_the_sender_busy() {
     t.sleep(5000);
     assert!(t.count(0, Mib::Ip6FragFails) < 100);
 }
+
+#[test]
+fn the_sum_of_a_raw_packet_is_the_kernels_where_it_was_told() {
+    let mut t = Two::new();
+    let raw = |t: &mut Two, protocol| t.socket(0, SOCK_RAW, protocol);
+    let get = |t: &mut Two, fd| i32::from_ne_bytes(get(t, fd, IPV6_CHECKSUM).unwrap()[..4].try_into().unwrap());
+    let (a, b, icmp) = (raw(&mut t, 200), raw(&mut t, 200), raw(&mut t, IPPROTO_ICMPV6));
+    assert_eq!((get(&mut t, a), get(&mut t, icmp)), (-1, 2));
+    assert_eq!(t.set(0, a, IPV6_CHECKSUM, 3), Err(Errno::EINVAL));
+    assert_eq!(t.set(0, icmp, IPV6_CHECKSUM, 4), Err(Errno::EINVAL));
+    t.set(0, a, IPV6_CHECKSUM, 2).unwrap();
+    for (sent, got) in
+        [(&[1, 2, 0xff, 0xff, 5, 6][..], &[1, 2, 0xf9, 0x27, 5, 6][..]), (&[1, 2, 3, 4], &[1, 2, 0xfe, 0x2f])]
+    {
+        t.send(0, a, sent, Some((LO, 0))).unwrap();
+        assert_eq!(t.recv(0, b).unwrap().segs.to_vec(), got);
+    }
+    assert_eq!(t.send(0, a, &[1, 2, 3], Some((LO, 0))), Err(Errno::EINVAL));
+    for n in 0..5 {
+        let said = [Err(Errno::EFAULT), Err(Errno::EFAULT), Err(Errno::EINVAL), Err(Errno::EINVAL), Ok(4)];
+        assert_eq!(t.send(0, icmp, &vec![0; n], Some((LO, 0))), said[n]);
+    }
+    // Who has it looks at what comes, too.
+    let before = t.k.socks.raw.iter().map(|(_, s)| s.sk.drops).sum::<u32>();
+    t.send(0, b, &[1, 2, 3, 4], Some((LO, 0))).unwrap();
+    assert_eq!(
+        (t.recv(0, a).map(drop), t.recv(0, b).unwrap().segs.to_vec()),
+        (t.recv(0, a).map(drop), vec![1, 2, 3, 4])
+    );
+    assert_eq!(t.k.socks.raw.iter().map(|(_, s)| s.sk.drops).sum::<u32>(), before + 1);
+    assert!(t.call(0, Call::GetSockOpt { fd: a, level: SOL_IP, name: IP_TTL, len: 4 }).is_err());
+}
+
+#[test]
+fn datagrams_without_a_sum_are_for_those_who_do_without() {
+    let mut t = Two::new();
+    let s = server(&mut t, &[]);
+    let c = t.socket(0, SOCK_DGRAM, 0);
+    let set = |t: &mut Two, who, fd, name| {
+        t.call(who, Call::SetSockOpt { fd, level: SOL_UDP, name, value: &1i32.to_ne_bytes() }).unwrap();
+    };
+    set(&mut t, 0, c, UDP_NO_CHECK6_TX);
+    t.send(0, c, b"x", Some((B, 5000))).unwrap();
+    assert_eq!(t.recv(1, s).map(drop), Err(Errno::EAGAIN));
+    assert_eq!(
+        (t.count(1, Mib::Udp6InCsumErrors), t.count(1, Mib::Udp6InErrors), t.count(1, Mib::Udp6NoPorts)),
+        (1, 1, 0)
+    );
+    set(&mut t, 1, s, UDP_NO_CHECK6_RX);
+    t.send(0, c, b"x", Some((B, 5000))).unwrap();
+    assert_eq!(t.recv(1, s).unwrap().segs.to_vec(), b"x");
+    let udp = t.sent(17);
+    assert!(udp.iter().all(|p| p[46..48] == [0, 0]), "{udp:?}");
+    t.call(0, Call::SetSockOpt { fd: c, level: SOL_UDP, name: UDP_SEGMENT, value: &10i32.to_ne_bytes() }).unwrap();
+    assert_eq!(t.send(0, c, &[0; 100], Some((B, 5000))), Err(Errno::EINVAL));
+}

@@ -196,5 +196,5 @@ fn an_orphan_with_linger2_off_is_gone_at_once() {
     h.close(s);
     h.tcp(seg(2000, Flags::ACK, ISN + 1, next + 1).with(ts(10)));
     assert_eq!((entries(&h).len(), h.k.socks.tcp.len()), (0, 1));
-    assert_eq!(h.counter(Mib::TcpExtTCPAbortOnLinger), 1);
+    assert_eq!(h.counter(Mib::TcpExtTCPAbortOnData), 1);
 }

@@ -1,8 +1,8 @@
 //! Streams: bytes both ways, ends and resets in their order, connects that complete, listeners with their tokens.
 use crate::jar::Jar;
 use crate::machine::READ;
-use crate::serve::socket::OUR_SNDBUF;
-use crate::socks::{BATCH_MAX, BATCH_MIN, Batch, Flow, PAIR_MAX, Phase, SockId, Tomb};
+use crate::serve::socket::{OUR_SNDBUF, short_sleep};
+use crate::socks::{BATCH_MAX, BATCH_MIN, Batch, Flow, PAIR_MAX, Phase, SockId, Stream, Tomb};
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::{epoll, fd};
 use belljar_kernel::task::call::Payload;
@@ -378,6 +378,26 @@ impl Jar {
             }
         }
         self.stream_out(id);
+    }
+
+    /// connect(AF_UNSPEC): what is in the pair belongs to a connection that is no more, and the socket is new. A half that was
+    /// shut cannot be opened again; then only the program's end is left to be told.
+    pub(crate) fn dissolved(&mut self, id: SockId, copy: &impl std::os::fd::AsFd) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Stream(st) = &mut s.flow else { return };
+        if st.fin_passed || st.read_shut || st.write_shut || matches!(st.phase, Phase::Listening { .. }) {
+            return self.kill_pair(id, Errno::ECONNRESET.0);
+        }
+        let room = st.sndbuf.take();
+        *st = Stream { roomy: st.roomy, ..Stream::new(Phase::Fresh) };
+        let mut lost = [0u8; 4096];
+        while fd::recv(&s.ours, &mut lost, false).is_ok_and(|n| n > 0) {}
+        while fd::recv(copy, &mut lost, false).is_ok_and(|n| n > 0) {}
+        if let Some(room) = room {
+            let _ = fd::set_sndbuf(copy, usize::try_from(room).unwrap_or(0));
+        }
+        short_sleep(copy);
+        self.watch_out(id, false);
     }
 
     fn connect_failed(&mut self, id: SockId) {

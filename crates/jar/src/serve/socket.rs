@@ -18,6 +18,12 @@ const TUN_SNDBUF: usize = 8 << 20;
 /// Send room of our end: a full pair plus what the host counts beside payload.
 pub(crate) const OUR_SNDBUF: usize = 1 << 20;
 
+/// Reading does not wait: there is no connection.
+pub(crate) fn short_sleep(theirs: &impl std::os::fd::AsFd) {
+    let moment = [0i64.to_ne_bytes(), 1000i64.to_ne_bytes()].concat();
+    let _ = fd::set_opt_bytes(theirs, abi::SOL_SOCKET, abi::SO_RCVTIMEO, &moment);
+}
+
 impl Jar {
     pub(crate) fn sys_socket(&mut self, listener: u32, note: &Notification) -> Outcome {
         let (family, kind, protocol) = (note.int(0), note.int(1), note.int(2));
@@ -106,8 +112,7 @@ impl Jar {
         match flow {
             // A socket that is not connected has nothing to wait for: ENOTCONN on Linux, EAGAIN here, but no sleep.
             Flow::Stream(ref st) if st.phase == Phase::Fresh => {
-                let moment = [0i64.to_ne_bytes(), 1000i64.to_ne_bytes()].concat();
-                let _ = fd::set_opt_bytes(&theirs, abi::SOL_SOCKET, abi::SO_RCVTIMEO, &moment);
+                short_sleep(&theirs);
             }
             Flow::Stream(_) => {}
             Flow::Dgram(_) => {
@@ -281,6 +286,10 @@ impl Jar {
         let (m, kfd) = attempt!(self.kernel_of(a));
         let result = m.call(now, belljar_kernel::task::call::Call::Connect { fd: kfd, addr: &addr });
         match result {
+            Ok(_) if SockAddr::parse(&addr) == Ok(SockAddr::Unspec) => {
+                self.dissolved(a.id, &a.copy);
+                Outcome::Reply(Ok(0))
+            }
             Ok(_) => {
                 self.open(a.id);
                 Outcome::Reply(Ok(0))

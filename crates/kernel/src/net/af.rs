@@ -25,27 +25,37 @@ pub struct Flow {
     pub mark: u32,
     /// Source and destination, where the protocol has them.
     pub ports: (u16, u16),
+    /// No router (SO_DONTROUTE, MSG_DONTROUTE). IPv6 does not know it.
+    pub onlink: bool,
 }
 
 impl Flow {
     /// From any address of ours.
     pub fn to(daddr: IpAddr) -> Flow {
-        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0, ports: (0, 0) }
+        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0, ports: (0, 0), onlink: false }
     }
 
     /// To the peer of a socket, from its address.
     pub fn of(sk: &Sock) -> Flow {
         let ports = (sk.num, sk.dport);
-        Flow { daddr: sk.daddr, saddr: sk.saddr, oif: sk.bound_dev, tos: sk.tos, mark: sk.mark, ports }
+        Flow {
+            daddr: sk.daddr,
+            saddr: sk.saddr,
+            oif: sk.bound_dev,
+            tos: sk.tos,
+            mark: sk.mark,
+            ports,
+            onlink: sk.flags.localroute,
+        }
     }
 }
 
 /// The route of a packet of ours. ENETUNREACH without one, the route type's own error otherwise.
 pub fn route_output(net: &mut Net, ns: NsId, fl: &Flow) -> Result<Dst, Errno> {
-    let Flow { oif, tos, mark, ports, .. } = *fl;
+    let Flow { oif, tos, mark, ports, onlink, .. } = *fl;
     match (fl.daddr, fl.saddr) {
         (IpAddr::V4(daddr), saddr) => {
-            route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark, ports })
+            route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark, ports, onlink })
         }
         (IpAddr::V6(daddr), _) => ip6_route_output(net, ns, fl, daddr),
     }

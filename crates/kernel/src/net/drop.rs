@@ -24,6 +24,7 @@ reasons! {
     TcpCsum = "TCP_CSUM",
     SocketFilter = "SOCKET_FILTER",
     UdpCsum = "UDP_CSUM",
+    SkbCsum = "SKB_CSUM",
     OtherHost = "OTHERHOST",
     IpCsum = "IP_CSUM",
     IpInHdr = "IP_INHDR",

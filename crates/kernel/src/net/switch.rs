@@ -368,6 +368,10 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
     }
 }
 
+fn v6(k: &Kernel, sock: SockId) -> bool {
+    k.socks.sk(sock).is_some_and(|sk| sk.family == Family::Inet6)
+}
+
 pub(crate) fn setsockopt(
     k: &mut Kernel,
     sock: SockId,
@@ -380,7 +384,9 @@ pub(crate) fn setsockopt(
         (SOL_SOCKET, _) => sockopt::sock_setsockopt(k, sock, name, value, cred),
         (SOL_PACKET, SockId::Packet(id)) => packet::sockopt::setsockopt(k, id, name, value),
         (_, SockId::Packet(_)) => Err(Errno::ENOPROTOOPT),
+        (SOL_IP, SockId::Raw(id)) if raw::is_raw6(k, id) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_setsockopt(k, sock, name, value, cred),
+        (SOL_IPV6, SockId::Raw(id)) if name == IPV6_CHECKSUM => raw::setsockopt(k, id, level, name, value),
         (SOL_IPV6, _) => sockopt6::ipv6_setsockopt(k, sock, name, value, cred),
         (SOL_TCP, SockId::Tcp(id)) => {
             let Kernel { socks, net, .. } = k;
@@ -390,8 +396,7 @@ pub(crate) fn setsockopt(
             done
         }
         (SOL_UDP, SockId::Udp(id)) => udp::setsockopt(k, id, name, value),
-        (SOL_RAW, SockId::Raw(id)) => raw::setsockopt(k, id, name, value),
-        (SOL_ICMPV6, SockId::Raw(id)) => raw::setsockopt6(k, id, name, value),
+        (SOL_RAW | SOL_ICMPV6, SockId::Raw(id)) => raw::setsockopt(k, id, level, name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }
@@ -401,15 +406,20 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
         (SOL_SOCKET, _) => sockopt::sock_getsockopt(k, sock, name, len),
         (SOL_PACKET, SockId::Packet(id)) => packet::sockopt::getsockopt(k, id, name),
         (_, SockId::Packet(_)) => Err(Errno::ENOPROTOOPT),
+        (SOL_IP, SockId::Raw(id)) if raw::is_raw6(k, id) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
+        (SOL_IPV6, _) if !v6(k, sock) => Err(Errno::EOPNOTSUPP),
+        (SOL_IPV6, SockId::Raw(id)) if name == IPV6_CHECKSUM => raw::getsockopt(k, id, level, name),
         (SOL_IPV6, _) => sockopt6::ipv6_getsockopt(k, sock, name),
         (SOL_TCP, SockId::Tcp(id)) => {
             let sk = k.socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;
             tcp::sockopt::tcp_getsockopt(sk, &k.net, name, len)
         }
         (SOL_UDP, SockId::Udp(id)) => udp::getsockopt(k, id, name),
-        (SOL_RAW, SockId::Raw(id)) => raw::getsockopt(k, id, name),
-        (SOL_ICMPV6, SockId::Raw(id)) => raw::getsockopt6(k, id, name),
+        (SOL_UDPLITE, SockId::Udp(_)) => Err(Errno::ENOPROTOOPT),
+        (SOL_RAW | SOL_ICMPV6, SockId::Raw(id)) => raw::getsockopt(k, id, level, name),
+        // Whoever is asked last: IPv4 and IPv6 say it differently.
+        _ if !v6(k, sock) => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }

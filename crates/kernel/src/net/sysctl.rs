@@ -256,6 +256,7 @@ const INT: i64 = i32::MAX as i64;
 const UINT: i64 = u32::MAX as i64;
 /// What fits in an int as ticks of 4 ms.
 const SECONDS: i64 = INT / 250;
+const MIN_SECONDS: i64 = i32::MIN as i64 / 250;
 
 sysctls! {
     /// Settings of one network namespace.
@@ -321,7 +322,7 @@ sysctls! {
         "net.ipv4.tcp_fastopen_key" tcp_fastopen_key: FastOpenKeys = FastOpenKeys::default(), 0, 0;
         "net.ipv4.tcp_ecn" tcp_ecn: u32 = 2, 0, 2;
         "net.ipv4.tcp_ecn_fallback" tcp_ecn_fallback: u32 = 1, 0, 1;
-        "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: u32 = 60, 0, SECONDS;
+        "net.ipv4.tcp_fin_timeout" tcp_fin_timeout: i32 = 60, MIN_SECONDS, SECONDS;
         "net.ipv4.tcp_frto" tcp_frto: u32 = 2, 0, 255;
         "net.ipv4.tcp_invalid_ratelimit" tcp_invalid_ratelimit: u32 = 500, 0, INT;
         "net.ipv4.tcp_keepalive_intvl" tcp_keepalive_intvl: u32 = 75, 1, SECONDS;

@@ -56,6 +56,19 @@ pub struct SockFlags {
     pub recvtos: bool,
     pub recvttl: bool,
     pub rxq_ovfl: bool,
+    /// SO_RCVMARK and SO_RCVPRIORITY.
+    pub rcvmark: bool,
+    pub rcvpriority: bool,
+    /// SO_DONTROUTE: only what is on a link of this host (`SOCK_LOCALROUTE`).
+    pub localroute: bool,
+    /// SO_SELECT_ERR_QUEUE: an entry in the error queue is an exception, too.
+    pub select_err_queue: bool,
+    /// SO_NOFCS: for packet sockets on cards that can leave the frame check away; kept, as by all other sockets.
+    pub nofcs: bool,
+    /// IP_PASSSEC: there is no security module that would have something to pass.
+    pub passsec: bool,
+    /// IP_NODEFRAG: nothing here puts together what a raw socket sends.
+    pub nodefrag: bool,
     /// SO_NO_CHECK: datagrams go without a checksum.
     pub no_check_tx: bool,
     /// SO_LOCK_FILTER: the filter can neither be changed nor taken away.
@@ -84,6 +97,8 @@ pub enum Linger {
 
 pub const SOCK_SNDBUF_LOCK: u8 = 1;
 pub const SOCK_RCVBUF_LOCK: u8 = 2;
+/// What SO_BUF_LOCK sets and tells.
+pub const SOCK_BUF_LOCK_MASK: u8 = SOCK_SNDBUF_LOCK | SOCK_RCVBUF_LOCK;
 pub const SOCK_BINDADDR_LOCK: u8 = 4;
 pub const SOCK_BINDPORT_LOCK: u8 = 8;
 /// The port was chosen by `connect` or `sendto`, not by the program (`SOCK_CONNECT_BIND`).
@@ -116,6 +131,8 @@ pub struct ColdOpts {
     /// When the first unanswered probe of a closed window was due, under that option; 0 when none was (`icsk_probes_tstamp`).
     pub probes_since_us: u64,
     pub max_pacing_rate: Option<u64>,
+    /// SO_BUSY_POLL, microseconds. No packet has the mark of a queue that could be polled (SO_INCOMING_NAPI_ID is 0).
+    pub ll_usec: u32,
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS.
     pub v6_hops: Option<u8>,
     pub v6_tclass: u8,

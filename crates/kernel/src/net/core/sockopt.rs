@@ -9,7 +9,7 @@ use crate::net::core::{errqueue, timestamp};
 use crate::net::ipv4::mcast_opt;
 use crate::net::raw;
 use crate::net::tcp::state::State;
-use crate::net::tcp::timer;
+use crate::net::tcp::{tables, timer};
 use crate::task::call::Cred;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::IFNAMSIZ;
@@ -55,8 +55,13 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
     match name {
         SO_DEBUG if on && !cred.caps.net_admin => return Err(Errno::EACCES),
         SO_DEBUG => sk.flags.debug = on,
-        SO_REUSEADDR => sk.flags.reuse = on,
-        SO_REUSEPORT => sk.flags.reuseport = on,
+        SO_REUSEADDR | SO_REUSEPORT => {
+            *(if name == SO_REUSEADDR { &mut sk.flags.reuse } else { &mut sk.flags.reuseport }) = on;
+            // Who wants the port asks what its holders say now.
+            if let Some(tcp) = sock.tcp().and_then(|id| k.socks.tcp.get_mut(id)) {
+                tables::reclass(&mut k.net, tcp);
+            }
+        }
         SO_BROADCAST => sk.flags.broadcast = on,
         SO_OOBINLINE => sk.flags.oobinline = on,
         SO_TIMESTAMP_OLD | SO_TIMESTAMP_NEW | SO_TIMESTAMPNS_OLD | SO_TIMESTAMPNS_NEW => {
@@ -118,7 +123,21 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         // Off is what they are; on is what this kernel has not.
         SO_ZEROCOPY => sk.flags.zerocopy = u8::try_from(val).ok().filter(|v| *v <= 1).ok_or(Errno::EINVAL)? == 1,
         SO_NO_CHECK => sk.flags.no_check_tx = on,
-        SO_DONTROUTE if !on => {}
+        SO_DONTROUTE => {
+            sk.flags.localroute = on;
+            // A connection looks for its way again.
+            if let Some(tcp) = sock.tcp().and_then(|id| k.socks.tcp.get_mut(id)) {
+                tcp.dst = None;
+            }
+        }
+        SO_NOFCS => sk.flags.nofcs = on,
+        SO_SELECT_ERR_QUEUE => sk.flags.select_err_queue = on,
+        SO_RCVMARK if !net_privileged => return Err(Errno::EPERM),
+        SO_RCVMARK => sk.flags.rcvmark = on,
+        SO_RCVPRIORITY => sk.flags.rcvpriority = on,
+        SO_BUSY_POLL => return set_busy_poll(sk, val, cred.caps.net_admin),
+        SO_BUF_LOCK if val & !i32::from(SOCK_BUF_LOCK_MASK) != 0 => return Err(Errno::EINVAL),
+        SO_BUF_LOCK => sk.userlocks = val as u8 | sk.userlocks & !SOCK_BUF_LOCK_MASK,
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
         _ => return Err(Errno::ENOPROTOOPT),
     }
@@ -138,6 +157,19 @@ fn attach(k: &mut Kernel, sock: SockId, name: i32, value: &[u8]) -> Result<(), E
         return k.set_reuseport_prog(sock, Some(prog));
     }
     sk.cold().filter = Some(prog);
+    Ok(())
+}
+
+/// More than it was needs the right to keep a processor busy.
+fn set_busy_poll(sk: &mut Sock, val: i32, net_admin: bool) -> Result<(), Errno> {
+    let us = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
+    let was = sk.cold.as_ref().map_or(0, |c| c.ll_usec);
+    if us > was && !net_admin {
+        return Err(Errno::EPERM);
+    }
+    if us != was {
+        sk.cold().ll_usec = us;
+    }
     Ok(())
 }
 
@@ -288,7 +320,14 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_NO_CHECK => f.no_check_tx.into(),
         // Ancillary loads of classic programs that there are (`SKF_AD_MAX`).
         SO_BPF_EXTENSIONS => 64,
-        SO_INCOMING_NAPI_ID | SO_DONTROUTE | SO_BSDCOMPAT => 0,
+        SO_INCOMING_NAPI_ID | SO_BSDCOMPAT => 0,
+        SO_DONTROUTE => f.localroute.into(),
+        SO_NOFCS => f.nofcs.into(),
+        SO_SELECT_ERR_QUEUE => f.select_err_queue.into(),
+        SO_RCVMARK => f.rcvmark.into(),
+        SO_RCVPRIORITY => f.rcvpriority.into(),
+        SO_BUSY_POLL => cold.map_or(0, |c| c.ll_usec as i32),
+        SO_BUF_LOCK => (sk.userlocks & SOCK_BUF_LOCK_MASK).into(),
         SO_ZEROCOPY => f.zerocopy.into(),
         SO_TXREHASH if sock.tcp().is_none() => return Err(Errno::EOPNOTSUPP),
         SO_TXREHASH => (!f.no_txrehash).into(),
@@ -430,6 +469,9 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
             sk.cold().local_port_range = (v != 0).then_some((lo, hi));
         }
         IP_HDRINCL => return set_hdrincl(k, sock, on),
+        IP_PASSSEC => sk.flags.passsec = on,
+        IP_NODEFRAG if type_of(k, sock) != SOCK_RAW => return Err(Errno::ENOPROTOOPT),
+        IP_NODEFRAG => k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.flags.nodefrag = on,
         IP_OPTIONS if value.is_empty() => {}
         _ => return mcast_opt::set(k, sock, name, value).unwrap_or(Err(Errno::ENOPROTOOPT)),
     }
@@ -467,7 +509,10 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
         IP_FREEBIND => f.freebind.into(),
         IP_BIND_ADDRESS_NO_PORT => f.bind_address_no_port.into(),
         IP_TRANSPARENT => f.transparent.into(),
-        IP_PROTOCOL => protocol_of(k, sock),
+        // The port, which of a raw socket is its protocol.
+        IP_PROTOCOL => sk.num.into(),
+        IP_PASSSEC => f.passsec.into(),
+        IP_NODEFRAG => f.nodefrag.into(),
         IP_HDRINCL => sock.raw().and_then(|id| k.socks.raw.get(id)).is_some_and(|s| s.hdrincl()).into(),
         IP_MTU => path_mtu(k, sock)? as i32,
         IP_OPTIONS => return Ok(Vec::new()),

@@ -231,7 +231,7 @@ pub fn lookup(net: &Net, ns: NsId, dst: Ipv4Addr, oif: Option<DevId>) -> Option<
 #[doc(alias = "fib_lookup")]
 pub fn lookup_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<Route> {
     let n = net.ns.get(ns)?;
-    let fits = |r: &Route| fl.oif.is_none() || r.dev == fl.oif;
+    let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope;
     let ask = |t: &Table| {
         let (list, r) = t.lookup_list(fl.dst, fits).filter(|(_, r)| r.kind != RouteType::Throw)?;
         Some(if r.group == 0 { *r } else { rule::select(net, n.secret, list, r, fl) })

@@ -25,11 +25,13 @@ pub struct Flow4 {
     pub mark: u32,
     /// Source and destination, where the protocol has them.
     pub ports: (u16, u16),
+    /// No router.
+    pub onlink: bool,
 }
 
 impl Flow4 {
     pub fn to(daddr: Ipv4Addr) -> Flow4 {
-        Flow4 { daddr, saddr: Ipv4Addr::UNSPECIFIED, oif: None, tos: 0, mark: 0, ports: (0, 0) }
+        Flow4 { daddr, saddr: Ipv4Addr::UNSPECIFIED, oif: None, tos: 0, mark: 0, ports: (0, 0), onlink: false }
     }
 }
 
@@ -151,7 +153,8 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
     }
     let by_ports = net.ns.get(ns).is_some_and(|n| n.sysctl.fib_multipath_hash_policy == 1);
     let keys = HashKeys { quoted: None, ports: if by_ports { fl.ports } else { (0, 0) } };
-    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, keys };
+    let scope = if fl.onlink { Scope::Link } else { Scope::Universe };
+    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, keys, scope };
     let Some(r) = fib::lookup_flow(net, ns, &flow) else {
         // Bound to a device: what no route knows is taken to be on its link.
         let dev = oif.ok_or(Errno::ENETUNREACH)?;

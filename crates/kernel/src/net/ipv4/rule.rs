@@ -26,6 +26,8 @@ pub struct FibFlow {
     pub mark: u32,
     /// What parts flows over next hops.
     pub keys: HashKeys,
+    /// Routes wider than this do not count.
+    pub scope: Scope,
 }
 
 /// Of a packet that is not ours and of one that is: by whom and for whom, and the ports where they count. For an ICMP error
@@ -65,7 +67,16 @@ impl HashKeys {
 
 impl FibFlow {
     pub fn to(dst: Ipv4Addr) -> FibFlow {
-        FibFlow { dst, src: Ipv4Addr::UNSPECIFIED, oif: None, iif: None, tos: 0, mark: 0, keys: HashKeys::default() }
+        FibFlow {
+            dst,
+            src: Ipv4Addr::UNSPECIFIED,
+            oif: None,
+            iif: None,
+            tos: 0,
+            mark: 0,
+            keys: HashKeys::default(),
+            scope: Scope::Universe,
+        }
     }
 }
 

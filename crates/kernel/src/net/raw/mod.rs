@@ -43,6 +43,8 @@ pub struct RawSock {
     pub pending: Option<Box<Pending>>,
     /// ICMPv6 types that it does not want (ICMPV6_FILTER).
     pub filter6: [u32; 8],
+    /// IPV6_CHECKSUM: where in a packet its sum stands, which is the kernel's to set and to look at.
+    pub csum_offset: Option<i32>,
     /// In the table. A raw socket is from birth; AF_UNSPEC takes it out for good.
     pub hashed: bool,
 }
@@ -81,6 +83,9 @@ impl RawSock {
     }
 }
 
+/// RFC 3542 §3.1: the sum of ICMPv6 is the kernel's from the beginning.
+const ICMP6_CSUM: i32 = 2;
+
 /// EACCES for a ping socket of a group that `ping_group_range` leaves out.
 #[doc(alias = "inet_create")]
 pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: bool, gid: u32) -> Result<RawId, Errno> {
@@ -100,6 +105,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: boo
         sk.num = protocol;
     }
     let hashed = !ping;
+    let icmp6 = hashed && family == Family::Inet6 && i32::from(protocol) == IPPROTO_ICMPV6;
     let id = k.socks.raw.insert(RawSock {
         sk,
         kind,
@@ -107,6 +113,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: boo
         queue: VecDeque::new(),
         pending: None,
         filter6: [0; 8],
+        csum_offset: icmp6.then_some(ICMP6_CSUM),
         hashed,
     });
     if hashed {
@@ -120,7 +127,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: boo
 pub fn poll(s: &RawSock) -> PollMask {
     let mut mask = 0;
     if s.sk.err != 0 || !errqueue::is_empty(&s.sk) {
-        mask |= EPOLLERR;
+        mask |= EPOLLERR | if s.sk.flags.select_err_queue { EPOLLPRI } else { 0 };
     }
     if s.sk.shutdown & RCV_SHUTDOWN != 0 {
         mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;
@@ -197,16 +204,61 @@ fn icmp_filter(s: &mut RawSock, name: i32) -> Result<&mut u32, Errno> {
 
 /// The filter of a raw ICMPv6 socket.
 fn icmp6_filter(s: &mut RawSock, name: i32) -> Result<&mut [u32; 8], Errno> {
-    let raw6 = matches!(s.kind, Kind::Raw { .. }) && s.sk.family == Family::Inet6;
-    if name != ICMPV6_FILTER || !raw6 {
+    if !matches!(s.kind, Kind::Raw { .. }) || s.sk.family != Family::Inet6 {
         return Err(Errno::ENOPROTOOPT);
     }
-    if i32::from(s.protocol) == IPPROTO_ICMPV6 { Ok(&mut s.filter6) } else { Err(Errno::EOPNOTSUPP) }
+    if i32::from(s.protocol) != IPPROTO_ICMPV6 {
+        return Err(Errno::EOPNOTSUPP);
+    }
+    if name == ICMPV6_FILTER { Ok(&mut s.filter6) } else { Err(Errno::ENOPROTOOPT) }
+}
+
+/// A raw socket of IPv6, to which nothing of IPv4's is an option.
+pub fn is_raw6(k: &Kernel, id: RawId) -> bool {
+    k.socks.raw.get(id).is_some_and(|s| s.kind != Kind::Ping && s.sk.family == Family::Inet6)
+}
+
+/// Levels SOL_RAW and SOL_ICMPV6, and IPV6_CHECKSUM of level SOL_IPV6.
+pub fn setsockopt(k: &mut Kernel, id: RawId, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+    match level {
+        SOL_ICMPV6 => set_icmp6_filter(k, id, name, value),
+        _ if is_raw6(k, id) => set_checksum(k, id, level, name, value),
+        SOL_RAW => set_icmp_filter(k, id, name, value),
+        _ => Err(Errno::ENOPROTOOPT),
+    }
+}
+
+pub fn getsockopt(k: &mut Kernel, id: RawId, level: i32, name: i32) -> Result<Vec<u8>, Errno> {
+    let raw6 = is_raw6(k, id);
+    let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    match level {
+        SOL_ICMPV6 if !raw6 && s.sk.family == Family::Inet => Err(Errno::EOPNOTSUPP),
+        SOL_ICMPV6 => icmp6_filter(s, name).map(|f| f.iter().flat_map(|w| w.to_ne_bytes()).collect()),
+        _ if raw6 && name == IPV6_CHECKSUM => Ok(s.csum_offset.unwrap_or(-1).to_ne_bytes().to_vec()),
+        SOL_RAW if s.kind == Kind::Ping && s.sk.family == Family::Inet => Err(Errno::EOPNOTSUPP),
+        SOL_RAW if !raw6 => icmp_filter(s, name).map(|f| f.to_ne_bytes().to_vec()),
+        _ => Err(Errno::ENOPROTOOPT),
+    }
+}
+
+/// Below 0 is none; an odd place is none of a sum's. That of ICMPv6 is not to be moved, says level SOL_IPV6.
+#[doc(alias = "do_rawv6_setsockopt")]
+fn set_checksum(k: &mut Kernel, id: RawId, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+    let at = value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?;
+    let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    if name != IPV6_CHECKSUM {
+        return Err(Errno::ENOPROTOOPT);
+    }
+    if (level == SOL_IPV6 && i32::from(s.protocol) == IPPROTO_ICMPV6) || (at > 0 && at & 1 != 0) {
+        return Err(Errno::EINVAL);
+    }
+    s.csum_offset = (at >= 0).then_some(at);
+    Ok(())
 }
 
 /// SOL_ICMPV6: as many bytes of the filter as are given.
 #[doc(alias = "rawv6_seticmpfilter")]
-pub fn setsockopt6(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result<(), Errno> {
+fn set_icmp6_filter(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result<(), Errno> {
     let filter = icmp6_filter(k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?, name)?;
     let mut bytes: Vec<u8> = filter.iter().flat_map(|w| w.to_ne_bytes()).collect();
     bytes.iter_mut().zip(value).for_each(|(b, v)| *b = *v);
@@ -216,24 +268,14 @@ pub fn setsockopt6(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result
     Ok(())
 }
 
-pub fn getsockopt6(k: &mut Kernel, id: RawId, name: i32) -> Result<Vec<u8>, Errno> {
-    let filter = icmp6_filter(k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?, name)?;
-    Ok(filter.iter().flat_map(|w| w.to_ne_bytes()).collect())
-}
-
 /// SOL_RAW: as many bytes of the filter as are given.
 #[doc(alias = "raw_setsockopt")]
-pub fn setsockopt(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result<(), Errno> {
+fn set_icmp_filter(k: &mut Kernel, id: RawId, name: i32, value: &[u8]) -> Result<(), Errno> {
     let filter = icmp_filter(k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?, name)?;
     let mut bytes = filter.to_ne_bytes();
     bytes.iter_mut().zip(value).for_each(|(b, v)| *b = *v);
     *filter = u32::from_ne_bytes(bytes);
     Ok(())
-}
-
-#[doc(alias = "raw_getsockopt")]
-pub fn getsockopt(k: &mut Kernel, id: RawId, name: i32) -> Result<Vec<u8>, Errno> {
-    icmp_filter(k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?, name).map(|f| f.to_ne_bytes().to_vec())
 }
 
 /// The last reference is gone.

@@ -10,6 +10,7 @@ use crate::net::ipv6::route::update_pmtu;
 use belljar_wire::icmp::IcmpHeader;
 use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::{Ipv6Header, NEXTHDR_ICMP};
+use belljar_wire::{Csum, checksum};
 use core::net::{IpAddr, Ipv6Addr};
 
 /// A copy for every raw socket that fits, from the transport header on (pulled to it); whether there was one.
@@ -26,12 +27,27 @@ pub fn raw6_local_deliver(k: &mut Kernel, ns: NsId, skb: &SkBuff, proto: u8, ip:
         if proto == NEXTHDR_ICMP && filtered(s, skb) {
             continue;
         }
+        let looks = s.csum_offset.is_some() && skb.csum == Csum::None;
         let mut copy = k.net.alloc_skb();
         *copy = skb.clone();
         (copy.owner, copy.tx) = (Owner::None, None);
+        if looks && !sum_is_right(skb, proto, ip) {
+            if let Some(s) = k.socks.raw.get_mut(id) {
+                s.sk.drops = s.sk.drops.wrapping_add(1);
+            }
+            k.net.kfree_skb(copy, DropReason::SkbCsum, "rawv6_rcv");
+            continue;
+        }
         queue_rcv(k, id, copy, "rawv6_rcv");
     }
     delivered
+}
+
+/// IPV6_CHECKSUM: what the socket gets has a sum that is right.
+fn sum_is_right(skb: &SkBuff, proto: u8, ip: &Ipv6Header) -> bool {
+    let (linear, pseudo) = (skb.head.bytes(), checksum::pseudo(ip.src.into(), ip.dst.into(), proto, skb.len()));
+    let both = checksum::combine(checksum::sum(linear, 0), checksum::segs(&skb.frags), linear.len());
+    checksum::fold(checksum::add(pseudo, both)) == 0
 }
 
 /// ICMPV6_FILTER has a bit for each type that is not wanted.

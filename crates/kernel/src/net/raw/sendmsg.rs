@@ -21,7 +21,7 @@ use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::icmp::{ICMP_ECHO, ICMP_HLEN};
 use belljar_wire::icmpv6::ICMPV6_ECHO_REQUEST;
 use belljar_wire::ipv4::IPV4_HLEN;
-use belljar_wire::{Segs, checksum};
+use belljar_wire::{Seg, Segs, checksum};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// Extended echo (RFC 8335): a request that ping sockets may send too.
@@ -61,7 +61,8 @@ fn try_send(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
         }
     }
     let c = cookie(k, id, msg)?;
-    if !ping && !hdrincl && i32::from(s_protocol(k, id)) == IPPROTO_ICMP && len < 2 {
+    let types = if six { IPPROTO_ICMPV6 } else { IPPROTO_ICMP };
+    if !ping && !hdrincl && i32::from(s_protocol(k, id)) == types && len < 2 {
         // The route depends on type and code, which are read from the program before anything is checked.
         return Err(Errno::EFAULT);
     }
@@ -71,10 +72,13 @@ fn try_send(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
     {
         return Ok(step);
     }
-    if hdrincl {
+    let probe = msg.flags & MSG_PROBE != 0;
+    if hdrincl && !probe {
         send_hdrinc(k, id, msg, &c, &dst, daddr)?;
-    } else {
-        append(k, id, msg, &c, dst, daddr)?;
+    } else if !hdrincl {
+        if !probe {
+            append(k, id, msg, &c, dst, daddr)?;
+        }
         if msg.flags & MSG_MORE == 0 {
             push_pending(k, id)?;
         }
@@ -119,6 +123,7 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         dontfrag: None,
         flowinfo: 0,
         sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
+        onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
     };
     if c.daddr.is_ipv6() {
         (c.ttl, c.tos) = s.sk.hops_and_class_for(c.daddr);
@@ -133,7 +138,8 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let fl = Flow { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark: s.sk.mark, ports: (0, 0) };
+    let (mark, onlink) = (s.sk.mark, c.onlink);
+    let fl = Flow { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark, ports: (0, 0), onlink };
     let dst = af::route_output(&mut k.net, ns, &fl).inspect_err(|e| {
         if ping {
             af::count_no_route(&mut k.net, ns, c.daddr, *e);
@@ -249,25 +255,24 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
         IP_PMTUDISC_WANT => fits && !path_locked(net, ns, p.daddr),
         _ => false,
     };
+    if let (IpAddr::V6(_), Some(at)) = (p.daddr, s.csum_offset) {
+        set_sum(&mut p, s.protocol as u8, at as usize)?;
+    }
     let mut head = [0; ICMP_HLEN];
     let have = p.data.copy_to(0, &mut head);
-    // The sum of ICMPv6 covers the addresses: it is always the kernel's (RFC 3542 §3.1).
-    let summed = ping || (p.daddr.is_ipv6() && i32::from(s.protocol) == IPPROTO_ICMPV6 && have == ICMP_HLEN);
-    if summed {
+    if ping {
         let pseudo = match p.daddr {
             IpAddr::V4(_) => 0,
             IpAddr::V6(_) => checksum::pseudo(p.saddr, p.daddr, IPPROTO_ICMPV6 as u8, p.data.len()),
         };
         head[2..4].fill(0);
-        if ping {
-            head[4..6].copy_from_slice(&s.sk.num.to_be_bytes());
-        }
+        head[4..6].copy_from_slice(&s.sk.num.to_be_bytes());
         p.data.advance(ICMP_HLEN);
         let sum = checksum::fold(checksum::add(checksum::sum(&head, pseudo), checksum::segs(&p.data)));
         head[2..4].copy_from_slice(&sum.to_be_bytes());
     }
     let mut skb = new_skb(s, net, id, p.data, p.priority);
-    if summed {
+    if ping {
         if let Some(room) = skb.head.push(ICMP_HLEN) {
             room.copy_from_slice(&head);
         }
@@ -291,6 +296,27 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),
         r => r,
     }
+}
+
+/// The sum over the packet and its addresses, where IPV6_CHECKSUM says (RFC 3542 §3.1). EINVAL when the packet ends before.
+#[doc(alias = "rawv6_push_pending_frames")]
+fn set_sum(p: &mut Pending, proto: u8, at: usize) -> Result<(), Errno> {
+    let len = p.data.len();
+    if at + 2 > len {
+        return Err(Errno::EINVAL);
+    }
+    let mut data = p.data.split_to(at);
+    p.data.advance(2);
+    let pseudo = checksum::pseudo(p.saddr, p.daddr, proto, len);
+    let sum = checksum::add(checksum::segs(&data), checksum::segs(&p.data));
+    let sum = match checksum::fold(checksum::add(pseudo, sum)) {
+        0 if i32::from(proto) == IPPROTO_UDP => 0xffff,
+        sum => sum,
+    };
+    data.push(Seg::from(&sum.to_be_bytes()[..]));
+    data.append(std::mem::take(&mut p.data));
+    p.data = data;
+    Ok(())
 }
 
 /// The program's own header; zero fields of it are filled in, its length and sum in any case (raw(7)).

@@ -138,7 +138,8 @@ pub fn out_of_resources(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut reset: b
 /// Seconds that FIN_WAIT2 of an orphan may last (`tcp_fin_time`): at least 3.5 retransmission timeouts.
 pub fn fin_time(sk: &TcpSock, net: &Net) -> u32 {
     let own = sk.tune.as_ref().map_or(0, |t| t.linger2);
-    let seconds = if own > 0 { own as u32 } else { setting(net, sk, |s| s.tcp_fin_timeout) };
+    // Below 0 is no time at all.
+    let seconds = if own > 0 { own as u32 } else { setting(net, sk, |s| s.tcp_fin_timeout.max(0) as u32) };
     let rto = sk.rtt.rto_us;
     seconds.max(((rto << 2) - (rto >> 1)) / 1_000_000)
 }
@@ -274,7 +275,7 @@ fn reset_connection_state(sk: &mut TcpSock, net: &Net) {
         0 => 0,
         old => old.wrapping_add(sk.snd.max_window).wrapping_add(2).max(1),
     };
-    sk.snd = Snd { user_mss, write_seq, ..fresh.snd };
+    sk.snd = Snd { user_mss, write_seq, nxt: write_seq, una: write_seq, ..fresh.snd };
     sk.rcv = fresh.rcv;
     sk.rtt = fresh.rtt;
     sk.loss = fresh.loss;

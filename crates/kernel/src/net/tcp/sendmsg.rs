@@ -126,7 +126,7 @@ fn size_goal(sk: &TcpSock, mss: u32) -> u32 {
     if super::md5sig::own(sk).is_some() {
         return mss;
     }
-    let most = GSO_MAX_PAYLOAD.min(segment::bound_to_half_wnd(sk.snd.max_window, GSO_MAX_PAYLOAD));
+    let most = GSO_MAX_PAYLOAD.min(segment::bound_to_half_wnd(sk.snd.max_window, GSO_MAX_PAYLOAD, 20));
     (most / mss * mss).max(mss)
 }
 

@@ -36,7 +36,7 @@ pub fn check(net: &Net, s: &UdpSock, dst: &Dst, daddr: IpAddr, len: usize, size:
     if af::header_len(daddr) as usize + UDP_HLEN + len.min(size.into()) > mtu {
         return Err(Errno::EMSGSIZE);
     }
-    if len > usize::from(size) * MAX_SEGMENTS || s.sk.flags.no_check_tx {
+    if len > usize::from(size) * MAX_SEGMENTS || s.no_check(daddr) {
         return Err(Errno::EINVAL);
     }
     Ok(())

@@ -17,7 +17,7 @@ use crate::net::ipv4::route::Dst;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::poll::*;
-use belljar_abi::{Errno, SHUT_RD, SHUT_RDWR, SHUT_WR, UDP_CORK, UDP_GRO, UDP_SEGMENT};
+use belljar_abi::*;
 use belljar_wire::Segs;
 use core::net::IpAddr;
 use std::collections::VecDeque;
@@ -35,6 +35,9 @@ pub struct UdpSock {
     pub corked: bool,
     /// UDP_SEGMENT: a longer payload is so many datagrams of this size.
     pub gso_size: u16,
+    /// UDP_NO_CHECK6_TX and UDP_NO_CHECK6_RX: sends, and takes, IPv6 datagrams without a checksum (RFC 6935).
+    pub no_check6_tx: bool,
+    pub no_check6_rx: bool,
     /// UDP_GRO: takes them together.
     pub gro: bool,
     /// Identification of the last packet to the peer (`inet_id`).
@@ -78,6 +81,8 @@ impl UdpSock {
             cork: None,
             corked: false,
             gso_size: 0,
+            no_check6_tx: false,
+            no_check6_rx: false,
             gro: false,
             ident: 0,
             bound_addr,
@@ -89,6 +94,11 @@ impl UdpSock {
     /// `sk_state == TCP_ESTABLISHED`, as `ss` prints it too.
     pub fn connected(&self) -> bool {
         self.sk.dport != 0 || !self.sk.daddr.is_unspecified()
+    }
+
+    /// What it sends there goes without a checksum.
+    pub fn no_check(&self, daddr: IpAddr) -> bool {
+        if daddr.is_ipv4() { self.sk.flags.no_check_tx } else { self.no_check6_tx }
     }
 }
 
@@ -117,7 +127,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family) -> Result<UdpId, Errno> 
 pub fn poll(s: &UdpSock) -> PollMask {
     let mut mask = 0;
     if s.sk.err != 0 || !errqueue::is_empty(&s.sk) {
-        mask |= EPOLLERR;
+        mask |= EPOLLERR | if s.sk.flags.select_err_queue { EPOLLPRI } else { 0 };
     }
     if s.sk.shutdown & RCV_SHUTDOWN != 0 {
         mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;
@@ -185,6 +195,14 @@ pub fn setsockopt(k: &mut Kernel, id: UdpId, name: i32, value: &[u8]) -> Result<
             s.gso_size = u16::try_from(v).map_err(|_| Errno::EINVAL)?;
             Ok(())
         }
+        UDP_NO_CHECK6_TX => {
+            s.no_check6_tx = v != 0;
+            Ok(())
+        }
+        UDP_NO_CHECK6_RX => {
+            s.no_check6_rx = v != 0;
+            Ok(())
+        }
         UDP_GRO => {
             s.gro = v != 0;
             if let Some(n) = k.net.ns.get_mut(s.sk.ns).filter(|_| v != 0) {
@@ -206,6 +224,8 @@ pub fn getsockopt(k: &Kernel, id: UdpId, name: i32) -> Result<Vec<u8>, Errno> {
         UDP_CORK => Ok(i32::from(s.corked).to_ne_bytes().to_vec()),
         UDP_SEGMENT => Ok(i32::from(s.gso_size).to_ne_bytes().to_vec()),
         UDP_GRO => Ok(i32::from(s.gro).to_ne_bytes().to_vec()),
+        UDP_NO_CHECK6_TX => Ok(i32::from(s.no_check6_tx).to_ne_bytes().to_vec()),
+        UDP_NO_CHECK6_RX => Ok(i32::from(s.no_check6_rx).to_ne_bytes().to_vec()),
         _ => Err(Errno::ENOPROTOOPT),
     }
 }

@@ -41,9 +41,7 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
     };
     skb.trim(h.len as usize);
     if !checksum_good(&skb, &h, ends) {
-        k.net.inc(ns, Mib::UdpInCsumErrors.of(six));
-        k.net.inc(ns, Mib::UdpInErrors.of(six));
-        return k.net.kfree_skb(skb, DropReason::UdpCsum, "udp_rcv");
+        return bad_checksum(k, ns, skb, six);
     }
     skb.transport_header = skb.head.start();
     let everybody = skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast));
@@ -66,6 +64,10 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         // Only what is addressed to somebody else; our own closed ports answer as ever.
         af::addr_type(&k.net, ns, dst) == RouteKind::Unicast
     }));
+    // RFC 8200 §8.1: in IPv6 there is always one, except to those who do without (RFC 6935).
+    if six && h.csum == 0 && !found.and_then(|id| k.socks.udp.get(id)).is_some_and(|s| s.no_check6_rx) {
+        return bad_checksum(k, ns, skb, six);
+    }
     match found {
         Some(id) if skb.gso.is_some() => gso::queue_rcv(k, ns, id, skb),
         Some(id) => queue_rcv(k, ns, id, skb),
@@ -80,12 +82,14 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
     }
 }
 
+fn bad_checksum(k: &mut Kernel, ns: NsId, skb: Skb, six: bool) {
+    k.net.inc(ns, Mib::UdpInCsumErrors.of(six));
+    k.net.inc(ns, Mib::UdpInErrors.of(six));
+    k.net.kfree_skb(skb, DropReason::UdpCsum, "udp_rcv");
+}
+
 /// RFC 768: zero says that there is none.
 fn checksum_good(skb: &Skb, h: &UdpHeader, (src, dst): (IpAddr, IpAddr)) -> bool {
-    // RFC 8200 §8.1: in IPv6 there is always one.
-    if h.csum == 0 && dst.is_ipv6() {
-        return false;
-    }
     if skb.csum != Csum::None || h.csum == 0 {
         return true;
     }
@@ -106,7 +110,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
             && (sk.dport == 0 || sk.dport == h.src_port)
             && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
-            && group.is_none_or(|g| takes_group(sk, g, src, skb.dev))
+            && group.is_none_or(|g| takes_group(sk, g, src, skb.dev) && (h.csum != 0 || s.no_check6_rx))
             && mcast::sf_allow(sk, skb.dev, dst, src)
     };
     let on_port = n.udp.on_port(h.dst_port);

@@ -154,10 +154,8 @@ pub(crate) fn control(
     if f.rx_tstamp {
         timestamp::recv_timestamp(sk, &k.net.env, skb.tstamp, false, out);
     }
+    of_every_kind(sk, skb, out);
     let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
-    if f.rxq_ovfl && sk.drops != 0 {
-        put(SOL_SOCKET, SO_RXQ_OVFL, sk.drops.to_ne_bytes().to_vec());
-    }
     if f.pktinfo {
         let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
         let mut info = ifindex.to_ne_bytes().to_vec();
@@ -187,6 +185,21 @@ pub(crate) fn control(
     }
 }
 
+/// SO_RXQ_OVFL, SO_RCVMARK, SO_RCVPRIORITY.
+#[doc(alias = "__sock_recv_cmsgs")]
+fn of_every_kind(sk: &Sock, skb: &Skb, out: &mut Vec<Cmsg>) {
+    let mut put = |kind, v: u32| out.push(Cmsg { level: SOL_SOCKET, kind, data: v.to_ne_bytes().to_vec() });
+    if sk.flags.rxq_ovfl && sk.drops != 0 {
+        put(SO_RXQ_OVFL, sk.drops);
+    }
+    if sk.flags.rcvmark {
+        put(SO_MARK, skb.mark);
+    }
+    if sk.flags.rcvpriority {
+        put(SO_PRIORITY, skb.priority);
+    }
+}
+
 /// The sender as the program sees it: a link-local address with its interface.
 pub(crate) fn from6(k: &Kernel, skb: &Skb, src: Ipv6Addr, port: u16) -> SockAddr {
     let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
@@ -200,10 +213,8 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
     if sk.flags.rx_tstamp {
         timestamp::recv_timestamp(sk, &k.net.env, skb.tstamp, false, out);
     }
+    of_every_kind(sk, skb, out);
     let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
-    if sk.flags.rxq_ovfl && sk.drops != 0 {
-        put(SOL_SOCKET, SO_RXQ_OVFL, sk.drops.to_ne_bytes().to_vec());
-    }
     let default = V6Opts::default();
     let o = sk.v6_opts().unwrap_or(&default);
     let (_, dst) = addresses(skb);

@@ -43,6 +43,8 @@ pub(crate) struct Ipcm {
     /// Traffic class and flow label that came with the address.
     pub flowinfo: u32,
     pub sockc: Sockcm,
+    /// No router: SO_DONTROUTE, MSG_DONTROUTE.
+    pub onlink: bool,
 }
 
 #[doc(alias = "udp_sendmsg")]
@@ -74,9 +76,15 @@ fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
         let ipc = cookie(k, id, msg)?;
         bind::autobind(k, id)?;
         let (dst, daddr) = route(k, id, &ipc)?;
+        if msg.flags & MSG_PROBE != 0 {
+            // The way was looked for, and that is all.
+            return Ok(Step::Done(Ok(Ret::Int(len as i64))));
+        }
         return transmit(k, id, msg, ctx, &ipc, dst, daddr, more, gso);
     }
-    append(k, id, msg)?;
+    if msg.flags & MSG_PROBE == 0 {
+        append(k, id, msg)?;
+    }
     if !more {
         push_pending(k, id)?;
     }
@@ -107,6 +115,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         dontfrag: None,
         flowinfo: 0,
         sockc,
+        onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
     };
     if c.daddr.is_ipv6() {
         let (hops, class) = s.sk.hops_and_class_for(c.daddr);
@@ -227,13 +236,12 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
-    if c.connected
-        && let Some(d) = s.dst.filter(|d| d.genid == genid)
-    {
+    let own = c.connected && !(c.onlink && c.daddr.is_ipv4());
+    if own && let Some(d) = s.dst.filter(|d| d.genid == genid) {
         return Ok((d, c.daddr));
     }
     let saddr = if c.saddr.is_unspecified() { wildcard(c.daddr) } else { c.saddr };
-    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport) };
+    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport), onlink: c.onlink };
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
@@ -248,9 +256,7 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     if daddr.is_unspecified() {
         daddr = if c.saddr.is_unspecified() { af::loopback(daddr) } else { c.saddr };
     }
-    if c.connected
-        && let Some(s) = k.socks.udp.get_mut(id)
-    {
+    if own && let Some(s) = k.socks.udp.get_mut(id) {
         s.dst = Some(dst);
     }
     Ok((dst, daddr))
@@ -488,7 +494,7 @@ fn send_skb(
     let mut header =
         UdpHeader { src_port: s.sk.num, dst_port: dport, len: total as u16, csum: checksum::partial(pseudo) };
     skb.csum = Csum::Partial;
-    if s.sk.flags.no_check_tx {
+    if s.no_check(daddr) {
         (header.csum, skb.csum) = (0, Csum::None);
     } else if !fits && gso.is_none() {
         // Fragments leave separately: the sum over all of them is computed before.

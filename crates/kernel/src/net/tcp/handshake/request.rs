@@ -279,7 +279,7 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
     let ports = (t.lport, t.rport);
-    let fl = Flow { daddr: t.raddr, saddr: t.laddr, oif: lsk.sk.bound_dev, tos: lsk.sk.tos, mark: lsk.sk.mark, ports };
+    let fl = Flow { daddr: t.raddr, saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
     af::route_output(net, ns, &fl)
 }
 

@@ -219,7 +219,8 @@ fn update_window(sk: &mut TcpSock, net: &Net, skb: &Skb, a: &mut AckState) {
     let newer =
         after(ack, sk.snd.una) || after(seq, sk.snd.wl1) || (seq == sk.snd.wl1 && (wnd > sk.snd.wnd || wnd == 0));
     if newer {
-        a.flag |= if sk.snd.wnd != wnd { FLAG_WIN_UPDATE } else { 0 };
+        // Also when it says the same: a first segment after the handshake is no duplicate.
+        a.flag |= FLAG_WIN_UPDATE;
         sk.snd.wl1 = seq;
         if sk.snd.wnd != wnd {
             sk.snd.wnd = wnd;

@@ -259,15 +259,10 @@ fn fin_wait1(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb) -> Option<Op
     let fin = u32::from(skb.tcp.flags.contains(Flags::FIN));
     let has_data = skb.tcp.end_seq != skb.tcp.seq && after(skb.tcp.end_seq.wrapping_sub(fin), sk.rcv.nxt);
     if linger2 < 0 || has_data {
-        if has_data {
-            inc(net, sk, Mib::TcpExtTCPAbortOnData);
-            super::ipv4::send_reset(net, skb, super::md5sig::own(sk));
-            tcp_done(sk, net, id);
-            return Some(Some(DropReason::TcpAbortOnData));
-        }
+        inc(net, sk, Mib::TcpExtTCPAbortOnData);
+        super::ipv4::send_reset(net, skb, super::md5sig::own(sk));
         tcp_done(sk, net, id);
-        inc(net, sk, Mib::TcpExtTCPAbortOnLinger);
-        return Some(None);
+        return Some(Some(DropReason::TcpAbortOnData));
     }
     let seconds = close::fin_time(sk, net);
     if seconds > time_wait_seconds() {

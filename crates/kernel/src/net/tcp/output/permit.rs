@@ -61,17 +61,12 @@ pub fn cwnd_test(sk: &TcpSock) -> u32 {
     sk.cong.cwnd.saturating_sub(sk.in_flight()).min((sk.cong.cwnd >> 1).max(1))
 }
 
-/// Does the peer's window take the first segment of the next piece whole (`tcp_snd_wnd_test`)? A window smaller than
-/// a segment is used when it is at least half of the largest ever seen (silly window avoidance, RFC 1122 §4.2.3.4).
+/// Does the peer's window take the first segment of the next piece whole (`tcp_snd_wnd_test`)? What does not fit waits for
+/// more window, or for the probe, which takes what there is (RFC 1122 §4.2.3.4).
 pub fn snd_wnd_test(sk: &TcpSock, mss: u32) -> bool {
     let Some(seg) = sk.snd.queue.get(sk.snd.sent) else { return false };
-    let first = seg.len().min(mss);
     let end = if seg.len() > mss { seg.seq.wrapping_add(mss) } else { seg.end_seq };
-    if !after(end, sk.wnd_end()) {
-        return true;
-    }
-    let room = sk.wnd_end().wrapping_sub(seg.seq) as i32;
-    room > 0 && first > 0 && room as u32 >= (sk.snd.max_window >> 1).max(1) && sk.snd.packets_out == 0
+    !after(end, sk.wnd_end())
 }
 
 /// May a piece smaller than a segment go (RFC 896 in Minshall's form: only one small segment in flight)?

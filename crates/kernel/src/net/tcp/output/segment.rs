@@ -74,7 +74,7 @@ pub fn sync_mss(sk: &mut TcpSock, net: &Net, pmtu: u32) {
         mss = mss.min(u32::from(sk.snd.user_mss));
     }
     mss = mss.max(floor).saturating_sub(options);
-    mss = bound_to_half_wnd(sk.snd.max_window, mss);
+    mss = bound_to_half_wnd(sk.snd.max_window, mss, TCP_HLEN as u32 + options);
     if sk.rare.is_some() {
         mss = mtup::limit(sk, net, pmtu).map_or(mss, |limit| mss.min(limit));
     }
@@ -82,10 +82,10 @@ pub fn sync_mss(sk: &mut TcpSock, net: &Net, pmtu: u32) {
 }
 
 /// Never more than half of the peer's largest window: there must be two segments in it (`tcp_bound_to_half_wnd`).
-pub fn bound_to_half_wnd(max_window: u32, mss: u32) -> u32 {
+pub fn bound_to_half_wnd(max_window: u32, mss: u32, header_len: u32) -> u32 {
     // A tiny window is used whole.
     let cut = if max_window > 536 { max_window >> 1 } else { max_window };
-    if cut != 0 && mss > cut { cut.max(68 - 40) } else { mss }
+    if cut != 0 && mss > cut { cut.max(68 - header_len) } else { mss }
 }
 
 /// Fills the first unsent entry up to `want` bytes from the one behind it, so that pieces are as large as they may be.
