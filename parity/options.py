@@ -40,6 +40,6 @@ with tcp() as s:
     say("values of other sizes", two=outcome(s.setsockopt, SOL, 2, b"\1\0"), none=outcome(s.setsockopt, SOL, 2, b""),
         eight=outcome(s.setsockopt, SOL, 2, bytes(8)), read_two=len(s.getsockopt(SOL, 2, 2)), read_one=len(s.getsockopt(SOL, 2, 1)))
     say("numbers that do not exist", socket_level=[opt(s, SOL, 200), outcome(s.setsockopt, SOL, 200, 1)],
-        level=[opt(s, 77, 1), outcome(s.setsockopt, 77, 1, 1)], ip=[opt(s, 0, 99), outcome(s.setsockopt, 0, 99, 1)],
+        level=[opt(s, 77, 1), outcome(s.setsockopt, 77, 1, 1)], ip=[opt(s, 0, 120), outcome(s.setsockopt, 0, 120, 1)],
         tcp=[opt(s, 6, 99), outcome(s.setsockopt, 6, 99, 1)], udp=[opt(s, 17, 1), outcome(s.setsockopt, 17, 1, 1)],
         ipv6=[opt(s, 41, 26), outcome(s.setsockopt, 41, 26, 1)])

@@ -18,8 +18,8 @@ def checksum(data):
     return ~(total + (total >> 16)) & 0xffff
 
 
-def frames(seconds):
-    """TCP segments that leave within this time."""
+def frames(seconds, last=lambda segment: False):
+    """TCP segments that leave within this time, or until the last that is waited for."""
     end, out = time.monotonic() + seconds, []
     while (left := end - time.monotonic()) > 0:
         if not select.select([tun], [], [], left)[0]:
@@ -27,7 +27,12 @@ def frames(seconds):
         p = os.read(tun, 65536)
         if p[0] >> 4 == 4 and p[9] == 6:
             out.append(p[(p[0] & 15) * 4:])
+            if last(out[-1]):
+                break
     return out
+
+
+everybody = []
 
 
 class Peer:
@@ -35,9 +40,10 @@ class Peer:
 
     def __init__(self, port, sock, options=b"\2\4\5\xb4", window=60000):
         self.port, self.seq, self.window, self.mine = port, 1000, window, None
+        everybody.append(self)
         sock.setblocking(False)
         outcome(sock.connect, (PEER, port))
-        self.syn = next(f for f in frames(0.5) if f[13] & SYN and struct.unpack("!H", f[2:4])[0] == port)
+        self.syn = frames(2, lambda f: f[13] & SYN and struct.unpack("!H", f[2:4])[0] == port)[-1]
         self.sport = struct.unpack("!H", self.syn[:2])[0]
         self.base = self.ack = struct.unpack("!I", self.syn[4:8])[0] + 1
         self.send(SYN | ACK, options=options)
@@ -137,3 +143,6 @@ with tcp() as s:
     p = Peer(next(ports), s, options=b"")
     s.send(bytes(1200))
     say("a peer without an MSS", maxseg=opt(s, 6, 2), wire=p.seen(acknowledge=True))
+# Nothing is left that would have to be sent for a while yet.
+for p in everybody:
+    p.send(RST | ACK)

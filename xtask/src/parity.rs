@@ -3,10 +3,11 @@
 //! Linux is what `parity/linux/` holds, recorded on 6.18 (`cargo xtask parity record`). Where the machine's kernel can be
 //! asked (root, or user namespaces) it is asked as well: a line that it has otherwise than the record is named, and is
 //! the record's fault if the kernel is of the same series. Known differences stand in `parity/deviations.txt`; one that
-//! does not occur any more is a failure, so that the list stays true.
+//! does not occur any more is a failure, so that the list stays true; where it is a matter of who comes first, the list
+//! says so, and the line may be either way.
 use crate::tally::Tally;
 use serde_json::Value;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
@@ -180,11 +181,13 @@ fn compare(root: &Path, belljar: &Path, program: &str, known: &Known) -> (Tally,
             }
         };
         for (case, line) in &linux {
-            let (same, expected) = (got.get(case) == Some(line), known.has(program, case, way));
+            let (same, expected) = (got.get(case) == Some(line), known.get(program, case, way));
             *count = (count.0 + usize::from(same), count.1 + 1);
             match (same, expected) {
-                (true, true) => wrong.push(format!("{way}: listed as a deviation, but as Linux has it: {case}")),
-                (false, false) if !failed => {
+                (true, Some(Differs::Always)) => {
+                    wrong.push(format!("{way}: listed as a deviation, but as Linux has it: {case}"));
+                }
+                (false, None) if !failed => {
                     wrong.push(format!("{way}:\n  Linux   {line}\n  belljar {}", shown(&got, case)));
                 }
                 _ => {}
@@ -204,9 +207,17 @@ fn shown<'a>(lines: &'a Lines, case: &str) -> &'a str {
     lines.get(case).map_or("-", String::as_str)
 }
 
-/// `parity/deviations.txt`: lines `PROGRAM | WAY | CASE | reason`, WAY one of `run`, `exact`, `both`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Differs {
+    Always,
+    /// It depends on who is faster.
+    Sometimes,
+}
+
+/// `parity/deviations.txt`: lines `PROGRAM | WAY | CASE | reason`, WAY one of `run`, `exact`, `both`, with a `?` where it is
+/// so only sometimes.
 #[derive(Debug, Default)]
-struct Known(BTreeSet<(String, String, String)>);
+struct Known(BTreeMap<(String, String, String), Differs>);
 
 impl Known {
     fn read(path: &Path) -> Result<Known, String> {
@@ -214,26 +225,35 @@ impl Known {
     }
 
     fn parse(text: &str) -> Result<Known, String> {
-        let mut all = BTreeSet::new();
+        let mut all = BTreeMap::new();
         for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
             let parts: Vec<&str> = line.split(" | ").map(str::trim).collect();
-            match parts.as_slice() {
-                [program, way @ ("run" | "exact" | "both"), case, why] if !why.is_empty() => {
-                    let ways = if *way == "both" { &["run", "exact"][..] } else { &[*way] };
-                    all.extend(ways.iter().map(|w| ((*program).to_owned(), (*w).to_owned(), (*case).to_owned())));
-                }
-                _ => return Err(format!("not PROGRAM | run, exact or both | CASE | reason: {line}")),
+            let bad = || Err(format!("not PROGRAM | run, exact or both | CASE | reason: {line}"));
+            let [program, way, case, why] = parts.as_slice() else { return bad() };
+            let (way, how) = match way.strip_suffix('?') {
+                Some(way) => (way, Differs::Sometimes),
+                None => (*way, Differs::Always),
+            };
+            let ways = match way {
+                "both" => &["run", "exact"][..],
+                "run" => &["run"],
+                "exact" => &["exact"],
+                _ => return bad(),
+            };
+            if why.is_empty() {
+                return bad();
             }
+            all.extend(ways.iter().map(|w| (((*program).to_owned(), (*w).to_owned(), (*case).to_owned()), how)));
         }
         Ok(Known(all))
     }
 
-    fn has(&self, program: &str, case: &str, way: &str) -> bool {
-        self.0.contains(&(program.to_owned(), way.to_owned(), case.to_owned()))
+    fn get(&self, program: &str, case: &str, way: &str) -> Option<Differs> {
+        self.0.get(&(program.to_owned(), way.to_owned(), case.to_owned())).copied()
     }
 
     fn cases<'a>(&'a self, program: &'a str) -> impl Iterator<Item = &'a str> {
-        self.0.iter().filter(move |(p, _, _)| p == program).map(|(_, _, c)| c.as_str())
+        self.0.keys().filter(move |(p, _, _)| p == program).map(|(_, _, c)| c.as_str())
     }
 }
 
@@ -243,8 +263,9 @@ mod tests {
 
     #[test]
     fn deviations_have_a_way_and_a_reason() {
-        let k = Known::parse("# x\n\nudp | run | fresh | a plain send\nudp | both | full | memory\n").unwrap();
-        assert!(k.has("udp", "fresh", "run") && !k.has("udp", "fresh", "exact") && k.has("udp", "full", "exact"));
+        let k = Known::parse("# x\n\nudp | run | fresh | a plain send\nudp | both? | full | memory\n").unwrap();
+        let found = [("fresh", "run"), ("fresh", "exact"), ("full", "exact")].map(|(c, w)| k.get("udp", c, w));
+        assert_eq!(found, [Some(Differs::Always), None, Some(Differs::Sometimes)]);
         assert_eq!(k.cases("udp").collect::<Vec<_>>(), ["full", "fresh", "full"]);
         assert!(Known::parse("udp | run | fresh").is_err() && Known::parse("udp | maybe | fresh | x").is_err());
     }
