@@ -59,3 +59,30 @@ with udp() as u, udp() as v:
     u.sendto(b"stamped", v.getsockname())
     settled()
     say("SO_TIMESTAMPING of sending", entry=entry(u), empty=entry(u))
+
+
+def summed(message, at=2):
+    total = sum(struct.unpack(f"!{len(message) // 2}H", message))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    return message[:at] + struct.pack("!H", ~total & 0xffff) + message[at + 2:]
+
+
+# An ICMP error as a router makes it, about a datagram of ours: 128 bytes quoted, then extensions (RFC 4884).
+objects = struct.pack("!HBBI", 8, 1, 1, 0x12345678)
+EXTENSIONS = {"sound": summed(b"\x20\0\0\0" + objects), "without a sum": b"\x20\0\0\0" + objects, "a wrong sum": b"\x20\0\0\1" + objects,
+              "of version 1": b"\x10\0\0\0" + objects, "cut": b"\x20\0\0\0" + objects[:6], "none": b""}
+for words, kind in ((32, 3), (20, 3), (0, 3), (32, 11)):
+    for name, extension in EXTENSIONS.items():
+        if words == 32 and kind == 3 or name == "sound":
+            u = udp()
+            u.setsockopt(0, 11, 1)
+            u.setsockopt(0, 26, 1)
+            port = u.getsockname()[1]
+            quoted = struct.pack("!BBHHHBBH4s4s", 0x45, 0, 128, 0, 0, 64, 17, 0, socket.inet_aton(LO), socket.inet_aton(LO)) + struct.pack("!HHHH", port, 9, 108, 0) + bytes(100)
+            with socket.socket(socket.AF_INET, socket.SOCK_RAW, 1) as raw:
+                raw.sendto(summed(struct.pack("!BBHBBH", kind, 0 if kind == 11 else 1, 0, 0, words, 0) + quoted + extension), (LO, 0))
+            settled()
+            anc = outcome(u.recvmsg, 200, 512, ERRQUEUE)
+            told = [list(d[12:16]) for l, k, d in anc[1] if (l, k) == (0, 11)] if isinstance(anc, tuple) else anc
+            say(f"extensions of an ICMP error: {name}, type {kind}, {words} words", length=len(anc[0]) if isinstance(anc, tuple) else None, data=told)

@@ -13,6 +13,8 @@ pub const SO_EE_ORIGIN_TXSTATUS: u8 = 4;
 pub const SO_EE_ORIGIN_TIMESTAMPING: u8 = 4;
 pub const SO_EE_ORIGIN_ZEROCOPY: u8 = 5;
 pub const SO_EE_ORIGIN_TXTIME: u8 = 6;
+/// The extensions of an ICMP error (RFC 4884) are not what they should be.
+pub const SO_EE_RFC4884_FLAG_INVALID: u8 = 1;
 /// The kernel copied after all.
 pub const SO_EE_CODE_ZEROCOPY_COPIED: u8 = 1;
 

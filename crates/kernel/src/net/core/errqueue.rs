@@ -4,6 +4,7 @@ use crate::env::{Env, Nanos, Rise};
 use crate::ids::SockId;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::icmp_ext;
 use crate::net::core::skb::SkBuff;
 use crate::net::core::sock::{Family, Sock};
 use crate::net::core::timestamp;
@@ -119,8 +120,19 @@ fn ip_cmsgs(sk: &Sock, ifindex: u32, spec_dst: Ipv4Addr, ip: &Ipv4Header, out: &
 
 /// An ICMP error, pulled to the packet that it quotes; `payload` begins where the socket's protocol says.
 #[doc(alias = "ip_icmp_error")]
-pub fn icmp_entry(net: &Net, skb: &SkBuff, ee: SockExtendedErr, to: (IpAddr, u16), payload: Segs) -> SockErr {
+pub fn icmp_entry(
+    sk: &Sock,
+    net: &Net,
+    skb: &SkBuff,
+    mut ee: SockExtendedErr,
+    to: (IpAddr, u16),
+    payload: Segs,
+) -> SockErr {
     let header = skb.ip_hdr();
+    let six = ee.origin == SO_EE_ORIGIN_ICMP6;
+    if if six { sk.flags.recverr6_rfc4884 } else { sk.flags.recverr_rfc4884 } {
+        ee.data = icmp_ext::data(skb, &payload, six);
+    }
     SockErr {
         ee,
         to: Some(to),

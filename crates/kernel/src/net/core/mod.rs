@@ -7,6 +7,7 @@ pub mod errqueue;
 pub mod filter;
 pub mod frag;
 pub mod gro;
+pub mod icmp_ext;
 pub mod link;
 pub mod neighbour;
 pub mod reuseport;

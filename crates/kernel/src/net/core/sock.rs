@@ -65,6 +65,9 @@ pub struct SockFlags {
     pub select_err_queue: bool,
     /// SO_NOFCS: for packet sockets on cards that can leave the frame check away; kept, as by all other sockets.
     pub nofcs: bool,
+    /// IP_RECVERR_RFC4884 and IPV6_RECVERR_RFC4884.
+    pub recverr_rfc4884: bool,
+    pub recverr6_rfc4884: bool,
     /// IP_PASSSEC: there is no security module that would have something to pass.
     pub passsec: bool,
     /// IP_NODEFRAG: nothing here puts together what a raw socket sends.

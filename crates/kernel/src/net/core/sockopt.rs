@@ -469,6 +469,8 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
             sk.cold().local_port_range = (v != 0).then_some((lo, hi));
         }
         IP_HDRINCL => return set_hdrincl(k, sock, on),
+        IP_RECVERR_RFC4884 if !(0..=1).contains(&val) => return Err(Errno::EINVAL),
+        IP_RECVERR_RFC4884 => sk.flags.recverr_rfc4884 = on,
         IP_PASSSEC => sk.flags.passsec = on,
         IP_NODEFRAG if type_of(k, sock) != SOCK_RAW => return Err(Errno::ENOPROTOOPT),
         IP_NODEFRAG => k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.flags.nodefrag = on,
@@ -511,6 +513,7 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
         IP_TRANSPARENT => f.transparent.into(),
         // The port, which of a raw socket is its protocol.
         IP_PROTOCOL => sk.num.into(),
+        IP_RECVERR_RFC4884 => f.recverr_rfc4884.into(),
         IP_PASSSEC => f.passsec.into(),
         IP_NODEFRAG => f.nodefrag.into(),
         IP_HDRINCL => sock.raw().and_then(|id| k.socks.raw.get(id)).is_some_and(|s| s.hdrincl()).into(),

@@ -207,7 +207,7 @@ pub(super) fn report(k: &mut Kernel, id: RawId, skb: &SkBuff, t: &Told) {
             info: t.info,
             ..Default::default()
         };
-        let entry = errqueue::icmp_entry(net, skb, ee, (t.to, 0), payload);
+        let entry = errqueue::icmp_entry(&s.sk, net, skb, ee, (t.to, 0), payload);
         errqueue::queue(&mut s.sk, &mut net.env, SockId::Raw(id), entry);
     } else if !t.hard {
         return;

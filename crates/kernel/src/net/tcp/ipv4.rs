@@ -388,7 +388,7 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, what: &IcmpError, skb
         if sk.sk.flags.recverr {
             let mut payload = Segs::from(skb.head.bytes().get(quoted_header(skb)..).unwrap_or(&[]).to_vec());
             payload.append(skb.frags.clone());
-            let e = errqueue::icmp_entry(net, skb, ee, (tuple.raddr, tuple.rport), payload);
+            let e = errqueue::icmp_entry(&sk.sk, net, skb, ee, (tuple.raddr, tuple.rport), payload);
             errqueue::queue(&mut sk.sk, &mut net.env, SockId::Tcp(id), e);
         }
         sk.sk.err = errno.0;

@@ -73,7 +73,7 @@ fn report(k: &mut Kernel, id: UdpId, skb: &SkBuff, data: usize, to: (IpAddr, u16
     } else {
         let mut payload = Segs::from(skb.head.bytes().get(data..).unwrap_or(&[]).to_vec());
         payload.append(skb.frags.clone());
-        let e = errqueue::icmp_entry(&k.net, skb, ee, to, payload);
+        let e = errqueue::icmp_entry(&s.sk, &k.net, skb, ee, to, payload);
         errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), e);
     }
     s.sk.err = ee.errno;
