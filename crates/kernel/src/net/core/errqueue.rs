@@ -130,7 +130,7 @@ pub fn icmp_entry(
 ) -> SockErr {
     let header = skb.ip_hdr();
     let six = ee.origin == SO_EE_ORIGIN_ICMP6;
-    if if six { sk.flags.recverr6_rfc4884 } else { sk.flags.recverr_rfc4884 } {
+    if sk.rare(|c| if six { c.recverr6_rfc4884 } else { c.recverr_rfc4884 }) {
         ee.data = icmp_ext::data(skb, &payload, six);
     }
     SockErr {

@@ -56,22 +56,8 @@ pub struct SockFlags {
     pub recvtos: bool,
     pub recvttl: bool,
     pub rxq_ovfl: bool,
-    /// SO_RCVMARK and SO_RCVPRIORITY.
-    pub rcvmark: bool,
-    pub rcvpriority: bool,
     /// SO_DONTROUTE: only what is on a link of this host (`SOCK_LOCALROUTE`).
     pub localroute: bool,
-    /// SO_SELECT_ERR_QUEUE: an entry in the error queue is an exception, too.
-    pub select_err_queue: bool,
-    /// SO_NOFCS: for packet sockets on cards that can leave the frame check away; kept, as by all other sockets.
-    pub nofcs: bool,
-    /// IP_RECVERR_RFC4884 and IPV6_RECVERR_RFC4884.
-    pub recverr_rfc4884: bool,
-    pub recverr6_rfc4884: bool,
-    /// IP_PASSSEC: there is no security module that would have something to pass.
-    pub passsec: bool,
-    /// IP_NODEFRAG: nothing here puts together what a raw socket sends.
-    pub nodefrag: bool,
     /// SO_NO_CHECK: datagrams go without a checksum.
     pub no_check_tx: bool,
     /// SO_LOCK_FILTER: the filter can neither be changed nor taken away.
@@ -134,6 +120,20 @@ pub struct ColdOpts {
     /// When the first unanswered probe of a closed window was due, under that option; 0 when none was (`icsk_probes_tstamp`).
     pub probes_since_us: u64,
     pub max_pacing_rate: Option<u64>,
+    /// SO_RCVMARK and SO_RCVPRIORITY.
+    pub rcvmark: bool,
+    pub rcvpriority: bool,
+    /// SO_SELECT_ERR_QUEUE: an entry in the error queue is an exception, too.
+    pub select_err_queue: bool,
+    /// SO_NOFCS: for packet sockets on cards that can leave the frame check away; kept, as by all other sockets.
+    pub nofcs: bool,
+    /// IP_RECVERR_RFC4884 and IPV6_RECVERR_RFC4884.
+    pub recverr_rfc4884: bool,
+    pub recverr6_rfc4884: bool,
+    /// IP_PASSSEC: there is no security module that would have something to pass.
+    pub passsec: bool,
+    /// IP_NODEFRAG: nothing here puts together what a raw socket sends.
+    pub nodefrag: bool,
     /// SO_BUSY_POLL, microseconds. No packet has the mark of a queue that could be polled (SO_INCOMING_NAPI_ID is 0).
     pub ll_usec: u32,
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS.
@@ -324,6 +324,11 @@ impl Sock {
 
     pub fn filter(&self) -> Option<&Prog> {
         self.cold.as_ref()?.filter.as_ref()
+    }
+
+    /// One of the options that few set.
+    pub fn rare(&self, of: impl Fn(&ColdOpts) -> bool) -> bool {
+        self.cold.as_deref().is_some_and(of)
     }
 
     pub fn cold(&mut self) -> &mut ColdOpts {

@@ -130,11 +130,11 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
                 tcp.dst = None;
             }
         }
-        SO_NOFCS => sk.flags.nofcs = on,
-        SO_SELECT_ERR_QUEUE => sk.flags.select_err_queue = on,
+        SO_NOFCS => sk.cold().nofcs = on,
+        SO_SELECT_ERR_QUEUE => sk.cold().select_err_queue = on,
         SO_RCVMARK if !net_privileged => return Err(Errno::EPERM),
-        SO_RCVMARK => sk.flags.rcvmark = on,
-        SO_RCVPRIORITY => sk.flags.rcvpriority = on,
+        SO_RCVMARK => sk.cold().rcvmark = on,
+        SO_RCVPRIORITY => sk.cold().rcvpriority = on,
         SO_BUSY_POLL => return set_busy_poll(sk, val, cred.caps.net_admin),
         SO_BUF_LOCK if val & !i32::from(SOCK_BUF_LOCK_MASK) != 0 => return Err(Errno::EINVAL),
         SO_BUF_LOCK => sk.userlocks = val as u8 | sk.userlocks & !SOCK_BUF_LOCK_MASK,
@@ -322,10 +322,10 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_BPF_EXTENSIONS => 64,
         SO_INCOMING_NAPI_ID | SO_BSDCOMPAT => 0,
         SO_DONTROUTE => f.localroute.into(),
-        SO_NOFCS => f.nofcs.into(),
-        SO_SELECT_ERR_QUEUE => f.select_err_queue.into(),
-        SO_RCVMARK => f.rcvmark.into(),
-        SO_RCVPRIORITY => f.rcvpriority.into(),
+        SO_NOFCS => sk.rare(|c| c.nofcs).into(),
+        SO_SELECT_ERR_QUEUE => sk.rare(|c| c.select_err_queue).into(),
+        SO_RCVMARK => sk.rare(|c| c.rcvmark).into(),
+        SO_RCVPRIORITY => sk.rare(|c| c.rcvpriority).into(),
         SO_BUSY_POLL => cold.map_or(0, |c| c.ll_usec as i32),
         SO_BUF_LOCK => (sk.userlocks & SOCK_BUF_LOCK_MASK).into(),
         SO_ZEROCOPY => f.zerocopy.into(),
@@ -470,10 +470,10 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         }
         IP_HDRINCL => return set_hdrincl(k, sock, on),
         IP_RECVERR_RFC4884 if !(0..=1).contains(&val) => return Err(Errno::EINVAL),
-        IP_RECVERR_RFC4884 => sk.flags.recverr_rfc4884 = on,
-        IP_PASSSEC => sk.flags.passsec = on,
+        IP_RECVERR_RFC4884 => sk.cold().recverr_rfc4884 = on,
+        IP_PASSSEC => sk.cold().passsec = on,
         IP_NODEFRAG if type_of(k, sock) != SOCK_RAW => return Err(Errno::ENOPROTOOPT),
-        IP_NODEFRAG => k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.flags.nodefrag = on,
+        IP_NODEFRAG => k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.cold().nodefrag = on,
         IP_OPTIONS if value.is_empty() => {}
         _ => return mcast_opt::set(k, sock, name, value).unwrap_or(Err(Errno::ENOPROTOOPT)),
     }
@@ -513,9 +513,9 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
         IP_TRANSPARENT => f.transparent.into(),
         // The port, which of a raw socket is its protocol.
         IP_PROTOCOL => sk.num.into(),
-        IP_RECVERR_RFC4884 => f.recverr_rfc4884.into(),
-        IP_PASSSEC => f.passsec.into(),
-        IP_NODEFRAG => f.nodefrag.into(),
+        IP_RECVERR_RFC4884 => sk.rare(|c| c.recverr_rfc4884).into(),
+        IP_PASSSEC => sk.rare(|c| c.passsec).into(),
+        IP_NODEFRAG => sk.rare(|c| c.nodefrag).into(),
         IP_HDRINCL => sock.raw().and_then(|id| k.socks.raw.get(id)).is_some_and(|s| s.hdrincl()).into(),
         IP_MTU => path_mtu(k, sock)? as i32,
         IP_OPTIONS => return Ok(Vec::new()),

@@ -124,7 +124,7 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
             }
         }
         IPV6_RECVERR_RFC4884 if !(0..=1).contains(&val) => return Err(Errno::EINVAL),
-        IPV6_RECVERR_RFC4884 => sk.flags.recverr6_rfc4884 = on,
+        IPV6_RECVERR_RFC4884 => sk.cold().recverr6_rfc4884 = on,
         IPV6_MTU_DISCOVER if (IPV6_PMTUDISC_DONT..=IPV6_PMTUDISC_OMIT).contains(&val) => {
             sk.v6_opts_mut().mtu_discover = val;
         }
@@ -204,7 +204,7 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
         IPV6_MINHOPCOUNT => cold.map_or(0, |c| c.min_hopcount.into()),
         IPV6_UNICAST_IF => index(o.unicast_if).to_be(),
         IPV6_RECVERR => sk.flags.recverr.into(),
-        IPV6_RECVERR_RFC4884 => sk.flags.recverr6_rfc4884.into(),
+        IPV6_RECVERR_RFC4884 => sk.rare(|c| c.recverr6_rfc4884).into(),
         IPV6_MTU_DISCOVER => o.mtu_discover,
         IPV6_DONTFRAG => o.dontfrag.into(),
         IPV6_AUTOFLOWLABEL => o.autoflowlabel.unwrap_or(auto).into(),

@@ -127,7 +127,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family) -> Result<UdpId, Errno> 
 pub fn poll(s: &UdpSock) -> PollMask {
     let mut mask = 0;
     if s.sk.err != 0 || !errqueue::is_empty(&s.sk) {
-        mask |= EPOLLERR | if s.sk.flags.select_err_queue { EPOLLPRI } else { 0 };
+        mask |= EPOLLERR | if s.sk.rare(|c| c.select_err_queue) { EPOLLPRI } else { 0 };
     }
     if s.sk.shutdown & RCV_SHUTDOWN != 0 {
         mask |= EPOLLRDHUP | EPOLLIN | EPOLLRDNORM;

@@ -192,10 +192,10 @@ fn of_every_kind(sk: &Sock, skb: &Skb, out: &mut Vec<Cmsg>) {
     if sk.flags.rxq_ovfl && sk.drops != 0 {
         put(SO_RXQ_OVFL, sk.drops);
     }
-    if sk.flags.rcvmark {
+    if sk.rare(|c| c.rcvmark) {
         put(SO_MARK, skb.mark);
     }
-    if sk.flags.rcvpriority {
+    if sk.rare(|c| c.rcvpriority) {
         put(SO_PRIORITY, skb.priority);
     }
 }
