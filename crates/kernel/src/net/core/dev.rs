@@ -373,6 +373,7 @@ impl Net {
             net.ns_devs(ns).any(|id| net.devs.get(id).is_some_and(|d| d.addrs.iter().any(|x| x.local == a)))
         };
         for a in dead {
+            self.masq_gone(dev, Some(a.local.to_bits().into()));
             let still = elsewhere(self, a.local);
             if let Some(n) = self.ns.get_mut(ns) {
                 let mine = |r: &Route| r.dev == Some(dev);
@@ -445,6 +446,7 @@ impl Net {
         d.up = up;
         let (ns, loopback) = (d.ns, d.is_loopback());
         if !up {
+            self.masq_gone(dev, None);
             self.qdisc_purge(dev);
             neighbour::ifdown(self, ns, dev);
             crate::net::ipv4::igmp::down(self, dev);
