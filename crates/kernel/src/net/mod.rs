@@ -6,6 +6,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mib;
+pub mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
@@ -47,6 +48,10 @@ pub struct Net {
     pub usage: Usage,
     /// Notifications of netlink that nobody has taken yet.
     pub notices: VecDeque<netlink::notify::Notice>,
+    /// A namespace has tables of netfilter: until then its hooks cost one look at this.
+    pub nf_active: bool,
+    pub ct: netfilter::conntrack::Conntrack,
+    pub kmsg: netfilter::Kmsg,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
 }
@@ -115,6 +120,9 @@ impl Net {
 
     fn skb_release(&mut self, mut skb: Skb) {
         self.skb_orphan(&mut skb);
+        if skb.nf.ct.is_some() {
+            self.ct_put(skb.nf);
+        }
         if skb.tx.is_some() {
             self.zerocopy_free(&mut skb);
         }

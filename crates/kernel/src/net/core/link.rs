@@ -35,6 +35,7 @@ impl Net {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         d.up = false;
         let ns = d.ns;
+        self.masq_gone(dev, None);
         self.qdisc_purge(dev);
         neighbour::ifdown(self, ns, dev);
         igmp::down(self, dev);

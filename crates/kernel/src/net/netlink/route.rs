@@ -328,7 +328,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let found = match iif {
         None => ip_route::ip_route_output(net, c.ns, &fl)?,
         Some(dev) => {
-            let keys = HashKeys { quoted: None, ports: fl.ports };
+            let keys = HashKeys { quoted: None, ports: fl.ports, mark: fl.mark };
             let found = ip_route::ip_route_input(net, c.ns, dev, fl.saddr, fl.daddr, proto, keys);
             found.map_err(|e| match e {
                 InputError::Refused(e) => e,
