@@ -10,6 +10,7 @@ pub type PacketId = Id<crate::net::packet::PacketSock>;
 pub type ReqId = Id<crate::net::tcp::handshake::request::RequestSock>;
 pub type TwId = Id<crate::net::tcp::handshake::time_wait::TimeWaitSock>;
 pub type NeighId = Id<crate::net::core::neighbour::Neighbour>;
+pub type CtId = Id<crate::net::netfilter::conntrack::Conn>;
 pub type FragId = Id<crate::net::ipv4::reassembly::FragQueue>;
 pub type CallId = Id<crate::task::call::ParkedCall>;
 pub type ProcId = Id<crate::task::process::Process>;

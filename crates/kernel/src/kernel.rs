@@ -77,6 +77,9 @@ impl Kernel {
                 sysctl: Global::default(),
                 usage: Usage::default(),
                 notices: VecDeque::new(),
+                nf_active: false,
+                ct: Default::default(),
+                kmsg: Default::default(),
                 frames: VecDeque::new(),
             },
         }
@@ -212,6 +215,7 @@ impl Kernel {
             TimerKey::Ip6Frag(ns) => crate::net::ipv6::reassembly::expire(&mut self.net, ns, at),
             TimerKey::Addrconf(dev) => self.net.addrconf_timer(dev, at),
             TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
+            TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
         }
     }

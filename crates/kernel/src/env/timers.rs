@@ -40,6 +40,8 @@ pub enum TimerKey {
     Igmp(DevId),
     /// A call that sleeps with a timeout.
     Call(CallId),
+    /// A tracked connection without traffic.
+    Conntrack(CtId),
     /// A NIC whose interrupt is held back for coalescing.
     NicCoalesce(DevId),
 }

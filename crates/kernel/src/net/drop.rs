@@ -73,6 +73,7 @@ reasons! {
     TcpAckUnsentData = "TCP_ACK_UNSENT_DATA",
     TcpOfoQueuePrune = "TCP_OFO_QUEUE_PRUNE",
     TcpOfoDrop = "TCP_OFO_DROP",
+    NetfilterDrop = "NETFILTER_DROP",
     IpOutNoRoutes = "IP_OUTNOROUTES",
     NeighCreateFail = "NEIGH_CREATEFAIL",
     NeighFailed = "NEIGH_FAILED",

@@ -6,6 +6,7 @@ pub mod ethernet;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mib;
+pub mod netfilter;
 pub mod netlink;
 pub mod netns;
 pub mod packet;
@@ -45,6 +46,10 @@ pub struct Net {
     pub sysctl: Global,
     /// Pages charged to TCP and UDP sockets, orphans and sockets in use: what udp_mem and tcp_max_orphans bound.
     pub usage: Usage,
+    /// A namespace has tables of netfilter: until then its hooks cost one look at this.
+    pub nf_active: bool,
+    pub ct: netfilter::conntrack::Conntrack,
+    pub kmsg: netfilter::Kmsg,
     /// Notifications of netlink that nobody has taken yet.
     pub notices: VecDeque<netlink::notify::Notice>,
     /// Frames on the wire side of NICs, taken by the driver loop.
@@ -115,6 +120,9 @@ impl Net {
 
     fn skb_release(&mut self, mut skb: Skb) {
         self.skb_orphan(&mut skb);
+        if skb.nf.ct.is_some() {
+            self.ct_put(skb.nf);
+        }
         if skb.tx.is_some() {
             self.zerocopy_free(&mut skb);
         }

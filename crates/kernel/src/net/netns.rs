@@ -12,6 +12,8 @@ use crate::net::ipv4::reassembly::{FragQueue, FragTable};
 use crate::net::ipv4::route::Exceptions;
 use crate::net::ipv6::Ns6;
 use crate::net::mib::Mibs;
+use crate::net::netfilter::Netfilter;
+use crate::net::netfilter::conntrack::CtStat;
 use crate::net::packet::PacketTables;
 use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
@@ -52,6 +54,11 @@ pub struct NetNs {
     pub udp: UdpTables,
     pub raw: RawTables,
     pub packet: PacketTables,
+    /// Tables of iptables, once one was named; not here while a hook runs.
+    pub nf: Option<Box<Netfilter>>,
+    pub ct_stat: CtStat,
+    /// A rule says TPROXY: answers leave from foreign addresses.
+    pub nf_tproxy: bool,
     /// Deliver what is meant for others here: the gateway's way to every address at once.
     pub tproxy: Option<Tproxy>,
     /// Generation of routes and addresses; a cached `Dst` of another one is looked up again (`rt_genid`).
@@ -105,6 +112,9 @@ impl Net {
             udp: UdpTables::default(),
             raw: RawTables::default(),
             packet: PacketTables::default(),
+            nf: None,
+            ct_stat: CtStat::default(),
+            nf_tproxy: false,
             tproxy: None,
             rt_genid: 1,
             secret,

@@ -43,6 +43,20 @@ impl<const N: usize> Value for [u64; N] {
     }
 }
 
+/// A number that the kernel counts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Count(pub u32);
+
+impl Value for Count {
+    const WRITABLE: bool = false;
+    fn show(&self) -> String {
+        self.0.to_string()
+    }
+    fn read(_: &str, _: i64, _: i64) -> Option<Count> {
+        None
+    }
+}
+
 /// `ip_local_port_range`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PortRange {
@@ -399,6 +413,28 @@ sysctls! {
         "net.ipv6.neigh.default.unres_qlen_bytes" neigh6_unres_qlen_bytes: u32 = 212_992, 0, INT;
         "net.ipv6.route.gc_timeout" rt6_gc_timeout: u32 = 60, 0, SECONDS;
         "net.ipv6.route.mtu_expires" mtu_expires6: u32 = 600, 0, INT;
+        "net.netfilter.nf_conntrack_acct" nf_conntrack_acct: u32 = 0, 0, 1;
+        "net.netfilter.nf_conntrack_checksum" nf_conntrack_checksum: u32 = 1, 0, 1;
+        "net.netfilter.nf_conntrack_count" nf_conntrack_count: Count = Count(0), 0, 0;
+        "net.netfilter.nf_conntrack_generic_timeout" nf_conntrack_generic_timeout: u32 = 600, 0, SECONDS;
+        "net.netfilter.nf_conntrack_icmp_timeout" nf_conntrack_icmp_timeout: u32 = 30, 0, SECONDS;
+        "net.netfilter.nf_conntrack_icmpv6_timeout" nf_conntrack_icmpv6_timeout: u32 = 30, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_be_liberal" nf_conntrack_tcp_be_liberal: u32 = 0, 0, 1;
+        "net.netfilter.nf_conntrack_tcp_ignore_invalid_rst" nf_conntrack_tcp_ignore_invalid_rst: u32 = 0, 0, 1;
+        "net.netfilter.nf_conntrack_tcp_loose" nf_conntrack_tcp_loose: u32 = 1, 0, 1;
+        "net.netfilter.nf_conntrack_tcp_max_retrans" nf_conntrack_tcp_max_retrans: u32 = 3, 0, 255;
+        "net.netfilter.nf_conntrack_tcp_timeout_close" nf_conntrack_tcp_timeout_close: u32 = 10, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_close_wait" nf_conntrack_tcp_timeout_close_wait: u32 = 60, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_established" nf_conntrack_tcp_timeout_established: u32 = 432_000, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_fin_wait" nf_conntrack_tcp_timeout_fin_wait: u32 = 120, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_last_ack" nf_conntrack_tcp_timeout_last_ack: u32 = 30, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_max_retrans" nf_conntrack_tcp_timeout_max_retrans: u32 = 300, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_syn_recv" nf_conntrack_tcp_timeout_syn_recv: u32 = 60, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_syn_sent" nf_conntrack_tcp_timeout_syn_sent: u32 = 120, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_time_wait" nf_conntrack_tcp_timeout_time_wait: u32 = 120, 0, SECONDS;
+        "net.netfilter.nf_conntrack_tcp_timeout_unacknowledged" nf_conntrack_tcp_timeout_unacknowledged: u32 = 300, 0, SECONDS;
+        "net.netfilter.nf_conntrack_udp_timeout" nf_conntrack_udp_timeout: u32 = 30, 0, SECONDS;
+        "net.netfilter.nf_conntrack_udp_timeout_stream" nf_conntrack_udp_timeout_stream: u32 = 120, 0, SECONDS;
     }
 }
 
@@ -414,6 +450,7 @@ sysctls! {
         "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
         "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
         "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;
+        "net.netfilter.nf_conntrack_max" nf_conntrack_max: u32 = 262_144, 0, INT;
     }
 }
 

@@ -6,11 +6,13 @@
 use crate::env::time::Nanos;
 use crate::ids::*;
 use crate::net::ipv4::route::Dst;
+use crate::net::netfilter::conntrack::NfCt;
 use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::frame::HEAD_CAPACITY;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::udp::UDP_HLEN;
 use belljar_wire::{Csum, Gso, GsoType, Head, PacketId, Segs};
+use core::net::IpAddr;
 
 /// What `eth_type_trans` found about the destination address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -101,6 +103,10 @@ pub struct SkBuff {
     pub no_mc_loop: bool,
     /// The copy of a broadcast or multicast that its own host hears (`PACKET_LOOPBACK`).
     pub looped: bool,
+    /// Its connection, as netfilter sees it.
+    pub nf: NfCt,
+    /// Where a TPROXY rule sends it.
+    pub tproxy: Option<(IpAddr, u16)>,
     pub tcp: TcpCb,
     /// Somebody wants to hear of its fate.
     pub tx: Option<Box<TxMeta>>,
@@ -124,6 +130,7 @@ impl SkBuff {
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
         (self.ip_id, self.frag_max) = (None, 0);
         (self.no_mc_loop, self.looped) = (false, false);
+        (self.nf, self.tproxy) = (NfCt::default(), None);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
         (*owner, *tstamp, *dst, *tcp, *tx) = (Owner::None, 0, None, TcpCb::default(), None);
@@ -234,10 +241,20 @@ impl SkBuff {
         let pulled = self.frags.copy_to(0, &mut bytes[kept..kept + n - have]);
         self.frags.advance(pulled);
         let start = self.head.start() - first;
-        self.head.fill(&bytes[..kept + pulled]);
+        let bytes = &bytes[..kept + pulled];
+        if first == 0 {
+            self.head.fill(bytes);
+        } else {
+            // A packet of ours keeps the room that its link header needs.
+            self.head.reset();
+            if let Some(room) = self.head.push(bytes.len()) {
+                room.copy_from_slice(bytes);
+            }
+        }
+        let now = self.head.start();
         let _ = self.head.pull(start as usize);
         for offset in [&mut self.mac_header, &mut self.network_header, &mut self.transport_header] {
-            *offset = offset.saturating_sub(first);
+            *offset = offset.saturating_sub(first) + now;
         }
         true
     }

@@ -122,6 +122,7 @@ impl Net {
         }
         dead.push(gone);
         for a in dead {
+            self.masq_gone(dev, Some(a.local.to_bits().into()));
             notify::addr4(self, RTM_DELADDR, dev, &a);
             self.fib_del_ifaddr(dev, &a);
         }

@@ -6,6 +6,7 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{icmp, output, redirect};
 use crate::net::mib::Mib;
+use crate::net::netfilter::{Hook, Pf, nf_hook};
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{Ipv4Header, decrease_ttl};
 
@@ -29,6 +30,7 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
         redirect::send(net, ns, dst, ip, &skb);
     }
     skb.priority = crate::net::ipv4::route::rt_tos2priority(ip.tos);
+    let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::Forward, skb, (Some(from), Some(dst.dev))) else { return };
     net.inc(ns, Mib::IpForwDatagrams);
     net.stage(&skb, "ip_forward");
     // An error has been counted where it happened; nobody here waits for it.

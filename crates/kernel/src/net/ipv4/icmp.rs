@@ -5,6 +5,8 @@ use crate::net::core::skb::{PktType, SkBuff, Skb};
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, addr_type, ip_route_output};
 use crate::net::mib::Mib;
+use crate::net::netfilter::attach;
+use crate::net::netfilter::conntrack::NfCt;
 use crate::net::{Net, af};
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_ICMP, Ipv4Header};
@@ -104,7 +106,18 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
     }
     let quote = quote(offending, &ip, (dst.mtu as usize).min(QUOTE_MAX).saturating_sub(28));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
-    push_reply(net, ns, &dst, if saddr.is_unspecified() { af::v4(dst.src) } else { saddr }, ip.src, tos, header, quote);
+    let nf = attach(offending);
+    push_reply(
+        net,
+        ns,
+        nf,
+        &dst,
+        if saddr.is_unspecified() { af::v4(dst.src) } else { saddr },
+        ip.src,
+        tos,
+        header,
+        quote,
+    );
 }
 
 /// The beginning of the offending packet, from its IP header on.
@@ -121,6 +134,7 @@ fn quote(skb: &SkBuff, ip: &Ipv4Header, room: usize) -> Segs {
 fn push_reply(
     net: &mut Net,
     ns: NsId,
+    nf: NfCt,
     dst: &Dst,
     saddr: Ipv4Addr,
     daddr: Ipv4Addr,
@@ -137,6 +151,7 @@ fn push_reply(
     }
     skb.transport_header = skb.head.start();
     skb.frags = data;
+    skb.nf = nf;
     skb.set_truesize();
     icmp_out_count(net, ns, header.kind);
     let ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
@@ -177,7 +192,7 @@ pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
     let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos: ip.tos, ..Flow4::to(ip.src) }) else { return };
     let saddr = if local { saddr } else { af::v4(dst.src) };
-    push_reply(net, ns, &dst, saddr, ip.src, ip.tos, header, data);
+    push_reply(net, ns, NfCt::default(), &dst, saddr, ip.src, ip.tos, header, data);
 }
 
 /// Milliseconds since midnight, for time stamp replies.

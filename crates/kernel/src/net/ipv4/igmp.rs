@@ -7,7 +7,7 @@ use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::Scope;
 use crate::net::ipv4::mcast::{Filter, Mode};
-use crate::net::ipv4::output::ip_output;
+use crate::net::ipv4::output::ip_local_out;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
 use belljar_wire::ethernet::ETH_P_IP;
@@ -357,7 +357,7 @@ fn send(net: &mut Net, dev: DevId, to: Ipv4Addr, message: &[u8]) {
     skb.set_truesize();
     net.inc(ns, Mib::IpOutRequests);
     let dst = Dst { kind: RouteKind::Multicast, dev, gateway: None, src: src.into(), mtu, genid };
-    let _ = ip_output(net, ns, &dst, to, skb);
+    let _ = ip_local_out(net, ns, &dst, to, skb);
 }
 
 /// A message, pulled to its header.

@@ -8,6 +8,7 @@ use crate::net::ipv4::route::{InputError, RouteKind, ip_route_input, valid};
 use crate::net::ipv4::rule::HashKeys;
 use crate::net::ipv4::{forward, icmp, icmp_rcv, igmp, options, reassembly};
 use crate::net::mib::Mib;
+use crate::net::netfilter::{Hook, Pf, nf_hook};
 use crate::net::raw::rcv::raw_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
@@ -39,7 +40,15 @@ pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     let ect = [Mib::IpExtInNoECTPkts, Mib::IpExtInECT1Pkts, Mib::IpExtInECT0Pkts, Mib::IpExtInCEPkts];
     net.inc(ns, ect[(ip.tos & 3) as usize]);
     skb.transport_header = skb.network_header + ip.ihl_bytes as u8;
+    let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::PreRouting, skb, (Some(dev), None)) else { return };
+    // Rules may have rewritten it.
+    let ip = if net.nf_active { rewritten(&skb, ip) } else { ip };
     ip_rcv_finish(k, ns, dev, skb, &ip);
+}
+
+/// The header as it is now.
+fn rewritten(skb: &Skb, was: Ipv4Header) -> Ipv4Header {
+    skb.ip_hdr().unwrap_or(was)
 }
 
 /// The checks of RFC 1122 §3.2.1: version, lengths, checksum; link padding is cut off.
@@ -176,11 +185,22 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
 /// Fragments wait until the datagram is whole; then the protocol.
 fn ip_local_deliver(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
     if !ip.is_fragment() {
-        return ip_local_deliver_finish(k, ns, skb, ip);
+        return local_in(k, ns, skb, ip);
     }
     let Some(whole) = reassembly::ip_defrag(&mut k.net, ns, skb, ip) else { return };
     let Some(ip) = whole.ip_hdr() else { return k.net.kfree_skb(whole, DropReason::IpInHdr, "ip_defrag") };
-    ip_local_deliver_finish(k, ns, whole, &ip);
+    local_in(k, ns, whole, &ip);
+}
+
+/// A whole datagram for this host, past its rules.
+fn local_in(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
+    if !k.net.nf_active {
+        return ip_local_deliver_finish(k, ns, skb, ip);
+    }
+    let iin = skb.dev;
+    let Ok(skb) = nf_hook(&mut k.net, ns, Pf::V4, Hook::LocalIn, skb, (iin, None)) else { return };
+    let ip = rewritten(&skb, *ip);
+    ip_local_deliver_finish(k, ns, skb, &ip);
 }
 
 #[doc(alias = "ip_protocol_deliver_rcu")]

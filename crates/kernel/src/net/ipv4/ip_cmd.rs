@@ -132,6 +132,8 @@ impl Kernel {
         if let Some(kind) = l.words.peek().and_then(|w| refusing(w)) {
             l.words.next();
             route.kind = kind;
+        } else if l.words.next_if(|w| *w == "local").is_some() {
+            (route.kind, route.scope) = (RouteType::Local, Scope::Host);
         }
         let (dst, len) = l.prefix()?;
         let (mut table, mut hops) = (RT_TABLE_MAIN, Vec::new());

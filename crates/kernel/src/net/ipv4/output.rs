@@ -8,6 +8,7 @@ use crate::net::ethernet;
 use crate::net::ipv4::route::{Dst, RouteKind, select_ident};
 use crate::net::ipv4::{fragment, mcast};
 use crate::net::mib::Mib;
+use crate::net::netfilter::{Hook, Pf, STOLEN, nf_hook};
 use belljar_abi::Errno;
 use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
@@ -64,7 +65,23 @@ pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Resul
     skb.protocol = ETH_P_IP;
     net.stage(&skb, "ip_local_out");
     net.inc(tx.ns, Mib::IpOutRequests);
-    ip_output(net, tx.ns, dst, tx.daddr, skb)
+    ip_local_out(net, tx.ns, dst, tx.daddr, skb)
+}
+
+/// A packet of ours with its header, past the rules for what leaves; they may send it elsewhere.
+#[doc(alias = "__ip_local_out")]
+pub fn ip_local_out(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: Skb) -> Result<(), Errno> {
+    if !net.nf_active {
+        return ip_output(net, ns, dst, daddr, skb);
+    }
+    (skb.dst, skb.mac_header) = (Some(*dst), skb.network_header);
+    let skb = match nf_hook(net, ns, Pf::V4, Hook::LocalOut, skb, (None, Some(dst.dev))) {
+        Ok(skb) => skb,
+        Err(STOLEN) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let (dst, daddr) = (skb.dst.unwrap_or(*dst), skb.ip_hdr().map_or(daddr, |ip| ip.dst));
+    ip_output(net, ns, &dst, daddr, skb)
 }
 
 /// A packet with its IP header, towards `dst`; counts, loops broadcasts back, cuts what does not fit.
@@ -74,6 +91,15 @@ pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: S
     skb.pkt_type = PktType::Outgoing;
     skb.dst = Some(*dst);
     net.stage(&skb, "ip_output");
+    let skb = if net.nf_active {
+        match nf_hook(net, ns, Pf::V4, Hook::PostRouting, skb, (None, Some(dst.dev))) {
+            Ok(skb) => skb,
+            Err(STOLEN) => return Ok(()),
+            Err(e) => return Err(e),
+        }
+    } else {
+        skb
+    };
     if matches!(dst.kind, RouteKind::Broadcast | RouteKind::Multicast) {
         let lo = net.devs.get(dst.dev).is_some_and(|d| d.is_loopback());
         if !lo && (dst.kind == RouteKind::Broadcast || mc_loops(net, dst.dev, daddr, &skb)) {

@@ -114,7 +114,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
     let (mut daddr, saddr, any) = (fl.daddr, fl.saddr, fl.saddr.is_unspecified());
     if !any {
         // A source has to be ours; where packets for everybody are taken in, answers leave from their addresses too.
-        let ours = n.tproxy.is_some() || n.sysctl.ip_nonlocal_bind != 0 || is_local(net, ns, saddr);
+        let ours = n.tproxy.is_some() || n.nf_tproxy || n.sysctl.ip_nonlocal_bind != 0 || is_local(net, ns, saddr);
         if saddr.is_multicast() || saddr.is_broadcast() || zeronet(saddr) {
             return Err(Errno::EINVAL);
         }
@@ -152,7 +152,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
         });
     }
     let by_ports = net.ns.get(ns).is_some_and(|n| n.sysctl.fib_multipath_hash_policy == 1);
-    let keys = HashKeys { quoted: None, ports: if by_ports { fl.ports } else { (0, 0) } };
+    let keys = HashKeys { quoted: None, ports: if by_ports { fl.ports } else { (0, 0) }, mark: 0 };
     let scope = if fl.onlink { Scope::Link } else { Scope::Universe };
     let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, keys, scope };
     let Some(r) = fib::lookup_flow(net, ns, &flow) else {
@@ -316,7 +316,7 @@ pub fn ip_route_input(
     if src.is_loopback() && !localnet {
         return Err(InputError::MartianSource);
     }
-    let found = fib::lookup_flow(net, ns, &FibFlow { src, iif: Some(dev), keys, ..FibFlow::to(dst) });
+    let found = fib::lookup_flow(net, ns, &FibFlow { src, iif: Some(dev), mark: keys.mark, keys, ..FibFlow::to(dst) });
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let foreign = !matches!(found.map(|r| r.kind), Some(RouteType::Local | RouteType::Broadcast));
     if foreign && let Some(t) = n.tproxy.filter(|t| t.dev == dev) {

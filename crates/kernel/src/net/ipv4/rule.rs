@@ -37,6 +37,8 @@ pub struct HashKeys {
     /// `None`: the addresses of the packet.
     pub quoted: Option<(Ipv4Addr, Ipv4Addr)>,
     pub ports: (u16, u16),
+    /// Of the packet, for rules that ask for it.
+    pub mark: u32,
 }
 
 impl HashKeys {
@@ -44,7 +46,7 @@ impl HashKeys {
     #[doc(alias = "fib_multipath_hash")]
     pub fn of(policy: u32, skb: &SkBuff, ip: &Ipv4Header) -> HashKeys {
         let l4 = skb.head.at(skb.network_header).get(ip.ihl_bytes..).unwrap_or(&[]);
-        let mut keys = HashKeys::default();
+        let mut keys = HashKeys { mark: skb.mark, ..HashKeys::default() };
         if ip.is_fragment() {
             return keys;
         }

@@ -7,6 +7,8 @@ use crate::net::af::Flow;
 use crate::net::core::skb::{PktType, SkBuff};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
+use crate::net::netfilter::attach;
+use crate::net::netfilter::conntrack::NfCt;
 use belljar_wire::icmp::{ICMP_HLEN, IcmpHeader};
 use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::*;
@@ -39,7 +41,7 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let mut quote = Segs::from(Seg::from(&packet[..packet.len().min(room)]));
     quote.append(offending.frags.slice(0, room.saturating_sub(packet.len()).min(offending.frags.len())));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
-    push(net, ns, &dst, ip.src, header, quote, 0);
+    push(net, ns, attach(offending), &dst, ip.src, header, quote, 0);
 }
 
 /// An ICMPv6 error, or a fragment that is not the first, or what cannot be read (`is_ineligible`).
@@ -79,11 +81,12 @@ pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header,
         return net.inc(ns, Mib::Icmp6OutRateLimitHost);
     }
     let header = IcmpHeader { kind: ICMPV6_ECHO_REPLY, csum: 0, ..request };
-    push(net, ns, &dst, ip.src, header, data, ip.tclass);
+    push(net, ns, NfCt::default(), &dst, ip.src, header, data, ip.tclass);
 }
 
 /// Counts, checksums and sends one message.
-fn push(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr, header: IcmpHeader, data: Segs, tclass: u8) {
+#[allow(clippy::too_many_arguments)]
+fn push(net: &mut Net, ns: NsId, nf: NfCt, dst: &Dst, to: Ipv6Addr, header: IcmpHeader, data: Segs, tclass: u8) {
     let IpAddr::V6(saddr) = dst.src else { return };
     let mut skb = net.alloc_skb();
     let mut b = [0; ICMP_HLEN];
@@ -96,6 +99,7 @@ fn push(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr, header: IcmpHeader, da
     skb.transport_header = skb.head.start();
     skb.csum = Csum::Unnecessary;
     skb.frags = data;
+    skb.nf = nf;
     skb.set_truesize();
     out_count(net, ns, header.kind);
     let tx = Ip6Tx {

@@ -9,6 +9,7 @@ use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
+use crate::net::netfilter::{Hook, Pf, nf_hook};
 use crate::net::raw::rcv6::raw6_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
@@ -48,10 +49,17 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     {
         return net.kfree_skb(skb, reason, at);
     }
+    let (mut skb, ip) = if net.nf_active {
+        let Ok(skb) = nf_hook(net, ns, Pf::V6, Hook::PreRouting, skb, (Some(dev), None)) else { return };
+        let ip = Ipv6Header::parse(skb.head.bytes()).unwrap_or(ip);
+        (skb, ip)
+    } else {
+        (skb, ip)
+    };
     match ip6_route_input(net, ns, dev, ip.dst) {
         Input6::Local(dst) => {
             skb.dst = Some(dst);
-            ip6_input(k, ns, dev, skb, ip);
+            local_in(k, ns, dev, skb, ip);
         }
         Input6::Forward(dst) => output::ip6_forward(net, ns, &dst, &ip, skb),
         Input6::Refused(e) => refused(net, ns, skb, e),
@@ -60,6 +68,16 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
             net.kfree_skb(skb, DropReason::IpInAddrErrors, "ip6_pkt_drop");
         }
     }
+}
+
+/// Past the rules for what comes in.
+fn local_in(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb, ip: Ipv6Header) {
+    if !k.net.nf_active {
+        return ip6_input(k, ns, dev, skb, ip);
+    }
+    let Ok(skb) = nf_hook(&mut k.net, ns, Pf::V6, Hook::LocalIn, skb, (Some(dev), None)) else { return };
+    let ip = Ipv6Header::parse(skb.head.bytes()).unwrap_or(ip);
+    ip6_input(k, ns, dev, skb, ip);
 }
 
 /// Version, lengths, and addresses that cannot come from a link (RFC 4291 §2.5.3, §2.7); link padding is cut off.

@@ -8,6 +8,7 @@ use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
+use crate::net::netfilter::{Hook, Pf, STOLEN, nf_hook};
 use crate::net::tcp::tables::{keyed, pair};
 use belljar_abi::Errno;
 use belljar_wire::ethernet::ETH_P_IPV6;
@@ -71,7 +72,34 @@ pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<()
         net.kfree_skb(skb, DropReason::PktTooBig, "ip6_xmit");
         return Err(Errno::EMSGSIZE);
     }
-    ip6_output(net, tx.ns, dst, (tx.daddr, tx.mc_loop), skb)
+    ip6_local_out(net, tx.ns, dst, (tx.daddr, tx.mc_loop), skb)
+}
+
+/// A packet of ours with its header, past the rules for what leaves; they may send it elsewhere.
+pub fn ip6_local_out(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut skb: Skb) -> Result<(), Errno> {
+    if !net.nf_active {
+        return ip6_output(net, ns, dst, to, skb);
+    }
+    (skb.dst, skb.mac_header) = (Some(*dst), skb.network_header);
+    let skb = match nf_hook(net, ns, Pf::V6, Hook::LocalOut, skb, (None, Some(dst.dev))) {
+        Ok(skb) => skb,
+        Err(STOLEN) => return Ok(()),
+        Err(e) => return Err(e),
+    };
+    let daddr = Ipv6Header::parse(skb.head.bytes()).map_or(to.0, |ip| ip.dst);
+    ip6_output(net, ns, &skb.dst.unwrap_or(*dst), (daddr, to.1), skb)
+}
+
+/// Past the rules for what leaves a device.
+fn post_routing(net: &mut Net, ns: NsId, dev: DevId, skb: Skb) -> Result<Option<Skb>, Errno> {
+    if !net.nf_active {
+        return Ok(Some(skb));
+    }
+    match nf_hook(net, ns, Pf::V6, Hook::PostRouting, skb, (None, Some(dev))) {
+        Ok(skb) => Ok(Some(skb)),
+        Err(STOLEN) => Ok(None),
+        Err(e) => Err(e),
+    }
 }
 
 /// RFC 6437: the same for all packets of a flow.
@@ -104,6 +132,7 @@ pub fn ip6_output(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut 
         net.kfree_skb(skb, DropReason::Ipv6Disabled, "ip6_output");
         return Ok(());
     }
+    let Some(skb) = post_routing(net, ns, dst.dev, skb)? else { return Ok(()) };
     if skb.gso.is_none() && skb.len() > dst.mtu as usize {
         return ip6_fragment(net, ns, dst, to, skb, cap);
     }
@@ -244,10 +273,13 @@ pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb:
         return net.kfree_skb(skb, DropReason::PktTooBig, "ip6_forward");
     }
     decrease_hop_limit(skb.head.bytes_mut());
+    let from = skb.dev;
+    let Ok(mut skb) = nf_hook(net, ns, Pf::V6, Hook::Forward, skb, (from, Some(dst.dev))) else { return };
     net.inc(ns, Mib::Ip6OutForwDatagrams);
     skb.dev = Some(dst.dev);
     skb.dst = Some(*dst);
     net.stage(&skb, "ip6_forward");
+    let Ok(Some(skb)) = post_routing(net, ns, dst.dev, skb) else { return };
     let _ = ip6_finish_output2(net, ns, dst, (ip.dst, false), skb);
 }
 
@@ -267,7 +299,10 @@ pub(super) fn send_control(
     let genid = net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let kind = if dst.is_multicast() { RouteKind::Multicast } else { RouteKind::Unicast };
     let way = Dst { kind, dev, gateway: None, src: src.into(), mtu: u32::MAX, genid };
-    ip6_finish_output2(net, ns, &way, (dst, false), skb)
+    if !net.nf_active {
+        return ip6_finish_output2(net, ns, &way, (dst, false), skb);
+    }
+    ip6_local_out(net, ns, &way, (dst, false), skb)
 }
 
 /// The same to a neighbour whose hardware address may not hold any more.

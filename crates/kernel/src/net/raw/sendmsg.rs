@@ -10,7 +10,7 @@ use crate::net::core::sock::{Family, SEND_SHUTDOWN};
 use crate::net::core::timestamp;
 use crate::net::ipv4::icmp::icmp_out_count;
 use crate::net::ipv4::mcast;
-use crate::net::ipv4::output::{dev_mtu, ip_output};
+use crate::net::ipv4::output::{dev_mtu, ip_local_out};
 use crate::net::ipv4::route::*;
 use crate::net::mib::Mib;
 use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu, path_locked};
@@ -380,7 +380,7 @@ fn send_hdrinc(
     {
         icmp_out_count(net, ns, kind);
     }
-    match ip_output(net, ns, dst, af::v4(daddr), skb) {
+    match ip_local_out(net, ns, dst, af::v4(daddr), skb) {
         Err(e) => {
             net.inc(ns, Mib::IpOutDiscards);
             if e == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(e) }
@@ -420,7 +420,7 @@ fn send_hdrinc6(
     skb.network_header = skb.head.start();
     skb.protocol = belljar_wire::ethernet::ETH_P_IPV6;
     net.inc(ns, Mib::Ip6OutRequests);
-    match crate::net::ipv6::output::ip6_output(net, ns, dst, (daddr, true), skb) {
+    match crate::net::ipv6::output::ip6_local_out(net, ns, dst, (daddr, true), skb) {
         Err(Errno::ENOBUFS) if !recverr => Ok(()),
         r => r,
     }

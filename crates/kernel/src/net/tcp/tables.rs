@@ -213,6 +213,9 @@ pub fn lookup(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<Eha
 #[doc(alias = "__inet_lookup_listener")]
 pub fn lookup_listener(k: &Kernel, ns: NsId, t: &Tuple, skb: &SkBuff) -> Option<TcpId> {
     let n = k.net.ns.get(ns)?;
+    if let Some((addr, port)) = skb.tproxy {
+        return tproxy_listener(k, ns, t, skb, (addr, port));
+    }
     let ids = n.tcp.listeners.get(&t.lport);
     let found = ids.and_then(|ids| {
         [t.laddr, wildcard(t.laddr)].into_iter().find_map(|addr| best_of(k, ids, addr, n.secret, t, skb))
@@ -257,6 +260,30 @@ fn score(k: &Kernel, s: &Sock, addr: IpAddr, dev: Option<DevId>) -> Option<u32> 
     let here = s.incoming_cpu == k.net.cpu as i32;
     let own_family = addr.is_ipv4() && s.family == Family::Inet;
     fits.then_some(1 + u32::from(s.bound_dev.is_some()) + u32::from(own_family) + u32::from(here))
+}
+
+/// A TPROXY rule said which: it has to take connections to foreign addresses (IP_TRANSPARENT).
+#[doc(alias = "nf_tproxy_get_sock_v4")]
+fn tproxy_listener(k: &Kernel, ns: NsId, t: &Tuple, skb: &SkBuff, (addr, port): (IpAddr, u16)) -> Option<TcpId> {
+    let n = k.net.ns.get(ns)?;
+    let (laddr, lport) = tproxy_to(k, t.laddr, t.lport, skb, (addr, port));
+    let ids = n.tcp.listeners.get(&lport)?;
+    let to = Tuple { laddr, lport, ..*t };
+    let found = [laddr, wildcard(laddr)].into_iter().find_map(|a| best_of(k, ids, a, n.secret, &to, skb))?;
+    k.socks.tcp.get(found).is_some_and(|s| s.sk.flags.transparent).then_some(found)
+}
+
+/// Address and port of the rule; zero is the device's first address, and the packet's own port.
+pub fn tproxy_to(k: &Kernel, laddr: IpAddr, lport: u16, skb: &SkBuff, (addr, port): (IpAddr, u16)) -> (IpAddr, u16) {
+    let of_dev = || {
+        let d = k.net.devs.get(skb.dev?)?;
+        match laddr {
+            IpAddr::V4(_) => d.addrs.first().map(|a| IpAddr::V4(a.local)),
+            IpAddr::V6(_) => d.inet6.addrs.iter().find(|a| !a.tentative()).map(|a| IpAddr::V6(a.addr)),
+        }
+    };
+    let addr = if addr.is_unspecified() { of_dev().unwrap_or(laddr) } else { addr };
+    (addr, if port == 0 { lport } else { port })
 }
 
 /// A gateway takes connections to any foreign address on one of its devices (IP_TRANSPARENT with TPROXY).

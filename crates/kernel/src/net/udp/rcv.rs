@@ -14,6 +14,7 @@ use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::icmp::icmpv6_send;
 use crate::net::ipv6::mcast_opt::takes_group;
 use crate::net::mib::Mib;
+use crate::net::tcp::tables::tproxy_to;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_wire::ethernet::ETH_P_IPV6;
@@ -49,9 +50,14 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         return deliver_to_all(k, ns, skb, &h, ends);
     }
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
+    // A TPROXY rule said which socket.
+    let (daddr, dport) = match skb.tproxy {
+        Some(to) => tproxy_to(k, dst, h.dst_port, &skb, to),
+        None => (dst, h.dst_port),
+    };
     let l = Lookup {
-        daddr: dst,
-        dport: h.dst_port,
+        daddr,
+        dport,
         saddr: src,
         sport: h.src_port,
         dev: skb.dev,

@@ -1,0 +1,294 @@
+//! Netfilter: five hooks on a packet's way, and what stands at them in the order of its priority: reassembly, the tables of
+//! iptables, connection tracking, address translation.
+//!
+//! A namespace that never named a table has none of this, and its packets pay one branch at each hook. While a hook runs, the
+//! tables are out of their namespace: nothing below can reach them, and what a rule wants sent is sent afterwards.
+pub mod blob;
+pub mod conntrack;
+pub mod edit;
+mod log;
+mod matches;
+pub mod nat;
+pub mod packet;
+mod reject;
+pub mod rules;
+pub mod table;
+pub mod words;
+
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::af::{self, Flow};
+use crate::net::core::skb::Skb;
+use crate::net::drop::DropReason;
+use crate::net::ipv4;
+use crate::net::ipv6;
+use belljar_abi::Errno;
+use belljar_wire::ipv4::Ipv4Header;
+use packet::Pkt;
+pub use reject::attach;
+use rules::{RejectWith, Table, TableName};
+use std::collections::VecDeque;
+
+/// Protocol family of tables, rules and packets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pf {
+    V4,
+    V6,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    PreRouting,
+    LocalIn,
+    Forward,
+    LocalOut,
+    PostRouting,
+}
+
+impl Hook {
+    pub const ALL: [Hook; 5] = [Hook::PreRouting, Hook::LocalIn, Hook::Forward, Hook::LocalOut, Hook::PostRouting];
+
+    /// The name of the built-in chain.
+    pub fn chain(self) -> &'static str {
+        match self {
+            Hook::PreRouting => "PREROUTING",
+            Hook::LocalIn => "INPUT",
+            Hook::Forward => "FORWARD",
+            Hook::LocalOut => "OUTPUT",
+            Hook::PostRouting => "POSTROUTING",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Accept,
+    /// The sender, if it is here, sees the errno.
+    Drop(Errno),
+    /// Dropped, and its sender is told.
+    Reject(RejectWith),
+}
+
+/// What stands at a hook.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Step {
+    Table(TableName),
+    Conntrack,
+    Translate,
+    Confirm,
+}
+
+/// In order of priority: raw -300, conntrack -200, mangle -150, nat of the destination -100, filter 0, security 50, nat of
+/// the source 100, and last of all the confirmation. Reassembly (-400) comes before everything.
+fn steps(hook: Hook) -> &'static [Step] {
+    use Step::*;
+    use TableName::*;
+    match hook {
+        Hook::PreRouting => &[Table(Raw), Conntrack, Table(Mangle), Translate],
+        Hook::LocalIn => &[Table(Mangle), Table(Filter), Table(Security), Translate, Confirm],
+        Hook::Forward => &[Table(Mangle), Table(Filter), Table(Security)],
+        Hook::LocalOut => &[Table(Raw), Conntrack, Table(Mangle), Translate, Table(Filter), Table(Security)],
+        Hook::PostRouting => &[Table(Mangle), Translate, Confirm],
+    }
+}
+
+/// Tables of one namespace, by family and name.
+#[derive(Clone, Debug, Default)]
+pub struct Netfilter {
+    pub tables: [[Option<Box<Table>>; 5]; 2],
+    /// A rule of the family needs connections tracked.
+    pub ct: [bool; 2],
+}
+
+impl Netfilter {
+    pub fn table(&self, pf: Pf, name: TableName) -> Option<&Table> {
+        self.tables[pf as usize][name as usize].as_deref()
+    }
+
+    /// After a change of rules.
+    pub(super) fn changed(&mut self) {
+        for pf in [Pf::V4, Pf::V6] {
+            self.ct[pf as usize] = conntrack::wanted(self, pf);
+        }
+    }
+}
+
+/// A packet that a hook kept, not dropped.
+pub const STOLEN: Errno = Errno(0);
+
+/// Devices that a packet came by and leaves by.
+pub type Devs = (Option<DevId>, Option<DevId>);
+
+/// The packet as it goes on. `Err`: it ended here, and its sender sees the errno ([`STOLEN`]: nothing).
+#[doc(alias = "NF_HOOK")]
+#[inline]
+pub fn nf_hook(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, skb: Skb, devs: Devs) -> Result<Skb, Errno> {
+    if !net.nf_active { Ok(skb) } else { nf_hook_slow(net, ns, pf, hook, skb, devs) }
+}
+
+#[cold]
+fn nf_hook_slow(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, mut skb: Skb, devs: Devs) -> Result<Skb, Errno> {
+    let Some(mut nf) = net.ns.get_mut(ns).and_then(|n| n.nf.take()) else { return Ok(skb) };
+    let gathers = matches!(hook, Hook::PreRouting | Hook::LocalOut) && nf.ct[pf as usize];
+    if gathers && pf == Pf::V4 {
+        match defrag(net, ns, skb) {
+            Some(whole) => skb = whole,
+            None => {
+                put_back(net, ns, nf);
+                return Err(STOLEN);
+            }
+        }
+    }
+    let verdict = run(net, &mut nf, ns, pf, hook, &mut skb, devs);
+    put_back(net, ns, nf);
+    let errno = match verdict {
+        Verdict::Accept => return Ok(skb),
+        Verdict::Drop(e) => e,
+        Verdict::Reject(with) => {
+            reject::send(net, ns, pf, hook, &skb, with);
+            Errno::EPERM
+        }
+    };
+    net.kfree_skb(skb, DropReason::NetfilterDrop, "nf_hook_slow");
+    Err(errno)
+}
+
+fn put_back(net: &mut Net, ns: NsId, nf: Box<Netfilter>) {
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.nf = Some(nf);
+    }
+}
+
+/// Connections have ports, which later fragments do not show: the datagram first.
+#[doc(alias = "ipv4_conntrack_defrag")]
+fn defrag(net: &mut Net, ns: NsId, skb: Skb) -> Option<Skb> {
+    match Ipv4Header::parse(skb.head.bytes()) {
+        Ok(ip) if ip.is_fragment() => ipv4::reassembly::ip_defrag(net, ns, skb, &ip),
+        _ => Some(skb),
+    }
+}
+
+fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mut Skb, devs: Devs) -> Verdict {
+    let Some(mut p) = read(net, pf, skb, devs) else { return Verdict::Accept };
+    for step in steps(hook) {
+        let verdict = match *step {
+            Step::Table(name) => {
+                let mark = skb.mark;
+                let Some(table) = nf.tables[pf as usize][name as usize].as_deref_mut() else { continue };
+                let verdict = table::do_table(net, table, ns, hook, &p, skb, devs);
+                if verdict == Verdict::Accept && hook == Hook::LocalOut && name == TableName::Mangle && mark != skb.mark
+                {
+                    // The mark may lead elsewhere.
+                    reroute(net, ns, &p, skb)
+                } else {
+                    verdict
+                }
+            }
+            Step::Conntrack if nf.ct[pf as usize] => conntrack::nf_conntrack_in(net, ns, hook, &p, skb),
+            Step::Translate => {
+                let Some(table) = nf.tables[pf as usize][TableName::Nat as usize].as_deref_mut() else { continue };
+                let was = (p.src, p.dst);
+                let verdict = nat::nf_nat_fn(net, table, ns, hook, &p, skb, devs);
+                match read(net, pf, skb, devs) {
+                    Some(now) if verdict == Verdict::Accept => p = now,
+                    _ => return verdict,
+                }
+                match hook {
+                    Hook::PreRouting if was.1 != p.dst => skb.dst = None,
+                    Hook::LocalOut if was.1 != p.dst => match reroute(net, ns, &p, skb) {
+                        Verdict::Accept => {}
+                        lost => return lost,
+                    },
+                    _ => {}
+                }
+                verdict
+            }
+            Step::Confirm => conntrack::nf_conntrack_confirm(net, ns, skb),
+            Step::Conntrack => continue,
+        };
+        if verdict != Verdict::Accept {
+            return verdict;
+        }
+    }
+    Verdict::Accept
+}
+
+fn read(net: &Net, pf: Pf, skb: &mut Skb, (iin, out): Devs) -> Option<Pkt> {
+    let mut p = Pkt::read(pf, skb)?;
+    for (dev, to) in [(iin, &mut p.in_name), (out, &mut p.out_name)] {
+        if let Some(d) = dev.and_then(|d| net.devs.get(d)) {
+            let n = d.name.len().min(15);
+            to[..n].copy_from_slice(&d.name.as_bytes()[..n]);
+        }
+    }
+    Some(p)
+}
+
+/// A packet of ours that now goes elsewhere looks for its way again.
+#[doc(alias = "ip_route_me_harder")]
+fn reroute(net: &mut Net, ns: NsId, p: &Pkt, skb: &mut Skb) -> Verdict {
+    let (src, dst) = (packet::addr(p.pf, p.src), packet::addr(p.pf, p.dst));
+    let ours = is_local(net, ns, src);
+    let ports = p.ports(skb).unwrap_or_default();
+    let fl = Flow {
+        tos: p.tos,
+        mark: skb.mark,
+        ports,
+        saddr: if ours { src } else { Flow::to(dst).saddr },
+        ..Flow::to(dst)
+    };
+    match af::route_output(net, ns, &fl) {
+        Ok(way) => {
+            skb.dst = Some(way);
+            Verdict::Accept
+        }
+        Err(e) => Verdict::Drop(e),
+    }
+}
+
+fn is_local(net: &Net, ns: NsId, a: core::net::IpAddr) -> bool {
+    match a {
+        core::net::IpAddr::V4(a) => ipv4::route::is_local(net, ns, a),
+        core::net::IpAddr::V6(a) => ipv6::route::is_local(net, ns, a),
+    }
+}
+
+/// Lines that the kernel would have written to its log.
+#[derive(Clone, Debug, Default)]
+pub struct Kmsg {
+    lines: VecDeque<(u64, String)>,
+    /// Lines of the present five seconds, and when those began.
+    burst: (u32, u64),
+}
+
+/// Lines that are kept.
+const KMSG_LINES: usize = 1024;
+/// `net_ratelimit`: ten lines in five seconds.
+const RATELIMIT: (u32, u64) = (10, 5_000_000_000);
+
+impl Kmsg {
+    /// Time in nanoseconds and text, oldest first.
+    pub fn lines(&self) -> impl Iterator<Item = &(u64, String)> {
+        self.lines.iter()
+    }
+}
+
+impl Net {
+    pub fn kmsg(&mut self, line: String) {
+        if self.kmsg.lines.len() >= KMSG_LINES {
+            self.kmsg.lines.pop_front();
+        }
+        self.kmsg.lines.push_back((self.env.now, line));
+    }
+
+    pub(crate) fn kmsg_ratelimited(&mut self, line: &str) {
+        let (count, since) = &mut self.kmsg.burst;
+        if self.env.now.saturating_sub(*since) > RATELIMIT.1 {
+            (*count, *since) = (0, self.env.now);
+        }
+        *count += 1;
+        if *count <= RATELIMIT.0 {
+            self.kmsg(line.to_owned());
+        }
+    }
+}

@@ -1,0 +1,492 @@
+//! Rules as data: tables of chains of rules, each a conjunction of matches and one target. Evaluation is in `table.rs`, the
+//! words of `iptables` in `words`, the kernel's own layout of all this in `blob`.
+use super::{Hook, Pf};
+use std::sync::Arc;
+
+/// The longest chain name, without its terminating zero (`XT_EXTENSION_MAXNAMELEN` less two).
+pub const CHAIN_NAME_MAX: usize = 28;
+/// Rules and chains that one table may have: what bounds the memory that a program can make us hold.
+pub const MAX_RULES: usize = 400_000;
+pub const MAX_CHAINS: usize = 100_000;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TableName {
+    Filter,
+    Nat,
+    Mangle,
+    Raw,
+    Security,
+}
+
+impl TableName {
+    pub const ALL: [TableName; 5] =
+        [TableName::Filter, TableName::Nat, TableName::Mangle, TableName::Raw, TableName::Security];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            TableName::Filter => "filter",
+            TableName::Nat => "nat",
+            TableName::Mangle => "mangle",
+            TableName::Raw => "raw",
+            TableName::Security => "security",
+        }
+    }
+
+    pub fn parse(name: &str) -> Option<TableName> {
+        TableName::ALL.into_iter().find(|t| t.name() == name)
+    }
+
+    /// Where the table is consulted.
+    pub fn hooks(self) -> &'static [Hook] {
+        use Hook::*;
+        match self {
+            TableName::Filter | TableName::Security => &[LocalIn, Forward, LocalOut],
+            TableName::Nat => &[PreRouting, LocalIn, LocalOut, PostRouting],
+            TableName::Mangle => &[PreRouting, LocalIn, Forward, LocalOut, PostRouting],
+            TableName::Raw => &[PreRouting, LocalOut],
+        }
+    }
+}
+
+/// Packets and bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Counters {
+    pub packets: u64,
+    pub bytes: u64,
+}
+
+/// A rule's own running state: no part of what it says, so all of them are equal.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct State(pub u64);
+
+impl PartialEq for State {
+    fn eq(&self, _: &State) -> bool {
+        true
+    }
+}
+impl Eq for State {}
+
+/// An address under a mask; IPv4 in the low 32 bits.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Masked {
+    pub addr: u128,
+    pub mask: u128,
+}
+
+/// An interface by name, or by the beginning of its name (`eth+`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IfMatch {
+    pub name: [u8; 16],
+    pub mask: [u8; 16],
+}
+
+impl IfMatch {
+    pub fn is_any(&self) -> bool {
+        self.mask == [0; 16]
+    }
+
+    pub fn parse(word: &str) -> Option<IfMatch> {
+        let b = word.as_bytes();
+        if b.is_empty() || b.len() > 15 {
+            return None;
+        }
+        let mut m = IfMatch::default();
+        m.name[..b.len()].copy_from_slice(b);
+        if b.last() == Some(&b'+') {
+            m.mask[..b.len() - 1].fill(0xff);
+        } else {
+            m.mask[..b.len() + 1].fill(0xff);
+        }
+        Some(m)
+    }
+
+    pub fn matches(&self, name: &[u8; 16]) -> bool {
+        let all = self.name.iter().zip(&self.mask).zip(name);
+        all.fold(0, |miss, ((want, mask), have)| miss | ((want ^ have) & mask)) == 0
+    }
+
+    /// As it is written: a mask that ends before the name does is a plus sign.
+    pub fn text(&self) -> String {
+        let cut = |b: &[u8]| String::from_utf8_lossy(b).into_owned();
+        let masked = self.mask.iter().take_while(|m| **m != 0).count();
+        let len = self.name.iter().position(|c| *c == 0).unwrap_or(16);
+        if masked > len {
+            return cut(&self.name[..len]);
+        }
+        cut(&self.name[..masked]) + "+"
+    }
+}
+
+/// What every rule asks of a packet's IP header (`struct ipt_ip`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct IpMatch {
+    pub src: Masked,
+    pub dst: Masked,
+    pub iin: IfMatch,
+    pub iout: IfMatch,
+    /// 0: any.
+    pub proto: u16,
+    pub frag: bool,
+    /// `INV_*`.
+    pub inv: u8,
+}
+
+pub const INV_VIA_IN: u8 = 1;
+pub const INV_VIA_OUT: u8 = 2;
+pub const INV_SRC: u8 = 8;
+pub const INV_DST: u8 = 0x10;
+pub const INV_FRAG: u8 = 0x20;
+pub const INV_PROTO: u8 = 0x40;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ports {
+    pub lo: u16,
+    pub hi: u16,
+}
+
+impl Ports {
+    pub const ANY: Ports = Ports { lo: 0, hi: u16::MAX };
+
+    pub fn contains(self, port: u16) -> bool {
+        self.lo <= port && port <= self.hi
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MultiportWhich {
+    Source,
+    Dest,
+    Either,
+}
+
+/// `--ctstate`, as bits of `xt_conntrack`.
+pub const CT_INVALID: u16 = 1;
+pub const CT_ESTABLISHED: u16 = 2;
+pub const CT_RELATED: u16 = 4;
+pub const CT_NEW: u16 = 8;
+pub const CT_SNAT: u16 = 0x40;
+pub const CT_DNAT: u16 = 0x80;
+pub const CT_UNTRACKED: u16 = 0x100;
+
+/// Which of `-m conntrack`'s questions are asked, and which of them the other way round.
+pub const XT_CONNTRACK_STATE: u16 = 1;
+pub const XT_CONNTRACK_PROTO: u16 = 1 << 1;
+pub const XT_CONNTRACK_ORIGSRC: u16 = 1 << 2;
+pub const XT_CONNTRACK_ORIGDST: u16 = 1 << 3;
+pub const XT_CONNTRACK_REPLSRC: u16 = 1 << 4;
+pub const XT_CONNTRACK_REPLDST: u16 = 1 << 5;
+pub const XT_CONNTRACK_STATUS: u16 = 1 << 6;
+pub const XT_CONNTRACK_EXPIRES: u16 = 1 << 7;
+pub const XT_CONNTRACK_ORIGSRC_PORT: u16 = 1 << 8;
+pub const XT_CONNTRACK_ORIGDST_PORT: u16 = 1 << 9;
+pub const XT_CONNTRACK_REPLSRC_PORT: u16 = 1 << 10;
+pub const XT_CONNTRACK_REPLDST_PORT: u16 = 1 << 11;
+pub const XT_CONNTRACK_DIRECTION: u16 = 1 << 12;
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CtMatch {
+    /// Addresses of both tuples: source and destination of the original, then of the reply.
+    pub addrs: [Masked; 4],
+    pub ports: [(u16, u16); 4],
+    pub proto: u16,
+    pub state: u16,
+    pub status: u16,
+    pub expires: (u32, u32),
+    pub flags: u16,
+    pub inv: u16,
+}
+
+/// Types of addresses, by bit (`XT_ADDRTYPE_*`).
+pub const ADDRTYPES: [&str; 12] = [
+    "UNSPEC",
+    "UNICAST",
+    "LOCAL",
+    "BROADCAST",
+    "ANYCAST",
+    "MULTICAST",
+    "BLACKHOLE",
+    "UNREACHABLE",
+    "PROHIBIT",
+    "THROW",
+    "NAT",
+    "XRESOLVE",
+];
+pub const ADDRTYPE_INV_SRC: u32 = 1;
+pub const ADDRTYPE_INV_DST: u32 = 2;
+pub const ADDRTYPE_LIMIT_IN: u32 = 4;
+pub const ADDRTYPE_LIMIT_OUT: u32 = 8;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Match {
+    Tcp {
+        sport: Ports,
+        dport: Ports,
+        option: u8,
+        flag_mask: u8,
+        flag_cmp: u8,
+        inv: u8,
+    },
+    Udp {
+        sport: Ports,
+        dport: Ports,
+        inv: u8,
+    },
+    /// Of either family; type 255: any.
+    Icmp {
+        kind: u8,
+        code: (u8, u8),
+        inv: bool,
+    },
+    Conntrack(Box<CtMatch>),
+    State(u16),
+    Comment(Arc<str>),
+    Mark {
+        mark: u32,
+        mask: u32,
+        inv: bool,
+    },
+    Connmark {
+        mark: u32,
+        mask: u32,
+        inv: bool,
+    },
+    /// A probability of 2^-31 units.
+    StatisticRandom {
+        p: u32,
+        inv: bool,
+    },
+    StatisticNth {
+        every: u32,
+        packet: u32,
+        inv: bool,
+        count: State,
+    },
+    Addrtype {
+        source: u16,
+        dest: u16,
+        flags: u32,
+    },
+    Multiport {
+        which: MultiportWhich,
+        ports: Vec<Ports>,
+        inv: bool,
+    },
+    /// In units of 10 000 a second, as the kernel has it.
+    Limit {
+        avg: u32,
+        burst: u32,
+        credit: State,
+        prev: State,
+    },
+    Length {
+        min: u16,
+        max: u16,
+        inv: bool,
+    },
+}
+
+pub const TCP_INV_SRCPT: u8 = 1;
+pub const TCP_INV_DSTPT: u8 = 2;
+pub const TCP_INV_FLAGS: u8 = 4;
+pub const TCP_INV_OPTION: u8 = 8;
+
+/// `--reject-with`, by the kernel's numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectWith(pub u32);
+
+/// Number, name, short name.
+const REJECT4: [(u32, &str, &str); 8] = [
+    (0, "icmp-net-unreachable", "net-unreach"),
+    (1, "icmp-host-unreachable", "host-unreach"),
+    (2, "icmp-proto-unreachable", "proto-unreach"),
+    (3, "icmp-port-unreachable", "port-unreach"),
+    (5, "icmp-net-prohibited", "net-prohib"),
+    (6, "icmp-host-prohibited", "host-prohib"),
+    (7, "tcp-reset", "tcp-rst"),
+    (8, "icmp-admin-prohibited", "admin-prohib"),
+];
+const REJECT6: [(u32, &str, &str); 7] = [
+    (0, "icmp6-no-route", "no-route"),
+    (1, "icmp6-adm-prohibited", "adm-prohibited"),
+    (3, "icmp6-addr-unreachable", "addr-unreach"),
+    (4, "icmp6-port-unreachable", "port-unreach"),
+    (6, "tcp-reset", "tcp-reset"),
+    (7, "icmp6-policy-fail", "policy-fail"),
+    (8, "icmp6-reject-route", "reject-route"),
+];
+pub const REJECT_TCP_RESET4: u32 = 7;
+pub const REJECT_TCP_RESET6: u32 = 6;
+
+impl RejectWith {
+    fn all(pf: Pf) -> &'static [(u32, &'static str, &'static str)] {
+        if pf == Pf::V4 { &REJECT4 } else { &REJECT6 }
+    }
+
+    pub fn default(pf: Pf) -> RejectWith {
+        RejectWith(if pf == Pf::V4 { 3 } else { 4 })
+    }
+
+    pub fn name(self, pf: Pf) -> &'static str {
+        RejectWith::all(pf).iter().find(|r| r.0 == self.0).map_or("", |r| r.1)
+    }
+
+    pub fn is_valid(self, pf: Pf) -> bool {
+        RejectWith::all(pf).iter().any(|r| r.0 == self.0)
+    }
+
+    /// A name or the beginning of one.
+    pub fn parse(pf: Pf, word: &str) -> Option<RejectWith> {
+        let found = RejectWith::all(pf).iter().find(|r| r.1.starts_with(word) || r.2.starts_with(word));
+        found.map(|r| RejectWith(r.0))
+    }
+
+    pub fn is_reset(self, pf: Pf) -> bool {
+        self.0 == if pf == Pf::V4 { REJECT_TCP_RESET4 } else { REJECT_TCP_RESET6 }
+    }
+}
+
+/// A range of addresses and ports to translate to (`struct nf_nat_range2`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct NatRange {
+    /// `NAT_*` below.
+    pub flags: u32,
+    pub min: u128,
+    pub max: u128,
+    pub ports: (u16, u16),
+    pub base: u16,
+}
+
+pub const NAT_MAP_IPS: u32 = 1;
+pub const NAT_PROTO_SPECIFIED: u32 = 2;
+pub const NAT_PROTO_RANDOM: u32 = 4;
+pub const NAT_PERSISTENT: u32 = 8;
+pub const NAT_PROTO_RANDOM_FULLY: u32 = 16;
+pub const NAT_PROTO_OFFSET: u32 = 32;
+pub const NAT_RANDOM_ALL: u32 = NAT_PROTO_RANDOM | NAT_PROTO_RANDOM_FULLY;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnmarkMode {
+    Set,
+    Save,
+    Restore,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// A rule that only counts.
+    None,
+    Accept,
+    Drop,
+    Queue,
+    Return,
+    Jump {
+        chain: u32,
+        goto: bool,
+    },
+    Reject(RejectWith),
+    Snat(NatRange),
+    Dnat(NatRange),
+    Masquerade(NatRange),
+    Redirect(NatRange),
+    /// mark = (mark & !mask) ^ value.
+    Mark {
+        value: u32,
+        mask: u32,
+    },
+    Connmark {
+        mode: ConnmarkMode,
+        ctmark: u32,
+        ctmask: u32,
+        nfmask: u32,
+    },
+    Log {
+        level: u8,
+        flags: u8,
+        prefix: Arc<str>,
+    },
+    Tproxy {
+        addr: u128,
+        port: u16,
+        mark: u32,
+        mask: u32,
+    },
+    /// Said as NOTRACK, or as CT --notrack.
+    Notrack {
+        ct: bool,
+    },
+}
+
+pub const LOG_TCPSEQ: u8 = 1;
+pub const LOG_TCPOPT: u8 = 2;
+pub const LOG_IPOPT: u8 = 4;
+pub const LOG_UID: u8 = 8;
+pub const LOG_MACDECODE: u8 = 0x20;
+
+#[derive(Clone, Debug)]
+pub struct Rule {
+    pub ip: IpMatch,
+    pub matches: Vec<Match>,
+    pub target: Target,
+    pub counters: Counters,
+}
+
+impl Rule {
+    /// Whether it says the same; counters do not matter.
+    pub fn same(&self, o: &Rule) -> bool {
+        self.ip == o.ip && self.matches == o.matches && self.target == o.target
+    }
+
+    /// Connections have to be tracked for it.
+    pub fn needs_conntrack(&self) -> bool {
+        let matches =
+            self.matches.iter().any(|m| matches!(m, Match::Conntrack(_) | Match::State(_) | Match::Connmark { .. }));
+        matches
+            || matches!(
+                self.target,
+                Target::Snat(_)
+                    | Target::Dnat(_)
+                    | Target::Masquerade(_)
+                    | Target::Redirect(_)
+                    | Target::Connmark { .. }
+            )
+    }
+}
+
+/// What a built-in chain does with packets that no rule decided about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Policy {
+    Accept,
+    Drop,
+}
+
+impl Policy {
+    pub fn name(self) -> &'static str {
+        if self == Policy::Accept { "ACCEPT" } else { "DROP" }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Chain {
+    pub name: Arc<str>,
+    /// Built-in chains have a hook and a policy.
+    pub base: Option<(Hook, Policy)>,
+    /// Of the policy.
+    pub counters: Counters,
+    pub rules: Vec<Rule>,
+}
+
+impl Chain {
+    pub fn user(name: &str) -> Chain {
+        Chain { name: name.into(), base: None, counters: Counters::default(), rules: Vec::new() }
+    }
+}
+
+#[derive(Clone, Debug)]
+pub struct Table {
+    pub name: TableName,
+    pub chains: Vec<Chain>,
+    /// Which chain a hook begins with.
+    pub entry: [Option<u32>; 5],
+    /// Where to go on after a chain: as deep as there are chains, because they call each other without loops.
+    pub(super) stack: Vec<(u32, u32)>,
+}

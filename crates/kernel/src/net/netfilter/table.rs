@@ -1,0 +1,131 @@
+//! Evaluation: one loop over rules, with a stack as deep as there are chains.
+use super::matches::{ip_matches, match_one};
+use super::packet::Pkt;
+use super::rules::*;
+use super::{Devs, Hook, Verdict, conntrack::CtInfo, conntrack::NfCt, log, nat};
+use crate::ids::NsId;
+use crate::net::Net;
+use crate::net::core::skb::SkBuff;
+use belljar_abi::Errno;
+
+const DROP: Verdict = Verdict::Drop(Errno::EPERM);
+
+/// What a rule says about a packet that fits it.
+enum Said {
+    GoOn,
+    Verdict(Verdict),
+    Return,
+    Jump(u32, bool),
+}
+
+/// The verdict of a table at a hook.
+#[doc(alias = "ipt_do_table")]
+pub fn do_table(
+    net: &mut Net,
+    table: &mut Table,
+    ns: NsId,
+    hook: Hook,
+    p: &Pkt,
+    skb: &mut SkBuff,
+    devs: Devs,
+) -> Verdict {
+    let Some(base) = table.entry[hook as usize] else { return Verdict::Accept };
+    let (mut chain, mut at) = (base, 0);
+    table.stack.clear();
+    let deepest = table.chains.len();
+    let size = (1, p.len as u64);
+    loop {
+        let Some(c) = table.chains.get_mut(chain as usize) else { return DROP };
+        let Some(rule) = c.rules.get_mut(at as usize) else {
+            // The end of a chain: back to who called, at last to the policy.
+            if let Some((_, policy)) = c.base {
+                c.counters.packets += size.0;
+                c.counters.bytes += size.1;
+                return if policy == Policy::Accept { Verdict::Accept } else { DROP };
+            }
+            (chain, at) = table.stack.pop().unwrap_or((base, u32::MAX));
+            continue;
+        };
+        at = at.saturating_add(1);
+        match fits(net, rule, ns, p, skb, devs) {
+            Some(true) => {}
+            Some(false) => continue,
+            None => return DROP,
+        }
+        rule.counters.packets += size.0;
+        rule.counters.bytes += size.1;
+        match act(net, &rule.target, ns, hook, p, skb, devs) {
+            Said::GoOn => {}
+            Said::Verdict(v) => return v,
+            Said::Return => at = u32::MAX,
+            Said::Jump(to, goto) => {
+                if !goto {
+                    // Chains without loops never come here twice; a table that has them is not taken.
+                    if table.stack.len() >= deepest {
+                        return DROP;
+                    }
+                    table.stack.push((chain, at));
+                }
+                (chain, at) = (to, 0);
+            }
+        }
+    }
+}
+
+/// Whether the rule is about this packet; `None`: no rule can say anything about it.
+fn fits(net: &mut Net, rule: &mut Rule, ns: NsId, p: &Pkt, skb: &SkBuff, devs: Devs) -> Option<bool> {
+    if !ip_matches(&rule.ip, p) {
+        return Some(false);
+    }
+    for m in &mut rule.matches {
+        if !match_one(net, m, ns, p, skb, devs)? {
+            return Some(false);
+        }
+    }
+    Some(true)
+}
+
+fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Said {
+    match t {
+        Target::None => Said::GoOn,
+        Target::Accept => Said::Verdict(Verdict::Accept),
+        // Nobody listens on a queue here: as Linux without a program that does.
+        Target::Drop | Target::Queue => Said::Verdict(DROP),
+        Target::Return => Said::Return,
+        Target::Jump { chain, goto } => Said::Jump(*chain, *goto),
+        Target::Reject(with) => Said::Verdict(Verdict::Reject(*with)),
+        Target::Snat(_) | Target::Dnat(_) | Target::Masquerade(_) | Target::Redirect(_) => {
+            Said::Verdict(nat::target(net, t, ns, hook, p, skb, devs))
+        }
+        Target::Mark { value, mask } => {
+            skb.mark = (skb.mark & !mask) ^ value;
+            Said::GoOn
+        }
+        Target::Connmark { mode, ctmark, ctmask, nfmask } => {
+            let Some(c) = skb.nf.ct.and_then(|id| net.ct.conns.get_mut(id)) else { return Said::GoOn };
+            match mode {
+                ConnmarkMode::Set => c.mark = (c.mark & !ctmask) ^ ctmark,
+                ConnmarkMode::Save => c.mark = (c.mark & !ctmask) ^ (skb.mark & nfmask),
+                ConnmarkMode::Restore => skb.mark = (skb.mark & !nfmask) ^ (c.mark & ctmask),
+            }
+            Said::GoOn
+        }
+        Target::Log { level, flags, prefix } => {
+            let line = log::line(net, prefix, *flags, p, skb, devs);
+            let _ = level;
+            net.kmsg(line);
+            Said::GoOn
+        }
+        Target::Notrack { .. } => {
+            if skb.nf.ct.is_none() {
+                skb.nf = NfCt { ct: None, info: CtInfo::Untracked };
+            }
+            Said::GoOn
+        }
+        Target::Tproxy { addr, port, mark, mask } => {
+            skb.tproxy = Some((super::packet::addr(p.pf, *addr), *port));
+            skb.mark = (skb.mark & !mask) ^ mark;
+            Said::Verdict(Verdict::Accept)
+        }
+    }
+}
