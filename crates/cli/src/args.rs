@@ -2,7 +2,7 @@
 use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
-use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tcpdump, trace};
+use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tcpdump, trace};
 use clap::{Parser, Subcommand};
 
 /// The Linux network stack, under glass
@@ -45,6 +45,24 @@ pub enum Command {
     Ip(ip::IpCommand),
     /// Read and write settings while the jar runs, as sysctl
     Sysctl(sysctl::SysctlCommand),
+    /// Show and change the rules of IPv4, as iptables
+    Iptables(tables::TablesCommand),
+    /// Show and change the rules of IPv6, as ip6tables
+    Ip6tables(tables::TablesCommand),
+    /// Print the rules of IPv4 for iptables-restore
+    #[command(name = "iptables-save")]
+    IptablesSave(tables::TablesCommand),
+    /// Read rules of IPv4 from standard input
+    #[command(name = "iptables-restore")]
+    IptablesRestore(tables::TablesCommand),
+    /// Print the rules of IPv6 for ip6tables-restore
+    #[command(name = "ip6tables-save")]
+    Ip6tablesSave(tables::TablesCommand),
+    /// Read rules of IPv6 from standard input
+    #[command(name = "ip6tables-restore")]
+    Ip6tablesRestore(tables::TablesCommand),
+    /// Show and delete tracked connections, as conntrack
+    Conntrack(tables::TablesCommand),
     /// Print or save packets while they pass, as tcpdump
     Tcpdump(tcpdump::TcpdumpCommand),
     /// Follow packets as they cross the layers, with times and drop reasons

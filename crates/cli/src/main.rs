@@ -8,7 +8,6 @@ mod out;
 mod parse;
 mod report;
 mod script;
-mod services;
 mod session;
 mod tools;
 
@@ -17,7 +16,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tcpdump, trace};
+use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tcpdump, trace};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -51,6 +50,13 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Nstat(c) => nstat::run(c),
         Command::Ip(c) => ip::run(c),
         Command::Sysctl(c) => sysctl::run(c),
+        Command::Iptables(c) => tables::run("iptables", c),
+        Command::Ip6tables(c) => tables::run("ip6tables", c),
+        Command::IptablesSave(c) => tables::run("iptables-save", c),
+        Command::IptablesRestore(c) => tables::run("iptables-restore", c),
+        Command::Ip6tablesSave(c) => tables::run("ip6tables-save", c),
+        Command::Ip6tablesRestore(c) => tables::run("ip6tables-restore", c),
+        Command::Conntrack(c) => tables::run("conntrack", c),
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),
         Command::Path(c) => path::run(c, paint),

@@ -83,6 +83,7 @@ impl Drop for Claim {
         // The socket first, the lock last: a file without its lock would be nobody's.
         let _ = fs::remove_file(self.socket());
         let _ = fs::remove_dir_all(tree_path(&self.dir, &self.name));
+        let _ = fs::remove_file(xtables_path(&self.dir, &self.name));
         let _ = fs::remove_file(lock_path(&self.dir, &self.name));
     }
 }
@@ -97,6 +98,15 @@ pub fn make_tree(name: &str) -> io::Result<PathBuf> {
     let path = tree_path(&dir()?, name);
     private(&path, euid())?;
     fs::canonicalize(path)
+}
+
+/// The lock file of iptables in jar `name` (XTABLES_LOCKFILE).
+pub fn xtables_lock(name: &str) -> io::Result<PathBuf> {
+    Ok(xtables_path(&dir()?, name))
+}
+
+fn xtables_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.xtables"))
 }
 
 fn tree_path(dir: &Path, name: &str) -> PathBuf {
@@ -126,6 +136,7 @@ pub fn claim(dir: &Path, name: &str) -> io::Result<Option<Claim>> {
         if same {
             let _ = fs::remove_file(socket_path(dir, name));
             let _ = fs::remove_dir_all(tree_path(dir, name));
+            let _ = fs::remove_file(xtables_path(dir, name));
             return Ok(Some(Claim { name: name.to_owned(), dir: dir.to_owned(), lock }));
         }
     }
@@ -156,6 +167,7 @@ pub fn living(dir: &Path) -> io::Result<Vec<Living>> {
             if current && flock(&f, libc::LOCK_EX | libc::LOCK_NB)? {
                 let _ = fs::remove_file(socket_path(dir, name));
                 let _ = fs::remove_dir_all(tree_path(dir, name));
+                let _ = fs::remove_file(xtables_path(dir, name));
                 let _ = fs::remove_file(&path);
             }
             continue;

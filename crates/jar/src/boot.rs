@@ -280,6 +280,7 @@ impl Jar {
     fn start(&mut self, nofile: (u64, u64)) -> Result<(), RunError> {
         let mut env: Vec<(OsString, OsString)> = std::env::vars_os().collect();
         env.extend(self.options.env.iter().cloned());
+        let env = with_lock_file(env, &self.name);
         let command = Command {
             program: self.options.program.clone(),
             args: self.options.args.clone(),
@@ -347,4 +348,16 @@ mod tests {
         let (gw, dns) = neighbours_of(Ipv4Addr::new(192, 168, 7, 2), 24);
         assert_eq!((gw, dns), (Ipv4Addr::new(192, 168, 7, 3), Ipv4Addr::new(192, 168, 7, 4)));
     }
+}
+
+/// The lock that iptables takes lies in the directory of our jars, where an ordinary user may make it; a variable that is
+/// set already stays.
+pub(crate) fn with_lock_file(mut env: Vec<(OsString, OsString)>, jar: &str) -> Vec<(OsString, OsString)> {
+    const NAME: &str = "XTABLES_LOCKFILE";
+    if let Ok(path) = belljar_host::rundir::xtables_lock(jar)
+        && env.iter().all(|(k, _)| k != NAME)
+    {
+        env.push((NAME.into(), path.into()));
+    }
+    env
 }

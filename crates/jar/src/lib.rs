@@ -20,6 +20,7 @@ mod pump;
 mod record;
 mod ring;
 mod serve;
+pub mod services;
 mod sock_diag;
 mod socks;
 mod tree;

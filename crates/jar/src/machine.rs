@@ -10,6 +10,8 @@ use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::fd;
 use belljar_kernel::ids::{DevId, NsId, TaskId};
 use belljar_kernel::kernel::Kernel;
+use belljar_kernel::net::netfilter::Pf;
+use belljar_kernel::net::netfilter::blob::OldCounters;
 use belljar_kernel::task::call::{Call, Cmsg, EpollEvent, Fd, Payload, PollFd, Received, Ret, Submitted, SysResult};
 use belljar_wire::{Seg, Segs};
 use std::collections::BTreeMap;
@@ -205,6 +207,18 @@ impl Machine {
     /// IP_MSFILTER, which reads the program's memory before it writes there.
     pub fn getsockopt_msfilter(&mut self, fd: Fd, asked: &[u8]) -> Result<Vec<u8>, Errno> {
         self.k.getsockopt_msfilter(self.task, fd, asked)
+    }
+
+    pub fn xt_getsockopt(&mut self, fd: Fd, pf: Pf, name: i32, asked: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.k.xt_getsockopt(self.task, fd, pf, name, asked)
+    }
+
+    pub fn xt_setsockopt(&mut self, fd: Fd, pf: Pf, name: i32, value: &[u8]) -> Result<OldCounters, Errno> {
+        self.k.xt_setsockopt(self.task, fd, pf, name, value)
+    }
+
+    pub fn original_dst(&self, fd: Fd) -> Result<abi::SockAddr, Errno> {
+        self.k.original_dst(self.task, fd)
     }
 
     pub fn setsockopt(&mut self, now: u64, fd: Fd, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {

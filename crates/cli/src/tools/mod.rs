@@ -16,5 +16,6 @@ pub mod ss;
 mod ss_filter;
 mod ss_info;
 pub mod sysctl;
+pub mod tables;
 pub mod tcpdump;
 pub mod trace;

@@ -1,8 +1,8 @@
 //! `belljar netstat`: connections, counters, interfaces and routes in the columns and words of net-tools.
 use super::netstat_words::WORDS;
 use crate::out::{self, Done};
-use crate::services::Services;
 use crate::session::{Session, Target};
+use belljar_jar::services::Services;
 use belljar_kernel::view::{CounterView, LinkView, RouteView, SockView, TimerView, View};
 use clap::Args;
 use core::net::{IpAddr, Ipv4Addr};

@@ -2,8 +2,8 @@
 use super::ss_filter::{SockFilter, StateSet};
 use super::ss_info::{self, ms_timer};
 use crate::out::{self, Done};
-use crate::services::Services;
 use crate::session::{Session, Target};
+use belljar_jar::services::Services;
 use belljar_kernel::view::{SockView, View};
 use clap::Args;
 

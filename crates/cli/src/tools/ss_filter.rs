@@ -1,6 +1,6 @@
 //! The filters of ss: `state NAME`, `exclude NAME`, and expressions over `src`, `dst`, `sport`, `dport`, `dev`.
 use crate::out::Fail;
-use crate::services::Services;
+use belljar_jar::services::Services;
 use belljar_kernel::view::SockView;
 use core::net::IpAddr;
 

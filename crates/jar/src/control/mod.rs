@@ -56,6 +56,9 @@ pub enum Request {
     Netns { host: String, verb: String, name: String },
     /// Writes a setting.
     SysctlSet { host: String, key: String, value: String },
+    /// A command line of `iptables` and its kin, the program's name first; `input` is what a restore reads. Answered as
+    /// [`Words`].
+    Tables { host: String, words: Vec<String>, input: String },
     /// Changes the link's conditions (`("loss", "5%")`) and returns all of them as `Reply::Value`.
     Link { set: Vec<(String, String)> },
     /// Copies packets of a host, as pcapng, to the descriptor that comes with the request, until it closes.
@@ -68,6 +71,14 @@ pub enum Request {
     Signal { signal: i32 },
     /// Ends the jar as SIGTERM does.
     Stop,
+}
+
+/// What a command wrote, and its exit code.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Words {
+    pub stdout: String,
+    pub stderr: String,
+    pub code: i32,
 }
 
 /// A program to run in a jar.

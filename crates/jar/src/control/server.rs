@@ -1,13 +1,16 @@
 //! The supervisor's side of the control socket: who may speak, what is answered, programs started by `exec`.
 use super::frame::{Reader, encode};
-use super::{ExecRequest, Hello, JarInfo, Reply, Request};
+use super::{ExecRequest, Hello, JarInfo, Reply, Request, Words};
+use crate::boot::with_lock_file;
 use crate::jar::{Jar, Watched};
 use crate::key::Key;
+use crate::services::Services;
 use belljar_abi::Errno;
 use belljar_host::process::{Exit, euid};
 use belljar_host::seccomp::Filter;
 use belljar_host::spawn::{self, Command};
 use belljar_host::{control, epoll, fd, process, rundir, signal, task};
+use belljar_kernel::net::netfilter::words::program_of;
 use belljar_kernel::ids::NsId;
 use std::ffi::OsString;
 use std::io::ErrorKind;
@@ -177,6 +180,7 @@ impl Jar {
                 });
                 Ok(Reply::Ok)
             }),
+            Request::Tables { host, words, input } => self.with_host(&host, |jar, i| jar.tables(i, &words, &input)),
             Request::Link { set } => match self.set_link(&set) {
                 Ok(()) => Reply::Value { value: self.link_value() },
                 Err(message) => Reply::Error { message, code: 2 },
@@ -267,6 +271,17 @@ impl Jar {
         }
     }
 
+    /// One command line about tables or connections of a host.
+    fn tables(&mut self, host: usize, words: &[String], input: &str) -> Result<Reply, String> {
+        let m = self.machines.get_mut(host).ok_or_else(|| "no such host".to_owned())?;
+        let words: Vec<&str> = words.iter().map(String::as_str).collect();
+        let (program, args) = words.split_first().ok_or_else(|| "no command".to_owned())?;
+        let ns = m.ns;
+        let done = program_of(&mut m.k, ns, program, args, input, &Services::load());
+        let o = done.ok_or_else(|| format!("{program}: no such command"))?;
+        Ok(value(&Words { stdout: o.stdout, stderr: o.stderr, code: o.code }))
+    }
+
     fn info(&self) -> JarInfo {
         let o = &self.options;
         let text = |s: &OsString| s.to_string_lossy().into_owned();
@@ -317,7 +332,7 @@ impl Jar {
         let command = Command {
             program,
             args: argv.collect(),
-            env: e.env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(),
+            env: with_lock_file(e.env.into_iter().map(|(k, v)| (k.into(), v.into())).collect(), &self.name),
             cwd: e.cwd.map(Into::into),
             stdio: [fds.next(), fds.next(), fds.next()],
             nofile: e.nofile,

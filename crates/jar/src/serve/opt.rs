@@ -46,6 +46,9 @@ fn instructions(tid: u32, fprog: &[u8]) -> Result<Vec<u8>, Errno> {
 
 impl Jar {
     pub(crate) fn sys_getsockopt(&mut self, a: &Asked<'_>) -> Outcome {
+        if let Some(done) = self.get_tables(a) {
+            return done;
+        }
         let (level, name) = (a.note.int(1), a.note.int(2));
         let len = attempt!(room(a.note));
         self.order(a.id);
@@ -108,6 +111,9 @@ impl Jar {
     }
 
     pub(crate) fn sys_setsockopt(&mut self, a: &Asked<'_>) -> Outcome {
+        if let Some(done) = self.set_tables(a) {
+            return done;
+        }
         let (level, name) = (a.note.int(1), a.note.int(2));
         let len = attempt!(usize::try_from(a.note.int(4)).map_err(|_| Errno::EINVAL)).min(MAX_VALUE);
         let mut value = vec![0; len];

@@ -8,6 +8,7 @@ mod packet;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::netfilter::Pf;
 use crate::view::{CounterView, SockView, TimerView};
 use core::net::{IpAddr, Ipv6Addr};
 use std::fmt::Write;
@@ -39,6 +40,8 @@ pub const FILES: &[&str] = &[
     "/proc/net/raw6",
     "/proc/net/icmp6",
     "/proc/net/igmp6",
+    "/proc/net/ip_tables_names",
+    "/proc/net/ip6_tables_names",
     "/proc/net/nf_conntrack",
     "/proc/net/stat/nf_conntrack",
     "/proc/softirqs",
@@ -75,6 +78,8 @@ impl Kernel {
             "/proc/net/snmp6" => ipv6::snmp6(&self.view_counters(ns)),
             "/proc/net/raw6" => sockets(&self.view_sockets(ns), "raw", true),
             "/proc/net/icmp6" => sockets(&self.view_sockets(ns), "icmp", true),
+            "/proc/net/ip_tables_names" => self.net.proc_tables_names(ns, Pf::V4),
+            "/proc/net/ip6_tables_names" => self.net.proc_tables_names(ns, Pf::V6),
             "/proc/net/nf_conntrack" => self.net.proc_nf_conntrack(ns),
             "/proc/net/stat/nf_conntrack" => self.net.proc_stat_nf_conntrack(ns),
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),

@@ -242,7 +242,16 @@ impl Net {
     pub fn nf_table(&mut self, ns: NsId, pf: Pf, name: TableName) -> Option<&mut Table> {
         self.nf_active = true;
         let nf = self.ns.get_mut(ns)?.nf.get_or_insert_with(Box::default);
+        if nf.table(pf, name).is_none() {
+            nf.order[pf as usize].insert(0, name);
+        }
         Some(nf.tables[pf as usize][name as usize].get_or_insert_with(|| Box::new(Table::new(name))))
+    }
+
+    /// `/proc/net/ip_tables_names`.
+    pub fn proc_tables_names(&self, ns: NsId, pf: Pf) -> String {
+        let nf = self.ns.get(ns).and_then(|n| n.nf.as_ref());
+        nf.map_or(String::new(), |nf| nf.order[pf as usize].iter().map(|t| format!("{}\n", t.name())).collect())
     }
 
     /// Another table takes its place.
@@ -250,6 +259,9 @@ impl Net {
         self.nf_active = true;
         if let Some(n) = self.ns.get_mut(ns) {
             let nf: &mut Netfilter = n.nf.get_or_insert_with(Box::default);
+            if nf.table(pf, table.name).is_none() {
+                nf.order[pf as usize].insert(0, table.name);
+            }
             let slot = &mut nf.tables[pf as usize][table.name as usize];
             *slot = Some(Box::new(table));
             nf.changed();

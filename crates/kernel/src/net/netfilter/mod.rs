@@ -96,6 +96,8 @@ fn steps(hook: Hook) -> &'static [Step] {
 #[derive(Clone, Debug, Default)]
 pub struct Netfilter {
     pub tables: [[Option<Box<Table>>; 5]; 2],
+    /// Tables of each family, the youngest first: in that order the kernel names them.
+    pub order: [Vec<TableName>; 2],
     /// A rule of the family needs connections tracked.
     pub ct: [bool; 2],
 }

@@ -10,7 +10,7 @@ use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::Scope;
 use crate::net::ipv6;
-use belljar_abi::Errno;
+use belljar_abi::{Errno, SockAddr};
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use belljar_wire::{Csum, checksum};
 use core::net::{IpAddr, Ipv4Addr};
@@ -309,6 +309,22 @@ fn redirect_to(net: &Net, _ns: NsId, hook: Hook, p: &Pkt, (iin, _): Devs) -> Opt
     match p.pf {
         Pf::V4 => d.addrs.first().map(|a| bits(a.local.into())),
         Pf::V6 => d.inet6.addrs.iter().find(|a| !a.tentative()).map(|a| a.addr.to_bits()),
+    }
+}
+
+impl Net {
+    /// What a connection's first packet was sent to, before its destination was translated.
+    pub fn original_dst(&self, ns: NsId, own: (IpAddr, u16), peer: (IpAddr, u16)) -> Option<SockAddr> {
+        let pf = if own.0.is_ipv4() { Pf::V4 } else { Pf::V6 };
+        let (src, dst) = (bits(own.0), bits(peer.0));
+        // As we answer: the other direction.
+        let t = Tuple { src, dst, sport: own.1, dport: peer.1, proto: IPPROTO_TCP, pf };
+        let (id, _) = self.ct_find(ns, &t)?;
+        let o = self.ct.conns.get(id)?.tuple[0];
+        Some(match packet::addr(pf, o.dst) {
+            IpAddr::V4(a) => SockAddr::V4(a, o.dport),
+            IpAddr::V6(addr) => SockAddr::V6 { addr, port: o.dport, flowinfo: 0, scope: 0 },
+        })
     }
 }
 

@@ -1,5 +1,6 @@
 //! The commands `iptables`, `ip6tables`, `iptables-save` and `iptables-restore` in their own words: what they change, what
 //! they print and what they say when they refuse, as version 1.8.9 (legacy) does.
+mod conntrack;
 mod list;
 mod options;
 mod parse;
@@ -104,6 +105,52 @@ fn kernel_text(e: Errno) -> &'static str {
     }
 }
 
+/// One of the programs by its name, for whoever passes command lines on: `None` for a name that is none of them.
+/// `input`: what a restore reads.
+pub fn program_of(
+    k: &mut Kernel,
+    ns: NsId,
+    name: &str,
+    args: &[&str],
+    input: &str,
+    names: &dyn Names,
+) -> Option<Output> {
+    let (pf, rest) = match name.strip_prefix("ip6tables") {
+        Some(rest) => (Pf::V6, rest),
+        None => (Pf::V4, name.strip_prefix("iptables").unwrap_or(name)),
+    };
+    Some(match rest {
+        "" => k.iptables(ns, pf, args, names),
+        "-restore" => k.iptables_restore(ns, pf, args, input, names),
+        "-save" => save_words(k, ns, pf, args),
+        "conntrack" => k.conntrack(ns, args),
+        _ => return None,
+    })
+}
+
+/// `iptables-save [-c] [-t TABLE]`.
+fn save_words(k: &mut Kernel, ns: NsId, pf: Pf, args: &[&str]) -> Output {
+    let (mut table, mut counters, mut words) = (None, false, args.iter());
+    while let Some(w) = words.next() {
+        match *w {
+            "-c" | "--counters" => counters = true,
+            "-t" | "--table" => {
+                let name = words.next().copied().unwrap_or("");
+                table = TableName::parse(name);
+                if table.is_none() {
+                    let (stderr, code) = Fail::Table(name.into()).text(pf);
+                    return Output { stderr, code, ..Output::default() };
+                }
+            }
+            other => {
+                let stderr = format!("{}-save: unrecognized option '{other}'\n", program(pf));
+                return Output { stderr, code: 2, ..Output::default() };
+            }
+        }
+    }
+    Output { stdout: k.iptables_save(ns, pf, table, counters), ..Output::default() }
+}
+
 impl Kernel {
     /// One command line of `iptables` (`ip6tables`), without the program's name.
     pub fn iptables(&mut self, ns: NsId, pf: Pf, args: &[&str], names: &dyn Names) -> Output {
@@ -122,8 +169,8 @@ impl Kernel {
             let _ = self.net.nf_table(ns, pf, t);
         }
         let Some(nf) = self.net.ns.get(ns).and_then(|n| n.nf.as_ref()) else { return String::new() };
-        let all = TableName::ALL.into_iter().filter(|t| table.is_none_or(|only| only == *t));
-        all.filter_map(|t| nf.table(pf, t)).map(|t| print::save(t, pf, counters)).collect()
+        let all = nf.order[pf as usize].iter().filter(|t| table.is_none_or(|only| only == **t));
+        all.filter_map(|t| nf.table(pf, *t)).map(|t| print::save(t, pf, counters)).collect()
     }
 
     /// `iptables-restore` with the text of `iptables-save`.

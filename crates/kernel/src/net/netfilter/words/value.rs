@@ -166,7 +166,7 @@ pub fn port_range(word: &str) -> Option<(u16, u16)> {
 
 /// A word as `iptables-save` writes it: in quotes where a shell needs them.
 pub fn quoted(s: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "_-%@:./,+=~".contains(c);
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     if !s.is_empty() && s.chars().all(plain) {
         return s.to_owned();
     }

@@ -38,6 +38,16 @@ impl Services {
     }
 }
 
+impl belljar_kernel::net::netfilter::words::Names for Services {
+    fn service(&self, port: u16, proto: &str) -> Option<String> {
+        self.name(port, proto).map(str::to_owned)
+    }
+
+    fn port(&self, name: &str, proto: &str) -> Option<u16> {
+        self.by_name.get(&(name.to_owned(), proto.to_owned())).copied()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
