@@ -68,7 +68,7 @@ impl Net {
             return Err(Errno::EINVAL);
         }
         let mut addr = IfAddr::new(local, prefix);
-        addr.broadcast = addr.subnet_broadcast().filter(|_| !d.noarp());
+        addr.broadcast = addr.subnet_broadcast().filter(|_| !d.noarp() && !d.is_loopback());
         self.insert_ifa(dev, addr)
     }
 
