@@ -77,6 +77,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("hostile.sh", include_str!("programs/hostile.sh")),
     ("tun.py", include_str!("programs/tun.py")),
     ("sniff.py", include_str!("programs/sniff.py")),
+    ("streams.py", include_str!("programs/streams.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),
     ("hello.go", include_str!("programs/hello.go")),
     ("storm.go", include_str!("programs/storm.go")),

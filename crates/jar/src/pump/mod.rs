@@ -24,7 +24,10 @@ impl Jar {
         let Some(s) = self.socks.get(id) else { return };
         if let Flow::Tun(_) = s.flow {
             self.tun_in(id);
-            self.tun_out(id);
+            // What is answered leaves with the turn, after the sockets that the packet was for.
+            if events & epoll::OUT != 0 {
+                self.tun_out(id);
+            }
             return if events & epoll::HUP != 0 {
                 self.tun_closed(id)
             };

@@ -1,0 +1,20 @@
+//! What a stream is told beside its bytes, as the host's kernel has it: shutdown, MSG_OOB, MSG_MORE, addresses, AF_UNSPEC.
+use crate::harness::{Env, Test, test};
+use anyhow::{Result, ensure};
+
+pub fn tests() -> Vec<Test> {
+    vec![test("streams_as_the_host_has_them", &["python3"], streams_as_the_host_has_them)]
+}
+
+fn streams_as_the_host_has_them(env: &Env) -> Result<()> {
+    let program = env.program("streams.py");
+    let mut host = env.user("python3");
+    host.arg(&program);
+    let host = env.finish(host, 30)?;
+    ensure!(host.code == Some(0) && host.stdout.lines().count() == 10, "{host:?}");
+    for options in [&["--net", "none"][..], &["--net", "none", "--exact"]] {
+        let out = env.finish(env.belljar(&[&["run"], options, &["--", "python3", &program]].concat()), 30)?;
+        ensure!(out.code == Some(0) && out.stdout == host.stdout, "{options:?}: {out:?}\nhost: {}", host.stdout);
+    }
+    Ok(())
+}
