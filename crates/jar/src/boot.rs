@@ -333,6 +333,18 @@ pub(crate) fn plain(e: &std::io::Error) -> String {
     s.split(" (os error").next().unwrap_or(&s).to_owned()
 }
 
+/// The lock that iptables takes lies in the directory of our jars, where an ordinary user may make it; a variable that is
+/// set already stays.
+pub(crate) fn with_lock_file(mut env: Vec<(OsString, OsString)>, jar: &str) -> Vec<(OsString, OsString)> {
+    const NAME: &str = "XTABLES_LOCKFILE";
+    if let Ok(path) = belljar_host::rundir::xtables_lock(jar)
+        && env.iter().all(|(k, _)| k != NAME)
+    {
+        env.push((NAME.into(), path.into()));
+    }
+    env
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -348,16 +360,4 @@ mod tests {
         let (gw, dns) = neighbours_of(Ipv4Addr::new(192, 168, 7, 2), 24);
         assert_eq!((gw, dns), (Ipv4Addr::new(192, 168, 7, 3), Ipv4Addr::new(192, 168, 7, 4)));
     }
-}
-
-/// The lock that iptables takes lies in the directory of our jars, where an ordinary user may make it; a variable that is
-/// set already stays.
-pub(crate) fn with_lock_file(mut env: Vec<(OsString, OsString)>, jar: &str) -> Vec<(OsString, OsString)> {
-    const NAME: &str = "XTABLES_LOCKFILE";
-    if let Ok(path) = belljar_host::rundir::xtables_lock(jar)
-        && env.iter().all(|(k, _)| k != NAME)
-    {
-        env.push((NAME.into(), path.into()));
-    }
-    env
 }

@@ -349,11 +349,14 @@ fn error(name: &str) -> Vec<u8> {
     w.0
 }
 
+/// A rule's matches, and its target where that is more than a verdict.
+type Body = (Vec<u8>, Option<Vec<u8>>);
+
 /// Lays a table out as `libiptc` expects it.
 #[doc(alias = "copy_entries_to_user")]
 pub fn encode(pf: Pf, t: &Table) -> Laid {
     // Where the first entry of each chain will be.
-    let bodies: Vec<Vec<(Vec<u8>, Option<Vec<u8>>)>> =
+    let bodies: Vec<Vec<Body>> =
         (t.chains.iter()).map(|c| c.rules.iter().map(|r| (matches(pf, r), special(pf, &r.target))).collect()).collect();
     let mut first = Vec::new();
     let mut at = 0;
