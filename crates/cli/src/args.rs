@@ -2,7 +2,7 @@
 use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
-use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tcpdump, trace};
+use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tc, tcpdump, trace};
 use clap::{Parser, Subcommand};
 
 /// The Linux network stack, under glass
@@ -43,6 +43,8 @@ pub enum Command {
     Nstat(nstat::NstatCommand),
     /// Show links, addresses, routes, neighbours, as ip
     Ip(ip::IpCommand),
+    /// Show and change queueing disciplines, classes and filters, as tc
+    Tc(tc::TcCommand),
     /// Read and write settings while the jar runs, as sysctl
     Sysctl(sysctl::SysctlCommand),
     /// Print or save packets while they pass, as tcpdump

@@ -17,7 +17,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tcpdump, trace};
+use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tc, tcpdump, trace};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -50,6 +50,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Netstat(c) => netstat::run(c),
         Command::Nstat(c) => nstat::run(c),
         Command::Ip(c) => ip::run(c),
+        Command::Tc(c) => tc::run(c),
         Command::Sysctl(c) => sysctl::run(c),
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),

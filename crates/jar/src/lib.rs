@@ -22,6 +22,7 @@ mod ring;
 mod serve;
 mod sock_diag;
 mod socks;
+mod tc;
 mod tree;
 
 pub use boot::run;

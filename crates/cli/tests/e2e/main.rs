@@ -16,6 +16,7 @@ mod refusals;
 mod servers;
 mod signals;
 mod six;
+mod tc;
 mod tools;
 mod trees;
 mod udp;
@@ -30,6 +31,7 @@ fn tests() -> Vec<Test> {
         interop::tests(),
         signals::tests(),
         six::tests(),
+        tc::tests(),
         tools::tests(),
         refusals::tests(),
         ping::tests(),

@@ -4,6 +4,7 @@ use super::{ExecRequest, Hello, JarInfo, Reply, Request};
 use crate::jar::{Jar, Watched};
 use crate::key::Key;
 use belljar_abi::Errno;
+use crate::tc;
 use belljar_host::process::{Exit, euid};
 use belljar_host::seccomp::Filter;
 use belljar_host::spawn::{self, Command};
@@ -177,6 +178,14 @@ impl Jar {
                 });
                 Ok(Reply::Ok)
             }),
+            Request::Tc { host, kind, flags, body } => {
+                let refused = |message| Reply::Error { message, code: 2 };
+                self.with_host(&host, |jar, i| {
+                    let m = jar.machines.get_mut(i).ok_or_else(|| "no such host".to_owned())?;
+                    Ok(tc::request(&mut m.k, m.ns, kind, flags, &body)
+                        .map_or_else(refused, |value| Reply::Value { value }))
+                })
+            }
             Request::Link { set } => match self.set_link(&set) {
                 Ok(()) => Reply::Value { value: self.link_value() },
                 Err(message) => Reply::Error { message, code: 2 },
