@@ -10,6 +10,7 @@ pub mod ethtool;
 pub mod ioctl;
 pub mod netlink;
 pub mod packet;
+pub mod pkt_sched;
 pub mod poll;
 pub mod rtnetlink;
 pub mod sock_diag;

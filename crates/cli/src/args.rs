@@ -2,7 +2,9 @@
 use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
-use crate::tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tcpdump, trace};
+use crate::tools::{
+    cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace,
+};
 use clap::{Parser, Subcommand};
 
 /// The Linux network stack, under glass
@@ -43,6 +45,8 @@ pub enum Command {
     Nstat(nstat::NstatCommand),
     /// Show links, addresses, routes, neighbours, as ip
     Ip(ip::IpCommand),
+    /// Show and change queueing disciplines, classes and filters, as tc
+    Tc(tc::TcCommand),
     /// Read and write settings while the jar runs, as sysctl
     Sysctl(sysctl::SysctlCommand),
     /// Show and change the rules of IPv4, as iptables

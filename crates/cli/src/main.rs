@@ -16,7 +16,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tcpdump, trace};
+use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace};
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -49,6 +49,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Netstat(c) => netstat::run(c),
         Command::Nstat(c) => nstat::run(c),
         Command::Ip(c) => ip::run(c),
+        Command::Tc(c) => tc::run(c),
         Command::Sysctl(c) => sysctl::run(c),
         Command::Iptables(c) => tables::run("iptables", c),
         Command::Ip6tables(c) => tables::run("ip6tables", c),

@@ -23,6 +23,7 @@ mod serve;
 pub mod services;
 mod sock_diag;
 mod socks;
+mod tc;
 mod tree;
 
 pub use boot::run;

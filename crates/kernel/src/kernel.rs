@@ -80,6 +80,7 @@ impl Kernel {
                 nf_active: false,
                 ct: Default::default(),
                 kmsg: Default::default(),
+                tc: Default::default(),
                 frames: VecDeque::new(),
             },
         }
@@ -140,6 +141,7 @@ impl Kernel {
                 Rise::Tap { skb, sender } => packet::rcv::outgoing(self, skb, sender),
                 Rise::Netdev { ns, ifindex, event } => packet::bind::notifier(self, ns, ifindex, event),
                 Rise::Urgent { sock } => self.send_sigurg(sock),
+                Rise::Pacing { sock } => self.paced_by_fq(sock),
                 Rise::Reap { sock } => self.reap(sock),
                 Rise::FastOpenDone { listener, rst } => tcp::handshake::fastopen::done(self, listener, rst),
             }
@@ -165,6 +167,14 @@ impl Kernel {
     fn zerocopy_free(&mut self, sock: SockId, call: u32, copied: bool) {
         if let Some(sk) = self.socks.sk_mut(sock) {
             zerocopy::packet_freed(sk, &mut self.net.env, sock, call, copied);
+        }
+    }
+
+    fn paced_by_fq(&mut self, sock: SockId) {
+        if let SockId::Tcp(id) = sock
+            && let Some(sk) = self.socks.tcp.get_mut(id)
+        {
+            tcp::pacing::by_fq(sk, &mut self.net, id);
         }
     }
 
@@ -216,6 +226,7 @@ impl Kernel {
             TimerKey::Addrconf(dev) => self.net.addrconf_timer(dev, at),
             TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
             TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
+            TimerKey::Qdisc(dev) => crate::net::core::dev_tx::qdisc_watchdog(&mut self.net, dev),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
         }
     }

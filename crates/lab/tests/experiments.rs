@@ -122,3 +122,16 @@ fn shards_cover_every_seed_once() {
     all.sort();
     assert_eq!(all, (10..30).collect::<Vec<_>>());
 }
+
+/// Ten megabits, 1000 packets of queue: answers wait behind more than half a second of stream. With fq_codel they do not,
+/// and the stream loses little.
+#[test]
+fn bufferbloat_and_its_cure() {
+    let r = go("bufferbloat", 1, &[("seconds", "12")]);
+    assert_eq!(r.failure, None, "{:?}", r.text);
+    let (slow, fast) = (figure(&r, "slow answer"), figure(&r, "fast answer"));
+    assert!(slow > 200.0 && fast < 40.0, "{:?}", r.text);
+    // A short pfifo is no cure for a stream that needs it; and the scenario says so.
+    let r = go("bufferbloat", 1, &[("seconds", "12"), ("good", "pfifo limit 1000")]);
+    assert!(r.failure.is_some());
+}

@@ -17,6 +17,7 @@ mod servers;
 mod signals;
 mod six;
 mod streams;
+mod tc;
 mod tools;
 mod trees;
 mod udp;
@@ -32,6 +33,7 @@ fn tests() -> Vec<Test> {
         signals::tests(),
         six::tests(),
         streams::tests(),
+        tc::tests(),
         tools::tests(),
         refusals::tests(),
         ping::tests(),

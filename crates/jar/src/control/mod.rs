@@ -59,6 +59,9 @@ pub enum Request {
     /// A command line of `iptables` and its kin, the program's name first; `input` is what a restore reads. Answered as
     /// [`Words`].
     Tables { host: String, words: Vec<String>, input: String },
+    /// A request of traffic control as netlink has it (message type, flags, fixed part and attributes). `Reply::Value` has
+    /// the `messages` that answer it, and a `warning` or null.
+    Tc { host: String, kind: u16, flags: u16, body: Vec<u8> },
     /// Changes the link's conditions (`("loss", "5%")`) and returns all of them as `Reply::Value`.
     Link { set: Vec<(String, String)> },
     /// Copies packets of a host, as pcapng, to the descriptor that comes with the request, until it closes.

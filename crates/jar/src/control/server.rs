@@ -5,6 +5,7 @@ use crate::boot::with_lock_file;
 use crate::jar::{Jar, Watched};
 use crate::key::Key;
 use crate::services::Services;
+use crate::tc;
 use belljar_abi::Errno;
 use belljar_host::process::{Exit, euid};
 use belljar_host::seccomp::Filter;
@@ -181,6 +182,14 @@ impl Jar {
                 Ok(Reply::Ok)
             }),
             Request::Tables { host, words, input } => self.with_host(&host, |jar, i| jar.tables(i, &words, &input)),
+            Request::Tc { host, kind, flags, body } => {
+                let refused = |message| Reply::Error { message, code: 2 };
+                self.with_host(&host, |jar, i| {
+                    let m = jar.machines.get_mut(i).ok_or_else(|| "no such host".to_owned())?;
+                    Ok(tc::request(&mut m.k, m.ns, kind, flags, &body)
+                        .map_or_else(refused, |value| Reply::Value { value }))
+                })
+            }
             Request::Link { set } => match self.set_link(&set) {
                 Ok(()) => Reply::Value { value: self.link_value() },
                 Err(message) => Reply::Error { message, code: 2 },

@@ -27,5 +27,6 @@ pub fn loopback_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
         let _ = skb.head.pull(belljar_wire::ethernet::ETH_HLEN);
         skb.pkt_type = PktType::Host;
     }
+    skb.tstamp = 0;
     dev_rx::netif_rx(net, skb);
 }

@@ -24,6 +24,8 @@ pub enum Rise {
     Netdev { ns: NsId, ifindex: u32, event: NetdevEvent },
     /// Urgent data was announced: SIGURG for who owns the file (`sk_send_sigurg`).
     Urgent { sock: SockId },
+    /// A queueing discipline sends this socket's packets at the times they bear (`SK_PACING_FQ`).
+    Pacing { sock: SockId },
     /// An orphaned or unaccepted socket came to its end: take it out of its slab.
     Reap { sock: SockId },
     /// A Fast Open connection of this listener completed its handshake or ended; with `rst` by a RST after accept, and then

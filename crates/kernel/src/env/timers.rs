@@ -42,6 +42,8 @@ pub enum TimerKey {
     Call(CallId),
     /// A tracked connection without traffic.
     Conntrack(CtId),
+    /// A queueing discipline that sends later (`qdisc_watchdog`).
+    Qdisc(DevId),
     /// A NIC whose interrupt is held back for coalescing.
     NicCoalesce(DevId),
 }

@@ -52,6 +52,7 @@ pub struct Net {
     pub nf_active: bool,
     pub ct: netfilter::conntrack::Conntrack,
     pub kmsg: netfilter::Kmsg,
+    pub tc: sched::Global,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
 }

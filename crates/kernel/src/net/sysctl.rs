@@ -151,6 +151,26 @@ impl CongName {
     }
 }
 
+/// `default_qdisc`: what a device with a queue gets when it comes up for the first time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct QdiscName(pub &'static str);
+
+impl QdiscName {
+    /// All may be chosen; of those that cannot be without options a device gets none.
+    const ALL: [&'static str; 11] =
+        ["pfifo_fast", "fq_codel", "fq", "pfifo", "bfifo", "tbf", "netem", "prio", "htb", "mq", "noqueue"];
+}
+
+impl Value for QdiscName {
+    const BAD: Errno = Errno::ENOENT;
+    fn show(&self) -> String {
+        self.0.to_owned()
+    }
+    fn read(text: &str, _: i64, _: i64) -> Option<QdiscName> {
+        QdiscName::ALL.into_iter().find(|n| *n == text.trim()).map(QdiscName)
+    }
+}
+
 /// `tcp_fastopen_key`: the key that cookies are made with, and one that is still good for checking them. None: one that
 /// nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -443,6 +463,7 @@ sysctls! {
     Global {
         "fs.file-max" file_max: u64 = 2_457_600, 0, i64::MAX;
         "fs.nr_open" nr_open: u32 = 1_048_576, 64, 1_073_741_816;
+        "net.core.default_qdisc" default_qdisc: QdiscName = QdiscName("pfifo_fast"), 0, 0;
         "net.core.dev_weight" dev_weight: u32 = 64, 1, INT;
         "net.core.netdev_budget" netdev_budget: u32 = 300, 0, INT;
         "net.core.netdev_budget_usecs" netdev_budget_usecs: u32 = 8000, 0, INT;

@@ -361,7 +361,7 @@ fn link(d: &NetDevice) -> LinkView {
         name: d.name.clone(),
         flags: flags(d),
         mtu: d.mtu,
-        qdisc: d.qdisc_name().into(),
+        qdisc: d.qdisc.name().into(),
         operstate: operstate.into(),
         txqlen: d.tx_queue_len,
         link_type: link_type.into(),

@@ -1,5 +1,6 @@
 //! The built-in experiments.
 mod admin;
+pub mod bufferbloat;
 pub mod goodput;
 mod mischief;
 mod odd;
@@ -33,6 +34,12 @@ pub const ALL: &[Experiment] = &[
         about: "what arrives over a hard link, for a table of links and each congestion control",
         settings: goodput::KNOWN,
         run: goodput::run,
+    },
+    Experiment {
+        name: "bufferbloat",
+        about: "a stream and a small question through a slow router: a long pfifo, and its cure by fq_codel",
+        settings: bufferbloat::KNOWN,
+        run: bufferbloat::run,
     },
     Experiment {
         name: "random",

@@ -31,6 +31,7 @@ pub const FILES: &[&str] = &[
     "/proc/net/igmp",
     "/proc/net/packet",
     "/proc/net/mcfilter",
+    "/proc/net/psched",
     "/proc/net/softnet_stat",
     "/proc/net/stat/arp_cache",
     "/proc/net/stat/ndisc_cache",
@@ -82,6 +83,8 @@ impl Kernel {
             "/proc/net/ip6_tables_names" => self.net.proc_tables_names(ns, Pf::V6),
             "/proc/net/nf_conntrack" => self.net.proc_nf_conntrack(ns),
             "/proc/net/stat/nf_conntrack" => self.net.proc_stat_nf_conntrack(ns),
+            // Nanoseconds of a tick times 1000, ticks of 64 ns; a clock of a microsecond, timers of a nanosecond.
+            "/proc/net/psched" => "000003e8 00000040 000f4240 3b9aca00\n".to_owned(),
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
             "/proc/interrupts" => dev::interrupts(&self.view_links(ns), self.net.cpus.len()),
             "/proc/slabinfo" => self.slabinfo(ns),

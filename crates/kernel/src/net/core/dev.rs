@@ -13,7 +13,7 @@ pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
 use crate::net::ipv4::mcast::McDev;
 use crate::net::ipv6::addrconf::Inet6Dev;
-use crate::net::sched::Qdisc;
+use crate::net::sched::{Qdisc, Sched};
 use belljar_abi::{self as abi, Errno};
 use belljar_wire::ipv6::IPV6_MIN_MTU;
 use belljar_wire::{Gso, GsoType, Mac};
@@ -231,11 +231,9 @@ pub struct NetDevice {
     /// IFF_NOARP and the absence of IFF_MULTICAST, where they are not the hardware's.
     pub iff_noarp: bool,
     pub no_multicast: bool,
-    /// It was up once: before, it has no queueing discipline (`noop`).
-    pub activated: bool,
     pub features: Features,
     pub stats: DevStats,
-    pub qdisc: Qdisc,
+    pub qdisc: Sched,
     pub tx_queue_len: u32,
     /// The driver's ring is full: packets wait in the qdisc (`__QUEUE_STATE_DRV_XOFF`).
     pub stopped: bool,
@@ -276,6 +274,11 @@ impl NetDevice {
         }
     }
 
+    /// It keeps nothing waiting and needs no queue (IFF_NO_QUEUE).
+    pub fn is_noqueue(&self) -> bool {
+        !matches!(self.kind, DevKind::Nic(_) | DevKind::Tun(_))
+    }
+
     /// A TUN device: no link layer, somebody reads its packets.
     pub fn is_pointopoint(&self) -> bool {
         matches!(&self.kind, DevKind::Tun(t) if !t.tap)
@@ -284,11 +287,6 @@ impl NetDevice {
     /// Nobody is asked for hardware addresses there (IFF_NOARP).
     pub fn noarp(&self) -> bool {
         self.is_loopback() || self.is_pointopoint() || self.iff_noarp
-    }
-
-    /// The discipline's name; none before it was first up.
-    pub fn qdisc_name(&self) -> &'static str {
-        if self.activated { self.qdisc.name() } else { "noop" }
     }
 
     /// What IFLA_INFO_KIND and `ip -d link` call it; hardware has none.
@@ -405,7 +403,6 @@ impl Net {
         }
         let ifindex = self.new_ifindex(ns);
         let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let queued = matches!(kind, DevKind::Nic(_) | DevKind::Tun(_));
         let dev = NetDevice {
             ns,
             name: name.to_owned(),
@@ -425,10 +422,9 @@ impl Net {
             alias: None,
             iff_noarp: false,
             no_multicast: false,
-            activated: false,
             features: Features::ALL,
             stats: DevStats::default(),
-            qdisc: if queued { Qdisc::pfifo_fast() } else { Qdisc::Noqueue },
+            qdisc: Sched::new(Qdisc::noop()),
             tx_queue_len: 1000,
             stopped: false,
             scheduled: false,

@@ -1,7 +1,7 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
 use crate::drivers::{bridge, loopback, nic, tun, veth};
-use crate::env::Event;
 use crate::env::trace::Dir;
+use crate::env::{Event, TimerKey};
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
@@ -10,11 +10,12 @@ use crate::net::core::softirq;
 use crate::net::core::timestamp;
 use crate::net::drop::DropReason;
 use crate::net::packet;
-use crate::net::sched::Qdisc;
+use crate::net::sched::{Ctx, Sched, Xmit};
 use belljar_abi::{Errno, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
 use belljar_wire::{Csum, gso};
 
-/// A complete frame for `dev`. ENETDOWN when it is down, ENOBUFS when its queue is full.
+/// A complete frame for `dev`. ENETDOWN when it is down, ENOBUFS when its queue is full (NET_XMIT_DROP); when something else
+/// of its flow was dropped for it, [`tc.congested`](crate::net::sched::Global::congested) says so (NET_XMIT_CN).
 #[doc(alias = "__dev_queue_xmit")]
 pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
     skb.dev = Some(dev);
@@ -25,7 +26,7 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
         return Err(Errno::ENETDOWN);
     };
-    if matches!(d.qdisc, Qdisc::Noqueue) {
+    if d.qdisc.is_noqueue() {
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());
     }
@@ -35,19 +36,45 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         net.kfree_skb(skb, DropReason::QdiscDrop, "noop_enqueue");
         return Ok(());
     }
-    // A queue that takes nothing lets nothing past either (`pfifo limit 0`).
-    if d.qdisc.is_empty() && !d.stopped && d.tx_queue_len > 0 {
-        d.qdisc.bypass(&skb);
+    if !d.stopped && d.qdisc.bypass(&skb, d.mtu, d.tx_queue_len) {
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());
     }
-    let limit = d.tx_queue_len;
-    if let Err(skb) = d.qdisc.enqueue(skb, limit) {
-        net.kfree_skb(skb, DropReason::QdiscDrop, "pfifo_fast_enqueue");
-        return Err(Errno::ENOBUFS);
-    }
+    let sent = with_qdisc(net, dev, |s, cx| Some(s.enqueue(skb, cx)));
     qdisc_run(net, dev);
-    Ok(())
+    match sent {
+        Some(Xmit::Drop) => Err(Errno::ENOBUFS),
+        Some(Xmit::Cn) => {
+            net.tc.congested = true;
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Lends a device's disciplines; what they gave up dies afterwards, and the watchdog is set to when they want to be asked.
+fn with_qdisc<R>(net: &mut Net, dev: DevId, f: impl FnOnce(&mut Sched, &mut Ctx<'_>) -> Option<R>) -> Option<R> {
+    let Net { devs, env, pool, .. } = net;
+    let d = devs.get_mut(dev)?;
+    let mut cx = Ctx::new(env, pool, d.mtu, d.tx_queue_len);
+    let out = f(&mut d.qdisc, &mut cx);
+    let (drops, wake) = (std::mem::take(&mut cx.drops), cx.wake);
+    if let Some((before, at)) = d.qdisc.watchdog(wake) {
+        env.hrtimers.remove(&(before, TimerKey::Qdisc(dev)));
+        env.hrtimers.insert((at, TimerKey::Qdisc(dev)));
+    }
+    for (skb, reason, at) in drops {
+        net.kfree_skb(skb, reason, at);
+    }
+    out
+}
+
+/// The time came that a discipline was waiting for.
+pub fn qdisc_watchdog(net: &mut Net, dev: DevId) {
+    let now = net.env.now;
+    if net.devs.get_mut(dev).is_some_and(|d| d.qdisc.rang(now)) {
+        softirq::netif_schedule(net, dev);
+    }
 }
 
 /// Sends what waits, at most dev_weight packets; the rest is NET_TX's.
@@ -56,12 +83,13 @@ pub fn qdisc_run(net: &mut Net, dev: DevId) {
     let mut quota = net.sysctl.dev_weight;
     loop {
         let Some(d) = net.devs.get_mut(dev) else { return };
-        if d.stopped || !d.carrier || !d.up {
+        if d.stopped || !d.carrier || !d.up || d.qdisc.is_empty() {
             return;
         }
-        let Some(skb) = d.qdisc.dequeue() else { return };
+        let Some(skb) = with_qdisc(net, dev, Sched::dequeue) else { return };
+        let packets = skb.gso.map_or(1, |g| u32::from(g.segs));
         dev_hard_start_xmit(net, dev, skb);
-        quota = quota.saturating_sub(1);
+        quota = quota.saturating_sub(packets);
         if quota == 0 {
             softirq::netif_schedule(net, dev);
             return;
@@ -78,7 +106,7 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     d.trans_start = net.env.now;
     let features = d.features;
     if !features.takes(skb.gso) {
-        return segment(net, dev, skb, features.tx_csum);
+        return segment(net, dev, skb);
     }
     if skb.csum == Csum::Partial && !features.tx_csum {
         skb_checksum_help(&mut skb);
@@ -87,39 +115,29 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
 }
 
 /// `skb_gso_segment` in software: each piece gets its own way through the driver.
-fn segment(net: &mut Net, dev: DevId, mut skb: Skb, _tx_csum: bool) {
+fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
     let mut last = None;
     for frame in gso::segment(skb.to_frame()) {
         let mut s = net.alloc_skb();
-        (s.ns, s.dev, s.protocol, s.priority, s.pkt_type) = (skb.ns, skb.dev, skb.protocol, skb.priority, skb.pkt_type);
-        (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
-        s.mac_header = s.head.start();
-        s.network_header = s.mac_header + (skb.network_header - skb.mac_header);
-        s.transport_header = s.mac_header + (skb.transport_header - skb.mac_header);
+        skb.piece(&mut s, frame);
         if let Some(s) = last.replace(s) {
             queue_or_xmit(net, dev, s);
         }
     }
-    // The last piece carries the charge, so that the sender's memory is free when all have left.
     if let Some(mut s) = last {
-        s.owner = std::mem::take(&mut skb.owner);
-        s.truesize = skb.truesize;
-        s.tx = skb.tx.take();
+        skb.hand_over(&mut s);
         queue_or_xmit(net, dev, s);
     }
     net.consume_skb(skb);
 }
 
-/// A piece when the ring may have become full in between.
+/// A piece when the ring may have become full in between: it was admitted already and waits whatever the limit.
 fn queue_or_xmit(net: &mut Net, dev: DevId, skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
     if !d.stopped {
         return xmit_one(net, dev, skb);
     }
-    // Pieces of a packet that was already admitted are kept whatever the limit (Linux: `gso_skb` of the qdisc).
-    if let Err(skb) = d.qdisc.enqueue(skb, u32::MAX) {
-        net.kfree_skb(skb, DropReason::QdiscDrop, "dev_hard_start_xmit");
-    }
+    d.qdisc.requeue(skb);
 }
 
 fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {

@@ -52,9 +52,10 @@ impl Net {
     #[doc(alias = "__dev_open")]
     fn dev_open(&mut self, dev: DevId) -> Result<(), Errno> {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-        (d.up, d.activated) = (true, true);
+        d.up = true;
         let (ns, loopback, carrier) = (d.ns, d.is_loopback(), d.carrier);
         let addrs = d.addrs.clone();
+        self.attach_default_qdisc(dev);
         for a in addrs {
             self.fib_add_ifaddr(dev, a, true);
         }

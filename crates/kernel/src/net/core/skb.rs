@@ -93,7 +93,10 @@ pub struct SkBuff {
     pub mark: u32,
     pub truesize: u32,
     pub owner: Owner,
+    /// When it came in; on the way out when it is to leave, 0 at once.
     pub tstamp: Nanos,
+    /// Bytes a second that its sender wants (SO_MAX_PACING_RATE), for fq; 0 is any.
+    pub pacing_rate: u64,
     pub dst: Option<Dst>,
     /// The identification that the IPv4 header gets, when it is chosen already.
     pub ip_id: Option<u16>,
@@ -131,6 +134,7 @@ impl SkBuff {
         (self.ip_id, self.frag_max) = (None, 0);
         (self.no_mc_loop, self.looped) = (false, false);
         (self.nf, self.tproxy) = (NfCt::default(), None);
+        self.pacing_rate = 0;
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
         (*owner, *tstamp, *dst, *tcp, *tx) = (Owner::None, 0, None, TcpCb::default(), None);
@@ -276,6 +280,25 @@ impl SkBuff {
         (self.id, self.ns, self.dev, self.dst) = (from.id, from.ns, from.dev, from.dst);
         (self.pkt_type, self.protocol) = (from.pkt_type, from.protocol);
         (self.priority, self.mark) = (from.priority, from.mark);
+    }
+
+    /// Becomes the packet around a frame that was cut out of this one.
+    pub fn piece(&self, s: &mut SkBuff, frame: belljar_wire::Frame) {
+        (s.ns, s.dev, s.protocol) = (self.ns, self.dev, self.protocol);
+        (s.priority, s.mark, s.pkt_type) = (self.priority, self.mark, self.pkt_type);
+        (s.tstamp, s.pacing_rate) = (self.tstamp, self.pacing_rate);
+        (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
+        s.mac_header = s.head.start();
+        s.network_header = s.mac_header + (self.network_header - self.mac_header);
+        s.transport_header = s.mac_header + (self.transport_header - self.mac_header);
+        s.truesize = truesize(s.len());
+    }
+
+    /// The last piece carries the charge, so that the sender's memory is free when all have left.
+    pub fn hand_over(&mut self, last: &mut SkBuff) {
+        last.owner = std::mem::take(&mut self.owner);
+        last.truesize = self.truesize;
+        last.tx = self.tx.take();
     }
 
     /// Ethernet type to send with.

@@ -36,7 +36,7 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     let tso = if d.nic().is_some() { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
     m.attr_u32(IFLA_TSO_MAX_SIZE, tso).attr_u32(IFLA_TSO_MAX_SEGS, GSO_MAX_SEGS).attr_u32(IFLA_NUM_RX_QUEUES, 1);
     link_and_master(net, d, &mut m);
-    m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc_name());
+    m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc.name());
     if let Some(alias) = &d.alias {
         m.attr(IFLA_IFALIAS, alias.as_bytes());
     }

@@ -11,6 +11,7 @@ pub mod notify;
 pub mod route;
 pub mod route6;
 pub mod rule;
+pub mod tc;
 
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
@@ -114,6 +115,9 @@ impl Kernel {
 }
 
 fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
+    if tc::is_mine(r.hdr.kind) {
+        return tc::one(net, c, r, out);
+    }
     let is_get = r.hdr.kind & 3 == 2;
     if is_get && r.hdr.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP {
         return match dump(net, c, r) {
@@ -189,8 +193,6 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
         RTM_GETNEIGH if family == abi::AF_BRIDGE => fdb::dump(net, c, r, &mut d),
         RTM_GETNEIGH => neigh::dump(net, c, r, &mut d),
         RTM_GETRULE => rule::dump(net, c, r, &mut d),
-        // What discipline a device has is told with the device.
-        RTM_GETQDISC => {}
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }
     Ok(d.done())

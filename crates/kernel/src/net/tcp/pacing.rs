@@ -152,7 +152,7 @@ pub fn update_pacing_rate(sk: &mut TcpSock, net: &Net) {
 
 /// Must the next departure wait? Then the timer is set (`tcp_pacing_check`).
 pub fn pacing_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) -> bool {
-    if !sk.flags.pacing {
+    if !sk.flags.pacing || sk.flags.pacing_fq {
         return false;
     }
     let now = net.env.now;
@@ -176,6 +176,15 @@ pub fn departed(t: &mut Track, data_segs_out: u32, now: u64, len: u32) {
     }
     let ns = u64::from(len) * SEC / rate;
     t.wstamp += ns - (ns / 2).min(t.wstamp - prior);
+}
+
+/// From now on fq keeps the departure times; what waited for the timer may go.
+pub fn by_fq(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    (sk.flags.pacing, sk.flags.pacing_fq) = (true, true);
+    if let Some(t) = sk.track.as_deref_mut().filter(|t| t.pace_at != 0) {
+        cancel(net, &mut t.pace_at, TimerKey::TcpPace(id));
+        tsq_write(sk, net, id);
+    }
 }
 
 /// Takes a high-resolution timer off, if it is on.

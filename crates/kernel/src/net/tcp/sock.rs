@@ -234,6 +234,8 @@ pub struct TcpFlags {
     pub ecn: u8,
     /// Departures are spread by a timer (`SK_PACING_NEEDED`): the congestion control or SO_MAX_PACING_RATE asked for it.
     pub pacing: bool,
+    /// By fq, not by a timer of its own (`SK_PACING_FQ`); `pacing` is set as well.
+    pub pacing_fq: bool,
     /// Our side began it (`connect`).
     pub active: bool,
     /// connect() began and its outcome was not told yet (`SS_CONNECTING`).

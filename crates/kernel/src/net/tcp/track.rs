@@ -18,6 +18,8 @@ pub struct Track {
     pub rate_app_limited: bool,
     /// Bytes a second (`sk_pacing_rate`); `u64::MAX` is unlimited.
     pub pacing_rate: u64,
+    /// When the segment that is sent now may leave (`skb_mstamp_ns`), for fq.
+    pub edt: Nanos,
     /// When the next departure is due (`tcp_wstamp_ns`).
     pub wstamp: Nanos,
     /// The high-resolution timers, 0 when off.
@@ -56,6 +58,7 @@ impl Default for Track {
             rate_interval_us: 0,
             rate_app_limited: true,
             pacing_rate: u64::MAX,
+            edt: 0,
             wstamp: 0,
             pace_at: 0,
             comp_ack_at: 0,

@@ -490,6 +490,7 @@ fn send_skb(
         _ => false,
     };
     let mut skb = net.alloc_skb();
+    skb.pacing_rate = s.sk.cold.as_ref().and_then(|c| c.max_pacing_rate).unwrap_or(0);
     let pseudo = checksum::pseudo(saddr, daddr, PROTO, total);
     let mut header =
         UdpHeader { src_port: s.sk.num, dst_port: dport, len: total as u16, csum: checksum::partial(pseudo) };

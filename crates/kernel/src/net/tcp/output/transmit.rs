@@ -33,6 +33,7 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     seg.tx_us = net.env.now_us();
     if let Some(t) = sk.track.as_deref_mut() {
         if sk.flags.pacing {
+            t.edt = t.wstamp.max(net.env.now);
             let out = sk.totals.data_segs_out.wrapping_add(pcount);
             pacing::departed(t, out, net.env.now, len);
         }
@@ -119,6 +120,9 @@ pub fn send_segment(
     skb.hash = sk.txhash;
     skb.priority = sk.sk.priority;
     skb.mark = sk.sk.mark;
+    if sk.flags.pacing_fq && len != 0 {
+        skb.tstamp = sk.track.as_deref().map_or(0, |t| t.edt);
+    }
     skb.truesize = truesize(len);
     if len != 0 && net.devs.get(dst.dev).is_none_or(|d| !d.features.orphan) {
         skb.owner = Owner::Tx(SockId::Tcp(id));
@@ -145,11 +149,12 @@ pub fn send_segment(
         autolabel: sk.sk.autolabel(),
         flow: sk.sk.flow_label(),
     };
+    net.tc.congested = false;
     let sent = af::queue_xmit(net, &tx, &dst, skb);
     if sent.is_err() {
         freed_at_once(sk, net, id);
     }
-    if sent == Err(Errno::ENOBUFS) && len != 0 {
+    if (sent == Err(Errno::ENOBUFS) || net.tc.congested) && len != 0 {
         // The queue of our own device is full: that is congestion too.
         recovery::enter_cwr(sk, net);
     }

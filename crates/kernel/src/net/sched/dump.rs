@@ -1,0 +1,320 @@
+//! What there is, as netlink tells it: RTM_GETQDISC, RTM_GETTCLASS, RTM_GETTFILTER.
+use super::cls::{self, Filters, TCA_CLS_FLAGS_NOT_IN_HW};
+use super::opts::Opts;
+use super::{Kind, Qdisc, Sched, Stats};
+use crate::ids::NsId;
+use crate::net::Net;
+use crate::net::core::dev::NetDevice;
+use belljar_abi::Errno;
+use belljar_abi::netlink::{Msg, NLM_F_DUMP, NLM_F_MULTI};
+use belljar_abi::pkt_sched::*;
+use belljar_abi::rtnetlink::{RTM_GETQDISC, RTM_NEWQDISC};
+
+/// Who asks: number of the request, port.
+pub type Asker = (u32, u32);
+
+/// A discipline as a message; `refs` is what holds it.
+struct Row<'a> {
+    q: &'a Qdisc,
+    refs: u32,
+}
+
+impl Net {
+    /// Answers a request for disciplines, classes or filters with whole messages, one each.
+    #[doc(alias = "tc_dump_qdisc")]
+    pub fn tc_get(
+        &self,
+        ns: NsId,
+        kind: u16,
+        flags: u16,
+        body: &[u8],
+        asker: Asker,
+    ) -> Result<Vec<Vec<u8>>, super::TcError> {
+        let t = TcMsg::parse(body).unwrap_or_default();
+        let opts = Opts::new(body.get(TcMsg::LEN..).unwrap_or(&[]));
+        let dump = flags & NLM_F_DUMP == NLM_F_DUMP;
+        let devs = || self.ns_devs(ns).filter_map(|id| self.devs.get(id));
+        let one = devs().find(|d| d.ifindex == t.ifindex);
+        let now = self.env.now;
+        let enodev = super::TcError::plain(Errno::ENODEV);
+        match kind {
+            RTM_GETQDISC if dump => {
+                let all = opts.get(TCA_DUMP_INVISIBLE).is_some();
+                let wanted = devs().filter(|d| t.ifindex == 0 || d.ifindex == t.ifindex);
+                Ok(wanted.flat_map(|d| qdiscs(d, all, now, NLM_F_MULTI, asker)).collect())
+            }
+            RTM_GETQDISC => {
+                let d = one.ok_or(enodev)?;
+                let found = match t.parent {
+                    TC_H_ROOT => Some(&d.qdisc.root),
+                    _ => d.qdisc.root.find(t.handle),
+                };
+                let missing = "Failed to find qdisc with specified handle";
+                let q = found.ok_or(super::TcError::of(Errno::ENOENT, missing))?;
+                Ok(vec![qdisc(d, &row(&d.qdisc, q), now, 0, asker)])
+            }
+            RTM_GETTCLASS => {
+                // A device that there is not has no classes, and says so as Linux does: not at all.
+                let Some(d) = one else { return Ok(Vec::new()) };
+                Ok(classes(d, &d.qdisc.root, &t, asker))
+            }
+            RTM_GETTFILTER => {
+                let Some(d) = one else { return Ok(Vec::new()) };
+                Ok(filters(d, &t, asker))
+            }
+            _ => Err(super::TcError::plain(Errno::EOPNOTSUPP)),
+        }
+    }
+}
+
+fn row<'a>(s: &'a Sched, q: &'a Qdisc) -> Row<'a> {
+    // The device and its one queue hold the root.
+    Row { q, refs: if std::ptr::eq(q, &s.root) { 2 } else { 1 } }
+}
+
+fn qdiscs(d: &NetDevice, invisible: bool, now: u64, flags: u16, asker: Asker) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut rows: Vec<&Qdisc> = Vec::new();
+    if !matches!(d.qdisc.root.kind, Kind::Noop) {
+        rows.push(&d.qdisc.root);
+        below(&d.qdisc.root, &mut rows);
+    }
+    for q in rows {
+        // What a class has by itself is not shown unless asked for.
+        let own = q.handle == 0 && q.parent != TC_H_ROOT;
+        if matches!(q.kind, Kind::Noop) || own && !invisible {
+            continue;
+        }
+        out.push(qdisc(d, &row(&d.qdisc, q), now, flags, asker));
+    }
+    if let Some(i) = &d.qdisc.ingress {
+        out.push(ingress(d, i, flags, asker));
+    }
+    out
+}
+
+/// Those below, in the order in which they are kept.
+fn below<'a>(q: &'a Qdisc, out: &mut Vec<&'a Qdisc>) {
+    for c in q.children() {
+        out.push(c);
+        below(c, out);
+    }
+}
+
+fn head<'a>(out: &'a mut Vec<u8>, kind: u16, flags: u16, (seq, pid): Asker, t: TcMsg) -> Msg<'a> {
+    let mut m = Msg::new(out, kind, flags, seq, pid);
+    m.body(&t.to_bytes());
+    m
+}
+
+#[doc(alias = "tc_fill_qdisc")]
+fn qdisc(d: &NetDevice, r: &Row<'_>, now: u64, flags: u16, asker: Asker) -> Vec<u8> {
+    let mut out = Vec::new();
+    let t = TcMsg { ifindex: d.ifindex, handle: r.q.handle, parent: r.q.parent, info: r.refs };
+    let mut m = head(&mut out, RTM_NEWQDISC, flags, asker, t);
+    m.attr_str(TCA_KIND, r.q.name());
+    options(r.q, &mut m);
+    m.attr_u8(TCA_HW_OFFLOAD, 0);
+    let app = match &r.q.kind {
+        Kind::Fq(q) => Some(q.xstats(now)),
+        Kind::FqCodel(q) => Some(q.xstats()),
+        _ => None,
+    };
+    stats(&mut m, &r.q.stats, r.q.stats.qlen, app);
+    out
+}
+
+fn options(q: &Qdisc, m: &mut Msg<'_>) {
+    if matches!(q.kind, Kind::Noop | Kind::Noqueue) {
+        return;
+    }
+    m.nest(TCA_OPTIONS, |m| match &q.kind {
+        Kind::Noop | Kind::Noqueue => {}
+        Kind::PfifoFast(_) => {
+            let mut b = 3u32.to_ne_bytes().to_vec();
+            b.extend_from_slice(&super::PRIO2BAND);
+            m.body(&b);
+        }
+        Kind::Fifo(f) => {
+            m.body(&f.limit.to_ne_bytes());
+        }
+        Kind::Tbf(q) => q.dump(m),
+        Kind::Netem(q) => q.dump(m),
+        Kind::Fq(q) => q.dump(m),
+        Kind::FqCodel(q) => q.dump(m),
+        Kind::Prio(q) => q.dump(m),
+        Kind::Htb(q) => q.dump(m),
+    });
+}
+
+/// TCA_STATS2, and what came before it.
+fn stats(m: &mut Msg<'_>, s: &Stats, qlen: u32, app: Option<Vec<u8>>) {
+    let low = |v: u64| v as u32;
+    let mut basic = s.bytes.to_ne_bytes().to_vec();
+    basic.extend_from_slice(&low(s.packets).to_ne_bytes());
+    basic.resize(16, 0);
+    let queue = [qlen, low(s.backlog), low(s.drops), low(s.requeues), low(s.overlimits)];
+    let queue: Vec<u8> = queue.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    m.nest(TCA_STATS2, |m| {
+        m.attr(TCA_STATS_BASIC, &basic);
+        if s.packets > u32::MAX.into() {
+            m.attr(TCA_STATS_PKT64, &s.packets.to_ne_bytes());
+        }
+        m.attr(TCA_STATS_QUEUE, &queue);
+        if let Some(app) = &app {
+            m.attr(TCA_STATS_APP, app);
+        }
+    });
+    let mut old = s.bytes.to_ne_bytes().to_vec();
+    let words = [low(s.packets), low(s.drops), low(s.overlimits), 0, 0, qlen, low(s.backlog)];
+    words.iter().for_each(|w| old.extend_from_slice(&w.to_ne_bytes()));
+    old.resize(40, 0);
+    m.attr(TCA_STATS, &old);
+    if let Some(app) = &app {
+        m.attr(TCA_XSTATS, app);
+    }
+}
+
+fn ingress(d: &NetDevice, i: &cls::Ingress, flags: u16, asker: Asker) -> Vec<u8> {
+    let mut out = Vec::new();
+    let t = TcMsg { ifindex: d.ifindex, handle: 0xffff_0000, parent: TC_H_INGRESS, info: 1 };
+    let mut m = head(&mut out, RTM_NEWQDISC, flags, asker, t);
+    m.attr_str(TCA_KIND, i.name()).attr(TCA_OPTIONS, &[]).attr_u8(TCA_HW_OFFLOAD, 0);
+    stats(&mut m, &i.stats, 0, None);
+    out
+}
+
+/// Classes of all disciplines of a device, or of one.
+#[doc(alias = "tc_dump_tclass")]
+fn classes(d: &NetDevice, root: &Qdisc, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
+    let mut all = vec![root];
+    below(root, &mut all);
+    let major = t.parent & TC_H_MAJ_MASK;
+    let wanted = all.into_iter().filter(|q| t.parent == 0 || q.handle == major && major != 0);
+    wanted.filter(|q| q.handle != 0).flat_map(|q| classes_of(d, q, asker)).collect()
+}
+
+fn classes_of(d: &NetDevice, q: &Qdisc, asker: Asker) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut class = |id: u32, parent: u32, leaf: u32, fill: &dyn Fn(&mut Msg<'_>)| {
+        let mut one = Vec::new();
+        let t = TcMsg { ifindex: d.ifindex, handle: id, parent, info: leaf };
+        let mut m = head(&mut one, RTM_NEWTCLASS, NLM_F_MULTI, asker, t);
+        m.attr_str(TCA_KIND, q.name());
+        fill(&mut m);
+        out.push(one);
+    };
+    match &q.kind {
+        Kind::Tbf(t) => class(q.handle | 1, q.handle, t.inner.handle, &|_| {}),
+        Kind::Netem(n) => {
+            if let Some(inner) = &n.inner {
+                class(q.handle | 1, q.handle, inner.handle, &|_| {});
+            }
+        }
+        Kind::Prio(p) => {
+            for (i, b) in p.bands.iter().enumerate() {
+                class(q.handle | (i as u32 + 1), q.handle, b.handle, &|m| stats(m, &b.stats, b.stats.qlen, None));
+            }
+        }
+        Kind::Htb(h) => {
+            for c in h.in_hash_order() {
+                let leaf = c.leaf.as_ref();
+                class(c.id, c.parent.unwrap_or(TC_H_ROOT), leaf.map_or(0, |l| l.handle), &|m| {
+                    m.nest(TCA_OPTIONS, |m| c.dump(m));
+                    let mut s = c.stats;
+                    s.backlog = leaf.map_or(0, |l| l.stats.backlog);
+                    stats(m, &s, leaf.map_or(0, |l| l.stats.qlen), Some(c.xstats()));
+                });
+            }
+        }
+        Kind::FqCodel(f) => {
+            for (i, xstats, s) in f.classes() {
+                class(q.handle | (i + 1), q.handle, 0, &|m| stats(m, &s, s.qlen, Some(xstats.clone())));
+            }
+        }
+        _ => {}
+    }
+    out
+}
+
+#[doc(alias = "tc_dump_tfilter")]
+fn filters(d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
+    let root = &d.qdisc.root;
+    let handle = if t.parent == 0 { root.handle } else { t.parent & TC_H_MAJ_MASK };
+    let found: Option<&Filters> = if handle == TC_H_INGRESS & TC_H_MAJ_MASK {
+        d.qdisc.ingress.as_ref().and_then(|i| i.filters(t.parent))
+    } else {
+        root.find(handle).and_then(|q| match &q.kind {
+            Kind::Htb(h) if t.parent & TC_H_MIN_MASK != 0 => h.classes.get(&t.parent).map(|c| &c.filters),
+            Kind::Htb(h) => Some(&h.filters),
+            Kind::Prio(p) => Some(&p.filters),
+            Kind::FqCodel(f) => Some(&f.filters),
+            _ => None,
+        })
+    };
+    let parent = if t.parent == 0 { root.handle } else { t.parent };
+    found.into_iter().flat_map(|f| &f.protos).flat_map(|p| protos(d, parent, p, asker)).collect()
+}
+
+/// A priority: itself, its hash table if it is u32, its rules.
+fn protos(d: &NetDevice, parent: u32, p: &cls::Proto, asker: Asker) -> Vec<Vec<u8>> {
+    let mut out = Vec::new();
+    let mut message = |handle: u32, fill: Option<&dyn Fn(&mut Msg<'_>)>| {
+        let mut one = Vec::new();
+        let info = u32::from(p.prio) << 16 | u32::from(p.protocol.to_be());
+        let t = TcMsg { ifindex: d.ifindex, handle, parent, info };
+        let mut m = head(&mut one, RTM_NEWTFILTER, NLM_F_MULTI, asker, t);
+        m.attr_str(TCA_KIND, p.kind.name()).attr_u32(TCA_CHAIN, 0);
+        if let Some(fill) = fill {
+            m.nest(TCA_OPTIONS, |m| fill(m));
+        }
+        out.push(one);
+    };
+    message(0, None);
+    if let cls::Kind::U32(table) = p.kind {
+        message(
+            table,
+            Some(&|m| {
+                m.attr_u32(TCA_U32_DIVISOR, 1);
+            }),
+        );
+    }
+    for r in &p.rules {
+        message(r.handle, Some(&|m| rule(m, p.kind, r)));
+    }
+    out
+}
+
+fn rule(m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
+    match kind {
+        cls::Kind::Matchall => {
+            if r.classid != 0 {
+                m.attr_u32(TCA_MATCHALL_CLASSID, r.classid);
+            }
+            m.attr_u32(TCA_MATCHALL_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW);
+        }
+        cls::Kind::Fw => {
+            if r.classid != 0 {
+                m.attr_u32(TCA_FW_CLASSID, r.classid);
+            }
+            if r.mask != u32::MAX {
+                m.attr_u32(TCA_FW_MASK, r.mask);
+            }
+        }
+        cls::Kind::U32(table) => {
+            let mut sel = vec![1, 0, r.keys.len() as u8, 0];
+            sel.resize(16, 0);
+            for k in &r.keys {
+                sel.extend_from_slice(&k.mask);
+                sel.extend_from_slice(&k.val);
+                sel.extend_from_slice(&k.off.to_ne_bytes());
+                sel.extend_from_slice(&[0; 4]);
+            }
+            m.attr(TCA_U32_SEL, &sel).attr_u32(TCA_U32_HASH, table);
+            if r.classid != 0 {
+                m.attr_u32(TCA_U32_CLASSID, r.classid);
+            }
+            m.attr_u32(TCA_U32_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW);
+        }
+    }
+}
