@@ -61,6 +61,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("datagrams.py", include_str!("programs/datagrams.py")),
     ("fragments.sh", include_str!("programs/fragments.sh")),
     ("fragments.py", include_str!("programs/fragments.py")),
+    ("links.sh", include_str!("programs/links.sh")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),
     ("beside.py", include_str!("programs/beside.py")),
