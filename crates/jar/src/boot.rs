@@ -173,6 +173,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         rings: Vec::new(),
         planted: None,
         settings: Slab::default(),
+        spaces: crate::serve::netns::Spaces::default(),
         publish_udp: Vec::new(),
         ports: Vec::new(),
         signals,

@@ -62,6 +62,8 @@ pub struct Jar {
     pub(crate) rings: Vec<SockId>,
     /// Where directories for programs lie, once there are some.
     pub(crate) planted: Option<crate::serve::planted::Planted>,
+    /// Network namespaces that programs entered.
+    pub(crate) spaces: crate::serve::netns::Spaces,
     pub(crate) settings: Slab<crate::serve::setting::Setting>,
     pub(crate) publish_udp: Vec<PublishUdp>,
     /// Published ports as they are shown.
@@ -306,6 +308,7 @@ impl Jar {
         if self.sweep_at <= self.now {
             self.sweep_at = self.now + SWEEP;
             self.tasks.sweep();
+            self.sweep_spaces();
             self.sweep_tombs();
             self.sweep_swapped();
             self.expire_assocs();

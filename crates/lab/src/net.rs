@@ -7,7 +7,7 @@ use belljar_abi::Errno;
 use belljar_kernel::Kernel;
 use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::DevId;
-use belljar_kernel::net::core::dev::Features;
+use belljar_kernel::net::core::dev::{Features, NetDevice};
 use belljar_kernel::net::ipv6::fib::Route6;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::process::Caps;
@@ -141,6 +141,28 @@ impl Lab {
             plugs.push((end.host, dev));
         }
         Ok(w.plug(plugs, seed, conditions))
+    }
+
+    /// Makes a host a switch: its NICs without addresses become ports of a bridge, `br0`, which is up. For hosts that are to
+    /// share a network without sharing a cable.
+    pub fn bridge(&mut self, host: usize) -> Result<DevId, String> {
+        let mut w = self.world.borrow_mut();
+        let h = w.hosts.get_mut(host).ok_or("no such host")?;
+        let net = &mut h.kernel.net;
+        let br = match net.dev_by_name(h.ns, "br0") {
+            Some(br) => br,
+            None => net.add_bridge(h.ns, "br0").map_err(|e| e.to_string())?,
+        };
+        let bare =
+            |d: &NetDevice| d.nic().is_some() && d.master.is_none() && d.addrs.is_empty() && d.inet6.addrs.is_empty();
+        let ports: Vec<DevId> = net.ns_devs(h.ns).filter(|id| net.devs.get(*id).is_some_and(bare)).collect();
+        for (n, port) in ports.into_iter().enumerate() {
+            // Without an address a NIC has none to make its own of.
+            let mac = Mac([2, 0, 11, host as u8, (n >> 8) as u8, n as u8]);
+            net.set_mac(port, mac).and_then(|()| net.set_master(port, Some(br))).map_err(|e| format!("br0: {e}"))?;
+        }
+        net.set_link(br, true).map_err(|e| e.to_string())?;
+        Ok(br)
     }
 
     /// A route through a neighbour.

@@ -10,6 +10,7 @@ mod conditions;
 mod harness;
 mod http;
 mod interop;
+mod links;
 mod packet;
 mod ping;
 mod refusals;
@@ -30,6 +31,7 @@ fn tests() -> Vec<Test> {
         servers::tests(),
         conditions::tests(),
         interop::tests(),
+        links::tests(),
         signals::tests(),
         six::tests(),
         streams::tests(),

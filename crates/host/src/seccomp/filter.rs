@@ -88,6 +88,25 @@ macro_rules! calls {
                 at || self.is_stat() || self.is_access()
             }
 
+            /// Part of what `ip netns` does.
+            pub fn is_netns(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if matches!(self, Sys::Mkdir | Sys::Unlink) {
+                    return true;
+                }
+                let at = matches!(self, Sys::Mkdirat | Sys::Unlinkat);
+                at || matches!(self, Sys::Setns | Sys::Unshare | Sys::Mount | Sys::Umount2)
+            }
+
+            /// mkdir or mkdirat.
+            pub fn is_mkdir(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if self == Sys::Mkdir {
+                    return true;
+                }
+                self == Sys::Mkdirat
+            }
+
             /// poll, select and their kin.
             pub fn is_poll(self) -> bool {
                 #[cfg(target_arch = "x86_64")]
@@ -121,6 +140,10 @@ calls! {
     Openat = SYS_openat, Openat2 = SYS_openat2, Mmap = SYS_mmap,
     Newfstatat = SYS_newfstatat, Statx = SYS_statx, Faccessat = SYS_faccessat, Faccessat2 = SYS_faccessat2,
     Readlinkat = SYS_readlinkat,
+    Setns = SYS_setns, Unshare = SYS_unshare, Mount = SYS_mount, Umount2 = SYS_umount2,
+    Mkdirat = SYS_mkdirat, Unlinkat = SYS_unlinkat,
+    #[cfg(target_arch = "x86_64")] Mkdir = SYS_mkdir,
+    #[cfg(target_arch = "x86_64")] Unlink = SYS_unlink,
     #[cfg(target_arch = "x86_64")] Stat = SYS_stat,
     #[cfg(target_arch = "x86_64")] Lstat = SYS_lstat,
     #[cfg(target_arch = "x86_64")] Access = SYS_access,
@@ -238,6 +261,19 @@ impl Filter {
             self.call(nr, &block);
         }
         for nr in [libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_readlinkat] {
+            self.call(nr, &[NOTIFY]);
+        }
+        // Network namespaces are the stack's; the calls by which they are kept under /run/netns come with them.
+        let (newnet, newns) = (libc::CLONE_NEWNET as u32, libc::CLONE_NEWNS as u32);
+        let unshare = [op(LD, arg(0).0), jump(JEQ, newnet, 1, 0), jump(JEQ, newns, 0, 1), NOTIFY, ALLOW];
+        self.call(libc::SYS_unshare, &unshare);
+        let setns = [op(LD, arg(1).0), jump(JEQ, newnet, 1, 0), jump(JEQ, 0, 0, 1), NOTIFY, ALLOW];
+        self.call(libc::SYS_setns, &setns);
+        for nr in [libc::SYS_mount, libc::SYS_umount2, libc::SYS_mkdirat, libc::SYS_unlinkat] {
+            self.call(nr, &[NOTIFY]);
+        }
+        #[cfg(target_arch = "x86_64")]
+        for nr in [libc::SYS_mkdir, libc::SYS_unlink] {
             self.call(nr, &[NOTIFY]);
         }
         #[cfg(target_arch = "x86_64")]

@@ -256,28 +256,24 @@ impl Jar {
     }
 
     fn netns(&mut self, host: &str, verb: &str, name: &str) -> Reply {
-        let used = |jar: &Jar, ns| jar.listeners.iter().flatten().any(|w| w.ns == Some(ns));
-        let place = self.place(host);
-        let (i, busy) = match place {
+        let i = match self.place(host) {
             Err(message) => return Reply::error(message),
-            Ok((i, _)) => {
-                let ns = self.machines.get(i).and_then(|m| m.names.get(name)).copied();
-                (i, ns.is_some_and(|ns| used(self, ns)))
-            }
+            Ok((i, _)) => i,
         };
         let Some(m) = self.machines.get_mut(i) else { return Reply::error("no such host") };
         let done = match verb {
             "list" => Ok(()),
             "add" => m.add_netns(name).map(drop),
-            "del" if busy => Err(Errno::EBUSY),
-            "del" => m.del_netns(name),
+            "del" => m.forget_netns(name),
             _ => Err(Errno::EOPNOTSUPP),
         };
-        match (done, verb) {
+        let reply = match (done, verb) {
             (Ok(()), _) => value(&m.names.keys().collect::<Vec<_>>()),
             (Err(e), "add") => Reply::error(format!("Cannot create namespace \"{name}\": {e}")),
             (Err(e), _) => Reply::error(format!("Cannot remove namespace \"{name}\": {e}")),
-        }
+        };
+        self.sweep_spaces();
+        reply
     }
 
     /// One command line about tables or connections of a host.
@@ -352,6 +348,9 @@ impl Jar {
             Ok(s) => {
                 let pid = s.pid;
                 self.tell(|_| format!("{} starts, process {pid}, by exec", command.program.to_string_lossy()));
+                if let Some(ns) = ns {
+                    self.spaces.started.insert(pid, (host, ns));
+                }
                 self.watch_listener(Watched { listener: s.listener, host, ns, killable: s.killable });
                 if let Some(Some(c)) = self.control.conns.get_mut(n as usize) {
                     c.child = Some(pid);

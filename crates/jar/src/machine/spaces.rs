@@ -3,7 +3,7 @@ use super::Machine;
 use belljar_abi::Errno;
 use belljar_kernel::ids::NsId;
 
-/// Names that a host has room for.
+/// Namespaces that a host has room for.
 const MOST: usize = 1024;
 
 impl Machine {
@@ -26,27 +26,46 @@ impl Machine {
     }
 
     /// A new namespace, with lo, which is down. EEXIST for a name that there is.
-    pub fn add_netns(&mut self, name: &str) -> Result<NsId, Errno> {
-        if name.is_empty() || name.len() > 255 || name.contains(['/', '@', '\0']) || name.starts_with('.') {
-            return Err(Errno::EINVAL);
-        }
+    pub fn add_netns(&mut self, name: &str) -> Result<(), Errno> {
+        check(name)?;
         if self.names.contains_key(name) {
             return Err(Errno::EEXIST);
         }
-        if self.names.len() >= MOST {
+        let ns = self.anonymous_netns()?;
+        self.name_netns(name, ns)
+    }
+
+    /// One without a name.
+    pub fn anonymous_netns(&mut self) -> Result<NsId, Errno> {
+        if self.k.net.ns.len() >= MOST {
             return Err(Errno::ENOSPC);
         }
-        let ns = self.k.net.add_ns(name);
+        let ns = self.k.net.add_ns("netns");
         self.k.net.enable_ipv6(ns);
-        self.names.insert(name.to_owned(), ns);
         Ok(ns)
     }
 
-    /// The name goes, and the namespace with it. EBUSY while sockets are in it; ENOENT for a name that there is not.
-    pub fn del_netns(&mut self, name: &str) -> Result<(), Errno> {
-        let ns = *self.names.get(name).ok_or(Errno::ENOENT)?;
-        self.k.del_ns(ns, Some(self.home))?;
-        self.names.remove(name);
+    pub fn name_netns(&mut self, name: &str, ns: NsId) -> Result<(), Errno> {
+        check(name)?;
+        if self.names.insert(name.to_owned(), ns).is_some() {
+            return Err(Errno::EBUSY);
+        }
+        if let Some(n) = self.k.net.ns.get_mut(ns)
+            && ns != self.home
+        {
+            n.name = name.to_owned();
+        }
         Ok(())
     }
+
+    /// The name goes; the namespace when nobody is in it. ENOENT for a name that there is not.
+    pub fn forget_netns(&mut self, name: &str) -> Result<(), Errno> {
+        self.names.remove(name).map(drop).ok_or(Errno::ENOENT)
+    }
+}
+
+/// What a file under `/run/netns` may be called.
+fn check(name: &str) -> Result<(), Errno> {
+    let bad = name.is_empty() || name.len() > 255 || name.contains(['/', '@', '\0']) || name.starts_with('.');
+    if bad { Err(Errno::EINVAL) } else { Ok(()) }
 }

@@ -6,6 +6,7 @@ use belljar_abi::Errno;
 use belljar_host::fd;
 use belljar_kernel::task::call::{Payload, Received};
 use belljar_wire::Segs;
+use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice};
 
 /// Longest datagram: a frame of lo with its header.
@@ -237,7 +238,9 @@ impl Jar {
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
         if let Some(nl) = &mut d.netlink {
-            nl.request(self.now, m, &Asker { privileged, netns: &|_| None }, data);
+            let (tasks, spaces, tid) = (RefCell::new(&mut self.tasks), &self.spaces, tid.unwrap_or(0));
+            let netns = |by| spaces.resolve(&mut tasks.borrow_mut(), tid, by);
+            nl.request(self.now, m, &Asker { privileged, netns: &netns }, data);
             self.tell_notices();
             // Who waits already takes the answer; it lies in the pair only for a plain read.
             self.retry_parked(id);

@@ -4,6 +4,7 @@
 //! ours is continued by the host. Calls that must wait are parked (`park.rs`) and come back through `serve_again`.
 mod exact;
 mod msg;
+pub(crate) mod netns;
 mod open;
 mod opt;
 mod path;
@@ -93,9 +94,8 @@ impl Jar {
 
     /// Serves a call that just arrived, in the namespace of its caller.
     pub(crate) fn serve(&mut self, listener: u32, note: Notification) {
-        let watched = self.listeners.get(listener as usize).and_then(Option::as_ref);
-        let (host, ns) = watched.map_or((0, None), |w| (w.host, w.ns));
-        let Some(ns) = ns else { return self.serve_here(listener, note) };
+        let host = self.host_of(listener);
+        let Some(ns) = self.ns_of(listener, note.tid) else { return self.serve_here(listener, note) };
         if let Some(m) = self.machines.get_mut(host) {
             m.enter(ns);
         }
@@ -135,6 +135,7 @@ impl Jar {
             Sys::Mmap => self.sys_mmap(listener, &note),
             s if s.is_open() => self.sys_open(listener, &note),
             s if s.is_poll() => self.serve_poll(&note, false),
+            s if s.is_netns() => self.sys_netns(listener, &note),
             s if s.is_path() => self.sys_path(listener, &note),
             _ => self.serve_on_socket(listener, &note),
         };

@@ -40,6 +40,9 @@ impl Jar {
         if path == b"/dev/net/tun" {
             return self.open_tun(listener, note, flags);
         }
+        if let Some(done) = self.open_netns(listener, note, &path, flags) {
+            return done;
+        }
         let exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
         let follow = flags & O_NOFOLLOW == 0 && !exclusive;
         let (path, node) = match self.resolve(self.host_of(listener), note.tid, dirfd, &path, follow) {

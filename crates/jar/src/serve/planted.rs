@@ -81,6 +81,26 @@ impl Jar {
         Ok(())
     }
 
+    /// `/run/netns`: a directory with the names of the host's namespaces.
+    pub(super) fn plant_names(&mut self, listener: u32, note: &Notification, host: usize, flags: i32) -> Outcome {
+        let names: BTreeSet<String> =
+            self.machines.get(host).map_or_else(BTreeSet::new, |m| m.names.keys().cloned().collect());
+        let opened = self.planted_of(host).and_then(|dir| {
+            dir.make_dir("netns")?;
+            let dir = dir.sub("netns")?;
+            for gone in dir.names()?.iter().filter(|n| !names.contains(*n)) {
+                dir.remove(gone)?;
+            }
+            names.iter().try_for_each(|n| dir.make_file(n))?;
+            dir.again()
+        });
+        let Some(l) = self.listener(listener) else { return Outcome::Continue };
+        match opened.and_then(|f| l.reply_fd(note.id, &f, flags & O_CLOEXEC != 0)) {
+            Ok(_) => Outcome::Answered,
+            Err(e) => Errno(errno(&e)).into(),
+        }
+    }
+
     /// Answers an open with a directory, or for O_PATH with the file that stands there: descriptors that only name
     /// something cannot be planted (EBADF), so this one can be read as well, and is empty.
     pub(super) fn plant_stand_in(

@@ -28,9 +28,6 @@ impl Net {
         (ns, name): (NsId, &str),
         (peer_ns, peer_name): (NsId, &str),
     ) -> Result<(DevId, DevId), Errno> {
-        if ns == peer_ns && name == peer_name {
-            return Err(Errno::EEXIST);
-        }
         let (mac, peer_mac) = (self.random_mac(), self.random_mac());
         let peer = self.register_netdev(peer_ns, peer_name, 1500, DevKind::Veth(Veth::default()))?;
         let dev = match self.register_netdev(ns, name, 1500, DevKind::Veth(Veth { peer: Some(peer) })) {

@@ -9,9 +9,11 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{arp, icmp};
 use crate::net::ipv6::ndisc;
+use crate::net::netlink::notify;
 use crate::net::{Net, af};
 use crate::net::{ethernet, sysctl::Sysctl};
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::RTM_NEWNEIGH;
 use belljar_wire::Mac;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
 use core::net::IpAddr;
@@ -503,6 +505,9 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
         }
     }
     if to == old {
+        if changed {
+            notify::neigh(net, RTM_NEWNEIGH, ns, id);
+        }
         return;
     }
     n.state = to;
@@ -512,6 +517,9 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
     n.queue_bytes = if old.valid() { n.queue_bytes } else { 0 };
     if to == Nud::Reachable {
         arm(net, ns, id, now.wrapping_add(reach));
+    }
+    if !how.admin {
+        notify::neigh(net, RTM_NEWNEIGH, ns, id);
     }
     for skb in waiting {
         // The path there is what the packets waited for; a failure now is one of the device.
@@ -573,6 +581,7 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
     if matches!(n.state, Nud::Incomplete | Nud::Probe) && n.probes >= max {
         n.state = Nud::Failed;
         n.updated = now;
+        notify::neigh(net, RTM_NEWNEIGH, ns, id);
         return invalidate(net, ns, id);
     }
     let state = n.state;

@@ -1,13 +1,16 @@
 //! Addresses of an interface: given, taken away, with the routes that come with them; addresses and flags as the old
 //! requests set them (netdevice(7): SIOCSIFADDR and its kin).
-use crate::ids::DevId;
+use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::{IfName, mask};
-use crate::net::ipv4::fib::{Route, RouteType, Scope};
+use crate::net::ipv4::fib::{RT_TABLE_LOCAL, RT_TABLE_MAIN, Route, RouteType, Scope};
 use crate::net::netlink::notify;
-use belljar_abi::rtnetlink::{RTM_DELADDR, RTM_NEWADDR};
+use belljar_abi::rtnetlink::{RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWROUTE};
 use belljar_abi::{Errno, IFF_ALLMULTI, IFF_PROMISC, IFF_UP};
 use core::net::Ipv4Addr;
+
+/// A route of a table, by destination and length.
+type Told = (u32, Ipv4Addr, u8, Route);
 
 /// An address of an interface (`struct in_ifaddr`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,20 +142,33 @@ impl Net {
             d.addrs.iter().flat_map(|x| x.broadcast.into_iter().chain(x.subnet_broadcast())).collect()
         });
         let mine = |r: &Route| r.dev == Some(dev);
-        if let Some(n) = self.ns.get_mut(ns) {
-            if !a.secondary {
-                n.fib.main.remove(a.address, a.prefix, |r| {
-                    mine(r) && r.src == Some(a.local) && r.proto == Route::PROTO_KERNEL
-                });
-                n.fib.local.remove(a.address, a.prefix, |r| mine(r) && a.prefix < 32 && r.src == Some(a.local));
-            }
-            for b in a.broadcast.into_iter().chain(a.subnet_broadcast()).filter(|b| !told.contains(b)) {
-                n.fib.local.remove(b, 32, |r| mine(r) && r.kind == RouteType::Broadcast);
-            }
-            if !still {
-                n.fib.local.remove(a.local, 32, |r| mine(r) && r.kind == RouteType::Local);
-                n.fib.forget_dev(|r| r.src == Some(a.local));
-            }
+        let mut gone: Vec<Told> = Vec::new();
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        let mut take = |table: u32, dst: Ipv4Addr, len: u8, which: &dyn Fn(&Route) -> bool| {
+            n.fib.table_mut(table).remove(dst, len, |r| {
+                let goes = mine(r) && which(r);
+                gone.extend(goes.then_some((table, dst, len, *r)));
+                goes
+            });
+        };
+        if !a.secondary {
+            let own = |r: &Route| r.src == Some(a.local) && r.proto == Route::PROTO_KERNEL;
+            take(RT_TABLE_MAIN, a.address, a.prefix, &own);
+            take(RT_TABLE_LOCAL, a.address, a.prefix, &|r| a.prefix < 32 && own(r));
+        }
+        for b in a.broadcast.into_iter().chain(a.subnet_broadcast()).filter(|b| !told.contains(b)) {
+            take(RT_TABLE_LOCAL, b, 32, &|r| r.kind == RouteType::Broadcast);
+        }
+        if !still {
+            take(RT_TABLE_LOCAL, a.local, 32, &|r| r.kind == RouteType::Local);
+            n.fib.forget_dev(|r| r.src == Some(a.local));
+        }
+        self.tell_routes(RTM_DELROUTE, ns, &gone);
+    }
+
+    fn tell_routes(&mut self, kind: u16, ns: NsId, routes: &[Told]) {
+        for (table, dst, len, r) in routes {
+            notify::route4(self, kind, 0, ns, *table, (Ipv4Addr::from_bits(dst.to_bits() & mask(*len)), *len), &[*r]);
         }
     }
 
@@ -170,23 +186,23 @@ impl Net {
             proto: Route::PROTO_KERNEL,
             ..Route::unicast(None, None)
         };
+        let mut new: Vec<Told> = Vec::new();
         if up || !loopback {
-            n.fib.local.insert(a.local, 32, route(RouteType::Local, Scope::Host));
+            new.push((RT_TABLE_LOCAL, a.local, 32, route(RouteType::Local, Scope::Host)));
         }
-        if up {
-            let all = a.subnet_broadcast().filter(|_| !a.secondary);
-            for b in a.broadcast.into_iter().chain(all).filter(|b| !b.is_broadcast()) {
-                n.fib.local.insert(b, 32, route(RouteType::Broadcast, Scope::Link));
-            }
-            if !a.secondary && !a.noprefixroute && (a.prefix < 32 || a.address != a.local) {
-                if loopback {
-                    n.fib.local.insert(a.address, a.prefix, route(RouteType::Local, Scope::Host));
-                } else {
-                    n.fib.main.insert(a.address, a.prefix, route(RouteType::Unicast, Scope::Link));
-                }
-            }
+        if up && !a.secondary && !a.noprefixroute && (a.prefix < 32 || a.address != a.local) {
+            new.push(match loopback {
+                true => (RT_TABLE_LOCAL, a.address, a.prefix, route(RouteType::Local, Scope::Host)),
+                false => (RT_TABLE_MAIN, a.address, a.prefix, route(RouteType::Unicast, Scope::Link)),
+            });
         }
+        let all = a.subnet_broadcast().filter(|_| !a.secondary);
+        for b in a.broadcast.into_iter().chain(all).filter(|b| up && !b.is_broadcast()) {
+            new.push((RT_TABLE_LOCAL, b, 32, route(RouteType::Broadcast, Scope::Link)));
+        }
+        new.retain(|(table, dst, len, r)| n.fib.table_mut(*table).insert(*dst, *len, *r));
         self.rt_cache_flush(ns);
+        self.tell_routes(RTM_NEWROUTE, ns, &new);
     }
 
     /// SIOCSIFADDR: the address takes the place of the first one, with the prefix of its class; on a point-to-point device

@@ -85,15 +85,17 @@ pub struct Table {
 }
 
 impl Table {
-    pub fn insert(&mut self, dst: Ipv4Addr, prefix: u8, route: Route) {
+    /// False when it is there already.
+    pub fn insert(&mut self, dst: Ipv4Addr, prefix: u8, route: Route) -> bool {
         let prefix = prefix.min(32);
         let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
         if routes.contains(&route) {
-            return;
+            return false;
         }
         let at = routes.partition_point(|r| r.metric <= route.metric);
         routes.insert(at, route);
         self.lengths |= 1 << prefix;
+        true
     }
 
     /// The hops of one route before the others of its metric, or behind them.

@@ -8,8 +8,10 @@ use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::ipv4::fib::RouteType;
+use crate::net::netlink::notify;
 use crate::net::sysctl::Conf6;
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::{RTM_DELADDR, RTM_NEWADDR};
 use belljar_wire::Mac;
 use belljar_wire::ipv6::{ALL_NODES, IPV6_MIN_MTU, is_linklocal, solicited_node};
 use core::net::Ipv6Addr;
@@ -326,6 +328,9 @@ impl Net {
             n.v6.fib.local.insert(addr, 128, Route6::local(dev));
             n.rt_genid = n.rt_genid.wrapping_add(1);
         }
+        if let Some(a) = self.address_mut(dev, addr).copied() {
+            notify::addr6(self, RTM_NEWADDR, dev, &a);
+        }
         self.arm_addrconf(dev);
     }
 
@@ -347,6 +352,8 @@ impl Net {
         let at = d.inet6.addrs.iter().position(|a| a.addr == addr).ok_or(Errno::EADDRNOTAVAIL)?;
         let gone = d.inet6.addrs.remove(at);
         let ns = d.ns;
+        notify::addr6(self, RTM_DELADDR, dev, &gone);
+        let Some(d) = self.devs.get(dev) else { return Ok(()) };
         let mask = super::fib::mask(gone.prefix);
         let shared = |a: &If6Addr| a.prefix == gone.prefix && (a.addr.to_bits() ^ addr.to_bits()) & mask == 0;
         let still = d.inet6.addrs.iter().any(shared);

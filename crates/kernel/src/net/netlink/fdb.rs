@@ -195,11 +195,12 @@ fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<(DevId, DevId, Mac, NdMs
 #[doc(alias = "rtnl_fdb_add")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let (dev, br, mac, msg) = entry(net, c, r)?;
-    let kind = match msg.state {
-        NUD_PERMANENT => FdbKind::Local,
-        NUD_NOARP => FdbKind::Static,
-        s if s & NUD_REACHABLE != 0 => FdbKind::Learned,
-        _ => return Err(Errno::EINVAL.into()),
+    let has = |bit| msg.state & bit != 0;
+    let kind = match () {
+        () if has(NUD_PERMANENT) => FdbKind::Local,
+        () if has(NUD_NOARP) => FdbKind::Static,
+        () if has(NUD_REACHABLE) => FdbKind::Learned,
+        () => return refuse(Errno::EINVAL, "RTM_NEWNEIGH with invalid state"),
     };
     match bridge::entry(net, br, mac) {
         Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),

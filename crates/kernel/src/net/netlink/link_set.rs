@@ -223,7 +223,10 @@ fn apply(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>) -> Done {
     }
     let named_only = s.info.index > 0;
     if let Some(ns) = target_ns(c, s)? {
-        net.move_netdev(dev, ns, s.name.filter(|_| named_only))?;
+        match net.move_netdev(dev, ns, s.name.filter(|_| named_only)) {
+            Err(Errno::EINVAL) => return refuse(Errno::EINVAL, "The interface netns is immutable"),
+            done => done?,
+        }
     } else if let Some(name) = s.name.filter(|_| named_only) {
         net.rename(dev, name)?;
     }

@@ -1,0 +1,123 @@
+//! Virtual networks with the distribution's `ip` and `bridge`: the same words as Linux, notifications, and programs in
+//! namespaces of one jar that a router joins.
+use crate::harness::{Env, Out, Test, test, until};
+use anyhow::{Context, Result, ensure};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("ip_changes_as_linux", &["ip", "bridge"], ip_changes_as_linux),
+        test("ip_monitor_hears_of_changes", &["ip"], ip_monitor_hears_of_changes),
+        test("namespaces_joined_by_a_router", &["ip", "python3", "curl"], namespaces_joined_by_a_router),
+    ]
+}
+
+/// `ip` does the same to this machine's kernel where an ordinary user may ask it, or did to Linux 6.18 (`links.linux`).
+fn ip_changes_as_linux(env: &Env) -> Result<()> {
+    let script = env.program("links.sh");
+    let mut c = env.user("unshare");
+    c.args(["-rmn", "sh", "-c", &format!("mount -t tmpfs t /run && sh {script}")]);
+    let linux = match env.finish(c, 60) {
+        Ok(Out { code: Some(0), stdout, .. }) if stdout.contains("$ ip netns del blue") => stdout,
+        _ => include_str!("programs/links.linux").to_owned(),
+    };
+    let out = env.finish(env.belljar(&["run", "--net", "none", "--with-proc", "--", "sh", &script]), 60)?;
+    let pairs = linux.lines().zip(out.stdout.lines().chain(std::iter::repeat("")));
+    let mut asked = "";
+    for (n, (there, here)) in pairs.enumerate() {
+        asked = if there.starts_with("$ ") { there } else { asked };
+        ensure!(there == here, "line {}, {asked}:\nLinux   {there}\nbelljar {here}", n + 1);
+    }
+    ensure!(linux.lines().count() == out.stdout.lines().count(), "{}", out.stdout);
+    Ok(())
+}
+
+fn ip_monitor_hears_of_changes(env: &Env) -> Result<()> {
+    let script = "ip monitor link address route neigh rule > mon & P=$!
+        until ip rule add pref 3 lookup 3 && grep -q '^3:' mon; do ip rule del pref 3; done; : > mon
+        ip link add d0 address 02:00:00:00:00:d0 type veth peer name d1 address 02:00:00:00:00:d1
+        ip link set d0 up; ip link set d1 up
+        ip addr add 10.1.0.1/24 dev d0
+        ip route add 10.9.0.0/16 via 10.1.0.9; ip route del 10.9.0.0/16
+        ip neigh add 10.1.0.5 lladdr 02:00:00:00:00:05 dev d0; ip neigh del 10.1.0.5 dev d0
+        ip rule add from 10.1.0.0/16 lookup 100 pref 7; ip rule del pref 7
+        ip addr del 10.1.0.1/24 dev d0
+        ip link del d0
+        until grep -q 'Deleted 2: d1' mon; do :; done; kill $P; cat mon";
+    let mut c = env.belljar(&["run", "--net", "none", "--", "sh", "-c", script]);
+    c.current_dir(&env.dir);
+    let out = env.finish(c, 60)?;
+    let mut lines = out.stdout.lines();
+    for wanted in [
+        "2: d1@NONE: <BROADCAST,MULTICAST> mtu 1500 qdisc noop state DOWN group default",
+        "3: d0@d1: <NO-CARRIER,BROADCAST,MULTICAST,UP,M-DOWN> mtu 1500 qdisc noqueue state LOWERLAYERDOWN group default",
+        "2: d1@d0: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1500 qdisc noqueue state UP group default",
+        "3: d0    inet 10.1.0.1/24 scope global d0",
+        "10.9.0.0/16 via 10.1.0.9 dev d0",
+        "Deleted 10.9.0.0/16 via 10.1.0.9 dev d0",
+        "10.1.0.5 dev d0 lladdr 02:00:00:00:00:05 PERMANENT",
+        "Deleted 10.1.0.5 dev d0 FAILED",
+        "7:\tfrom 10.1.0.0/16 lookup 100",
+        "Deleted 7:\tfrom 10.1.0.0/16 lookup 100",
+        "Deleted 3: d0    inet 10.1.0.1/24 scope global d0",
+        "Deleted 2: d1",
+    ] {
+        let found = lines.any(|l| l.trim_end().starts_with(wanted.trim_end()));
+        ensure!(found, "{wanted:?} is missing, or comes too early:\n{}\n{}", out.stdout, out.stderr);
+    }
+    Ok(())
+}
+
+fn wait(f: impl Fn() -> bool) -> Result<()> {
+    until(30, || f().then_some(())).context("it did not come about in time")
+}
+
+/// left ── bridge of the host ── right, by two networks and `ip_forward`.
+fn namespaces_joined_by_a_router(env: &Env) -> Result<()> {
+    let www = env.dir.join("www");
+    std::fs::create_dir_all(&www)?;
+    env.write("www/index.html", b"through the router\n")?;
+    let jar = env.run(&["--name", "net", "--net", "none"], &["sleep", "100"])?;
+    wait(|| env.ask(&["ps"]).is_ok_and(|ps| ps.contains("net")))?;
+    let exec = |words: &[&str]| env.finish(env.belljar(&[&["exec"], words].concat()), 30);
+    for name in ["left", "right"] {
+        env.ask(&["ip", "net", "netns", "add", name])?;
+    }
+    ensure!(env.ask(&["ip", "net", "netns"])? == "left\nright\n");
+    let script = "set -e
+        ip link add br0 type bridge; ip addr add 10.1.0.1/24 dev br0; ip link set br0 up
+        ip link add port type veth peer name eth0 netns left; ip link set port master br0 up
+        ip link add r type veth peer name eth0 netns right; ip addr add 10.2.0.1/24 dev r; ip link set r up
+        ip -n left addr add 10.1.0.2/24 dev eth0; ip -n left link set eth0 up; ip -n left route add default via 10.1.0.1
+        ip -n right addr add 10.2.0.2/24 dev eth0; ip -n right link set eth0 up; ip -n right route add default via 10.2.0.1
+        sysctl -qw net.ipv4.ip_forward=1";
+    let made = exec(&["net", "--", "sh", "-c", script])?;
+    ensure!(made.code == Some(0), "{made:?}");
+    let www = www.to_string_lossy().into_owned();
+    let words = ["exec", "--netns", "right", "net", "--", "python3", "-m", "http.server", "80", "--directory", &www];
+    let server = env.start(env.belljar(&words))?;
+    let listens = || env.ask(&["ss", "net@right", "-ltn"]).is_ok_and(|t| t.contains(":80"));
+    wait(listens)?;
+    ensure!(!env.ask(&["ss", "net", "-ltn"])?.contains(":80"), "the server is in one namespace only");
+    let got = exec(&["--netns", "left", "net", "--", "curl", "-sS", "--fail", "--max-time", "10", "http://10.2.0.2/"])?;
+    ensure!(got.stdout == "through the router\n", "{got:?}");
+    // The same by the distribution's own `ip netns exec`.
+    let url = "http://10.2.0.2/index.html";
+    let got = exec(&["net", "--", "ip", "netns", "exec", "left", "curl", "-sS", "--max-time", "10", url])?;
+    ensure!(got.stdout == "through the router\n", "{got:?}");
+    let forwarded = env.ask(&["nstat", "net", "-az", "IpForwDatagrams"])?;
+    let count = forwarded.split_whitespace().nth(2).and_then(|n| n.parse::<f64>().ok()).context("no counter")?;
+    ensure!(count >= 10.0, "{forwarded}");
+    let neigh = env.ask(&["ip", "-n", "left", "net", "neigh"])?;
+    ensure!(neigh.contains("10.1.0.1 dev eth0 lladdr"), "{neigh}");
+    // Without the router's setting nobody gets through.
+    env.ask(&["sysctl", "net", "-w", "net.ipv4.ip_forward=0"])?;
+    let got = exec(&["--netns", "left", "net", "--", "curl", "-sS", "--max-time", "1", url])?;
+    ensure!(got.code == Some(28), "{got:?}");
+    server.stop()?;
+    for name in ["left", "right"] {
+        env.ask(&["ip", "net", "netns", "del", name])?;
+    }
+    ensure!(env.ask(&["ip", "net", "netns"])?.is_empty());
+    wait(|| env.ask(&["ip", "net", "link"]).is_ok_and(|t| !t.contains("port") && !t.contains("r@")))?;
+    jar.stop().map(drop)
+}
