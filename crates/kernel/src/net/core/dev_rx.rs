@@ -35,6 +35,9 @@ pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
     }
     k.net.stage(&skb, "netif_receive_skb");
     let watched = crate::net::packet::rcv::incoming(k, ns, dev, &skb);
+    if let Some(ingress) = k.net.devs.get_mut(dev).and_then(|d| d.qdisc.ingress.as_mut()) {
+        ingress.receive(&skb);
+    }
     if let Some(br) = k.net.devs.get(dev).and_then(|d| d.master) {
         match bridge::handle_frame(k, br, dev, skb) {
             Some(back) => skb = back,
