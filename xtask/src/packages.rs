@@ -24,6 +24,8 @@ const NEEDED: &[(&str, &str)] = &[
     ("traceroute", "traceroute"),
     ("arping", "iputils-arping"),
     ("ethtool", "ethtool"),
+    ("iptables-legacy", "iptables"),
+    ("sysctl", "procps"),
     ("dig", "bind9-dnsutils"),
     ("host", "bind9-host"),
     ("dnsmasq", "dnsmasq-base"),

@@ -67,6 +67,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("groups.py", include_str!("programs/groups.py")),
     ("eyeballs.sh", include_str!("programs/eyeballs.sh")),
     ("eyeballs.py", include_str!("programs/eyeballs.py")),
+    ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 pub fn tests() -> Vec<Test> {
     vec![
         test("ip_changes_as_linux", &["ip", "bridge"], ip_changes_as_linux),
+        test("network_of_containers", &["ip", "iptables-legacy", "python3", "curl", "ping", "sysctl"], containers),
         test("ip_monitor_hears_of_changes", &["ip"], ip_monitor_hears_of_changes),
         test("namespaces_joined_by_a_router", &["ip", "python3", "curl"], namespaces_joined_by_a_router),
     ]
@@ -121,4 +122,31 @@ fn namespaces_joined_by_a_router(env: &Env) -> Result<()> {
     ensure!(env.ask(&["ip", "net", "netns"])?.is_empty());
     wait(|| env.ask(&["ip", "net", "link"]).is_ok_and(|t| !t.contains("port") && !t.contains("r@")))?;
     jar.stop().map(drop)
+}
+
+/// Two namespaces on a bridge, masqueraded out, a published port translated in: by `ip` and `iptables-legacy` themselves, and
+/// asked from beside, from the host and from outside.
+fn containers(env: &Env) -> Result<()> {
+    let www = env.dir.join("www");
+    std::fs::create_dir_all(&www)?;
+    env.write("www/hello", b"from the container")?;
+    let port = crate::harness::free_port()?;
+    let publish = format!("{port}:80");
+    let words = ["sh", &env.program("docker.sh"), &www.to_string_lossy()];
+    let mut jar = env.run(&["--with-proc", "-p", &publish], &words)?;
+    jar.says("ready", 50)?;
+    let url = format!("http://127.0.0.1:{port}/hello");
+    let mut curl = env.user("curl");
+    curl.args(["-s", "--max-time", "20", &url]);
+    let outside = env.finish(curl, 30)?;
+    ensure!(outside.stdout == "from the container", "{outside:?} {}", jar.stderr());
+    let out = jar.wait(40)?;
+    let want = "beside: from the container\ntranslated: from the container\n1 received\nready\n-P PREROUTING ACCEPT\n\
+        -P INPUT ACCEPT\n-P OUTPUT ACCEPT\n-P POSTROUTING ACCEPT\n\
+        -A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.18.0.2:8000\n\
+        -A OUTPUT -d 10.0.2.15/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.18.0.2:8000\n\
+        -A POSTROUTING -s 172.18.0.0/24 ! -o br0 -j MASQUERADE\n\
+        1 translated coming in\n1 masqueraded\n2\n";
+    ensure!(out.stdout == want, "{out:?}");
+    Ok(())
 }
