@@ -113,7 +113,7 @@ fn mistakes_are_told() {
     assert_eq!(r.exit_code(), 2);
     let r = go("transfer", 1, &[("net.ipv4.tcp_sakc", "0")]);
     assert_eq!(r.exit_code(), 2);
-    assert_eq!(list().iter().map(|e| e.name).collect::<Vec<_>>(), ["transfer", "goodput", "random"]);
+    assert_eq!(list().iter().map(|e| e.name).collect::<Vec<_>>(), ["transfer", "goodput", "bufferbloat", "random"]);
 }
 
 #[test]
