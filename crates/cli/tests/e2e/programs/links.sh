@@ -183,5 +183,7 @@ r ip netns exec blue sh -c 'ip -br link show eth0 type veth | cut -c1-20'
 r ip netns exec nowhere true
 r ip netns del nowhere
 r ip netns del red
+# Linux takes the devices of a namespace away a moment later.
+for _ in $(seq 200); do ip link show v0 >/dev/null 2>&1 || break; sleep 0.05; done
 r ip -br link show v0
 r ip netns del blue
