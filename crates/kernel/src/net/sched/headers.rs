@@ -2,7 +2,7 @@
 use crate::net::core::skb::SkBuff;
 use belljar_wire::flow::FlowKey;
 use belljar_wire::ipv4;
-use std::net::IpAddr;
+use core::net::IpAddr;
 
 /// A number for the packet's flow: the sender's, or made of its addresses and ports (`skb_get_hash`).
 pub fn flow_hash(skb: &SkBuff) -> u32 {
