@@ -124,13 +124,14 @@ impl Kernel {
     }
 
     /// Drains what rose, in FIFO order: before the next packet, timer or call.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn drain_rises(&mut self) {
         if !self.net.env.rises.is_empty() {
             self.run_rises();
         }
     }
 
+    #[inline(never)]
     fn run_rises(&mut self) {
         while let Some(rise) = self.net.env.rises.pop_front() {
             match rise {

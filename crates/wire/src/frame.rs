@@ -45,37 +45,45 @@ impl Head {
         n
     }
 
+    #[inline]
     pub fn len(&self) -> usize {
         (self.end - self.start) as usize
     }
 
+    #[inline]
     pub fn is_empty(&self) -> bool {
         self.start == self.end
     }
 
     /// Offset of the first byte in the fixed buffer; with [`Head::at`] a layer remembers where its header lies.
+    #[inline]
     pub fn start(&self) -> u8 {
         self.start
     }
 
+    #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.buf[self.start as usize..self.end as usize]
     }
 
+    #[inline]
     pub fn bytes_mut(&mut self) -> &mut [u8] {
         &mut self.buf[self.start as usize..self.end as usize]
     }
 
     /// Bytes from the fixed offset `at` to the end, pulled or not; empty when `at` is beyond.
+    #[inline]
     pub fn at(&self, at: u8) -> &[u8] {
         self.buf.get(at as usize..self.end as usize).unwrap_or(&[])
     }
 
+    #[inline]
     pub fn at_mut(&mut self, at: u8) -> &mut [u8] {
         self.buf.get_mut(at as usize..self.end as usize).unwrap_or(&mut [])
     }
 
     /// Makes room for `n` bytes in front and returns them, or `None` when there is none.
+    #[inline]
     pub fn push(&mut self, n: usize) -> Option<&mut [u8]> {
         let start = (self.start as usize).checked_sub(n)?;
         self.start = start as u8;
@@ -83,6 +91,7 @@ impl Head {
     }
 
     /// Takes `n` bytes off the front; `None` (and no change) when there are fewer.
+    #[inline]
     pub fn pull(&mut self, n: usize) -> Option<()> {
         (n <= self.len()).then(|| self.start += n as u8)
     }
@@ -93,6 +102,7 @@ impl Head {
     }
 
     /// Cuts the end so that `n` bytes remain.
+    #[inline]
     pub fn trim(&mut self, n: usize) {
         self.end = self.end.min((self.start as usize + n) as u8);
     }

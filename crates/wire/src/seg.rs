@@ -143,6 +143,14 @@ impl Segs {
         Segs { list: List::Empty, len: 0 }
     }
 
+    /// Lets go of everything.
+    #[inline]
+    pub fn clear(&mut self) {
+        if !matches!(self.list, List::Empty) {
+            *self = Segs::new();
+        }
+    }
+
     /// Bytes in all pieces.
     pub fn len(&self) -> usize {
         self.len as usize

@@ -322,6 +322,16 @@ impl TcpOptions {
     pub fn emit(&self, b: &mut [u8]) -> usize {
         let len = self.len();
         let Some(b) = b.get_mut(..len) else { return 0 };
+        // Nearly every segment: time stamps and nothing else.
+        if let (Some((val, ecr)), false, Some(b)) =
+            (self.ts, self.sack_ok, b.first_chunk_mut::<TCPOLEN_TSTAMP_ALIGNED>())
+            && len == TCPOLEN_TSTAMP_ALIGNED
+        {
+            b[..4].copy_from_slice(&[TCPOPT_NOP, TCPOPT_NOP, TCPOPT_TIMESTAMP, 10]);
+            b[4..8].copy_from_slice(&val.to_be_bytes());
+            b[8..].copy_from_slice(&ecr.to_be_bytes());
+            return len;
+        }
         let mut at = 0;
         let mut put = |bytes: &[u8]| {
             if let Some(to) = b.get_mut(at..at + bytes.len()) {

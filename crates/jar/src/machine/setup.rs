@@ -19,7 +19,7 @@ impl Machine {
     /// `Err` is one sentence about a setting.
     pub fn new(c: &MachineConfig) -> Result<Machine, String> {
         let mut k = Kernel::new(c.seed);
-        k.net.env.now = c.now;
+        k.net.env.advance(c.now);
         k.net.env.wall_offset = c.wall.saturating_sub(c.now);
         let mut nic =
             NicConfig { mtu: c.mtu, mac: mac(c.addr.map_or(Ipv4Addr::UNSPECIFIED, |a| a.0)), ..NicConfig::default() };
@@ -101,7 +101,7 @@ impl Machine {
     /// A frame arrives at the NIC; [`Machine::step`] lets the kernel see to it.
     pub fn frame_in(&mut self, now: u64, frame: Frame) {
         if let Some(nic) = self.nic {
-            self.k.net.env.now = self.k.net.env.now.max(now);
+            self.k.net.env.advance(now);
             rx_frame(&mut self.k.net, nic, frame);
             self.fed = true;
         }

@@ -363,6 +363,7 @@ fn lookup(net: &mut Net, br: DevId, to: Mac) -> Way {
 /// A frame came in through a port, its Ethernet header pulled. Given back when the port itself is meant: addresses of the
 /// link's own protocols (IEEE 802.1D §7.12.6).
 #[doc(alias = "br_handle_frame")]
+#[inline(never)]
 pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb) -> Option<Skb> {
     skb.head.rewind(skb.mac_header);
     let eth = EthHeader::parse(skb.head.bytes());
@@ -504,6 +505,7 @@ fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb) {
 }
 
 /// The machine itself sends through the bridge.
+#[inline(never)]
 pub fn br_dev_xmit(net: &mut Net, br: DevId, skb: Skb) {
     let to = EthHeader::parse(skb.head.bytes()).map(|e| e.dst);
     let Ok(to) = to else { return net.kfree_skb(skb, DropReason::PktTooSmall, "br_dev_xmit") };

@@ -46,6 +46,7 @@ impl Tun {
 }
 
 /// Into the reader's queue; full, it is dropped here, for the qdisc is never stopped.
+#[inline(never)]
 pub fn tun_net_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     net.skb_orphan(&mut skb);
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };

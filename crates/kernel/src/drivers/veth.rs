@@ -83,6 +83,7 @@ pub fn part(net: &mut Net, dev: DevId) -> Option<DevId> {
 
 /// Nothing of the sender's namespace goes along (`skb_scrub_packet`): mark, priority, route. The bytes count against the
 /// sending socket until they are received.
+#[inline(never)]
 pub fn veth_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     let len = skb.len();
     let Some(d) = net.devs.get(dev) else { return net.consume_skb(skb) };

@@ -15,7 +15,7 @@ pub use trace::{Event, Trace};
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Env {
-    /// Nanoseconds since boot; set once per step, never read from a clock.
+    /// Nanoseconds since boot; set once per step by [`Env::advance`], never read from a clock.
     pub now: Nanos,
     /// Wall clock minus boot time, for time stamps that programs and captures show.
     pub wall_offset: u64,
@@ -33,6 +33,11 @@ pub struct Env {
     tick: (Nanos, Nanos, Jiffies),
 }
 
+fn tick_of(now: Nanos, hz: u32) -> (Nanos, Nanos, Jiffies) {
+    let jiffies = time::jiffies(now, hz);
+    (time::tick_start(jiffies, hz), time::tick_start(jiffies + 1, hz), jiffies)
+}
+
 impl Env {
     pub fn new(now: Nanos, wall_offset: u64, hz: u32, seed: u64) -> Env {
         Env {
@@ -45,22 +50,35 @@ impl Env {
             rises: VecDeque::new(),
             trace: Trace::default(),
             next_packet: 1,
-            tick: (0, 0, 0),
+            tick: tick_of(now, hz),
         }
     }
 
     /// Ticks since boot, never 0 (0 means "not armed" in a [`TimerSlot`]).
+    #[inline]
     pub fn jiffies(&self) -> Jiffies {
+        self.tick.2
+    }
+
+    /// The first tick that begins at or after `at`. Counted from the present one: the quotient is small, the division quick.
+    pub fn round_up(&self, at: Nanos) -> Jiffies {
         let (from, to, jiffies) = self.tick;
-        if (from..to).contains(&self.now) { jiffies } else { time::jiffies(self.now, self.hz) }
+        match (u32::try_from(at.wrapping_sub(from)), u32::try_from(to - from)) {
+            (Ok(ahead), Ok(tick)) => jiffies + ahead.div_ceil(tick),
+            _ => self.round_far(at),
+        }
+    }
+
+    #[cold]
+    fn round_far(&self, at: Nanos) -> Jiffies {
+        time::round_up(at, self.hz)
     }
 
     /// Time goes on, never back.
     pub fn advance(&mut self, now: Nanos) {
         self.now = self.now.max(now);
         if self.now >= self.tick.1 {
-            let jiffies = time::jiffies(self.now, self.hz);
-            self.tick = (time::tick_start(jiffies, self.hz), time::tick_start(jiffies + 1, self.hz), jiffies);
+            self.tick = tick_of(self.now, self.hz);
         }
     }
 
@@ -90,5 +108,23 @@ impl Env {
     pub fn packet_id(&mut self) -> u64 {
         self.next_packet += 1;
         self.next_packet - 1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_from_the_present_tick_is_rounding() {
+        for hz in [100, 250, 1000] {
+            let mut env = Env::new(0, 0, hz, 1);
+            for now in [0, 1, 3_999_999, 4_000_000, 10 * SEC + 7] {
+                env.advance(now);
+                for ahead in [0, 1, 999_999, MSEC, 4 * MSEC, 4 * MSEC + 1, 200 * MSEC, 5 * SEC, 90_000 * SEC] {
+                    assert_eq!(env.round_up(now + ahead), time::round_up(now + ahead, hz), "{hz} {now} {ahead}");
+                }
+            }
+        }
     }
 }

@@ -3,7 +3,7 @@
 use crate::ids::*;
 use crate::kernel::{Files, Kernel};
 use crate::task::call::{Fd, RunCtx};
-use belljar_abi::Errno;
+use belljar_abi::{Errno, MSG_DONTWAIT};
 
 #[derive(Clone, Debug)]
 pub struct File {
@@ -65,6 +65,15 @@ impl Kernel {
             Some(FileKind::Sock(sock)) => Ok((file, sock)),
             _ => Err(Errno::ENOTSOCK),
         }
+    }
+
+    /// The socket behind a descriptor that data is to pass, and whether the call may sleep.
+    pub(crate) fn fd_for_io(&self, process: ProcId, fd: Fd, flags: i32) -> Result<(FileId, SockId, RunCtx), Errno> {
+        let file = self.fd_file(process, fd)?;
+        let f = self.files.files.get(file).ok_or(Errno::ENOTSOCK)?;
+        let FileKind::Sock(sock) = f.kind else { return Err(Errno::ENOTSOCK) };
+        let nonblock = flags & MSG_DONTWAIT != 0 || f.nonblock;
+        Ok((file, sock, RunCtx { nonblock, ..RunCtx::default() }))
     }
 
     /// A descriptor for a new object: the number first (EMFILE), then the file (ENFILE).

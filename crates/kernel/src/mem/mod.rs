@@ -44,9 +44,10 @@ impl Default for Pool {
 impl Pool {
     /// Copies `bytes` into a pooled page of at least `room` bytes: the one copy at the user boundary.
     pub fn copy_in(&mut self, bytes: &[u8], room: usize) -> Seg {
-        let mut page = self.page(bytes.len().max(room));
+        let mut page = self.kept(bytes.len().max(room));
         match Arc::get_mut(&mut page) {
             Some(buf) => {
+                buf.clear();
                 belljar_wire::seg::extend(buf, bytes);
                 Seg::new(page)
             }
@@ -56,14 +57,19 @@ impl Pool {
 
     /// An empty page with room for `want` bytes, held by nobody else.
     pub fn page(&mut self, want: usize) -> Page {
-        let Some(class) = CLASSES.iter().position(|&c| c >= want) else {
-            return Arc::new(Vec::with_capacity(want));
-        };
-        let mut page = self.pages[class].pop().unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASSES[class])));
+        let mut page = self.kept(want);
         if let Some(buf) = Arc::get_mut(&mut page) {
             buf.clear();
         }
         page
+    }
+
+    /// A page of the right class with what was in it before, or a new one.
+    fn kept(&mut self, want: usize) -> Page {
+        let Some(class) = CLASSES.iter().position(|&c| c >= want) else {
+            return Arc::new(Vec::with_capacity(want));
+        };
+        self.pages[class].pop().unwrap_or_else(|| Arc::new(Vec::with_capacity(CLASSES[class])))
     }
 
     /// Takes payload that nobody needs any more; its pages are used again when this was their last piece.
@@ -89,7 +95,9 @@ impl Pool {
 
     pub(crate) fn give_skb(&mut self, mut skb: Skb) {
         self.skbs_ended += 1;
-        self.give(std::mem::take(&mut skb.frags));
+        while let Some(seg) = skb.frags.pop_front() {
+            self.give_seg(seg);
+        }
         if self.skbs.len() < KEEP_SKBS {
             skb.reset();
             self.skbs.push(skb);

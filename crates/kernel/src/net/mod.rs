@@ -24,6 +24,7 @@ use self::drop::DropReason;
 use self::mib::Mib;
 use self::netns::NetNs;
 use self::sysctl::Global;
+use crate::env::trace::Dir;
 use crate::env::{Env, Event};
 use crate::ids::*;
 use crate::mem::Pool;
@@ -109,6 +110,7 @@ impl Net {
 
     /// The end of a packet that was dropped: named, and shown to whoever watches. `at` is the function that gave up.
     #[doc(alias = "kfree_skb_reason")]
+    #[cold]
     pub fn kfree_skb(&mut self, skb: Skb, reason: DropReason, at: &'static str) {
         self.pool.dropped(reason);
         if self.env.trace.wanted.drops {
@@ -121,13 +123,19 @@ impl Net {
 
     fn skb_release(&mut self, mut skb: Skb) {
         self.skb_orphan(&mut skb);
+        if skb.nf.ct.is_some() || skb.tx.is_some() {
+            self.release_rest(&mut skb);
+        }
+        self.pool.give_skb(skb);
+    }
+
+    /// What few packets have with them.
+    #[cold]
+    fn release_rest(&mut self, skb: &mut Skb) {
         if skb.nf.ct.is_some() {
             self.ct_put(skb.nf);
         }
-        if skb.tx.is_some() {
-            self.zerocopy_free(&mut skb);
-        }
-        self.pool.give_skb(skb);
+        self.zerocopy_free(skb);
     }
 
     /// Runs the destructor now: the owner's memory is free although the packet lives on (`skb_orphan`).
@@ -147,11 +155,33 @@ impl Net {
     }
 
     /// Marks a stage on a packet's way, for `belljar trace`.
-    #[inline]
+    #[inline(always)]
     pub fn stage(&mut self, skb: &Skb, stage: &'static str) {
         if self.env.trace.wanted.stages {
-            let event = Event::Stage { packet: skb.id, stage, dev: skb.dev, len: skb.len() as u32 };
-            self.env.trace.push(self.env.now, event);
+            self.trace_stage(skb, stage);
         }
+    }
+
+    #[cold]
+    fn trace_stage(&mut self, skb: &Skb, stage: &'static str) {
+        let event = Event::Stage { packet: skb.id, stage, dev: skb.dev, len: skb.len() as u32 };
+        self.env.trace.push(self.env.now, event);
+    }
+
+    /// The packet as a tap of `dev` sees it, its link header included.
+    #[inline(always)]
+    pub(crate) fn tap(&mut self, dev: DevId, dir: Dir, skb: &SkBuff) {
+        if self.env.trace.wanted.taps {
+            self.trace_tap(dev, dir, skb);
+        }
+    }
+
+    #[cold]
+    fn trace_tap(&mut self, dev: DevId, dir: Dir, skb: &SkBuff) {
+        let mut frame = Box::new(skb.to_frame());
+        if dir == Dir::In {
+            frame.head.rewind(skb.mac_header);
+        }
+        self.env.trace.push(self.env.now, Event::Tap { dev, dir, frame });
     }
 }

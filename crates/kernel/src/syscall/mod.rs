@@ -81,9 +81,13 @@ impl Kernel {
             Op::Connect { file, addr, later } => socket::run_connect(self, file, addr, later, ctx),
             Op::Send { file, rest, sent, flags, to, cmsgs, zerocopy } => {
                 let msg = SendMsg { data: Payload::Segs(rest), sent, flags, to, cmsgs: cmsgs.into(), zerocopy };
-                message::run_send(self, file, msg, ctx)
+                let Some(sock) = self.file_sock(file) else { return Run::Done(Err(Errno::ENOTSOCK)) };
+                message::run_send(self, file, sock, msg, ctx)
             }
-            Op::Recv { file, msg } => message::run_recv(self, file, msg, ctx),
+            Op::Recv { file, msg } => {
+                let Some(sock) = self.file_sock(file) else { return Run::Done(Err(Errno::ENOTSOCK)) };
+                message::run_recv(self, file, sock, msg, ctx)
+            }
             Op::Poll { fds } => fd::run_poll(self, who, fds, deadline, ctx),
             Op::EpollWait { file, ep, max } => epoll::run_wait(self, file, ep, max, deadline, ctx),
             Op::Linger { sock } => fd::run_release(self, sock, ctx),

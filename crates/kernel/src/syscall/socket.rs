@@ -221,13 +221,13 @@ impl Kernel {
 
     /// A time-out of zero (set by a negative SO_RCVTIMEO) is a call that does not wait.
     pub(super) fn rcv_timeo(&self, sock: SockId, ctx: RunCtx) -> RunCtx {
-        let zero = self.socks.sk(sock).and_then(|sk| sk.cold.as_ref()?.rcvtimeo) == Some(0);
-        RunCtx { nonblock: ctx.nonblock || zero, ..ctx }
+        let zero = || self.socks.sk(sock).and_then(|sk| sk.cold.as_ref()?.rcvtimeo) == Some(0);
+        RunCtx { nonblock: ctx.nonblock || zero(), ..ctx }
     }
 
     pub(super) fn snd_timeo(&self, sock: SockId, ctx: RunCtx) -> RunCtx {
-        let zero = self.socks.sk(sock).and_then(|sk| sk.cold.as_ref()?.sndtimeo) == Some(0);
-        RunCtx { nonblock: ctx.nonblock || zero, ..ctx }
+        let zero = || self.socks.sk(sock).and_then(|sk| sk.cold.as_ref()?.sndtimeo) == Some(0);
+        RunCtx { nonblock: ctx.nonblock || zero(), ..ctx }
     }
 
     pub(super) fn rcv_deadline(&self, sock: SockId) -> Option<u64> {

@@ -101,6 +101,13 @@ impl Kernel {
     /// What is left over waits for ksoftirqd: [`Kernel::more_work`].
     fn softirq_pass(&mut self) {
         softirq::do_softirq(self);
+        if self.net.cpus.len() > 1 {
+            self.other_cpus();
+        }
+        self.drain_rises();
+    }
+
+    fn other_cpus(&mut self) {
         let here = self.net.cpu;
         for cpu in (0..self.net.cpus.len()).filter(|c| *c != here) {
             if self.net.cpus.get(cpu).is_some_and(|c| c.is_pending()) {
@@ -109,7 +116,6 @@ impl Kernel {
             }
         }
         self.net.cpu = here;
-        self.drain_rises();
     }
 
     /// Puts a call to sleep.

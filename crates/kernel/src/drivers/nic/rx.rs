@@ -152,6 +152,7 @@ fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
 
 /// NAPI: transmit completions first (they cost no budget), then up to `budget` frames through GRO.
 #[doc(alias = "napi_poll")]
+#[inline(never)]
 pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
     tx::clean(&mut k.net, dev);
     let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return 0 };

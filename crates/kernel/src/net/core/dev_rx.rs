@@ -1,6 +1,5 @@
 //! From a driver to the protocols: the backlog, taps, and whose packet it is.
 use crate::drivers::bridge;
-use crate::env::Event;
 use crate::env::trace::Dir;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -22,23 +21,19 @@ pub fn netif_rx(net: &mut Net, skb: Skb) {
 #[doc(alias = "__netif_receive_skb_core")]
 pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
     let Some(dev) = skb.dev else { return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb") };
-    let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.up) else {
+    let Some(d) = k.net.devs.get(dev).filter(|d| d.up) else {
         return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
     };
-    let ns = d.ns;
+    let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some());
     skb.ns = Some(ns);
     skb.network_header = skb.head.start();
-    if k.net.env.trace.wanted.taps {
-        let mut frame = Box::new(skb.to_frame());
-        frame.head.rewind(skb.mac_header);
-        k.net.env.trace.push(k.net.env.now, Event::Tap { dev, dir: Dir::In, frame });
-    }
+    k.net.tap(dev, Dir::In, &skb);
     k.net.stage(&skb, "netif_receive_skb");
     let watched = crate::net::packet::rcv::incoming(k, ns, dev, &skb);
-    if let Some(ingress) = k.net.devs.get_mut(dev).and_then(|d| d.qdisc.ingress.as_mut()) {
+    if ingress && let Some(ingress) = k.net.devs.get_mut(dev).and_then(|d| d.qdisc.ingress.as_mut()) {
         ingress.receive(&skb);
     }
-    if let Some(br) = k.net.devs.get(dev).and_then(|d| d.master) {
+    if let Some(br) = master {
         match bridge::handle_frame(k, br, dev, skb) {
             Some(back) => skb = back,
             None => return,

@@ -1,7 +1,7 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
 use crate::drivers::{bridge, loopback, nic, tun, veth};
+use crate::env::TimerKey;
 use crate::env::trace::Dir;
-use crate::env::{Event, TimerKey};
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
@@ -115,6 +115,7 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
 }
 
 /// `skb_gso_segment` in software: each piece gets its own way through the driver.
+#[inline(never)]
 fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
     let mut last = None;
     for frame in gso::segment(skb.to_frame()) {
@@ -132,6 +133,7 @@ fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
 }
 
 /// A piece when the ring may have become full in between: it was admitted already and waits whatever the limit.
+#[inline(never)]
 fn queue_or_xmit(net: &mut Net, dev: DevId, skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
     if !d.stopped {
@@ -141,10 +143,7 @@ fn queue_or_xmit(net: &mut Net, dev: DevId, skb: Skb) {
 }
 
 fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
-    if net.env.trace.wanted.taps {
-        let event = Event::Tap { dev, dir: Dir::Out, frame: Box::new(skb.to_frame()) };
-        net.env.trace.push(net.env.now, event);
-    }
+    net.tap(dev, Dir::Out, &skb);
     packet::rcv::queue_xmit_nit(net, dev, &skb);
     driver_xmit(net, dev, skb);
 }
@@ -193,6 +192,7 @@ fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
 }
 
 /// Puts the transport checksum into the packet if it is still to be computed.
+#[inline(never)]
 pub fn skb_checksum_help(skb: &mut SkBuff) {
     if skb.csum != Csum::Partial {
         return;

@@ -128,7 +128,7 @@ impl SkBuff {
             head, frags, id, ns, dev, protocol, pkt_type, mac_header, network_header, transport_header, ..
         } = self;
         head.reset();
-        *frags = Segs::new();
+        frags.clear();
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
         (self.ip_id, self.frag_max) = (None, 0);
@@ -230,11 +230,15 @@ impl SkBuff {
 
     /// Makes sure that `n` bytes are in the linear part, taking them from the payload if need be (`pskb_may_pull`).
     /// False when the packet is shorter or the headers are longer than the linear part can be.
+    #[inline(always)]
     pub fn may_pull(&mut self, n: usize) -> bool {
+        self.head.len() >= n || self.pull_tail(n)
+    }
+
+    #[doc(alias = "__pskb_pull_tail")]
+    #[cold]
+    fn pull_tail(&mut self, n: usize) -> bool {
         let have = self.head.len();
-        if have >= n {
-            return true;
-        }
         let first = self.mac_header.min(self.network_header).min(self.head.start());
         let kept = self.head.at(first).len();
         let mut bytes = [0; HEAD_CAPACITY];

@@ -135,29 +135,35 @@ pub fn do_softirq(k: &mut Kernel) -> bool {
     if k.net.env.timers_due() {
         k.net.this_cpu().into_iter().for_each(|c| c.raise(Softirq::Timer));
     }
-    if let Some(cpu) = k.net.this_cpu()
-        && std::mem::take(&mut cpu.ksoftirqd)
-    {
+    let Some(cpu) = k.net.this_cpu() else { return false };
+    if std::mem::take(&mut cpu.ksoftirqd) {
         cpu.ksoftirqd_runs += 1;
     }
+    if cpu.is_pending() { serve(k) } else { false }
+}
+
+fn serve(k: &mut Kernel) -> bool {
     for _ in 0..MAX_SOFTIRQ_RESTART {
         let Some(cpu) = k.net.this_cpu() else { return false };
         let pending = std::mem::take(&mut cpu.pending);
         if pending == 0 {
             return false;
         }
-        for (which, run) in [
-            (Softirq::Timer, run_timers as fn(&mut Kernel)),
-            (Softirq::NetTx, net_tx_action),
-            (Softirq::NetRx, net_rx_action),
-        ] {
-            if pending & (1 << which as u16) != 0 {
-                if let Some(cpu) = k.net.this_cpu() {
-                    cpu.softirqs[which as usize] += 1;
-                }
-                run(k);
-                k.drain_rises();
-            }
+        let is = |which: Softirq| pending & (1 << which as u16) != 0;
+        for which in [Softirq::Timer, Softirq::NetTx, Softirq::NetRx] {
+            cpu.softirqs[which as usize] += u64::from(is(which));
+        }
+        if is(Softirq::Timer) {
+            run_timers(k);
+            k.drain_rises();
+        }
+        if is(Softirq::NetTx) {
+            net_tx_action(k);
+            k.drain_rises();
+        }
+        if is(Softirq::NetRx) {
+            net_rx_action(k);
+            k.drain_rises();
         }
     }
     let Some(cpu) = k.net.this_cpu() else { return false };
@@ -229,10 +235,9 @@ fn process_backlog(k: &mut Kernel, quota: u32) -> u32 {
     let mut work = 0;
     loop {
         while work < quota {
-            let Some(skb) = k.net.this_cpu().and_then(|c| c.process_queue.pop_front()) else { break };
-            if let Some(c) = k.net.this_cpu() {
-                c.stat.processed += 1;
-            }
+            let Some(cpu) = k.net.this_cpu() else { return work };
+            let Some(skb) = cpu.process_queue.pop_front() else { break };
+            cpu.stat.processed += 1;
             dev_rx::netif_receive_skb(k, skb);
             k.drain_rises();
             work += 1;

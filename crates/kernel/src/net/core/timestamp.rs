@@ -176,6 +176,7 @@ pub fn recv_timestamp(sk: &Sock, env: &Env, mut tstamp: Nanos, from_errors: bool
 
 /// The packet passes a place of which its sender wants to know.
 #[doc(alias = "__skb_tstamp_tx")]
+#[cold]
 pub fn skb_tstamp_tx(net: &mut Net, skb: &Skb, dev: DevId, kind: u32) {
     let Some(tx) = &skb.tx else { return };
     let mut packet = Segs::from(skb.head.bytes().to_vec());

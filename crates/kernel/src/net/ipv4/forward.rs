@@ -11,6 +11,7 @@ use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{Ipv4Header, decrease_ttl};
 
 /// A packet for somebody else.
+#[inline(never)]
 pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Header, mut skb: Skb) {
     if skb.pkt_type != PktType::Host {
         return net.kfree_skb(skb, DropReason::NotSpecified, "ip_forward");

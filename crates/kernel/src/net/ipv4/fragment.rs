@@ -17,6 +17,7 @@ use core::net::Ipv4Addr;
 /// Cuts `skb` into fragments that fit, or says why not: with DF the sender hears of the MTU (locally by EMSGSIZE, on a
 /// router by ICMP). A super-segment that does not fit is first cut into the segments it stands for.
 #[doc(alias = "ip_do_fragment")]
+#[inline(never)]
 pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: Skb) -> Result<(), Errno> {
     if skb.gso.is_some() {
         return segments(net, ns, dst, daddr, skb);

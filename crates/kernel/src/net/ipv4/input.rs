@@ -25,20 +25,23 @@ pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
         return net.kfree_skb(skb, DropReason::OtherHost, "ip_rcv");
     }
     net.stage(&skb, "ip_rcv");
-    net.inc(ns, Mib::IpInReceives);
-    net.add(ns, Mib::IpExtInOctets, skb.len() as u64);
-    let ip = match header(&mut skb) {
+    let octets = skb.len() as u64;
+    let header = header(&mut skb);
+    let Some(n) = net.ns.get_mut(ns) else { return net.kfree_skb(skb, DropReason::NotSpecified, "ip_rcv") };
+    n.mib.inc(Mib::IpInReceives);
+    n.mib.add(Mib::IpExtInOctets, octets);
+    let ip = match header {
         Ok(ip) => ip,
         Err((reason, counter)) => {
-            net.inc(ns, counter);
+            n.mib.inc(counter);
             if counter == Mib::IpExtInCsumErrors {
-                net.inc(ns, Mib::IpInHdrErrors);
+                n.mib.inc(Mib::IpInHdrErrors);
             }
             return net.kfree_skb(skb, reason, "ip_rcv");
         }
     };
     let ect = [Mib::IpExtInNoECTPkts, Mib::IpExtInECT1Pkts, Mib::IpExtInECT0Pkts, Mib::IpExtInCEPkts];
-    net.inc(ns, ect[(ip.tos & 3) as usize]);
+    n.mib.inc(ect[(ip.tos & 3) as usize]);
     skb.transport_header = skb.network_header + ip.ihl_bytes as u8;
     let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::PreRouting, skb, (Some(dev), None)) else { return };
     // Rules may have rewritten it.
@@ -82,6 +85,7 @@ fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
     Ok(ip)
 }
 
+#[cold]
 fn big(skb: &Skb) -> Option<Ipv4Header> {
     let mut b = [0; 60];
     let n = skb.head.len().min(60);
@@ -95,23 +99,17 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
     let net = &mut k.net;
     let own =
         valid(net, ns, &skb.dst).filter(|d| matches!(d.kind, RouteKind::Local | RouteKind::Broadcast) || skb.looped);
-    let found = match own {
-        Some(d) => Ok(d),
-        None => {
-            let policy = net.ns.get(ns).map_or(0, |n| n.sysctl.fib_multipath_hash_policy);
-            let keys = HashKeys::of(policy, &skb, ip);
-            ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto, keys)
-        }
+    let kind = match own {
+        Some(d) => d.kind,
+        None => match routed(net, ns, dev, &mut skb, ip) {
+            Ok(kind) => kind,
+            Err(e) => return ip_error(net, ns, skb, e),
+        },
     };
-    let dst = match found {
-        Ok(dst) => dst,
-        Err(e) => return ip_error(net, ns, skb, e),
-    };
-    skb.dst = Some(dst);
     if ip.ihl_bytes > IPV4_HLEN && !rcv_options(net, ns, dev, &skb, ip) {
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_rcv_options");
     }
-    match dst.kind {
+    match kind {
         RouteKind::Broadcast => {
             net.inc(ns, Mib::IpExtInBcastPkts);
             net.add(ns, Mib::IpExtInBcastOctets, skb.len() as u64);
@@ -128,14 +126,26 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
         }
         _ => {}
     }
-    match dst.kind {
-        RouteKind::Local | RouteKind::Broadcast | RouteKind::Multicast => ip_local_deliver(k, ns, skb, ip),
-        RouteKind::Unicast => forward::ip_forward(net, ns, dev, &dst, ip, skb),
+    match (kind, skb.dst) {
+        (RouteKind::Unicast, Some(dst)) => forward::ip_forward(net, ns, dev, &dst, ip, skb),
+        _ => ip_local_deliver(k, ns, skb, ip),
     }
+}
+
+/// Looks up where a packet goes that did not bring its route.
+#[doc(alias = "ip_route_input_noref")]
+#[inline(never)]
+fn routed(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -> Result<RouteKind, InputError> {
+    let policy = net.ns.get(ns).map_or(0, |n| n.sysctl.fib_multipath_hash_policy);
+    let keys = HashKeys::of(policy, skb, ip);
+    let dst = ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto, keys)?;
+    skb.dst = Some(dst);
+    Ok(dst.kind)
 }
 
 /// False when the options end the packet: malformed, or a source route that is not accepted.
 #[doc(alias = "ip_rcv_options")]
+#[cold]
 fn rcv_options(net: &mut Net, ns: NsId, dev: DevId, skb: &Skb, ip: &Ipv4Header) -> bool {
     let bytes = skb.head.bytes();
     match options::compile(bytes.get(..ip.ihl_bytes).unwrap_or(bytes)) {
@@ -149,6 +159,7 @@ fn rcv_options(net: &mut Net, ns: NsId, dev: DevId, skb: &Skb, ip: &Ipv4Header) 
 }
 
 /// No way on: counted, dropped, and where the host forwards, answered.
+#[cold]
 fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     // What hosts tell routers is for them alone; a card would not even have taken it.
     if e == InputError::NotJoined && skb.ip_hdr().is_some_and(|ip| ip.proto == IPPROTO_IGMP) {
@@ -210,29 +221,26 @@ fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Head
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_local_deliver_finish");
     }
     net.stage(&skb, "ip_local_deliver");
-    let raw = raw_sockets(k, ns, &skb, ip);
-    let net = &mut k.net;
-    match ip.proto {
-        IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_IGMP => net.inc(ns, Mib::IpInDelivers),
-        _ if raw => {
+    let Some(n) = net.ns.get_mut(ns) else { return net.kfree_skb(skb, DropReason::NotSpecified, "ip_local_deliver") };
+    let known = matches!(ip.proto, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_IGMP);
+    if known {
+        n.mib.inc(Mib::IpInDelivers);
+    }
+    // Almost always there is no raw socket to look for.
+    let raw = !n.raw.raw.is_empty() && raw_local_deliver(k, ns, &skb, ip);
+    if !known {
+        let net = &mut k.net;
+        if raw {
             net.inc(ns, Mib::IpInDelivers);
             return net.consume_skb(skb);
         }
-        _ => {
-            net.inc(ns, Mib::IpInUnknownProtos);
-            icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0);
-            return net.kfree_skb(skb, DropReason::IpNoProto, "ip_protocol_deliver");
-        }
+        net.inc(ns, Mib::IpInUnknownProtos);
+        icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_PROT_UNREACH, 0);
+        return net.kfree_skb(skb, DropReason::IpNoProto, "ip_protocol_deliver");
     }
     match ip.proto {
         IPPROTO_ICMP => icmp_rcv::icmp_rcv(k, ns, skb, ip, raw),
         IPPROTO_IGMP => igmp::igmp_rcv(&mut k.net, skb),
         proto => switch::inet_protocol(k, proto, skb),
     }
-}
-
-/// Whether a raw socket has a copy. Almost always there is none to look for.
-#[inline]
-fn raw_sockets(k: &mut Kernel, ns: NsId, skb: &Skb, ip: &Ipv4Header) -> bool {
-    k.net.ns.get(ns).is_some_and(|n| !n.raw.raw.is_empty()) && raw_local_deliver(k, ns, skb, ip)
 }

@@ -123,12 +123,14 @@ pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: S
 }
 
 /// Whether this host is a member of the group on the device, and the sender wants it to hear.
+#[inline(never)]
 fn mc_loops(net: &Net, dev: DevId, group: Ipv4Addr, skb: &Skb) -> bool {
     let Ok(ip) = Ipv4Header::parse(skb.head.bytes()) else { return false };
     !skb.no_mc_loop && mcast::check(net, dev, group, ip.src, ip.proto)
 }
 
 /// Hosts hear their own broadcasts (`dev_loopback_xmit`).
+#[inline(never)]
 fn loop_back(net: &mut Net, ns: NsId, skb: &Skb, kind: RouteKind) {
     let mut copy = net.alloc_skb();
     copy.head = skb.head.clone();

@@ -56,6 +56,7 @@ impl FragTable {
 
 /// Takes a fragment; gives the datagram back when it was the last one missing.
 #[doc(alias = "ip_frag_queue")]
+#[inline(never)]
 pub fn ip_defrag(net: &mut Net, ns: NsId, mut skb: Skb, ip: &Ipv4Header) -> Option<Skb> {
     net.inc(ns, Mib::IpReasmReqds);
     net.stage(&skb, "ip_defrag");

@@ -447,8 +447,8 @@ pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Fired) {
 }
 
 /// The route of a packet that has one of this generation; `None` asks for a lookup.
-pub fn valid(net: &Net, ns: NsId, dst: &Option<Dst>) -> Option<Dst> {
-    let d = (*dst)?;
+pub fn valid<'a>(net: &Net, ns: NsId, dst: &'a Option<Dst>) -> Option<&'a Dst> {
+    let d = dst.as_ref()?;
     net.ns.get(ns).is_some_and(|n| n.rt_genid == d.genid).then_some(d)
 }
 

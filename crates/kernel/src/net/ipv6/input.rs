@@ -18,6 +18,7 @@ use belljar_wire::ipv6::*;
 
 /// A packet with its Ethernet header pulled.
 #[doc(alias = "ip6_rcv_core")]
+#[inline(never)]
 pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     let net = &mut k.net;
     if skb.pkt_type == PktType::OtherHost {

@@ -39,6 +39,7 @@ pub struct Ip6Tx {
 
 /// Transport header in `skb.head`, payload in `skb.frags`: adds the IPv6 header and sends.
 #[doc(alias = "ip6_send_skb")]
+#[inline(never)]
 pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<(), Errno> {
     let len = skb.len();
     if len > IPV6_MAXPLEN && skb.gso.is_none() {

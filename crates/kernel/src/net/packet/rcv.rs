@@ -59,9 +59,11 @@ pub(crate) fn outgoing(k: &mut Kernel, skb: Skb, sender: Option<PacketId>) {
 #[inline]
 pub fn incoming(k: &mut Kernel, ns: NsId, dev: DevId, skb: &SkBuff) -> bool {
     let Some(n) = k.net.ns.get(ns) else { return false };
-    if n.packet.all.is_empty() && n.packet.base.is_empty() {
-        return false;
-    }
+    if n.packet.all.is_empty() && n.packet.base.is_empty() { false } else { deliver_incoming(k, ns, dev, skb) }
+}
+
+#[inline(never)]
+fn deliver_incoming(k: &mut Kernel, ns: NsId, dev: DevId, skb: &SkBuff) -> bool {
     let mut seen = false;
     for everything in [true, false] {
         let mut n = 0;

@@ -68,7 +68,7 @@ fn received(k: &mut Kernel, id: RawId, skb: &Skb, msg: &RecvMsg) -> Box<Received
         r.from = Some(SockAddr::V4(ip.src, 0));
         // IP_ORIGDSTADDR looks where a port would be.
         let port = skb.head.at(skb.network_header).get(ip.ihl_bytes + 2..).and_then(|b| b.first_chunk());
-        control(k, &s.sk, skb, &ip, port.map_or(0, |p| u16::from_be_bytes(*p)), &mut r.cmsgs);
+        control(k, &s.sk, skb, port.map_or(0, |p| u16::from_be_bytes(*p)), &mut r.cmsgs);
     }
     r.segs.push(k.net.pool.copy_in(skb.head.bytes(), 0));
     r.segs.append(skb.frags.clone());

@@ -423,7 +423,7 @@ fn mtu_reduced(sk: &mut TcpSock, net: &mut Net, id: TcpId, mtu: u32) {
     if matches!(pmtudisc, IP_PMTUDISC_DONT | IP_PMTUDISC_INTERFACE | IP_PMTUDISC_OMIT) {
         return;
     }
-    let Some(dst) = segment::check_dst(sk, net) else { return };
+    let Some(&dst) = segment::check_dst(sk, net) else { return };
     // What is believed counts, not what was said: below min_pmtu, or 0 with ip_no_pmtu_disc, every message would be news, also
     // those of our own IP about segments that tcp_min_snd_mss keeps too large.
     if sk.snd.pmtu <= dst.mtu {

@@ -53,6 +53,7 @@ fn bits(addr: IpAddr) -> u8 {
 
 /// The key for a peer: the longest prefix.
 #[doc(alias = "tcp_md5_do_lookup")]
+#[cold]
 pub fn lookup(sk: &TcpSock, addr: IpAddr) -> Option<&Md5Key> {
     let keys = &sk.rare.as_ref()?.md5;
     keys.iter().filter(|k| k.matches(addr)).max_by_key(|k| (k.l3, k.prefixlen))

@@ -104,7 +104,7 @@ pub(crate) fn set_state(net: &mut Net, sk: &mut TcpSock, id: TcpId, to: State) {
 #[doc(alias = "inet_csk_reset_xmit_timer")]
 pub(crate) fn reset_write_timer(net: &mut Net, sk: &mut TcpSock, id: TcpId, kind: WriteTimer, us: u32) {
     let us = us.min(bounds(net, sk).max_us);
-    let at = time::round_up(net.env.now + u64::from(us) * time::USEC, net.env.hz);
+    let at = net.env.round_up(net.env.now + u64::from(us) * time::USEC);
     sk.write_timer_kind = kind;
     net.env.timers.arm(&mut sk.write_timer, at, TimerKey::TcpWrite(id));
 }

@@ -5,7 +5,7 @@ use super::sock::*;
 use super::state::State;
 use super::{bounds, handshake, inc, mtup, reset_write_timer, setting, wake};
 use crate::env::timers::Fire;
-use crate::env::{Fired, SEC, TimerKey, time};
+use crate::env::{Fired, SEC, TimerKey};
 use crate::ids::TcpId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -323,7 +323,7 @@ pub fn keepalive_probes(sk: &TcpSock, net: &Net) -> u32 {
 }
 
 pub fn reset_keepalive(sk: &mut TcpSock, net: &mut Net, id: TcpId, ns: u64) {
-    let at = time::round_up(net.env.now + ns, net.env.hz);
+    let at = net.env.round_up(net.env.now + ns);
     net.env.timers.arm(&mut sk.keepalive_timer, at, TimerKey::TcpKeepalive(id));
 }
 

@@ -67,6 +67,7 @@ pub fn snd_up(sk: &TcpSock) -> Option<u32> {
 
 /// The flag and pointer of a segment that begins at `seq`. In urgent mode segments are sent one by one, so that each has its
 /// own.
+#[cold]
 pub fn header(sk: &TcpSock, seq: u32) -> (Flags, u16) {
     let Some(up) = snd_up(sk).filter(|up| before(seq, *up)) else { return (Flags::NONE, 0) };
     if before(up, seq.wrapping_add(0x1_0000)) {
@@ -80,6 +81,7 @@ pub fn header(sk: &TcpSock, seq: u32) -> (Flags, u16) {
 
 /// What was written so far ends with an urgent byte.
 #[doc(alias = "tcp_mark_urg")]
+#[cold]
 pub fn mark_urg(sk: &mut TcpSock) {
     let end = sk.snd.write_seq;
     sk.rare().urg.get_or_insert_default().snd_up = Some(end);
@@ -174,6 +176,7 @@ pub fn passed(sk: &mut TcpSock) {
 
 /// recv with MSG_OOB: the urgent byte, once; never sleeps.
 #[doc(alias = "tcp_recv_urg")]
+#[cold]
 pub fn recv_urg(sk: &mut TcpSock, len: usize, flags: i32) -> Step {
     let data = sk.urg().map_or(UrgData::None, |u| u.data);
     if sk.sk.flags.oobinline || matches!(data, UrgData::None | UrgData::Read) {

@@ -88,6 +88,7 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
     }
 }
 
+#[cold]
 fn bad_checksum(k: &mut Kernel, ns: NsId, skb: Skb, six: bool) {
     k.net.inc(ns, Mib::UdpInCsumErrors.of(six));
     k.net.inc(ns, Mib::UdpInErrors.of(six));
@@ -107,6 +108,7 @@ fn checksum_good(skb: &Skb, h: &UdpHeader, (src, dst): (IpAddr, IpAddr)) -> bool
 
 /// A broadcast goes to every socket that fits; nobody is told when there is none.
 #[doc(alias = "__udp4_lib_mcast_deliver")]
+#[inline(never)]
 fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst): (IpAddr, IpAddr)) {
     let Some(n) = k.net.ns.get(ns) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     let group = if let IpAddr::V6(g) = dst { Some(g) } else { None };
@@ -137,8 +139,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
 #[doc(alias = "__udp_enqueue_schedule_skb")]
 pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let [free, _, most] = k.net.sysctl.udp_mem.map(|pages| pages * 4096);
-    let least = k.net.ns.get(ns).map_or(0, |n| n.sysctl.udp_rmem_min);
-    let secret = k.net.ns.get(ns).map_or([0, 0], |n| n.secret);
+    let (least, secret) = k.net.ns.get(ns).map_or((0, [0, 0]), |n| (n.sysctl.udp_rmem_min, n.secret));
     let six = skb.protocol == ETH_P_IPV6;
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     if !s.sk.daddr.is_unspecified() {
@@ -179,5 +180,7 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     }
     skb.pkt_type = if skb.pkt_type == PktType::Outgoing { PktType::Host } else { skb.pkt_type };
     s.queue.push_back(skb);
-    wake(k, id, EPOLLIN | EPOLLRDNORM);
+    if !s.sk.wait.is_empty() {
+        wake(k, id, EPOLLIN | EPOLLRDNORM);
+    }
 }

@@ -14,7 +14,7 @@ use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::*;
 use belljar_wire::ethernet::ETH_P_IPV6;
-use belljar_wire::ipv4::IPV4_HLEN;
+use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
 use belljar_wire::ipv6::{Ipv6Header, needs_scope};
 use belljar_wire::udp::UdpHeader;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -104,24 +104,20 @@ fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
 fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received> {
     let mut r = k.net.pool.take_received();
     r.full_len = skb.len();
-    let six = k.socks.udp.get(id).is_some_and(|s| s.sk.family == Family::Inet6);
     let udp = UdpHeader::parse(skb.head.at(skb.transport_header)).unwrap_or_default();
-    if let (true, (IpAddr::V6(src), _)) = (six, addresses(&skb)) {
-        r.from = Some(from6(k, &skb, src, udp.src_port));
-    }
-    if let Some(s) = k.socks.udp.get(id)
-        && let Some(gso) = skb.gso.filter(|_| s.gro)
-    {
-        let data = i32::from(gso.size).to_ne_bytes().to_vec();
-        r.cmsgs.push(Cmsg { level: SOL_UDP, kind: UDP_GRO, data });
-    }
-    if six && let Some(s) = k.socks.udp.get(id) {
-        control6(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs);
-    }
-    if let (Some(ip), Ok(udp)) = (skb.ip_hdr(), UdpHeader::parse(skb.head.at(skb.transport_header))) {
-        r.from = Some(SockAddr::V4(ip.src, udp.src_port));
-        if let Some(s) = k.socks.udp.get(id).filter(|_| !six) {
-            control(k, &s.sk, &skb, &ip, udp.dst_port, &mut r.cmsgs);
+    let (src, _) = addresses(&skb);
+    r.from = Some(match src {
+        IpAddr::V4(src) => SockAddr::V4(src, udp.src_port),
+        IpAddr::V6(src) => from6(k, &skb, src, udp.src_port),
+    });
+    if let Some(s) = k.socks.udp.get(id) {
+        if let Some(gso) = skb.gso.filter(|_| s.gro) {
+            let data = i32::from(gso.size).to_ne_bytes().to_vec();
+            r.cmsgs.push(Cmsg { level: SOL_UDP, kind: UDP_GRO, data });
+        }
+        match s.sk.family {
+            Family::Inet6 => control6(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs),
+            Family::Inet => control(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs),
         }
     }
     r.segs = if skb.head.is_empty() {
@@ -142,19 +138,21 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
 
 /// What the program asked to be told beside the payload (`ip_cmsg_recv`).
 #[doc(alias = "ip_cmsg_recv_offset")]
-pub(crate) fn control(
-    k: &Kernel,
-    sk: &Sock,
-    skb: &Skb,
-    ip: &belljar_wire::ipv4::Ipv4Header,
-    dport: u16,
-    out: &mut Vec<Cmsg>,
-) {
+pub(crate) fn control(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut Vec<Cmsg>) {
     let f = &sk.flags;
     if f.rx_tstamp {
         timestamp::recv_timestamp(sk, &k.net.env, skb.tstamp, false, out);
     }
     of_every_kind(sk, skb, out);
+    let of_ip = f.pktinfo | f.recvttl | f.recvtos | f.recvopts | f.retopts | f.recvorigdstaddr | f.recvfragsize;
+    if of_ip && let Some(ip) = skb.ip_hdr() {
+        ip_control(k, sk, skb, &ip, dport, out);
+    }
+}
+
+#[inline(never)]
+fn ip_control(k: &Kernel, sk: &Sock, skb: &Skb, ip: &Ipv4Header, dport: u16, out: &mut Vec<Cmsg>) {
+    let f = &sk.flags;
     let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
     if f.pktinfo {
         let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
@@ -209,6 +207,7 @@ pub(crate) fn from6(k: &Kernel, skb: &Skb, src: Ipv6Addr, port: u16) -> SockAddr
 
 /// What an AF_INET6 socket asked to be told; of IPv4 packets in the form of IPv6 where there is one.
 #[doc(alias = "ip6_datagram_recv_ctl")]
+#[inline(never)]
 pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut Vec<Cmsg>) {
     if sk.flags.rx_tstamp {
         timestamp::recv_timestamp(sk, &k.net.env, skb.tstamp, false, out);
@@ -257,7 +256,7 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
 
 /// The address that an answer comes from: the one that was asked, or for a group the one on the way back.
 #[doc(alias = "fib_compute_spec_dst")]
-fn spec_dst(k: &Kernel, ns: NsId, skb: &Skb, ip: &belljar_wire::ipv4::Ipv4Header) -> Ipv4Addr {
+fn spec_dst(k: &Kernel, ns: NsId, skb: &Skb, ip: &Ipv4Header) -> Ipv4Addr {
     if !skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast)) {
         return ip.dst;
     }

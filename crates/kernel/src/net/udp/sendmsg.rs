@@ -2,6 +2,7 @@
 use super::{Cork, UdpSock, bind, gso, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::Net;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, TxMeta};
@@ -19,7 +20,7 @@ use belljar_abi::*;
 use belljar_wire::ipv4::IPPROTO_UDP as PROTO;
 use belljar_wire::ipv6::{IPV6_HLEN, needs_scope};
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
-use belljar_wire::{Csum, Segs, checksum};
+use belljar_wire::{Csum, checksum};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// Most bytes of a datagram, by the lengths that headers can tell.
@@ -80,7 +81,9 @@ fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
             // The way was looked for, and that is all.
             return Ok(Step::Done(Ok(Ret::Int(len as i64))));
         }
-        return transmit(k, id, msg, ctx, &ipc, dst, daddr, more, gso);
+        let Kernel { socks, net, .. } = k;
+        let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+        return transmit(s, net, id, msg, ctx, &ipc, dst, daddr, more, gso);
     }
     if msg.flags & MSG_PROBE == 0 {
         append(k, id, msg)?;
@@ -122,7 +125,9 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         (c.ttl, c.tos) = (hops, class);
         for_v6(k, &s.sk, msg, &mut c)?;
     }
-    ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    if !msg.cmsgs.is_empty() {
+        ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    }
     mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
     c.connected &= !daddr.is_multicast();
     Ok(c)
@@ -130,6 +135,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 
 /// What is different when the datagram goes out as IPv6: the interface that the address names, hop limit of groups.
 #[doc(alias = "udpv6_sendmsg")]
+#[inline(never)]
 pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> Result<(), Errno> {
     let o = sk.v6_opts();
     if let Some(SockAddr::V6 { addr, scope, .. }) = msg.to
@@ -288,7 +294,8 @@ pub(crate) fn local_rxpmtu(sk: &mut Sock, daddr: IpAddr, mtu: u32, dontfrag: Opt
 
 #[allow(clippy::too_many_arguments)]
 fn transmit(
-    k: &mut Kernel,
+    s: &mut UdpSock,
+    net: &mut Net,
     id: UdpId,
     msg: &mut SendMsg<'_>,
     ctx: RunCtx,
@@ -299,17 +306,14 @@ fn transmit(
     gso: u16,
 ) -> Result<Step, Errno> {
     let len = msg.data.len();
-    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    if let Err(e) = check_size(k, s, &dst, len, gso, c.dontfrag) {
-        if let Some(s) = k.socks.udp.get_mut(id) {
-            let mtu = frag_mtu(&s.sk, &dst);
-            local_rxpmtu(&mut s.sk, daddr, mtu, c.dontfrag);
-        }
-        too_big(k, id, daddr, c.dport, &dst, e);
+    if let Err(e) = check_size(net, s, &dst, len, gso, c.dontfrag) {
+        let mtu = frag_mtu(&s.sk, &dst);
+        local_rxpmtu(&mut s.sk, daddr, mtu, c.dontfrag);
+        too_big(s, net, id, daddr, c.dport, &dst, e);
         return Err(e);
     }
     if gso != 0 && !more {
-        gso::check(&k.net, s, &dst, daddr, len, gso)?;
+        gso::check(net, s, &dst, daddr, len, gso)?;
     }
     if s.sk.wmem_alloc >= s.sk.sndbuf {
         if ctx.nonblock || ctx.timed_out {
@@ -321,25 +325,23 @@ fn transmit(
     let mc_ttl = || s.sk.mcast().map_or(1, |m| m.ttl);
     let ttl = c.ttl.or_else(|| (dst.kind == RouteKind::Multicast).then(mc_ttl));
     let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
-    let zerocopy = zerocopy_call(k, id, msg, len, None)?;
-    let data = msg.data.take(usize::MAX, &mut k.net.pool);
+    let zerocopy = zerocopy_call(s, net, msg, len, None)?;
+    let data = msg.data.take(usize::MAX, &mut net.pool);
     if let Some(call) = zerocopy {
         // The device has to take pages, and to sum them up on its way.
-        let takes = k.net.devs.get(dst.dev).is_some_and(|d| d.features.tx_csum);
+        let takes = net.devs.get(dst.dev).is_some_and(|d| d.features.tx_csum);
         let copied = !takes || more || len + 28 > dst.mtu as usize;
-        zerocopy::hand_over(&mut k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?.sk, call, copied);
+        zerocopy::hand_over(&mut s.sk, call, copied);
     }
-    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let stamp = tx_timestamp(s, &c.sockc);
+    let flow = c.flowinfo & 0xf_ffff;
+    let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso };
     if more {
-        let flow = c.flowinfo & 0xf_ffff;
-        let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso };
-        let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
         s.cork = Some(Box::new(cork));
-        return Ok(Step::Done(Ok(Ret::Int(len as i64))));
+    } else {
+        let given = c.tos_given.then(|| rt_tos2priority(c.tos));
+        send_skb(s, net, id, cork, c.sockc.priority.or(given))?;
     }
-    let to = (saddr, daddr, c.dport, c.flowinfo & 0xf_ffff);
-    send_skb(k, id, data, to, c.tos, (c.tos_given, c.sockc.priority), ttl, &dst, zerocopy, stamp, gso)?;
     Ok(Step::Done(Ok(Ret::Int(len as i64))))
 }
 
@@ -355,7 +357,7 @@ pub(crate) fn discover(sk: &Sock, six: bool, dontfrag: Option<bool>) -> i32 {
 }
 
 /// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
-fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag: Option<bool>) -> Result<(), Errno> {
+fn check_size(net: &Net, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag: Option<bool>) -> Result<(), Errno> {
     let six = dst.src.is_ipv6();
     let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
     let most = max_payload(six);
@@ -363,31 +365,35 @@ fn check_size(k: &Kernel, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag
         // What is to be cut is as long as a packet can be.
         _ if gso != 0 => return if len > most { Err(Errno::EMSGSIZE) } else { Ok(()) },
         IP_PMTUDISC_DO => frag_mtu(&s.sk, dst),
-        IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(&k.net, dst.dev),
+        IP_PMTUDISC_PROBE | IP_PMTUDISC_INTERFACE => dev_mtu(net, dst.dev),
         _ => return if len > most { Err(Errno::EMSGSIZE) } else { Ok(()) },
     };
     if len > most || len + headers > max as usize { Err(Errno::EMSGSIZE) } else { Ok(()) }
 }
 
 /// With IP_RECVERR the error queue says how much would fit (`ip_local_error`).
-fn too_big(k: &mut Kernel, id: UdpId, daddr: IpAddr, dport: u16, dst: &Dst, e: Errno) {
-    let Some(s) = k.socks.udp.get_mut(id).filter(|s| s.sk.flags.recverr) else { return };
+#[cold]
+fn too_big(s: &mut UdpSock, net: &mut Net, id: UdpId, daddr: IpAddr, dport: u16, dst: &Dst, e: Errno) {
+    if !s.sk.flags.recverr {
+        return;
+    }
     let ee = SockExtendedErr { errno: e.0, origin: SO_EE_ORIGIN_LOCAL, info: dst.mtu, ..Default::default() };
     let entry = SockErr { ee, to: Some((daddr, dport)), truesize: truesize(0), ..SockErr::default() };
-    errqueue::queue(&mut s.sk, &mut k.net.env, SockId::Udp(id), entry);
+    errqueue::queue(&mut s.sk, &mut net.env, SockId::Udp(id), entry);
 }
 
 /// More of a datagram under construction.
 #[doc(alias = "ip_append_data")]
+#[inline(never)]
 fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno> {
     let len = msg.data.len();
-    let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    let Kernel { socks, net, .. } = k;
+    let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
-    check_size(k, s, &cork.dst, cork.data.len() + len, cork.gso, None)?;
+    check_size(net, s, &cork.dst, cork.data.len() + len, cork.gso, None)?;
     let tail = cork.zerocopy;
-    let zerocopy = zerocopy_call(k, id, msg, len, tail)?;
-    let data = msg.data.take(usize::MAX, &mut k.net.pool);
-    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let zerocopy = zerocopy_call(s, net, msg, len, tail)?;
+    let data = msg.data.take(usize::MAX, &mut net.pool);
     if let Some(call) = zerocopy {
         zerocopy::hand_over(&mut s.sk, call, true);
     }
@@ -414,8 +420,8 @@ fn tx_timestamp(s: &mut UdpSock, c: &Sockcm) -> (u8, u32) {
 /// The number of a call that asks for MSG_ZEROCOPY, joined to that of the datagram that it goes on with. An empty
 /// datagram has one too, an empty part of one has none.
 fn zerocopy_call(
-    k: &mut Kernel,
-    id: UdpId,
+    s: &mut UdpSock,
+    net: &Net,
     msg: &SendMsg<'_>,
     len: usize,
     tail: Option<u32>,
@@ -423,60 +429,33 @@ fn zerocopy_call(
     if msg.flags & MSG_ZEROCOPY == 0 {
         return Ok(None);
     }
-    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let size = if s.cork.is_some() { len } else { len + UDP_HLEN };
     if !s.sk.flags.zerocopy || size == 0 {
         return Ok(None);
     }
-    let optmem = k.net.ns.get(s.sk.ns).map_or(0, |n| n.sysctl.optmem_max);
+    let optmem = net.ns.get(s.sk.ns).map_or(0, |n| n.sysctl.optmem_max);
     zerocopy::realloc(&mut s.sk, optmem, size, tail, false).map(Some)
 }
 
 /// The datagram is complete (`udp_push_pending_frames`).
 #[doc(alias = "udp_push_pending_frames")]
 pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
-    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let Kernel { socks, net, .. } = k;
+    let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(c) = s.cork.take() else { return Ok(()) };
     if c.gso != 0
-        && let Some(s) = k.socks.udp.get(id)
-        && let Err(e) = gso::check(&k.net, s, &c.dst, c.daddr, c.data.len(), c.gso)
+        && let Err(e) = gso::check(net, s, &c.dst, c.daddr, c.data.len(), c.gso)
     {
         gso::give_up(k, id, c.zerocopy);
         return Err(e);
     }
-    send_skb(
-        k,
-        id,
-        c.data,
-        (c.saddr, c.daddr, c.dport, c.flow),
-        c.tos,
-        (false, None),
-        c.ttl,
-        &c.dst,
-        c.zerocopy,
-        c.stamp,
-        c.gso,
-    )
+    send_skb(s, net, id, *c, None)
 }
 
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
 #[doc(alias = "udp_send_skb")]
-#[allow(clippy::too_many_arguments)]
-fn send_skb(
-    k: &mut Kernel,
-    id: UdpId,
-    data: Segs,
-    (saddr, daddr, dport, flow): (IpAddr, IpAddr, u16, u32),
-    tos: u8,
-    (tos_given, priority): (bool, Option<u32>),
-    ttl: Option<u8>,
-    dst: &Dst,
-    zerocopy: Option<u32>,
-    (flags, tskey): (u8, u32),
-    gso: u16,
-) -> Result<(), Errno> {
-    let Kernel { socks, net, .. } = k;
-    let Some(s) = socks.udp.get_mut(id) else { return Err(Errno::EBADF) };
+fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option<u32>) -> Result<(), Errno> {
+    let Cork { data, daddr, dport, saddr, ref dst, tos, ttl, flow, zerocopy, stamp: (flags, tskey), gso } = c;
     let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
     let fits = total + af::header_len(daddr) as usize <= dst.mtu as usize;
@@ -511,7 +490,7 @@ fn send_skb(
     skb.transport_header = skb.head.start();
     skb.truesize = truesize(data.len());
     (skb.frags, skb.gso) = (data, gso);
-    skb.priority = priority.unwrap_or(if tos_given { rt_tos2priority(tos) } else { s.sk.priority });
+    skb.priority = priority.unwrap_or(s.sk.priority);
     skb.mark = s.sk.mark;
     skb.frag_max = if six { frag_size(&s.sk) } else { 0 };
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
@@ -551,7 +530,7 @@ fn send_skb(
 }
 
 /// The path is narrower than any MTU we believe: routers have to cut.
-pub(crate) fn path_locked(net: &crate::net::Net, ns: NsId, daddr: IpAddr) -> bool {
+pub(crate) fn path_locked(net: &Net, ns: NsId, daddr: IpAddr) -> bool {
     let IpAddr::V4(daddr) = daddr else { return false };
     let Some(n) = net.ns.get(ns).filter(|n| !n.exceptions.is_empty()) else { return false };
     n.exceptions.get(daddr, net.env.jiffies()).is_some_and(|e| e.locked)

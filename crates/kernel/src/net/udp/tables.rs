@@ -17,8 +17,8 @@ pub type Tuple = (IpAddr, u16, IpAddr, u16);
 #[derive(Clone, Debug, Default)]
 pub struct UdpTables {
     by_port: HashMap<u16, Vec<UdpId>, Hash>,
-    by_addr: HashMap<(IpAddr, u16), Vec<UdpId>, Hash>,
-    by_peer: HashMap<Tuple, Vec<UdpId>, Hash>,
+    by_addr: HashMap<End, Vec<UdpId>, Hash>,
+    by_peer: HashMap<(End, End), Vec<UdpId>, Hash>,
     /// A program was attached to a group of this namespace, ever.
     pub programs: bool,
     /// A socket of this namespace asked for UDP_GRO, ever.
@@ -34,34 +34,62 @@ fn take<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<UdpId>, Hash>, key: &K
     }
 }
 
+/// Address and port as a key that hashes in few steps. IPv4 as mapped: no socket holds a mapped address otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct End {
+    high: u64,
+    low: u64,
+    port: u16,
+}
+
+impl std::hash::Hash for End {
+    fn hash<H: Hasher>(&self, h: &mut H) {
+        h.write_u64(self.low ^ u64::from(self.port) << 48);
+        if self.high != 0 {
+            h.write_u64(self.high);
+        }
+    }
+}
+
+fn end(addr: IpAddr, port: u16) -> End {
+    match addr {
+        IpAddr::V4(a) => End { high: 0, low: 0xffff_0000_0000 | u64::from(a.to_bits()), port },
+        IpAddr::V6(a) => End { high: (a.to_bits() >> 64) as u64, low: a.to_bits() as u64, port },
+    }
+}
+
 /// `::` stands beside 0.0.0.0 in one list, in order of entry: it may take IPv4 too.
-fn slot(addr: IpAddr) -> IpAddr {
-    if addr.is_unspecified() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { addr }
+fn local(addr: IpAddr, port: u16) -> End {
+    end(if addr.is_unspecified() { IpAddr::V4(Ipv4Addr::UNSPECIFIED) } else { addr }, port)
+}
+
+fn both((laddr, lport, raddr, rport): Tuple) -> (End, End) {
+    (end(laddr, lport), end(raddr, rport))
 }
 
 impl UdpTables {
     pub fn insert(&mut self, id: UdpId, addr: IpAddr, port: u16) {
         self.by_port.entry(port).or_default().push(id);
-        self.by_addr.entry((slot(addr), port)).or_default().push(id);
+        self.by_addr.entry(local(addr, port)).or_default().push(id);
     }
 
     pub fn remove(&mut self, id: UdpId, addr: IpAddr, port: u16) {
         take(&mut self.by_port, &port, id);
-        take(&mut self.by_addr, &(slot(addr), port), id);
+        take(&mut self.by_addr, &local(addr, port), id);
     }
 
     /// The local address changed (`udp_lib_rehash`).
     pub fn rehash(&mut self, id: UdpId, from: IpAddr, to: IpAddr, port: u16) {
-        take(&mut self.by_addr, &(slot(from), port), id);
-        self.by_addr.entry((slot(to), port)).or_default().push(id);
+        take(&mut self.by_addr, &local(from, port), id);
+        self.by_addr.entry(local(to, port)).or_default().push(id);
     }
 
     pub fn insert_peer(&mut self, id: UdpId, tuple: Tuple) {
-        self.by_peer.entry(tuple).or_default().push(id);
+        self.by_peer.entry(both(tuple)).or_default().push(id);
     }
 
     pub fn remove_peer(&mut self, id: UdpId, tuple: Tuple) {
-        take(&mut self.by_peer, &tuple, id);
+        take(&mut self.by_peer, &both(tuple), id);
     }
 
     /// Sockets on a port, oldest first.
@@ -70,7 +98,7 @@ impl UdpTables {
     }
 
     fn on_addr(&self, addr: IpAddr, port: u16) -> &[UdpId] {
-        self.by_addr.get(&(slot(addr), port)).map_or(&[], |l| l)
+        self.by_addr.get(&local(addr, port)).map_or(&[], |l| l)
     }
 
     /// Sockets in the tables, for `check()`.
@@ -142,7 +170,7 @@ impl Lookup<'_> {
 /// in an SO_REUSEPORT group the hash decides.
 #[doc(alias = "__udp4_lib_lookup")]
 pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup<'_>) -> Option<UdpId> {
-    if let Some(list) = t.by_peer.get(&(l.daddr, l.dport, l.saddr, l.sport))
+    if let Some(list) = t.by_peer.get(&both((l.daddr, l.dport, l.saddr, l.sport)))
         && let Some(id) = list.iter().rev().find(|id| socks.get(**id).is_some_and(|s| l.score(s).is_some()))
     {
         return Some(*id);

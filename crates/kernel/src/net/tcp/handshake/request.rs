@@ -285,7 +285,7 @@ pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result
 
 /// Into ehash, with its timer (`inet_csk_reqsk_queue_hash_add`).
 fn store(net: &mut Net, ns: NsId, lsk: &mut TcpSock, req: RequestSock) {
-    let at = time::round_up(net.env.now + SEC, net.env.hz);
+    let at = net.env.round_up(net.env.now + SEC);
     let Net { env, ns: spaces, .. } = net;
     let Some(n) = spaces.get_mut(ns) else { return };
     let hash = req.hash;
@@ -435,7 +435,7 @@ fn judge(k: &mut Kernel, ns: NsId, id: ReqId, req: &RequestSock, skb: &Skb) -> R
 fn duplicate_syn(k: &mut Kernel, ns: NsId, id: ReqId, req: &RequestSock, last: u32) {
     let mut req = RequestSock { last_oow_ms: last, ..req.clone() };
     let sent = rtx_synack(k, ns, &mut req);
-    let at = time::round_up(k.net.env.now + timeout(&k.net, ns, &req), k.net.env.hz);
+    let at = k.net.env.round_up(k.net.env.now + timeout(&k.net, ns, &req));
     let Net { env, ns: spaces, .. } = &mut k.net;
     if let Some(slot) = spaces.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
         let timer = slot.timer;

@@ -2,7 +2,7 @@
 use super::request::{RequestSock, drop_request, route};
 use super::synack::send_synack;
 use crate::env::timers::Fire;
-use crate::env::{Fired, MSEC, SEC, TimerKey, time};
+use crate::env::{Fired, MSEC, SEC, TimerKey};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -42,7 +42,7 @@ pub fn request_timer(k: &mut Kernel, ns: NsId, id: ReqId, at: Fired) {
         l.young = l.young.saturating_sub(1);
     }
     req.num_timeout = req.num_timeout.saturating_add(1);
-    let at = time::round_up(k.net.env.now + timeout(&k.net, ns, &req), k.net.env.hz);
+    let at = k.net.env.round_up(k.net.env.now + timeout(&k.net, ns, &req));
     let Net { env, ns: spaces, .. } = &mut k.net;
     if let Some(slot) = spaces.get_mut(ns).and_then(|n| n.tcp.reqs.get_mut(id)) {
         let timer = slot.timer;

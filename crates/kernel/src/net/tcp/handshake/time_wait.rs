@@ -204,7 +204,7 @@ fn insert(net: &mut Net, sk: &mut TcpSock, id: TcpId, tw: TimeWaitSock, hash: u3
 }
 
 fn schedule(net: &mut Net, ns: NsId, id: TwId, long: Nanos) {
-    let at = time::round_up(net.env.now + long, net.env.hz);
+    let at = net.env.round_up(net.env.now + long);
     let Net { env, ns: spaces, .. } = net;
     let Some(n) = spaces.get_mut(ns) else { return };
     let TcpTables { tws, tw_queue, tw_timer, .. } = &mut n.tcp;
@@ -352,6 +352,7 @@ enum Verdict {
 
 /// A segment for a TIME_WAIT entry. A SYN that may open a new connection is given back, with the entry gone and the
 /// initial sequence number to use in it, when somebody listens.
+#[inline(never)]
 pub fn tcp_timewait_state_process(k: &mut Kernel, ns: NsId, id: TwId, mut skb: Skb) -> Option<Skb> {
     let (verdict, reset_timer) = judge(&mut k.net, ns, id, &skb);
     if reset_timer {

@@ -70,6 +70,7 @@ fn predicted(sk: &TcpSock, skb: &Skb, o: &TcpOptions) -> bool {
 
 /// SYN_SENT, SYN_RECV, and the states after a FIN (RFC 9293 §3.10.7). CLOSE and LISTEN never come here.
 #[doc(alias = "tcp_rcv_state_process")]
+#[inline(never)]
 pub fn rcv_state_process(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOptions) {
     if sk.state == State::SynSent {
         return rcv_synsent(sk, net, id, skb, o);
@@ -205,8 +206,8 @@ fn advmss_for_data(sk: &mut TcpSock) {
 /// Fresh connection: buffers, window, congestion control (`tcp_init_transfer`).
 pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let now = net.env.now_us();
-    if let Some(dst) = output::segment::check_dst(sk, net) {
-        output::segment::sync_mss(sk, net, dst.mtu);
+    if let Some(mtu) = output::segment::check_dst(sk, net).map(|d| d.mtu) {
+        output::segment::sync_mss(sk, net, mtu);
     }
     super::mtup::init(sk, net);
     super::metrics::init_metrics(sk, net);

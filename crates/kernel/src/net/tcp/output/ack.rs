@@ -1,6 +1,6 @@
 //! Acknowledgements: when to send one, and the window that goes with it.
 use super::transmit::{acceptable_seq, send_control};
-use crate::env::{MSEC, TimerKey, time};
+use crate::env::{MSEC, TimerKey};
 use crate::ids::TcpId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -172,6 +172,7 @@ pub fn window_to_offer(sk: &mut TcpSock, net: &Net) -> u32 {
 }
 
 /// tcp_shrink_window: never more than there is room for, even if more was offered before.
+#[cold]
 fn window_that_shrinks(sk: &TcpSock, free: u32, full: u32, allowed: u32, mss: u32) -> u32 {
     let grain = 1u32 << sk.rcv.wscale;
     let free = free / grain * grain;
@@ -255,6 +256,7 @@ pub fn ack_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 
 /// Data waits behind a hole: the first duplicates go at once, they start a recovery; of the rest a few a round trip say
 /// as much as one for each segment (tcp_comp_sack_nr, tcp_comp_sack_delay_ns).
+#[inline(never)]
 fn compress_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     const TCP_FASTRETRANS_THRESH: u8 = 3;
     let most = setting(net, sk, |s| s.tcp_comp_sack_nr);
@@ -327,7 +329,7 @@ pub fn send_delayed_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let own = sk.tune.as_ref().map_or(0, |t| t.delack_max_us / 1000);
     ato = ato.min(if own == 0 { TCP_DELACK_MAX_MS } else { own });
     let jiffies = net.env.jiffies();
-    let mut at = time::round_up(net.env.now + u64::from(ato) * MSEC, net.env.hz);
+    let mut at = net.env.round_up(net.env.now + u64::from(ato) * MSEC);
     if sk.rcv.ack.pending & ICSK_ACK_TIMER != 0
         && let Some(due) = sk.delack_timer.deadline()
     {

@@ -1,6 +1,7 @@
 //! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
 use crate::net::Net;
 use crate::net::af::{self, Flow};
+use crate::net::ipv4::route::Dst;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{md5sig, mtup};
 use belljar_wire::tcp::{
@@ -32,25 +33,23 @@ pub fn sack_blocks_due(sk: &TcpSock) -> usize {
 /// The payload a wire segment takes now: the cached MSS, less what SACK blocks cost.
 #[doc(alias = "tcp_current_mss")]
 pub fn current_mss(sk: &mut TcpSock, net: &mut Net) -> u32 {
-    if let Some(dst) = check_dst(sk, net)
-        && dst.mtu != sk.snd.pmtu
+    if let Some(mtu) = check_dst(sk, net).map(|d| d.mtu)
+        && mtu != sk.snd.pmtu
     {
-        sync_mss(sk, net, dst.mtu);
+        sync_mss(sk, net, mtu);
     }
     let extra = (option_len(sk) as u32).saturating_sub(constant_options(sk));
     (u32::from(sk.snd.mss_cache)).saturating_sub(extra).max(8)
 }
 
 /// The cached route, looked up again when tables or path MTU changed (`__sk_dst_check`).
-pub fn check_dst(sk: &mut TcpSock, net: &mut Net) -> Option<crate::net::ipv4::route::Dst> {
+#[inline]
+pub fn check_dst<'a>(sk: &'a mut TcpSock, net: &mut Net) -> Option<&'a Dst> {
     let genid = net.ns.get(sk.sk.ns)?.rt_genid;
-    if let Some(dst) = sk.dst
-        && dst.genid == genid
-    {
-        return Some(dst);
+    if sk.dst.as_ref().is_none_or(|d| d.genid != genid) {
+        sk.dst = af::route_output(net, sk.sk.ns, &Flow::of(&sk.sk)).ok();
     }
-    sk.dst = af::route_output(net, sk.sk.ns, &Flow::of(&sk.sk)).ok();
-    sk.dst
+    sk.dst.as_ref()
 }
 
 /// Bytes of options that every segment carries (`tcp_header_len` beyond the bare header).

@@ -61,6 +61,7 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
 }
 
 /// Pages of the program's go out, and may be copied on their way.
+#[cold]
 pub fn zerocopy_sent(sk: &mut TcpSock, net: &mut Net, end_seq: u32) {
     if check_dst(sk, net).and_then(|d| net.devs.get(d.dev)).is_some_and(|d| d.copies()) {
         zerocopy::copied_before(&mut sk.sk, end_seq);
@@ -68,6 +69,7 @@ pub fn zerocopy_sent(sk: &mut TcpSock, net: &mut Net, end_seq: u32) {
 }
 
 /// The connection begins to move data: from now on it is watched.
+#[cold]
 fn first_data(sk: &mut TcpSock, net: &Net) {
     let rate = if sk.rtt.srtt_us == 0 { pacing::max_pacing_rate(sk) } else { pacing::window_rate(sk, net) };
     let now = net.env.now_us();
@@ -100,7 +102,7 @@ pub fn send_segment(
     mss: u32,
     stamp: (u8, u32),
 ) -> Result<(), Errno> {
-    let Some(dst) = check_dst(sk, net) else { return Err(Errno::EHOSTUNREACH) };
+    let Some(&dst) = check_dst(sk, net) else { return Err(Errno::EHOSTUNREACH) };
     let len = data.len();
     let mut skb = net.alloc_skb();
     skb.frags = data;
@@ -163,6 +165,7 @@ pub fn send_segment(
 
 /// A packet that did not even leave is free already: its end is nothing to wait for, and wakes nobody to send it again.
 #[doc(alias = "tcp_wfree")]
+#[cold]
 fn freed_at_once(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let own = |r: &Rise| matches!(r, Rise::TxFree { sock, .. } if *sock == SockId::Tcp(id));
     let rises = &mut net.env.rises;
@@ -205,31 +208,15 @@ fn push_header(sk: &mut TcpSock, net: &Net, skb: &mut Skb, seq: u32, flags: Flag
     header_len
 }
 
-/// `tcp_syn_options`, `tcp_established_options`.
+/// What goes beside the header; SACK blocks when some are due.
+#[doc(alias = "tcp_established_options")]
 fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
     let mut o = TcpOptions::default();
     if sk.flags.tstamp_ok {
         o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), sk.rcv.ts_recent));
     }
     if flags.contains(Flags::SYN) {
-        let s = crate::net::tcp::sysctl(net, sk);
-        let on = |of: fn(&Sysctl) -> u32| s.is_some_and(|s| of(s) != 0);
-        if flags.contains(Flags::ACK) && o.ts.is_none() && on(|s| s.tcp_timestamps) && md5sig::own(sk).is_none() {
-            o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), 0));
-        }
-        // The route may have become narrower since connect().
-        sk.rcv.advmss =
-            sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, sk.sk.daddr, d.mtu)));
-        o.mss = Some(sk.rcv.advmss);
-        o.sack_ok = on(|s| s.tcp_sack);
-        o.wscale = on(|s| s.tcp_window_scaling).then_some(sk.rcv.wscale);
-        if let Some(t) = &mut sk.tfo
-            && let Some(cookie) = t.request.and_then(|r| r.cookie)
-            && o.len() + cookie.option_len() <= MAX_TCP_OPTION_SPACE
-        {
-            o.fastopen = Some(cookie);
-            (t.syn_fastopen, t.syn_fastopen_exp) = (true, cookie.exp);
-        }
+        syn_options(sk, net, flags, &mut o);
         return o;
     }
     let due = sack_blocks_due(sk) as u8;
@@ -243,6 +230,28 @@ fn options(sk: &mut TcpSock, net: &Net, flags: Flags) -> TcpOptions {
         o.n_sack = o.n_sack.min(due);
     }
     o
+}
+
+#[doc(alias = "tcp_syn_options")]
+#[inline(never)]
+fn syn_options(sk: &mut TcpSock, net: &Net, flags: Flags, o: &mut TcpOptions) {
+    let s = crate::net::tcp::sysctl(net, sk);
+    let on = |of: fn(&Sysctl) -> u32| s.is_some_and(|s| of(s) != 0);
+    if flags.contains(Flags::ACK) && o.ts.is_none() && on(|s| s.tcp_timestamps) && md5sig::own(sk).is_none() {
+        o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), 0));
+    }
+    // The route may have become narrower since connect().
+    sk.rcv.advmss = sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, sk.sk.daddr, d.mtu)));
+    o.mss = Some(sk.rcv.advmss);
+    o.sack_ok = on(|s| s.tcp_sack);
+    o.wscale = on(|s| s.tcp_window_scaling).then_some(sk.rcv.wscale);
+    if let Some(t) = &mut sk.tfo
+        && let Some(cookie) = t.request.and_then(|r| r.cookie)
+        && o.len() + cookie.option_len() <= MAX_TCP_OPTION_SPACE
+    {
+        o.fastopen = Some(cookie);
+        (t.syn_fastopen, t.syn_fastopen_exp) = (true, cookie.exp);
+    }
 }
 
 /// Without a piece of the queue: a bare acknowledgement, a probe, a reset. `seq` is the caller's.
@@ -275,7 +284,7 @@ pub fn send_active_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// The first SYN of `connect`: windows chosen, SYN queued and sent, timer armed.
 #[doc(alias = "tcp_connect")]
 pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&mut SendMsg<'_>>) -> Result<(), Errno> {
-    let Some(dst) = check_dst(sk, net) else { return Err(Errno::ENETUNREACH) };
+    let Some(&dst) = check_dst(sk, net) else { return Err(Errno::ENETUNREACH) };
     let Some(s) = crate::net::tcp::sysctl(net, sk) else { return Err(Errno::ENETUNREACH) };
     let (ts, scaling, sack) = (s.tcp_timestamps != 0, s.tcp_window_scaling != 0, s.tcp_sack != 0);
     let space = ack::WindowSpace::of(sk, s);

@@ -136,7 +136,7 @@ pub(in super::super) fn first_synack(
 ) {
     let Kernel { socks, net, .. } = k;
     let Some(c) = socks.tcp.get_mut(id) else { return };
-    let Some(dst) = check_dst(c, net) else { return };
+    let Some(&dst) = check_dst(c, net) else { return };
     let _ = send_synack(net, ns, c, &dst, &mut req, false, cookie);
     c.tfo().rsk = Some(Box::new(req));
 }
@@ -144,7 +144,7 @@ pub(in super::super) fn first_synack(
 /// The SYN-ACK again, from the timer or for a SYN that came again.
 fn rtx_synack(sk: &mut TcpSock, net: &mut Net) -> bool {
     let Some(mut req) = sk.tfo.as_mut().and_then(|t| t.rsk.take()) else { return false };
-    let sent = match check_dst(sk, net) {
+    let sent = match check_dst(sk, net).copied() {
         Some(dst) => send_synack(net, sk.sk.ns, sk, &dst, &mut req, false, None).is_ok(),
         None => false,
     };
