@@ -38,6 +38,8 @@ const MAX_INNER: usize = 4096;
 pub struct Publish {
     pub outer: TcpListener,
     pub port: u16,
+    /// Clients come by IPv6.
+    pub six: bool,
 }
 
 /// What the gateway's programs listen on inside.

@@ -241,9 +241,8 @@ impl Jar {
         // A bound per turn keeps a flood of clients from starving the rest; the listener is level-triggered.
         for _ in 0..64 {
             let Some(p) = self.gateway.publish.get(n as usize) else { return };
-            let port = p.port;
+            let (port, six) = (p.port, p.six);
             let Ok(outer) = net::accept(&p.outer) else { return };
-            let six = p.outer.local_addr().is_ok_and(|a| a.is_ipv6());
             let (Some(to), now) = (self.inward(IPPROTO_TCP, port, six), self.now) else { return };
             let Some(m) = self.machines.get_mut(GW) else { return };
             let family = if to.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
@@ -415,7 +414,7 @@ impl Jar {
         let bound = outer.local_addr()?;
         let n = self.gateway.publish.len() as u32;
         self.ep.add(&outer, epoll::IN, Key::Publish(n).pack())?;
-        self.gateway.publish.push(super::Publish { outer, port });
+        self.gateway.publish.push(super::Publish { outer, port, six: bound.is_ipv6() });
         Ok(bound)
     }
 }

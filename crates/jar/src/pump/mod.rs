@@ -33,6 +33,10 @@ impl Jar {
             };
         }
         let dgram = matches!(s.flow, Flow::Dgram(_));
+        if !dgram && events & epoll::HUP != 0 && s.shut.is_none() && !s.closed {
+            // Closed by everybody: what was written before is read knowing that.
+            return self.program_closed(id);
+        }
         if events & epoll::OUT != 0 {
             if dgram { self.dgram_in(id) } else { self.stream_in(id) }
         }

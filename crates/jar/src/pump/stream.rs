@@ -276,7 +276,7 @@ impl Jar {
     /// Reading our end gave 0: shut by a call, or closed.
     fn end_of_program_bytes(&mut self, id: SockId) {
         let Some(s) = self.socks.get_mut(id) else { return };
-        if s.shut.is_none() && epoll::poll_now(&s.ours, epoll::IN) & epoll::HUP != 0 {
+        if !s.closed && s.shut.is_none() && epoll::poll_now(&s.ours, epoll::IN) & epoll::HUP != 0 {
             s.closed = true;
         }
         self.program_end(id, false);
