@@ -19,6 +19,7 @@ use std::process::ExitCode;
 use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace};
 
 fn main() -> ExitCode {
+    belljar_host::memory::give_back_large();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => return usage(&e),

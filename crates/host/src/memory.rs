@@ -1,7 +1,18 @@
-//! Reading and writing a program's memory: process_vm_readv/writev, `/proc/TID/mem` where those are refused.
+//! Reading and writing a program's memory: process_vm_readv/writev, `/proc/TID/mem` where those are refused; and what the
+//! supervisor's own allocator does with large pieces.
 use std::fs::OpenOptions;
 use std::io;
 use std::os::unix::fs::FileExt;
+
+/// Large allocations come from the kernel and go back to it when they end, whatever was freed before: by itself glibc keeps
+/// more and more of them (`M_MMAP_THRESHOLD` in mallopt(3)).
+pub fn give_back_large() {
+    #[cfg(target_env = "gnu")]
+    // SAFETY: plain call that changes a number of the allocator; 0 on failure, and then memory is kept as before.
+    unsafe {
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 * 1024);
+    }
+}
 
 fn efault() -> io::Error {
     io::Error::from_raw_os_error(libc::EFAULT)

@@ -116,6 +116,13 @@ fn mistakes_are_told() {
     assert_eq!(list().iter().map(|e| e.name).collect::<Vec<_>>(), ["transfer", "goodput", "bufferbloat", "random"]);
 }
 
+/// Seed 4132: a paced retransmission without a route took the time of a departure again and again.
+#[test]
+fn a_seed_that_had_no_end() {
+    let r = go("random", 4132, &[]);
+    assert!(r.failure.is_none(), "{:?}", r.failure);
+}
+
 #[test]
 fn shards_cover_every_seed_once() {
     let mut all: Vec<u64> = (1..=3).flat_map(|i| shard(10..30, i, 3)).collect();

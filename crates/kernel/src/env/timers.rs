@@ -105,6 +105,9 @@ const DUE: usize = SLOTS * LEVELS;
 /// Entry numbers follow those of the heads, so that 0 never names an entry.
 const HEADS: usize = DUE + 1;
 
+/// So many free entries are kept in any case.
+const KEEP: usize = 1024;
+
 /// A link of a ring: the heads first, then the entries.
 #[derive(Clone, Copy, Debug)]
 struct Link {
@@ -132,13 +135,15 @@ pub struct Timers {
     entries: Vec<Entry>,
     free: Vec<u32>,
     len: usize,
+    /// Most entries there were since some were last given back.
+    most: usize,
 }
 
 impl Timers {
     pub fn new(base: Jiffies) -> Timers {
         let links = (0..HEADS as u32).map(|n| Link { next: n, prev: n }).collect();
         let (entries, free) = (Vec::new(), Vec::new());
-        Timers { base, soonest: Jiffies::MAX, occupied: [0; LEVELS], links, entries, free, len: 0 }
+        Timers { base, soonest: Jiffies::MAX, occupied: [0; LEVELS], links, entries, free, len: 0, most: 0 }
     }
 
     /// Entries in the wheel, those of cancelled timers included.
@@ -198,6 +203,7 @@ impl Timers {
 
     fn insert(&mut self, at: Jiffies, key: TimerKey) -> u32 {
         self.len += 1;
+        self.most = self.most.max(self.len);
         let entry = Entry { at, key: Some(key) };
         let n = match self.free.pop() {
             Some(n) => n,
@@ -220,6 +226,29 @@ impl Timers {
             e.key = None;
         }
         self.free.push(n);
+        if self.free.len() > KEEP && 2 * self.len <= self.most {
+            self.shrink();
+        }
+    }
+
+    /// Entries behind the last one in use are given back.
+    #[cold]
+    fn shrink(&mut self) {
+        let used = self.entries.iter().rposition(|e| e.key.is_some()).map_or(0, |n| n + 1);
+        self.entries.truncate(used);
+        self.links.truncate(HEADS + used);
+        self.free.retain(|n| (*n as usize) < HEADS + used);
+        self.entries.shrink_to_fit();
+        self.links.shrink_to_fit();
+        self.free.shrink_to_fit();
+        self.most = self.len;
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.links.capacity() * size_of::<Link>()
+            + self.entries.capacity() * size_of::<Entry>()
+            + self.free.capacity() * 4
     }
 
     fn unlink(&mut self, n: u32) {
@@ -365,21 +394,21 @@ mod tests {
     fn every_entry_comes_out_in_its_tick_whatever_the_distance() {
         let mut rng = Rng::new(1);
         let mut wheel = Timers::new(1);
-        let k = key(&mut Slab::default());
-        let mut want: Vec<Jiffies> = (0..2000).map(|i| 2 + rng.below(1 << (i % 27))).collect();
+        let mut want: Vec<Jiffies> = (0..4000).map(|i| 2 + rng.below(1 << (i % 27))).collect();
         want.iter().for_each(|&at| {
-            wheel.insert(at, k);
+            wheel.insert(at, TimerKey::Call(CallId::from_bits(1 << 32 | u64::from(at)).unwrap()));
         });
         want.sort();
-        let mut got = vec![];
+        let (mut got, most) = (vec![], wheel.bytes());
         while let Some(t) = wheel.next_tick() {
-            while let Some((fired, _)) = wheel.pop_due(t) {
-                let at = wheel.entry(fired.0).unwrap().at;
-                assert!(at <= t, "{at} came out at {t}");
-                got.push(at);
+            while let Some((_, key)) = wheel.pop_due(t) {
+                let TimerKey::Call(id) = key else { panic!("{key:?}") };
+                assert!(id.slot() <= t, "{} came out at {t}", id.slot());
+                got.push(id.slot());
             }
         }
         assert_eq!(got, want);
+        assert!(wheel.bytes() * 2 < most, "{} of {most} bytes are still there", wheel.bytes());
     }
 
     #[test]

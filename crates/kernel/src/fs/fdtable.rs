@@ -14,6 +14,9 @@ pub struct FdTable {
     len: usize,
 }
 
+/// A table of so many numbers is never made smaller.
+const KEEP: usize = 1024;
+
 fn set(bits: &mut Vec<u64>, ix: usize) -> u64 {
     let word = ix / 64;
     if word >= bits.len() {
@@ -104,7 +107,25 @@ impl FdTable {
         self.len -= 1;
         clear(&mut self.open, fd as usize);
         clear(&mut self.full, fd as usize / 64);
+        if self.slots.len() > KEEP && self.len < self.slots.len() / 4 {
+            self.shrink();
+        }
         Some(file)
+    }
+
+    /// Numbers above the highest in use take no memory; a table whose highest is in use costs one look.
+    #[cold]
+    fn shrink(&mut self) {
+        let used = self.slots.iter().rposition(Option::is_some).map_or(0, |n| n + 1).max(KEEP);
+        self.slots.truncate(used);
+        if self.slots.capacity() >= 2 * used {
+            self.slots.shrink_to_fit();
+        }
+    }
+
+    /// Bytes held.
+    pub fn bytes(&self) -> usize {
+        self.slots.capacity() * size_of::<Option<(FileId, bool)>>() + (self.open.capacity() + self.full.capacity()) * 8
     }
 
     pub(crate) fn set_cloexec(&mut self, fd: Fd, on: bool) -> bool {

@@ -1,13 +1,11 @@
 //! [`Slab`]: entries with typed generational ids. A stale id is `None`, never somebody else's entry.
 //!
-//! Chunked: an entry never moves and growing copies nothing, so a million sockets cost no pause. Iteration is by
-//! slot number, which is deterministic.
+//! Chunked: an entry never moves and growing copies nothing, so a million sockets cost no pause. Chunks without an entry
+//! are given back when most of the slots are free. Iteration is by slot number, which is deterministic.
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::num::NonZeroU32;
-
-const CHUNK: usize = 256;
 
 /// Names an entry of a `Slab<T>`.
 pub struct Id<T> {
@@ -75,13 +73,28 @@ struct Slot<T> {
 #[derive(Clone, Debug)]
 pub struct Slab<T> {
     chunks: Vec<Vec<Slot<T>>>,
+    about: Vec<About>,
     free: Vec<u32>,
     live: usize,
+    /// The chunk that grows.
+    filling: usize,
+    /// Chunks that were given back.
+    gone: Vec<u32>,
+    /// Most entries there were since chunks were last given back.
+    most: usize,
+}
+
+/// Of a chunk: entries in it, and the generation that its slots begin with when it is made again.
+#[derive(Clone, Copy, Debug)]
+struct About {
+    used: u32,
+    first: NonZeroU32,
 }
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        Slab { chunks: Vec::new(), free: Vec::new(), live: 0 }
+        let (chunks, about, free, gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        Slab { chunks, about, free, live: 0, filling: 0, gone, most: 0 }
     }
 }
 
@@ -96,28 +109,48 @@ impl<T> Slab<T> {
 
     pub fn insert(&mut self, value: T) -> Id<T> {
         self.live += 1;
+        self.most = self.most.max(self.live);
         if let Some(ix) = self.free.pop()
             && let Some(slot) = self.slot_mut(ix)
         {
             slot.value = Some(value);
-            return Id { ix, generation: slot.generation, of: PhantomData };
+            let id = Id { ix, generation: slot.generation, of: PhantomData };
+            self.about[ix as usize / Self::CHUNK].used += 1;
+            return id;
         }
-        if self.chunks.last().is_none_or(|c| c.len() == CHUNK) {
-            self.chunks.push(Vec::with_capacity(CHUNK));
+        let chunk = self.growing();
+        let (slots, about) = (&mut self.chunks[chunk], &mut self.about[chunk]);
+        slots.push(Slot { generation: about.first, value: Some(value) });
+        about.used += 1;
+        Id { ix: (chunk * Self::CHUNK + slots.len() - 1) as u32, generation: about.first, of: PhantomData }
+    }
+
+    /// A chunk with room behind its last slot.
+    fn growing(&mut self) -> usize {
+        if self.chunks.get(self.filling).is_none_or(|c| c.len() == Self::CHUNK) {
+            self.filling = match self.gone.pop() {
+                Some(chunk) => chunk as usize,
+                None => {
+                    self.chunks.push(Vec::new());
+                    self.about.push(About { used: 0, first: NonZeroU32::MIN });
+                    self.chunks.len() - 1
+                }
+            };
         }
-        let chunk = self.chunks.len() - 1;
-        let slots = &mut self.chunks[chunk];
-        slots.push(Slot { generation: NonZeroU32::MIN, value: Some(value) });
-        Id { ix: (chunk * CHUNK + slots.len() - 1) as u32, generation: NonZeroU32::MIN, of: PhantomData }
+        let slots = &mut self.chunks[self.filling];
+        if slots.is_empty() {
+            slots.reserve_exact(Self::CHUNK);
+        }
+        self.filling
     }
 
     fn slot_mut(&mut self, ix: u32) -> Option<&mut Slot<T>> {
-        self.chunks.get_mut(ix as usize / CHUNK)?.get_mut(ix as usize % CHUNK)
+        self.chunks.get_mut(ix as usize / Self::CHUNK)?.get_mut(ix as usize % Self::CHUNK)
     }
 
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
-        let slot = self.chunks.get(id.ix as usize / CHUNK)?.get(id.ix as usize % CHUNK)?;
+        let slot = self.chunks.get(id.ix as usize / Self::CHUNK)?.get(id.ix as usize % Self::CHUNK)?;
         if slot.generation == id.generation { slot.value.as_ref() } else { None }
     }
 
@@ -130,7 +163,7 @@ impl<T> Slab<T> {
     /// The entry in slot number `ix`, whoever it is: for tables that forget an entry before it ends.
     #[inline]
     pub fn at_slot(&self, ix: u32) -> Option<(Id<T>, &T)> {
-        let slot = self.chunks.get(ix as usize / CHUNK)?.get(ix as usize % CHUNK)?;
+        let slot = self.chunks.get(ix as usize / Self::CHUNK)?.get(ix as usize % Self::CHUNK)?;
         let id = Id { ix, generation: slot.generation, of: PhantomData };
         slot.value.as_ref().map(|v| (id, v))
     }
@@ -162,18 +195,41 @@ impl<T> Slab<T> {
     /// A slot whose generations are used up is never given out again.
     fn vacate(&mut self, ix: u32) {
         self.live -= 1;
+        self.about[ix as usize / Self::CHUNK].used -= 1;
         if let Some(slot) = self.slot_mut(ix)
             && let Some(next) = slot.generation.checked_add(1)
         {
             slot.generation = next;
             self.free.push(ix);
         }
+        if self.free.len() > Self::CHUNK && 2 * self.live <= self.most {
+            self.shrink();
+        }
+    }
+
+    /// Gives back the chunks that have no entry. Their slots go on with higher generations: old ids stay stale.
+    #[cold]
+    fn shrink(&mut self) {
+        for (c, (slots, about)) in self.chunks.iter_mut().zip(&mut self.about).enumerate() {
+            let next = slots.iter().map(|s| s.generation).max();
+            if let Some(next) = next.filter(|n| about.used == 0 && *n < NonZeroU32::MAX) {
+                about.first = next;
+                *slots = Vec::new();
+                if c != self.filling {
+                    self.gone.push(c as u32);
+                }
+            }
+        }
+        let chunks = &self.chunks;
+        self.free.retain(|ix| !chunks[*ix as usize / Self::CHUNK].is_empty());
+        self.free.shrink_to_fit();
+        self.most = self.live;
     }
 
     /// Two different entries at once (listener and child).
     pub fn pair_mut(&mut self, a: Id<T>, b: Id<T>) -> Option<(&mut T, &mut T)> {
-        let (ca, cb) = (a.ix as usize / CHUNK, b.ix as usize / CHUNK);
-        let (sa, sb) = (a.ix as usize % CHUNK, b.ix as usize % CHUNK);
+        let (ca, cb) = (a.ix as usize / Self::CHUNK, b.ix as usize / Self::CHUNK);
+        let (sa, sb) = (a.ix as usize % Self::CHUNK, b.ix as usize % Self::CHUNK);
         let (x, y) = if ca == cb {
             let [x, y] = self.chunks.get_mut(ca)?.get_disjoint_mut([sa, sb]).ok()?;
             (x, y)
@@ -191,7 +247,7 @@ impl<T> Slab<T> {
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
         self.chunks.iter().enumerate().flat_map(|(c, slots)| {
             slots.iter().enumerate().filter_map(move |(s, slot)| {
-                let id = Id { ix: (c * CHUNK + s) as u32, generation: slot.generation, of: PhantomData };
+                let id = Id { ix: (c * Self::CHUNK + s) as u32, generation: slot.generation, of: PhantomData };
                 slot.value.as_ref().map(|v| (id, v))
             })
         })
@@ -200,7 +256,7 @@ impl<T> Slab<T> {
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Id<T>, &mut T)> {
         self.chunks.iter_mut().enumerate().flat_map(|(c, slots)| {
             slots.iter_mut().enumerate().filter_map(move |(s, slot)| {
-                let id = Id { ix: (c * CHUNK + s) as u32, generation: slot.generation, of: PhantomData };
+                let id = Id { ix: (c * Self::CHUNK + s) as u32, generation: slot.generation, of: PhantomData };
                 slot.value.as_mut().map(|v| (id, v))
             })
         })
@@ -208,8 +264,22 @@ impl<T> Slab<T> {
 
     /// Bytes the chunks and the free list really hold (`slabinfo`, bench).
     pub fn bytes(&self) -> usize {
-        self.chunks.len() * CHUNK * size_of::<Slot<T>>() + self.free.capacity() * 4 + self.chunks.capacity() * 24
+        let slots: usize = self.chunks.iter().map(Vec::capacity).sum();
+        let lists = (self.free.capacity() + self.gone.capacity()) * 4 + self.about.capacity() * size_of::<About>();
+        slots * size_of::<Slot<T>>() + lists + self.chunks.capacity() * size_of::<Vec<Slot<T>>>()
     }
+
+    /// Slots that exist, in use or not.
+    pub fn slots(&self) -> usize {
+        self.chunks.iter().map(Vec::capacity).sum()
+    }
+
+    /// Bytes of one slot.
+    pub const SLOT: usize = size_of::<Slot<T>>();
+
+    /// Slots of a chunk: 256, more of small ones, so that a chunk is large enough for an allocator to give it back.
+    const CHUNK: usize =
+        if 256 * Self::SLOT >= 128 * 1024 { 256 } else { (128 * 1024 / Self::SLOT).next_power_of_two() };
 }
 
 #[cfg(test)]
@@ -225,6 +295,28 @@ mod tests {
         assert_eq!((s.get(a), s.get(b), a.slot() == b.slot(), s.len()), (None, Some(&"b"), true, 1));
         assert_eq!(Id::from_bits(b.to_bits()), Some(b));
         assert!(!s.free(a) && s.free(b) && !s.free(b) && s.is_empty());
+    }
+
+    #[test]
+    fn memory_comes_back_and_old_ids_stay_stale() {
+        let big = |n: u32| (n, [0_u8; 600]);
+        let mut s = Slab::default();
+        let ids: Vec<_> = (0..10_000).map(|n| s.insert(big(n))).collect();
+        let most = s.bytes();
+        let kept: Vec<_> = ids.iter().copied().filter(|id| id.slot() % 1000 == 0).collect();
+        for id in ids.iter().filter(|id| id.slot() % 1000 != 0) {
+            assert!(s.free(*id));
+        }
+        assert!(s.bytes() * 3 < most, "{} of {most}", s.bytes());
+        assert!(kept.iter().all(|id| s.get(*id) == Some(&big(id.slot()))));
+        let again: Vec<_> = (0..10_000).map(|n| s.insert(big(n))).collect();
+        assert!(ids.iter().filter(|id| !kept.contains(id)).all(|id| s.get(*id).is_none()));
+        let distinct: std::collections::BTreeSet<_> = again.iter().chain(&kept).collect();
+        assert_eq!((distinct.len(), s.len(), s.iter().count()), (10_010, 10_010, 10_010));
+        for id in distinct {
+            assert!(s.free(*id));
+        }
+        assert!(s.bytes() * 20 < most, "{}", s.bytes());
     }
 
     #[test]

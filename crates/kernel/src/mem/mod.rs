@@ -1,4 +1,6 @@
 //! Memory that is used again: pages for payload, packet buffers, and the books about both.
+pub mod cache;
+
 use crate::kernel::Kernel;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::drop::DropReason;
@@ -118,6 +120,24 @@ impl Pool {
     /// How often each reason ended a packet, reasons that did.
     pub fn drops(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
         DropReason::ALL.iter().map(|&r| (r, self.drops[r as usize])).filter(|&(_, n)| n > 0)
+    }
+
+    /// Packet buffers, and pages of each class, that wait to be used again.
+    pub(crate) fn kept_skbs(&self) -> usize {
+        self.skbs.len()
+    }
+
+    pub(crate) fn kept_pages(&self) -> [usize; CLASSES.len()] {
+        std::array::from_fn(|n| self.pages[n].len())
+    }
+
+    pub(crate) fn class_name(class: usize) -> &'static str {
+        match class {
+            2048 => "kmalloc-2k",
+            16_384 => "kmalloc-16k",
+            65_536 => "kmalloc-64k",
+            _ => "kmalloc-256k",
+        }
     }
 
     /// Bytes kept for reuse.

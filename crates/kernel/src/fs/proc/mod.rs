@@ -87,7 +87,7 @@ impl Kernel {
             "/proc/net/psched" => "000003e8 00000040 000f4240 3b9aca00\n".to_owned(),
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
             "/proc/interrupts" => dev::interrupts(&self.view_links(ns), self.net.cpus.len()),
-            "/proc/slabinfo" => self.slabinfo(ns),
+            "/proc/slabinfo" => self.slabinfo(),
             _ => return None,
         })
     }
@@ -127,35 +127,21 @@ impl Kernel {
         )
     }
 
-    /// Bytes really held by each kind of object, in the columns of slabinfo.
-    fn slabinfo(&self, ns: NsId) -> String {
-        use crate::lib::slab::Slab;
-        fn row<T>(out: &mut String, name: &str, slab: &Slab<T>) {
-            let size = std::mem::size_of::<T>();
-            let held = slab.bytes() / size.max(1);
-            let _ = writeln!(
-                out,
-                "{name:<17} {:6} {held:6} {size:6}    1    1 : tunables    0    0    0 : slabdata {:6} {:6}      0",
-                slab.len(),
-                slab.len(),
-                held
-            );
-        }
+    /// Bytes really held by each kind of object, in the columns of slabinfo: a slab is one object here.
+    fn slabinfo(&self) -> String {
         let mut out = String::from(
             "slabinfo - version: 2.1\n# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> \
              : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n",
         );
-        row(&mut out, "TCP", &self.socks.tcp);
-        row(&mut out, "UDP", &self.socks.udp);
-        row(&mut out, "RAW", &self.socks.raw);
-        row(&mut out, "PACKET", &self.socks.packet);
-        row(&mut out, "filp", &self.files.files);
-        row(&mut out, "eventpoll_epi", &self.files.items);
-        if let Some(ns) = self.net.ns.get(ns) {
-            row(&mut out, "request_sock_TCP", &ns.tcp.reqs);
-            row(&mut out, "tw_sock_TCP", &ns.tcp.tws);
-            row(&mut out, "arp_cache", &ns.neighs);
-            row(&mut out, "ip4-frags", &ns.frags);
+        for c in self.caches() {
+            let (name, active, size) = (c.name, c.active, c.size);
+            // What lies beside the objects counts as more of them.
+            let held = c.bytes.div_ceil(size.max(1)).max(active);
+            let _ = writeln!(
+                out,
+                "{name:<17} {active:6} {held:6} {size:6}    1    1 : tunables    0    0    0 : slabdata {active:6} \
+                 {held:6}      0",
+            );
         }
         out
     }

@@ -133,6 +133,8 @@ impl Bucket {
 }
 
 const PAGE: usize = 256;
+/// So many free buckets are kept in any case.
+const KEEP: usize = 1024;
 
 /// See the module: pages of port numbers, made when a port of theirs is first held, lead to the buckets.
 #[derive(Clone, Debug, Default)]
@@ -227,7 +229,29 @@ impl Bhash {
             if let Some(Some(page)) = self.pages.get_mut(usize::from(bind.port) / PAGE) {
                 page[usize::from(bind.port) % PAGE] = 0;
             }
+            if self.free.len() > KEEP && self.free.len() > 3 * (self.buckets.len() - self.free.len()) {
+                self.shrink();
+            }
         }
+    }
+
+    /// The buckets in use move together; the rest, and pages without any, are given back.
+    #[cold]
+    fn shrink(&mut self) {
+        let mut kept = Vec::with_capacity(self.buckets.len() - self.free.len());
+        for page in &mut self.pages {
+            let Some(ports) = page else { continue };
+            for place in ports.iter_mut().filter(|p| **p != 0) {
+                if let Some(b) = self.buckets.get(*place as usize - 1) {
+                    kept.push(b.clone());
+                    *place = kept.len() as u32;
+                }
+            }
+            if ports.iter().all(|p| *p == 0) {
+                *page = None;
+            }
+        }
+        (self.buckets, self.free) = (kept, Vec::new());
     }
 
     /// A holder's class changed.
@@ -265,6 +289,22 @@ mod tests {
             hold,
             connect: false,
         }
+    }
+
+    #[test]
+    fn memory_of_ports_comes_back_and_holders_stay() {
+        let mut b = Bhash::default();
+        let held: Vec<_> = (1000..21_000).map(|port| b.hold(port, class(Hold::Bound))).collect();
+        let most = b.bytes();
+        let (stay, go): (Vec<_>, Vec<_>) = held.into_iter().partition(|h| h.port % 100 == 7);
+        for h in go {
+            b.release(h);
+        }
+        assert!(b.bytes() * 2 < most, "{} of {most}", b.bytes());
+        assert!(stay.iter().all(|h| b.class(*h) == Some(class(Hold::Bound))));
+        assert_eq!(b.holders().count(), 200);
+        b.hold(1000, class(Hold::Listen));
+        assert_eq!(b.holders().count(), 201);
     }
 
     #[test]

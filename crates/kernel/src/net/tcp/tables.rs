@@ -103,6 +103,9 @@ pub struct EhashEntry {
 
 const SLOT_BITS: u32 = 30;
 
+/// An ehash for so many entries is never made smaller.
+const KEEP: usize = 4096;
+
 impl EhashRef {
     fn place(self) -> u32 {
         match self {
@@ -154,6 +157,9 @@ impl TcpTables {
         if let Ok(e) = self.ehash.find_entry(spread(hash), |e| e.place == place) {
             e.remove();
         }
+        if self.ehash.capacity() > KEEP && self.ehash.len() < self.ehash.capacity() / 8 {
+            self.ehash.shrink_to(2 * self.ehash.len(), |e| spread(e.hash));
+        }
     }
 
     /// Takes the place of another entry with the same tuple.
@@ -168,11 +174,12 @@ impl TcpTables {
 
     /// Bytes held by the tables themselves.
     pub fn bytes(&self) -> usize {
+        self.ehash_bytes() + self.bhash.bytes() + self.tws.bytes() + self.reqs.bytes()
+    }
+
+    pub fn ehash_bytes(&self) -> usize {
         // hashbrown fills seven of eight buckets.
         self.ehash.capacity() * 8 / 7 * (size_of::<EhashEntry>() + 1)
-            + self.bhash.bytes()
-            + self.tws.bytes()
-            + self.reqs.bytes()
     }
 
     /// Who stands for this tuple. `tuple_of` tells a socket's.

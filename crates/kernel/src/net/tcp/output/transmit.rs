@@ -28,16 +28,10 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     if len != 0 && sk.track.is_none() {
         first_data(sk, net);
     }
-    let (out, delivered) = (sk.snd.packets_out, sk.loss.delivered);
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
     seg.tx_us = net.env.now_us();
-    if let Some(t) = sk.track.as_deref_mut() {
-        if sk.flags.pacing {
-            t.edt = t.wstamp.max(net.env.now);
-            let out = sk.totals.data_segs_out.wrapping_add(pcount);
-            pacing::departed(t, out, net.env.now, len);
-        }
-        rate::skb_sent(t, out == 0, delivered, seg);
+    if let Some(t) = sk.track.as_deref_mut().filter(|_| sk.flags.pacing) {
+        t.edt = t.wstamp.max(net.env.now);
     }
     let (seq, flags, data, end_seq) = (seg.seq, seg.flags, seg.data.clone(), seg.end_seq);
     let (tx, tskey) = (seg.tx, seg.tskey);
@@ -57,7 +51,17 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
     if tx & TX_ZEROCOPY != 0 {
         zerocopy_sent(sk, net, end_seq);
     }
-    send_segment(sk, net, id, (seq, flags), data, mss, (tx, tskey))
+    let data_segs_out = if len == 0 { sk.totals.data_segs_out.wrapping_add(pcount) } else { sk.totals.data_segs_out };
+    send_segment(sk, net, id, (seq, flags), data, mss, (tx, tskey))?;
+    // Only what left takes the time of a departure: else a timer would try again and again what cannot be sent.
+    let (out, delivered) = (sk.snd.packets_out, sk.loss.delivered);
+    if let (Some(t), Some(seg)) = (sk.track.as_deref_mut(), sk.snd.queue.get_mut(ix)) {
+        if sk.flags.pacing {
+            pacing::departed(t, data_segs_out, net.env.now, len);
+        }
+        rate::skb_sent(t, out == 0, delivered, seg);
+    }
+    Ok(())
 }
 
 /// Pages of the program's go out, and may be copied on their way.
