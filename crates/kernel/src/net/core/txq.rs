@@ -6,7 +6,7 @@ use belljar_wire::FlowKey;
 
 /// `n` equal parts of all hashes: which of them this one is in.
 pub fn reciprocal_scale(hash: u32, n: u32) -> u32 {
-    (u64::from(hash) * u64::from(n) >> 32) as u32
+    ((u64::from(hash) * u64::from(n)) >> 32) as u32
 }
 
 /// A hash of the flow: that of its socket, or of what the IP header at `network` and the one behind it say; 0: there are none.
