@@ -19,16 +19,19 @@ pub const ETHTOOL_GUFO: u32 = 0x21;
 pub const ETHTOOL_GGSO: u32 = 0x23;
 pub const ETHTOOL_GFLAGS: u32 = 0x25;
 pub const ETHTOOL_GGRO: u32 = 0x2b;
+pub const ETHTOOL_GRXRINGS: u32 = 0x2d;
 pub const ETHTOOL_GSSET_INFO: u32 = 0x37;
 pub const ETHTOOL_GFEATURES: u32 = 0x3a;
 pub const ETHTOOL_SFEATURES: u32 = 0x3b;
 pub const ETHTOOL_GCHANNELS: u32 = 0x3c;
 pub const ETHTOOL_SCHANNELS: u32 = 0x3d;
 pub const ETHTOOL_GET_TS_INFO: u32 = 0x41;
+pub const ETHTOOL_GRSSH: u32 = 0x46;
+pub const ETHTOOL_SRSSH: u32 = 0x47;
 pub const ETHTOOL_GLINKSETTINGS: u32 = 0x4c;
 
 /// Commands that everybody may give: all that only read.
-pub const ETHTOOL_READS: [u32; 32] = [
+pub const ETHTOOL_READS: [u32; 33] = [
     0x01, // GSET
     ETHTOOL_GDRVINFO,
     0x07, // GMSGLVL
@@ -49,7 +52,7 @@ pub const ETHTOOL_READS: [u32; 32] = [
     0x27, // GPFLAGS
     0x29, // GRXFH
     ETHTOOL_GGRO,
-    0x2d, // GRXRINGS
+    ETHTOOL_GRXRINGS,
     0x2e, // GRXCLSRLCNT
     0x2f, // GRXCLSRULE
     0x30, // GRXCLSRLALL
@@ -59,6 +62,7 @@ pub const ETHTOOL_READS: [u32; 32] = [
     ETHTOOL_GCHANNELS,
     ETHTOOL_GET_TS_INFO,
     0x44, // GEEE
+    ETHTOOL_GRSSH,
     ETHTOOL_GLINKSETTINGS,
     0x50, // GFECPARAM
 ];
@@ -66,11 +70,16 @@ pub const ETHTOOL_READS: [u32; 32] = [
 /// String sets.
 pub const ETH_SS_STATS: u32 = 1;
 pub const ETH_SS_FEATURES: u32 = 4;
+pub const ETH_SS_RSS_HASH_FUNCS: u32 = 3;
 pub const ETH_GSTRING_LEN: usize = 32;
 
 /// What ETHTOOL_SFEATURES returns: some bits cannot be changed; some were only wished for.
 pub const ETHTOOL_F_UNSUPPORTED: i64 = 1;
 pub const ETHTOOL_F_WISH: i64 = 2;
+
+/// The hash function of RSS, and a table that stays as it is.
+pub const ETH_RSS_HASH_TOP: u32 = 1;
+pub const ETH_RXFH_INDIR_NO_CHANGE: u32 = u32::MAX;
 
 pub const SPEED_UNKNOWN: u32 = u32::MAX;
 pub const DUPLEX_UNKNOWN: u8 = 0xff;

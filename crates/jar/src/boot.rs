@@ -124,6 +124,7 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
                 ipv6: options.ip6.is_some(),
                 mtu: options.mtu,
                 nic: nic.to_vec(),
+                cpus: if name == "host" { options.cpus } else { 1 },
                 sysctls: sysctls.to_vec(),
                 drop_caps,
             }

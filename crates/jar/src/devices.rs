@@ -125,6 +125,11 @@ impl Jar {
         }
         let mut asked = vec![0; ethtool::request_len(cmd)];
         belljar_host::memory::read(tid, at, &mut asked).map_err(|_| Errno::EFAULT)?;
+        let whole = ethtool::whole_len(&asked);
+        if whole > asked.len() {
+            asked.resize(whole, 0);
+            belljar_host::memory::read(tid, at, &mut asked).map_err(|_| Errno::EFAULT)?;
+        }
         let m = self.machines.get_mut(host).ok_or(Errno::EBADF)?;
         let dev = m.k.net.dev_by_name(m.ns, name).ok_or(Errno::ENODEV)?;
         let (result, reply) = m.k.ethtool(dev, &asked)?;

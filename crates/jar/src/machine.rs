@@ -48,12 +48,24 @@ const EVENTS: u32 = abi::EPOLLIN | abi::EPOLLOUT | abi::EPOLLRDHUP | abi::EPOLLE
 impl Machine {
     /// A call of the host's programs. All descriptors are non-blocking; what would sleep all the same is EAGAIN.
     pub fn call(&mut self, now: u64, call: Call<'_>) -> SysResult {
+        self.place(&call);
         match self.k.call(now, self.task, call) {
             Submitted::Done(r) => r,
             Submitted::Parked(id) => {
                 self.k.cancel(now, id, Errno::EAGAIN);
                 Err(Errno::EAGAIN)
             }
+        }
+    }
+
+    /// With several processors a socket's payload is sent and received on one that its descriptor says.
+    fn place(&mut self, call: &Call<'_>) {
+        let cpus = self.k.net.cpus.len();
+        if cpus > 1
+            && let Call::Send { fd, .. } | Call::Recv { fd, .. } = call
+            && let Some(t) = self.k.tasks.tasks.get_mut(self.task)
+        {
+            t.cpu = *fd as usize % cpus;
         }
     }
 
@@ -236,6 +248,9 @@ impl Machine {
 
     /// A value written to `/proc/sys`.
     pub fn sysctl_write(&mut self, key: &str, value: &str) -> Result<(), Errno> {
+        if key.starts_with('/') {
+            return self.tree_write(key, value);
+        }
         self.k.sysctl_set(self.ns, key, value)
     }
 
@@ -291,6 +306,7 @@ pub struct MachineConfig {
     pub ipv6: bool,
     pub mtu: u32,
     pub nic: Vec<(String, String)>,
+    pub cpus: u32,
     pub sysctls: Vec<(String, String)>,
     pub drop_caps: bool,
 }

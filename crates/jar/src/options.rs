@@ -44,8 +44,10 @@ pub struct Options {
     pub name: Option<String>,
     pub publish: Vec<PublishSpec>,
     pub sysctls: Vec<(String, String)>,
-    /// Settings of the program's NIC: `rx-ring`, `tx-ring`, `rx-usecs`, `rx-frames`, `tso`, `gro`, `txqueuelen`.
+    /// Settings of the program's NIC: `rx-ring`, `tx-ring`, `rx-usecs`, `rx-frames`, `channels`, `tso`, `gro`.
     pub nic: Vec<(String, String)>,
+    /// Processors of the program's machine.
+    pub cpus: u32,
     pub conditions: Conditions,
     pub mtu: u32,
     pub ip: (Ipv4Addr, u8),
@@ -75,6 +77,7 @@ impl Options {
             publish: Vec::new(),
             sysctls: Vec::new(),
             nic: Vec::new(),
+            cpus: 1,
             conditions: Conditions::default(),
             mtu: 1500,
             ip: (Ipv4Addr::new(10, 0, 2, 15), 24),

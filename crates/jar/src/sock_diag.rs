@@ -364,6 +364,7 @@ mod tests {
             ipv6: false,
             mtu: 1500,
             nic: Vec::new(),
+            cpus: 1,
             sysctls: Vec::new(),
             drop_caps: false,
         };

@@ -5,7 +5,10 @@
 //! `/sys/devices/virtual/net/eth0`, not `/sys/class/net/eth0`, which is a link.
 use crate::devices::Device;
 use crate::machine::Machine;
+use belljar_abi::Errno;
 use belljar_kernel::fs::proc::FILES;
+use belljar_kernel::ids::DevId;
+use belljar_kernel::net::core::net_sysfs::IRQ_FILES;
 use std::collections::BTreeMap;
 
 /// What lies at a path.
@@ -27,7 +30,9 @@ pub const PROC_NET: &str = "/proc/self/net";
 const SYS_NET: &str = "/proc/sys/net";
 const CLASS: &str = "/sys/class/net";
 const DEVICES: &str = "/sys/devices/virtual/net";
-const TREES: [&str; 4] = [PROC_NET, SYS_NET, CLASS, DEVICES];
+/// Interrupts of the cards.
+const IRQ: &str = "/proc/irq";
+const TREES: [&str; 5] = [PROC_NET, SYS_NET, CLASS, DEVICES, IRQ];
 /// Files elsewhere, and their permissions.
 const FILES_ELSEWHERE: [(&str, u32); 5] = [
     ("/proc/softirqs", 0o444),
@@ -132,6 +137,9 @@ impl Machine {
                 _ => known().then(|| Node::Link(format!("../../devices/virtual/net/{rest}"))),
             };
         }
+        if let Some(rest) = below(path, IRQ) {
+            return self.irq_node(rest);
+        }
         self.device_node(below(path, DEVICES)?)
     }
 
@@ -159,11 +167,75 @@ impl Machine {
         if let Some(name) = what.strip_prefix("statistics/") {
             return STATISTICS.contains(&name).then_some(Node::File { mode: 0o444, size: 4096 });
         }
+        if let Some(queue) = what.strip_prefix("queues/") {
+            return self.queue_node(dev, queue);
+        }
         match what {
-            "" | "statistics" | "queues" | "queues/rx-0" | "queues/tx-0" => Some(SYSFS_DIR),
+            "" | "statistics" | "queues" => Some(SYSFS_DIR),
             "subsystem" => Some(Node::Link("../../../../class/net".to_owned())),
             _ => ATTRIBUTES.iter().find(|a| a.0 == what).map(|a| Node::File { mode: a.1, size: 4096 }),
         }
+    }
+
+    fn irq_node(&self, rest: &str) -> Option<Node> {
+        let (vector, file) = rest.split_once('/').unwrap_or((rest, ""));
+        if !rest.is_empty() {
+            let known = self.k.vectors(self.ns);
+            vector.parse().ok().filter(|v: &u32| known.contains(v) && v.to_string() == vector)?;
+        }
+        if file.is_empty() {
+            return Some(DIR);
+        }
+        let (_, writable) = IRQ_FILES.iter().find(|f| f.0 == file)?;
+        Some(Node::File { mode: if *writable { 0o644 } else { 0o444 }, size: 0 })
+    }
+
+    /// A queue's directory and its file: what a device has not got is not there.
+    fn queue_node(&self, dev: &str, rest: &str) -> Option<Node> {
+        let (queue, file) = rest.split_once('/').unwrap_or((rest, ""));
+        let dev = self.k.net.dev_by_name(self.ns, dev)?;
+        let (rx, tx) = self.k.queue_counts(dev);
+        let there =
+            queue_number(queue, "rx-").is_some_and(|n| n < rx) || queue_number(queue, "tx-").is_some_and(|n| n < tx);
+        if !there {
+            return None;
+        }
+        match file {
+            "" => Some(SYSFS_DIR),
+            _ => self.queue_text(dev, rest).map(|_| Node::File { mode: 0o644, size: 4096 }),
+        }
+    }
+
+    /// `rx-N/rps_cpus`, `tx-N/xps_cpus`.
+    fn queue_text(&self, dev: DevId, rest: &str) -> Option<String> {
+        let (queue, file) = rest.split_once('/')?;
+        match file {
+            "rps_cpus" => self.k.rps_cpus(dev, queue_number(queue, "rx-")?),
+            "xps_cpus" => self.k.xps_cpus(dev, queue_number(queue, "tx-")?),
+            _ => None,
+        }
+    }
+
+    /// Writes a file that is no setting of `/proc/sys`: masks of CPUs.
+    pub fn tree_write(&mut self, path: &str, text: &str) -> Result<(), Errno> {
+        if let Some((vector, file)) = below(path, IRQ).and_then(|r| r.split_once('/')) {
+            let vector = vector.parse().map_err(|_| Errno::ENOENT)?;
+            return self.k.set_irq_affinity(self.ns, vector, file, text);
+        }
+        let (dev, rest) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")).ok_or(Errno::EACCES)?;
+        let (queue, file) = rest.split_once('/').ok_or(Errno::EACCES)?;
+        let dev = self.k.net.dev_by_name(self.ns, dev).ok_or(Errno::ENODEV)?;
+        match file {
+            "rps_cpus" => self.k.set_rps_cpus(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
+            "xps_cpus" => self.k.set_xps_cpus(dev, queue_number(queue, "tx-").ok_or(Errno::ENOENT)?, text),
+            _ => Err(Errno::EACCES),
+        }
+    }
+
+    /// Whether a program may write it ([`Machine::tree_write`]).
+    pub fn can_write(&self, path: &str) -> bool {
+        let ours = below(path, IRQ).is_some() || below(path, DEVICES).is_some_and(|r| r.contains("/queues/"));
+        ours && matches!(self.node(path), Some(Node::File { mode: 0o644, .. }))
     }
 
     /// What is in a directory.
@@ -173,6 +245,10 @@ impl Machine {
         }
         let names: Vec<String> = match below(dir, DEVICES).filter(|r| !r.is_empty()) {
             Some(rest) => self.attribute_names(rest),
+            None if below(dir, IRQ).is_some_and(str::is_empty) => {
+                self.k.vectors(self.ns).iter().map(u32::to_string).collect()
+            }
+            None if below(dir, IRQ).is_some() => IRQ_FILES.iter().map(|f| f.0.to_owned()).collect(),
             None if below(dir, PROC_NET).is_some() => {
                 let inside = format!("{}/", kernels_name(dir).trim_end_matches('/'));
                 let here = FILES.iter().filter_map(|f| f.strip_prefix(&inside)).filter(|f| !f.contains('/'));
@@ -186,13 +262,19 @@ impl Machine {
 
     fn attribute_names(&self, rest: &str) -> Vec<String> {
         let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+        let queues = || {
+            let dev = self.k.net.dev_by_name(self.ns, rest.split('/').next()?)?;
+            let (rx, tx) = self.k.queue_counts(dev);
+            Some((0..rx).map(|n| format!("rx-{n}")).chain((0..tx).map(|n| format!("tx-{n}"))).collect())
+        };
         match rest.split_once('/').map(|r| r.1) {
             None => {
                 let attributes: Vec<&str> = ATTRIBUTES.iter().map(|a| a.0).collect();
                 own(&[&attributes[..], &["statistics", "queues", "subsystem"]].concat())
             }
             Some("statistics") => own(&STATISTICS),
-            Some("queues") => own(&["rx-0", "tx-0"]),
+            Some("queues") => queues().unwrap_or_default(),
+            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "xps_cpus"]),
             Some(_) => Vec::new(),
         }
     }
@@ -215,12 +297,24 @@ impl Machine {
 
     /// Text of a file of the trees.
     pub fn tree_text(&mut self, path: &str) -> Option<String> {
+        if let Some((vector, file)) = below(path, IRQ).and_then(|r| r.split_once('/')) {
+            return self.k.irq_attr(self.ns, vector.parse().ok()?, file).map(|t| t + "\n");
+        }
+        if let Some((dev, rest)) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")) {
+            let dev = self.k.net.dev_by_name(self.ns, dev)?;
+            return self.queue_text(dev, rest).map(|t| t + "\n");
+        }
         let Some((name, what)) = below(path, DEVICES).and_then(|r| r.split_once('/')) else {
             return self.proc_text(&kernels_name(path));
         };
         let d = self.devices().into_iter().find(|d| d.name == name)?;
         Some(attribute(&d, what)? + "\n")
     }
+}
+
+fn queue_number(name: &str, prefix: &str) -> Option<usize> {
+    let digits = name.strip_prefix(prefix)?;
+    digits.parse().ok().filter(|n: &usize| n.to_string() == digits)
 }
 
 fn mac(m: [u8; 6]) -> String {

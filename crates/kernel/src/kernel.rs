@@ -6,7 +6,7 @@ use crate::fs::file::File;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
-use crate::net::core::{errqueue, timestamp, zerocopy};
+use crate::net::core::{cpu_time, errqueue, timestamp, zerocopy};
 use crate::net::packet;
 use crate::net::sysctl::Global;
 use crate::net::tcp;
@@ -73,6 +73,8 @@ impl Kernel {
                 devs: Slab::default(),
                 cpus: vec![Cpu::default()],
                 cpu: 0,
+                rps_needed: false,
+                model: None,
                 pool: Pool::default(),
                 sysctl: Global::default(),
                 usage: Usage::default(),
@@ -86,6 +88,11 @@ impl Kernel {
         }
     }
 
+    /// So many processors, 64 at most; before there are cards, which spread their vectors over them.
+    pub fn set_cpus(&mut self, n: u32) {
+        self.net.cpus.resize(n.clamp(1, 64) as usize, Cpu::default());
+    }
+
     /// A frame came to a NIC from its wire.
     pub fn rx(&mut self, now: Nanos, dev: DevId, frame: Frame) {
         self.begin_step(now);
@@ -95,7 +102,7 @@ impl Kernel {
 
     /// Softirqs were left to ksoftirqd: call [`Kernel::tick`] without waiting.
     pub fn more_work(&self) -> bool {
-        self.net.cpus.iter().any(|c| c.is_pending())
+        self.net.model.is_none() && self.net.cpus.iter().any(|c| c.is_pending())
     }
 
     /// Time passed: due timers, and what the last step left to do.
@@ -117,6 +124,9 @@ impl Kernel {
 
     /// When [`Kernel::tick`] is next needed if nothing comes in.
     pub fn next_deadline(&self) -> Option<Nanos> {
+        if self.net.model.is_some() {
+            return cpu_time::next_deadline(self);
+        }
         let env = self.env();
         let wheel = env.timers.next_tick().map(|j| time::tick_start(j, env.hz));
         let high = env.hrtimers.first().map(|t| t.0);

@@ -83,7 +83,7 @@ fn a_full_ring_drops_before_the_stack_sees_anything() {
     h.k.tick(h.now);
     h.collect();
     let d = h.k.net.devs.get(h.dev).unwrap();
-    assert_eq!((d.stats.rx_packets, d.nic().unwrap().irq.rx_count), (256, 1));
+    assert_eq!((d.stats.rx_packets, d.nic().unwrap().queues[0].irq.rx_count), (256, 1));
     let mut n = 0;
     while h.recv(fd).is_ok() {
         n += 1;
@@ -118,10 +118,11 @@ fn a_small_budget_squeezes_and_leaves_work_to_ksoftirqd() {
 #[test]
 fn coalescing_holds_the_interrupt_back() {
     let mut h = Host::new();
-    let irq = |h: &mut Host| h.k.net.devs.get_mut(h.dev).unwrap().nic_mut().unwrap().irq.clone();
+    let irq = |h: &mut Host| h.k.net.devs.get_mut(h.dev).unwrap().nic_mut().unwrap().queues[0].irq.clone();
     {
         let nic = h.k.net.devs.get_mut(h.dev).unwrap().nic_mut().unwrap();
-        (nic.irq.rx_usecs, nic.irq.rx_frames) = (50, 4);
+        let irq = &mut nic.queues[0].irq;
+        (irq.rx_usecs, irq.rx_frames) = (50, 4);
     }
     let fd = h.udp_on(HOST, 7);
     h.rx(datagram());
@@ -229,7 +230,7 @@ fn rings_are_resized_with_what_is_in_them() {
     let (_, now) = h.k.ethtool(h.dev, &ETHTOOL_GRINGPARAM.to_ne_bytes()).unwrap();
     assert_eq!((now[20], now[32]), (16, 32));
     let d = h.k.net.devs.get(h.dev).unwrap();
-    assert_eq!((d.stats.rx_missed, d.nic().unwrap().rx.full), (4, 4));
+    assert_eq!((d.stats.rx_missed, d.nic().unwrap().queues[0].rx.full), (4, 4));
     h.k.tick(h.now);
     let got: Vec<u8> = std::iter::from_fn(|| h.recv(fd).ok().map(|r| r.0[0])).collect();
     assert_eq!(got, (0..16).collect::<Vec<u8>>());

@@ -6,7 +6,8 @@ use crate::world::Host;
 use belljar_abi::Errno;
 use belljar_kernel::Kernel;
 use belljar_kernel::drivers::nic::NicConfig;
-use belljar_kernel::ids::DevId;
+use belljar_kernel::ids::{DevId, TaskId};
+use belljar_kernel::net::core::cpu_time::Costs;
 use belljar_kernel::net::core::dev::{Features, NetDevice};
 use belljar_kernel::net::ipv6::fib::Route6;
 use belljar_kernel::net::mib::Mib;
@@ -22,12 +23,13 @@ pub struct Nic {
     pub mtu: u32,
     /// Descriptors of each ring.
     pub ring: u32,
+    pub channels: u32,
     pub features: Features,
 }
 
 impl Default for Nic {
     fn default() -> Nic {
-        Nic { mtu: 1500, ring: 256, features: Features::ALL }
+        Nic { mtu: 1500, ring: 256, channels: 1, features: Features::ALL }
     }
 }
 
@@ -89,6 +91,14 @@ impl Lab {
         self.world.borrow_mut().add_host(name, kernel, ns)
     }
 
+    /// Gives a machine so many CPUs, whose work takes time; before there are cables.
+    pub fn cpus(&mut self, host: usize, cpus: u32, costs: Costs) {
+        if let Some(h) = self.world.borrow_mut().hosts.get_mut(host) {
+            h.kernel.set_cpus(cpus);
+            h.kernel.model_cpus(costs);
+        }
+    }
+
     /// Turns IPv6 on, as a Linux host has it from the beginning; before there are cables.
     pub fn enable_ipv6(&mut self, host: usize) {
         if let Some(h) = self.world.borrow_mut().hosts.get_mut(host) {
@@ -128,6 +138,7 @@ impl Lab {
                 mtu: nic.mtu,
                 rx_ring: nic.ring,
                 tx_ring: nic.ring,
+                channels: nic.channels,
                 features: nic.features,
             };
             let dev = h.kernel.add_nic(h.ns, &config).map_err(|e| e.to_string())?;
@@ -260,6 +271,10 @@ impl Task {
         let process = h.kernel.add_process(h.ns, 0, Caps::ROOT, NOFILE, name);
         let id = h.kernel.add_task(process, 0)?;
         Some(Task { world: world.clone(), host, id })
+    }
+
+    pub(crate) fn of(world: &Shared, host: usize, id: TaskId) -> Task {
+        Task { world: world.clone(), host, id }
     }
 
     /// Another thread of the same process.

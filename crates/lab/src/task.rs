@@ -88,6 +88,18 @@ impl Drop for Calling {
     }
 }
 
+/// Waits until a task has had its CPU time.
+#[derive(Debug)]
+pub struct Working(Task);
+
+impl Future for Working {
+    type Output = ();
+    fn poll(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<()> {
+        let me = &self.0;
+        if me.world.borrow_mut().has_worked(me.host, me.id) { Poll::Ready(()) } else { Poll::Pending }
+    }
+}
+
 /// Waits for a virtual time.
 #[derive(Debug)]
 pub struct SleepUntil {
@@ -133,6 +145,22 @@ impl Task {
 
     pub fn now(&self) -> Nanos {
         self.world.borrow().now
+    }
+
+    /// Computes for so long on its CPU, and pays for its calls so far; at once where nothing costs time.
+    pub fn work(&self, ns: Nanos) -> Working {
+        self.world.borrow_mut().work(self.host, self.id, ns);
+        Working(self.clone())
+    }
+
+    /// Runs on another CPU from now on.
+    pub fn on_cpu(self, cpu: usize) -> Task {
+        if let Some(t) =
+            self.world.borrow_mut().hosts.get_mut(self.host).and_then(|h| h.kernel.tasks.tasks.get_mut(self.id))
+        {
+            t.cpu = cpu;
+        }
+        self
     }
 
     pub fn sleep(&self, ns: Nanos) -> SleepUntil {

@@ -115,6 +115,9 @@ pub struct World {
     next_sleep: u64,
     waiting: BTreeMap<(usize, CallId), usize>,
     results: BTreeMap<(usize, CallId), SysResult>,
+    /// Jobs that wait for CPU time of a task, and tasks that have had it.
+    working: BTreeMap<(usize, TaskId), usize>,
+    ran: BTreeSet<(usize, TaskId)>,
 }
 
 impl World {
@@ -138,6 +141,8 @@ impl World {
             next_sleep: 0,
             waiting: BTreeMap::new(),
             results: BTreeMap::new(),
+            working: BTreeMap::new(),
+            ran: BTreeSet::new(),
         }
     }
 
@@ -236,6 +241,16 @@ impl World {
         }
     }
 
+    /// A task works for so long, and for what its calls cost; the job that is being polled waits for that.
+    pub fn work(&mut self, host: usize, task: TaskId, ns: Nanos) {
+        self.working.insert((host, task), self.current);
+        self.step(host, |k, now| k.run_on_cpu(now, task, ns));
+    }
+
+    pub fn has_worked(&mut self, host: usize, task: TaskId) -> bool {
+        self.ran.remove(&(host, task))
+    }
+
     /// Polls the current job again at `at`.
     pub fn sleep_until(&mut self, at: Nanos) {
         self.next_sleep += 1;
@@ -274,6 +289,12 @@ impl World {
                         self.ready.push_back(job);
                     }
                 }
+            }
+        }
+        while let Some(task) = h.kernel.pop_ran() {
+            if let Some(job) = self.working.remove(&(host, task)) {
+                self.ran.insert((host, task));
+                self.ready.push_back(job);
             }
         }
         if h.watch.is_some() {

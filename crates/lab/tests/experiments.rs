@@ -1,6 +1,9 @@
 //! The built-in experiments, small: they pass, repeat themselves, and say no to what they do not know.
 use belljar_lab::{Failure, Report, RunOptions, list, run, shard};
 
+const LIST: [&str; 9] =
+    ["transfer", "goodput", "bufferbloat", "ring-overflow", "coalescing", "budget", "offload", "backlog", "random"];
+
 fn go(name: &str, seed: u64, set: &[(&str, &str)]) -> Report {
     let set = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
     run(name, RunOptions { seed, set, twice: true, ..RunOptions::default() }).unwrap()
@@ -113,7 +116,7 @@ fn mistakes_are_told() {
     assert_eq!(r.exit_code(), 2);
     let r = go("transfer", 1, &[("net.ipv4.tcp_sakc", "0")]);
     assert_eq!(r.exit_code(), 2);
-    assert_eq!(list().iter().map(|e| e.name).collect::<Vec<_>>(), ["transfer", "goodput", "bufferbloat", "random"]);
+    assert_eq!(list().iter().map(|e| e.name).collect::<Vec<_>>(), LIST);
 }
 
 /// Seed 4132: a paced retransmission without a route took the time of a departure again and again.
@@ -141,4 +144,43 @@ fn bufferbloat_and_its_cure() {
     // A short pfifo is no cure for a stream that needs it; and the scenario says so.
     let r = go("bufferbloat", 1, &[("seconds", "12"), ("good", "pfifo limit 1000")]);
     assert!(r.failure.is_some());
+}
+
+/// A burst wants room, a load wants CPUs; and an experiment whose cure is none says so.
+#[test]
+fn a_ring_overflows_and_is_cured() {
+    let r = go("ring-overflow", 1, &[("milliseconds", "20")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "burst ring 256") > 0.4 && figure(&r, "burst ring 4096") == 0.0, "{:#?}", r.text);
+    assert!(figure(&r, "steady ring 4096") > 0.05 && figure(&r, "steady rps") == 0.0, "{:#?}", r.text);
+    let r = go("ring-overflow", 1, &[("milliseconds", "10"), ("steady", "100000")]);
+    assert!(r.failure.is_some(), "{:#?}", r.text);
+}
+
+#[test]
+fn coalescing_saves_time_and_costs_time() {
+    let r = go("coalescing", 1, &[("milliseconds", "20")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "interrupts none") > 5.0 * figure(&r, "interrupts long"), "{:#?}", r.text);
+    assert!(figure(&r, "wait long") > 20_000.0 && figure(&r, "wait none") < 10_000.0, "{:#?}", r.text);
+}
+
+#[test]
+fn budgets_squeeze_and_ksoftirqd_takes_over() {
+    let r = go("budget", 1, &[("milliseconds", "20")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+}
+
+#[test]
+fn offloads_save_packets_and_time() {
+    let r = go("offload", 1, &[("size", "4MB")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "packets without gro") > 2700.0 && figure(&r, "net_tx") < 5.0, "{:#?}", r.text);
+}
+
+#[test]
+fn a_backlog_overflows_on_a_slower_cpu() {
+    let r = go("backlog", 1, &[]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "steered") > 1000.0, "{:#?}", r.text);
 }

@@ -126,7 +126,7 @@ fn stages(k: &Kernel, ns: NsId, far: Option<&Far>) -> Vec<Stage> {
     let processed = k.net.cpus.iter().map(|c| c.stat.processed).sum();
     let names: Vec<&str> = devices().map(|d| d.name.as_str()).collect();
     let rings: Vec<String> =
-        devices().filter_map(|d| d.nic()).map(|n| format!("rx {}, tx {}", n.rx.size(), n.tx.size())).collect();
+        devices().filter_map(|d| d.nic()?.ring_sizes().into()).map(|(rx, tx)| format!("rx {rx}, tx {tx}")).collect();
     out.push(Stage {
         title: "qdisc, backlog".into(),
         about: "packets out, softirq in".into(),

@@ -43,7 +43,10 @@ pub struct RunCommand {
     /// A kernel setting; belljar sysctl JAR -a lists them
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::sysctl, help_heading = "Host")]
     pub sysctl: Vec<(String, String)>,
-    /// A setting of the network card: rx, tx (descriptors), tso, gro, tx-checksumming, rx-checksumming (on, off)
+    /// Processors that packets are processed on, each with its interrupts, softirqs and backlog
+    #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
+    pub cpus: u32,
+    /// A setting of the network card: rx, tx (descriptors), channels, tso, gro, tx-checksumming, rx-checksumming (on, off)
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair, help_heading = "Host")]
     pub nic: Vec<(String, String)>,
     /// Delay of every packet, each way: 20ms
@@ -156,6 +159,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
         publish: c.publish.iter().map(spec).collect(),
         sysctls: c.sysctl.clone(),
         nic: c.nic.clone(),
+        cpus: c.cpus,
         conditions: Conditions {
             delay_ns: c.delay.unwrap_or(0),
             jitter_ns: c.jitter.unwrap_or(0),

@@ -8,6 +8,7 @@ pub fn tests() -> Vec<Test> {
         test("tcpdump_at_once", &["tcpdump", "python3"], tcpdump_at_once),
         test("sniffer_in_python", &["python3"], sniffer_in_python),
         test("ethtool_of_the_distribution", &["ethtool"], ethtool_of_the_distribution),
+        test("channels_by_ethtool", &["ethtool"], channels_by_ethtool),
         test("arping_of_the_distribution", &["arping"], arping_of_the_distribution),
         test("ss_lists_packet_sockets", &["ss", "python3"], ss_lists_packet_sockets),
     ]
@@ -84,6 +85,38 @@ fn ethtool_of_the_distribution(env: &Env) -> Result<()> {
     }
     let out = run(&["run", "--drop-caps"], "ethtool -G eth0 rx 64")?;
     ensure!(out.stderr.contains("Operation not permitted"), "{out:?}");
+    Ok(())
+}
+
+/// Four channels on four CPUs: shown, changed, steered.
+fn channels_by_ethtool(env: &Env) -> Result<()> {
+    let words = "ethtool -l eth0; ethtool -x eth0; ethtool -X eth0 weight 0 0 1 && ethtool -x eth0; \
+        ethtool -L eth0 combined 2; ethtool -X eth0 default && ethtool -L eth0 combined 2 && ethtool -S eth0; \
+        ethtool -L eth0 combined 9; cat /proc/irq/26/smp_affinity; echo 8 > /proc/irq/26/smp_affinity; \
+        cat /proc/irq/26/effective_affinity_list; cd /sys/class/net/eth0/queues; ls; cat tx-1/xps_cpus; \
+        echo c > rx-0/rps_cpus; cat rx-0/rps_cpus; cat /proc/interrupts; ls /proc/irq";
+    let run = ["run", "--with-proc", "--cpus", "4", "--nic", "channels=4", "--", "sh", "-c", words];
+    let out = env.finish(env.belljar(&run), 30)?;
+    ensure!(out.code == Some(0), "{out:?}");
+    for line in [
+        "Combined:\t4",
+        "Combined:\t4",
+        "    0:      0     1     2     3     0     1     2     3",
+        "    toeplitz: on",
+        "    0:      2     2     2     2     2     2     2     2",
+        "     rx_queue_1_packets: 0",
+        "2",
+        "3",
+        "rx-1",
+        "tx-1",
+        "c",
+    ] {
+        ensure!(out.stdout.lines().any(|l| l == line), "{line}: {out:?}");
+    }
+    ensure!(out.stdout.contains("CPU3") && out.stdout.contains("eth0-output.1"), "{out:?}");
+    ensure!(!out.stdout.contains("rx_queue_2") && !out.stdout.contains("eth0-input.2"), "{out:?}");
+    // A table that names queue 2, and more than there are.
+    ensure!(out.stderr.matches("Invalid argument").count() == 2, "{out:?}");
     Ok(())
 }
 

@@ -19,6 +19,7 @@ impl Machine {
     /// `Err` is one sentence about a setting.
     pub fn new(c: &MachineConfig) -> Result<Machine, String> {
         let mut k = Kernel::new(c.seed);
+        k.set_cpus(c.cpus);
         k.net.env.advance(c.now);
         k.net.env.wall_offset = c.wall.saturating_sub(c.now);
         let mut nic =
@@ -185,13 +186,14 @@ fn nic_settings(nic: &mut NicConfig, settings: &[(String, String)]) -> Result<()
         match key.as_str() {
             "rx" | "rx-ring" => nic.rx_ring = number()?,
             "tx" | "tx-ring" => nic.tx_ring = number()?,
+            "channels" => nic.channels = number()?,
             "tso" => nic.features.set_segmentation(switch()?),
             "tx-checksumming" => nic.features.tx_csum = switch()?,
             "rx-checksumming" => nic.features.rx_csum = switch()?,
             "gro" => nic.features.gro = switch()?,
             _ => {
                 return Err(format!(
-                    "no NIC setting '{key}'; there are: rx, tx, tso, tx-checksumming, rx-checksumming, gro"
+                    "no NIC setting '{key}'; there are: rx, tx, channels, tso, tx-checksumming, rx-checksumming, gro"
                 ));
             }
         }

@@ -74,9 +74,15 @@ impl Jar {
             return Errno::ENOENT.into();
         };
         if flags & O_ACCMODE != 0 {
-            let Some(key) = path.strip_prefix("/proc/sys/") else { return Errno::EACCES.into() };
+            let can_write = self.machines.get(host).is_some_and(|m| m.can_write(path));
+            let key = match path.strip_prefix("/proc/sys/") {
+                Some(key) => key.replace('/', "."),
+                // These are known by their paths.
+                None if can_write => path.to_owned(),
+                None => return Errno::EACCES.into(),
+            };
             let reads = (flags & O_ACCMODE == O_RDWR).then_some(text.as_str());
-            return self.open_setting(listener, note, key.replace('/', "."), reads, flags & O_CLOEXEC != 0);
+            return self.open_setting(listener, note, key, reads, flags & O_CLOEXEC != 0);
         }
         let file = match fd::memfd("belljar-proc", text.as_bytes()) {
             Ok(f) => f,

@@ -124,7 +124,11 @@ impl Jar {
 
     fn set_for_program(&mut self, host: usize, key: &str, value: &str) {
         let Some(m) = self.machines.get_mut(host) else { return };
-        if let Err(e) = m.sysctl_set(key, value) {
+        if key.starts_with('/') {
+            if let Err(e) = m.tree_write(key, value) {
+                self.warnings.push(format!("the program wrote '{value}' to {key}: {e}"));
+            }
+        } else if let Err(e) = m.sysctl_set(key, value) {
             self.warnings.push(format!("the program wrote to /proc/sys: {e}"));
         }
     }

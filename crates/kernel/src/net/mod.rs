@@ -42,6 +42,10 @@ pub struct Net {
     pub cpus: Vec<Cpu>,
     /// The CPU the current step runs on.
     pub cpu: usize,
+    /// A receive queue steers to other CPUs: until then that costs one look at this.
+    pub rps_needed: bool,
+    /// In a lab: how long things take.
+    pub model: Option<Box<core::cpu_time::Model>>,
     pub pool: Pool,
     /// Settings that are not per namespace.
     pub sysctl: Global,

@@ -28,6 +28,7 @@ impl Kernel {
     /// A system call of `task` at `now`. Wake-ups of other calls end up in [`Kernel::next_completion`].
     pub fn call(&mut self, now: Nanos, task: TaskId, call: Call<'_>) -> Submitted {
         self.begin_step(now);
+        let frames = self.net.frames.len();
         let run = match self.tasks.tasks.get(task) {
             Some(t) => {
                 self.net.cpu = t.cpu;
@@ -40,6 +41,9 @@ impl Kernel {
             Run::Done(result) => Submitted::Done(result),
             Run::Block(op, block, deadline) => Submitted::Parked(self.park(task, op, block, deadline)),
         };
+        if self.net.model.is_some() {
+            self.charge_call(task, frames, &submitted);
+        }
         self.end_step();
         submitted
     }

@@ -23,4 +23,6 @@ pub struct Tasks {
     pub done: VecDeque<(CallId, SysResult)>,
     /// Signals for owners of files, as (owner, signal).
     pub signals: VecDeque<(i32, i32)>,
+    /// Tasks that asked for CPU time where it costs nothing.
+    pub(crate) ran: VecDeque<TaskId>,
 }

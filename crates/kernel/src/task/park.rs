@@ -3,7 +3,7 @@ use crate::env::{Nanos, TimerKey};
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::softirq;
+use crate::net::core::{cpu_time, softirq};
 use crate::net::tcp::sock::TcpSock;
 use crate::task::call::*;
 use crate::task::wait::{End, PollMask, WaitEntry, Waiter};
@@ -100,6 +100,9 @@ impl Kernel {
 
     /// What is left over waits for ksoftirqd: [`Kernel::more_work`].
     fn softirq_pass(&mut self) {
+        if self.net.model.is_some() {
+            return cpu_time::pass(self);
+        }
         softirq::do_softirq(self);
         if self.net.cpus.len() > 1 {
             self.other_cpus();

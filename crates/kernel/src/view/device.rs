@@ -1,6 +1,7 @@
 //! Devices, addresses, routes, neighbours and the per-CPU packet processing, as `ip`, `netstat -i` and
 //! `/proc/net/softnet_stat` see them.
 use super::views;
+use crate::drivers::nic::{Nic, Queue};
 use crate::env::MSEC;
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -384,15 +385,23 @@ fn link(d: &NetDevice) -> LinkView {
         },
         qdisc_len: d.qdisc.len() as u32,
         qdisc_drops: q.drops,
-        rings: d.nic().map(|n| RingView {
-            rx: n.rx.size() as u32,
-            rx_used: n.rx.used() as u32,
-            tx: n.tx.size() as u32,
-            tx_used: n.tx.used() as u32,
-            rx_interrupts: n.irq.rx_count,
-            tx_interrupts: n.irq.tx_count,
-            tx_stops: n.tx.stops,
-        }),
+        rings: d.nic().map(rings),
+    }
+}
+
+/// All channels together.
+fn rings(n: &Nic) -> RingView {
+    let sum = |f: fn(&Queue) -> u64| n.queues.iter().map(f).sum::<u64>();
+    let (rx, tx) = n.ring_sizes();
+    let channels = n.channels() as u32;
+    RingView {
+        rx: rx * channels,
+        rx_used: sum(|q| q.rx.used() as u64) as u32,
+        tx: tx * channels,
+        tx_used: sum(|q| q.tx.used() as u64) as u32,
+        rx_interrupts: sum(|q| q.irq.rx_count),
+        tx_interrupts: sum(|q| q.irq.tx_count),
+        tx_stops: sum(|q| q.tx.stops),
     }
 }
 

@@ -1,10 +1,13 @@
 //! The built-in experiments.
 mod admin;
 pub mod bufferbloat;
+mod device;
 pub mod goodput;
 mod mischief;
 mod odd;
+mod offload;
 pub mod random;
+mod rings;
 mod topology;
 pub mod transfer;
 mod workload;
@@ -40,6 +43,36 @@ pub const ALL: &[Experiment] = &[
         about: "a stream and a small question through a slow router: a long pfifo, and its cure by fq_codel",
         settings: bufferbloat::KNOWN,
         run: bufferbloat::run,
+    },
+    Experiment {
+        name: "ring-overflow",
+        about: "datagrams faster than a card's ring is emptied: a longer ring, more channels, RPS",
+        settings: rings::OVERFLOW,
+        run: rings::overflow,
+    },
+    Experiment {
+        name: "coalescing",
+        about: "fewer interrupts and longer waits: rx-usecs",
+        settings: rings::COALESCING,
+        run: rings::coalescing,
+    },
+    Experiment {
+        name: "budget",
+        about: "netdev_budget and netdev_budget_usecs: who is squeezed, and when ksoftirqd takes over",
+        settings: rings::BUDGET,
+        run: rings::budget,
+    },
+    Experiment {
+        name: "offload",
+        about: "packets and CPU time for each megabyte with GRO and TSO on and off; NET_RX and NET_TX",
+        settings: offload::OFFLOAD,
+        run: offload::offload,
+    },
+    Experiment {
+        name: "backlog",
+        about: "a veth whose packets are received on another, slower CPU: netdev_max_backlog",
+        settings: offload::BACKLOG,
+        run: offload::backlog,
     },
     Experiment {
         name: "random",

@@ -1,5 +1,5 @@
 //! ethtool's requests (SIOCETHTOOL): a command and its bytes in, bytes out. What the card has not got is EOPNOTSUPP.
-use super::{MAX_RING, Nic, tx};
+use super::{MAX_RING, Nic, channels, stats, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -26,35 +26,6 @@ const BLOCKS: usize = 2;
 /// 32-bit words of a link mode mask.
 const LINK_MODE_WORDS: i8 = 4;
 
-/// Counters by the names that drivers give them.
-const STATS: [&str; 16] = [
-    "rx_packets",
-    "tx_packets",
-    "rx_bytes",
-    "tx_bytes",
-    "multicast",
-    "rx_errors",
-    "tx_errors",
-    "rx_dropped",
-    "tx_dropped",
-    "rx_missed_errors",
-    "rx_fifo_errors",
-    "tx_carrier_errors",
-    "rx_queue_0_drops",
-    "rx_queue_0_interrupts",
-    "tx_queue_0_restart",
-    "tx_queue_0_interrupts",
-];
-
-fn stats(d: &NetDevice, nic: &Nic) -> [u64; 16] {
-    let s = &d.stats;
-    let device = [s.rx_packets, s.tx_packets, s.rx_bytes, s.tx_bytes, s.multicast, s.rx_errors, s.tx_errors];
-    let drops = [s.rx_dropped, s.tx_dropped, s.rx_missed, s.rx_fifo, s.tx_carrier];
-    let queues = [nic.rx.full, nic.irq.rx_count, nic.tx.stops, nic.irq.tx_count];
-    let mut all = device.into_iter().chain(drops).chain(queues);
-    std::array::from_fn(|_| all.next().unwrap_or(0))
-}
-
 /// Bytes of a request that are read; the rest of what it points at is room for the answer.
 pub fn request_len(cmd: u32) -> usize {
     match cmd {
@@ -63,16 +34,26 @@ pub fn request_len(cmd: u32) -> usize {
         ETHTOOL_GLINKSETTINGS => 48,
         ETHTOOL_GSSET_INFO => 16,
         ETHTOOL_GSTRINGS => 12,
+        // As much again as these ask for: [`whole_len`].
+        ETHTOOL_GRSSH | ETHTOOL_SRSSH => channels::RXFH_LEN,
         ETHTOOL_SFEATURES => 8 + BLOCKS * 8,
         _ => 8,
     }
 }
 
-fn word(request: &[u8], at: usize) -> u32 {
+/// Bytes of the whole request, when its beginning says how long it is.
+pub fn whole_len(head: &[u8]) -> usize {
+    match word(head, 0) {
+        ETHTOOL_SRSSH => channels::rxfh_len(head),
+        cmd => request_len(cmd),
+    }
+}
+
+pub(super) fn word(request: &[u8], at: usize) -> u32 {
     request.get(at * 4..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b))
 }
 
-fn words(all: &[u32]) -> Vec<u8> {
+pub(super) fn words(all: &[u32]) -> Vec<u8> {
     all.iter().flat_map(|w| w.to_ne_bytes()).collect()
 }
 
@@ -83,7 +64,7 @@ fn text<const N: usize>(s: &str) -> [u8; N] {
 }
 
 impl Kernel {
-    /// Carries out the request whose first [`request_len`] bytes are given; returns the value of ioctl(2) and what is written
+    /// Carries out the request whose first [`whole_len`] bytes are given; returns the value of ioctl(2) and what is written
     /// over the request. The caller has looked whether the process may ([`ETHTOOL_READS`]).
     #[doc(alias = "dev_ethtool")]
     pub fn ethtool(&mut self, dev: DevId, request: &[u8]) -> Result<(i64, Vec<u8>), Errno> {
@@ -91,26 +72,34 @@ impl Kernel {
         let cmd = word(request, 0);
         let Some(nic) = d.nic() else { return simple(d, request).map(|r| (0, r)) };
         let reply = match cmd {
-            ETHTOOL_GDRVINFO => drvinfo("belljar", STATS.len() as u32),
+            ETHTOOL_GDRVINFO => drvinfo("belljar", stats::len(nic) as u32),
             ETHTOOL_GLINKSETTINGS => link_settings(request),
-            ETHTOOL_GSSET_INFO => sset_info(request),
-            ETHTOOL_GSTRINGS => strings(word(request, 1))?,
+            ETHTOOL_GSSET_INFO => sset_info(nic, request),
+            ETHTOOL_GSTRINGS => strings(nic, word(request, 1))?,
             ETHTOOL_GSTATS => {
-                let values = stats(d, nic).into_iter().flat_map(u64::to_ne_bytes);
-                words(&[cmd, STATS.len() as u32]).into_iter().chain(values).collect()
+                let values = stats::values(d, nic).into_iter().flat_map(u64::to_ne_bytes);
+                words(&[cmd, stats::len(nic) as u32]).into_iter().chain(values).collect()
             }
             ETHTOOL_GRINGPARAM => {
-                words(&[cmd, MAX_RING, 0, 0, MAX_RING, nic.rx.size() as u32, 0, 0, nic.tx.size() as u32])
+                let (rx, tx) = nic.ring_sizes();
+                words(&[cmd, MAX_RING, 0, 0, MAX_RING, rx, 0, 0, tx])
             }
             ETHTOOL_SRINGPARAM => return set_rings(&mut self.net, dev, request).map(|()| (0, Vec::new())),
             ETHTOOL_GCOALESCE => {
                 let mut all = [0; 23];
-                [all[0], all[1], all[2]] = [cmd, nic.irq.rx_usecs, nic.irq.rx_frames];
+                let irq = nic.queues.first().map(|q| &q.irq);
+                [all[0], all[1], all[2]] = [cmd, irq.map_or(0, |i| i.rx_usecs), irq.map_or(0, |i| i.rx_frames)];
                 words(&all)
             }
             ETHTOOL_SCOALESCE => return set_coalesce(&mut self.net, dev, request).map(|()| (0, Vec::new())),
-            ETHTOOL_GCHANNELS => words(&[cmd, 0, 0, 0, 1, 0, 0, 0, 1]),
-            ETHTOOL_SCHANNELS => return set_channels(request).map(|()| (0, Vec::new())),
+            ETHTOOL_GCHANNELS => channels::get(nic),
+            ETHTOOL_SCHANNELS => return channels::set(&mut self.net, dev, request).map(|()| (0, Vec::new())),
+            ETHTOOL_GRXRINGS => words(&[cmd, 0, nic.active as u32, 0]),
+            ETHTOOL_GRSSH => channels::get_rxfh(nic, request)?,
+            ETHTOOL_SRSSH => {
+                let nic = self.net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
+                return channels::set_rxfh(nic, request).map(|()| (0, Vec::new()));
+            }
             ETHTOOL_GFEATURES => features(d, nic, word(request, 1)),
             ETHTOOL_SFEATURES => return set_features(&mut self.net, dev, request).map(|r| (r, Vec::new())),
             ETHTOOL_GRXCSUM => words(&[cmd, d.features.rx_csum.into()]),
@@ -176,22 +165,28 @@ fn link_settings(request: &[u8]) -> Vec<u8> {
 }
 
 /// Lengths of the string sets that were asked for.
-fn sset_info(request: &[u8]) -> Vec<u8> {
+fn sset_info(nic: &Nic, request: &[u8]) -> Vec<u8> {
     let asked = word(request, 2);
-    let sets = [(ETH_SS_STATS, STATS.len() as u32), (ETH_SS_FEATURES, FEATURES.len() as u32)];
-    let known: Vec<_> = sets.into_iter().filter(|(set, _)| asked & (1 << set) != 0).collect();
+    let known: Vec<_> = (0..32).filter(|set| asked & 1 << set != 0).filter_map(|s| Some((s, set(nic, s)?))).collect();
     let mask = known.iter().fold(0, |m, (set, _)| m | 1 << set);
-    let lengths: Vec<u32> = known.iter().map(|k| k.1).collect();
+    let lengths: Vec<u32> = known.iter().map(|k| k.1.len() as u32).collect();
     [words(&[ETHTOOL_GSSET_INFO, 0, mask, 0]), words(&lengths)].concat()
 }
 
-fn strings(set: u32) -> Result<Vec<u8>, Errno> {
-    let names: &[&str] = match set {
-        ETH_SS_STATS => &STATS,
-        ETH_SS_FEATURES => &FEATURES,
-        _ => return Err(Errno::EOPNOTSUPP),
-    };
-    let mut out = words(&[ETHTOOL_GSTRINGS, set, names.len() as u32]);
+/// A set of strings.
+fn set(nic: &Nic, set: u32) -> Option<Vec<String>> {
+    let own = |names: &[&str]| names.iter().map(|n| (*n).to_owned()).collect();
+    Some(match set {
+        ETH_SS_STATS => stats::names(nic),
+        ETH_SS_FEATURES => own(&FEATURES),
+        ETH_SS_RSS_HASH_FUNCS => own(&["toeplitz", "xor", "crc32"]),
+        _ => return None,
+    })
+}
+
+fn strings(nic: &Nic, which: u32) -> Result<Vec<u8>, Errno> {
+    let names = set(nic, which).ok_or(Errno::EOPNOTSUPP)?;
+    let mut out = words(&[ETHTOOL_GSTRINGS, which, names.len() as u32]);
     names.iter().for_each(|n| out.extend(text::<ETH_GSTRING_LEN>(n)));
     Ok(out)
 }
@@ -210,7 +205,9 @@ fn features(d: &NetDevice, nic: &Nic, room: u32) -> Vec<u8> {
             put(bit, 2);
         }
     }
-    for bit in FIXED {
+    // Who spreads flows has their hashes (rx-hashing).
+    let hashing = Some(39).filter(|_| nic.queues.len() > 1);
+    for bit in FIXED.into_iter().chain(hashing) {
         put(bit, 1);
         put(bit, 2);
     }
@@ -262,13 +259,15 @@ fn set_rings(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> {
     if mini != 0 || jumbo != 0 || !super::fits(rx) || !super::fits(tx) {
         return Err(Errno::EINVAL);
     }
-    tx::clean(net, dev);
-    let nic = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
-    nic.tx.resize(tx);
-    let lost = nic.rx.resize(rx);
-    nic.rx.full += lost.len() as u64;
-    for frame in lost {
-        super::rx::drop_full(net, dev, frame);
+    for queue in 0..net.devs.get(dev).map_or(0, |d| d.num_tx_queues()) {
+        tx::clean(net, dev, queue);
+        let q = net.nic_queue(dev, queue).ok_or(Errno::EOPNOTSUPP)?;
+        q.tx.resize(tx);
+        let lost = q.rx.resize(rx);
+        q.rx.full += lost.len() as u64;
+        for frame in lost {
+            super::rx::drop_full(net, dev, frame);
+        }
     }
     Ok(())
 }
@@ -280,15 +279,10 @@ fn set_coalesce(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> 
         return Err(Errno::EOPNOTSUPP);
     }
     let nic = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
-    (nic.irq.rx_usecs, nic.irq.rx_frames) = (word(request, 1), word(request, 2));
+    for q in &mut nic.queues {
+        (q.irq.rx_usecs, q.irq.rx_frames) = (word(request, 1), word(request, 2));
+    }
     // What waits by the old times need not wait any more.
     super::irq::coalesce_now(net, dev);
     Ok(())
-}
-
-/// One queue both ways is all there is.
-#[doc(alias = "ethtool_set_channels")]
-fn set_channels(request: &[u8]) -> Result<(), Errno> {
-    let same = [5, 6, 7, 8].map(|at| word(request, at)) == [0, 0, 0, 1];
-    if same { Ok(()) } else { Err(Errno::EINVAL) }
 }

@@ -1,19 +1,26 @@
 //! A network card: descriptor rings shared with the wire side, an interrupt that is masked while NAPI polls, coalescing,
-//! offloads. One queue each way.
+//! offloads. Each channel is a ring each way with a vector each way and one NAPI for both; with more than one, RSS spreads
+//! flows over them.
 //!
 //! ```text
-//!   wire ─ rx_frame ─▶ rx ring (hardware fills) ─ irq ─▶ NAPI poll (driver cleans) ─▶ stack
+//!   wire ─ rx_frame ─ RSS ─▶ rx ring (hardware fills) ─ irq ─▶ NAPI poll (driver cleans) ─▶ stack
 //!   stack ─ start_xmit ─▶ tx ring (driver fills) ─ doorbell ─▶ wire ─ irq ─▶ NAPI poll frees
 //! ```
+pub mod channels;
 pub mod ethtool;
 pub mod irq;
+pub mod rss;
 pub mod rx;
+pub mod stats;
 pub mod tx;
 
 pub use irq::Irq;
+pub use rss::Rss;
 pub use rx::{RxRing, rx_frame};
 pub use tx::TxRing;
 
+use crate::ids::DevId;
+use crate::net::Net;
 use crate::net::core::dev::Features;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
@@ -23,6 +30,10 @@ pub const NAPI_WEIGHT: u32 = 64;
 /// Largest ring (`ethtool -g`: pre-set maximum).
 pub const MAX_RING: u32 = 4096;
 const MIN_RING: u32 = 8;
+/// Most channels that a card is built with.
+pub const MAX_CHANNELS: u32 = 16;
+/// Number of the first vector.
+const FIRST_VECTOR: u32 = 24;
 
 /// What a new card has.
 #[derive(Clone, Debug)]
@@ -32,6 +43,8 @@ pub struct NicConfig {
     pub mtu: u32,
     pub rx_ring: u32,
     pub tx_ring: u32,
+    /// Channels that the card has (`ethtool -l`); all of them are in use at first.
+    pub channels: u32,
     pub features: Features,
 }
 
@@ -43,9 +56,18 @@ impl Default for NicConfig {
             mtu: 1500,
             rx_ring: 256,
             tx_ring: 256,
+            channels: 1,
             features: Features::ALL,
         }
     }
+}
+
+/// A channel: a ring each way, and what tells the CPU about them.
+#[derive(Clone, Debug)]
+pub struct Queue {
+    pub rx: RxRing,
+    pub tx: TxRing,
+    pub irq: Irq,
 }
 
 /// The driver's private part of a device.
@@ -53,9 +75,14 @@ impl Default for NicConfig {
 pub struct Nic {
     /// What was asked of the offloads; in effect is what goes together.
     pub wanted: Features,
-    pub rx: RxRing,
-    pub tx: TxRing,
-    pub irq: Irq,
+    /// All that the hardware has. Those that are not in use keep their counters, and what is still in their rings is polled
+    /// as ever.
+    pub queues: Vec<Queue>,
+    /// Channels in use.
+    pub(crate) active: usize,
+    pub rss: Rss,
+    /// Number of the first of its vectors (`/proc/interrupts`): input and output of each queue.
+    pub vector: u32,
 }
 
 fn fits(ring: u32) -> bool {
@@ -63,12 +90,51 @@ fn fits(ring: u32) -> bool {
 }
 
 impl Nic {
-    /// EINVAL for a ring that is too small or too large.
+    /// EINVAL for a ring that is too small or too large, or for too many channels.
     pub fn new(config: &NicConfig) -> Result<Nic, Errno> {
-        if !fits(config.rx_ring) || !fits(config.tx_ring) || !(68..=65_536).contains(&config.mtu) {
+        let channels = (1..=MAX_CHANNELS).contains(&config.channels);
+        if !channels || !fits(config.rx_ring) || !fits(config.tx_ring) || !(68..=65_536).contains(&config.mtu) {
             return Err(Errno::EINVAL);
         }
-        let wanted = config.features;
-        Ok(Nic { wanted, rx: RxRing::new(config.rx_ring), tx: TxRing::new(config.tx_ring), irq: Irq::default() })
+        let one = || Queue { rx: RxRing::new(config.rx_ring), tx: TxRing::new(config.tx_ring), irq: Irq::default() };
+        let queues: Vec<Queue> = (0..config.channels).map(|_| one()).collect();
+        let (active, rss) = (queues.len(), Rss::new(queues.len()));
+        Ok(Nic { wanted: config.features, queues, active, rss, vector: FIRST_VECTOR })
+    }
+
+    pub fn channels(&self) -> usize {
+        self.active
+    }
+
+    #[inline]
+    pub fn queue_mut(&mut self, queue: u16) -> Option<&mut Queue> {
+        self.queues.get_mut(usize::from(queue))
+    }
+
+    /// The size of the rings each way, which all channels share.
+    pub fn ring_sizes(&self) -> (u32, u32) {
+        self.queues.first().map_or((0, 0), |q| (q.rx.size() as u32, q.tx.size() as u32))
+    }
+}
+
+impl Net {
+    #[inline]
+    pub(crate) fn nic_queue(&mut self, dev: DevId, queue: u16) -> Option<&mut Queue> {
+        self.devs.get_mut(dev)?.nic_mut()?.queue_mut(queue)
+    }
+
+    /// Vectors for a new card, each for the CPU after that of the one before.
+    pub(crate) fn request_vectors(&mut self, dev: DevId) {
+        let last = |n: &Nic| n.vector + 2 * n.queues.len() as u32;
+        let others = self.devs.iter().filter(|(id, _)| *id != dev).filter_map(|(_, d)| d.nic());
+        let vector = others.map(last).max().unwrap_or(FIRST_VECTOR);
+        let cpus = self.cpus.len().max(1);
+        let Some(nic) = self.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return };
+        nic.vector = vector;
+        channels::spread_xps(nic, cpus);
+        for (n, q) in nic.queues.iter_mut().enumerate() {
+            q.irq.route(irq::Way::Input, 1 << (n % cpus), cpus);
+            q.irq.route(irq::Way::Output, 1 << (n % cpus), cpus);
+        }
     }
 }

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::Skb;
-use crate::net::core::{dev_rx, gro};
+use crate::net::core::{dev_rx, gro, rps};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv6::output::multicast_mac;
@@ -30,6 +30,9 @@ pub struct RxRing {
     next_to_clean: usize,
     /// Frames that found no free descriptor.
     pub full: u64,
+    /// What the driver took out.
+    pub packets: u64,
+    pub bytes: u64,
     /// Room for GRO, empty between polls.
     gro: (gro::Held, udp::gro::Held, Vec<Skb>),
 }
@@ -42,6 +45,8 @@ impl RxRing {
             next_to_use: 0,
             next_to_clean: 0,
             full: 0,
+            packets: 0,
+            bytes: 0,
             gro: Default::default(),
         }
     }
@@ -72,6 +77,7 @@ impl RxRing {
     /// A ring of another size with what waits in it; what has no room there comes back.
     pub(super) fn resize(&mut self, size: u32) -> Vec<Frame> {
         let mut next = RxRing { full: self.full, gro: std::mem::take(&mut self.gro), ..RxRing::new(size) };
+        (next.packets, next.bytes) = (self.packets, self.bytes);
         let mut lost = Vec::new();
         while let Some(frame) = self.clean() {
             lost.extend(next.dma(frame).err());
@@ -111,8 +117,10 @@ fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
         return;
     }
     let Some(nic) = d.nic_mut() else { return };
-    let Err(frame) = nic.rx.dma(frame) else { return irq::rx_interrupt(net, dev) };
-    nic.rx.full += 1;
+    let queue = if nic.active > 1 { nic.rss.steer(&mut frame) } else { 0 };
+    let Some(q) = nic.queue_mut(queue) else { return };
+    let Err(frame) = q.rx.dma(frame) else { return irq::rx_interrupt(net, dev, queue) };
+    q.rx.full += 1;
     drop_full(net, dev, frame);
 }
 
@@ -153,17 +161,20 @@ fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
 /// NAPI: transmit completions first (they cost no budget), then up to `budget` frames through GRO.
 #[doc(alias = "napi_poll")]
 #[inline(never)]
-pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
-    tx::clean(&mut k.net, dev);
-    let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return 0 };
-    let (mut held, mut datagrams, mut up) = std::mem::take(&mut n.rx.gro);
+pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
+    tx::clean(&mut k.net, dev, queue);
+    let Some(q) = k.net.nic_queue(dev, queue) else { return 0 };
+    let (mut held, mut datagrams, mut up) = std::mem::take(&mut q.rx.gro);
     let mut work = 0;
     while work < budget {
         let Some(d) = k.net.devs.get_mut(dev) else { return 0 };
         let (own, features) = (d.mac, d.features);
-        let Some(frame) = d.nic_mut().and_then(|n| n.rx.clean()) else { break };
+        let Some(ring) = d.nic_mut().and_then(|n| n.queue_mut(queue)).map(|q| &mut q.rx) else { break };
+        let Some(frame) = ring.clean() else { break };
         work += 1;
         let (segs, len) = (frame.gso.map_or(1, |g| u64::from(g.segs)), frame.len() as u64);
+        ring.packets += segs;
+        ring.bytes += len;
         d.stats.rx(segs, len);
         let Some(skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
         if !features.gro {
@@ -171,24 +182,29 @@ pub fn poll(k: &mut Kernel, dev: DevId, budget: u32) -> u32 {
         } else if let Some(skb) = udp::gro::gro_receive(k, dev, &mut datagrams, skb, &mut up) {
             gro::gro_receive(&mut k.net, &mut held, skb, &mut up);
         }
-        deliver(k, &mut up);
+        deliver(k, dev, queue, &mut up);
     }
     gro::gro_flush(&mut held, &mut up);
     udp::gro::gro_flush(&mut datagrams, &mut up);
-    deliver(k, &mut up);
-    if let Some(n) = k.net.devs.get_mut(dev).and_then(|d| d.nic_mut()) {
-        n.rx.gro = (held, datagrams, up);
+    deliver(k, dev, queue, &mut up);
+    if let Some(q) = k.net.nic_queue(dev, queue) {
+        q.rx.gro = (held, datagrams, up);
     }
     // Completions may have come while the stack answered.
-    tx::clean(&mut k.net, dev);
+    tx::clean(&mut k.net, dev, queue);
     if work < budget {
-        irq::napi_complete(&mut k.net, dev);
+        irq::napi_complete(&mut k.net, dev, queue);
     }
     work
 }
 
-fn deliver(k: &mut Kernel, up: &mut Vec<Skb>) {
+fn deliver(k: &mut Kernel, dev: DevId, queue: u16, up: &mut Vec<Skb>) {
     for skb in up.drain(..) {
+        let skb = if !k.net.rps_needed { Some(skb) } else { rps::steer(&mut k.net, dev, queue, skb) };
+        let Some(skb) = skb else { continue };
+        if let Some(m) = &mut k.net.model {
+            m.up += 1;
+        }
         dev_rx::netif_receive_skb(k, skb);
         k.drain_rises();
     }

@@ -1,6 +1,6 @@
 //! Transmitting: the driver fills descriptors and rings the doorbell, the hardware puts frames on the wire, and the
 //! completion interrupt (handled in NET_RX, not NET_TX) frees what was sent.
-use super::irq;
+use super::{Queue, irq};
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::skb::Skb;
@@ -25,6 +25,13 @@ pub struct TxRing {
     used: usize,
     /// Times the ring was full and the queue was stopped.
     pub stops: u64,
+    /// What the driver put in.
+    pub packets: u64,
+    pub bytes: u64,
+    /// Descriptors that took: one for a super-segment.
+    pub descs: u64,
+    /// CPUs that send by this queue (XPS); none: any does, by hash.
+    pub xps_cpus: u64,
 }
 
 impl TxRing {
@@ -36,6 +43,10 @@ impl TxRing {
             next_to_clean: 0,
             used: 0,
             stops: 0,
+            packets: 0,
+            bytes: 0,
+            descs: 0,
+            xps_cpus: 0,
         }
     }
 
@@ -47,7 +58,9 @@ impl TxRing {
     /// with a packet as soon as it has it.
     pub(super) fn resize(&mut self, size: u32) {
         if self.used == 0 {
-            *self = TxRing { stops: self.stops, ..TxRing::new(size) };
+            let mut next = TxRing { stops: self.stops, xps_cpus: self.xps_cpus, ..TxRing::new(size) };
+            (next.packets, next.bytes, next.descs) = (self.packets, self.bytes, self.descs);
+            *self = next;
         }
     }
 
@@ -69,15 +82,16 @@ impl TxRing {
 #[doc(alias = "ndo_start_xmit")]
 pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
-    let (carrier, copies) = (d.carrier, d.copies());
-    let Some(nic) = d.nic_mut().filter(|n| n.tx.used < n.tx.desc.len() && carrier) else {
+    let (carrier, copies, queue) = (d.carrier, d.copies(), skb.queue_mapping);
+    let room = |q: &&mut Queue| q.tx.used < q.tx.desc.len() && carrier;
+    let Some(q) = d.nic_mut().and_then(|n| n.queue_mut(queue)).filter(room) else {
         d.stats.tx_dropped += 1;
         return net.kfree_skb(skb, DropReason::FullRing, "ndo_start_xmit");
     };
     if let Some(tx) = &mut skb.tx {
         tx.copied |= copies;
     }
-    let (ring, len) = (&mut nic.tx, skb.len());
+    let (ring, len) = (&mut q.tx, skb.len());
     let at = ring.next_to_use;
     let frame = skb.to_frame();
     let segs = skb.gso.map_or(1, |g| u64::from(g.segs));
@@ -85,22 +99,25 @@ pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     ring.buffer[at] = Some(skb);
     ring.next_to_use = (at + 1) % ring.desc.len();
     ring.used += 1;
+    ring.packets += segs;
+    ring.bytes += len as u64;
+    ring.descs += 1;
     let full = ring.used == ring.desc.len();
     if full {
         ring.stops += 1;
     }
     // The doorbell: the hardware fetches the descriptor, the wire takes the frame.
     ring.desc[at].dd = true;
-    d.stopped = full;
+    d.xoff |= u32::from(full) << (queue & 31);
     d.stats.tx(segs, len as u64);
     net.frames.push_back((dev, frame));
-    irq::tx_interrupt(net, dev);
+    irq::tx_interrupt(net, dev, queue);
 }
 
 /// Frees what the hardware is done with and lets a stopped queue go on.
-pub fn clean(net: &mut Net, dev: DevId) {
+pub fn clean(net: &mut Net, dev: DevId, queue: u16) {
     loop {
-        let Some(ring) = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).map(|n| &mut n.tx) else { return };
+        let Some(ring) = net.nic_queue(dev, queue).map(|q| &mut q.tx) else { return };
         let at = ring.next_to_clean;
         if ring.used == 0 || !std::mem::take(&mut ring.desc[at].dd) {
             break;
@@ -113,7 +130,8 @@ pub fn clean(net: &mut Net, dev: DevId) {
         }
     }
     let Some(d) = net.devs.get_mut(dev) else { return };
-    if std::mem::take(&mut d.stopped) {
+    if d.stopped(queue) {
+        d.xoff &= !(1 << (queue & 31));
         softirq::netif_schedule(net, dev);
     }
 }

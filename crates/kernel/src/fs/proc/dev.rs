@@ -1,4 +1,5 @@
 //! Texts of devices and packet processing: `/proc/net/{dev,arp,route,softnet_stat,stat/*}`, `/proc/softirqs`, `/proc/interrupts`.
+use crate::drivers::nic::irq::Way;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::af::v4;
@@ -119,21 +120,25 @@ pub fn softirqs(cpus: &[SoftnetView]) -> String {
     out
 }
 
-/// The vectors of the cards, on the CPU that serves them: the first.
-pub fn interrupts(links: &[LinkView], cpus: usize) -> String {
+/// The vectors of the cards, by the CPUs that served them.
+pub fn interrupts(net: &Net, ns: NsId) -> String {
+    let cpus = net.cpus.len();
     let heading: String = (0..cpus).map(|c| format!("CPU{c:<8}")).collect();
     let mut out = format!("{}{heading}\n", " ".repeat(11));
-    let cards = links.iter().filter_map(|l| l.rings.as_ref().map(|r| (l, r)));
-    let vectors = cards.flat_map(|(l, r)| [(l, "input", r.rx_interrupts), (l, "output", r.tx_interrupts)]);
-    for (n, (l, way, count)) in vectors.enumerate() {
-        let counts: String = (0..cpus).map(|c| format!(" {:>10}", if c == 0 { count } else { 0 })).collect();
-        let _ = writeln!(
-            out,
-            "{:>3}:{counts} PCI-MSIX-0000:00:{:02x}.0 {n:>3}-edge      {}-{way}.0",
-            n + 24,
-            l.ifindex,
-            l.name
-        );
+    for d in net.ns_devs(ns).filter_map(|id| net.devs.get(id)) {
+        let Some(nic) = d.nic() else { continue };
+        for (n, q) in nic.queues.iter().enumerate().take(nic.channels()) {
+            for (i, way) in Way::BOTH.into_iter().enumerate() {
+                let vector = nic.vector + 2 * n as u32 + i as u32;
+                let counts: String = (0..cpus).map(|c| format!(" {:>10}", q.irq.served(way, c))).collect();
+                let (name, card, way) = (&d.name, d.ifindex, way.name());
+                let _ = writeln!(
+                    out,
+                    "{vector:>3}:{counts} PCI-MSIX-0000:00:{card:02x}.0 {:>3}-edge      {name}-{way}.{n}",
+                    vector - nic.vector
+                );
+            }
+        }
     }
     out
 }

@@ -86,7 +86,7 @@ impl Kernel {
             // Nanoseconds of a tick times 1000, ticks of 64 ns; a clock of a microsecond, timers of a nanosecond.
             "/proc/net/psched" => "000003e8 00000040 000f4240 3b9aca00\n".to_owned(),
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
-            "/proc/interrupts" => dev::interrupts(&self.view_links(ns), self.net.cpus.len()),
+            "/proc/interrupts" => dev::interrupts(&self.net, ns),
             "/proc/slabinfo" => self.slabinfo(),
             _ => return None,
         })

@@ -7,6 +7,7 @@ use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::rps::RxQueue;
 use crate::net::core::skb::Skb;
 use crate::net::ipv4::devconf;
 pub use crate::net::ipv4::devinet::IfAddr;
@@ -235,8 +236,12 @@ pub struct NetDevice {
     pub stats: DevStats,
     pub qdisc: Sched,
     pub tx_queue_len: u32,
-    /// The driver's ring is full: packets wait in the qdisc (`__QUEUE_STATE_DRV_XOFF`).
-    pub stopped: bool,
+    /// Transmit queues whose ring is full: packets wait in the qdisc (`__QUEUE_STATE_DRV_XOFF`).
+    pub xoff: u32,
+    /// Transmit queues in use (`real_num_tx_queues`).
+    pub tx_queues: u16,
+    /// Steering of what it receives; empty until somebody sets it.
+    pub rx_queues: Vec<RxQueue>,
     /// It waits in a CPU's output queue for NET_TX.
     pub scheduled: bool,
     pub addrs: Vec<IfAddr>,
@@ -348,6 +353,23 @@ impl NetDevice {
         self.inet6.enabled() && self.mtu >= IPV6_MIN_MTU
     }
 
+    /// Transmit queues that it was made with.
+    pub fn num_tx_queues(&self) -> u16 {
+        self.nic().map_or(1, |n| n.queues.len() as u16)
+    }
+
+    /// No queue takes anything.
+    #[inline]
+    pub fn all_stopped(&self) -> bool {
+        self.xoff != 0 && self.xoff.trailing_ones() >= self.tx_queues.into()
+    }
+
+    /// The ring of one of the transmit queues is full.
+    #[inline]
+    pub fn stopped(&self, queue: u16) -> bool {
+        self.xoff & 1 << (queue & 31) != 0
+    }
+
     /// Up and connected: packets can go out.
     pub fn running(&self) -> bool {
         self.up && self.carrier
@@ -377,7 +399,7 @@ impl Net {
 
     /// Packets in the queues below the sockets, for `check()`.
     pub(crate) fn held_skbs(&self) -> impl Iterator<Item = &Skb> {
-        let rings = self.devs.iter().filter_map(|(_, d)| d.nic()).flat_map(|n| n.tx.skbs());
+        let rings = self.devs.iter().filter_map(|(_, d)| d.nic()).flat_map(|n| &n.queues).flat_map(|q| q.tx.skbs());
         let tuns = self.devs.iter().filter_map(|(_, d)| match &d.kind {
             DevKind::Tun(t) => Some(t.skbs()),
             _ => None,
@@ -426,7 +448,9 @@ impl Net {
             stats: DevStats::default(),
             qdisc: Sched::new(Qdisc::noop()),
             tx_queue_len: 1000,
-            stopped: false,
+            xoff: 0,
+            tx_queues: 1,
+            rx_queues: Vec::new(),
             scheduled: false,
             addrs: Vec::new(),
             conf: devconf::effective(&space.conf_all, &space.conf_default),
@@ -502,7 +526,9 @@ impl Kernel {
     pub fn add_nic(&mut self, ns: NsId, config: &NicConfig) -> Result<DevId, Errno> {
         let nic = Nic::new(config)?;
         let id = self.net.register_netdev(ns, &config.name, config.mtu, DevKind::Nic(Box::new(nic)))?;
+        self.net.request_vectors(id);
         if let Some(d) = self.net.devs.get_mut(id) {
+            d.tx_queues = config.channels as u16;
             d.mac = config.mac;
             d.features = config.features;
         }

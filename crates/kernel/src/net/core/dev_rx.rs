@@ -3,6 +3,7 @@ use crate::drivers::bridge;
 use crate::env::trace::Dir;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::rps;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::softirq;
 use crate::net::drop::DropReason;
@@ -14,6 +15,9 @@ use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6};
 #[doc(alias = "netif_rx_internal")]
 pub fn netif_rx(net: &mut Net, skb: Skb) {
     net.stage(&skb, "netif_rx");
+    if net.rps_needed {
+        return rps::netif_rx(net, skb);
+    }
     softirq::enqueue_to_backlog(net, skb);
 }
 

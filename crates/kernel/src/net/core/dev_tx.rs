@@ -8,6 +8,7 @@ use crate::net::core::dev::DevKind;
 use crate::net::core::skb::{SKBTX_SCHED_TSTAMP, SKBTX_SW_TSTAMP, SkBuff, Skb};
 use crate::net::core::softirq;
 use crate::net::core::timestamp;
+use crate::net::core::txq;
 use crate::net::drop::DropReason;
 use crate::net::packet;
 use crate::net::sched::{Ctx, Sched, Xmit};
@@ -36,7 +37,10 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         net.kfree_skb(skb, DropReason::QdiscDrop, "noop_enqueue");
         return Ok(());
     }
-    if !d.stopped && d.qdisc.bypass(&skb, d.mtu, d.tx_queue_len) {
+    if d.tx_queues > 1 {
+        skb.queue_mapping = txq::pick_tx(d, net.cpu, &skb);
+    }
+    if !d.stopped(skb.queue_mapping) && d.qdisc.bypass(&skb, d.mtu, d.tx_queue_len) {
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());
     }
@@ -83,10 +87,11 @@ pub fn qdisc_run(net: &mut Net, dev: DevId) {
     let mut quota = net.sysctl.dev_weight;
     loop {
         let Some(d) = net.devs.get_mut(dev) else { return };
-        if d.stopped || !d.carrier || !d.up || d.qdisc.is_empty() {
+        if d.all_stopped() || !d.carrier || !d.up || d.qdisc.is_empty() {
             return;
         }
-        let Some(skb) = with_qdisc(net, dev, Sched::dequeue) else { return };
+        let xoff = d.xoff;
+        let Some(skb) = with_qdisc(net, dev, |s, cx| s.dequeue_for(xoff, cx)) else { return };
         let packets = skb.gso.map_or(1, |g| u32::from(g.segs));
         dev_hard_start_xmit(net, dev, skb);
         quota = quota.saturating_sub(packets);
@@ -136,7 +141,7 @@ fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
 #[inline(never)]
 fn queue_or_xmit(net: &mut Net, dev: DevId, skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
-    if !d.stopped {
+    if !d.stopped(skb.queue_mapping) {
         return xmit_one(net, dev, skb);
     }
     d.qdisc.requeue(skb);
@@ -152,7 +157,7 @@ fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
 #[doc(alias = "__dev_direct_xmit")]
 pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
     skb.dev = Some(dev);
-    let features = match net.devs.get_mut(dev).filter(|d| d.running() && !d.stopped) {
+    let features = match net.devs.get_mut(dev).filter(|d| d.running() && !d.stopped(0)) {
         Some(d) if d.features.takes(skb.gso) => d.features,
         other => {
             if let Some(d) = other {

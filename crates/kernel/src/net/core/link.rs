@@ -113,7 +113,7 @@ impl Net {
         let Some(d) = self.devs.remove(dev) else { return };
         let held: Vec<_> = match d.kind {
             DevKind::Tun(t) => t.into_skbs().collect(),
-            DevKind::Nic(n) => n.tx.into_skbs().collect(),
+            DevKind::Nic(n) => n.queues.into_iter().flat_map(|q| q.tx.into_skbs()).collect(),
             _ => Vec::new(),
         };
         for skb in held {

@@ -1,4 +1,5 @@
 //! The device layer, neighbours, and what all sockets share.
+pub mod cpu_time;
 pub mod datagram;
 pub mod dev;
 pub mod dev_rx;
@@ -10,12 +11,15 @@ pub mod gro;
 pub mod icmp_ext;
 pub mod link;
 pub mod neighbour;
+pub mod net_sysfs;
 pub mod reuseport;
+pub mod rps;
 pub mod skb;
 pub mod sock;
 pub mod sockopt;
 pub mod sockopt6;
 pub mod softirq;
 pub mod timestamp;
+pub mod txq;
 pub mod virtio_net;
 pub mod zerocopy;

@@ -102,6 +102,8 @@ pub struct SkBuff {
     pub ip_id: Option<u16>,
     /// The largest piece that it was put together from; 0: it came in one (`IPCB(skb)->frag_max_size`).
     pub frag_max: u16,
+    /// The queue of the device: that it goes out by, or that it came in by.
+    pub queue_mapping: u16,
     /// Its sender does not want to hear its own multicast (IP_MULTICAST_LOOP 0).
     pub no_mc_loop: bool,
     /// The copy of a broadcast or multicast that its own host hears (`PACKET_LOOPBACK`).
@@ -131,7 +133,7 @@ impl SkBuff {
         frags.clear();
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
-        (self.ip_id, self.frag_max) = (None, 0);
+        (self.ip_id, self.frag_max, self.queue_mapping) = (None, 0, 0);
         (self.no_mc_loop, self.looped) = (false, false);
         (self.nf, self.tproxy) = (NfCt::default(), None);
         self.pacing_rate = 0;
@@ -290,7 +292,7 @@ impl SkBuff {
     pub fn piece(&self, s: &mut SkBuff, frame: belljar_wire::Frame) {
         (s.ns, s.dev, s.protocol) = (self.ns, self.dev, self.protocol);
         (s.priority, s.mark, s.pkt_type) = (self.priority, self.mark, self.pkt_type);
-        (s.tstamp, s.pacing_rate) = (self.tstamp, self.pacing_rate);
+        (s.tstamp, s.pacing_rate, s.queue_mapping) = (self.tstamp, self.pacing_rate, self.queue_mapping);
         (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
         s.mac_header = s.head.start();
         s.network_header = s.mac_header + (self.network_header - self.mac_header);

@@ -41,7 +41,8 @@ const MAX_SOFTIRQ_RESTART: u32 = 10;
 pub enum Napi {
     /// `process_backlog`: packets of lo and other devices without NAPI.
     Backlog,
-    Nic(DevId),
+    /// A channel of a card.
+    Nic(DevId, u16),
 }
 
 /// Columns of `/proc/net/softnet_stat` that are not queue lengths.
@@ -84,6 +85,37 @@ impl Cpu {
         self.pending != 0
     }
 
+    pub(super) fn has_raised(&self, which: Softirq) -> bool {
+        self.pending & 1 << which as u16 != 0
+    }
+
+    pub(super) fn take_pending(&mut self) -> u16 {
+        std::mem::take(&mut self.pending)
+    }
+
+    pub(super) fn next_napi(&mut self) -> Option<Napi> {
+        self.poll_list.pop_front()
+    }
+
+    pub(super) fn is_last_napi(&self) -> bool {
+        self.poll_list.is_empty()
+    }
+
+    /// It may have more: behind the others, in the next round.
+    pub(super) fn put_aside(&mut self, napi: Napi) {
+        self.repoll.push_back(napi);
+    }
+
+    /// A round of NET_RX ends, by itself or because budget or time are used up.
+    pub(super) fn end_round(&mut self, over: bool) {
+        let left = !self.poll_list.is_empty() || !self.repoll.is_empty();
+        if left {
+            self.stat.time_squeeze += u64::from(over);
+            self.poll_list.append(&mut self.repoll);
+            self.raise(Softirq::NetRx);
+        }
+    }
+
     pub fn napi_schedule(&mut self, napi: Napi) {
         self.poll_list.push_back(napi);
         self.raise(Softirq::NetRx);
@@ -99,12 +131,23 @@ impl Net {
 
 /// Into this CPU's backlog; dropped when that is longer than netdev_max_backlog.
 pub fn enqueue_to_backlog(net: &mut Net, skb: Skb) {
-    let (at, max) = (net.cpu, net.sysctl.netdev_max_backlog as usize);
+    enqueue_to_backlog_of(net, net.cpu, skb);
+}
+
+/// The same of any CPU; another one is interrupted (IPI) when its backlog was not being looked at.
+pub fn enqueue_to_backlog_of(net: &mut Net, at: usize, skb: Skb) {
+    let (here, max) = (net.cpu, net.sysctl.netdev_max_backlog as usize);
     let Some(cpu) = net.cpus.get_mut(at) else { return };
     if cpu.input_pkt_queue.len() <= max {
         cpu.input_pkt_queue.push_back(skb);
         if !std::mem::replace(&mut cpu.backlog_scheduled, true) {
             cpu.napi_schedule(Napi::Backlog);
+            if at != here {
+                cpu.stat.received_rps += 1;
+                if let Some(m) = &mut net.model {
+                    m.hard_irq(at, net.env.now);
+                }
+            }
         }
         return;
     }
@@ -149,26 +192,41 @@ fn serve(k: &mut Kernel) -> bool {
         if pending == 0 {
             return false;
         }
-        let is = |which: Softirq| pending & (1 << which as u16) != 0;
-        for which in [Softirq::Timer, Softirq::NetTx, Softirq::NetRx] {
-            cpu.softirqs[which as usize] += u64::from(is(which));
-        }
-        if is(Softirq::Timer) {
-            run_timers(k);
-            k.drain_rises();
-        }
-        if is(Softirq::NetTx) {
-            net_tx_action(k);
-            k.drain_rises();
-        }
-        if is(Softirq::NetRx) {
-            net_rx_action(k);
-            k.drain_rises();
-        }
+        run_but_net_rx(k, pending);
+        run_one(k, pending, Softirq::NetRx, net_rx_action);
     }
     let Some(cpu) = k.net.this_cpu() else { return false };
     cpu.ksoftirqd = cpu.is_pending();
     cpu.ksoftirqd
+}
+
+/// Those that are served before NET_RX.
+pub(super) fn run_but_net_rx(k: &mut Kernel, pending: u16) {
+    run_one(k, pending, Softirq::Timer, run_timers);
+    run_one(k, pending, Softirq::NetTx, net_tx_action);
+}
+
+#[inline]
+fn run_one(k: &mut Kernel, pending: u16, which: Softirq, run: impl FnOnce(&mut Kernel)) {
+    if pending & (1 << which as u16) == 0 {
+        return;
+    }
+    if let Some(cpu) = k.net.this_cpu() {
+        cpu.softirqs[which as usize] += 1;
+    }
+    run(k);
+    k.drain_rises();
+}
+
+/// A poll: what it took, and whether it may have more.
+#[inline]
+pub(super) fn poll_one(k: &mut Kernel, napi: Napi) -> (u32, bool) {
+    let quota = if napi == Napi::Backlog { k.net.sysctl.dev_weight } else { nic::NAPI_WEIGHT };
+    let work = match napi {
+        Napi::Backlog => process_backlog(k, quota),
+        Napi::Nic(dev, queue) => nic::rx::poll(k, dev, queue, quota),
+    };
+    (work, work >= quota)
 }
 
 /// `run_timer_softirq`: everything due, in order.
@@ -198,7 +256,6 @@ fn net_tx_action(k: &mut Kernel) {
 fn net_rx_action(k: &mut Kernel) {
     let mut budget = i64::from(k.net.sysctl.netdev_budget);
     let out_of_time = k.net.sysctl.netdev_budget_usecs == 0;
-    let weight = k.net.sysctl.dev_weight;
     loop {
         let Some(cpu) = k.net.this_cpu() else { return };
         let Some(napi) = cpu.poll_list.pop_front() else {
@@ -208,14 +265,10 @@ fn net_rx_action(k: &mut Kernel) {
             }
             return;
         };
-        let work = match napi {
-            Napi::Backlog => process_backlog(k, weight),
-            Napi::Nic(dev) => nic::rx::poll(k, dev, nic::NAPI_WEIGHT),
-        };
-        let quota = if napi == Napi::Backlog { weight } else { nic::NAPI_WEIGHT };
+        let (work, again) = poll_one(k, napi);
         budget -= i64::from(work);
         let Some(cpu) = k.net.this_cpu() else { return };
-        if work >= quota {
+        if again {
             // It may have more: to the tail, behind the others.
             cpu.repoll.push_back(napi);
         }

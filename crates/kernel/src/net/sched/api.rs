@@ -2,7 +2,7 @@
 //!
 //! What is refused is refused with the kernel's error and its words (extended acknowledgement).
 use super::opts::Opts;
-use super::{Ctx, Kind, MAX_DEPTH, Qdisc, Sched, cls, fifo, fq, fq_codel, htb, netem, prio, tbf};
+use super::{Ctx, Kind, MAX_DEPTH, Qdisc, Sched, cls, fifo, fq, fq_codel, htb, mq, netem, prio, tbf};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -94,9 +94,11 @@ impl Net {
 
     /// Lends a device's tree with what it may use; what it gave up dies afterwards, and what it wants sent is sent.
     fn with_sched(&mut self, dev: DevId, f: impl FnOnce(&mut Sched, &mut Ctx<'_>, &mut u32) -> Done) -> Done {
+        let default = self.sysctl.default_qdisc.0;
         let Net { devs, env, pool, tc, .. } = self;
         let Some(d) = devs.get_mut(dev) else { return Err(TcError::plain(Errno::ENODEV)) };
         let mut cx = Ctx::new(env, pool, d.mtu, d.tx_queue_len);
+        (cx.tx_queues, cx.default_qdisc) = (d.num_tx_queues(), default);
         let done = f(&mut d.qdisc, &mut cx, &mut tc.autohandle);
         d.qdisc.root.recount();
         let drops = std::mem::take(&mut cx.drops);
@@ -116,6 +118,8 @@ impl Net {
             Qdisc::noqueue()
         } else {
             let mut cx = Ctx::new(env, pool, d.mtu, d.tx_queue_len);
+            (cx.tx_queues, cx.default_qdisc) = (d.num_tx_queues(), name);
+            let name = if cx.tx_queues > 1 { "mq" } else { name };
             create(name, None, 0, TC_H_ROOT, &mut cx).unwrap_or_else(|_| Qdisc::noqueue())
         };
     }
@@ -143,11 +147,24 @@ fn create(kind: &str, opts: Option<&[u8]>, handle: u32, parent: u32, cx: &mut Ct
         "fq_codel" => Kind::FqCodel(Box::new(fq_codel::FqCodel::new(opts, cx)?)),
         "prio" => Kind::Prio(Box::new(prio::Prio::new(handle, opts, cx)?)),
         "htb" => Kind::Htb(Box::new(htb::Htb::new(opts, cx)?)),
+        "mq" if parent == TC_H_ROOT && cx.tx_queues > 1 => Kind::Mq(Box::new(mq::Mq::new(each_queue(handle, cx)))),
         // One queue is not many.
         "mq" | "noqueue" => return Err(TcError::plain(Errno::EOPNOTSUPP)),
         _ => return Err(TcError::of(Errno::ENOENT, "Specified qdisc kind is unknown")),
     };
     Ok(Qdisc::of(kind, handle, parent))
+}
+
+/// The default discipline for each transmit queue; one that cannot be without options is left out.
+#[doc(alias = "mq_init")]
+fn each_queue(handle: u32, cx: &mut Ctx<'_>) -> Vec<Qdisc> {
+    let name = if cx.default_qdisc == "mq" { "pfifo_fast" } else { cx.default_qdisc };
+    let n = u32::from(cx.tx_queues);
+    let one = |class: u32| {
+        let parent = handle | class;
+        create(name, None, 0, parent, cx).unwrap_or_else(|_| Qdisc::of(Kind::PfifoFast(Box::default()), 0, parent))
+    };
+    (1..=n).map(one).collect()
 }
 
 impl Sched {
@@ -497,7 +514,10 @@ impl Qdisc {
     }
 
     fn has_classes(&self) -> bool {
-        matches!(self.kind, Kind::Tbf(_) | Kind::Netem(_) | Kind::Prio(_) | Kind::Htb(_) | Kind::FqCodel(_))
+        matches!(
+            self.kind,
+            Kind::Tbf(_) | Kind::Netem(_) | Kind::Prio(_) | Kind::Htb(_) | Kind::FqCodel(_) | Kind::Mq(_)
+        )
     }
 
     fn has_class(&self, clid: u32) -> bool {
@@ -505,6 +525,7 @@ impl Qdisc {
         match &self.kind {
             Kind::Tbf(_) | Kind::Netem(_) => true,
             Kind::Prio(p) => (1..=p.bands.len()).contains(&minor),
+            Kind::Mq(m) => (1..=m.queues.len()).contains(&minor),
             Kind::Htb(h) => h.classes.contains_key(&clid),
             _ => false,
         }
@@ -523,6 +544,7 @@ impl Qdisc {
             Kind::Tbf(t) => Some(&t.inner),
             Kind::Netem(n) => n.inner.as_ref(),
             Kind::Prio(p) => p.bands.get((clid & TC_H_MIN_MASK).wrapping_sub(1) as usize),
+            Kind::Mq(m) => m.queues.get((clid & TC_H_MIN_MASK).wrapping_sub(1) as usize),
             Kind::Htb(h) => h.classes.get(&clid).and_then(|c| c.leaf.as_ref()),
             _ => None,
         })
@@ -538,6 +560,10 @@ impl Qdisc {
                 let at = (clid & TC_H_MIN_MASK).wrapping_sub(1) as usize;
                 let to = p.bands.get_mut(at).ok_or(NOT_FOUND)?;
                 Ok(Some(std::mem::replace(to, own(new))))
+            }
+            Kind::Mq(m) => {
+                let to = m.queues.get_mut((clid & TC_H_MIN_MASK).wrapping_sub(1) as usize).ok_or(NOT_FOUND)?;
+                Ok(Some(std::mem::replace(to, new.unwrap_or_else(Qdisc::noop))))
             }
             Kind::Htb(h) => {
                 h.deactivate(clid);
@@ -556,7 +582,7 @@ impl Qdisc {
             sum = (sum.0 + c.stats.qlen, sum.1 + c.stats.backlog);
         }
         let own: Vec<&crate::net::core::skb::Skb> = match &self.kind {
-            Kind::Tbf(_) | Kind::Prio(_) => Vec::new(),
+            Kind::Tbf(_) | Kind::Prio(_) | Kind::Mq(_) => Vec::new(),
             Kind::Netem(n) => n.skbs().collect(),
             Kind::Htb(h) => h.skbs().collect(),
             _ => return,

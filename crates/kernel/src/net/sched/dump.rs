@@ -81,7 +81,7 @@ fn qdiscs(d: &NetDevice, invisible: bool, now: u64, flags: u16, asker: Asker) ->
     }
     for q in rows {
         // What a class has by itself is not shown unless asked for.
-        let own = q.handle == 0 && q.parent != TC_H_ROOT;
+        let own = q.handle == 0 && q.parent != TC_H_ROOT && !of_mq(&d.qdisc.root, q);
         if matches!(q.kind, Kind::Noop) || own && !invisible {
             continue;
         }
@@ -93,8 +93,19 @@ fn qdiscs(d: &NetDevice, invisible: bool, now: u64, flags: u16, asker: Asker) ->
     out
 }
 
-/// Those below, in the order in which they are kept.
+/// One of those at a transmit queue, which are shown although they were given no handle.
+fn of_mq(root: &Qdisc, q: &Qdisc) -> bool {
+    matches!(&root.kind, Kind::Mq(m) if m.queues.iter().any(|c| std::ptr::eq(c, q)))
+}
+
+/// Those below, in the order in which they are kept; of mq the last first.
 fn below<'a>(q: &'a Qdisc, out: &mut Vec<&'a Qdisc>) {
+    if let Kind::Mq(m) = &q.kind {
+        return m.queues.iter().rev().for_each(|c| {
+            out.push(c);
+            below(c, out);
+        });
+    }
     for c in q.children() {
         out.push(c);
         below(c, out);
@@ -125,11 +136,11 @@ fn qdisc(d: &NetDevice, r: &Row<'_>, now: u64, flags: u16, asker: Asker) -> Vec<
 }
 
 fn options(q: &Qdisc, m: &mut Msg<'_>) {
-    if matches!(q.kind, Kind::Noop | Kind::Noqueue) {
+    if matches!(q.kind, Kind::Noop | Kind::Noqueue | Kind::Mq(_)) {
         return;
     }
     m.nest(TCA_OPTIONS, |m| match &q.kind {
-        Kind::Noop | Kind::Noqueue => {}
+        Kind::Noop | Kind::Noqueue | Kind::Mq(_) => {}
         Kind::PfifoFast(_) => {
             let mut b = 3u32.to_ne_bytes().to_vec();
             b.extend_from_slice(&super::PRIO2BAND);
@@ -191,7 +202,7 @@ fn classes(d: &NetDevice, root: &Qdisc, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>>
     below(root, &mut all);
     let major = t.parent & TC_H_MAJ_MASK;
     let wanted = all.into_iter().filter(|q| t.parent == 0 || q.handle == major && major != 0);
-    wanted.filter(|q| q.handle != 0).flat_map(|q| classes_of(d, q, asker)).collect()
+    wanted.filter(|q| q.handle != 0 || matches!(q.kind, Kind::Mq(_))).flat_map(|q| classes_of(d, q, asker)).collect()
 }
 
 fn classes_of(d: &NetDevice, q: &Qdisc, asker: Asker) -> Vec<Vec<u8>> {
@@ -209,6 +220,11 @@ fn classes_of(d: &NetDevice, q: &Qdisc, asker: Asker) -> Vec<Vec<u8>> {
         Kind::Netem(n) => {
             if let Some(inner) = &n.inner {
                 class(q.handle | 1, q.handle, inner.handle, &|_| {});
+            }
+        }
+        Kind::Mq(m) => {
+            for (i, b) in m.queues.iter().enumerate() {
+                class(q.handle | (i as u32 + 1), TC_H_ROOT, b.handle, &|m| stats(m, &b.stats, b.stats.qlen, None));
             }
         }
         Kind::Prio(p) => {

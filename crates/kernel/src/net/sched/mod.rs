@@ -15,6 +15,7 @@ mod fq_opt;
 mod headers;
 mod htb;
 mod htb_class;
+mod mq;
 mod netem;
 mod netem_dist;
 mod netem_opt;
@@ -114,6 +115,11 @@ pub struct Ctx<'a> {
     pub pool: &'a mut Pool,
     pub mtu: u32,
     pub tx_queue_len: u32,
+    /// Transmit queues that take nothing now.
+    pub xoff: u32,
+    /// How many the device has, and what mq puts at each of them.
+    pub tx_queues: u16,
+    pub default_qdisc: &'static str,
     pub drops: Vec<Dropped>,
     /// When the tree wants to be asked again.
     pub wake: Nanos,
@@ -132,6 +138,9 @@ impl<'a> Ctx<'a> {
             pool,
             mtu,
             tx_queue_len,
+            xoff: 0,
+            tx_queues: 1,
+            default_qdisc: "pfifo_fast",
             drops: Vec::new(),
             wake: Nanos::MAX,
             copies: Vec::new(),
@@ -212,6 +221,7 @@ pub enum Kind {
     FqCodel(Box<fq_codel::FqCodel>),
     Prio(Box<prio::Prio>),
     Htb(Box<htb::Htb>),
+    Mq(Box<mq::Mq>),
 }
 
 impl Qdisc {
@@ -249,6 +259,7 @@ impl Qdisc {
             Kind::FqCodel(_) => "fq_codel",
             Kind::Prio(_) => "prio",
             Kind::Htb(_) => "htb",
+            Kind::Mq(_) => "mq",
         }
     }
 
@@ -258,6 +269,7 @@ impl Qdisc {
             Kind::PfifoFast(_) => cx.1 > 0,
             Kind::Fifo(f) => f.can_bypass(cx.0),
             Kind::FqCodel(f) => f.limit >= 1,
+            Kind::Mq(q) => q.can_bypass(cx),
             _ => false,
         }
     }
@@ -274,6 +286,7 @@ impl Qdisc {
             Kind::FqCodel(q) => q.enqueue(s, self.handle, skb, cx),
             Kind::Prio(q) => q.enqueue(s, self.handle, skb, cx),
             Kind::Htb(q) => q.enqueue(s, self.handle, skb, cx),
+            Kind::Mq(q) => q.enqueue(s, skb, cx),
             Kind::Noop | Kind::Noqueue => {
                 s.drops += 1;
                 cx.drop(skb, DropReason::QdiscDrop, "noop_enqueue");
@@ -298,6 +311,7 @@ impl Qdisc {
             Kind::FqCodel(q) => q.dequeue(s, cx),
             Kind::Prio(q) => q.dequeue(s, cx),
             Kind::Htb(q) => q.dequeue(s, cx),
+            Kind::Mq(q) => q.dequeue(s, cx),
             Kind::Noop | Kind::Noqueue => None,
         }
     }
@@ -328,6 +342,7 @@ impl Qdisc {
             Kind::FqCodel(q) => q.reset(out),
             Kind::Prio(q) => q.reset(out),
             Kind::Htb(q) => q.reset(out),
+            Kind::Mq(q) => q.reset(out),
         }
         (self.stats.qlen, self.stats.backlog) = (0, 0);
     }
@@ -343,7 +358,7 @@ impl Qdisc {
             Kind::Fq(q) => out.extend(q.skbs()),
             Kind::FqCodel(q) => out.extend(q.skbs()),
             Kind::Htb(q) => out.extend(q.skbs()),
-            Kind::Tbf(_) | Kind::Prio(_) => {}
+            Kind::Tbf(_) | Kind::Prio(_) | Kind::Mq(_) => {}
         }
         self.children().for_each(|c| c.visit(out));
     }
@@ -355,6 +370,7 @@ impl Qdisc {
             Kind::Netem(q) => Box::new(q.inner.iter()),
             Kind::Prio(q) => Box::new(q.bands.iter()),
             Kind::Htb(q) => Box::new(q.leaves()),
+            Kind::Mq(q) => Box::new(q.queues.iter()),
             _ => Box::new(std::iter::empty()),
         }
     }
@@ -365,6 +381,7 @@ impl Qdisc {
             Kind::Netem(q) => Box::new(q.inner.iter_mut()),
             Kind::Prio(q) => Box::new(q.bands.iter_mut()),
             Kind::Htb(q) => Box::new(q.leaves_mut()),
+            Kind::Mq(q) => Box::new(q.queues.iter_mut()),
             _ => Box::new(std::iter::empty()),
         }
     }
@@ -432,6 +449,9 @@ impl Sched {
         let past = self.is_empty() && self.root.can_bypass((mtu, tx_queue_len));
         if past {
             self.root.stats.sent(skb);
+            if let Kind::Mq(q) = &mut self.root.kind {
+                q.bypassed(skb);
+            }
         }
         past
     }
@@ -456,6 +476,22 @@ impl Sched {
         }
     }
 
+    /// The next packet that a transmit queue has room for. One that has to wait for its ring keeps those behind it waiting,
+    /// unless each queue has a discipline of its own (mq).
+    pub fn dequeue_for(&mut self, xoff: u32, cx: &mut Ctx<'_>) -> Option<Skb> {
+        let blocked = |skb: &Skb| xoff & 1 << (skb.queue_mapping & 31) != 0;
+        if xoff != 0 && self.gso_skb.front().is_some_and(blocked) {
+            return None;
+        }
+        cx.xoff = xoff;
+        let skb = self.dequeue(cx)?;
+        if xoff != 0 && blocked(&skb) {
+            self.requeue(skb);
+            return None;
+        }
+        Some(skb)
+    }
+
     /// The driver's ring is full: back to the head of the queue (`dev_requeue_skb`).
     pub fn requeue(&mut self, skb: Skb) {
         self.root.stats.requeues += 1;
@@ -466,6 +502,24 @@ impl Sched {
     pub fn reset(&mut self) -> Vec<Skb> {
         let mut out: Vec<Skb> = self.gso_skb.drain(..).collect();
         self.root.reset(&mut out);
+        out
+    }
+
+    /// What waits for transmit queues from number `n` on, taken out.
+    pub fn reset_beyond(&mut self, n: usize) -> Vec<Skb> {
+        let mut out = Vec::new();
+        let waiting = std::mem::take(&mut self.gso_skb);
+        for skb in waiting {
+            if usize::from(skb.queue_mapping) >= n {
+                self.root.stats.release(&skb);
+                out.push(skb);
+            } else {
+                self.gso_skb.push_back(skb);
+            }
+        }
+        if let Kind::Mq(m) = &mut self.root.kind {
+            m.reset_beyond(n, &mut self.root.stats, &mut out);
+        }
         out
     }
 
