@@ -1,6 +1,7 @@
 //! The built-in experiments.
 mod admin;
 pub mod bufferbloat;
+pub mod file;
 pub mod goodput;
 mod mischief;
 mod odd;
