@@ -326,7 +326,7 @@ impl Jar {
         let command = spawn::Command {
             program: c.argv.first().map(OsString::from).unwrap_or_default(),
             args: c.argv.iter().skip(1).map(OsString::from).collect(),
-            env: crate::boot::with_lock_file(vars, &format!("{}.{}", self.name, up.name(host))),
+            env: crate::boot::with_lock_file(vars, &self.name),
             stdio: [Some(null.into()), Some(out_in), Some(err_in)],
             nofile: up.nofile,
             ..spawn::Command::default()

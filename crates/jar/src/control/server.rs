@@ -230,7 +230,10 @@ impl Jar {
                 return None;
             }
             Request::Stop => {
-                self.end();
+                match self.up {
+                    Some(_) => self.up_end(Exit::Code(0)),
+                    None => self.end(),
+                }
                 Reply::Ok
             }
         })
