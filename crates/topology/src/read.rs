@@ -397,5 +397,5 @@ pub(crate) fn link_of(t: &Topology, word: &str) -> core::result::Result<usize, S
     }
     let names: Vec<&str> = t.links.iter().map(|l| l.name.as_str()).collect();
     let hint = nearest(word, names.iter().copied()).map_or(String::new(), |n| format!("; did you mean {n}?"));
-    Err(format!("no link {word:?}{hint} There are {}", names.join(", ")))
+    Err(format!("no link {word:?}{hint}; there are {}", names.join(", ")))
 }

@@ -416,12 +416,16 @@ fn route(mut w: Words<'_>, verb: &str) -> Done<Change> {
     let kind = if deletes { RTM_DELROUTE } else { RTM_NEWROUTE };
     let message = message(kind, flags(verb), |m| {
         m.body(&r.to_bytes());
-        attrs.iter().for_each(|(k, v)| drop(m.attr(*k, v)));
+        for (k, v) in &attrs {
+            m.attr(*k, v);
+        }
         if wide > 255 {
             m.attr_u32(RTA_TABLE, wide);
         }
         if let Some(mtu) = mtu {
-            m.nest(RTA_METRICS, |m| drop(m.attr_u32(RTAX_MTU, mtu)));
+            m.nest(RTA_METRICS, |m| {
+                m.attr_u32(RTAX_MTU, mtu);
+            });
         }
         Ok(())
     })?;

@@ -312,7 +312,12 @@ impl Jar {
             name: self.name.clone(),
             pid: std::process::id(),
             command: std::iter::once(text(&o.program)).chain(o.args.iter().map(text)).collect(),
-            program_pid: if self.life.exit.is_none() { self.life.program } else { 0 },
+            program_pid: match (&self.life.exit, &self.up) {
+                (Some(_), _) => 0,
+                // The network itself is what runs.
+                (None, Some(_)) => std::process::id(),
+                (None, None) => self.life.program,
+            },
             age_s: self.now.saturating_sub(self.machines.first().map_or(0, |m| m.booted)) / 1_000_000_000,
             hosts: self.machines.iter().map(|m| m.name.clone()).collect(),
             ports: self.ports.clone(),
