@@ -11,15 +11,27 @@ use belljar_script::option_name;
 
 /// Lines for stderr; empty when nothing happened.
 pub fn account(e: &Ended) -> Vec<String> {
-    let mut out = kernels(&e.host, e.gateway.as_ref(), e.link);
+    let mut out = Vec::new();
+    if !e.others.is_empty() {
+        // A network from a file: every host says its own.
+        for (name, k) in [(&e.host_name, &e.host)].into_iter().chain(e.others.iter().map(|(n, k)| (n, k))) {
+            out.extend(kernels(k, None, Default::default()).into_iter().map(|l| format!("{name}: {l}")));
+        }
+    }
+    let own = if e.others.is_empty() { Some(&e.host) } else { None };
+    out.extend(kernels_of(own, e.gateway.as_ref(), e.link));
     refused(&e.refused, &mut out);
     out
 }
 
 /// What happened in the kernels and on the link.
 pub fn kernels(host: &Kernel, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
+    kernels_of(Some(host), gateway, link)
+}
+
+fn kernels_of(host: Option<&Kernel>, gateway: Option<&Kernel>, link: (Stats, Stats)) -> Vec<String> {
     let mut out = Vec::new();
-    for (name, k) in [("", Some(host)), ("gw: ", gateway)] {
+    for (name, k) in [("", host), ("gw: ", gateway)] {
         let Some(k) = k else { continue };
         for (ns, _) in k.net.ns.iter() {
             overflows(k, ns, name, &mut out);

@@ -3,7 +3,7 @@ use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
 use crate::tools::{
-    cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace,
+    cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace, up,
 };
 use clap::{Parser, Subcommand};
 
@@ -35,6 +35,8 @@ pub enum Command {
     Run(Box<run::RunCommand>),
     /// Run another program in a host of a running jar
     Exec(exec::ExecCommand),
+    /// Run hosts, links and programs that a file describes, in a new jar
+    Up(up::UpCommand),
     /// List the running jars
     Ps(ps::PsCommand),
     /// Show sockets, as ss

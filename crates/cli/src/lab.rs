@@ -1,13 +1,15 @@
 //! `belljar lab`: experiments in virtual time, one seed or many.
 use crate::out::{self, Done, Fail, Paint, map};
+use crate::tools::up;
 use crate::{parse, report};
 use belljar_kernel::view::Value;
 use belljar_lab::{Failure, Report, RunOptions};
+use belljar_topology::Topology;
 use clap::{Args, Subcommand};
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -17,7 +19,8 @@ Exit codes: 0 fine, 1 an expectation or invariant failed, 3 a rerun of the same 
 
 Examples: belljar lab list
           belljar lab run transfer --seed 7 --set delay=100ms --set loss=1%
-          belljar lab sweep random --seeds 0..1000")]
+          belljar lab sweep random --seeds 0..1000
+          belljar lab run office.toml              the workloads of a network from a file (docs/up.md)")]
 pub struct LabCommand {
     #[command(subcommand)]
     pub action: Action,
@@ -39,8 +42,8 @@ pub enum Action {
 
 #[derive(Args, Debug)]
 pub struct Common {
-    /// The experiment, by its name in belljar lab list
-    #[arg(value_name = "EXPERIMENT")]
+    /// The experiment, by its name in belljar lab list, or a file that describes a network with workloads
+    #[arg(value_name = "EXPERIMENT|FILE.toml")]
     pub experiment: String,
     /// A setting of the experiment, or a sysctl of every host
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair)]
@@ -118,11 +121,32 @@ fn list(json: bool) -> String {
     lines
 }
 
-/// The experiment must exist and know the settings: said before the first seed.
-fn known(c: &Common) -> Result<(), Fail> {
+/// A built-in experiment, or a network from a file.
+enum What {
+    Known,
+    File(Box<Topology>),
+}
+
+impl What {
+    fn run(&self, c: &Common, options: RunOptions) -> Result<Report, String> {
+        match self {
+            What::Known => belljar_lab::run(&c.experiment, options),
+            What::File(t) => belljar_lab::run_file(&c.experiment, t, options),
+        }
+    }
+}
+
+/// The experiment or file must exist and know the settings: said before the first seed.
+fn known(c: &Common) -> Result<What, Fail> {
     let name = c.experiment.as_str();
+    if name.ends_with(".toml") {
+        let t = up::topology(Path::new(name))?;
+        belljar_lab::check_file(&t).map_err(Fail::usage)?;
+        belljar_lab::Settings::new(&[], &c.set).map_err(Fail::usage)?;
+        return Ok(What::File(Box::new(t)));
+    }
     if let Some(e) = belljar_lab::list().iter().find(|e| e.name == name) {
-        return belljar_lab::Settings::new(e.settings, &c.set).map(drop).map_err(Fail::usage);
+        return belljar_lab::Settings::new(e.settings, &c.set).map(|_| What::Known).map_err(Fail::usage);
     }
     let names: Vec<_> = belljar_lab::list().iter().map(|e| e.name).collect();
     Err(Fail::usage(format!("there is no experiment {name:?}")).hint(format!("there are {}", names.join(", "))))
@@ -130,8 +154,9 @@ fn known(c: &Common) -> Result<(), Fail> {
 
 fn one(a: &RunArgs, paint: Paint) -> Done {
     let c = &a.common;
-    known(c)?;
-    let seed = a.seed.unwrap_or_else(belljar_host::clock::seed);
+    let what = known(c)?;
+    let own = if let What::File(t) = &what { t.seed } else { None };
+    let seed = a.seed.or(own).unwrap_or_else(belljar_host::clock::seed);
     if !c.json {
         out::print(&format!("seed {seed}\n"))?;
     }
@@ -143,7 +168,7 @@ fn one(a: &RunArgs, paint: Paint) -> Done {
         // A full disk ends the trace, not the run.
         options.trace = Some(Box::new(move |line| _ = writeln!(file, "{line}")));
     }
-    let report = belljar_lab::run(&c.experiment, options).map_err(Fail::usage)?;
+    let report = what.run(c, options).map_err(Fail::usage)?;
     out::print(&if c.json { out::json(&value(&report)) } else { text(&report, paint) })?;
     if let Some(target) = target {
         target.write(&report::of_lab(&report))?;
@@ -202,7 +227,7 @@ struct Found {
 
 fn sweep(a: &SweepArgs, paint: Paint) -> Done {
     let c = &a.common;
-    known(c)?;
+    let what = known(c)?;
     let seeds: Vec<u64> = belljar_lab::shard(a.seeds.clone(), a.shard.0, a.shard.1).collect();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = a.jobs.map_or(cpus, usize::from).min(seeds.len()).max(1);
@@ -214,7 +239,7 @@ fn sweep(a: &SweepArgs, paint: Paint) -> Done {
     let work = || {
         while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
             let options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None, watch: false };
-            let report = belljar_lab::run(&c.experiment, options);
+            let report = what.run(c, options);
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             let stop = match report {
                 Ok(r) => note(&mut found, &r, c.json, paint),

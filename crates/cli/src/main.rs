@@ -16,7 +16,7 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace};
+use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace, up};
 
 fn main() -> ExitCode {
     belljar_host::memory::give_back_large();
@@ -45,6 +45,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
     match &cli.command {
         Command::Run(c) => run::run(c, cli.color),
         Command::Exec(c) => exec::run(c),
+        Command::Up(c) => up::run(c, cli.color),
         Command::Ps(c) => ps::run(c),
         Command::Ss(c) => ss::run(c),
         Command::Netstat(c) => netstat::run(c),

@@ -9,6 +9,7 @@ use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
 use crate::pump::weight::Weights;
 use crate::record::Recording;
 use crate::socks::Socks;
+use crate::up;
 use belljar_abi::Errno;
 use belljar_capture::watch::Watch;
 use belljar_host::epoll::{self, Epoll};
@@ -18,8 +19,10 @@ use belljar_host::spawn::{self, Command};
 use belljar_host::tap::Tap;
 use belljar_host::task::Tasks;
 use belljar_host::{clock, fd, process, rundir};
+use belljar_kernel::Kernel;
 use belljar_kernel::ids::Slab;
 use belljar_link::Link;
+use belljar_topology::Topology;
 use std::ffi::OsString;
 use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -33,6 +36,15 @@ const FIRST_STEP: u64 = 10_000_000;
 
 /// Runs a program in a new jar until the jar ends.
 pub fn run(options: Options) -> Result<Ended, RunError> {
+    begin(options, None)
+}
+
+/// The same with the hosts, links and programs of a file.
+pub(crate) fn run_up(options: Options, topology: Topology) -> Result<Ended, RunError> {
+    begin(options, Some(topology))
+}
+
+fn begin(options: Options, topology: Option<Topology>) -> Result<Ended, RunError> {
     let nofile = fd::raise_nofile();
     let signals = SignalFd::new(&[
         signal::SIGCHLD,
@@ -46,12 +58,19 @@ pub fn run(options: Options) -> Result<Ended, RunError> {
     ])
     .map_err(|e| RunError::new(format!("signals: {e}")))?;
     process::become_subreaper().map_err(|e| RunError::new(format!("subreaper: {e}")))?;
-    let mut jar = build(options, signals)?;
+    let mut jar = build(options, signals, topology)?;
     jar.open_files()?;
     jar.publish_all()?;
     jar.answer_nameservers();
-    jar.start(nofile)?;
+    match &mut jar.up {
+        Some(up) => up.set_nofile(nofile),
+        None => jar.start(nofile)?,
+    }
+    if jar.up.is_some() {
+        jar.control.note(&format!("{} {}", std::process::id(), jar.options.program.to_string_lossy()));
+    }
     jar.run_loop();
+    jar.up_finish();
     Ok(jar.finish())
 }
 
@@ -85,7 +104,7 @@ fn claim(o: &Options) -> Result<rundir::Claim, RunError> {
     Err(RunError::new(format!("too many jars named '{base}'")))
 }
 
-fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
+fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Result<Jar, RunError> {
     let ep = Epoll::new().map_err(|e| RunError::new(format!("epoll: {e}")))?;
     ep.add(&signals, epoll::IN, Key::Signals.pack()).map_err(|e| RunError::new(format!("epoll: {e}")))?;
     let weights = Weights::new().map_err(|e| RunError::new(format!("socketpair: {e}")))?;
@@ -107,9 +126,9 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     // Where this machine has no way out, neither has the jar: programs hear ENETUNREACH at once, as here.
     let out6 = six.is_some() && belljar_host::net::has_ipv6();
     let config =
-        |name, ip: Option<Ipv4Addr>, via, nic: &[(String, String)], sysctls: &[(String, String)], drop_caps| {
+        |name: &str, ip: Option<Ipv4Addr>, via, nic: &[(String, String)], sysctls: &[(String, String)], drop_caps| {
             MachineConfig {
-                name,
+                name: name.to_owned(),
                 now: BOOTED,
                 wall: clock::realtime_ns(),
                 seed: seed ^ (ip == Some(gw_ip)) as u64,
@@ -132,18 +151,36 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
     let host_addr = (with_gateway || tap.is_some()).then_some(ip);
     let via = if with_gateway { Some(gw_ip) } else { router };
     let host = config("host", host_addr, via, &options.nic, &options.sysctls, options.drop_caps);
-    let mut machines = vec![Machine::new(&host).map_err(RunError::usage)?];
+    let mut way_out = None;
     if with_gateway {
         let mut gw = Machine::new(&config("gw", Some(gw_ip), None, &[], &[], false)).map_err(RunError::usage)?;
         gw.add_nic_address(dns_ip, prefix);
         if let Some((_, prefix6, (_, dns6))) = six {
             gw.add_nic_address6(dns6, prefix6);
         }
-        machines.push(gw);
+        way_out = Some(gw);
     }
     let mut link = Link::new(seed);
     link.set(options.conditions);
+    let at = if with_gateway { GW } else { usize::MAX };
+    let (machines, cables) = match &topology {
+        None => {
+            let host = Machine::new(&host).map_err(RunError::usage)?;
+            ([host].into_iter().chain(way_out).collect(), Vec::new())
+        }
+        Some(t) => {
+            if let Some([out, back]) = up::outside_conditions(t) {
+                link.ab.set(out);
+                link.ba.set(back);
+            }
+            let via6 = six.filter(|_| out6).map(|(_, _, (gw, _))| gw);
+            let ip6 = six.map(|(ip6, ..)| ip6);
+            let way_out = way_out.map(|gateway| up::WayOut { gateway, via: gw_ip, via6, ip, ip6 });
+            up::machines(t, seed, BOOTED, way_out)?
+        }
+    };
     let gateway = Gateway {
+        at,
         nameserver: gateway::nameservers().first().map(|ip| SocketAddr::new(*ip, 53)),
         host_ip: [host_addr.filter(|_| with_gateway).map(IpAddr::V4), six.map(|(ip, ..)| IpAddr::V6(ip))],
         gw_ip: [with_gateway.then_some(gw_ip.into()), six.map(|(_, _, (gw, _))| IpAddr::V6(gw))],
@@ -160,6 +197,8 @@ fn build(options: Options, signals: SignalFd) -> Result<Jar, RunError> {
         ep,
         machines,
         link,
+        cables,
+        up: topology.map(|t| Box::new(up::Up::new(t))),
         listeners: Vec::new(),
         socks: Socks::default(),
         parked: Slab::default(),
@@ -260,7 +299,7 @@ impl Jar {
                 return Err(RunError::usage("-p goes through the gateway: it needs --net user"));
             }
             let at = SocketAddr::new(p.ip, p.host_port);
-            let bound = if p.udp { self.publish_udp(at, p.port) } else { self.publish_tcp(at, p.port) };
+            let bound = if p.udp { self.publish_udp(at, p.port, p.host) } else { self.publish_tcp(at, p.port, p.host) };
             let bound = bound.map_err(|e| RunError::new(format!("cannot publish {p}: {at}: {}", plain(&e))))?;
             self.ports.push(PublishSpec { host_port: bound.port(), ..p }.to_string());
             if p.host_port == 0 {
@@ -271,7 +310,7 @@ impl Jar {
     }
 
     fn answer_nameservers(&mut self) {
-        if self.machines.get(GW).is_none() {
+        if self.machines.get(self.gateway.at).is_none() {
             return;
         }
         for ip in gateway::nameservers().into_iter().filter(IpAddr::is_loopback) {
@@ -309,13 +348,18 @@ impl Jar {
         let link = (self.link.ab.stats(), self.link.ba.stats());
         let (lasted, conditions) = (self.now.saturating_sub(BOOTED), *self.link.ab.conditions());
         let code = self.life.exit.map_or(125, process::Exit::shell_code);
-        let mut kernels = std::mem::take(&mut self.machines).into_iter().map(|m| m.k);
-        let host = kernels.next().unwrap_or_else(Machine::empty_kernel);
-        let gateway = kernels.next();
+        let mut kernels: Vec<(String, Kernel)> =
+            std::mem::take(&mut self.machines).into_iter().map(|m| (m.name, m.k)).collect();
+        let gateway = (self.gateway.at < kernels.len()).then(|| kernels.remove(self.gateway.at).1);
+        let mut kernels = kernels.into_iter();
+        let (host_name, host) = kernels.next().unwrap_or_else(|| (String::new(), Machine::empty_kernel()));
+        let others = kernels.collect();
         Ended {
             code,
             host,
             gateway,
+            others,
+            host_name,
             link,
             conditions,
             name: self.name,

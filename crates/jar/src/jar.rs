@@ -44,6 +44,10 @@ pub struct Jar {
     pub(crate) ep: Epoll,
     pub(crate) machines: Vec<Machine>,
     pub(crate) link: Link,
+    /// Links between hosts (`belljar up`).
+    pub(crate) cables: Vec<crate::up::Cable>,
+    /// What runs in a network from a file.
+    pub(crate) up: Option<Box<crate::up::Up>>,
     pub(crate) listeners: Vec<Option<Watched>>,
     pub(crate) socks: Socks,
     pub(crate) parked: Slab<Parked>,
@@ -203,6 +207,7 @@ impl Jar {
                 }
             }
             self.tell_notices();
+            self.up_turn();
             // After the events: who sees an answer leave finds its socket as the answer says.
             self.tuns_out();
             if !any && !more {
@@ -220,10 +225,13 @@ impl Jar {
             for i in 0..self.machines.len() {
                 let Some(m) = self.machines.get_mut(i) else { continue };
                 m.step(now);
-                let pipe = if i == crate::gateway::HOST { &mut self.link.ab } else { &mut self.link.ba };
-                while let Some(frame) = m.frame_out() {
+                let pipe = if i == self.gateway.at { &mut self.link.ba } else { &mut self.link.ab };
+                while let Some((dev, frame)) = m.frame_out() {
                     moved = true;
-                    pipe.push(now, frame);
+                    match m.plugs.iter().find(|p| p.0 == dev).and_then(|p| Some((self.cables.get_mut(p.1)?, p.2))) {
+                        Some((cable, end)) => cable.pipe(end).push(now, frame),
+                        None => pipe.push(now, frame),
+                    }
                 }
             }
             while let Some(frame) = self.link.ab.pop(now) {
@@ -235,7 +243,7 @@ impl Jar {
                     continue;
                 }
                 if let Some(frame) = self.gateway_frame(frame)
-                    && let Some(m) = self.machines.get_mut(crate::gateway::GW)
+                    && let Some(m) = self.machines.get_mut(self.gateway.at)
                 {
                     m.frame_in(now, frame);
                 }
@@ -246,6 +254,7 @@ impl Jar {
                     m.frame_in(now, frame);
                 }
             }
+            moved |= self.cables_deliver();
             self.record_events();
             if !moved {
                 return false;
@@ -282,7 +291,8 @@ impl Jar {
     fn deadline(&self) -> Option<u64> {
         let kernels = self.machines.iter().filter_map(Machine::deadline).min();
         let own = [self.parked_deadline(), self.shut_deadline(), self.life_deadline(), self.ring_deadline()];
-        [kernels, self.link.next_deadline()]
+        let cables = self.cables.iter().filter_map(|c| c.link.next_deadline()).min();
+        [kernels, self.link.next_deadline(), cables]
             .into_iter()
             .chain(own)
             .flatten()

@@ -25,6 +25,8 @@ mod sock_diag;
 mod socks;
 mod tc;
 mod tree;
+mod up;
 
 pub use boot::run;
 pub use options::{Ended, NetMode, Options, PublishSpec, Refused, RunError};
+pub use up::up;

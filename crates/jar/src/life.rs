@@ -32,6 +32,10 @@ impl Jar {
                 SIGCHLD => self.reap(),
                 SIGINT | SIGTERM => {
                     self.life.interrupts += 1;
+                    if self.up.is_some() && self.life.interrupts == 1 {
+                        self.up_end(Exit::Signal(t.signal));
+                        continue;
+                    }
                     self.tell(|_| format!("signal {} comes to the jar", t.signal));
                     if self.life.interrupts == 1 {
                         // From the terminal the whole foreground group has it already.
@@ -72,9 +76,12 @@ impl Jar {
                     self.end();
                 }
             }
+            self.up_child_ended(pid, exit);
             self.control_child_ended(pid, exit);
         }
-        if process::no_children() && self.life.flush_until.is_none() {
+        // A network stays while nobody is in it yet, or any more.
+        let ends = self.up.is_none() || self.life.kill_at.is_some();
+        if ends && process::no_children() && self.life.flush_until.is_none() {
             self.life.flush_until = Some(self.now + FLUSH);
         }
     }
@@ -84,6 +91,9 @@ impl Jar {
         if self.life.kill_at.is_none() {
             process::kill_descendants(SIGTERM);
             self.life.kill_at = Some(self.now + GRACE);
+            if self.up.is_some() && process::no_children() {
+                self.life.flush_until = Some(self.now + FLUSH);
+            }
         }
     }
 
@@ -114,7 +124,7 @@ impl Jar {
             m.k.socks.tcp.iter().any(|(_, t)| matches!(t.state, State::FinWait1 | State::LastAck | State::Closing))
         };
         self.socks.len() == 0
-            && !self.machines.first().is_some_and(sending)
+            && !self.machines.iter().enumerate().any(|(i, m)| i != self.gateway.at && sending(m))
             && self.gateway.flows.iter().all(|(_, f)| f.drained())
     }
 }

@@ -22,7 +22,7 @@ use std::sync::Arc;
 /// See the module.
 #[derive(Debug)]
 pub struct Machine {
-    pub name: &'static str,
+    pub name: String,
     pub k: Kernel,
     /// The namespace that calls are about at the moment: its own, but for the time of a call from another one.
     pub ns: NsId,
@@ -31,6 +31,8 @@ pub struct Machine {
     pub names: BTreeMap<String, NsId>,
     pub task: TaskId,
     pub nic: Option<DevId>,
+    /// Devices at a cable of the jar (`belljar up`): its number and which end.
+    pub plugs: Vec<(DevId, usize, usize)>,
     pub booted: u64,
     epfd: Fd,
     /// Something arrived that the kernel has not seen to.
@@ -294,7 +296,7 @@ impl Machine {
 /// How a machine is made.
 #[derive(Clone, Debug)]
 pub struct MachineConfig {
-    pub name: &'static str,
+    pub name: String,
     pub now: u64,
     pub wall: u64,
     pub seed: u64,

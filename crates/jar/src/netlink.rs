@@ -180,6 +180,18 @@ impl Netlink {
     }
 }
 
+/// Answers a request that came by the control socket, as one of root's.
+pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) -> Result<Vec<Vec<u8>>, String> {
+    let other = match netns {
+        Some(name) => Some(*m.names.get(name).ok_or_else(|| format!("Invalid \"netns\" value \"{name}\""))?),
+        None => None,
+    };
+    let form = ErrorForm { ext_ack: true, cap_ack: true };
+    let find = |by| if let NetnsRef::Fd(_) = by { other } else { None };
+    let caller = Caller { ns: m.ns, port: 0, uid: 0, net_admin: true, strict: false, form, netns: &find };
+    Ok(m.k.rtnetlink(now, &caller, message))
+}
+
 /// Who sends a request.
 pub struct Asker<'a> {
     /// May change things.

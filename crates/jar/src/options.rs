@@ -17,6 +17,8 @@ pub struct PublishSpec {
     pub host_port: u16,
     pub port: u16,
     pub udp: bool,
+    /// The machine it leads to: 0 is the program's own host.
+    pub host: usize,
 }
 
 impl fmt::Display for PublishSpec {
@@ -147,6 +149,9 @@ pub struct Ended {
     pub code: u8,
     pub host: Kernel,
     pub gateway: Option<Kernel>,
+    /// The other hosts of a network from a file.
+    pub others: Vec<(String, Kernel)>,
+    pub host_name: String,
     /// Link statistics from the host, and to it; its conditions at the end.
     pub link: (Stats, Stats),
     pub conditions: Conditions,

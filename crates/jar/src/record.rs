@@ -113,6 +113,8 @@ impl Jar {
     /// Takes all events out of the kernels' rings and the losses out of the link.
     pub(crate) fn record_events(&mut self) {
         let drops = [self.link.ab.take_drops(), self.link.ba.take_drops()];
+        // What a cable took is in its figures; nobody records it.
+        self.cables.iter_mut().for_each(crate::up::Cable::forget_drops);
         let wall = self.machines.first().map_or(0, |m| m.k.net.env.wall_offset);
         if let Some(p) = &mut self.record.pcap {
             for d in drops.iter().flatten() {
@@ -133,7 +135,7 @@ impl Jar {
             if !records.is_empty() {
                 let name = |d: DevId| m.k.net.devs.get(d).map(|d| d.name.clone());
                 let cx = Context { host: "", wall_offset: m.k.net.env.wall_offset, dev_name: &name };
-                self.record.write(host, m.name, &records, &cx);
+                self.record.write(host, &m.name, &records, &cx);
             }
         }
         self.drop_gone_sinks();

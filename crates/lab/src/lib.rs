@@ -1,6 +1,7 @@
 //! Virtual time: hosts, links, workloads, invariants.
 //!
-//! [`list`] names the experiments, [`run`] runs one from a seed, twice when asked, and compares. The same seed and
+//! [`list`] names the experiments, [`run`] runs one from a seed, twice when asked, and compares; [`run_file`] does it with a
+//! network from a file. The same seed and
 //! settings give the same [`Report`], fingerprint included. No clock, no threads, no files: a caller that wants many
 //! seeds at once calls [`run`] from as many threads; a run shares nothing.
 #![forbid(unsafe_code)]
@@ -19,12 +20,14 @@ pub use lab::{Lab, Spawner};
 pub use net::{End, Nic};
 pub use report::{Failure, Report};
 pub use scenario::Experiment;
+pub use scenario::file::check as check_file;
 pub use settings::{Known, Settings};
 pub use stream::{Checker, Pattern};
 pub use task::{Calling, Shared, Sock, Task};
 pub use trace::{Digest, Fingerprint, Recorder, Sink};
 pub use world::{Limits, WatchedHost, World};
 
+use belljar_topology::Topology;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a run may be told.
@@ -64,21 +67,45 @@ pub fn run(name: &str, options: RunOptions) -> Result<Report, String> {
         let names: Vec<_> = list().iter().map(|e| e.name).collect();
         return Err(format!("no experiment {name:?}: there are {}", names.join(", ")));
     };
+    let go = |lab: &mut Lab, seed, s: &Settings, report: &mut Report| (experiment.run)(lab, seed, s, report);
+    Ok(compared(name, experiment.settings, &go, options))
+}
+
+/// Runs the workloads of a file. `Err` when the file has none, or something that virtual time cannot have.
+pub fn run_file(name: &str, topology: &Topology, options: RunOptions) -> Result<Report, String> {
+    scenario::file::check(topology)?;
+    Settings::new(&[], &options.set)?;
+    let go =
+        |lab: &mut Lab, seed, s: &Settings, report: &mut Report| scenario::file::run(lab, topology, seed, s, report);
+    Ok(compared(name, &[], &go, options))
+}
+
+type Go<'a> = &'a dyn Fn(&mut Lab, u64, &Settings, &mut Report) -> Result<(), String>;
+
+fn compared(name: &str, known: &'static [Known], go: Go<'_>, options: RunOptions) -> Report {
     let RunOptions { seed, set, twice, trace, watch } = options;
-    let mut report = once(experiment, seed, &set, trace, watch);
+    let mut report = once(name, known, go, seed, &set, trace, watch);
     if twice && report.failure.is_none() {
-        let again = once(experiment, seed, &set, None, false);
+        let again = once(name, known, go, seed, &set, None, false);
         if let Some(same_until) = report.fingerprint.same_until(&again.fingerprint) {
             report.failure = Some(Failure::Differs { same_until });
         }
     }
-    Ok(report)
+    report
 }
 
-fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Option<Sink>, watch: bool) -> Report {
-    let mut report = Report { name: experiment.name.into(), seed, ..Report::default() };
-    report.replay = replay(experiment.name, seed, set);
-    let settings = match Settings::new(experiment.settings, set) {
+fn once(
+    name: &str,
+    known: &'static [Known],
+    go: Go<'_>,
+    seed: u64,
+    set: &[(String, String)],
+    trace: Option<Sink>,
+    watch: bool,
+) -> Report {
+    let mut report = Report { name: name.into(), seed, ..Report::default() };
+    report.replay = replay(name, seed, set);
+    let settings = match Settings::new(known, set) {
         Ok(s) => s,
         Err(what) => {
             report.failure = Some(Failure::BadSetting { what });
@@ -88,7 +115,7 @@ fn once(experiment: &Experiment, seed: u64, set: &[(String, String)], trace: Opt
     let mut lab = Lab::new(trace);
     lab.world.borrow_mut().watched = watch;
     // A panic of a kernel is a finding like any other, with its seed.
-    let end = catch_unwind(AssertUnwindSafe(|| (experiment.run)(&mut lab, seed, &settings, &mut report)));
+    let end = catch_unwind(AssertUnwindSafe(|| go(&mut lab, seed, &settings, &mut report)));
     let end = end.map_err(|payload| {
         let text = payload.downcast_ref::<&str>().map(|s| s.to_string());
         Failure::Panic { what: text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_default() }

@@ -1,5 +1,6 @@
-//! `belljar ip`: links, addresses, routes and neighbours as iproute2 shows them. It shows only; nothing is changed.
+//! `belljar ip`: links, addresses, routes and neighbours, shown as iproute2 shows them and changed by its words (`ip_set.rs`).
 use super::exec::{self, ExecCommand};
+use super::ip_set;
 use super::ip_text as text;
 use crate::out::{self, Done, Fail};
 use crate::session::{Session, Target};
@@ -20,10 +21,18 @@ Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the de
           tcp_metrics [show] [ADDRESS]                       what TCP remembers of peers
           netns [list] | add NAME | delete NAME              network namespaces of the host
           netns exec NAME PROGRAM [ARG]...                   a program in one of them
+          link add [link DEV] [name] NAME [mtu N] [address MAC] type veth|bridge|dummy [OPTIONS]
+          link set [dev] NAME up|down|mtu N|address MAC|name NEW|master BRIDGE|nomaster|netns NAME
+          link delete [dev] NAME
+          address add|change|replace|del ADDRESS/PREFIX [brd +|ADDRESS] [label L] [scope S] dev NAME
+          route add|append|change|replace|del [TYPE] NETWORK|default [via ADDRESS] [dev NAME] [src ADDRESS]
+                [metric N] [table T] [scope S] [mtu N] [onlink]
+          neighbour add|change|replace|del ADDRESS [lladdr MAC] [nud STATE] dev NAME
 Objects and commands may be shortened as with ip: a, l, r, n; s, sh, ls.
 
 Examples: belljar ip web -s link
-          belljar ip web/gw route get 10.0.2.15")]
+          belljar ip web/gw route get 10.0.2.15
+          belljar ip web link add v0 type veth peer name v1")]
 pub struct IpCommand {
     /// Options, the jar, object and command: [OPTIONS] JAR[/HOST] OBJECT [COMMAND]
     #[arg(value_name = "ARGS", required = true, allow_hyphen_values = true, trailing_var_arg = true)]
@@ -57,6 +66,7 @@ enum What {
     Neigh { dev: Option<String> },
     Metrics(Option<IpAddr>),
     Netns { verb: String, name: String, program: Vec<String> },
+    Change { object: &'static str, verb: String, rest: Vec<String> },
 }
 
 pub fn run(c: &IpCommand) -> Done {
@@ -69,6 +79,7 @@ pub fn run(c: &IpCommand) -> Done {
     }
     let mut s = Session::open(&target)?;
     let text = match what {
+        What::Change { object, verb, rest } => return change(&mut s, object, &verb, &rest),
         What::Netns { verb, name, .. } => {
             let request = Request::Netns { host: s.host.clone(), verb: verb.clone(), name };
             let names = s.client.value(&request)?;
@@ -107,6 +118,27 @@ pub fn run(c: &IpCommand) -> Done {
     };
     out::print(&text)?;
     Ok(0)
+}
+
+/// What iproute2 says of a refusal goes to stderr, with its exit code.
+fn change(s: &mut Session, object: &str, verb: &str, rest: &[String]) -> Done {
+    let links: Vec<LinkView> = s.view("links")?;
+    let Some(c) = ip_set::change(object, verb, rest, &links)? else {
+        return Err(Fail::usage(format!("ip {object} {verb}: belljar ip has not got this")));
+    };
+    let request = Request::Rtnetlink { host: s.host.clone(), message: c.message, netns: c.netns };
+    let answers = s.client.value(&request)?;
+    let bytes = |a: &serde_json::Value| {
+        a.as_array().into_iter().flatten().filter_map(|b| b.as_u64()).map(|b| b as u8).collect()
+    };
+    let answers: Vec<Vec<u8>> = answers.as_array().into_iter().flatten().map(bytes).collect();
+    match ip_set::refusal(&answers) {
+        Some(text) => {
+            out::say(text);
+            Ok(2)
+        }
+        None => Ok(0),
+    }
 }
 
 fn links(s: &mut Session, dev: Option<&str>, up: bool) -> Result<Vec<LinkView>, Fail> {
@@ -150,25 +182,32 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
         }
     };
     let rest: Vec<&str> = words.collect();
-    let what = match object {
-        o if abbreviates(o, "address") || o == "addr" => device_words("address", &rest, true)?,
-        o if abbreviates(o, "link") => device_words("link", &rest, false)?,
-        o if abbreviates(o, "route") => route_words(&rest)?,
-        o if abbreviates(o, "neighbour") || abbreviates(o, "neighbor") => {
-            match device_words("neighbour", &rest, false)? {
-                What::Link { dev, .. } => What::Neigh { dev },
-                other => other,
-            }
-        }
-        "tcp_metrics" | "tcpmetrics" => metrics_words(&rest)?,
-        "netns" => netns_words(&rest)?,
-        other => return Err(Fail::usage(format!("Object \"{other}\" is unknown, try \"belljar ip --help\"."))),
+    let what = match change_words(object, &rest) {
+        Some(change) => change,
+        None => show_words(object, &rest)?,
     };
     let mut target = target.ok_or_else(|| Fail::usage("ip wants a jar"))?;
     if let Some(netns) = netns {
         target.enter(netns).map_err(Fail::usage)?;
     }
     Ok((opts, target, what))
+}
+
+fn show_words(object: &str, rest: &[&str]) -> Result<What, Fail> {
+    Ok(match object {
+        o if abbreviates(o, "address") || o == "addr" => device_words("address", rest, true)?,
+        o if abbreviates(o, "link") => device_words("link", rest, false)?,
+        o if abbreviates(o, "route") => route_words(rest)?,
+        o if abbreviates(o, "neighbour") || abbreviates(o, "neighbor") => {
+            match device_words("neighbour", rest, false)? {
+                What::Link { dev, .. } => What::Neigh { dev },
+                other => other,
+            }
+        }
+        "tcp_metrics" | "tcpmetrics" => metrics_words(rest)?,
+        "netns" => netns_words(rest)?,
+        other => return Err(Fail::usage(format!("Object \"{other}\" is unknown, try \"belljar ip --help\"."))),
+    })
 }
 
 fn netns_words(rest: &[&str]) -> Result<What, Fail> {
@@ -191,15 +230,33 @@ fn abbreviates(word: &str, full: &str) -> bool {
     !word.is_empty() && full.starts_with(word)
 }
 
-/// What ip can do and belljar ip does not.
 const CHANGING: [&str; 8] = ["add", "del", "delete", "set", "change", "replace", "flush", "append"];
+
+/// A line that changes something.
+fn change_words(object: &str, rest: &[&str]) -> Option<What> {
+    let full = match object {
+        o if abbreviates(o, "address") || o == "addr" => "address",
+        o if abbreviates(o, "link") => "link",
+        o if abbreviates(o, "route") => "route",
+        o if abbreviates(o, "neighbour") || abbreviates(o, "neighbor") => "neighbour",
+        _ => return None,
+    };
+    let (verb, rest) = rest.split_first()?;
+    let known = match full {
+        "link" => ["add", "set", "del", "delete"].contains(verb),
+        "route" => CHANGING.contains(verb) && !["set", "flush"].contains(verb),
+        _ => CHANGING.contains(verb) && !["set", "flush", "append"].contains(verb),
+    };
+    let rest = rest.iter().map(|w| (*w).to_owned()).collect();
+    known.then(|| What::Change { object: full, verb: (*verb).to_owned(), rest })
+}
 
 /// `show`, `list`, `ls` or one of ip's changing commands.
 fn command<'a, 'b>(object: &str, rest: &'b [&'a str]) -> Result<&'b [&'a str], Fail> {
     match rest.split_first() {
         Some((c, rest)) if abbreviates(c, "show") || abbreviates(c, "list") || *c == "lst" || *c == "ls" => Ok(rest),
         Some((c, _)) if CHANGING.contains(c) => {
-            Err(Fail::usage(format!("ip {object} {c}: belljar ip shows, it does not change anything")))
+            Err(Fail::usage(format!("ip {object} {c}: belljar ip has not got this")))
         }
         _ => Ok(rest),
     }
@@ -365,7 +422,7 @@ pub mod tests {
             ("web", "wants an object"),
             ("web bogus", "Object \\\"bogus\\\" is unknown"),
             ("web addr bogus", "Command \\\"bogus\\\" is unknown"),
-            ("web addr add 1.2.3.4/8 dev lo", "does not change"),
+            ("web addr flush dev lo", "has not got this"),
             ("web route get 300.1.1.1", "any valid prefix"),
             ("-x web a", "Option \\\"-x\\\" is unknown"),
             ("web link show dev", "wants the name"),

@@ -1,4 +1,4 @@
-//! `belljar link`: the conditions between a jar's host and its gateway, shown and changed while it runs.
+//! `belljar link`: the conditions of a jar's links, shown and changed while it runs.
 use crate::out::{self, Done, Fail};
 use belljar_jar::control::{Client, Request};
 use belljar_link::Conditions;
@@ -12,10 +12,11 @@ Conditions: delay TIME [JITTER], jitter TIME, loss P, duplicate P, corrupt P, re
 
 Examples: belljar link web                          shows them
           belljar link web delay 40ms loss 5%
-          belljar link web none")]
+          belljar link web none
+          belljar link office/client:eth0 rate 1mbit  one link of a network from a file: by its name or an end")]
 pub struct LinkCommand {
-    /// The jar
-    #[arg(value_name = "JAR")]
+    /// The jar; in a network from a file, and which of its links (default: the one, or all to look at)
+    #[arg(value_name = "JAR[/LINK]")]
     pub jar: String,
     /// Conditions to change, in the words of tc netem
     #[arg(value_name = "CONDITION VALUE")]
@@ -27,8 +28,9 @@ pub struct LinkCommand {
 
 pub fn run(c: &LinkCommand) -> Done {
     let set = pairs(&c.set)?;
-    let mut client = Client::connect(&c.jar)?;
-    let now = client.value(&Request::Link { set })?;
+    let (jar, link) = c.jar.split_once('/').map_or((c.jar.as_str(), None), |(j, l)| (j, Some(l.to_owned())));
+    let mut client = Client::connect(jar)?;
+    let now = client.value(&Request::Link { set, link })?;
     out::print(&if c.json { format!("{now}\n") } else { text(&now) })?;
     Ok(0)
 }
@@ -51,10 +53,20 @@ fn pairs(words: &[String]) -> Result<Vec<(String, String)>, Fail> {
     Ok(out)
 }
 
-/// The conditions on a line, then what passed each way.
+/// The conditions on a line, then what passed each way; of several links one after another.
 fn text(now: &Json) -> String {
-    let mut out = format!("{}\n", now["conditions"].as_str().unwrap_or("none"));
-    for (way, arrow) in [("out", "host -> gw"), ("in", "gw -> host")] {
+    if let Some(links) = now["links"].as_array() {
+        return links.iter().map(text).collect();
+    }
+    let name = now["name"].as_str();
+    let mut out = name.map_or(String::new(), |n| format!("{n}: "));
+    out.push_str(now["conditions"].as_str().unwrap_or("none"));
+    if let Some(back) = now["back"].as_str() {
+        out.push_str(&format!("; back {back}"));
+    }
+    out.push('\n');
+    let arrows = if name.is_some() { ["->", "<-"] } else { ["host -> gw", "gw -> host"] };
+    for (way, arrow) in ["out", "in"].into_iter().zip(arrows) {
         let Some(side) = now.get(way) else { continue };
         let n = |k: &str| side[k].as_u64().unwrap_or(0);
         out.push_str(&format!("{arrow}: {} packets, {} bytes, {} queued", n("sent"), n("bytes"), n("queued")));

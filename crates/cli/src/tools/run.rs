@@ -153,7 +153,7 @@ pub fn run(c: &RunCommand, color: out::When) -> Done {
 fn options(c: &RunCommand) -> Result<Options, Fail> {
     let (program, args) = c.program.split_first().ok_or_else(|| Fail::usage("no program given"))?;
     let plain = Conditions::default();
-    let spec = |p: &Publish| PublishSpec { ip: p.ip, host_port: p.host_port, port: p.port, udp: p.udp };
+    let spec = |p: &Publish| PublishSpec { ip: p.ip, host_port: p.host_port, port: p.port, udp: p.udp, host: 0 };
     Ok(Options {
         name: c.name.clone(),
         publish: c.publish.iter().map(spec).collect(),

@@ -22,6 +22,7 @@ mod tc;
 mod tools;
 mod trees;
 mod udp;
+mod up;
 
 use harness::{Suite, Test};
 
@@ -42,6 +43,7 @@ fn tests() -> Vec<Test> {
         packet::tests(),
         trees::tests(),
         udp::tests(),
+        up::tests(),
     ]
     .concat()
 }

@@ -62,8 +62,16 @@ pub enum Request {
     /// A request of traffic control as netlink has it (message type, flags, fixed part and attributes). `Reply::Value` has
     /// the `messages` that answer it, and a `warning` or null.
     Tc { host: String, kind: u16, flags: u16, body: Vec<u8> },
-    /// Changes the link's conditions (`("loss", "5%")`) and returns all of them as `Reply::Value`.
-    Link { set: Vec<(String, String)> },
+    /// A request of NETLINK_ROUTE, header and all; `netns` is the namespace of the host that its IFLA_NET_NS_FD stands for.
+    /// `Reply::Value` has the answers.
+    Rtnetlink { host: String, message: Vec<u8>, netns: Option<String> },
+    /// Changes a link's conditions (`("loss", "5%")`) and returns all of them as `Reply::Value`; without a name the one
+    /// link that there is, or a list of all as `links`.
+    Link {
+        set: Vec<(String, String)>,
+        #[serde(default)]
+        link: Option<String>,
+    },
     /// Copies packets of a host, as pcapng, to the descriptor that comes with the request, until it closes.
     Capture { host: String, device: Option<String> },
     /// Copies trace events, as JSON lines, to the descriptor that comes with the request, until it closes.

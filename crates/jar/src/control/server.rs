@@ -176,7 +176,7 @@ impl Jar {
                 let m = jar.machines.get_mut(i).ok_or_else(|| "no such host".to_owned())?;
                 m.sysctl_set(&key, &value)?;
                 jar.tell(|jar| {
-                    let host = jar.machines.get(i).map_or("", |m| m.name);
+                    let host = jar.machines.get(i).map_or("", |m| m.name.as_str());
                     format!("{key} = {value} from now on, on {host}")
                 });
                 Ok(Reply::Ok)
@@ -190,8 +190,17 @@ impl Jar {
                         .map_or_else(refused, |value| Reply::Value { value }))
                 })
             }
-            Request::Link { set } => match self.set_link(&set) {
-                Ok(()) => Reply::Value { value: self.link_value() },
+            Request::Rtnetlink { host, message, netns } => {
+                let now = self.now;
+                self.with_host(&host, |jar, i| {
+                    let m = jar.machines.get_mut(i).ok_or_else(|| "no such host".to_owned())?;
+                    let answers = crate::netlink::direct(now, m, &message, netns.as_deref())?;
+                    jar.sweep_spaces();
+                    Ok(value(&answers))
+                })
+            }
+            Request::Link { set, link } => match self.link_request(link.as_deref(), &set) {
+                Ok(value) => Reply::Value { value },
                 Err(message) => Reply::Error { message, code: 2 },
             },
             Request::Capture { host, device } => self.with_host(&host, |jar, i| {
@@ -221,7 +230,10 @@ impl Jar {
                 return None;
             }
             Request::Stop => {
-                self.end();
+                match self.up {
+                    Some(_) => self.up_end(Exit::Code(0)),
+                    None => self.end(),
+                }
                 Reply::Ok
             }
         })
@@ -229,9 +241,15 @@ impl Jar {
 
     /// `HOST` or `HOST@NETNS`.
     fn place(&self, host: &str) -> Result<(usize, Option<NsId>), String> {
-        let (host, netns) = host.split_once('@').map_or((host, None), |(h, n)| (h, Some(n)));
+        let (mut host, mut netns) = host.split_once('@').map_or((host, None), |(h, n)| (h, Some(n)));
+        // JAR@HOST where hosts have names: short for JAR/HOST.
+        if let Some(name) =
+            netns.filter(|n| self.up.is_some() && host == "host" && self.machines.iter().any(|m| m.name == *n))
+        {
+            (host, netns) = (name, None);
+        }
         let Some(i) = self.machines.iter().position(|m| m.name == host) else {
-            let names: Vec<&str> = self.machines.iter().map(|m| m.name).collect();
+            let names: Vec<&str> = self.machines.iter().map(|m| m.name.as_str()).collect();
             return Err(format!("no host '{host}' in this jar; there are: {}", names.join(", ")));
         };
         let Some(name) = netns else { return Ok((i, None)) };
@@ -294,33 +312,18 @@ impl Jar {
             name: self.name.clone(),
             pid: std::process::id(),
             command: std::iter::once(text(&o.program)).chain(o.args.iter().map(text)).collect(),
-            program_pid: if self.life.exit.is_none() { self.life.program } else { 0 },
+            program_pid: match (&self.life.exit, &self.up) {
+                (Some(_), _) => 0,
+                // The network itself is what runs.
+                (None, Some(_)) => std::process::id(),
+                (None, None) => self.life.program,
+            },
             age_s: self.now.saturating_sub(self.machines.first().map_or(0, |m| m.booted)) / 1_000_000_000,
-            hosts: self.machines.iter().map(|m| m.name.to_owned()).collect(),
+            hosts: self.machines.iter().map(|m| m.name.clone()).collect(),
             ports: self.ports.clone(),
             processes: process::descendants(std::process::id()).len(),
             sockets: self.socks.len(),
         }
-    }
-
-    fn set_link(&mut self, set: &[(String, String)]) -> Result<(), String> {
-        let words = set.iter().flat_map(|(k, v)| [k.as_str(), v.as_str()]).filter(|w| !w.is_empty());
-        let c = self.link.ab.conditions().apply(words).map_err(|e| e.to_string())?;
-        self.link.set(c);
-        self.tell(|_| format!("conditions of the link from now on: {c}"));
-        Ok(())
-    }
-
-    fn link_value(&self) -> serde_json::Value {
-        let side = |p: &belljar_link::Pipe| {
-            let s = p.stats();
-            serde_json::json!({ "sent": s.sent, "bytes": s.bytes, "queued": p.len(), "stats": format!("{s:?}") })
-        };
-        serde_json::json!({
-            "conditions": self.link.ab.conditions().to_string(),
-            "out": side(&self.link.ab),
-            "in": side(&self.link.ba),
-        })
     }
 
     /// Starts a program in a host of the jar, as our child like all others.

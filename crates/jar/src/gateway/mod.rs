@@ -26,7 +26,7 @@ pub use udp::{Assoc, AssocId, InnerUdp, PublishUdp};
 
 pub type FlowId = Id<Flow>;
 
-/// Index of the jar's own host and of the gateway among the machines.
+/// Index of the jar's own host among the machines, and of the gateway where a jar has only these two.
 pub const HOST: usize = 0;
 pub const GW: usize = 1;
 
@@ -40,6 +40,8 @@ pub struct Publish {
     pub port: u16,
     /// Clients come by IPv6.
     pub six: bool,
+    /// The machine it leads to.
+    pub host: usize,
 }
 
 /// What the gateway's programs listen on inside.
@@ -59,6 +61,8 @@ pub enum Inner {
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Gateway {
+    /// Its index among the machines; none has it where there is no gateway.
+    pub at: usize,
     pub flows: Slab<Flow>,
     pub assocs: Slab<Assoc>,
     pub publish: Vec<Publish>,
@@ -136,16 +140,19 @@ impl Jar {
             return;
         }
         g.addresses.insert(addr, ());
-        if let Some(m) = self.machines.get_mut(GW) {
+        if let Some(m) = self.machines.get_mut(self.gateway.at) {
             m.add_address(addr);
         }
     }
 
     /// The address of the program's host that a published port leads to: in the family of its clients where somebody
     /// listens there, in the other where only that one does.
-    fn inward(&self, proto: u8, port: u16, six: bool) -> Option<IpAddr> {
-        let [four, other] = self.gateway.host_ip;
-        let host = self.machines.get(HOST)?;
+    fn inward(&self, proto: u8, port: u16, six: bool, host: usize) -> Option<IpAddr> {
+        let [four, other] = match &self.up {
+            Some(up) if host != HOST => up.addresses(host),
+            _ => self.gateway.host_ip,
+        };
+        let host = self.machines.get(host)?;
         let (first, second) = if six { (other, four) } else { (four, other) };
         let listens = |a: &Option<IpAddr>| a.is_some_and(|a| host.takes(proto, a, port));
         [first, second].into_iter().find(listens).unwrap_or(first.or(second))
@@ -156,7 +163,7 @@ impl Jar {
         if !self.gateway.gw_ip.contains(&Some(dst)) {
             return false;
         }
-        self.machines.get(GW).is_some_and(|m| m.has_port(proto, port))
+        self.machines.get(self.gateway.at).is_some_and(|m| m.has_port(proto, port))
     }
 
     /// Something about an inner listener or socket changed.

@@ -1,7 +1,7 @@
 //! TCP through the gateway: outbound connections, published ports, and the splice between the two sides of each.
 //!
 //! Each side is read only while the other side takes what was read, half-closes and resets pass both ways.
-use super::{GW, Inner, craft};
+use super::{Inner, craft};
 use crate::gateway::FlowId;
 use crate::jar::Jar;
 use crate::key::Key;
@@ -110,7 +110,7 @@ impl Jar {
         match net::tcp_connect(self.gateway.target(key.dst, key.dport)) {
             Ok(outer) => {
                 let stage = Stage::Outer { syn: Some(Box::new(frame)), key };
-                if let Some(id) = self.add_flow(Flow::new(stage, outer, GW, None, self.now)) {
+                if let Some(id) = self.add_flow(Flow::new(stage, outer, self.gateway.at, None, self.now)) {
                     self.gateway.expected.insert(key, id);
                 }
             }
@@ -163,8 +163,8 @@ impl Jar {
     fn outer_connected(&mut self, id: FlowId, key: FlowKey, syn: Option<Box<Frame>>) {
         let at = SocketAddr::new(key.dst, key.dport);
         self.hold_address(key.dst);
-        let there = self.gateway.places.get(&(GW, IPPROTO_TCP, at)).copied();
-        let n = match there.map(Ok).unwrap_or_else(|| self.open_inner_tcp(GW, at, None)) {
+        let there = self.gateway.places.get(&(self.gateway.at, IPPROTO_TCP, at)).copied();
+        let n = match there.map(Ok).unwrap_or_else(|| self.open_inner_tcp(self.gateway.at, at, None)) {
             Ok(n) => n,
             Err(e) => {
                 if let Some(syn) = syn {
@@ -179,7 +179,7 @@ impl Jar {
         if let Some(f) = self.gateway.flows.get_mut(id) {
             f.stage = Stage::Inner { key, inner: n };
         }
-        if let (Some(syn), Some(m)) = (syn, self.machines.get_mut(GW)) {
+        if let (Some(syn), Some(m)) = (syn, self.machines.get_mut(self.gateway.at)) {
             m.frame_in(self.now, *syn);
         }
     }
@@ -241,23 +241,24 @@ impl Jar {
         // A bound per turn keeps a flood of clients from starving the rest; the listener is level-triggered.
         for _ in 0..64 {
             let Some(p) = self.gateway.publish.get(n as usize) else { return };
-            let (port, six) = (p.port, p.six);
+            let (port, host, six) = (p.port, p.host, p.six);
             let Ok(outer) = net::accept(&p.outer) else { return };
-            let (Some(to), now) = (self.inward(IPPROTO_TCP, port, six), self.now) else { return };
-            let Some(m) = self.machines.get_mut(GW) else { return };
+            let (Some(to), now) = (self.inward(IPPROTO_TCP, port, six, host), self.now) else { return };
+            let Some(m) = self.machines.get_mut(self.gateway.at) else { return };
             let family = if to.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
             let Ok(inner) = m.socket(now, family, abi::SOCK_STREAM, 0) else {
                 net::reset_on_close(&outer);
                 continue;
             };
             let _ = m.set_flag(now, inner, abi::SOL_TCP, abi::TCP_NODELAY);
-            let Some(id) = self.add_flow(Flow::new(Stage::InnerConnect, outer, GW, Some(inner), now)) else {
-                if let Some(m) = self.machines.get_mut(GW) {
+            let Some(id) = self.add_flow(Flow::new(Stage::InnerConnect, outer, self.gateway.at, Some(inner), now))
+            else {
+                if let Some(m) = self.machines.get_mut(self.gateway.at) {
                     m.close(now, inner);
                 }
                 continue;
             };
-            let Some(m) = self.machines.get_mut(GW) else { return };
+            let Some(m) = self.machines.get_mut(self.gateway.at) else { return };
             let _ = m.watch(now, inner, Key::Flow(id));
             match m.connect(now, inner, SockAddr::ip(to, port)) {
                 Ok(()) => self.flow_open(id),
@@ -409,12 +410,17 @@ impl Jar {
     }
 
     /// Opens a published TCP port.
-    pub(crate) fn publish_tcp(&mut self, at: std::net::SocketAddr, port: u16) -> std::io::Result<std::net::SocketAddr> {
+    pub(crate) fn publish_tcp(
+        &mut self,
+        at: std::net::SocketAddr,
+        port: u16,
+        host: usize,
+    ) -> std::io::Result<std::net::SocketAddr> {
         let outer = net::tcp_listen(at)?;
         let bound = outer.local_addr()?;
         let n = self.gateway.publish.len() as u32;
         self.ep.add(&outer, epoll::IN, Key::Publish(n).pack())?;
-        self.gateway.publish.push(super::Publish { outer, port, six: bound.is_ipv6() });
+        self.gateway.publish.push(super::Publish { outer, port, six: bound.is_ipv6(), host });
         Ok(bound)
     }
 }

@@ -1,7 +1,7 @@
 //! UDP through the gateway: an inner socket per outside place, an outer socket per client and place; published ports the
 //! other way round. An association ends when nothing passed it for a minute (RFC 4787 asks for two at least; resolvers
 //! are done in seconds, and a new one costs nothing).
-use super::{GW, Inner};
+use super::Inner;
 use crate::jar::Jar;
 use crate::key::Key;
 use belljar_abi::{self as abi, SockAddr};
@@ -50,6 +50,8 @@ enum Kind {
 pub struct PublishUdp {
     pub outer: Arc<UdpSocket>,
     pub port: u16,
+    /// The machine it leads to.
+    pub host: usize,
     pub by_client: HashMap<SocketAddr, AssocId>,
 }
 
@@ -66,7 +68,7 @@ impl Jar {
     pub(super) fn outbound_datagram(&mut self, key: FlowKey) {
         let at = SocketAddr::new(key.dst, key.dport);
         if self.gateway.host_ip.contains(&Some(key.dst))
-            || self.gateway.places.contains_key(&(GW, IPPROTO_UDP, at))
+            || self.gateway.places.contains_key(&(self.gateway.at, IPPROTO_UDP, at))
             || self.gateway_owns(IPPROTO_UDP, key.dst, key.dport)
             || !self.gateway.room()
         {
@@ -74,7 +76,7 @@ impl Jar {
         }
         self.hold_address(key.dst);
         let target = self.gateway.target(key.dst, key.dport);
-        let _ = self.open_inner_udp(GW, at, target);
+        let _ = self.open_inner_udp(self.gateway.at, at, target);
     }
 
     /// Datagrams of clients inside.
@@ -137,12 +139,12 @@ impl Jar {
     }
 
     /// Opens a published UDP port.
-    pub(crate) fn publish_udp(&mut self, at: SocketAddr, port: u16) -> std::io::Result<SocketAddr> {
+    pub(crate) fn publish_udp(&mut self, at: SocketAddr, port: u16, host: usize) -> std::io::Result<SocketAddr> {
         let outer = net::udp_bind(at)?;
         let bound = outer.local_addr()?;
         let n = self.publish_udp.len() as u32;
         self.ep.add(&outer, epoll::IN, Key::PublishUdp(n).pack())?;
-        self.publish_udp.push(PublishUdp { outer: Arc::new(outer), port, by_client: HashMap::new() });
+        self.publish_udp.push(PublishUdp { outer: Arc::new(outer), port, host, by_client: HashMap::new() });
         Ok(bound)
     }
 
@@ -157,7 +159,7 @@ impl Jar {
                 continue;
             };
             if let Some(Assoc { kind: Kind::Published { inner, .. }, last }) = self.gateway.assocs.get_mut(id)
-                && let Some(m) = self.machines.get_mut(GW)
+                && let Some(m) = self.machines.get_mut(self.gateway.at)
             {
                 *last = now;
                 let _ = m.send(now, *inner, Payload::Bytes(buf.get(..len).unwrap_or(&[])));
@@ -167,20 +169,20 @@ impl Jar {
 
     fn new_published(&mut self, n: usize, client: SocketAddr) -> Option<AssocId> {
         let p = self.publish_udp.get(n)?;
-        let (port, six) = (p.port, p.outer.local_addr().is_ok_and(|a| a.is_ipv6()));
-        let (now, to) = (self.now, self.inward(IPPROTO_UDP, port, six)?);
+        let (port, host, six) = (p.port, p.host, p.outer.local_addr().is_ok_and(|a| a.is_ipv6()));
+        let (now, to) = (self.now, self.inward(IPPROTO_UDP, port, six, host)?);
         if self.gateway.assocs.len() >= MAX_ASSOCS {
             return None;
         }
         let family = if to.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
-        let m = self.machines.get_mut(GW)?;
+        let m = self.machines.get_mut(self.gateway.at)?;
         let inner = m.socket(now, family, abi::SOCK_DGRAM, 0).ok()?;
         if m.connect(now, inner, SockAddr::ip(to, port)).is_err() {
             m.close(now, inner);
             return None;
         }
         let id = self.gateway.assocs.insert(Assoc { kind: Kind::Published { port: n, client, inner }, last: now });
-        let _ = self.machines.get_mut(GW)?.watch(now, inner, Key::Assoc(id));
+        let _ = self.machines.get_mut(self.gateway.at)?.watch(now, inner, Key::Assoc(id));
         self.publish_udp.get_mut(n)?.by_client.insert(client, id);
         Some(id)
     }
@@ -193,7 +195,7 @@ impl Jar {
             else {
                 return;
             };
-            let Some(m) = self.machines.get_mut(GW) else { return };
+            let Some(m) = self.machines.get_mut(self.gateway.at) else { return };
             let Ok(got) = m.recv(now, *inner, MAX, 0) else { return };
             *last = now;
             if let Some(p) = self.publish_udp.get(*port) {
@@ -212,7 +214,7 @@ impl Jar {
                 Some(Kind::Outbound { inner, client, .. }) => {
                     let Some(Some(Inner::Udp(u))) = self.gateway.inners.get_mut(inner) else { continue };
                     u.by_client.remove(&client);
-                    if u.by_client.is_empty() && u.machine == GW {
+                    if u.by_client.is_empty() && u.machine == self.gateway.at {
                         self.drop_inner(inner);
                     }
                 }
@@ -220,7 +222,7 @@ impl Jar {
                     if let Some(p) = self.publish_udp.get_mut(port) {
                         p.by_client.remove(&client);
                     }
-                    if let Some(m) = self.machines.get_mut(GW) {
+                    if let Some(m) = self.machines.get_mut(self.gateway.at) {
                         m.close(now, inner);
                     }
                 }

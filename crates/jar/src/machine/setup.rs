@@ -28,12 +28,12 @@ impl Machine {
         let (ns, dev) = match c.addr {
             Some(addr) => {
                 let (ns, dev) = k
-                    .add_host(c.name, &nic, addr, c.via)
+                    .add_host(&c.name, &nic, addr, c.via)
                     .map_err(|e| format!("cannot set up the network of '{}': {e}", c.name))?;
                 (ns, Some(dev))
             }
             None => {
-                let ns = k.net.add_ns(c.name);
+                let ns = k.net.add_ns(&c.name);
                 if let Some(lo) = k.net.ns.get(ns).map(|n| n.lo) {
                     k.set_link(lo, true).map_err(|e| format!("lo: {e}"))?;
                 }
@@ -50,14 +50,26 @@ impl Machine {
         }
         let caps = if c.drop_caps { Caps::NONE } else { Caps::ROOT };
         let uid = if c.drop_caps { 1000 } else { 0 };
-        let process = k.add_process(ns, uid, caps, NOFILE, c.name);
+        let process = k.add_process(ns, uid, caps, NOFILE, &c.name);
         let task = k.add_task(process, 0).ok_or("no task")?;
         let epfd = match k.call(c.now, task, Call::EpollCreate { flags: 0 }) {
             Submitted::Done(Ok(Ret::Fd(fd))) => fd,
             other => return Err(format!("epoll: {other:?}")),
         };
         let nic = dev;
-        Ok(Machine { name: c.name, k, ns, home: ns, names: BTreeMap::new(), task, nic, booted: c.now, epfd, fed: true })
+        Ok(Machine {
+            name: c.name.clone(),
+            k,
+            ns,
+            home: ns,
+            names: BTreeMap::new(),
+            task,
+            nic,
+            plugs: Vec::new(),
+            booted: c.now,
+            epfd,
+            fed: true,
+        })
     }
 
     /// Whose rights the next calls have.
@@ -102,10 +114,15 @@ impl Machine {
     /// A frame arrives at the NIC; [`Machine::step`] lets the kernel see to it.
     pub fn frame_in(&mut self, now: u64, frame: Frame) {
         if let Some(nic) = self.nic {
-            self.k.net.env.advance(now);
-            rx_frame(&mut self.k.net, nic, frame);
-            self.fed = true;
+            self.frame_in_at(now, nic, frame);
         }
+    }
+
+    /// The same at another card.
+    pub fn frame_in_at(&mut self, now: u64, nic: DevId, frame: Frame) {
+        self.k.net.env.advance(now);
+        rx_frame(&mut self.k.net, nic, frame);
+        self.fed = true;
     }
 
     /// Lets time pass in the kernel where something is due or arrived.
@@ -115,11 +132,11 @@ impl Machine {
         }
     }
 
-    /// The next frame that leaves the NIC.
-    pub fn frame_out(&mut self) -> Option<Frame> {
+    /// The next frame that leaves a NIC, and which.
+    pub fn frame_out(&mut self) -> Option<(DevId, Frame)> {
         loop {
             match self.k.pop_output()? {
-                Output::Frame { frame, .. } => return Some(frame),
+                Output::Frame { dev, frame } => return Some((dev, frame)),
                 // The pair's owner is the host's to signal.
                 Output::Signal { .. } => {}
                 // Only closes with SO_LINGER were parked, and nobody waits for those.

@@ -2,6 +2,7 @@
 mod admin;
 pub mod bufferbloat;
 mod device;
+pub mod file;
 pub mod goodput;
 mod mischief;
 mod odd;

@@ -99,7 +99,7 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     Ok(())
 }
 
-async fn receive(task: Task, at: SockAddr, key: u64, got: Rc<Cell<u64>>) -> Result<(), String> {
+pub(super) async fn receive(task: Task, at: SockAddr, key: u64, got: Rc<Cell<u64>>) -> Result<(), String> {
     let say = |e: Errno| e.to_string();
     let l = task.listen(at, 16).await.map_err(say)?;
     let (sock, _) = l.accept().await.map_err(say)?;
@@ -116,7 +116,7 @@ async fn receive(task: Task, at: SockAddr, key: u64, got: Rc<Cell<u64>>) -> Resu
     l.close().await.map_err(say)
 }
 
-async fn send(task: Task, to: SockAddr, key: u64, size: u64) -> Result<(), String> {
+pub(super) async fn send(task: Task, to: SockAddr, key: u64, size: u64) -> Result<(), String> {
     let say = |e: Errno| e.to_string();
     let sock = task.connect(to).await.map_err(say)?;
     let mut pattern = Pattern::new(key);
