@@ -136,6 +136,12 @@ impl<'a> Msg<'a> {
         }
     }
 
+    /// Bytes of the buffer so far.
+    #[allow(clippy::len_without_is_empty)]
+    pub fn len(&self) -> usize {
+        self.out.len()
+    }
+
     /// The fixed part, padded.
     pub fn body(&mut self, bytes: &[u8]) -> &mut Self {
         self.out.extend_from_slice(bytes);

@@ -18,6 +18,7 @@ mod htb_class;
 mod netem;
 mod netem_dist;
 mod netem_opt;
+mod notify;
 mod opts;
 mod prio;
 mod rate;
