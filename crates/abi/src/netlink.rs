@@ -137,8 +137,7 @@ impl<'a> Msg<'a> {
     }
 
     /// Bytes of the buffer so far.
-    #[allow(clippy::len_without_is_empty)]
-    pub fn len(&self) -> usize {
+    pub fn written(&self) -> usize {
         self.out.len()
     }
 

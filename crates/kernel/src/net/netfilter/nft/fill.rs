@@ -130,8 +130,8 @@ pub fn some_elements<'a>(
     m.attr_str(NFTA_SET_ELEM_LIST_TABLE, &t.name).attr_str(NFTA_SET_ELEM_LIST_SET, &s.name);
     let names = Names { table: t, batch: 0 };
     m.nest(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, |m| {
-        let first = m.len();
-        while m.len() - first < ELEMENTS
+        let first = m.written();
+        while m.written() - first < ELEMENTS
             && let Some(e) = list.next()
         {
             set::fill(m, &names, e);

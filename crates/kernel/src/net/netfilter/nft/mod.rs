@@ -10,7 +10,9 @@ mod eval;
 mod expr;
 mod fill;
 pub mod get;
+mod parts;
 mod set;
+mod tell;
 mod verify;
 
 use super::rules::Counters;

@@ -1,5 +1,6 @@
 //! Sets and maps: keys in order, so that intervals are found by their beginning.
-use super::expr::{Names, put_data, read_data};
+use super::expr::{Names, read_data};
+use super::tell::put_data;
 use super::{Data, MAX_ELEMENTS, Value};
 use crate::net::netfilter::nfnetlink::be32;
 use crate::net::netlink::Done;
