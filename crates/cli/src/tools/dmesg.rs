@@ -12,5 +12,6 @@ pub struct DmesgCommand {
 
 pub fn run(c: &DmesgCommand) -> Done {
     let text: String = Session::open(&c.target)?.view("kmsg")?;
-    out::print(&text)
+    out::print(&text)?;
+    Ok(0)
 }
