@@ -13,6 +13,7 @@ mod parity;
 mod stages;
 mod tally;
 mod tidy;
+mod tools;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,6 +26,7 @@ cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
 cargo xtask parity [NAME]...  the programs below parity/ on Linux and on belljar, line by line (2 minutes; what they see
                               depends on an idle machine); `parity record` writes down what this kernel says (root)
+cargo xtask tools             tools of the distribution in a namespace of Linux and under belljar exec: docs/tools.md (root)
 cargo xtask packetdrill DIR   upstream's packetdrill, from a checkout, drives belljar (docs/packetdrill.md)
 cargo xtask goodput           what arrives over hard links: belljar in the lab, this machine's kernel (root; docs/goodput.md)
 
@@ -53,6 +55,11 @@ fn main() -> ExitCode {
             if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Some("packetdrill") => packetdrill::run(&root, args.get(1..).unwrap_or_default()),
+        Some("tools") => {
+            let tally = tools::run(&root);
+            println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+            if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
         Some("goodput") => goodput::run(&root, args.get(1..).unwrap_or_default()),
         None | Some("help" | "-h" | "--help") => {
             println!("{HELP}");

@@ -7,8 +7,11 @@
 pub mod errno;
 pub mod errqueue;
 pub mod ethtool;
+pub mod genl;
 pub mod ioctl;
 pub mod netlink;
+pub mod nf_tables;
+pub mod nfnetlink;
 pub mod packet;
 pub mod pkt_sched;
 pub mod poll;

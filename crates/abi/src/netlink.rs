@@ -136,6 +136,11 @@ impl<'a> Msg<'a> {
         }
     }
 
+    /// Bytes of the buffer so far.
+    pub fn written(&self) -> usize {
+        self.out.len()
+    }
+
     /// The fixed part, padded.
     pub fn body(&mut self, bytes: &[u8]) -> &mut Self {
         self.out.extend_from_slice(bytes);

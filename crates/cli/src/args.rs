@@ -3,7 +3,7 @@ use crate::lab::LabCommand;
 use crate::out::When;
 use crate::script::ScriptCommand;
 use crate::tools::{
-    cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace, up,
+    cable, dmesg, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace, up,
 };
 use clap::{Parser, Subcommand};
 
@@ -69,6 +69,8 @@ pub enum Command {
     Ip6tablesRestore(tables::TablesCommand),
     /// Show and delete tracked connections, as conntrack
     Conntrack(tables::TablesCommand),
+    /// Print what the kernel logged: lines of LOG rules, a full connection table, as dmesg
+    Dmesg(dmesg::DmesgCommand),
     /// Print or save packets while they pass, as tcpdump
     Tcpdump(tcpdump::TcpdumpCommand),
     /// Follow packets as they cross the layers, with times and drop reasons

@@ -16,7 +16,9 @@ use clap::Parser;
 use clap::error::ErrorKind;
 use out::{Done, Paint};
 use std::process::ExitCode;
-use tools::{cable, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace, up};
+use tools::{
+    cable, dmesg, doctor, exec, ip, link, netstat, nstat, path, ps, run, ss, sysctl, tables, tc, tcpdump, trace, up,
+};
 
 fn main() -> ExitCode {
     belljar_host::memory::give_back_large();
@@ -60,6 +62,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Ip6tablesSave(c) => tables::run("ip6tables-save", c),
         Command::Ip6tablesRestore(c) => tables::run("ip6tables-restore", c),
         Command::Conntrack(c) => tables::run("conntrack", c),
+        Command::Dmesg(c) => dmesg::run(c),
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),
         Command::Path(c) => path::run(c, paint),

@@ -1,5 +1,6 @@
 //! The shell of a netlink socket: port id, groups, options and the queue of answers. What is answered is the kernel's
-//! (`net/netlink`) for NETLINK_ROUTE, `sock_diag.rs` for NETLINK_SOCK_DIAG.
+//! (`net/netlink`, `net/netfilter/nfnetlink.rs`) for NETLINK_ROUTE, NETLINK_GENERIC and NETLINK_NETFILTER, `sock_diag.rs` for
+//! NETLINK_SOCK_DIAG.
 use crate::jar::Jar;
 use crate::machine::Machine;
 use crate::socks::{Dgram, Flow, SockId};
@@ -46,9 +47,9 @@ impl Netlink {
         Netlink { kind, protocol, ns: Some(ns), ..Netlink::default() }
     }
 
-    /// Groups that it is a member of, in a namespace.
-    fn listens(&self, ns: NsId) -> u64 {
-        if self.ns == Some(ns) && self.protocol == nl::NETLINK_ROUTE { self.groups } else { 0 }
+    /// Groups of a protocol that it is a member of, in a namespace.
+    fn listens(&self, ns: NsId, protocol: i32) -> u64 {
+        if self.ns == Some(ns) && self.protocol == protocol { self.groups } else { 0 }
     }
 
     /// Asks about sockets.
@@ -158,7 +159,12 @@ impl Netlink {
             form: ErrorForm { ext_ack: self.ext_ack, cap_ack: self.cap_ack },
             netns: who.netns,
         };
-        for answer in m.k.rtnetlink(now, &caller, data) {
+        let answers = match self.protocol {
+            nl::NETLINK_NETFILTER => m.k.nfnetlink(now, &caller, data),
+            nl::NETLINK_GENERIC => m.k.genetlink(now, &caller, data),
+            _ => m.k.rtnetlink(now, &caller, data),
+        };
+        for answer in answers {
             self.push(0, answer);
         }
     }
@@ -212,9 +218,11 @@ impl Jar {
         let spaces: Vec<NsId> =
             self.machines.get(host).map_or_else(Vec::new, |m| m.k.net.ns.iter().map(|n| n.0).collect());
         for ns in spaces {
-            let groups = self.netlinks(host).fold(0, |all, (_, nl)| all | nl.listens(ns));
-            if let Some(m) = self.machines.get_mut(host) {
-                m.k.net.nl_listen(ns, groups);
+            for protocol in [nl::NETLINK_ROUTE, nl::NETLINK_NETFILTER] {
+                let groups = self.netlinks(host).fold(0, |all, (_, nl)| all | nl.listens(ns, protocol));
+                if let Some(m) = self.machines.get_mut(host) {
+                    m.k.net.nl_listen(ns, protocol, groups);
+                }
             }
         }
     }
@@ -233,7 +241,7 @@ impl Jar {
                 };
                 let mut any = false;
                 for n in &notices {
-                    if nl.listens(n.ns) & (1 << n.group) == 0 {
+                    if nl.listens(n.ns, n.protocol) & (1 << n.group) == 0 {
                         continue;
                     }
                     any = true;

@@ -353,7 +353,7 @@ mod tests {
 
     fn rows() -> Vec<SockView> {
         let c = crate::machine::MachineConfig {
-            name: "t",
+            name: "t".into(),
             now: 0,
             wall: 0,
             seed: 1,

@@ -121,7 +121,7 @@ fn members_of_a_group_hear_of_changes_and_others_cost_nothing() {
     let local: &[(u16, &[u8])] = &[(IFA_LOCAL, &IP), (IFA_ADDRESS, &IP)];
     h.ack(RTM_NEWADDR, NEW, &addr(AF_INET, 24, 3), local);
     assert_eq!(h.k.net.pop_notice(), None);
-    h.k.net.nl_listen(h.ns, 1 << RTNLGRP_IPV4_IFADDR | 1 << RTNLGRP_LINK);
+    h.k.net.nl_listen(h.ns, nl::NETLINK_ROUTE, 1 << RTNLGRP_IPV4_IFADDR | 1 << RTNLGRP_LINK);
     h.ack(RTM_DELADDR, 0, &addr(AF_INET, 24, 3), local);
     let v0 = IfInfoMsg { index: 3, change: IFF_UP, ..IfInfoMsg::default() }.to_bytes();
     h.ack(RTM_NEWLINK, 0, &v0, &[]);
@@ -135,7 +135,7 @@ fn members_of_a_group_hear_of_changes_and_others_cost_nothing() {
 #[test]
 fn a_listener_that_does_not_read_is_told_that_some_are_lost() {
     let mut h = Host::new();
-    h.k.net.nl_listen(h.ns, 1 << RTNLGRP_IPV4_IFADDR);
+    h.k.net.nl_listen(h.ns, nl::NETLINK_ROUTE, 1 << RTNLGRP_IPV4_IFADDR);
     let dev = h.k.net.dev_by_name(h.ns, "v0").unwrap();
     for _ in 0..6000 {
         h.k.add_address(dev, Ipv4Addr::from(IP), 24).unwrap();

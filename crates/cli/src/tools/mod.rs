@@ -1,6 +1,7 @@
 //! The commands that look into a running jar or at this machine; the viewing ones print what the program of their name
 //! prints.
 pub mod cable;
+pub mod dmesg;
 pub mod doctor;
 pub mod exec;
 pub mod ip;

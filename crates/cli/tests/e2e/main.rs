@@ -11,6 +11,7 @@ mod harness;
 mod http;
 mod interop;
 mod links;
+mod netfilter;
 mod packet;
 mod ping;
 mod refusals;
@@ -33,6 +34,7 @@ fn tests() -> Vec<Test> {
         conditions::tests(),
         interop::tests(),
         links::tests(),
+        netfilter::tests(),
         signals::tests(),
         six::tests(),
         streams::tests(),

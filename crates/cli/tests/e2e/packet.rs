@@ -79,8 +79,11 @@ fn ethtool_of_the_distribution(env: &Env) -> Result<()> {
     for line in ["RX:\t\t64", "TX:\t\t128", "rx-usecs: 50", "tcp-segmentation-offload: off"] {
         ensure!(out.stdout.lines().any(|l| l == line), "{line}: {out:?}");
     }
-    for error in ["ring parameters: Invalid argument", "coalesce parameters: Operation not supported", "large-receive"]
-    {
+    for error in [
+        "requested ring size exceeds maximum",
+        "cannot modify an unsupported parameter",
+        "Could not change any device features",
+    ] {
         ensure!(out.stderr.contains(error), "{error}: {out:?}");
     }
     let out = run(&["run", "--drop-caps"], "ethtool -G eth0 rx 64")?;

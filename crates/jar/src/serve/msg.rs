@@ -55,9 +55,12 @@ impl MsgHdr {
     }
 }
 
-fn gather(tid: u32, iov: &[(u64, usize)]) -> Result<Vec<u8>, Errno> {
+/// A batch of nf_tables is one datagram; nft asks for as much room (SO_SNDBUFFORCE) as it takes.
+const MAX_NETLINK: usize = 16 << 20;
+
+fn gather(tid: u32, iov: &[(u64, usize)], max: usize) -> Result<Vec<u8>, Errno> {
     let total = iov.iter().fold(0usize, |n, (_, l)| n.saturating_add(*l));
-    if total > MAX { Err(Errno::EMSGSIZE) } else { gather_some(tid, iov, MAX) }
+    if total > max { Err(Errno::EMSGSIZE) } else { gather_some(tid, iov, max) }
 }
 
 /// The first `max` bytes of it.
@@ -161,7 +164,7 @@ impl Jar {
     /// when that is done.
     pub(crate) fn sys_sendto_fastopen(&mut self, a: &Asked<'_>) -> Outcome {
         let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
-        let data = attempt!(gather(a.note.tid, &[(a.note.word(1), len)]));
+        let data = attempt!(gather(a.note.tid, &[(a.note.word(1), len)], MAX));
         let to = attempt!(take_addr(a.note.tid, a.note.word(4), a.note.int(5)));
         let now = self.now;
         self.wake_reader(a);
@@ -193,7 +196,7 @@ impl Jar {
 
     pub(crate) fn sys_sendto(&mut self, a: &Asked<'_>) -> Outcome {
         let len = usize::try_from(a.note.word(2)).unwrap_or(usize::MAX);
-        let data = attempt!(gather(a.note.tid, &[(a.note.word(1), len)]));
+        let data = attempt!(gather(a.note.tid, &[(a.note.word(1), len)], MAX));
         let to = attempt!(take_addr(a.note.tid, a.note.word(4), a.note.int(5)));
         let flags = a.note.int(3);
         let r = self.send_one(a, &data, flags, &to, &[]);
@@ -203,7 +206,8 @@ impl Jar {
     fn send_hdr(&mut self, a: &Asked<'_>, at: u64, flags: i32) -> Result<i64, Errno> {
         let tid = a.note.tid;
         let h = MsgHdr::read(tid, at)?;
-        let data = gather(tid, &h.iov)?;
+        let max = if self.netlink_of(a.id).is_some() { MAX_NETLINK } else { MAX };
+        let data = gather(tid, &h.iov, max)?;
         let to = if h.name != 0 && h.name_len != 0 { take_addr(tid, h.name, h.name_len)? } else { Vec::new() };
         let mut control = vec![0; h.control_len.min(MAX_CONTROL)];
         memory::read(tid, h.control, &mut control).map_err(|_| Errno::EFAULT)?;

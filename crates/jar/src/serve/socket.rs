@@ -49,7 +49,8 @@ impl Jar {
         if !matches!(base, abi::SOCK_RAW | abi::SOCK_DGRAM) {
             return Errno::ESOCKTNOSUPPORT.into();
         }
-        if !matches!(protocol, abi::netlink::NETLINK_ROUTE | abi::netlink::NETLINK_SOCK_DIAG) {
+        use abi::netlink::{NETLINK_GENERIC, NETLINK_NETFILTER, NETLINK_ROUTE, NETLINK_SOCK_DIAG};
+        if !matches!(protocol, NETLINK_ROUTE | NETLINK_SOCK_DIAG | NETLINK_NETFILTER | NETLINK_GENERIC) {
             return Errno::EPROTONOSUPPORT.into();
         }
         let Some(ns) = self.machines.get(host).map(|m| m.ns) else { return Errno::EAFNOSUPPORT.into() };

@@ -30,6 +30,8 @@ pub struct NetNs {
     pub last_ifindex: u32,
     /// Groups of NETLINK_ROUTE that somebody is a member of: bit n for group n.
     pub nl_groups: u64,
+    /// The same of NETLINK_NETFILTER.
+    pub nf_groups: u64,
     /// By which numbers other namespaces are known here: the place in the list.
     pub nsids: Vec<NsId>,
     /// What a new interface begins with (`net.ipv4.conf.default`).
@@ -93,6 +95,7 @@ impl Net {
             devs: Vec::new(),
             last_ifindex: 0,
             nl_groups: 0,
+            nf_groups: 0,
             nsids: Vec::new(),
             conf_default: InetConf::default(),
             conf_all: InetConf::ALL,

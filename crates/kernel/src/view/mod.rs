@@ -69,6 +69,7 @@ impl Kernel {
             "tcp_metrics" => self.view_tcp_metrics(ns).to_value(),
             "softnet" => self.view_softnet().to_value(),
             "processes" => self.view_processes(ns).to_value(),
+            "kmsg" => Value::Text(self.net.kmsg.text()),
             _ => return Err(Errno::ENOENT),
         })
     }

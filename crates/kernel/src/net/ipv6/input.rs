@@ -64,8 +64,12 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
         }
         Input6::Forward(dst) => output::ip6_forward(net, ns, &dst, &ip, skb),
         Input6::Refused(e) => refused(net, ns, skb, e),
+        // A group that nobody here joined: no error, and no counter.
+        Input6::NotForwarding if ip.dst.is_multicast() => {
+            net.kfree_skb(skb, DropReason::NotSpecified, "ip6_mc_input");
+        }
         Input6::NotForwarding => {
-            net.inc(ns, if ip.dst.is_multicast() { Mib::Ip6InDiscards } else { Mib::Ip6InAddrErrors });
+            net.inc(ns, Mib::Ip6InAddrErrors);
             net.kfree_skb(skb, DropReason::IpInAddrErrors, "ip6_pkt_drop");
         }
     }

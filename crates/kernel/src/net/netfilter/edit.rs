@@ -199,7 +199,8 @@ impl Table {
     }
 }
 
-fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule) -> bool {
+/// Whether a rule may be in a table and where packets of these hooks come.
+pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule) -> bool {
     use Hook::*;
     let only = |names: &[TableName], at: &[Hook]| {
         let mask = at.iter().fold(0u8, |m, h| m | 1 << *h as u8);
@@ -265,8 +266,7 @@ impl Net {
             let slot = &mut nf.tables[pf as usize][table.name as usize];
             *slot = Some(Box::new(table));
             nf.changed();
-            let rules = nf.tables.iter().flatten().flatten().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
-            n.nf_tproxy = rules.into_iter().any(|r| matches!(r.target, Target::Tproxy { .. }));
+            n.nf_tproxy = nf.says_tproxy();
         }
     }
 }

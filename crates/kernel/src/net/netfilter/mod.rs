@@ -9,6 +9,8 @@ pub mod edit;
 mod log;
 mod matches;
 pub mod nat;
+pub mod nfnetlink;
+pub mod nft;
 pub mod packet;
 mod reject;
 pub mod rules;
@@ -78,6 +80,22 @@ enum Step {
     Confirm,
 }
 
+impl Step {
+    /// Chains of nf_tables with a lower one come before it, those with its own behind.
+    fn priority(self, hook: Hook) -> i32 {
+        match self {
+            Step::Table(TableName::Raw) => -300,
+            Step::Conntrack => -200,
+            Step::Table(TableName::Mangle) => -150,
+            Step::Translate if matches!(hook, Hook::PreRouting | Hook::LocalOut) => -100,
+            Step::Table(TableName::Filter) => 0,
+            Step::Table(TableName::Security) => 50,
+            Step::Translate | Step::Table(TableName::Nat) => 100,
+            Step::Confirm => i32::MAX,
+        }
+    }
+}
+
 /// In order of priority: raw -300, conntrack -200, mangle -150, nat of the destination -100, filter 0, security 50, nat of
 /// the source 100, and last of all the confirmation. Reassembly (-400) comes before everything.
 fn steps(hook: Hook) -> &'static [Step] {
@@ -100,6 +118,7 @@ pub struct Netfilter {
     pub order: [Vec<TableName>; 2],
     /// A rule of the family needs connections tracked.
     pub ct: [bool; 2],
+    pub nft: nft::Nft,
 }
 
 impl Netfilter {
@@ -110,8 +129,14 @@ impl Netfilter {
     /// After a change of rules.
     pub(super) fn changed(&mut self) {
         for pf in [Pf::V4, Pf::V6] {
-            self.ct[pf as usize] = conntrack::wanted(self, pf);
+            self.ct[pf as usize] = conntrack::wanted(self, pf) || self.nft.ct[pf as usize];
         }
+    }
+
+    /// A rule says TPROXY.
+    pub(super) fn says_tproxy(&self) -> bool {
+        let mut rules = self.tables.iter().flatten().flatten().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        self.nft.tproxy || rules.any(|r| matches!(r.target, rules::Target::Tproxy { .. }))
     }
 }
 
@@ -172,7 +197,15 @@ fn defrag(net: &mut Net, ns: NsId, skb: Skb) -> Option<Skb> {
 
 fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mut Skb, devs: Devs) -> Verdict {
     let Some(mut p) = read(net, pf, skb, devs) else { return Verdict::Accept };
+    let (mut next, idle) = (0, nf.nft.is_idle(pf, hook));
     for step in steps(hook) {
+        if !idle {
+            let before = Some(step.priority(hook));
+            match chains(net, nf, ns, (before, &mut next), hook, &p, skb, devs) {
+                Verdict::Accept => {}
+                verdict => return verdict,
+            }
+        }
         let verdict = match *step {
             Step::Table(name) => {
                 let mark = skb.mark;
@@ -188,9 +221,13 @@ fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mu
             }
             Step::Conntrack if nf.ct[pf as usize] => conntrack::nf_conntrack_in(net, ns, hook, &p, skb),
             Step::Translate => {
-                let Some(table) = nf.tables[pf as usize][TableName::Nat as usize].as_deref_mut() else { continue };
+                let legacy = nf.tables[pf as usize][TableName::Nat as usize].as_deref_mut();
+                if legacy.is_none() && !nf.nft.translates[pf as usize] {
+                    continue;
+                }
+                let mut rules = nat::Rules { legacy, nft: &mut nf.nft };
                 let was = (p.src, p.dst);
-                let verdict = nat::nf_nat_fn(net, table, ns, hook, &p, skb, devs);
+                let verdict = nat::nf_nat_fn(net, &mut rules, ns, hook, &p, skb, devs);
                 match read(net, pf, skb, devs) {
                     Some(now) if verdict == Verdict::Accept => p = now,
                     _ => return verdict,
@@ -212,7 +249,26 @@ fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mu
             return verdict;
         }
     }
-    Verdict::Accept
+    if idle { Verdict::Accept } else { chains(net, nf, ns, (None, &mut next), hook, &p, skb, devs) }
+}
+
+/// Chains of nf_tables up to a priority, from the `next` one on.
+#[allow(clippy::too_many_arguments)]
+fn chains(
+    net: &mut Net,
+    nf: &mut Netfilter,
+    ns: NsId,
+    (before, next): (Option<i32>, &mut usize),
+    hook: Hook,
+    p: &Pkt,
+    skb: &mut Skb,
+    devs: Devs,
+) -> Verdict {
+    let at = nft::At { ns, hook, devs };
+    match nft::run(net, &mut nf.nft, before, next, at, p, skb) {
+        (Verdict::Accept, true) => reroute(net, ns, p, skb),
+        (verdict, _) => verdict,
+    }
 }
 
 fn read(net: &Net, pf: Pf, skb: &mut Skb, (iin, out): Devs) -> Option<Pkt> {
@@ -272,6 +328,14 @@ impl Kmsg {
     /// Time in nanoseconds and text, oldest first.
     pub fn lines(&self) -> impl Iterator<Item = &(u64, String)> {
         self.lines.iter()
+    }
+
+    /// As `dmesg` prints them: seconds since boot, to the microsecond.
+    pub fn text(&self) -> String {
+        let line = |(at, text): &(u64, String)| {
+            format!("[{:5}.{:06}] {text}\n", at / 1_000_000_000, at % 1_000_000_000 / 1000)
+        };
+        self.lines.iter().map(line).collect()
     }
 }
 

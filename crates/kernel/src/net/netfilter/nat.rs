@@ -4,7 +4,7 @@ use super::conntrack::*;
 use super::packet::{Pkt, bits};
 use super::rules::*;
 use super::table::do_table;
-use super::{Devs, Hook, Pf, Verdict, packet};
+use super::{Devs, Hook, Pf, Verdict, nft, packet};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -36,11 +36,41 @@ impl Manip {
     }
 }
 
+/// Who is asked about a new connection: the table of iptables, chains of nf_tables.
+#[derive(Debug)]
+pub struct Rules<'a> {
+    pub legacy: Option<&'a mut Table>,
+    pub nft: &'a mut nft::Nft,
+}
+
+impl Rules<'_> {
+    fn ask(&mut self, net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Verdict {
+        let at = nft::At { ns, hook, devs };
+        let verdict = nft::translate(net, self.nft, false, at, p, skb);
+        if verdict != Verdict::Accept || decided(net, hook, skb) {
+            return verdict;
+        }
+        if let Some(table) = &mut self.legacy {
+            let verdict = do_table(net, table, ns, hook, p, skb, devs);
+            if verdict != Verdict::Accept || decided(net, hook, skb) {
+                return verdict;
+            }
+        }
+        nft::translate(net, self.nft, true, at, p, skb)
+    }
+}
+
+/// The packet's connection has a mapping for this end.
+pub(super) fn decided(net: &Net, hook: Hook, skb: &SkBuff) -> bool {
+    let c = skb.nf.ct.and_then(|id| net.ct.conns.get(id));
+    c.is_none_or(|c| c.status & manip(hook).done() != 0)
+}
+
 /// The first packet asks the rules; all packets are rewritten as was decided then.
 #[doc(alias = "nf_nat_inet_fn")]
 pub fn nf_nat_fn(
     net: &mut Net,
-    table: &mut Table,
+    rules: &mut Rules<'_>,
     ns: NsId,
     hook: Hook,
     p: &Pkt,
@@ -59,7 +89,7 @@ pub fn nf_nat_fn(
             };
         }
         CtInfo::New | CtInfo::Related if status & m.done() == 0 => {
-            let verdict = do_table(net, table, ns, hook, p, skb, devs);
+            let verdict = rules.ask(net, ns, hook, p, skb, devs);
             if verdict != Verdict::Accept {
                 return verdict;
             }

@@ -438,17 +438,20 @@ impl Rule {
 
     /// Connections have to be tracked for it.
     pub fn needs_conntrack(&self) -> bool {
-        let matches =
-            self.matches.iter().any(|m| matches!(m, Match::Conntrack(_) | Match::State(_) | Match::Connmark { .. }));
-        matches
-            || matches!(
-                self.target,
-                Target::Snat(_)
-                    | Target::Dnat(_)
-                    | Target::Masquerade(_)
-                    | Target::Redirect(_)
-                    | Target::Connmark { .. }
-            )
+        self.matches.iter().any(Match::needs_conntrack) || self.target.needs_conntrack()
+    }
+}
+
+impl Match {
+    pub fn needs_conntrack(&self) -> bool {
+        matches!(self, Match::Conntrack(_) | Match::State(_) | Match::Connmark { .. })
+    }
+}
+
+impl Target {
+    pub fn needs_conntrack(&self) -> bool {
+        use Target::*;
+        matches!(self, Snat(_) | Dnat(_) | Masquerade(_) | Redirect(_) | Connmark { .. })
     }
 }
 

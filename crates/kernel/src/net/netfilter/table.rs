@@ -11,7 +11,7 @@ use belljar_abi::Errno;
 const DROP: Verdict = Verdict::Drop(Errno::EPERM);
 
 /// What a rule says about a packet that fits it.
-enum Said {
+pub(super) enum Said {
     GoOn,
     Verdict(Verdict),
     Return,
@@ -85,7 +85,7 @@ fn fits(net: &mut Net, rule: &mut Rule, ns: NsId, p: &Pkt, skb: &SkBuff, devs: D
     Some(true)
 }
 
-fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Said {
+pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Said {
     match t {
         Target::None => Said::GoOn,
         Target::Accept => Said::Verdict(Verdict::Accept),
@@ -104,8 +104,8 @@ fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuf
         Target::Connmark { mode, ctmark, ctmask, nfmask } => {
             let Some(c) = skb.nf.ct.and_then(|id| net.ct.conns.get_mut(id)) else { return Said::GoOn };
             match mode {
-                ConnmarkMode::Set => c.mark = (c.mark & !ctmask) ^ ctmark,
-                ConnmarkMode::Save => c.mark = (c.mark & !ctmask) ^ (skb.mark & nfmask),
+                ConnmarkMode::Set => c.set_mark((c.mark & !ctmask) ^ ctmark),
+                ConnmarkMode::Save => c.set_mark((c.mark & !ctmask) ^ (skb.mark & nfmask)),
                 ConnmarkMode::Restore => skb.mark = (skb.mark & !nfmask) ^ (c.mark & ctmask),
             }
             Said::GoOn

@@ -64,6 +64,9 @@ fn link_and_master(net: &Net, d: &NetDevice, m: &mut Msg<'_>) {
         {
             m.attr_u32(IFLA_LINK_NETNSID, id);
         }
+    } else if matches!(d.kind, DevKind::Veth(_)) {
+        // While its other end is not there yet, or not any more: printed as `@NONE`.
+        m.attr_u32(IFLA_LINK, 0);
     }
     if d.master.is_some() {
         m.attr_u32(IFLA_MASTER, index(net, d.master));

@@ -1,5 +1,6 @@
 //! Devices made, changed and removed by netlink: RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK.
 use super::{Caller, Done, NetnsRef, Req, notify, refuse, str_of, u32_of};
+use crate::drivers::veth::Veth;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
@@ -153,8 +154,9 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
     let rest = Spec { name: None, mac: None, mtu: None, netns: None, kind: None, ..*s };
     let here =
         Caller { ns, port: c.port, uid: c.uid, net_admin: c.net_admin, strict: c.strict, form: c.form, netns: c.netns };
+    let since = net.notices.len();
     notify::link(net, RTM_NEWLINK, dev);
-    apply(net, &here, dev, &rest)
+    apply_since(net, &here, dev, &rest, since)
 }
 
 /// Both ends; the other one's description stands in VETH_INFO_PEER.
@@ -176,11 +178,20 @@ fn veth(net: &mut Net, c: &Caller<'_>, (ns, template): (NsId, &str), s: &Spec<'_
     };
     let (dev, peer_dev) = net.add_veth((ns, &name), (peer_ns, &peer_name))?;
     let there = Spec { netns: None, ..peer };
+    // It is told before there is a pair.
+    set_peer(net, peer_dev, None);
     let done = finish(net, c, peer_dev, peer_ns, "veth", &there);
+    set_peer(net, peer_dev, Some(dev));
     if done.is_err() {
         net.unregister_netdev(dev);
     }
     done.map(|()| dev)
+}
+
+fn set_peer(net: &mut Net, dev: DevId, peer: Option<DevId>) {
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.kind = DevKind::Veth(Veth { peer });
+    }
 }
 
 /// RTM_SETLINK: a change of a device that is there.
@@ -218,6 +229,11 @@ fn set_mtu(net: &mut Net, dev: DevId, mtu: u32) -> Done {
 /// Everything that a request says of a device, in the kernel's order.
 #[doc(alias = "do_setlink")]
 fn apply(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>) -> Done {
+    let since = net.notices.len();
+    apply_since(net, c, dev, s, since)
+}
+
+fn apply_since(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>, since: usize) -> Done {
     if s.link.is_some() || s.promiscuity.is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
@@ -263,7 +279,7 @@ fn apply(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>) -> Done {
         }
         net.set_carrier(dev, on != 0);
     }
-    notify::link(net, RTM_NEWLINK, dev);
+    notify::link_once(net, dev, since);
     Ok(())
 }
 

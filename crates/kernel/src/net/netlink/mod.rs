@@ -3,7 +3,9 @@
 //! Pure functions over [`Net`]; the socket itself (port id, groups, queue) is its owner's. What a request asks for and is not
 //! there is refused, never passed over.
 pub mod addr;
+pub mod ethtool;
 pub mod fdb;
+pub mod genl;
 pub mod link;
 pub mod link_set;
 pub mod neigh;
@@ -137,7 +139,7 @@ fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
     }
 }
 
-fn error(c: &Caller<'_>, r: Req<'_>, e: Refusal) -> Vec<u8> {
+pub(crate) fn error(c: &Caller<'_>, r: Req<'_>, e: Refusal) -> Vec<u8> {
     let mut b = Vec::new();
     nl::error_with(&mut b, r.hdr, r.body, (e.errno, e.text), c.form, c.port);
     b
@@ -174,7 +176,7 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
 
 /// The messages of a dump, each whole in a datagram, and NLMSG_DONE behind the last.
 fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
-    let mut d = Dump { seq: r.hdr.seq, port: c.port, out: vec![Vec::new()] };
+    let mut d = Dump::new(c, r);
     let family = i32::from(request_family(r.body));
     let wants = |f: i32| family == abi::AF_UNSPEC || family == f;
     match r.hdr.kind {
@@ -207,6 +209,10 @@ pub(crate) struct Dump {
 }
 
 impl Dump {
+    pub fn new(c: &Caller<'_>, r: Req<'_>) -> Dump {
+        Dump { seq: r.hdr.seq, port: c.port, out: vec![Vec::new()] }
+    }
+
     /// Where the next message goes.
     pub fn room(&mut self) -> &mut Vec<u8> {
         if self.out.last().is_none_or(|b| b.len() > DATAGRAM) {
@@ -216,7 +222,7 @@ impl Dump {
         &mut self.out[last]
     }
 
-    fn done(mut self) -> Vec<Vec<u8>> {
+    pub fn done(mut self) -> Vec<Vec<u8>> {
         self.out.retain(|b| !b.is_empty());
         let mut b = Vec::new();
         nl::done(&mut b, self.seq, self.port);

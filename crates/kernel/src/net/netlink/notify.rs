@@ -9,6 +9,7 @@ use crate::net::ipv4::fib::Route;
 use crate::net::ipv4::rule::Rule;
 use crate::net::ipv6::addrconf::If6Addr;
 use crate::net::ipv6::fib::Route6;
+use belljar_abi::netlink::{self as nl, NETLINK_NETFILTER, NETLINK_ROUTE};
 use belljar_abi::rtnetlink::*;
 use belljar_wire::Mac;
 use core::net::{Ipv4Addr, Ipv6Addr};
@@ -20,7 +21,9 @@ const MOST_WAITING: usize = 8192;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub ns: NsId,
-    /// `RTNLGRP_*`.
+    /// NETLINK_ROUTE or NETLINK_NETFILTER.
+    pub protocol: i32,
+    /// `RTNLGRP_*` or `NFNLGRP_*`.
     pub group: u32,
     /// Empty: some were lost.
     pub bytes: Vec<u8>,
@@ -28,9 +31,9 @@ pub struct Notice {
 
 impl Net {
     /// Which groups of a namespace have members: bit n for group n.
-    pub fn nl_listen(&mut self, ns: NsId, groups: u64) {
+    pub fn nl_listen(&mut self, ns: NsId, protocol: i32, groups: u64) {
         if let Some(n) = self.ns.get_mut(ns) {
-            n.nl_groups = groups;
+            *(if protocol == NETLINK_NETFILTER { &mut n.nf_groups } else { &mut n.nl_groups }) = groups;
         }
     }
 
@@ -44,13 +47,29 @@ fn tell(net: &mut Net, ns: NsId, group: u32, write: impl FnOnce(&Net, &mut Vec<u
     if net.ns.get(ns).is_none_or(|n| n.nl_groups & (1 << group) == 0) {
         return;
     }
+    push(net, ns, NETLINK_ROUTE, group, write);
+}
+
+/// A message of traffic control that is written already.
+pub(crate) fn tc(net: &mut Net, ns: NsId, bytes: Vec<u8>) {
+    tell(net, ns, RTNLGRP_TC, |_, out| *out = bytes);
+}
+
+/// The same for a group of NETLINK_NETFILTER.
+pub(crate) fn nfnetlink(net: &mut Net, ns: NsId, group: u32, write: impl FnOnce(&Net, &mut Vec<u8>)) {
+    if net.ns.get(ns).is_some_and(|n| n.nf_groups & (1 << group) != 0) {
+        push(net, ns, NETLINK_NETFILTER, group, write);
+    }
+}
+
+fn push(net: &mut Net, ns: NsId, protocol: i32, group: u32, write: impl FnOnce(&Net, &mut Vec<u8>)) {
     let mut bytes = Vec::new();
     match net.notices.len() {
         MOST_WAITING.. => return,
         n if n + 1 == MOST_WAITING => {}
         _ => write(net, &mut bytes),
     }
-    net.notices.push_back(Notice { ns, group, bytes });
+    net.notices.push_back(Notice { ns, protocol, group, bytes });
 }
 
 fn head(kind: u16) -> Head {
@@ -61,6 +80,22 @@ fn head(kind: u16) -> Head {
 pub fn link(net: &mut Net, kind: u16, dev: DevId) {
     let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
     tell(net, ns, RTNLGRP_LINK, |net, out| link::fill(net, dev, out, head(kind), false));
+}
+
+/// The same at the end of a request that began with `since` notices: not again what was said of the device last.
+pub fn link_once(net: &mut Net, dev: DevId, since: usize) {
+    let Some((ns, index)) = net.devs.get(dev).map(|d| (d.ns, d.ifindex)) else { return };
+    tell(net, ns, RTNLGRP_LINK, |net, out| link::fill(net, dev, out, head(RTM_NEWLINK), false));
+    let told = |n: &Notice| {
+        let is = n.ns == ns && n.protocol == NETLINK_ROUTE && n.group == RTNLGRP_LINK;
+        let of = nl::messages(&n.bytes).next().and_then(|(h, b)| Some((h.kind, IfInfoMsg::parse(b)?.index)));
+        is && of == Some((RTM_NEWLINK, index as i32))
+    };
+    let Some(last) = net.notices.back().filter(|n| told(n) && net.notices.len() > since) else { return };
+    let before = net.notices.iter().rev().skip(1).take(net.notices.len() - 1 - since).find(|n| told(n));
+    if before.is_some_and(|b| b.bytes == last.bytes) {
+        net.notices.pop_back();
+    }
 }
 
 pub fn addr4(net: &mut Net, kind: u16, dev: DevId, a: &IfAddr) {

@@ -85,7 +85,11 @@ impl Net {
     pub(crate) fn tc(&mut self, ns: NsId, kind: u16, flags: u16, body: &[u8]) -> Done {
         let t = TcMsg::parse(body).ok_or_else(einval)?;
         let dev = self.dev_by_index(ns, t.ifindex).ok_or(TcError::plain(Errno::ENODEV))?;
+        let before = super::notify::Look::before(self, ns, kind, body);
         let done = self.with_sched(dev, |s, cx, auto| s.request(kind, flags, body, cx, auto));
+        if let (Ok(_), Some(before)) = (&done, before) {
+            before.tell(self, ns);
+        }
         if matches!(self.devs.get(dev).map(|d| &d.qdisc.root.kind), Some(Kind::Noop)) {
             self.attach_default_qdisc(dev);
         }

@@ -19,6 +19,7 @@ mod mq;
 mod netem;
 mod netem_dist;
 mod netem_opt;
+mod notify;
 mod opts;
 mod prio;
 mod rate;

@@ -3,6 +3,7 @@
 //! Connections of all namespaces lie in one table, as in Linux; each knows its own. One is unconfirmed until the packet
 //! that began it leaves the machine or reaches a socket; if that packet dies before, the connection does too.
 pub mod icmp;
+pub mod netlink;
 pub mod show;
 pub mod tcp;
 pub mod tuple;
@@ -92,6 +93,8 @@ pub struct Conn {
     pub proto: Proto,
     /// Masqueraded with an address of this device.
     pub masq: Option<DevId>,
+    /// What has become different and is not told yet ([`netlink`]).
+    events: u8,
     /// Packets and bytes of each direction, with nf_conntrack_acct.
     pub acct: Option<[(u64, u64); 2]>,
 }
@@ -128,6 +131,8 @@ pub struct Conntrack {
     pub conns: Slab<Conn>,
     table: HashTable<Entry>,
     last_id: u32,
+    /// Who deletes connections by netlink just now.
+    asker: u32,
     /// Slots that were ever in use: where an early drop looks.
     slots: u32,
 }
@@ -163,6 +168,7 @@ impl Net {
     /// Out of the table, the wheel and the slab.
     #[doc(alias = "nf_ct_delete")]
     pub fn ct_delete(&mut self, id: CtId) {
+        netlink::destroyed(self, id);
         let Some(mut c) = self.ct.conns.remove(id) else { return };
         self.env.timers.remove(&mut c.timer);
         if c.is_confirmed() {
@@ -296,6 +302,7 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
         _ => CtInfo::New,
     };
     skb.nf = NfCt { ct: Some(id), info };
+    let before = net.ct.conns.get(id).map(Conn::told);
     let good = match t.proto {
         IPPROTO_TCP => match tcp::packet(net, ns, hook, id, dir, p, skb) {
             tcp::Seen::Good => true,
@@ -333,6 +340,7 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
             a.0 += u64::from(skb.gso.map_or(1, |g| g.segs));
             a.1 += p.len as u64;
         }
+        c.note(before);
     }
     Ok(Verdict::Accept)
 }
@@ -416,6 +424,7 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
         id: net.ct.last_id,
         proto,
         masq: None,
+        events: 0,
         acct,
     });
     net.ct.slots = net.ct.slots.max(id.slot() + 1);
@@ -451,9 +460,13 @@ fn early_drop(net: &mut Net, ns: NsId, hash: u64) -> bool {
 #[doc(alias = "__nf_conntrack_confirm")]
 pub fn nf_conntrack_confirm(net: &mut Net, ns: NsId, skb: &SkBuff) -> Verdict {
     let NfCt { ct: Some(id), info } = skb.nf else { return Verdict::Accept };
-    let Some(c) = net.ct.conns.get(id).filter(|c| !c.is_confirmed() && !info.is_reply()) else {
+    let Some(c) = net.ct.conns.get(id) else { return Verdict::Accept };
+    if c.is_confirmed() || info.is_reply() {
+        if c.events != 0 {
+            netlink::updated(net, id);
+        }
         return Verdict::Accept;
-    };
+    }
     let tuples = c.tuple;
     let hashes = tuples.map(|t| net.ct_hash(ns, &t));
     if tuples.iter().zip(hashes).any(|(t, h)| net.ct.find_hashed(ns, t, h).is_some()) {
@@ -473,6 +486,7 @@ pub fn nf_conntrack_confirm(net: &mut Net, ns: NsId, skb: &SkBuff) -> Verdict {
         c.expires = now.wrapping_add(c.expires);
         net.env.timers.arm(&mut c.timer, c.expires, TimerKey::Conntrack(id));
     }
+    netlink::begun(net, id);
     Verdict::Accept
 }
 

@@ -262,6 +262,11 @@ pub fn new(s: &Sysctl, p: &Pkt, skb: &SkBuff) -> Option<Track> {
 const MAX_ACK_WINDOW: u32 = 66_000;
 
 impl Track {
+    /// Window scale and flags of each side, as netlink tells them.
+    pub fn sides(&self) -> [(u8, u8); 2] {
+        self.sides.map(|s| (s.scale, s.flags))
+    }
+
     /// A SYN of this side: everything before is forgotten.
     fn init_sender(&mut self, dir: usize, seg: &Seg, o: &TcpOptions) {
         let s = &mut self.sides[dir];

@@ -1,0 +1,61 @@
+//! nf_tables and connection tracking with the distribution's `nft`, `iptables-nft` and `conntrack`.
+use crate::harness::{Env, Test, test};
+use anyhow::{Context, Result, ensure};
+
+pub fn tests() -> Vec<Test> {
+    vec![
+        test("nft_as_linux", &["nft", "iptables-nft", "conntrack", "ping", "python3"], nft_as_linux),
+        test("conntrack_hears_of_connections", &["conntrack", "iptables-legacy", "python3"], conntrack_hears),
+        test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
+    ]
+}
+
+/// The same lines as in a network namespace of the host's.
+fn nft_as_linux(env: &Env) -> Result<()> {
+    let script = env.program("nft.sh");
+    let host = env.finish(env.in_own_network(&script, &[]), 60)?;
+    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc"], &["sh", &script])?.wait(60)?;
+    for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
+        ensure!(there == here, "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
+    }
+    Ok(())
+}
+
+fn conntrack_hears(env: &Env) -> Result<()> {
+    let script = "iptables-legacy -A INPUT -m conntrack --ctstate NEW
+        conntrack -E > heard & P=$!
+        until grep -q DESTROY heard; do
+            python3 -c \"
+import socket
+a, b = socket.socket(2, 2), socket.socket(2, 2)
+a.bind(('127.0.0.1', 0)); b.bind(('127.0.0.1', 0))
+a.sendto(b'x', b.getsockname()); b.recv(9); b.sendto(b'y', a.getsockname()); a.recv(9)\"
+            conntrack -D -p udp > deleted 2>&1
+        done
+        kill $P; cat heard";
+    let mut c = env.belljar(&["run", "--net", "none", "--", "sh", "-c", script]);
+    c.current_dir(&env.dir);
+    let out = env.finish(c, 60)?;
+    for wanted in [
+        "    [NEW] udp      17 30 src=127.0.0.1 dst=127.0.0.1",
+        " [UPDATE] udp      17 30 src=",
+        "[DESTROY] udp      17 ",
+    ] {
+        ensure!(out.stdout.lines().any(|l| l.starts_with(wanted)), "{wanted:?}: {out:?}");
+    }
+    Ok(())
+}
+
+fn dmesg(env: &Env) -> Result<()> {
+    let jar = env.run(&["--name", "logs", "--net", "none"], &["sleep", "100"])?;
+    crate::harness::until(30, || env.ask(&["ps"]).ok().filter(|t| t.contains("logs"))).context("no jar")?;
+    env.ask(&["iptables", "logs", "-A", "INPUT", "-p", "icmp", "-j", "LOG", "--log-prefix", "seen: "])?;
+    env.finish(env.belljar(&["exec", "logs", "--", "ping", "-c", "1", "127.0.0.1"]), 20)?;
+    let text = env.ask(&["dmesg", "logs"])?;
+    ensure!(
+        text.starts_with('[') && text.contains("] seen: IN=lo OUT= ") && text.contains("PROTO=ICMP TYPE=8"),
+        "{text}"
+    );
+    jar.stop().map(drop)
+}

@@ -1,0 +1,575 @@
+//! Expressions: as data, and read from attributes. What they do is in `eval.rs`, how they are told in `tell.rs`.
+use super::compat::{Xt, XtKind};
+use super::{Data, Rule, Say, Table, Value};
+use crate::net::netfilter::nfnetlink::{be32, be64};
+use crate::net::netfilter::rules::Counters;
+use crate::net::netlink::{Done, str_of};
+use belljar_abi::Errno;
+use belljar_abi::netlink as nl;
+use belljar_abi::nf_tables::*;
+use std::sync::Arc;
+
+/// Where in the 64 bytes of registers a value begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reg(pub u8);
+
+impl Reg {
+    /// A register with room for `len` bytes: four of sixteen bytes, the same as sixteen of four.
+    #[doc(alias = "nft_parse_register")]
+    fn parse(v: Option<&[u8]>, len: usize) -> Done<Reg> {
+        let at = match be32(v.ok_or(Errno::EINVAL)?)? {
+            n @ 1..=4 => (n - 1) * 16,
+            n @ 8..=23 => (n - 8) * 4,
+            _ => return Err(Errno::EINVAL.into()),
+        };
+        if len == 0 {
+            return Err(Errno::EINVAL.into());
+        }
+        if at as usize + len > NFT_DATA_VALUE_MAXLEN {
+            return Err(Errno::ERANGE.into());
+        }
+        Ok(Reg(at as u8))
+    }
+
+    pub fn number(self) -> u32 {
+        let at = u32::from(self.0);
+        if at % 16 == 0 { 1 + at / 16 } else { 8 + at / 4 }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Bit {
+    Mask { mask: Value, xor: Value },
+    Left(u32),
+    Right(u32),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub struct Limit {
+    pub rate: u64,
+    /// Seconds.
+    pub unit: u64,
+    pub burst: u32,
+    pub bytes: bool,
+    pub invert: bool,
+    /// Nanoseconds of credit, and since when.
+    pub tokens: u64,
+    pub last: u64,
+}
+
+/// Addresses and ports to translate to, in registers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NatRegs {
+    pub addr: Option<(Reg, Reg)>,
+    pub port: Option<(Reg, Reg)>,
+    pub flags: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NatKind {
+    Snat,
+    Dnat,
+    Masquerade,
+    Redirect,
+}
+
+#[derive(Clone, Debug)]
+pub enum Expr {
+    /// No register: the verdict.
+    Immediate {
+        dreg: Option<Reg>,
+        data: Data,
+    },
+    Payload {
+        base: u32,
+        offset: u32,
+        len: u8,
+        dreg: Reg,
+    },
+    Cmp {
+        sreg: Reg,
+        op: u32,
+        data: Value,
+    },
+    Range {
+        sreg: Reg,
+        invert: bool,
+        from: Value,
+        to: Value,
+    },
+    Bitwise {
+        sreg: Reg,
+        dreg: Reg,
+        len: u8,
+        bit: Bit,
+    },
+    Byteorder {
+        sreg: Reg,
+        dreg: Reg,
+        op: u32,
+        len: u8,
+        size: u8,
+    },
+    Meta {
+        key: u32,
+        dreg: Reg,
+    },
+    MetaMark {
+        sreg: Reg,
+    },
+    Ct {
+        key: u32,
+        dir: Option<u8>,
+        dreg: Reg,
+    },
+    CtMark {
+        sreg: Reg,
+    },
+    Counter(Counters),
+    Lookup {
+        set: u64,
+        sreg: Reg,
+        dreg: Option<Reg>,
+        verdict: bool,
+        invert: bool,
+    },
+    Limit(Limit),
+    Log {
+        prefix: Arc<str>,
+        level: Option<u32>,
+        flags: u32,
+    },
+    Reject {
+        kind: u32,
+        code: u8,
+    },
+    Nat {
+        kind: NatKind,
+        family: u8,
+        regs: NatRegs,
+    },
+    Notrack,
+    Xt(Box<Xt>),
+}
+
+/// What names in expressions mean: the table, and the batch in which its newest parts have numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Names<'a> {
+    pub(super) table: &'a Table,
+    pub batch: u32,
+}
+
+impl Names<'_> {
+    /// A chain that can be jumped to.
+    fn chain(&self, name: Option<&[u8]>, id: Option<&[u8]>) -> Done<u64> {
+        let found = match (name, id) {
+            (Some(n), _) => {
+                let n = str_of(n)?;
+                self.table.chains.iter().find(|c| *c.name == *n)
+            }
+            (None, Some(id)) => {
+                let id = be32(id)?;
+                self.table.chains.iter().find(|c| c.txn == (self.batch, id))
+            }
+            (None, None) => return Err(Errno::EINVAL.into()),
+        };
+        let c = found.ok_or(Errno::ENOENT)?;
+        if c.base.is_some() { Err(Errno::EOPNOTSUPP.into()) } else { Ok(c.handle) }
+    }
+
+    /// A set by name, or by its number in this batch.
+    #[doc(alias = "nft_set_lookup_global")]
+    pub fn set(&self, name: Option<&[u8]>, id: Option<&[u8]>) -> Done<usize> {
+        let by_name = name.map(str_of).transpose()?;
+        let named = by_name.and_then(|n| self.table.sets.iter().position(|s| *s.name == *n));
+        let id = id.map(be32).transpose()?;
+        let numbered = || id.and_then(|id| self.table.sets.iter().position(|s| s.txn == (self.batch, id)));
+        Ok(named.or_else(numbered).ok_or(Errno::ENOENT)?)
+    }
+}
+
+/// An expression's attributes by kind.
+pub type Attrs<'a> = &'a dyn Fn(u16) -> Option<&'a [u8]>;
+
+fn number(a: Attrs<'_>, kind: u16) -> Done<u32> {
+    be32(a(kind).ok_or(Errno::EINVAL)?)
+}
+
+fn number_or(a: Attrs<'_>, kind: u16, none: u32) -> Done<u32> {
+    Ok(a(kind).map(be32).transpose()?.unwrap_or(none))
+}
+
+/// `NFTA_DATA_VALUE` or a verdict.
+#[doc(alias = "nft_data_init")]
+pub fn read_data(names: &Names<'_>, b: &[u8]) -> Done<Data> {
+    let get = |b, kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    if let Some(v) = get(b, NFTA_DATA_VALUE) {
+        return Ok(Data::Value(Value::new(v).ok_or(Errno::EINVAL)?));
+    }
+    let v = get(b, NFTA_DATA_VERDICT).ok_or(Errno::EINVAL)?;
+    let code = be32(get(v, NFTA_VERDICT_CODE).ok_or(Errno::EINVAL)?)? as i32;
+    let chain = match code {
+        NF_ACCEPT | NF_DROP | NF_QUEUE | NFT_CONTINUE | NFT_BREAK | NFT_RETURN => 0,
+        NFT_JUMP | NFT_GOTO => names.chain(get(v, NFTA_VERDICT_CHAIN), get(v, NFTA_VERDICT_CHAIN_ID))?,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    Ok(Data::Verdict(Say { code, chain }))
+}
+
+fn value(names: &Names<'_>, v: Option<&[u8]>, len: Option<usize>) -> Done<Value> {
+    match read_data(names, v.ok_or(Errno::EINVAL)?)? {
+        Data::Value(v) if len.is_none_or(|n| n == usize::from(v.len)) => Ok(v),
+        _ => Err(Errno::EINVAL.into()),
+    }
+}
+
+/// One expression of a rule.
+#[doc(alias = "nf_tables_newexpr")]
+pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Expr> {
+    let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    let name = str_of(get(NFTA_EXPR_NAME).ok_or(Errno::EINVAL)?)?;
+    let data = get(NFTA_EXPR_DATA).unwrap_or(&[]);
+    let a: Attrs<'_> = &|kind| nl::attrs(data).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    match name {
+        "immediate" => immediate(names, a),
+        "payload" => payload(a),
+        "cmp" => {
+            let data = value(names, a(3), None)?;
+            let op = number(a, 2)?;
+            if op > 5 {
+                return Err(Errno::EINVAL.into());
+            }
+            Ok(Expr::Cmp { sreg: Reg::parse(a(1), data.len.into())?, op, data })
+        }
+        "range" => {
+            let from = value(names, a(3), None)?;
+            let to = value(names, a(4), Some(from.len.into()))?;
+            let op = number(a, 2)?;
+            if op > 1 {
+                return Err(Errno::EINVAL.into());
+            }
+            Ok(Expr::Range { sreg: Reg::parse(a(1), from.len.into())?, invert: op == 1, from, to })
+        }
+        "bitwise" => bitwise(names, a),
+        "byteorder" => byteorder(a),
+        "meta" => meta(a),
+        "ct" => ct(a),
+        "counter" => {
+            let get = |kind| a(kind).map(be64).transpose().map(|n| n.unwrap_or(0));
+            Ok(Expr::Counter(Counters { bytes: get(1)?, packets: get(2)? }))
+        }
+        "lookup" => lookup(names, a),
+        "limit" => limit(a),
+        "log" => log(a),
+        "reject" => reject(names, a),
+        "nat" | "masq" | "redir" => nat(names, name, a),
+        "notrack" => Ok(Expr::Notrack),
+        "match" => Ok(Expr::Xt(Box::new(Xt::parse(names, XtKind::Match, compat, a)?))),
+        "target" => Ok(Expr::Xt(Box::new(Xt::parse(names, XtKind::Target, compat, a)?))),
+        // As in a kernel without the module.
+        _ => Err(Errno::ENOENT.into()),
+    }
+}
+
+fn immediate(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
+    let data = read_data(names, a(2).ok_or(Errno::EINVAL)?)?;
+    let dreg = match (&data, number(a, 1)?) {
+        (Data::Verdict(_), 0) => None,
+        (Data::Value(v), _) => Some(Reg::parse(a(1), v.len.into())?),
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    Ok(Expr::Immediate { dreg, data })
+}
+
+/// Headers by number: link, network, transport.
+pub const PAYLOAD_LL: u32 = 0;
+pub const PAYLOAD_NETWORK: u32 = 1;
+pub const PAYLOAD_TRANSPORT: u32 = 2;
+
+fn payload(a: Attrs<'_>) -> Done<Expr> {
+    let (base, offset, len) = (number(a, 2)?, number(a, 3)?, number(a, 4)?);
+    if base > PAYLOAD_TRANSPORT || a(5).is_some() {
+        // What lies further in, and writing.
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if offset > 255 {
+        return Err(Errno::ERANGE.into());
+    }
+    if len == 0 || len as usize > NFT_DATA_VALUE_MAXLEN {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Expr::Payload { base, offset, len: len as u8, dreg: Reg::parse(a(1), len as usize)? })
+}
+
+fn bitwise(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
+    let len = number(a, 3)? as usize;
+    let (sreg, dreg) = (Reg::parse(a(1), len)?, Reg::parse(a(2), len)?);
+    let op = number_or(a, 6, 0)?;
+    let shift = || match read_data(names, a(7).ok_or(Errno::EINVAL)?)? {
+        Data::Value(v) => match v.get().first_chunk::<4>().map(|b| u32::from_ne_bytes(*b)) {
+            Some(n) if n < 32 && v.len == 4 => Ok(n),
+            _ => Err(Errno::EINVAL.into()),
+        },
+        Data::Verdict(_) => Err(crate::net::netlink::Refusal::from(Errno::EINVAL)),
+    };
+    let bit = match op {
+        0 => Bit::Mask { mask: value(names, a(4), Some(len))?, xor: value(names, a(5), Some(len))? },
+        1 => Bit::Left(shift()?),
+        2 => Bit::Right(shift()?),
+        _ => return Err(Errno::EOPNOTSUPP.into()),
+    };
+    Ok(Expr::Bitwise { sreg, dreg, len: len as u8, bit })
+}
+
+fn byteorder(a: Attrs<'_>) -> Done<Expr> {
+    let (op, len, size) = (number(a, 3)?, number(a, 4)? as usize, number(a, 5)?);
+    if op > 1 || !matches!(size, 2 | 4 | 8) {
+        return Err(Errno::EINVAL.into());
+    }
+    let (sreg, dreg) = (Reg::parse(a(1), len)?, Reg::parse(a(2), len)?);
+    Ok(Expr::Byteorder { sreg, dreg, op, len: len as u8, size: size as u8 })
+}
+
+/// Bytes of what `meta` loads.
+fn meta_len(key: u32) -> Option<usize> {
+    Some(match key {
+        NFT_META_LEN | NFT_META_MARK | NFT_META_IIF | NFT_META_OIF | NFT_META_CPU | NFT_META_PRANDOM => 4,
+        NFT_META_IIFNAME | NFT_META_OIFNAME => 16,
+        NFT_META_PROTOCOL => 2,
+        NFT_META_NFPROTO | NFT_META_L4PROTO | NFT_META_PKTTYPE => 1,
+        _ => return None,
+    })
+}
+
+fn meta(a: Attrs<'_>) -> Done<Expr> {
+    let key = number(a, 2)?;
+    match (a(1), a(3)) {
+        (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
+        (None, Some(_)) if key == NFT_META_MARK => Ok(Expr::MetaMark { sreg: Reg::parse(a(3), 4)? }),
+        (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
+        (Some(_), None) => {
+            let len = meta_len(key).ok_or(Errno::EOPNOTSUPP)?;
+            Ok(Expr::Meta { key, dreg: Reg::parse(a(1), len)? })
+        }
+    }
+}
+
+/// Bytes of what `ct` loads, and whether it asks for a direction.
+fn ct_len(key: u32, ipv6: bool) -> Option<(usize, bool)> {
+    Some(match key {
+        NFT_CT_STATE | NFT_CT_STATUS | NFT_CT_MARK | NFT_CT_EXPIRATION | NFT_CT_ID => (4, false),
+        NFT_CT_DIRECTION => (1, false),
+        NFT_CT_L3PROTOCOL | NFT_CT_PROTOCOL => (1, false),
+        NFT_CT_SRC | NFT_CT_DST => (if ipv6 { 16 } else { 4 }, true),
+        NFT_CT_SRC_IP | NFT_CT_DST_IP => (4, true),
+        NFT_CT_SRC_IP6 | NFT_CT_DST_IP6 => (16, true),
+        NFT_CT_PROTO_SRC | NFT_CT_PROTO_DST => (2, true),
+        _ => return None,
+    })
+}
+
+fn ct(a: Attrs<'_>) -> Done<Expr> {
+    let key = number(a, 2)?;
+    match (a(1), a(4)) {
+        (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
+        (None, Some(_)) if key == NFT_CT_MARK => Ok(Expr::CtMark { sreg: Reg::parse(a(4), 4)? }),
+        (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
+        (Some(_), None) => {
+            let dir = a(3).and_then(|v| v.first().copied());
+            let (len, directed) = ct_len(key, true).ok_or(Errno::EOPNOTSUPP)?;
+            if dir.is_some_and(|d| d > 1) || (directed && dir.is_none()) || (!directed && dir.is_some()) {
+                return Err(Errno::EINVAL.into());
+            }
+            // An address of either family has to find room.
+            Ok(Expr::Ct { key, dir, dreg: Reg::parse(a(1), len)? })
+        }
+    }
+}
+
+fn lookup(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
+    let at = names.set(a(1), a(4))?;
+    let Some(s) = names.table.sets.get(at) else { return Err(Errno::ENOENT.into()) };
+    let flags = number_or(a, 5, 0)?;
+    let invert = flags & 1 != 0;
+    let sreg = Reg::parse(a(2), s.key_len)?;
+    let (dreg, verdict) = match a(3) {
+        None => (None, false),
+        Some(_) if s.flags & NFT_SET_MAP == 0 || invert => return Err(Errno::EINVAL.into()),
+        Some(v) if s.data_type == NFT_DATA_VERDICT => {
+            if be32(v)? != 0 {
+                return Err(Errno::EINVAL.into());
+            }
+            (None, true)
+        }
+        Some(v) => (Some(Reg::parse(Some(v), s.data_len)?), false),
+    };
+    if flags & !1 != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Expr::Lookup { set: s.handle, sreg, dreg, verdict, invert })
+}
+
+/// What a limit has saved up when nobody came for long: so many packets.
+const LIMIT_BURST: u32 = 5;
+const NSEC: u64 = 1_000_000_000;
+
+impl Limit {
+    /// All that it can save, in nanoseconds.
+    pub fn most(&self) -> u64 {
+        let whole = u128::from(self.unit) * u128::from(NSEC);
+        let (rate, burst) = (u128::from(self.rate), u128::from(self.burst));
+        let most = if self.bytes { whole * (rate + burst) / rate } else { whole / rate * burst };
+        u64::try_from(most).unwrap_or(u64::MAX)
+    }
+
+    /// What `len` bytes, or a packet, cost.
+    pub fn cost(&self, len: u64) -> u64 {
+        let whole = u128::from(self.unit) * u128::from(NSEC);
+        let n = if self.bytes { u128::from(len) } else { 1 };
+        u64::try_from(whole * n / u128::from(self.rate)).unwrap_or(u64::MAX)
+    }
+}
+
+#[doc(alias = "nft_limit_init")]
+fn limit(a: Attrs<'_>) -> Done<Expr> {
+    let rate = be64(a(1).ok_or(Errno::EINVAL)?)?;
+    let unit = be64(a(2).ok_or(Errno::EINVAL)?)?;
+    let (burst, kind, flags) = (number_or(a, 3, 0)?, number_or(a, 4, 0)?, number_or(a, 5, 0)?);
+    if kind > 1 || flags > 1 {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    if rate == 0 || unit == 0 || unit.checked_mul(NSEC).is_none() {
+        return Err(Errno::EINVAL.into());
+    }
+    let bytes = kind == 1;
+    let burst = if burst == 0 && !bytes { LIMIT_BURST } else { burst };
+    let mut l = Limit { rate, unit, burst, bytes, invert: flags == 1, tokens: 0, last: 0 };
+    if rate.checked_add(burst.into()).is_none() {
+        return Err(Errno::EOVERFLOW.into());
+    }
+    l.tokens = l.most();
+    Ok(Expr::Limit(l))
+}
+
+fn log(a: Attrs<'_>) -> Done<Expr> {
+    if a(1).is_some() {
+        // To a program that listens: nfnetlink_log is not here.
+        return Err(Errno::ENOENT.into());
+    }
+    let prefix = a(2).map(str_of).transpose()?.unwrap_or("");
+    let level = a(5).map(be32).transpose()?;
+    let flags = number_or(a, 6, 0)?;
+    if prefix.len() > 127 || level.is_some_and(|l| l > 7) || flags & !0x2f != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Expr::Log { prefix: prefix.into(), level, flags })
+}
+
+/// `NFT_REJECT_*`.
+pub const REJECT_ICMP: u32 = 0;
+pub const REJECT_RST: u32 = 1;
+pub const REJECT_ICMPX: u32 = 2;
+
+fn reject(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
+    let kind = number(a, 1)?;
+    let code = a(2).and_then(|v| v.first().copied());
+    let code = match (kind, code) {
+        (REJECT_RST, _) => 0,
+        (REJECT_ICMP, Some(_)) if names.table.family == NFPROTO_INET => return Err(Errno::EINVAL.into()),
+        (REJECT_ICMP, Some(c)) => c,
+        (REJECT_ICMPX, Some(c)) if c <= 3 && names.table.family == NFPROTO_INET => c,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    Ok(Expr::Reject { kind, code })
+}
+
+fn nat(names: &Names<'_>, name: &str, a: Attrs<'_>) -> Done<Expr> {
+    // Attributes of the registers of ports and of the flags.
+    let (ports, flags) = match name {
+        "nat" => ((5, 6), 7),
+        "masq" => ((2, 3), 1),
+        _ => ((1, 2), 3),
+    };
+    let pair = |(min, max): (u16, u16), len| {
+        let Some(v) = a(min) else { return Ok::<_, crate::net::netlink::Refusal>(None) };
+        let first = Reg::parse(Some(v), len)?;
+        let second = a(max).map(|v| Reg::parse(Some(v), len)).transpose()?.unwrap_or(first);
+        Ok(Some((first, second)))
+    };
+    let flags = number_or(a, flags, 0)?;
+    if flags & !(4 | 8 | 16) != 0 {
+        // Prefixes mapped on prefixes among them.
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let port = pair(ports, 2)?;
+    if name != "nat" {
+        let kind = if name == "masq" { NatKind::Masquerade } else { NatKind::Redirect };
+        return Ok(Expr::Nat { kind, family: names.table.family, regs: NatRegs { addr: None, port, flags } });
+    }
+    let kind = match number(a, 1)? {
+        0 => NatKind::Snat,
+        1 => NatKind::Dnat,
+        _ => return Err(Errno::EINVAL.into()),
+    };
+    let family = number(a, 2)?;
+    let fits = u32::from(names.table.family) == family || names.table.family == NFPROTO_INET;
+    let len = match family as u8 {
+        _ if !fits || family > 255 => return Err(Errno::EOPNOTSUPP.into()),
+        NFPROTO_IPV4 => 4,
+        NFPROTO_IPV6 => 16,
+        NFPROTO_INET => 16,
+        _ => return Err(Errno::EAFNOSUPPORT.into()),
+    };
+    let addr = pair((3, 4), len)?;
+    if family as u8 == NFPROTO_INET && addr.is_some() {
+        return Err(Errno::EAFNOSUPPORT.into());
+    }
+    Ok(Expr::Nat { kind, family: family as u8, regs: NatRegs { addr, port, flags } })
+}
+
+impl Expr {
+    pub fn needs_conntrack(&self) -> bool {
+        match self {
+            Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Nat { .. } | Expr::Notrack => true,
+            Expr::Xt(x) => x.needs_conntrack(),
+            _ => false,
+        }
+    }
+
+    pub fn is_tproxy(&self) -> bool {
+        matches!(self, Expr::Xt(x) if x.is_tproxy())
+    }
+
+    /// The set that it looks into.
+    pub fn set(&self) -> Option<u64> {
+        if let Expr::Lookup { set, .. } = self { Some(*set) } else { None }
+    }
+
+    /// The chain that it leads to.
+    pub fn jump(&self) -> Option<u64> {
+        match self {
+            Expr::Immediate { data: Data::Verdict(Say { chain, .. }), .. } if *chain != 0 => Some(*chain),
+            _ => None,
+        }
+    }
+}
+
+/// Expressions of a rule that may be.
+const MAX_EXPRS: usize = 128;
+
+/// The list of a rule's expressions.
+pub fn parse_all(names: &Names<'_>, compat: Option<(u32, u32)>, list: &[u8]) -> Done<Vec<Expr>> {
+    let mut out = Vec::new();
+    for (kind, b) in nl::attrs(list) {
+        if kind != NFTA_LIST_ELEM || out.len() == MAX_EXPRS {
+            return Err(Errno::EINVAL.into());
+        }
+        out.push(parse(names, compat, b)?);
+    }
+    Ok(out)
+}
+
+/// Sets without names that a rule leads to: they end with it.
+pub fn sets_of(r: &Rule) -> impl Iterator<Item = u64> {
+    r.exprs.iter().filter_map(Expr::set)
+}

@@ -1,0 +1,248 @@
+//! What messages of nf_tables have in them: names, numbers, places, and the descriptions of chains and sets.
+use super::expr::sets_of;
+use super::fill::kind;
+use super::set::Set;
+use super::{Base, ChainType, Table};
+use crate::net::netfilter::Hook;
+use crate::net::netfilter::nfnetlink::{be32, be64};
+use crate::net::netfilter::rules::Counters;
+use crate::net::netlink::{Done, Head, Req, refuse, str_of};
+use belljar_abi::Errno;
+use belljar_abi::netlink as nl;
+use belljar_abi::nf_tables::*;
+use belljar_abi::nfnetlink::NFGENMSG_LEN;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+/// A message with its attributes.
+#[derive(Clone, Copy, Debug)]
+pub struct Msg<'a> {
+    pub r: Req<'a>,
+    pub family: u8,
+    pub port: u32,
+}
+
+impl<'a> Msg<'a> {
+    pub fn get(self, kind: u16) -> Option<&'a [u8]> {
+        self.r.attr(NFGENMSG_LEN, kind)
+    }
+
+    pub fn text(self, kind: u16) -> Done<Option<&'a str>> {
+        match self.get(kind).map(str_of).transpose()? {
+            Some(n) if n.len() >= NFT_NAME_MAXLEN || n.is_empty() => Err(Errno::EINVAL.into()),
+            n => Ok(n),
+        }
+    }
+
+    pub fn name(self, kind: u16) -> Done<&'a str> {
+        Ok(self.text(kind)?.ok_or(Errno::EINVAL)?)
+    }
+
+    pub fn number(self, kind: u16) -> Done<Option<u32>> {
+        self.get(kind).map(be32).transpose()
+    }
+
+    pub fn wide(self, kind: u16) -> Done<Option<u64>> {
+        self.get(kind).map(be64).transpose()
+    }
+
+    pub fn userdata(self, kind: u16) -> Done<Arc<[u8]>> {
+        let b = self.get(kind).unwrap_or(&[]);
+        if b.len() > NFT_USERDATA_MAXLEN { Err(Errno::EINVAL.into()) } else { Ok(b.into()) }
+    }
+
+    pub fn flag(self, flag: u16) -> bool {
+        self.r.flag(flag)
+    }
+
+    pub fn told(self, message: u8, flags: u16) -> Head {
+        Head { kind: kind(message), flags, seq: self.r.hdr.seq, port: self.port }
+    }
+}
+
+/// Hook, priority and type of a new chain.
+#[doc(alias = "nft_chain_parse_hook")]
+pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> Done<Base> {
+    let get = |kind| nl::attrs(hook).find(|(k, _)| *k == kind).map(|(_, v)| be32(v)).transpose();
+    let number = get(NFTA_HOOK_HOOKNUM)?.ok_or(Errno::ENOENT)?;
+    let priority = get(NFTA_HOOK_PRIORITY)?.ok_or(Errno::ENOENT)? as i32;
+    let kind = match m.text(NFTA_CHAIN_TYPE)? {
+        None => ChainType::Filter,
+        Some(n) => ChainType::parse(n).ok_or(Errno::ENOENT)?,
+    };
+    let hook = *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?;
+    let allowed: &[Hook] = match kind {
+        ChainType::Filter => &Hook::ALL,
+        ChainType::Nat => &[Hook::PreRouting, Hook::LocalIn, Hook::LocalOut, Hook::PostRouting],
+        ChainType::Route => &[Hook::LocalOut],
+    };
+    /// `NF_IP_PRI_CONNTRACK`.
+    const CONNTRACK: i32 = -200;
+    if !allowed.contains(&hook) || (kind == ChainType::Nat && priority <= CONNTRACK) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let counters = m.get(NFTA_CHAIN_COUNTERS).map(read_counters).transpose()?;
+    Ok(Base { kind, hook, priority, accept: policy != Some(0), counters, order })
+}
+
+pub(super) fn read_counters(b: &[u8]) -> Done<Counters> {
+    let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| be64(v)).transpose();
+    let (bytes, packets) = (get(1)?.ok_or(Errno::EINVAL)?, get(2)?.ok_or(Errno::EINVAL)?);
+    Ok(Counters { packets, bytes })
+}
+
+/// Policy, counters or name of a chain that is there.
+#[doc(alias = "nf_tables_updchain")]
+pub(super) fn update_chain(t: &mut Table, chain: usize, m: Msg<'_>, policy: Option<u32>) -> Done {
+    let name = m.text(NFTA_CHAIN_NAME)?;
+    if let Some(h) = m.get(NFTA_CHAIN_HOOK) {
+        let asked = base(m, h, policy, 0)?;
+        let same = t
+            .chains
+            .get(chain)
+            .and_then(|c| c.base)
+            .is_some_and(|b| (b.kind, b.hook, b.priority) == (asked.kind, asked.hook, asked.priority));
+        if !same {
+            return Err(Errno::EEXIST.into());
+        }
+    }
+    let renamed = m.get(NFTA_CHAIN_HANDLE).is_some().then_some(name).flatten();
+    let taken = renamed.is_some_and(|n| t.chains.iter().enumerate().any(|(x, c)| x != chain && *c.name == *n));
+    if taken {
+        return Err(Errno::EEXIST.into());
+    }
+    let Some(c) = t.chains.get_mut(chain) else { return Err(Errno::ENOENT.into()) };
+    match (&mut c.base, policy) {
+        (None, Some(_)) => return Err(Errno::EOPNOTSUPP.into()),
+        (Some(b), Some(p)) => b.accept = p == 1,
+        _ => {}
+    }
+    if let (Some(b), Some(n)) = (&mut c.base, m.get(NFTA_CHAIN_COUNTERS)) {
+        b.counters = Some(read_counters(n)?);
+    }
+    if let Some(n) = renamed {
+        c.name = n.into();
+    }
+    Ok(())
+}
+
+pub(super) fn rule_chain(t: &Table, m: Msg<'_>, batch: u32) -> Done<Option<usize>> {
+    let found = match (m.text(NFTA_RULE_CHAIN)?, m.number(NFTA_RULE_CHAIN_ID)?) {
+        (Some(n), _) => t.chains.iter().position(|c| *c.name == *n),
+        (None, Some(id)) => t.chains.iter().position(|c| c.txn == (batch, id)),
+        (None, None) => return Ok(None),
+    };
+    Ok(Some(found.ok_or(Errno::ENOENT)?))
+}
+
+pub(super) fn read_compat(b: &[u8]) -> Done<(u32, u32)> {
+    let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| be32(v)).transpose();
+    let proto = get(NFTA_RULE_COMPAT_PROTO)?.ok_or(Errno::EINVAL)?;
+    let flags = get(NFTA_RULE_COMPAT_FLAGS)?.ok_or(Errno::EINVAL)?;
+    if flags & !3 != 0 || proto > 255 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok((proto, flags))
+}
+
+/// Where a rule comes to stand.
+pub(super) enum Place {
+    Before(usize),
+    Instead(usize),
+}
+
+pub(super) fn place(t: &Table, chain: usize, m: Msg<'_>, batch: u32) -> Done<Place> {
+    let Some(c) = t.chains.get(chain) else { return Err(Errno::ENOENT.into()) };
+    if let Some(h) = m.wide(NFTA_RULE_HANDLE)? {
+        let n = c.rules.iter().position(|r| r.handle == h).ok_or(Errno::ENOENT)?;
+        return match m.flag(nl::NLM_F_REPLACE) {
+            _ if m.flag(nl::NLM_F_EXCL) => refuse(Errno::EEXIST, "rule exists"),
+            true => Ok(Place::Instead(n)),
+            false => Err(Errno::EOPNOTSUPP.into()),
+        };
+    }
+    if !m.flag(nl::NLM_F_CREATE) || m.flag(nl::NLM_F_REPLACE) {
+        return Err(Errno::EINVAL.into());
+    }
+    let append = m.flag(nl::NLM_F_APPEND);
+    let other = match (m.wide(NFTA_RULE_POSITION)?, m.number(NFTA_RULE_POSITION_ID)?) {
+        (Some(h), _) => Some(c.rules.iter().position(|r| r.handle == h).ok_or(Errno::ENOENT)?),
+        (None, Some(id)) => Some(c.rules.iter().position(|r| r.txn == (batch, id)).ok_or(Errno::ENOENT)?),
+        (None, None) => None,
+    };
+    Ok(Place::Before(match (other, append) {
+        (Some(n), true) => n + 1,
+        (Some(n), false) => n,
+        (None, true) => c.rules.len(),
+        (None, false) => 0,
+    }))
+}
+
+/// A rule or more look into the set.
+pub(super) fn used(t: &Table, set: u64) -> bool {
+    t.chains.iter().flat_map(|c| &c.rules).flat_map(sets_of).any(|s| s == set)
+}
+
+/// Sets without a name end with the rule that had them.
+pub(super) fn unbind(t: &mut Table, sets: &[u64]) {
+    for s in sets {
+        if !used(t, *s) {
+            t.sets.retain(|x| x.handle != *s || !x.is_anonymous());
+        }
+    }
+}
+
+#[doc(alias = "nf_tables_set_desc_parse")]
+pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
+    let flags = m.number(NFTA_SET_FLAGS)?.unwrap_or(0);
+    let known = NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_CONCAT;
+    let strange = [NFTA_SET_TIMEOUT, NFTA_SET_GC_INTERVAL, NFTA_SET_OBJ_TYPE, NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS];
+    let ranges = flags & NFT_SET_CONCAT != 0 && flags & NFT_SET_INTERVAL != 0;
+    if flags & !known != 0 || ranges || strange.into_iter().any(|k| m.get(k).is_some()) {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
+    let key_len = m.number(NFTA_SET_KEY_LEN)?.ok_or(Errno::EINVAL)? as usize;
+    let (data_type, data_len) = (m.number(NFTA_SET_DATA_TYPE)?, m.number(NFTA_SET_DATA_LEN)?.unwrap_or(0) as usize);
+    let is_map = flags & NFT_SET_MAP != 0;
+    let room = 1..=NFT_DATA_VALUE_MAXLEN;
+    let value = data_type.is_some_and(|t| t != NFT_DATA_VERDICT);
+    if !room.contains(&key_len) || is_map != data_type.is_some() || (value && !room.contains(&data_len)) {
+        return Err(Errno::EINVAL.into());
+    }
+    let desc = m.get(NFTA_SET_DESC).unwrap_or(&[]);
+    let within = |kind| nl::attrs(desc).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    let concat = within(NFTA_SET_DESC_CONCAT).unwrap_or(&[]);
+    if concat.len() > 1024 {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Set {
+        name: "".into(),
+        handle: 0,
+        flags,
+        key_type: m.number(NFTA_SET_KEY_TYPE)?.unwrap_or(0),
+        key_len,
+        data_type: data_type.unwrap_or(0),
+        // Of verdicts the kernel tells the size of its own.
+        data_len: if data_type == Some(NFT_DATA_VERDICT) { 16 } else { data_len },
+        policy: m.number(NFTA_SET_POLICY)?.unwrap_or(0),
+        size: within(NFTA_SET_DESC_SIZE).map(be32).transpose()?.unwrap_or(0),
+        concat: concat.into(),
+        userdata: m.userdata(NFTA_SET_USERDATA)?,
+        txn: (batch, m.number(NFTA_SET_ID)?.unwrap_or(0)),
+        elements: BTreeMap::new(),
+    })
+}
+
+/// `__set%d`: the first number that is free.
+#[doc(alias = "nf_tables_set_alloc_name")]
+pub(super) fn set_name(t: &Table, name: &str) -> Done<Arc<str>> {
+    let Some((before, after)) = name.split_once('%') else { return Ok(name.into()) };
+    if after != "d" {
+        return Err(Errno::EINVAL.into());
+    }
+    let mut taken: Vec<usize> = t.sets.iter().filter_map(|s| s.name.strip_prefix(before)?.parse().ok()).collect();
+    taken.sort_unstable();
+    taken.dedup();
+    let free = taken.iter().enumerate().find(|(n, t)| n != *t).map_or(taken.len(), |(n, _)| n);
+    Ok(format!("{before}{free}").into())
+}
