@@ -20,7 +20,7 @@ use std::process::ExitCode;
 
 const HELP: &str = "\
 cargo xtask test [STAGE]...   everything, or only the stages named: packages fmt clippy tidy unit conformance
-                              lab e2e
+                              parity lab e2e
 cargo xtask packages          install what the end-to-end tests need (as root, or through sudo without a password)
 cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md

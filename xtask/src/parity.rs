@@ -21,7 +21,22 @@ const LIMIT_S: &str = "30";
 /// Case and line of each observation.
 type Lines = BTreeMap<String, String>;
 
+/// As a stage of `cargo xtask test`: root, who may ask this machine's kernel. What depends on who comes first is not as
+/// the list says on a busy machine: a program that differs is asked up to three times.
+pub fn stage(root: &Path) -> Tally {
+    let may = Command::new("unshare").args(["-n", "true"]).stderr(Stdio::null()).status().is_ok_and(|s| s.success());
+    if !root_here() || !may {
+        let note = "skipped parity: it needs root and network namespaces".to_owned();
+        return Tally { skipped: 1, notes: vec![note], ..Tally::default() };
+    }
+    all(root, &[], 3)
+}
+
 pub fn run(root: &Path, words: &[String]) -> Tally {
+    all(root, words, 1)
+}
+
+fn all(root: &Path, words: &[String], tries: usize) -> Tally {
     let (record, words) = match words.split_first() {
         Some((first, rest)) if first == "record" => (true, rest),
         _ => (false, words),
@@ -48,7 +63,13 @@ pub fn run(root: &Path, words: &[String]) -> Tally {
     let mut tally = Tally::default();
     let mut total = [(0, 0); WAYS.len()];
     for program in &programs {
-        let (one, counts) = compare(root, &belljar, program, &known);
+        let (mut one, mut counts) = compare(root, &belljar, program, &known);
+        for _ in 1..tries {
+            if one.failed > 0 {
+                println!("parity {program}: once more");
+                (one, counts) = compare(root, &belljar, program, &known);
+            }
+        }
         tally.add(&one);
         for (t, c) in total.iter_mut().zip(counts) {
             *t = (t.0 + c.0, t.1 + c.1);

@@ -2,13 +2,13 @@
 
 use crate::packages::{self, Outcome};
 use crate::tally::Tally;
-use crate::{conformance, in_ci, tidy};
+use crate::{conformance, in_ci, parity, tidy};
 use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-const STAGES: &[&str] = &["packages", "fmt", "clippy", "tidy", "unit", "conformance", "lab", "e2e"];
+const STAGES: &[&str] = &["packages", "fmt", "clippy", "tidy", "unit", "conformance", "parity", "lab", "e2e"];
 
 pub fn test(root: &Path, wanted: &[String]) -> ExitCode {
     if let Some(unknown) = wanted.iter().find(|w| !STAGES.contains(&w.as_str())) {
@@ -52,6 +52,7 @@ fn run_stage(root: &Path, stage: &str) -> Tally {
             tests(root, "unit", 1200, &["cargo", "test", "--workspace", "--no-fail-fast"], &[("BELLJAR_E2E", "off")])
         }
         "conformance" => conformance::run(root),
+        "parity" => parity::stage(root),
         "lab" => lab(root),
         "e2e" => e2e(root),
         _ => Tally::one(false, stage),

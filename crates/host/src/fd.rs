@@ -194,12 +194,15 @@ pub fn send_oob(fd: &impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     }
 }
 
-/// Takes the urgent byte, if there is one.
-pub fn recv_oob(fd: &impl AsFd) -> io::Result<usize> {
+/// Takes the urgent byte, if there is one, or only looks at it.
+pub fn recv_oob(fd: &impl AsFd, peek: bool) -> io::Result<u8> {
     let mut one = [0u8; 1];
-    let flags = libc::MSG_DONTWAIT | libc::MSG_OOB;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_OOB | if peek { libc::MSG_PEEK } else { 0 };
     // SAFETY: pointer and length describe `one`.
-    cvt_size(unsafe { libc::recv(fd.as_fd().as_raw_fd(), one.as_mut_ptr().cast(), 1, flags) })
+    match cvt_size(unsafe { libc::recv(fd.as_fd().as_raw_fd(), one.as_mut_ptr().cast(), 1, flags) })? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(one[0]),
+    }
 }
 
 /// Receives without blocking into several pieces.

@@ -81,6 +81,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("sniff.py", include_str!("programs/sniff.py")),
     ("streams.py", include_str!("programs/streams.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),
+    ("quic.py", include_str!("programs/quic.py")),
     ("hello.go", include_str!("programs/hello.go")),
     ("storm.go", include_str!("programs/storm.go")),
     ("hello.js", include_str!("programs/hello.js")),
@@ -345,7 +346,34 @@ pub fn free_port() -> Result<u16> {
 /// Not a program: a TAP interface in a network namespace of one's own can be had.
 pub const TAP: &str = "TAP interfaces";
 
+/// Not a program: QUIC for Python, which pip brings (for the whole run only) and the build directory keeps.
+pub const QUIC: &str = "aioquic from pip";
+
+/// Where it lies; with [`Env::programs`] for who may not read that.
+pub fn quic() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("aioquic")
+}
+
+fn have_quic() -> bool {
+    if quic().is_dir() {
+        return true;
+    }
+    if std::env::var("BELLJAR_E2E").as_deref() != Ok("full") {
+        return false;
+    }
+    let part = quic().with_extension("part");
+    let mut pip = Command::new("timeout");
+    pip.args(["90", "python3", "-m", "pip", "install", "--quiet", "--no-input", "--retries", "1"]).env("PATH", PATH);
+    pip.args(["--only-binary", ":all:", "--target"]).arg(&part).arg("aioquic~=1.0");
+    let brought = pip.output().is_ok_and(|o| o.status.success()) && fs::rename(&part, quic()).is_ok();
+    let _ = fs::remove_dir_all(part);
+    brought
+}
+
 pub fn have(program: &str) -> bool {
+    if program == QUIC {
+        return have_quic();
+    }
     if program == TAP {
         let user = if fs::metadata("/proc/self").is_ok_and(|m| m.uid() == 0) { "-n" } else { "-Urn" };
         let c = Command::new("unshare").args([user, "ip", "tuntap", "add", "t", "mode", "tap"]).output();
@@ -465,8 +493,8 @@ impl Suite {
         let missing: Vec<&str> = needs.filter(|p| !have(p)).collect();
         if !missing.is_empty() {
             let why = format!("not here: {}", missing.join(" "));
-            // node, java and TAP are tested where they are, as the README says; everything else is the machine's fault.
-            let optional = missing.iter().all(|m| ["node", "javac", "java", TAP].contains(m));
+            // node, java, TAP and what a registry must bring are tested where they are, as the README says; everything else is the machine's fault.
+            let optional = missing.iter().all(|m| ["node", "javac", "java", TAP, QUIC].contains(m));
             let ci = std::env::var("CI").is_ok_and(|v| v == "true" || v == "1");
             return if ci && !optional { Verdict::Failed(why) } else { Verdict::Skipped(why) };
         }

@@ -1,5 +1,5 @@
 //! Programs that speak UDP: name servers and resolvers, socat, iperf3, multicast, and who tries IPv6 first.
-use crate::harness::{Env, TAP, Test, free_port, test, until};
+use crate::harness::{Env, QUIC, TAP, Test, free_port, quic, test, until};
 use anyhow::{Result, ensure};
 
 pub fn tests() -> Vec<Test> {
@@ -7,6 +7,7 @@ pub fn tests() -> Vec<Test> {
         test("resolvers_through_the_forwarder", &["dig", "host", "dnsmasq", "unshare", "ip"], forwarder),
         test("dnsmasq_published", &["dig", "dnsmasq"], dnsmasq),
         test("socat_udp", &["socat"], socat),
+        test("quic_python", &["python3", "cp", QUIC], quic_python).limit(240),
         test("iperf3_udp", &["iperf3"], iperf3),
         test("mdns_pair", &["python3"], mdns_pair),
         test("groups_joined_and_left", &["python3", "unshare", "ip", TAP], groups).limit(60),
@@ -63,6 +64,33 @@ fn socat(env: &Env) -> Result<()> {
     for to in ["UDP6:[fd00::15]:9", "UDP4:127.0.0.1:9", "UDP4:10.0.2.15:9"] {
         let said = env.ask(&["exec", "echo", "--", "sh", "-c", &say(to)])?;
         ensure!(said == format!("to {to}\n"), "{said} {}", server.stderr());
+    }
+    ensure!(server.running());
+    server.stop()?;
+    Ok(())
+}
+
+/// Another implementation's handshake, recovery and flow control, over a link that loses: from outside, from beside, and
+/// from the gateway; by either family.
+fn quic_python(env: &Env) -> Result<()> {
+    let here = env.file("aioquic");
+    let copied = std::process::Command::new("cp").arg("-r").arg(quic()).arg(&here).status()?;
+    ensure!(copied.success(), "{here}");
+    let (port, script, path) = (free_port()?.to_string(), env.program("quic.py"), format!("PYTHONPATH={here}"));
+    let publish = format!("{port}:4433/udp");
+    let python = ["env", &path, "PYTHONDONTWRITEBYTECODE=1", "python3", &script];
+    let args = ["--name", "quic", "-p", &publish, "--delay", "3ms", "--loss", "1%"];
+    let mut server = env.run(&args, &[&python[..], &["serve"]].concat())?;
+    let serves = || server.stdout().contains("serving").then_some(());
+    ensure!(until(30, serves).is_some(), "{}", server.stderr());
+    let mut c = env.user(python[0]);
+    c.args(&python[1..]).args(["ask", "127.0.0.1", &port, "100000"]);
+    let out = env.finish(c, 70)?;
+    ensure!(out.stdout == "right\n", "{out:?} {}", server.stderr());
+    for (jar, at) in [("quic", "::1"), ("quic/gw", "10.0.2.15"), ("quic/gw", "fd00::15")] {
+        let words = [&["exec", jar, "--"][..], &python, &["ask", at, "4433", "100000"]].concat();
+        let out = env.finish(env.belljar(&words), 70)?;
+        ensure!(out.stdout == "right\n", "{at}: {out:?} {}", server.stderr());
     }
     ensure!(server.running());
     server.stop()?;

@@ -218,8 +218,13 @@ impl Filter {
         // Payload without an address crosses the planted pair; only addresses need us.
         let (lo, hi) = arg(4);
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
-        // Urgent data is the stack's too, wherever it goes, and so is a promise of more, and counting without taking.
-        let oob = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_MORE) as u32), jump(JEQ, 0, 0, 4)];
+        // Urgent data is the stack's too, wherever it goes, and so is a promise of more, a send that sends
+        // nothing, and counting without taking.
+        let oob = [
+            op(LD, arg(3).0),
+            op(AND, (libc::MSG_OOB | libc::MSG_MORE | belljar_abi::MSG_PROBE) as u32),
+            jump(JEQ, 0, 0, 4),
+        ];
         let always = |block: Vec<libc::sock_filter>| if exact { vec![NOTIFY] } else { block };
         f.call(libc::SYS_sendto, &always([&oob[..], &address[..]].concat()));
         let flags = [op(LD, arg(3).0), op(AND, (libc::MSG_OOB | libc::MSG_TRUNC) as u32), jump(JEQ, 0, 0, 4)];

@@ -169,7 +169,7 @@ impl Jar {
         }
         st.ahead += moved;
         if let Some(end) = self.find_program_end(id) {
-            let _ = fd::recv_oob(&end);
+            let _ = fd::recv_oob(&end, false);
         }
         self.settle(id);
     }

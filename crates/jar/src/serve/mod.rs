@@ -262,6 +262,7 @@ impl Jar {
             Sys::Recvfrom if !dgram && a.note.word(1) == 0 && a.note.int(3) & abi::MSG_TRUNC != 0 => {
                 self.sys_discard(a)
             }
+            Sys::Recvfrom if !dgram && a.note.int(3) & abi::MSG_OOB != 0 => recv_urgent(a),
             Sys::Recvmsg if !dgram && self.wants_inq(a) => self.sys_recvmsg_inq(a),
             // A connected stream has no other address to send to: Linux does not look at it.
             Sys::Sendto if !dgram && (a.note.int(3) & FLAGGED != 0 || a.note.word(4) != 0) => self.exact_stream(a),
@@ -283,6 +284,21 @@ impl Jar {
 
 /// What the pair would not carry over from a stream's send.
 const FLAGGED: i32 = abi::MSG_OOB | abi::MSG_MORE;
+
+/// The urgent byte is the pair's. What AF_UNIX leaves in its place is nothing to read, and would show as something: a read
+/// of no bytes takes it away, if it is next.
+fn recv_urgent(a: &Asked<'_>) -> Outcome {
+    let (room, peek) = (a.note.word(2), a.note.int(3) & abi::MSG_PEEK != 0);
+    if room == 0 || a.note.word(4) != 0 {
+        return Outcome::Continue;
+    }
+    // Why there is none, the host's kernel says itself.
+    let Ok(byte) = fd::recv_oob(&a.copy, peek) else { return Outcome::Continue };
+    if !peek {
+        let _ = fd::recv(&a.copy, &mut [], false);
+    }
+    write_mem(a.note.tid, a.note.word(1), &[byte]).map(|()| 1).into()
+}
 
 /// Reads a socket address argument.
 pub(crate) fn take_addr(tid: u32, addr: u64, len: i32) -> Result<Vec<u8>, Errno> {

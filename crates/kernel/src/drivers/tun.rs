@@ -18,6 +18,8 @@ use belljar_wire::{FlowKey, Frame, GsoType, Mac, gso};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
+const PAGE_SIZE: usize = 4096;
+
 /// Packets that wait for the reader (`ip link`'s qlen of such a device).
 pub const TUN_READQ_SIZE: u32 = 500;
 
@@ -206,6 +208,8 @@ fn tun_get_user(net: &mut Net, dev: DevId, vnet: &[u8], bytes: &[u8]) -> Result<
     (skb.id, skb.head, skb.frags, skb.dev) = (id, frame.head, frame.payload, Some(dev));
     skb.mac_header = skb.head.start();
     skb.set_truesize();
+    // tun_alloc_skb: what is shorter than a page is all in the linear part.
+    skb.head_locked = bytes.len() < PAGE_SIZE;
     if !ethernet::type_trans(&mut skb, own) {
         net.kfree_skb(skb, DropReason::DevHdr, "tun_get_user");
         return Ok(bytes.len());

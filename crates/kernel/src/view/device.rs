@@ -182,6 +182,7 @@ impl Kernel {
     fn route6(&self, table: &str, dst: Ipv6Addr, prefixlen: u8, r: &Route6) -> RouteView {
         let kind = match r.kind {
             RouteType::Local => "local",
+            RouteType::Anycast => "anycast",
             RouteType::Unreachable => "unreachable",
             RouteType::Blackhole => "blackhole",
             RouteType::Prohibit => "prohibit",
@@ -216,6 +217,7 @@ impl Kernel {
         let kind = match r.kind {
             RouteType::Unicast => "unicast",
             RouteType::Local => "local",
+            RouteType::Anycast => "anycast",
             RouteType::Broadcast => "broadcast",
             RouteType::Unreachable => "unreachable",
             RouteType::Blackhole => "blackhole",

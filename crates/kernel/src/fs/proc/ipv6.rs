@@ -61,6 +61,17 @@ impl Kernel {
         out
     }
 
+    /// Interface, address, users.
+    pub(super) fn anycast6(&self, ns: NsId) -> String {
+        let mut out = String::new();
+        for d in self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)) {
+            for a in &d.inet6.anycast.list {
+                let _ = writeln!(out, "{:<4} {:<15} {} {:>5}", d.ifindex, d.name, hex(a.addr), a.users());
+            }
+        }
+        out
+    }
+
     /// Interface, group, users, flags.
     pub(super) fn igmp6(&self, ns: NsId) -> String {
         let mut out = String::new();
@@ -85,11 +96,12 @@ fn flags(len: u8, r: &Route6) -> u32 {
     const NONEXTHOP: u32 = 0x200000;
     const LOCAL: u32 = 0x8000_0000;
     let refuses = matches!(r.kind, RouteType::Unreachable | RouteType::Prohibit | RouteType::Blackhole);
-    let local = r.kind == RouteType::Local;
+    const ANYCAST: u32 = 0x10_0000;
+    let (local, anycast) = (r.kind == RouteType::Local, r.kind == RouteType::Anycast);
     let bits = [
         (!refuses, UP),
         (r.gateway.is_some(), GATEWAY),
-        (len == 128 && !local, HOST),
+        (len == 128 && !r.is_here(), HOST),
         (refuses, REJECT | NONEXTHOP),
         (r.proto == PROTO_RA, ADDRCONF),
         (r.proto == PROTO_RA && r.gateway.is_some() && len == 0, DEFAULT),
@@ -97,6 +109,7 @@ fn flags(len: u8, r: &Route6) -> u32 {
         (r.pref == Pref::Low, 3 << 27),
         (r.expires.is_some(), EXPIRES),
         (local, LOCAL | NONEXTHOP),
+        (anycast, ANYCAST | NONEXTHOP),
     ];
     bits.iter().filter(|b| b.0).map(|b| b.1).fold(0, |a, b| a | b)
 }

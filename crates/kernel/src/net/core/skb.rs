@@ -108,6 +108,9 @@ pub struct SkBuff {
     pub no_mc_loop: bool,
     /// The copy of a broadcast or multicast that its own host hears (`PACKET_LOOPBACK`).
     pub looped: bool,
+    /// Its bytes lie in a buffer of its own, not in pages, and cannot be joined to those of another packet
+    /// (`skb_head_is_locked`).
+    pub head_locked: bool,
     /// Its connection, as netfilter sees it.
     pub nf: NfCt,
     /// Where a TPROXY rule sends it.
@@ -134,7 +137,7 @@ impl SkBuff {
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
         (self.ip_id, self.frag_max, self.queue_mapping) = (None, 0, 0);
-        (self.no_mc_loop, self.looped) = (false, false);
+        (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
         (self.nf, self.tproxy) = (NfCt::default(), None);
         self.pacing_rate = 0;
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;

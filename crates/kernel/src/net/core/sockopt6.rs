@@ -3,7 +3,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::errqueue;
 use crate::net::core::sock::Family;
-use crate::net::ipv6::mcast_opt;
+use crate::net::ipv6::{anycast, mcast_opt};
 use crate::task::call::Cred;
 use belljar_abi::*;
 use belljar_wire::ipv6::IPV6_MIN_MTU;
@@ -39,6 +39,8 @@ pub struct V6Opts {
     pub autoflowlabel: Option<bool>,
     /// Groups joined.
     pub groups: Vec<mcast_opt::Member6>,
+    /// Anycast addresses joined.
+    pub anycast: Vec<(Ipv6Addr, DevId)>,
 }
 
 impl Default for V6Opts {
@@ -63,6 +65,7 @@ impl Default for V6Opts {
             mcast_all: true,
             autoflowlabel: None,
             groups: Vec::new(),
+            anycast: Vec::new(),
         }
     }
 }
@@ -83,6 +86,7 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP | MCAST_JOIN_GROUP..=MCAST_MSFILTER => {
             return mcast_opt::set(k, sock, name, value);
         }
+        IPV6_JOIN_ANYCAST | IPV6_LEAVE_ANYCAST => return anycast::set(k, sock, name, value, cred),
         IPV6_MULTICAST_IF => return multicast_if(k, sock, int(value)?),
         IPV6_UNICAST_IF => return unicast_if(k, sock, u32::from_be(int(value)? as u32)),
         _ => {}

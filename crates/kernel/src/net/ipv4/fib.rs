@@ -12,6 +12,8 @@ pub enum RouteType {
     Unicast,
     Local,
     Broadcast,
+    /// Of IPv6: taken here, as by others.
+    Anycast,
     /// EHOSTUNREACH, ICMP host unreachable.
     Unreachable,
     /// EINVAL, silence.

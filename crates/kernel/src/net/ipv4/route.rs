@@ -178,6 +178,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
         RouteType::Blackhole => return Err(Errno::EINVAL),
         RouteType::Prohibit => return Err(Errno::EACCES),
         RouteType::Broadcast => RouteKind::Broadcast,
+        RouteType::Anycast => RouteKind::Unicast,
         RouteType::Unicast if daddr.is_broadcast() => RouteKind::Broadcast,
         RouteType::Unicast if daddr.is_multicast() => RouteKind::Multicast,
         RouteType::Unicast => RouteKind::Unicast,
@@ -341,7 +342,7 @@ pub fn ip_route_input(
         RouteType::Unreachable => Err(InputError::Refused(Errno::EHOSTUNREACH)),
         RouteType::Blackhole => Err(InputError::Refused(Errno::EINVAL)),
         RouteType::Prohibit => Err(InputError::Refused(Errno::EACCES)),
-        RouteType::Unicast => {
+        RouteType::Unicast | RouteType::Anycast => {
             validate_source(net, ns, dev, src)?;
             let out = r.dev.ok_or(InputError::NotForwarding)?;
             let hop = Dst {

@@ -2,7 +2,7 @@
 //! 4862); duplicate address detection; lifetimes; asking for routers.
 use super::fib::{PRIO_ADDRCONF, PROTO_KERNEL, PROTO_RA, Route6};
 use super::mcast::{self, Group6};
-use super::{mld, ndisc};
+use super::{anycast, mld, ndisc};
 use crate::env::timers::Fire;
 use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
@@ -94,6 +94,7 @@ pub struct Inet6Dev {
     pub conf: Conf6,
     pub addrs: Vec<If6Addr>,
     pub groups: Vec<Group6>,
+    pub anycast: anycast::Anycasts,
     /// What routers said about MTU, hop limit.
     pub ra_mtu: Option<u32>,
     pub ra_hop_limit: Option<u8>,
@@ -207,6 +208,7 @@ impl Net {
         let keep = i.conf.keep_addr_on_down > 0 && !disabled;
         i.addrs.retain(|a| keep && a.permanent && !is_linklocal(a.addr));
         i.groups.clear();
+        i.anycast.down();
         (i.rs, i.mld, i.ra_mtu, i.ra_hop_limit) = (None, mld::Mld::default(), None, None);
         i.timer.cancel();
         if let Some(n) = self.ns.get_mut(ns) {
@@ -329,9 +331,16 @@ impl Net {
             n.rt_genid = n.rt_genid.wrapping_add(1);
         }
         if let Some(a) = self.address_mut(dev, addr).copied() {
+            if self.is_router6(dev) {
+                anycast::subnet(self, dev, addr, a.prefix, true);
+            }
             notify::addr6(self, RTM_NEWADDR, dev, &a);
         }
         self.arm_addrconf(dev);
+    }
+
+    fn is_router6(&self, dev: DevId) -> bool {
+        self.devs.get(dev).is_some_and(|d| d.inet6.conf.forwarding != 0)
     }
 
     /// Somebody else has it, or wants it at the same time: it is of no use.
@@ -353,6 +362,9 @@ impl Net {
         let gone = d.inet6.addrs.remove(at);
         let ns = d.ns;
         notify::addr6(self, RTM_DELADDR, dev, &gone);
+        if self.is_router6(dev) && !gone.tentative() {
+            anycast::subnet(self, dev, addr, gone.prefix, false);
+        }
         let Some(d) = self.devs.get(dev) else { return Ok(()) };
         let mask = super::fib::mask(gone.prefix);
         let shared = |a: &If6Addr| a.prefix == gone.prefix && (a.addr.to_bits() ^ addr.to_bits()) & mask == 0;
@@ -380,7 +392,7 @@ impl Net {
         });
         let ends = i.addrs.iter().filter_map(|a| a.valid);
         let routes = self.ns.get(d.ns).and_then(|n| n.v6.fib.main.next_expiry());
-        let groups = i.mld.due().chain(mld::groups_due(&i.groups));
+        let groups = i.mld.due().chain(mld::groups_due(&i.groups)).chain(i.anycast.due());
         let due = dad.chain(ends).chain(routes).chain(i.rs.map(|r| r.0)).chain(groups);
         let Some(first) = due.min() else { return };
         let tick = time::round_up(first.max(self.env.now), hz).max(self.env.jiffies() + 1);
@@ -420,6 +432,7 @@ impl Net {
         self.forget_routes(dev);
         self.solicit_routers(dev);
         mld::run(self, dev);
+        anycast::run(self, dev);
         self.arm_addrconf(dev);
     }
 
@@ -542,9 +555,13 @@ impl Net {
 /// Every route of a device that leads to one of its own addresses, for `check()`.
 pub(crate) fn is_consistent(net: &Net, ns: NsId) -> bool {
     let Some(n) = net.ns.get(ns) else { return true };
-    n.v6.fib.local.iter().filter(|(_, _, r)| r.kind == RouteType::Local).all(|(dst, _, r)| {
+    let own = |r: &Route6| matches!(r.kind, RouteType::Local | RouteType::Anycast);
+    n.v6.fib.local.iter().filter(|(_, _, r)| own(r)).all(|(dst, _, r)| {
         let d = r.dev.and_then(|d| net.devs.get(d));
-        d.is_some_and(|d| d.inet6.addrs.iter().any(|a| a.addr == dst && !a.tentative()))
+        d.is_some_and(|d| match r.kind {
+            RouteType::Anycast => d.inet6.anycast.has(dst),
+            _ => d.inet6.addrs.iter().any(|a| a.addr == dst && !a.tentative()),
+        })
     })
 }
 

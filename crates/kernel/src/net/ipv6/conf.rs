@@ -1,5 +1,5 @@
 //! `net.ipv6.conf`: the settings of interfaces, of all, and of those to come.
-use super::mcast;
+use super::{anycast, mcast};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::sysctl::Conf6;
@@ -61,6 +61,7 @@ impl Net {
                     let was = std::mem::replace(&mut conf.forwarding, forwarding);
                     if (was != 0) != (forwarding != 0) {
                         mcast::router(self, dev, forwarding != 0);
+                        anycast::router(self, dev, forwarding != 0);
                         if forwarding != 0 {
                             self.purge_default_routers(dev);
                         }

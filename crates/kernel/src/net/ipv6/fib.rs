@@ -64,6 +64,11 @@ impl Route6 {
         }
     }
 
+    /// Packets that it leads are taken by this host.
+    pub fn is_here(&self) -> bool {
+        matches!(self.kind, RouteType::Local | RouteType::Anycast)
+    }
+
     pub fn local(dev: DevId) -> Route6 {
         Route6 { kind: RouteType::Local, metric: 0, proto: PROTO_KERNEL, ..Route6::unicast(None, Some(dev)) }
     }
@@ -182,7 +187,7 @@ impl Fib6 {
     pub fn lookup(&self, dst: Ipv6Addr, oif: Option<DevId>, now: Nanos) -> Option<Route6> {
         let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
         // A local address is here whatever the device.
-        let here = self.local.lookup(dst, |r| r.kind == RouteType::Local || fits(r));
+        let here = self.local.lookup(dst, |r| r.is_here() || fits(r));
         here.or_else(|| self.main.lookup(dst, fits)).copied()
     }
 
@@ -196,7 +201,7 @@ impl Fib6 {
         alive: impl Fn(&Route6) -> bool,
     ) -> Option<Route6> {
         let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
-        let here = self.local.lookup(dst, |r| r.kind == RouteType::Local || fits(r));
+        let here = self.local.lookup(dst, |r| r.is_here() || fits(r));
         if let Some(r) = here.or_else(|| self.main.lookup_alive(dst, fits, alive)) {
             return Some(*r);
         }

@@ -1,4 +1,5 @@
 //! Sending ICMPv6: errors with their rate limits, echo replies.
+use super::anycast::is_anycast;
 use super::output::{Ip6Tx, ip6_xmit};
 use super::route;
 use crate::ids::NsId;
@@ -29,7 +30,8 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
         return;
     }
     let dev = offending.dev;
-    let source = if ip.dst.is_multicast() || !route::is_local(net, ns, ip.dst) { None } else { Some(ip.dst) };
+    let ours = route::is_local(net, ns, ip.dst) || is_anycast(net, ns, dev, ip.dst);
+    let source = if ip.dst.is_multicast() || !ours { None } else { Some(ip.dst) };
     let saddr = source.unwrap_or(Ipv6Addr::UNSPECIFIED);
     let oif = dev.filter(|_| needs_scope(ip.src));
     let fl = Flow { saddr: saddr.into(), oif, ..Flow::to(ip.src.into()) };
@@ -72,7 +74,7 @@ fn allow(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr, kind: u8) -> bool {
 /// Answers an echo request (ICMP header pulled) with its own payload.
 #[doc(alias = "icmpv6_echo_reply")]
 pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header, request: IcmpHeader, data: Segs) {
-    let many = ip.dst.is_multicast();
+    let many = ip.dst.is_multicast() || is_anycast(net, ns, skb.dev, ip.dst);
     let saddr = if many { Ipv6Addr::UNSPECIFIED } else { ip.dst };
     let oif = skb.dev.filter(|_| needs_scope(ip.src));
     let fl = Flow { saddr: saddr.into(), oif, ..Flow::to(ip.src.into()) };

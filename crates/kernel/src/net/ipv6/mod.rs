@@ -4,6 +4,7 @@
 //! A new namespace begins with `disable_ipv6=1`, unlike on Linux: hosts of a lab say nothing on their links that nobody
 //! asked for. [`Net::enable_ipv6`](crate::net::Net) turns it on.
 pub mod addrconf;
+pub mod anycast;
 mod conf;
 pub mod exthdrs;
 pub mod fib;

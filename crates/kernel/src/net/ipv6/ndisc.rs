@@ -1,6 +1,6 @@
 //! Neighbour discovery (RFC 4861): questions and answers about hardware addresses, and what routers say.
 use super::fib::{PRIO_USER, PROTO_RA, Pref, Route6};
-use super::{icmp, output, redirect, route};
+use super::{anycast, icmp, output, redirect, route};
 use crate::env::{Nanos, SEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -51,16 +51,20 @@ pub(super) fn send_dad(net: &mut Net, dev: DevId, target: Ipv6Addr, nonce: Optio
 #[doc(alias = "ndisc_send_na")]
 fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited: bool, by_group: bool) {
     let Some(d) = net.devs.get(dev) else { return };
-    let mac = d.mac;
+    let (ns, mac) = (d.ns, d.mac);
     let router = if d.inet6.conf.forwarding != 0 { NA_ROUTER } else { 0 };
+    // What others hold as well is not to take the place of another's answer, nor does it send (RFC 4861 §7.2.7).
+    let own = d.inet6.addrs.iter().any(|a| a.addr == target);
+    let src = if own { Some(target) } else { route::get_saddr(net, ns, Some(dev), to) };
+    let Some(src) = src else { return };
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
-    let flags = router | flag(by_group, NA_OVERRIDE) | flag(solicited, NA_SOLICITED);
+    let flags = router | flag(by_group && own, NA_OVERRIDE) | flag(solicited, NA_SOLICITED);
     let mut b = vec![NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     b.extend(target.octets());
     if by_group {
         b.extend(nd_mac_option(ND_OPT_TARGET_LL_ADDR, mac));
     }
-    let _ = output::send_control(net, dev, target, to, HOP_LIMIT, false, b);
+    let _ = output::send_control(net, dev, src, to, HOP_LIMIT, false, b);
 }
 
 /// Asks for routers.
@@ -132,7 +136,14 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     if target.is_multicast() || (dad && (mac.is_some() || ip.dst != solicited_node(target))) {
         return None;
     }
-    let Some(own) = net.devs.get(dev)?.inet6.addrs.iter().find(|a| a.addr == target).copied() else {
+    let q = Question { from: ip.src, asked_all: ip.dst.is_multicast(), target, mac };
+    let i = &net.devs.get(dev)?.inet6;
+    let Some(own) = i.addrs.iter().find(|a| a.addr == target).copied() else {
+        match (i.anycast.has(target), q.asked_all) {
+            (true, true) => anycast::ask_later(net, dev, q),
+            (true, false) => answer(net, ns, dev, &q),
+            _ => {}
+        }
         return Some(());
     };
     if own.tentative() {
@@ -143,23 +154,35 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         }
         return Some(());
     }
-    if dad {
-        send_na(net, dev, ALL_NODES, target, false, true);
-        return Some(());
+    answer(net, ns, dev, &q);
+    Some(())
+}
+
+/// Who asks for an address of ours.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Question {
+    /// Unspecified: somebody who would like to have it.
+    from: Ipv6Addr,
+    asked_all: bool,
+    target: Ipv6Addr,
+    mac: Option<Mac>,
+}
+
+/// Answers it. Asked by multicast without an address, there is nobody to answer to but whom we know.
+pub(super) fn answer(net: &mut Net, ns: NsId, dev: DevId, q: &Question) {
+    if q.from.is_unspecified() {
+        return send_na(net, dev, ALL_NODES, q.target, false, true);
     }
-    // Asked by multicast without an address, there is nobody to answer to but whom we know.
-    let asked_all = ip.dst.is_multicast();
-    let table = &mut net.ns.get_mut(ns)?.neigh_table;
-    let stats = table.stats_mut(true);
-    *(if asked_all { &mut stats.rcv_probes_mcast } else { &mut stats.rcv_probes_ucast }) += 1;
-    let known = table.lookup(dev, IpAddr::V6(ip.src)).is_some();
-    match mac {
-        Some(mac) => learn(net, ns, dev, ip.src, mac),
-        None if asked_all && !known => return Some(()),
+    let Some(n) = net.ns.get_mut(ns) else { return };
+    let stats = n.neigh_table.stats_mut(true);
+    *(if q.asked_all { &mut stats.rcv_probes_mcast } else { &mut stats.rcv_probes_ucast }) += 1;
+    let known = n.neigh_table.lookup(dev, IpAddr::V6(q.from)).is_some();
+    match q.mac {
+        Some(mac) => learn(net, ns, dev, q.from, mac),
+        None if q.asked_all && !known => return,
         None => {}
     }
-    send_na(net, dev, ip.src, target, true, asked_all);
-    Some(())
+    send_na(net, dev, q.from, q.target, true, q.asked_all);
 }
 
 #[doc(alias = "ndisc_recv_na")]

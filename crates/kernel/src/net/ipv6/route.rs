@@ -136,7 +136,7 @@ fn kind_of(r: &Route6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
         RouteType::Unreachable => Err(Errno::EHOSTUNREACH),
         RouteType::Blackhole => Err(Errno::EINVAL),
         RouteType::Prohibit => Err(Errno::EACCES),
-        RouteType::Local => Ok(RouteKind::Local),
+        RouteType::Local | RouteType::Anycast => Ok(RouteKind::Local),
         _ if daddr.is_multicast() => Ok(RouteKind::Multicast),
         _ => Ok(RouteKind::Unicast),
     }
@@ -235,7 +235,7 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
     }
     let oif = needs_scope(daddr).then_some(dev);
     let (found, _) = select(net, ns, daddr, oif);
-    let local = found.is_some_and(|r| r.kind == RouteType::Local);
+    let local = found.is_some_and(|r| r.is_here());
     if local || n.tproxy.is_some_and(|t| t.dev == dev) {
         return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev)));
     }

@@ -23,6 +23,7 @@ pub(crate) fn rtn(kind: RouteType) -> u8 {
         RouteType::Unicast => RTN_UNICAST,
         RouteType::Local => RTN_LOCAL,
         RouteType::Broadcast => RTN_BROADCAST,
+        RouteType::Anycast => RTN_ANYCAST,
         RouteType::Unreachable => RTN_UNREACHABLE,
         RouteType::Blackhole => RTN_BLACKHOLE,
         RouteType::Prohibit => RTN_PROHIBIT,

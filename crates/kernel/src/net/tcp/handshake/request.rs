@@ -13,6 +13,7 @@ use crate::net::af::{self, Flow};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::{Dst, RouteKind};
+use crate::net::ipv6::anycast::is_anycast;
 use crate::net::mib::Mib;
 use crate::net::tcp::input::ecn;
 use crate::net::tcp::ipv4::{self, Reply};
@@ -204,8 +205,10 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     let (Some(ns), Some(lsk)) = (skb.ns, socks.tcp.get_mut(listener)) else {
         return net.kfree_skb(skb, DropReason::NoSocket, AT);
     };
-    // RFC 1122 §4.2.3.10.
+    // RFC 1122 §4.2.3.10. A connection is with one host, not with any of several.
+    let anycast = matches!(Tuple::of_packet(&skb).laddr, IpAddr::V6(a) if is_anycast(net, ns, skb.dev, a));
     if skb.pkt_type != PktType::Host
+        || anycast
         || skb.dst.is_some_and(|d| d.kind != RouteKind::Local && d.kind != RouteKind::Unicast)
     {
         return listen_drop(k, listener, ns, skb, DropReason::IpInAddrErrors, AT);

@@ -119,6 +119,7 @@ fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
     }
     // tcp_try_coalesce: small segments share one packet, up to a page's worth of pieces.
     if let Some(last) = sk.rcv.queue.back_mut()
+        && !skb.head_locked
         && last.tcp.end_seq == skb.tcp.seq
         && last.frags.pieces() < 16
         && !last.tcp.flags.contains(Flags::FIN)
