@@ -70,7 +70,7 @@ pub const ETHTOOL_READS: [u32; 33] = [
 /// String sets.
 pub const ETH_SS_STATS: u32 = 1;
 pub const ETH_SS_FEATURES: u32 = 4;
-pub const ETH_SS_RSS_HASH_FUNCS: u32 = 3;
+pub const ETH_SS_RSS_HASH_FUNCS: u32 = 5;
 pub const ETH_GSTRING_LEN: usize = 32;
 
 /// What ETHTOOL_SFEATURES returns: some bits cannot be changed; some were only wished for.

@@ -173,14 +173,14 @@ fn budgets_squeeze_and_ksoftirqd_takes_over() {
 
 #[test]
 fn offloads_save_packets_and_time() {
-    let r = go("offload", 1, &[("size", "4MB")]);
+    let r = go("offload", 1, &[("size", "1MB")]);
     assert_eq!(r.failure, None, "{:#?}", r.text);
-    assert!(figure(&r, "packets without gro") > 2700.0 && figure(&r, "net_tx") < 5.0, "{:#?}", r.text);
+    assert!(figure(&r, "packets without gro") > 600.0 && figure(&r, "net_tx") < 5.0, "{:#?}", r.text);
 }
 
 #[test]
 fn a_backlog_overflows_on_a_slower_cpu() {
-    let r = go("backlog", 1, &[]);
+    let r = go("backlog", 1, &[("count", "4000")]);
     assert_eq!(r.failure, None, "{:#?}", r.text);
-    assert!(figure(&r, "steered") > 1000.0, "{:#?}", r.text);
+    assert!(figure(&r, "steered") > 100.0, "{:#?}", r.text);
 }

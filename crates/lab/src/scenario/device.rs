@@ -129,7 +129,7 @@ fn set_up(lab: &Lab, host: usize, s: &Setup) -> Result<DevId, Errno> {
 }
 
 /// As `ethtool -C eth0 rx-usecs N` does.
-fn coalesce(k: &mut Kernel, dev: DevId, usecs: u32) -> Result<(), Errno> {
+pub fn coalesce(k: &mut Kernel, dev: DevId, usecs: u32) -> Result<(), Errno> {
     let mut words = [0u32; 23];
     (words[0], words[1]) = (belljar_abi::ethtool::ETHTOOL_SCOALESCE, usecs);
     let request: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
@@ -174,14 +174,16 @@ async fn receive(task: Task, read: bool, waits: &Rc<RefCell<Vec<Nanos>>>) -> Res
     let here = SockAddr::V4(Ipv4Addr::UNSPECIFIED, PORT);
     let sock = task.udp(&here).await?;
     sock.bind(here).await?;
-    while read {
+    if !read {
+        return std::future::pending().await;
+    }
+    loop {
         let r = Sock::received(sock.receiving(100, 0).await)?;
         task.work(0).await;
         if let Some(then) = r.segs.to_vec().first_chunk::<8>() {
             waits.borrow_mut().push(task.now().saturating_sub(Nanos::from_be_bytes(*then)));
         }
     }
-    Ok(())
 }
 
 /// What a receiver shows in the end.

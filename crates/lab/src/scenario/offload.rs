@@ -1,6 +1,6 @@
 //! `offload` and `backlog`: packets for each megabyte with GRO and TSO on and off, NET_RX against NET_TX; and what the
 //! backlog of a CPU drops when a veth's receiver is steered to one that is slower than the sender.
-use super::device::{expect, features, line};
+use super::device::{coalesce, expect, features, line};
 use super::rings::CHECK;
 use crate::lab::Lab;
 use crate::net::Nic;
@@ -8,7 +8,7 @@ use crate::report::Report;
 use crate::settings::{Known, Settings};
 use crate::stream::{BLOCK, Checker, Pattern};
 use crate::task::Task;
-use belljar_abi::socket::{MSG_NOSIGNAL, SHUT_WR};
+use belljar_abi::socket::{MSG_NOSIGNAL, SHUT_WR, SO_SNDBUF, SOL_SOCKET};
 use belljar_abi::{Errno, SockAddr};
 use belljar_kernel::env::MSEC;
 use belljar_kernel::ids::NsId;
@@ -25,6 +25,8 @@ pub const OFFLOAD: &[Known] = &[
     CHECK,
 ];
 const PORT: u16 = 5001;
+/// Of the receiver's card.
+const RX_USECS: u32 = 100;
 
 /// One stream, and what it cost.
 #[derive(Clone, Copy, Debug, Default)]
@@ -78,7 +80,7 @@ pub fn offload(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> R
     expect(lab, no_tso.down > 2 * all.down, || format!("TSO saved {} of {} descriptors", all.down, no_tso.down));
     expect(lab, no_tso.sender > all.sender, || "without TSO the sender worked no more".into());
     // Transmission completes in NET_RX; NET_TX is for queues that had to wait.
-    expect(lab, all.net_rx > 100 * all.net_tx.max(1), || format!("{} NET_RX, {} NET_TX", all.net_rx, all.net_tx));
+    expect(lab, all.net_rx > 50 * all.net_tx.max(1), || format!("{} NET_RX, {} NET_TX", all.net_rx, all.net_tx));
     Ok(())
 }
 
@@ -95,6 +97,7 @@ fn stream(
     [a, b].into_iter().for_each(|h| lab.cpus(h, 2, Costs::default()));
     let nic = Nic { features: features(gro, tso), ..Nic::default() };
     lab.wire((a, at(1)), (b, at(2)), 24, nic, link, seed)?;
+    together(lab, b).map_err(|e| e.to_string())?;
     let (sender, receiver) = (lab.task(a, "sender"), lab.task(b, "receiver"));
     let (Some(sender), Some(receiver)) = (sender, receiver) else { return Err("no process".into()) };
     let (sender, receiver) = (sender.on_cpu(1), receiver.on_cpu(1));
@@ -122,6 +125,14 @@ fn stream(
         net_rx: softirq(3),
         net_tx: softirq(2),
     })
+}
+
+/// Segments reach a poll together when the interrupt waits for them: without that there is little to join at this rate.
+fn together(lab: &Lab, host: usize) -> Result<(), Errno> {
+    let mut w = lab.world.borrow_mut();
+    let h = w.hosts.get_mut(host).ok_or(Errno::ESRCH)?;
+    let dev = h.kernel.net.dev_by_name(h.ns, "eth0").ok_or(Errno::ENODEV)?;
+    coalesce(&mut h.kernel, dev, RX_USECS)
 }
 
 async fn receive(task: Task, size: u64) -> Result<(), Errno> {
@@ -233,6 +244,8 @@ fn pair(lab: &mut Lab, host: usize, n: u8, rps: &str, max: u64, count: u64) -> R
         sender.sleep(MSEC).await;
         let to = SockAddr::V4(at(2), PORT);
         let Ok(sock) = sender.udp(&to).await else { return };
+        // What waits in the backlog counts as the sender's: with less it would have to wait for the receiver.
+        let _ = sock.set_int(SOL_SOCKET, SO_SNDBUF, 4 << 20).await;
         // The neighbour is known before the rest follows.
         let _ = sock.sending_to(&[0; 8], to).await;
         sender.sleep(10 * MSEC).await;

