@@ -72,9 +72,26 @@ fn reaches(env: &Env) -> Result<()> {
         ensure!(env.ask(&["ip", a, "addr"])?.contains("10.9.0.1/24"));
     }
     ensure!(env.ask(&["ss", "two/b", "-ltn"])?.contains(":80"));
-    ensure!(env.ask(&["path", "two/b", "--once"])?.contains("netif_receive_skb"));
+    ensure!(env.ask(&["path", "two/b", "--once"])?.contains("RECEIVE"));
     let links = env.ask(&["link", "two/b:eth0", "loss", "1%"])?;
     ensure!(links.contains("a:eth0-b:eth0") && links.contains("delay 5ms loss 1%"), "{links}");
+    for line in [
+        "link add v0 type veth peer name v1",
+        "addr add 10.8.0.1/24 brd + dev v0",
+        "link set v0 up mtu 1400",
+        "route add 10.7.0.0/16 via 10.9.0.2",
+        "neigh replace 10.9.0.77 lladdr 02:00:00:00:00:77 dev eth0",
+        "netns add blue",
+        "link set v1 netns blue",
+    ] {
+        env.ask(&[&["ip", "two/a"][..], &line.split(' ').collect::<Vec<_>>()].concat())?;
+    }
+    ensure!(env.ask(&["ip", "two/a", "addr", "show", "v0"])?.contains("10.8.0.1/24 brd 10.8.0.255"));
+    ensure!(env.ask(&["ip", "two/a", "route"])?.contains("10.7.0.0/16 via 10.9.0.2 dev eth0"));
+    ensure!(env.ask(&["ip", "two/a", "neigh"])?.contains("02:00:00:00:00:77 PERMANENT"));
+    ensure!(env.ask(&["ip", "-n", "blue", "two/a", "link"])?.contains("v1"));
+    let out = env.finish(env.belljar(&["ip", "two/a", "link", "add", "v0", "type", "dummy"]), 10)?;
+    ensure!(out.code == Some(2) && out.stderr.contains("RTNETLINK answers: File exists"), "{out:?}");
     let out = env.finish(env.belljar(&["link", "two/c"]), 10)?;
     ensure!(out.code == Some(2) && out.stderr.contains("no link"), "{out:?}");
     let out = jar.stop()?;
