@@ -136,8 +136,8 @@ fn plain(line: &str) -> String {
     out.trim_end().to_owned()
 }
 
-fn judge(there: &Said, here: &Said) -> Verdict {
-    let code = |s: &Said| s.last().and_then(|l| l.strip_prefix("@@ exit ")).map(str::to_owned);
+fn judge(there: &[String], here: &[String]) -> Verdict {
+    let code = |s: &[String]| s.last().and_then(|l| l.strip_prefix("@@ exit ")).map(str::to_owned);
     let ends = there.iter().map(Some).chain(std::iter::repeat(None));
     let pairs = ends.zip(here.iter().map(Some).chain(std::iter::repeat(None)));
     let first = pairs.take(there.len().max(here.len())).find(|(t, h)| {
