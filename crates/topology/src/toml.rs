@@ -60,7 +60,7 @@ fn distance(a: &str, b: &str) -> usize {
 }
 
 /// `unknown key "adress" in host.a: did you mean "address"?`
-pub(crate) fn unknown<'a>(what: &str, word: &str, place: &str, known: &[&'a str]) -> String {
+pub(crate) fn unknown(what: &str, word: &str, place: &str, known: &[&str]) -> String {
     let hint = match nearest(word, known.iter().copied()) {
         Some(near) => format!("did you mean {near:?}?"),
         None if known.is_empty() => "there are none".to_owned(),
