@@ -8,7 +8,9 @@ use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-const STAGES: &[&str] = &["packages", "fmt", "clippy", "tidy", "unit", "conformance", "parity", "lab", "e2e"];
+const STAGES: &[&str] = &["packages", "fmt", "clippy", "tidy", "unit", "conformance", "lab", "e2e", "parity"];
+/// Runs when it is named: what its programs see depends on an idle machine.
+const NAMED: &str = "parity";
 
 pub fn test(root: &Path, wanted: &[String]) -> ExitCode {
     if let Some(unknown) = wanted.iter().find(|w| !STAGES.contains(&w.as_str())) {
@@ -17,7 +19,7 @@ pub fn test(root: &Path, wanted: &[String]) -> ExitCode {
     }
     let begin = Instant::now();
     let mut all = Tally::default();
-    for &stage in STAGES.iter().filter(|s| wanted.is_empty() || wanted.iter().any(|w| w == *s)) {
+    for &stage in STAGES.iter().filter(|s| wanted.iter().any(|w| w == *s) || wanted.is_empty() && **s != NAMED) {
         println!("=== {stage}");
         let t0 = Instant::now();
         let tally = run_stage(root, stage);

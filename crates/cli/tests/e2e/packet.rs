@@ -96,8 +96,8 @@ fn channels_by_ethtool(env: &Env) -> Result<()> {
     let words = "ethtool -l eth0; ethtool -x eth0; ethtool -X eth0 weight 0 0 1 && ethtool -x eth0; \
         ethtool -L eth0 combined 2; ethtool -X eth0 default && ethtool -L eth0 combined 2 && ethtool -S eth0; \
         ethtool -L eth0 combined 9; cat /proc/irq/26/smp_affinity; echo 8 > /proc/irq/26/smp_affinity; \
-        cat /proc/irq/26/effective_affinity_list; cd /sys/class/net/eth0/queues; ls; cat tx-1/xps_cpus; \
-        echo c > rx-0/rps_cpus; cat rx-0/rps_cpus; cat /proc/interrupts; ls /proc/irq";
+        cat /proc/irq/26/effective_affinity_list; q=/sys/class/net/eth0/queues; ls $q; cat $q/tx-1/xps_cpus; \
+        echo c > $q/rx-0/rps_cpus; cat $q/rx-0/rps_cpus; cat /proc/interrupts; ls /proc/irq";
     let run = ["run", "--with-proc", "--cpus", "4", "--nic", "channels=4", "--", "sh", "-c", words];
     let out = env.finish(env.belljar(&run), 30)?;
     ensure!(out.code == Some(0), "{out:?}");

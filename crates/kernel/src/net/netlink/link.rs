@@ -44,6 +44,10 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
         let everybody = if d.is_loopback() { Mac::ZERO } else { Mac::BROADCAST };
         m.attr(IFLA_ADDRESS, &d.mac.0).attr(IFLA_BROADCAST, &everybody.0);
     }
+    if d.nic().is_some() {
+        // As SIOCETHTOOL tells it: a card keeps no other.
+        m.attr(IFLA_PERM_ADDRESS, &d.mac.0);
+    }
     if !skip_stats {
         stats(&d.stats, &mut m);
     }
