@@ -21,6 +21,7 @@ pub fn sample(name: &str) -> Result<f64> {
         "tcp_rr_1b_idle1m" => round_trips(1, 1_000_000),
         "tcp_crr" => connections(),
         "udp_64b" => datagrams(),
+        "udp_forward" => crate::forward::belljar(),
         "udp_gso_64k" => super_datagrams(),
         "epoll_add" | "epoll_mod" | "epoll_wait_empty" => epoll_row(name),
         "sock_idle_bytes" => idle_bytes(),

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use belljar_abi::{AF_INET, Errno, MSG_DONTWAIT, SOCK_STREAM, SockAddr};
-use belljar_kernel::ids::{CallId, TaskId};
+use belljar_kernel::ids::{CallId, NsId, TaskId};
 use belljar_kernel::task::call::{Call, Fd, Payload, Ret, Submitted, SysResult};
 use belljar_kernel::task::process::Caps;
 use belljar_kernel::{Kernel, Output};
@@ -12,19 +12,25 @@ use std::net::Ipv4Addr;
 /// A kernel with its loopback, one process, and the clock, read once per step.
 pub struct Machine {
     pub kernel: Kernel,
-    task: TaskId,
+    /// Who calls.
+    pub task: TaskId,
     begin: Timespec,
+}
+
+/// A namespace with lo up and one process of root's.
+pub fn host(kernel: &mut Kernel, name: &str) -> Result<(NsId, TaskId)> {
+    let ns = kernel.net.add_ns(name);
+    let lo = kernel.net.ns.get(ns).map(|n| n.lo).context("lo")?;
+    kernel.set_link(lo, true).map_err(|e| anyhow::anyhow!("lo: {e}"))?;
+    let process = kernel.add_process(ns, 0, Caps::ROOT, 1 << 20, name);
+    Ok((ns, kernel.add_task(process, 0).context("task")?))
 }
 
 impl Machine {
     /// A machine with lo up and one process of root's.
     pub fn new() -> Result<Machine> {
         let mut kernel = Kernel::new(1);
-        let ns = kernel.net.add_ns("bench");
-        let lo = kernel.net.ns.get(ns).map(|n| n.lo).context("lo")?;
-        kernel.set_link(lo, true).map_err(|e| anyhow::anyhow!("lo: {e}"))?;
-        let process = kernel.add_process(ns, 0, Caps::ROOT, 1 << 20, "bench");
-        let task = kernel.add_task(process, 0).context("task")?;
+        let (_, task) = host(&mut kernel, "bench")?;
         Ok(Machine { kernel, task, begin: clock_gettime(ClockId::Monotonic) })
     }
 

@@ -6,10 +6,12 @@
 #![forbid(unsafe_code)]
 
 mod belljar;
+mod forward;
 mod linux;
 mod machine;
 mod programs;
 mod smol;
+mod tap;
 
 use anyhow::{Result, bail};
 use serde_json::{Map, Value};
@@ -41,7 +43,9 @@ const ROWS: &[Row] = &[
     row("tcp_crr", "conn/s", true, &["belljar", "linux", "smoltcp"]),
     row("tcp_send_64b", "sends/s", true, &["belljar", "linux"]),
     row("udp_64b", "packets/s", true, &["belljar", "linux"]),
+    row("udp_forward", "packets/s", true, &["belljar", "linux"]),
     row("udp_gso_64k", "Gbit/s", true, &["belljar", "linux"]),
+    row("tap_bulk", "Gbit/s", true, &["belljar", "linux", "smoltcp"]),
     row("epoll_add", "ns", false, &["belljar", "linux"]),
     row("epoll_mod", "ns", false, &["belljar", "linux"]),
     row("epoll_wait_empty", "ns", false, &["belljar", "linux"]),
@@ -135,6 +139,9 @@ fn sample(name: &str, side: &str) -> Result<f64> {
     if programs::ROWS.contains(&name) {
         return programs::sample(name, side);
     }
+    if name == "tap_bulk" {
+        return tap::sample(side);
+    }
     match side {
         "belljar" => belljar::sample(name),
         "linux" => linux::sample(name, false),
@@ -172,9 +179,10 @@ fn in_child(name: &str, side: &str) -> Result<f64> {
     let limit = if programs::ROWS.contains(&name) { "60" } else { "40" };
     let mut c = Command::new("timeout");
     c.args(["--kill-after=5", limit]);
-    // TIME_WAIT sockets of the last round are still there, and their number is bounded: a network of its own for each.
-    if side == "linux" && ["tcp_crr", "tw_bytes"].contains(&name) && own_network() {
-        c.args(["unshare", "--user", "--map-root-user", "--net", "sh", "-c", "ip link set lo up; exec \"$0\" \"$@\""]);
+    if let Some(network) = own_network(name).filter(|_| (side == "linux" || name == "tap_bulk") && may_have_networks())
+    {
+        c.args(["unshare", "--user", "--map-root-user", "--net", "--mount", "sh", "-ec"]);
+        c.arg(format!("{network}\nexec \"$0\" \"$@\""));
     }
     let out = c.arg(std::env::current_exe()?).args(["--sample", name, side]).output()?;
     let text = String::from_utf8_lossy(&out.stdout);
@@ -186,8 +194,19 @@ fn in_child(name: &str, side: &str) -> Result<f64> {
     }
 }
 
+/// The shell lines that make the network of its own that a row needs.
+fn own_network(name: &str) -> Option<&'static str> {
+    match name {
+        // TIME_WAIT sockets of the last round are still there, and their number is bounded.
+        "tcp_crr" | "tw_bytes" => Some("ip link set lo up"),
+        "udp_forward" => Some(forward::NETWORK),
+        "tap_bulk" => Some(tap::NETWORK),
+        _ => None,
+    }
+}
+
 /// Whether this user may have a network namespace.
-fn own_network() -> bool {
+fn may_have_networks() -> bool {
     let out =
         Command::new("unshare").args(["--user", "--map-root-user", "--net", "ip", "link", "set", "lo", "up"]).output();
     out.is_ok_and(|o| o.status.success())

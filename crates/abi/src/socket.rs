@@ -207,6 +207,7 @@ pub const IP_OPTIONS: i32 = 4;
 pub const IP_ROUTER_ALERT: i32 = 5;
 pub const IP_RECVOPTS: i32 = 6;
 pub const IP_RECVRETOPTS: i32 = 7;
+pub const IP_RETOPTS: i32 = IP_RECVRETOPTS;
 pub const IP_PKTINFO: i32 = 8;
 pub const IP_PKTOPTIONS: i32 = 9;
 pub const IP_MTU_DISCOVER: i32 = 10;

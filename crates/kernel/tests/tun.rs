@@ -163,3 +163,46 @@ fn what_a_writer_sends_takes_a_buffer_each() {
     assert!(last.window == 0 && (56..=58).contains(&segments), "{} {segments}", last.window);
     h.check();
 }
+
+/// IP_CHECKSUM as measured on Linux 6.18: what is short, or cut by its reader, was summed; what came over lo never was.
+#[test]
+fn sums_of_payloads_are_told_where_they_were_made() {
+    let mut h = Host::new();
+    let dev = tun(&mut h, false);
+    let fd = h.socket(SOCK_DGRAM);
+    h.bind(fd, Ipv4Addr::new(10, 0, 0, 1), 9).unwrap();
+    h.int(Call::SetSockOpt { fd, level: SOL_IP, name: IP_CHECKSUM, value: &5i32.to_ne_bytes() }).unwrap();
+    let said = h.call(Call::GetSockOpt { fd, level: SOL_IP, name: IP_CHECKSUM, len: 4 });
+    assert!(matches!(said, Ok(Ret::Opt(b)) if b == 1i32.to_ne_bytes()));
+    let packet = |data: &[u8], summed: bool| {
+        let (total, udp) = ((28 + data.len() as u16).to_be_bytes(), 8 + data.len() as u16);
+        let mut b = vec![0x45, 0, total[0], total[1], 0, 1, 0x40, 0, 64, 17, 0, 0, 10, 0, 0, 2, 10, 0, 0, 1];
+        belljar_wire::ipv4::set_checksum(&mut b);
+        let mut u = [&[0, 7, 0, 9][..], &udp.to_be_bytes(), &[0, 0], data].concat();
+        let pseudo = checksum::pseudo_v4([10, 0, 0, 2].into(), [10, 0, 0, 1].into(), 17, u.len());
+        let sum = checksum::fold(checksum::sum(&u, pseudo)).to_be_bytes();
+        u[6..8].copy_from_slice(if summed { &sum } else { &[0, 0] });
+        [b, u].concat()
+    };
+    for (data, summed, room, told) in [
+        (&b"hello"[..], true, 100, Some(0x6c6c_65d7)),
+        (b"ab", true, 100, Some(0x6261)),
+        (&[b'x'; 101], true, 200, None),
+        (b"hello", false, 100, None),
+        (b"", true, 100, Some(u32::MAX)),
+        (b"hello", true, 3, Some(0x6c6c_65d7)),
+        (&[1; 100], true, 99, Some(0x1919_1919)),
+    ] {
+        h.k.tun_write(0, dev, &[], &packet(data, summed)).unwrap();
+        let Ok(Ret::Data(d)) = h.call(Call::Recv { fd, len: room, flags: MSG_DONTWAIT }) else { panic!() };
+        let sum = d.cmsgs.iter().map(|c| (c.kind, u32::from_le_bytes(*c.data.first_chunk().unwrap()))).next();
+        assert_eq!(sum, told.map(|s| (IP_CHECKSUM, s)), "{} {summed} {room}", data.len());
+    }
+    h.k.net.add_address(dev, Ipv4Addr::new(10, 0, 0, 3), 24).unwrap();
+    let own = h.socket(SOCK_DGRAM);
+    let to = SockAddr::V4(Ipv4Addr::new(10, 0, 0, 1), 9).emit();
+    h.int(Call::Send { fd: own, data: Payload::Bytes(b"x"), flags: 0, to: Some(&to), cmsgs: &[] }).unwrap();
+    let Ok(Ret::Data(d)) = h.call(Call::Recv { fd, len: 9, flags: MSG_DONTWAIT }) else { panic!() };
+    assert!(d.cmsgs.is_empty());
+    h.check();
+}

@@ -80,15 +80,17 @@ pub struct Tx {
     pub autolabel: Option<bool>,
     /// IPv6: the flow label, where the program chose it; 0: as `autolabel` says.
     pub flow: u32,
+    /// IPv4: bytes of options, which the packet begins with.
+    pub optlen: u8,
 }
 
 /// Adds the network header and sends.
 pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Errno> {
-    let Tx { ns, proto, tos, df, .. } = *tx;
+    let Tx { ns, proto, tos, df, optlen, .. } = *tx;
     match (tx.saddr, tx.daddr) {
         (IpAddr::V4(saddr), IpAddr::V4(daddr)) => {
             let ttl = tx.ttl.unwrap_or_else(|| net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8));
-            ip_queue_xmit(net, &IpTx { ns, saddr, daddr, proto, tos, ttl, df }, dst, skb)
+            ip_queue_xmit(net, &IpTx { ns, saddr, daddr, proto, tos, ttl, df, optlen }, dst, skb)
         }
         (IpAddr::V6(saddr), IpAddr::V6(daddr)) => {
             let tx6 = Ip6Tx {

@@ -132,6 +132,10 @@ pub struct ColdOpts {
     pub recverr6_rfc4884: bool,
     /// IP_PASSSEC: there is no security module that would have something to pass.
     pub passsec: bool,
+    /// IP_CHECKSUM.
+    pub checksum: bool,
+    /// IP_OPTIONS: what every packet carries, padded to words.
+    pub ip_options: Option<Box<[u8]>>,
     /// IP_NODEFRAG: nothing here puts together what a raw socket sends.
     pub nodefrag: bool,
     /// SO_BUSY_POLL, microseconds. No packet has the mark of a queue that could be polled (SO_INCOMING_NAPI_ID is 0).

@@ -6,7 +6,7 @@ use crate::kernel::Kernel;
 use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
 use crate::net::core::{errqueue, timestamp};
-use crate::net::ipv4::mcast_opt;
+use crate::net::ipv4::{mcast_opt, options};
 use crate::net::raw;
 use crate::net::tcp::state::State;
 use crate::net::tcp::{tables, timer};
@@ -472,10 +472,27 @@ pub(crate) fn ip_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[u8
         IP_RECVERR_RFC4884 if !(0..=1).contains(&val) => return Err(Errno::EINVAL),
         IP_RECVERR_RFC4884 => sk.cold().recverr_rfc4884 = on,
         IP_PASSSEC => sk.cold().passsec = on,
+        IP_CHECKSUM => sk.cold().checksum = on,
         IP_NODEFRAG if type_of(k, sock) != SOCK_RAW => return Err(Errno::ENOPROTOOPT),
         IP_NODEFRAG => k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.cold().nodefrag = on,
-        IP_OPTIONS if value.is_empty() => {}
+        IP_OPTIONS => return set_options(k, sock, value, cred.caps.net_raw),
         _ => return mcast_opt::set(k, sock, name, value).unwrap_or(Err(Errno::ENOPROTOOPT)),
+    }
+    Ok(())
+}
+
+/// Options of every packet from now on; a stream's segments become shorter by as much.
+fn set_options(k: &mut Kernel, sock: SockId, value: &[u8], net_raw: bool) -> Result<(), Errno> {
+    let bytes = options::from_program(value, net_raw)?;
+    let Kernel { socks, net, .. } = k;
+    let sk = socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    sk.cold().ip_options = (!bytes.is_empty()).then_some(bytes);
+    if let SockId::Tcp(id) = sock
+        && let Some(sk) = socks.tcp.get_mut(id)
+        && sk.sk.dport != 0
+    {
+        let pmtu = sk.snd.pmtu;
+        crate::net::tcp::output::segment::sync_mss(sk, net, pmtu);
     }
     Ok(())
 }
@@ -515,10 +532,14 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
         IP_PROTOCOL => sk.num.into(),
         IP_RECVERR_RFC4884 => sk.rare(|c| c.recverr_rfc4884).into(),
         IP_PASSSEC => sk.rare(|c| c.passsec).into(),
+        IP_CHECKSUM => sk.rare(|c| c.checksum).into(),
         IP_NODEFRAG => sk.rare(|c| c.nodefrag).into(),
         IP_HDRINCL => sock.raw().and_then(|id| k.socks.raw.get(id)).is_some_and(|s| s.hdrincl()).into(),
         IP_MTU => path_mtu(k, sock)? as i32,
-        IP_OPTIONS => return Ok(Vec::new()),
+        IP_OPTIONS => {
+            let set = sk.cold.as_ref().and_then(|c| c.ip_options.as_deref()).unwrap_or(&[]);
+            return Ok(set.get(..len).unwrap_or(set).to_vec());
+        }
         IP_LOCAL_PORT_RANGE => {
             let (lo, hi) = sk.cold.as_ref().and_then(|c| c.local_port_range).unwrap_or((0, 0));
             (u32::from(hi) << 16 | u32::from(lo)) as i32

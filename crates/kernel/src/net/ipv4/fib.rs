@@ -78,10 +78,28 @@ impl Route {
     }
 }
 
+/// Length and network in one word, which a search compares at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Prefix(u64);
+
+impl Prefix {
+    fn new(dst: Ipv4Addr, len: u8) -> Prefix {
+        Prefix(u64::from(len) << 32 | u64::from(dst.to_bits() & mask(len)))
+    }
+
+    fn len(self) -> u8 {
+        (self.0 >> 32) as u8
+    }
+
+    fn network(self) -> Ipv4Addr {
+        Ipv4Addr::from_bits(self.0 as u32)
+    }
+}
+
 /// One table. Lookup tries the prefix lengths that occur, longest first.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
-    routes: BTreeMap<(u8, u32), Vec<Route>>,
+    routes: BTreeMap<Prefix, Vec<Route>>,
     /// Bit n: prefixes of length n exist.
     lengths: u64,
 }
@@ -90,7 +108,7 @@ impl Table {
     /// False when it is there already.
     pub fn insert(&mut self, dst: Ipv4Addr, prefix: u8, route: Route) -> bool {
         let prefix = prefix.min(32);
-        let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
+        let routes = self.routes.entry(Prefix::new(dst, prefix)).or_default();
         if routes.contains(&route) {
             return false;
         }
@@ -104,19 +122,19 @@ impl Table {
     pub fn insert_all(&mut self, dst: Ipv4Addr, prefix: u8, hops: &[Route], behind: bool) {
         let prefix = prefix.min(32);
         let metric = hops.first().map_or(0, |r| r.metric);
-        let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
+        let routes = self.routes.entry(Prefix::new(dst, prefix)).or_default();
         let at = routes.partition_point(|r| r.metric < metric || (behind && r.metric == metric));
         routes.splice(at..at, hops.iter().copied());
         self.lengths |= 1 << prefix;
     }
 
     pub fn get(&self, dst: Ipv4Addr, prefix: u8) -> &[Route] {
-        self.routes.get(&(prefix, dst.to_bits() & mask(prefix))).map_or(&[], |r| r)
+        self.routes.get(&Prefix::new(dst, prefix)).map_or(&[], |r| r)
     }
 
     /// Removes from one prefix what `which` names; returns how many.
     pub fn remove(&mut self, dst: Ipv4Addr, prefix: u8, mut which: impl FnMut(&Route) -> bool) -> usize {
-        let key = (prefix, dst.to_bits() & mask(prefix));
+        let key = Prefix::new(dst, prefix);
         let Some(routes) = self.routes.get_mut(&key) else { return 0 };
         let before = routes.len();
         routes.retain(|r| !which(r));
@@ -137,7 +155,7 @@ impl Table {
     }
 
     fn recount(&mut self) {
-        self.lengths = self.routes.keys().fold(0, |bits, (p, _)| bits | 1 << p);
+        self.lengths = self.routes.keys().fold(0, |bits, p| bits | 1 << p.len());
     }
 
     pub fn is_empty(&self) -> bool {
@@ -156,7 +174,7 @@ impl Table {
         while lengths != 0 {
             let prefix = 63 - lengths.leading_zeros();
             lengths &= !(1 << prefix);
-            let key = (prefix as u8, dst.to_bits() & mask(prefix as u8));
+            let key = Prefix::new(dst, prefix as u8);
             if let Some(found) = self.routes.get(&key).and_then(|rs| Some((&rs[..], rs.iter().find(|r| fits(r))?))) {
                 return Some(found);
             }
@@ -166,7 +184,7 @@ impl Table {
 
     /// (destination, prefix, route), longest prefix last.
     pub fn iter(&self) -> impl Iterator<Item = (Ipv4Addr, u8, &Route)> {
-        self.routes.iter().flat_map(|(&(p, d), rs)| rs.iter().map(move |r| (Ipv4Addr::from_bits(d), p, r)))
+        self.routes.iter().flat_map(|(p, rs)| rs.iter().map(|r| (p.network(), p.len(), r)))
     }
 }
 
@@ -183,6 +201,8 @@ pub struct Fib {
     pub others: BTreeMap<u32, Table>,
     /// `None`: local, main, default, as a namespace begins.
     pub rules: Option<Vec<Rule>>,
+    /// Somebody added a local route by hand (`fib_has_custom_local_routes`).
+    pub(super) custom_local: bool,
     pub(super) last_group: u32,
 }
 

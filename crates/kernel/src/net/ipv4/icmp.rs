@@ -2,6 +2,7 @@
 use crate::env::{Jiffies, SEC};
 use crate::ids::NsId;
 use crate::net::core::skb::{PktType, SkBuff, Skb};
+use crate::net::ipv4::options;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, addr_type, ip_route_output};
 use crate::net::mib::Mib;
@@ -104,7 +105,8 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
         }
         global_consume(net, ns);
     }
-    let quote = quote(offending, &ip, (dst.mtu as usize).min(QUOTE_MAX).saturating_sub(28));
+    let options = options::echo(options::of_skb(offending));
+    let quote = quote(offending, &ip, (dst.mtu as usize).min(QUOTE_MAX).saturating_sub(28 + options.len()));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
     let nf = attach(offending);
     push_reply(
@@ -115,6 +117,7 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
         if saddr.is_unspecified() { af::v4(dst.src) } else { saddr },
         ip.src,
         tos,
+        &options,
         header,
         quote,
     );
@@ -139,6 +142,7 @@ fn push_reply(
     saddr: Ipv4Addr,
     daddr: Ipv4Addr,
     tos: u8,
+    options: &[u8],
     header: IcmpHeader,
     data: Segs,
 ) {
@@ -153,9 +157,10 @@ fn push_reply(
     skb.frags = data;
     skb.nf = nf;
     skb.set_truesize();
+    let optlen = if options.is_empty() { 0 } else { options::push(net, ns, &mut skb, options, saddr.into()) };
     icmp_out_count(net, ns, header.kind);
     let ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
-    let tx = IpTx { ns, saddr, daddr, proto: IPPROTO_ICMP, tos, ttl, df: false };
+    let tx = IpTx { ns, saddr, daddr, proto: IPPROTO_ICMP, tos, ttl, df: false, optlen };
     if ip_queue_xmit(net, &tx, dst, skb).is_err() {
         net.inc(ns, Mib::IcmpOutErrors);
     }
@@ -185,6 +190,7 @@ fn out_counter(kind: u8) -> Option<Mib> {
 /// Answers a request (ICMP header pulled) with `kind`, the same identifier, and `data`.
 pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header: IcmpHeader, data: Segs) {
     let local = addr_type(net, ns, ip.dst) == RouteKind::Local;
+    let options = options::echo(options::of_skb(&request));
     net.consume_skb(request);
     if limited(net, ns, header.kind, 0) && !global_allow(net, ns) {
         return net.inc(ns, Mib::IcmpOutRateLimitGlobal);
@@ -192,7 +198,7 @@ pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
     let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos: ip.tos, ..Flow4::to(ip.src) }) else { return };
     let saddr = if local { saddr } else { af::v4(dst.src) };
-    push_reply(net, ns, NfCt::default(), &dst, saddr, ip.src, ip.tos, header, data);
+    push_reply(net, ns, NfCt::default(), &dst, saddr, ip.src, ip.tos, &options, header, data);
 }
 
 /// Milliseconds since midnight, for time stamp replies.

@@ -2,9 +2,11 @@
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::af::v4;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
-use crate::net::ipv4::route::{InputError, RouteKind, ip_route_input, valid};
+use crate::net::ipv4::fib::Scope;
+use crate::net::ipv4::route::{InputError, RouteKind, addr_type, ip_route_input, valid};
 use crate::net::ipv4::rule::HashKeys;
 use crate::net::ipv4::{forward, icmp, icmp_rcv, igmp, options, reassembly};
 use crate::net::mib::Mib;
@@ -16,6 +18,7 @@ use belljar_wire::Malformed;
 use belljar_wire::icmp::*;
 use belljar_wire::igmp::IPPROTO_IGMP;
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
+use core::net::Ipv4Addr;
 
 /// A packet with its Ethernet header pulled.
 #[doc(alias = "ip_rcv_core")]
@@ -106,7 +109,7 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
             Err(e) => return ip_error(net, ns, skb, e),
         },
     };
-    if ip.ihl_bytes > IPV4_HLEN && !rcv_options(net, ns, dev, &skb, ip) {
+    if ip.ihl_bytes > IPV4_HLEN && !rcv_options(net, ns, dev, &mut skb, ip) {
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_rcv_options");
     }
     match kind {
@@ -143,19 +146,31 @@ fn routed(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -
     Ok(dst.kind)
 }
 
-/// False when the options end the packet: malformed, or a source route that is not accepted.
+/// False when the options end the packet: malformed, or a source route that is not accepted. This host records itself where
+/// it is asked to: by its address there, or when the packet goes on, by the one of the way out.
 #[doc(alias = "ip_rcv_options")]
 #[cold]
-fn rcv_options(net: &mut Net, ns: NsId, dev: DevId, skb: &Skb, ip: &Ipv4Header) -> bool {
+fn rcv_options(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -> bool {
     let bytes = skb.head.bytes();
-    match options::compile(bytes.get(..ip.ihl_bytes).unwrap_or(bytes)) {
+    let found = match options::compile(bytes.get(..ip.ihl_bytes).unwrap_or(bytes)) {
+        Ok(found) => found,
         Err(at) => {
             net.inc(ns, Mib::IpInHdrErrors);
             icmp::icmp_send(net, skb, ICMP_PARAMETERPROB, 0, u32::from(at) << 24);
-            false
+            return false;
         }
-        Ok(o) => !o.source_route || net.devs.get(dev).is_some_and(|d| d.conf.accept_source_route),
+    };
+    if found.source_route && !net.devs.get(dev).is_some_and(|d| d.conf.accept_source_route) {
+        return false;
     }
+    let on = skb.dst.filter(|d| d.kind == RouteKind::Unicast).map(|d| (d.dev, d.gateway.map_or(ip.dst, v4)));
+    let here = match on {
+        Some((out, hop)) => net.devs.get(out).and_then(|d| d.select_addr(hop, Scope::Universe)),
+        None if addr_type(net, ns, ip.dst) == RouteKind::Local => Some(ip.dst),
+        None => net.devs.get(dev).and_then(|d| d.select_addr(ip.src, Scope::Universe)),
+    };
+    options::record(net, ns, skb, ip, &found, here.unwrap_or(Ipv4Addr::UNSPECIFIED));
+    true
 }
 
 /// No way on: counted, dropped, and where the host forwards, answered.

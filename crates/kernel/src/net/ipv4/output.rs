@@ -26,9 +26,11 @@ pub struct IpTx {
     pub ttl: u8,
     /// Don't fragment: never cut, EMSGSIZE when too big.
     pub df: bool,
+    /// Bytes of options, which the packet begins with.
+    pub optlen: u8,
 }
 
-/// Transport header in `skb.head`, payload in `skb.frags`: adds the IP header and sends (`ip_queue_xmit`).
+/// Options and transport header in `skb.head`, payload in `skb.frags`: adds the IP header and sends (`ip_queue_xmit`).
 #[doc(alias = "ip_send_skb")]
 pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Result<(), Errno> {
     let total = skb.len() + IPV4_HLEN;
@@ -43,7 +45,9 @@ pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Resul
         None if tx.df && skb.hash == 0 => 0,
         None => select_ident(net, tx.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs),
     };
+    let ihl_bytes = IPV4_HLEN + usize::from(tx.optlen);
     let header = Ipv4Header {
+        ihl_bytes,
         tos: tx.tos,
         // BIG TCP: a super-segment beyond 64 KB has no length in its header.
         total_len: if total > u16::MAX as usize { 0 } else { total as u16 },
@@ -55,11 +59,11 @@ pub fn ip_queue_xmit(net: &mut Net, tx: &IpTx, dst: &Dst, mut skb: Skb) -> Resul
         dst: tx.daddr,
         ..Ipv4Header::default()
     };
-    let Some(room) = skb.head.push(IPV4_HLEN) else {
+    if skb.head.push(IPV4_HLEN).is_none() {
         net.kfree_skb(skb, DropReason::NoMem, "ip_queue_xmit");
         return Err(Errno::ENOBUFS);
-    };
-    header.emit(room);
+    }
+    header.emit(skb.head.bytes_mut());
     skb.ns = Some(tx.ns);
     skb.network_header = skb.head.start();
     skb.protocol = ETH_P_IP;

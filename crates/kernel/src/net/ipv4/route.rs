@@ -384,6 +384,12 @@ fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr) -> Result<(),
         return Ok(());
     }
     let rp = d.conf.rp_filter;
+    let Some(n) = net.ns.get(ns) else { return Err(InputError::MartianSource) };
+    if rp == 0 && n.fib.rules.is_none() && !n.fib.custom_local {
+        // No route is asked for: only an address of this host's is refused, and a broadcast address is none.
+        let ours = !d.conf.accept_local && n.fib.local.get(src, 32).iter().any(|r| r.kind == RouteType::Local);
+        return if ours { Err(InputError::MartianSource) } else { Ok(()) };
+    }
     let back = fib::lookup(net, ns, src, None);
     match back.map(|r| r.kind) {
         Some(RouteType::Local) if d.conf.accept_local && rp == 0 => return Ok(()),

@@ -231,6 +231,7 @@ impl Net {
             let group = n.fib.last_group;
             hops.iter_mut().for_each(|r| r.group = group);
         }
+        n.fib.custom_local |= hops.iter().any(|r| r.kind == RouteType::Local);
         let t = n.fib.table_mut(table);
         if let Some(old) = old.filter(|_| how.replace) {
             let mut one = true;

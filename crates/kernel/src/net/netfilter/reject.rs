@@ -104,6 +104,7 @@ fn reset(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, old: &Skb) {
         mc_loop: false,
         autolabel: None,
         flow: 0,
+        optlen: 0,
     };
     // It is counted where it ends; nobody here waits for it.
     let _ = af::queue_xmit(net, &tx, &way, out);

@@ -61,6 +61,8 @@ pub struct Pending {
     /// Flow label of IPv6.
     pub flow: u32,
     pub priority: u32,
+    /// IP_OPTIONS of the socket, or IP_RETOPTS of the send.
+    pub options: Option<Box<[u8]>>,
 }
 
 /// The sockets of a namespace, in order of entry.

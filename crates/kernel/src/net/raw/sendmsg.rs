@@ -9,9 +9,9 @@ use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::sock::{Family, SEND_SHUTDOWN};
 use crate::net::core::timestamp;
 use crate::net::ipv4::icmp::icmp_out_count;
-use crate::net::ipv4::mcast;
 use crate::net::ipv4::output::{dev_mtu, ip_local_out};
 use crate::net::ipv4::route::*;
+use crate::net::ipv4::{mcast, options};
 use crate::net::mib::Mib;
 use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu, path_locked};
 use crate::task::call::*;
@@ -124,6 +124,7 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         flowinfo: 0,
         sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
         onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
+        options: None,
     };
     if c.daddr.is_ipv6() {
         (c.ttl, c.tos) = s.sk.hops_and_class_for(c.daddr);
@@ -215,7 +216,8 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     let data = msg.data.take(usize::MAX, &mut k.net.pool);
     let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
     let flow = c.flowinfo & 0xf_ffff;
-    let new = || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos: c.tos, ttl, flow, priority });
+    let options = c.options.clone().or_else(|| options::of(&s.sk, daddr).map(Box::from));
+    let new = || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos: c.tos, ttl, flow, priority, options });
     s.pending.get_or_insert_with(new).data.append(data);
     Ok(())
 }
@@ -247,7 +249,8 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let s = socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(mut p) = s.pending.take() else { return Ok(()) };
     let (ns, ping, recverr) = (s.sk.ns, s.kind == Kind::Ping, s.sk.flags.recverr);
-    let fits = p.data.len() + af::header_len(p.daddr) as usize <= p.dst.mtu as usize;
+    let headers = af::header_len(p.daddr) as usize + p.options.as_deref().map_or(0, <[u8]>::len);
+    let fits = p.data.len() + headers <= p.dst.mtu as usize;
     // RFC 1191: what fits goes with DF while the path MTU is being discovered.
     let df = match i32::from(s.sk.pmtudisc) {
         _ if p.daddr.is_ipv6() => false,
@@ -289,8 +292,9 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     skb.frag_max = if p.daddr.is_ipv6() { frag_size(&s.sk) } else { 0 };
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let Pending { saddr, daddr, tos, ttl, flow, .. } = *p;
+    let optlen = p.options.as_deref().map_or(0, |o| options::push(net, ns, &mut skb, o, saddr));
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, autolabel, flow };
+    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, autolabel, flow, optlen };
     match af::queue_xmit(net, &tx, &p.dst, skb) {
         // A full device queue is success unless the program asked for errors.
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),

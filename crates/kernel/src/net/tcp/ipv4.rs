@@ -16,6 +16,7 @@ use crate::net::core::errqueue;
 use crate::net::core::filter::Packet;
 use crate::net::core::skb::{SkBuff, Skb, TcpCb, truesize};
 use crate::net::drop::DropReason;
+use crate::net::ipv4::options as ip_options;
 use crate::net::mib::Mib;
 use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockExtendedErr};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
@@ -331,6 +332,10 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     out.transport_header = out.head.start();
     out.csum = Csum::Partial;
     out.hash = skb.hash;
+    let optlen = match ip_options::echo(ip_options::of_skb(skb)) {
+        echo if echo.is_empty() => 0,
+        echo => ip_options::push(net, ns, &mut out, &echo, dst),
+    };
     net.inc(ns, Mib::TcpOutSegs);
     let tx = Tx {
         ns,
@@ -343,6 +348,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
         mc_loop: false,
         autolabel: None,
         flow: 0,
+        optlen,
     };
     let _ = af::queue_xmit(net, &tx, &route, out);
 }

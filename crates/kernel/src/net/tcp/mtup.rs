@@ -2,21 +2,14 @@
 //! Acknowledged, it becomes the size of all; lost, it says nothing about congestion. Also the search for a smaller size
 //! when nothing comes through and no ICMP message says why.
 use super::input::recovery;
-use super::output::segment::{self, current_mss};
+use super::output::segment::{self, current_mss, headers};
 use super::output::{self, transmit};
 use super::seq::after;
 use super::sock::*;
 use super::{inc, setting, sysctl};
 use crate::ids::TcpId;
 use crate::net::Net;
-use crate::net::af;
 use crate::net::mib::Mib;
-use belljar_wire::tcp::TCP_HLEN;
-
-/// IP and TCP header without options.
-fn headers(sk: &TcpSock) -> u32 {
-    af::header_len(sk.sk.daddr) + TCP_HLEN as u32
-}
 
 /// A probe needs so large a window that losing one segment more is no matter.
 const MIN_CWND: u32 = 11;

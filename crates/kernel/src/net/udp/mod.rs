@@ -68,6 +68,8 @@ pub struct Cork {
     pub stamp: (u8, u32),
     /// UDP_SEGMENT when it was begun, 0 for one datagram.
     pub gso: u16,
+    /// IP_RETOPTS of the send, instead of the socket's options.
+    pub options: Option<Box<[u8]>>,
 }
 
 impl UdpSock {

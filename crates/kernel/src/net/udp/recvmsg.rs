@@ -13,6 +13,7 @@ use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::*;
+use belljar_wire::Csum;
 use belljar_wire::ethernet::ETH_P_IPV6;
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
 use belljar_wire::ipv6::{Ipv6Header, needs_scope};
@@ -110,7 +111,9 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
         IpAddr::V4(src) => SockAddr::V4(src, udp.src_port),
         IpAddr::V6(src) => from6(k, &skb, src, udp.src_port),
     });
+    let mut summed = false;
     if let Some(s) = k.socks.udp.get(id) {
+        summed = s.sk.rare(|c| c.checksum);
         if let Some(gso) = skb.gso.filter(|_| s.gro) {
             let data = i32::from(gso.size).to_ne_bytes().to_vec();
             r.cmsgs.push(Cmsg { level: SOL_UDP, kind: UDP_GRO, data });
@@ -119,6 +122,11 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
             Family::Inet6 => control6(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs),
             Family::Inet => control(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs),
         }
+    }
+    if summed && let Some(sum) = payload_sum(&skb, &udp, msg.len) {
+        let later = |c: &Cmsg| (c.level, c.kind) == (SOL_IP, IP_RECVFRAGSIZE);
+        let at = r.cmsgs.iter().position(later).unwrap_or(r.cmsgs.len());
+        r.cmsgs.insert(at, Cmsg { level: SOL_IP, kind: IP_CHECKSUM, data: sum.to_ne_bytes().to_vec() });
     }
     r.segs = if skb.head.is_empty() {
         std::mem::take(&mut skb.frags)
@@ -134,6 +142,34 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
     }
     k.net.consume_skb(skb);
     r
+}
+
+/// IP_CHECKSUM: the sum over an IPv4 datagram's payload, where one was made before the reader came: by the device, on
+/// arrival if it is short (`CHECKSUM_BREAK`), or for a reader who takes only part of it.
+#[doc(alias = "ip_cmsg_recv_checksum")]
+#[cold]
+fn payload_sum(skb: &Skb, udp: &UdpHeader, room: usize) -> Option<u32> {
+    const CHECKSUM_BREAK: u16 = 76;
+    skb.ip_hdr()?;
+    let made = match skb.csum {
+        Csum::Partial => false,
+        Csum::Unnecessary => true,
+        Csum::None => udp.len <= CHECKSUM_BREAK || room < skb.len(),
+    };
+    if !made || udp.csum == 0 || skb.gso.is_some() {
+        return None;
+    }
+    let mut data = skb.head.bytes().to_vec();
+    data.extend_from_slice(&skb.frags.to_vec());
+    let word = |w: &[u8]| {
+        let mut b = [0; 4];
+        b.iter_mut().zip(w).for_each(|(to, from)| *to = *from);
+        u64::from(u32::from_ne_bytes(b))
+    };
+    let sum: u64 = data.chunks(4).map(word).sum();
+    let sum = (sum & 0xffff_ffff) + (sum >> 32);
+    // What is left of a sum when the headers' is taken away is never the positive zero.
+    Some(((sum & 0xffff_ffff) + (sum >> 32)) as u32).map(|s| if s == 0 { u32::MAX } else { s })
 }
 
 /// What the program asked to be told beside the payload (`ip_cmsg_recv`).

@@ -10,6 +10,7 @@ use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy;
 use crate::net::ipv4::mcast;
+use crate::net::ipv4::options::{self, MAX_IPOPTLEN};
 use crate::net::ipv4::output::dev_mtu;
 use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority, select_ident};
 use crate::net::mib::Mib;
@@ -29,7 +30,7 @@ fn max_payload(six: bool) -> usize {
 }
 
 /// What one send asks beside its payload (`struct ipcm_cookie`).
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(crate) struct Ipcm {
     pub daddr: IpAddr,
     pub dport: u16,
@@ -46,6 +47,8 @@ pub(crate) struct Ipcm {
     pub sockc: Sockcm,
     /// No router: SO_DONTROUTE, MSG_DONTROUTE.
     pub onlink: bool,
+    /// IP_RETOPTS.
+    pub options: Option<Box<[u8]>>,
 }
 
 #[doc(alias = "udp_sendmsg")]
@@ -119,6 +122,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         flowinfo: 0,
         sockc,
         onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
+        options: None,
     };
     if c.daddr.is_ipv6() {
         let (hops, class) = s.sk.hops_and_class_for(c.daddr);
@@ -231,6 +235,10 @@ pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -
                 };
                 c.tos_given = true;
             }
+            IP_RETOPTS => {
+                let value = m.data.get(..MAX_IPOPTLEN).unwrap_or(&m.data);
+                c.options = Some(options::from_program(value, false)?);
+            }
             _ => return Err(Errno::EINVAL),
         }
     }
@@ -335,7 +343,8 @@ fn transmit(
     }
     let stamp = tx_timestamp(s, &c.sockc);
     let flow = c.flowinfo & 0xf_ffff;
-    let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso };
+    let options = c.options.clone();
+    let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso, options };
     if more {
         s.cork = Some(Box::new(cork));
     } else {
@@ -455,10 +464,12 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
 #[doc(alias = "udp_send_skb")]
 fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option<u32>) -> Result<(), Errno> {
-    let Cork { data, daddr, dport, saddr, ref dst, tos, ttl, flow, zerocopy, stamp: (flags, tskey), gso } = c;
+    let Cork { data, daddr, dport, saddr, ref dst, tos, ttl, flow, zerocopy, stamp: (flags, tskey), gso, options } = c;
     let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
+    let options = options.as_deref().or_else(|| options::of(&s.sk, daddr));
+    let headers = af::header_len(daddr) as usize + options.map_or(0, <[u8]>::len);
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
-    let fits = total + af::header_len(daddr) as usize <= dst.mtu as usize;
+    let fits = total + headers <= dst.mtu as usize;
     let six = daddr.is_ipv6();
     let gso = gso::of(data.len(), gso);
     let df = match i32::from(s.sk.pmtudisc) {
@@ -488,6 +499,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
         header.emit(room);
     }
     skb.transport_header = skb.head.start();
+    let optlen = options.map_or(0, |o| options::push(net, ns, &mut skb, o, saddr));
     skb.truesize = truesize(data.len());
     (skb.frags, skb.gso) = (data, gso);
     skb.priority = priority.unwrap_or(s.sk.priority);
@@ -514,7 +526,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel, flow };
+    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel, flow, optlen };
     match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));

@@ -8,6 +8,7 @@ use crate::net::Net;
 use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::SOCK_BINDPORT_LOCK;
+use crate::net::ipv4::options;
 use crate::net::mib::Mib;
 use crate::net::tcp::input::{READABLE, destroy};
 use crate::net::tcp::output::segment;
@@ -38,6 +39,9 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
     if let Some(rare) = lsk.rare.as_ref().filter(|r| r.save_syn != 0) {
         child.rare().save_syn = rare.save_syn;
         child.rare().saved_syn = req.saved_syn.clone();
+    }
+    if req.ip_options.is_some() || options::len_of(&child.sk, req.raddr) != 0 {
+        child.sk.cold().ip_options = req.ip_options.clone();
     }
     segment::sync_mss(&mut child, net, dst.mtu);
     if req.snt_synack_us != 0 && req.num_retrans == 0 {

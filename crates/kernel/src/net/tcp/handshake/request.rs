@@ -12,6 +12,7 @@ use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
+use crate::net::ipv4::options;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::ipv6::anycast::is_anycast;
 use crate::net::mib::Mib;
@@ -67,6 +68,8 @@ pub struct RequestSock {
     pub hash: u32,
     /// The headers of the SYN, for TCP_SAVED_SYN of the connection.
     pub saved_syn: Option<Box<[u8]>>,
+    /// IP options of the SYN, which everything that goes back carries.
+    pub ip_options: Option<Box<[u8]>>,
 }
 
 impl RequestSock {
@@ -118,6 +121,7 @@ impl RequestSock {
             last_oow_ms: 0,
             hash: 0,
             saved_syn: None,
+            ip_options: None,
         }
     }
 
@@ -246,6 +250,8 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         return net.consume_skb(skb);
     }
     req.saved_syn = save_syn(lsk, &skb);
+    let echo = options::echo(options::of_skb(&skb));
+    req.ip_options = (!echo.is_empty()).then(|| echo.into());
     req.snt_isn = if again { skb.tcp.tw_isn } else { isn::secure_tcp_seq(n.secret, &t, now) };
     let mut skb = Some(skb);
     let (child, fresh) = fastopen::server::try_fastopen(k, ns, &mut req, &mut skb, o.fastopen);

@@ -4,6 +4,7 @@ use super::request::RequestSock;
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::{self, Tx};
+use crate::net::ipv4::options as ip_options;
 use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
 use crate::net::tcp::md5sig;
@@ -84,6 +85,7 @@ pub fn send_synack(
     skb.mark = listener.sk.mark;
     net.inc(ns, Mib::TcpOutSegs);
     let (ttl, tos) = listener.sk.hops_and_class_for(req.raddr);
+    let optlen = req.ip_options.as_deref().map_or(0, |o| ip_options::push(net, ns, &mut skb, o, req.laddr));
     let tx = Tx {
         ns,
         saddr: req.laddr,
@@ -95,6 +97,7 @@ pub fn send_synack(
         mc_loop: false,
         autolabel: listener.sk.autolabel(),
         flow: 0,
+        optlen,
     };
     af::queue_xmit(net, &tx, dst, skb)
 }

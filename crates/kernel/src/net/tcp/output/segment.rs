@@ -1,6 +1,7 @@
 //! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
 use crate::net::Net;
 use crate::net::af::{self, Flow};
+use crate::net::ipv4::options as ip_options;
 use crate::net::ipv4::route::Dst;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{md5sig, mtup};
@@ -52,6 +53,11 @@ pub fn check_dst<'a>(sk: &'a mut TcpSock, net: &mut Net) -> Option<&'a Dst> {
     sk.dst.as_ref()
 }
 
+/// IP header with the socket's options, and TCP's bare one.
+pub fn headers(sk: &TcpSock) -> u32 {
+    af::header_len(sk.sk.daddr) + ip_options::len_of(&sk.sk, sk.sk.daddr) + TCP_HLEN as u32
+}
+
 /// Bytes of options that every segment carries (`tcp_header_len` beyond the bare header).
 pub fn constant_options(sk: &TcpSock) -> u32 {
     let md5 = sk.rare.as_ref().is_some_and(|r| r.md5_in_header);
@@ -67,7 +73,7 @@ pub fn sync_mss(sk: &mut TcpSock, net: &Net, pmtu: u32) {
     sk.snd.pmtu = pmtu;
     let floor = crate::net::tcp::setting(net, sk, |s| s.tcp_min_snd_mss);
     let options = constant_options(sk);
-    let headers = af::header_len(sk.sk.daddr) + TCP_HLEN as u32;
+    let headers = headers(sk);
     let mut mss = pmtu.saturating_sub(headers).min(u32::from(sk.snd.mss_clamp));
     if sk.snd.user_mss != 0 {
         mss = mss.min(u32::from(sk.snd.user_mss));

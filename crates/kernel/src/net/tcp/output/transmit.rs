@@ -7,6 +7,7 @@ use crate::net::Net;
 use crate::net::af::{self, Tx};
 use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
 use crate::net::core::zerocopy;
+use crate::net::ipv4::options as ip_options;
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::net::tcp::handshake::fastopen::client;
@@ -143,6 +144,8 @@ pub fn send_segment(
         ack::event_ack_sent(sk, net, id);
     }
     let (ttl, tos) = sk.sk.hops_and_class();
+    let optlen =
+        ip_options::of(&sk.sk, sk.sk.daddr).map_or(0, |o| ip_options::push(net, sk.sk.ns, &mut skb, o, sk.sk.saddr));
     let tx = Tx {
         ns: sk.sk.ns,
         saddr: sk.sk.saddr,
@@ -154,6 +157,7 @@ pub fn send_segment(
         mc_loop: false,
         autolabel: sk.sk.autolabel(),
         flow: sk.sk.flow_label(),
+        optlen,
     };
     net.tc.congested = false;
     let sent = af::queue_xmit(net, &tx, &dst, skb);

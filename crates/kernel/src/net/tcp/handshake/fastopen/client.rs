@@ -1,7 +1,6 @@
 //! Fast Open as a client: data that goes with the SYN, and what the SYN-ACK says about it.
 use super::*;
 use crate::ids::SockId;
-use crate::net::af;
 use crate::net::core::skb::Skb;
 use crate::net::tcp::connect;
 use crate::net::tcp::input::{self, EVERYTHING, recovery};
@@ -9,7 +8,7 @@ use crate::net::tcp::output::{event_new_data_sent, segment, transmit};
 use crate::net::tcp::{close, inc, setting, zerocopy};
 use crate::task::call::{Ret, RunCtx, SendMsg, Sleep, Step};
 use belljar_abi::{MSG_FASTOPEN, SockAddr};
-use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpOptions};
+use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TcpOptions};
 
 /// A send that may have to open the connection first. `None`: there is a connection, and the rest is an ordinary send.
 #[doc(alias = "tcp_sendmsg_fastopen")]
@@ -176,7 +175,7 @@ fn with_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, mss: u16, m: &mut SendM
     let pmtu = sk.snd.pmtu;
     segment::sync_mss(sk, net, pmtu);
     // All the room that options could take is left to them: middleboxes may add their own.
-    let mss = pmtu.saturating_sub(af::header_len(sk.sk.daddr) + TCP_HLEN as u32).min(u32::from(sk.snd.mss_clamp));
+    let mss = pmtu.saturating_sub(segment::headers(sk)).min(u32::from(sk.snd.mss_clamp));
     let fits = mss.saturating_sub(MAX_TCP_OPTION_SPACE as u32);
     let segs = data.take(fits as usize, &mut net.pool);
     let copied = segs.len() as u32;
