@@ -101,6 +101,15 @@ pub fn json(r: &Record, cx: &Context<'_>) -> String {
             let _ = write!(out, ",\"packet\":{id}");
             packet(&mut out, frame);
         }
+        Event::Rule { packet, dev: d, hit } => {
+            text(&mut out, "event", "rule");
+            for (key, value) in [("hook", hit.hook), ("table", &hit.table), ("chain", &hit.chain), ("says", &hit.says)]
+            {
+                text(&mut out, key, value);
+            }
+            dev(&mut out, *d);
+            let _ = write!(out, ",\"rule\":{},\"packet\":{packet}", hit.number);
+        }
         Event::State { sock, old, new } => {
             text(&mut out, "event", "state");
             text(&mut out, "sock", &sock_name(*sock));
@@ -131,6 +140,11 @@ pub fn line(r: &Record, cx: &Context<'_>, printer: &mut Printer) -> String {
         Event::Drop { packet, reason, at, dev: d, frame } => {
             let shown = printer.packet(&to_wire(frame));
             format!("#{packet}{} DROP {} at {at}: {shown}", dev(*d), reason.name())
+        }
+        Event::Rule { packet, dev: d, hit } => {
+            let place = if hit.number == 0 { "policy".to_owned() } else { format!("rule {}", hit.number) };
+            let chain = if hit.chain == hit.hook { String::new() } else { format!(" {}", hit.chain) };
+            format!("#{packet}{} {} {}{chain} {place}: {}", dev(*d), hit.hook, hit.table, hit.says)
         }
         Event::State { sock, old, new } => format!("{} {old} -> {new}", sock_name(*sock)),
         Event::Retransmit { sock, seq, len, why } => {

@@ -167,11 +167,20 @@ pub fn read(fd: &impl AsFd, buf: &mut [u8]) -> io::Result<usize> {
 
 /// Sends without blocking and without SIGPIPE, from several pieces (at most 1024 are used).
 pub fn send_vectored(fd: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    sendmsg(fd, bufs, 0)
+}
+
+/// [`send_vectored`] of what has something right behind it: the kernel may wait for that with the last packet.
+pub fn send_more(fd: &impl AsFd, bufs: &[IoSlice<'_>]) -> io::Result<usize> {
+    sendmsg(fd, bufs, libc::MSG_MORE)
+}
+
+fn sendmsg(fd: &impl AsFd, bufs: &[IoSlice<'_>], flags: libc::c_int) -> io::Result<usize> {
     // SAFETY: an all-zero msghdr is valid.
     let mut m: libc::msghdr = unsafe { std::mem::zeroed() };
     m.msg_iov = bufs.as_ptr().cast_mut().cast();
     m.msg_iovlen = bufs.len().min(1024) as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
+    let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL | flags;
     // SAFETY: IoSlice has the layout of iovec, and the slices live through the call.
     cvt_size(unsafe { libc::sendmsg(fd.as_fd().as_raw_fd(), &m, flags) })
 }

@@ -1,6 +1,7 @@
 //! Netfilter with packets: hooks and their counters, verdicts, connections, translation.
 mod three;
 use belljar_abi::*;
+use belljar_kernel::env::trace::{Event, RuleHit, Wanted};
 use belljar_kernel::net::netfilter::Pf;
 use belljar_wire::ipv4::Ipv4Header;
 use three::*;
@@ -455,4 +456,52 @@ fn tproxy_takes_what_is_for_others() {
     let c = t.socket(CLIENT, DGRAM);
     t.send_to(CLIENT, c, b"q", B, 53).unwrap();
     assert_eq!(t.recv(ROUTER, u).unwrap().0, b"q");
+}
+
+/// What `belljar trace` tells of a packet: every hook, the rules that fit with what they say, and the policies.
+#[test]
+fn rules_that_decide_are_told() {
+    let mut t = Three::new();
+    t.iptables(
+        ROUTER,
+        "-t nat -N WEB
+        -t nat -A PREROUTING -p tcp --dport 8080 -j WEB
+        -t nat -A WEB -p tcp -j DNAT --to-destination 10.0.2.2:80
+        -A FORWARD -p udp -j ACCEPT
+        -A FORWARD -m conntrack --ctstate NEW -j ACCEPT",
+    );
+    let listener = t.bound(SERVER, SOCK_STREAM, B, 80);
+    t.k[ROUTER].net.env.trace.wanted = Wanted { stages: true, ..Wanted::default() };
+    t.connect(CLIENT, R1, 8080).unwrap();
+    t.accept(SERVER, listener).unwrap();
+    // Packets have the numbers of the host that made them: the client's SYN from its rule on, and what was before it.
+    let mut told = Vec::new();
+    while let Some(r) = t.k[ROUTER].net.env.trace.pop() {
+        match r.event {
+            Event::Rule { packet, hit, .. } => {
+                let RuleHit { hook, table, chain, number, says } = *hit;
+                told.push((packet, format!("{hook} {table} {chain} {number} {says}")));
+            }
+            Event::Stage { packet, stage, .. } => told.push((packet, stage.to_owned())),
+            _ => {}
+        }
+    }
+    let syn = told.iter().position(|(_, text)| text.ends_with("-j WEB")).unwrap();
+    let way = [
+        "netif_receive_skb",
+        "ip_rcv",
+        "nf_conntrack_in",
+        "nf_nat_fn",
+        "PREROUTING nat PREROUTING 1 -j WEB",
+        "PREROUTING nat WEB 1 -j DNAT --to-destination 10.0.2.2:80",
+        "FORWARD filter FORWARD 2 -j ACCEPT",
+        "ip_forward",
+        "ip_output",
+        "nf_nat_fn",
+        "POSTROUTING nat POSTROUTING 0 ACCEPT",
+    ];
+    let begin = told[..syn].iter().rposition(|(_, text)| text == "netif_receive_skb").unwrap();
+    let told = told[begin..].iter().filter(|(id, _)| *id == told[syn].0).map(|(_, text)| text.as_str());
+    let told: Vec<&str> = told.filter(|s| way.contains(s)).take(way.len()).collect();
+    assert_eq!(told, way);
 }

@@ -11,19 +11,22 @@ use std::fs::File;
 use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 
-const EVENTS: [&str; 5] = ["tap", "stage", "drop", "state", "retransmit"];
-const KEYS: [&str; 13] =
-    ["event", "stage", "dev", "dir", "packet", "flow", "proto", "reason", "at", "sock", "old", "new", "why"];
+const EVENTS: [&str; 6] = ["tap", "stage", "rule", "drop", "state", "retransmit"];
+const KEYS: [&str; 18] = [
+    "event", "stage", "dev", "dir", "packet", "flow", "proto", "hook", "table", "chain", "rule", "says", "reason",
+    "at", "sock", "old", "new", "why",
+];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Filter:   the name of an event (tap, stage, drop, state, retransmit) or KEY=PATTERN, with * and ? as in file names;
-          keys: event stage dev dir packet flow proto reason at sock old new why.
+Filter:   the name of an event (tap, stage, rule, drop, state, retransmit) or KEY=PATTERN, with * and ? as in file names;
+          keys: event stage dev dir packet flow proto hook table chain rule says reason at sock old new why.
           Words with the same key widen the choice, different keys narrow it.
 
 Examples: belljar trace web drop retransmit
           belljar trace web stage 'stage=tcp_*'
           belljar trace web packet=1042
+          belljar trace web rule table=nat
           belljar trace web -j | jq .")]
 pub struct TraceCommand {
     /// The jar, and which of its hosts (default: host)
@@ -111,6 +114,12 @@ fn line(e: &Json, paint: Paint) -> String {
             format!("{} {arrow} {} length {}{gso}", paint.cyan(&packet), f("flow"), f("len"))
         }
         "stage" => format!("{} {} ({} bytes)", paint.cyan(&packet), f("stage"), f("len")),
+        "rule" => {
+            let place = if f("rule") == "0" { "policy".to_owned() } else { format!("rule {}", f("rule")) };
+            let chain = if f("chain") == f("hook") { String::new() } else { format!(" {}", f("chain")) };
+            let says = paint.yellow(&f("says"));
+            format!("{} {} {}{chain} {place}: {says}", paint.cyan(&packet), f("hook"), f("table"))
+        }
         "drop" => {
             let what = paint.red(&format!("DROP {}", f("reason")));
             format!("{} {what} at {}: {} length {}", paint.cyan(&packet), f("at"), f("flow"), f("len"))
@@ -155,6 +164,13 @@ mod tests {
             line(&drop, Paint::default()),
             "01:01:01.000001 #7 host/eth0 DROP TCP_LISTEN_OVERFLOW at tcp_v4_syn_recv_sock: 10.0.2.2:4000 > 10.0.2.15:80 length 74\n"
         );
+        let rule = json!({"event": "rule", "hook": "PREROUTING", "table": "nat", "chain": "DOCKER", "rule": 2, "packet": 7,
+            "dev": "host/eth0", "says": "-j DNAT --to-destination 172.17.0.2:80", "wall": 0});
+        assert_eq!(
+            line(&rule, Paint::default()),
+            "00:00:00.000000 #7 host/eth0 PREROUTING nat DOCKER rule 2: -j DNAT --to-destination 172.17.0.2:80\n"
+        );
+        assert!(matches(&parse(&words("rule table=nat says=*DNAT*")).unwrap(), &rule));
         let state = json!({"event": "state", "sock": "tcp:3", "old": "SYN_SENT", "new": "ESTABLISHED", "wall": 0});
         assert_eq!(line(&state, Paint::default()), "00:00:00.000000 tcp:3 SYN_SENT -> ESTABLISHED\n");
     }

@@ -18,7 +18,7 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 
 /// One look at the inner side.
 const CHUNK: usize = 128 * 1024;
-const EVENTS: u32 = epoll::IN | epoll::OUT | epoll::RDHUP | epoll::ET;
+const EVENTS: u32 = epoll::IN | epoll::RDHUP | epoll::ET;
 
 /// How far a connection is.
 #[derive(Debug)]
@@ -55,11 +55,15 @@ pub struct Flow {
     inner_eof: bool,
     inner_fin: bool,
     outer_fin: bool,
+    /// EPOLLOUT of the outer side is asked for.
+    watch_out: bool,
     pub since: u64,
 }
 
 impl Flow {
     fn new(stage: Stage, outer: TcpStream, machine: usize, inner: Option<Fd>, now: u64) -> Flow {
+        // A connect that runs is told by it; otherwise only who could not write asks.
+        let watch_out = !matches!(stage, Stage::InnerConnect);
         Flow {
             stage,
             outer,
@@ -73,6 +77,7 @@ impl Flow {
             inner_eof: false,
             inner_fin: false,
             outer_fin: false,
+            watch_out,
             since: now,
         }
     }
@@ -87,7 +92,8 @@ impl Jar {
     fn add_flow(&mut self, flow: Flow) -> Option<FlowId> {
         let id = self.gateway.flows.insert(flow);
         let f = self.gateway.flows.get(id)?;
-        if self.ep.add(&f.outer, EVENTS, Key::Flow(id).pack()).is_err() {
+        let out = if f.watch_out { epoll::OUT } else { 0 };
+        if self.ep.add(&f.outer, EVENTS | out, Key::Flow(id).pack()).is_err() {
             self.gateway.flows.remove(id);
             return None;
         }
@@ -351,9 +357,20 @@ impl Jar {
         loop {
             while !f.to_outer.is_empty() {
                 let slices: Vec<IoSlice<'_>> = f.to_outer.iter().take(64).map(|p| IoSlice::new(p.as_slice())).collect();
-                match fd::send_vectored(&f.outer, &slices) {
+                // The last bytes and the end behind them make one packet.
+                let sent = match f.inner_eof {
+                    true => fd::send_more(&f.outer, &slices),
+                    false => fd::send_vectored(&f.outer, &slices),
+                };
+                match sent {
                     Ok(n) => m.passed(&mut f.to_outer, n),
-                    Err(e) if e.kind() == ErrorKind::WouldBlock => return Ok(()),
+                    Err(e) if e.kind() == ErrorKind::WouldBlock => {
+                        if !f.watch_out {
+                            f.watch_out = true;
+                            let _ = self.ep.modify(&f.outer, EVENTS | epoll::OUT, Key::Flow(id).pack());
+                        }
+                        return Ok(());
+                    }
                     Err(e) if e.kind() == ErrorKind::Interrupted => {}
                     Err(_) => return Err(()),
                 }
@@ -370,7 +387,10 @@ impl Jar {
             }
             match m.recv(now, inner, CHUNK, 0) {
                 Ok(r) if r.segs.is_empty() => f.inner_eof = true,
-                Ok(r) => f.to_outer = r.segs,
+                Ok(r) => {
+                    f.to_outer = r.segs;
+                    f.inner_eof = m.got_fin(inner) && m.readable(inner) == 0;
+                }
                 Err(Errno::EAGAIN) => return Ok(()),
                 Err(_) => return Err(()),
             }

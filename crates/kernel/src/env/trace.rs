@@ -23,10 +23,23 @@ pub enum Event {
     Stage { packet: PacketId, stage: &'static str, dev: Option<DevId>, len: u32 },
     /// `kfree_skb`: the packet, as far as its headers still stand, where and why.
     Drop { packet: PacketId, reason: DropReason, at: &'static str, dev: Option<DevId>, frame: Box<Frame> },
+    /// A rule of netfilter fits a packet, or no rule of a chain did and its policy decides.
+    Rule { packet: PacketId, dev: Option<DevId>, hit: Box<RuleHit> },
     /// `tcp_set_state`.
     State { sock: SockId, old: &'static str, new: &'static str },
     /// A retransmission (`tcp_retransmit_skb`): first byte, length, why.
     Retransmit { sock: SockId, seq: u32, len: u32, why: &'static str },
+}
+
+/// Where a rule stands, and what it says in the words of iptables or nft.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RuleHit {
+    pub hook: &'static str,
+    pub table: String,
+    pub chain: String,
+    /// From 1; 0 is the policy.
+    pub number: u32,
+    pub says: String,
 }
 
 /// An event with its time.

@@ -24,7 +24,7 @@ use self::drop::DropReason;
 use self::mib::Mib;
 use self::netns::NetNs;
 use self::sysctl::Global;
-use crate::env::trace::Dir;
+use crate::env::trace::{Dir, RuleHit};
 use crate::env::{Env, Event};
 use crate::ids::*;
 use crate::mem::Pool;
@@ -170,6 +170,15 @@ impl Net {
     fn trace_stage(&mut self, skb: &Skb, stage: &'static str) {
         let event = Event::Stage { packet: skb.id, stage, dev: skb.dev, len: skb.len() as u32 };
         self.env.trace.push(self.env.now, event);
+    }
+
+    /// A rule decided about a packet: told in words only to who asks.
+    #[inline]
+    pub(crate) fn rule_hit(&mut self, skb: &SkBuff, hit: impl FnOnce() -> RuleHit) {
+        if self.env.trace.wanted.stages {
+            let event = Event::Rule { packet: skb.id, dev: skb.dev, hit: Box::new(hit()) };
+            self.env.trace.push(self.env.now, event);
+        }
     }
 
     /// The packet as a tap of `dev` sees it, its link header included.

@@ -219,7 +219,10 @@ fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mu
                     verdict
                 }
             }
-            Step::Conntrack if nf.ct[pf as usize] => conntrack::nf_conntrack_in(net, ns, hook, &p, skb),
+            Step::Conntrack if nf.ct[pf as usize] => {
+                net.stage(skb, "nf_conntrack_in");
+                conntrack::nf_conntrack_in(net, ns, hook, &p, skb)
+            }
             Step::Translate => {
                 let legacy = nf.tables[pf as usize][TableName::Nat as usize].as_deref_mut();
                 if legacy.is_none() && !nf.nft.translates[pf as usize] {
@@ -227,6 +230,7 @@ fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mu
                 }
                 let mut rules = nat::Rules { legacy, nft: &mut nf.nft };
                 let was = (p.src, p.dst);
+                net.stage(skb, "nf_nat_fn");
                 let verdict = nat::nf_nat_fn(net, &mut rules, ns, hook, &p, skb, devs);
                 match read(net, pf, skb, devs) {
                     Some(now) if verdict == Verdict::Accept => p = now,

@@ -2,7 +2,9 @@
 use super::matches::{ip_matches, match_one};
 use super::packet::Pkt;
 use super::rules::*;
-use super::{Devs, Hook, Verdict, conntrack::CtInfo, conntrack::NfCt, log, nat};
+use super::words::print;
+use super::{Devs, Hook, Pf, Verdict, conntrack::CtInfo, conntrack::NfCt, log, nat};
+use crate::env::trace::RuleHit;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -41,6 +43,7 @@ pub fn do_table(
             if let Some((_, policy)) = c.base {
                 c.counters.packets += size.0;
                 c.counters.bytes += size.1;
+                net.rule_hit(skb, || hit(table, hook, p.pf, chain, 0));
                 return if policy == Policy::Accept { Verdict::Accept } else { DROP };
             }
             (chain, at) = table.stack.pop().unwrap_or((base, u32::MAX));
@@ -54,7 +57,9 @@ pub fn do_table(
         }
         rule.counters.packets += size.0;
         rule.counters.bytes += size.1;
-        match act(net, &rule.target, ns, hook, p, skb, devs) {
+        let said = act(net, &rule.target, ns, hook, p, skb, devs);
+        net.rule_hit(skb, || hit(table, hook, p.pf, chain, at));
+        match said {
             Said::GoOn => {}
             Said::Verdict(v) => return v,
             Said::Return => at = u32::MAX,
@@ -70,6 +75,19 @@ pub fn do_table(
             }
         }
     }
+}
+
+/// A rule as it is told, the `number`th of its chain; 0: the chain's policy.
+#[cold]
+fn hit(t: &Table, hook: Hook, pf: Pf, chain: u32, number: u32) -> RuleHit {
+    let mut says = String::new();
+    let c = t.chains.get(chain as usize);
+    match c.and_then(|c| c.rules.get((number as usize).wrapping_sub(1))) {
+        Some(rule) => print::target_words(&mut says, t, pf, &rule.target),
+        None => says += c.and_then(|c| c.base).map_or("", |b| b.1.name()),
+    }
+    let chain = c.map_or_else(String::new, |c| c.name.to_string());
+    RuleHit { hook: hook.chain(), table: t.name.name().to_owned(), chain, number, says: says.trim_start().to_owned() }
 }
 
 /// Whether the rule is about this packet; `None`: no rule can say anything about it.

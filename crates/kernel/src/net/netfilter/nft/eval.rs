@@ -4,6 +4,7 @@ use super::compat::Body;
 use super::expr::*;
 use super::set::Set;
 use super::{Data, Nft, Say, Stand, Table, Value};
+use crate::env::trace::RuleHit;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::{PktType, SkBuff};
@@ -126,7 +127,10 @@ fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuf
         n.packets += 1;
         n.bytes += p.len as u64;
     }
-    if b.accept { Verdict::Accept } else { DROP }
+    let accept = b.accept;
+    let policy = if accept { Then::End(Verdict::Accept) } else { Then::End(DROP) };
+    net.rule_hit(skb, || hit(t, a.hook, s.chain, 0, &policy));
+    if accept { Verdict::Accept } else { DROP }
 }
 
 /// Through rules from a chain on; `None` when none of them said anything.
@@ -144,7 +148,11 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
             continue;
         };
         at += 1;
-        let say = match rule_says(net, &mut rule.exprs, sets, &mut regs, a, p, skb) {
+        let then = rule_says(net, &mut rule.exprs, sets, &mut regs, a, p, skb);
+        if !matches!(then, Then::Break) {
+            net.rule_hit(skb, || hit(t, a.hook, chain, at, &then));
+        }
+        let say = match then {
             Then::Next | Then::Break => continue,
             Then::End(v) => return Some(v),
             Then::Say(s) => s,
@@ -167,6 +175,29 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
             _ => return Some(DROP),
         }
     }
+}
+
+/// A rule that decided, as it is told.
+#[cold]
+fn hit(t: &Table, hook: Hook, chain: usize, number: usize, then: &Then) -> RuleHit {
+    let name = |at: usize| t.chains.get(at).map_or_else(String::new, |c| c.name.to_string());
+    let says = match then {
+        Then::Next | Then::Break => "continue".to_owned(),
+        Then::End(Verdict::Accept) => "accept".to_owned(),
+        Then::End(Verdict::Drop(_)) => "drop".to_owned(),
+        Then::End(Verdict::Reject(_)) => "reject".to_owned(),
+        Then::Say(s) => match s.code {
+            NF_ACCEPT => "accept".to_owned(),
+            NFT_CONTINUE | NFT_BREAK => "continue".to_owned(),
+            NFT_RETURN => "return".to_owned(),
+            NFT_JUMP | NFT_GOTO => {
+                let to = t.chain_at(s.chain).map(name).unwrap_or_default();
+                format!("{} {to}", if s.code == NFT_JUMP { "jump" } else { "goto" })
+            }
+            _ => "drop".to_owned(),
+        },
+    };
+    RuleHit { hook: hook.chain(), table: t.name.to_string(), chain: name(chain), number: number as u32, says }
 }
 
 fn rule_says(

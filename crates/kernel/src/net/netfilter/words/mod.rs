@@ -4,7 +4,7 @@ mod conntrack;
 mod list;
 mod options;
 mod parse;
-mod print;
+pub(super) mod print;
 mod restore;
 mod target_options;
 mod value;

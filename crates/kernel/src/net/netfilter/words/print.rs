@@ -85,7 +85,13 @@ fn rule(t: &Table, pf: Pf, c: &Chain, r: &Rule, counters: bool) -> String {
     if counters {
         let _ = write!(o, " -c {} {}", r.counters.packets, r.counters.bytes);
     }
-    match &r.target {
+    target_words(&mut o, t, pf, &r.target);
+    o
+}
+
+/// What a rule says: ` -j TARGET` with its options.
+pub(in crate::net::netfilter) fn target_words(o: &mut String, t: &Table, pf: Pf, target: &Target) {
+    match target {
         Target::None => {}
         Target::Jump { chain, goto } => {
             let name = t.chains.get(*chain as usize).map_or("", |c| &c.name);
@@ -93,10 +99,9 @@ fn rule(t: &Table, pf: Pf, c: &Chain, r: &Rule, counters: bool) -> String {
         }
         target => {
             let _ = write!(o, " -j {}", target_name(t, target));
-            save_target(&mut o, pf, target);
+            save_target(o, pf, target);
         }
     }
-    o
 }
 
 pub(super) fn port_text(p: Ports) -> String {
