@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use belljar_abi::Errno;
 use belljar_kernel::fs::proc::FILES;
 use belljar_kernel::ids::DevId;
-use belljar_kernel::net::core::net_sysfs::IRQ_FILES;
+use belljar_kernel::net::core::net_sysfs::{IRQ_FILES, NAPI_FILES};
 use std::collections::BTreeMap;
 
 /// What lies at a path.
@@ -173,6 +173,7 @@ impl Machine {
         match what {
             "" | "statistics" | "queues" => Some(SYSFS_DIR),
             "subsystem" => Some(Node::Link("../../../../class/net".to_owned())),
+            _ if NAPI_FILES.contains(&what) => Some(Node::File { mode: 0o644, size: 4096 }),
             _ => ATTRIBUTES.iter().find(|a| a.0 == what).map(|a| Node::File { mode: a.1, size: 4096 }),
         }
     }
@@ -216,11 +217,21 @@ impl Machine {
         }
     }
 
-    /// Writes a file that is no setting of `/proc/sys`: masks of CPUs.
+    /// One of a device's [`NAPI_FILES`].
+    fn napi_file<'a>(&self, path: &'a str) -> Option<(DevId, &'a str)> {
+        let (dev, file) = below(path, DEVICES)?.split_once('/')?;
+        let dev = self.k.net.dev_by_name(self.ns, dev)?;
+        NAPI_FILES.contains(&file).then_some((dev, file))
+    }
+
+    /// Writes a file that is no setting of `/proc/sys`: masks of CPUs, how devices poll.
     pub fn tree_write(&mut self, path: &str, text: &str) -> Result<(), Errno> {
         if let Some((vector, file)) = below(path, IRQ).and_then(|r| r.split_once('/')) {
             let vector = vector.parse().map_err(|_| Errno::ENOENT)?;
             return self.k.set_irq_affinity(self.ns, vector, file, text);
+        }
+        if let Some((dev, file)) = self.napi_file(path) {
+            return self.k.set_napi_attr(dev, file, text);
         }
         let (dev, rest) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")).ok_or(Errno::EACCES)?;
         let (queue, file) = rest.split_once('/').ok_or(Errno::EACCES)?;
@@ -235,6 +246,7 @@ impl Machine {
     /// Whether a program may write it ([`Machine::tree_write`]).
     pub fn can_write(&self, path: &str) -> bool {
         let ours = below(path, IRQ).is_some() || below(path, DEVICES).is_some_and(|r| r.contains("/queues/"));
+        let ours = ours || self.napi_file(path).is_some();
         ours && matches!(self.node(path), Some(Node::File { mode: 0o644, .. }))
     }
 
@@ -270,7 +282,7 @@ impl Machine {
         match rest.split_once('/').map(|r| r.1) {
             None => {
                 let attributes: Vec<&str> = ATTRIBUTES.iter().map(|a| a.0).collect();
-                own(&[&attributes[..], &["statistics", "queues", "subsystem"]].concat())
+                own(&[&attributes[..], &NAPI_FILES, &["statistics", "queues", "subsystem"]].concat())
             }
             Some("statistics") => own(&STATISTICS),
             Some("queues") => queues().unwrap_or_default(),
@@ -303,6 +315,9 @@ impl Machine {
         if let Some((dev, rest)) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")) {
             let dev = self.k.net.dev_by_name(self.ns, dev)?;
             return self.queue_text(dev, rest).map(|t| t + "\n");
+        }
+        if let Some((dev, file)) = self.napi_file(path) {
+            return self.k.napi_attr(dev, file).map(|t| t + "\n");
         }
         let Some((name, what)) = below(path, DEVICES).and_then(|r| r.split_once('/')) else {
             return self.proc_text(&kernels_name(path));

@@ -46,6 +46,15 @@ pub enum TimerKey {
     Qdisc(DevId),
     /// A NIC whose interrupt is held back for coalescing.
     NicCoalesce(DevId),
+    /// A NAPI that polls again (`napi_watchdog`).
+    NapiWatchdog(DevId, u16),
+}
+
+impl TimerKey {
+    /// It strikes as an interrupt, whatever the CPUs do.
+    pub fn is_hard(self) -> bool {
+        matches!(self, TimerKey::NicCoalesce(_) | TimerKey::NapiWatchdog(..))
+    }
 }
 
 /// In the owner: when the timer is due (0 when off), and its entry in the wheel.

@@ -3,7 +3,7 @@ use crate::env::{Nanos, TimerKey};
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::{cpu_time, softirq};
+use crate::net::core::{cpu_time, napi, softirq};
 use crate::net::tcp::sock::TcpSock;
 use crate::task::call::*;
 use crate::task::wait::{End, PollMask, WaitEntry, Waiter};
@@ -106,6 +106,9 @@ impl Kernel {
         softirq::do_softirq(self);
         if self.net.cpus.len() > 1 {
             self.other_cpus();
+        }
+        if self.net.napi.threads {
+            napi::run_threads(self);
         }
         self.drain_rises();
     }

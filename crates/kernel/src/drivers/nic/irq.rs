@@ -3,7 +3,7 @@
 use crate::env::{Nanos, TimerKey, USEC};
 use crate::ids::DevId;
 use crate::net::Net;
-use crate::net::core::softirq::Napi;
+use crate::net::core::napi;
 use std::collections::BTreeMap;
 
 /// Which of a channel's two vectors.
@@ -38,7 +38,7 @@ pub struct Affinity {
 /// See the module. One vector for each direction, as the counters show; one NAPI for both.
 #[derive(Clone, Debug)]
 pub struct Irq {
-    /// NAPI is scheduled: the vectors are masked until its poll finds nothing more.
+    /// The vectors are masked from an interrupt on until NAPI's poll finds nothing more, or later.
     pub masked: bool,
     /// `/proc/interrupts`: NAME-input.N, NAME-output.N.
     pub rx_count: u64,
@@ -145,9 +145,7 @@ fn raise(net: &mut Net, dev: DevId, queue: u16, way: Way) {
     if let Some(m) = &mut net.model {
         m.hard_irq(cpu, net.env.now);
     }
-    if let Some(cpu) = net.cpus.get_mut(cpu) {
-        cpu.napi_schedule(Napi::Nic(dev, queue));
-    }
+    napi::napi_schedule(net, dev, queue, cpu);
 }
 
 /// Interrupts of those of the card's queues that this is true of.
@@ -178,8 +176,8 @@ pub fn tx_interrupt(net: &mut Net, dev: DevId, queue: u16) {
     }
 }
 
-/// The poll found less than its weight: unmask (`napi_complete_done`).
-pub fn napi_complete(net: &mut Net, dev: DevId, queue: u16) {
+/// NAPI lets the card interrupt again.
+pub fn unmask(net: &mut Net, dev: DevId, queue: u16) {
     if let Some(q) = net.nic_queue(dev, queue) {
         q.irq.masked = false;
         q.irq.waiting_frames = 0;

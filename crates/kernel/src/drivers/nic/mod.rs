@@ -22,6 +22,8 @@ pub use tx::TxRing;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::Features;
+use crate::net::core::napi::NapiState;
+use crate::net::core::skb::Skb;
 use belljar_abi::Errno;
 use belljar_wire::Mac;
 
@@ -68,6 +70,18 @@ pub struct Queue {
     pub rx: RxRing,
     pub tx: TxRing,
     pub irq: Irq,
+    pub napi: NapiState,
+}
+
+impl Queue {
+    /// Packets that it holds: sent and not freed, received and held by GRO.
+    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        self.tx.skbs().chain(self.rx.skbs())
+    }
+
+    pub(crate) fn into_skbs(self) -> impl Iterator<Item = Skb> {
+        self.tx.into_skbs().chain(self.rx.into_skbs())
+    }
 }
 
 /// The driver's private part of a device.
@@ -96,7 +110,12 @@ impl Nic {
         if !channels || !fits(config.rx_ring) || !fits(config.tx_ring) || !(68..=65_536).contains(&config.mtu) {
             return Err(Errno::EINVAL);
         }
-        let one = || Queue { rx: RxRing::new(config.rx_ring), tx: TxRing::new(config.tx_ring), irq: Irq::default() };
+        let one = || Queue {
+            rx: RxRing::new(config.rx_ring),
+            tx: TxRing::new(config.tx_ring),
+            irq: Irq::default(),
+            napi: NapiState::default(),
+        };
         let queues: Vec<Queue> = (0..config.channels).map(|_| one()).collect();
         let (active, rss) = (queues.len(), Rss::new(queues.len()));
         Ok(Nic { wanted: config.features, queues, active, rss, vector: FIRST_VECTOR })
@@ -129,10 +148,12 @@ impl Net {
         let others = self.devs.iter().filter(|(id, _)| *id != dev).filter_map(|(_, d)| d.nic());
         let vector = others.map(last).max().unwrap_or(FIRST_VECTOR);
         let cpus = self.cpus.len().max(1);
+        let ids: Vec<u32> = (0..MAX_CHANNELS).map(|_| self.new_napi_id()).collect();
         let Some(nic) = self.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return };
         nic.vector = vector;
         channels::spread_xps(nic, cpus);
-        for (n, q) in nic.queues.iter_mut().enumerate() {
+        for ((n, q), id) in nic.queues.iter_mut().enumerate().zip(ids) {
+            q.napi.id = id;
             q.irq.route(irq::Way::Input, 1 << (n % cpus), cpus);
             q.irq.route(irq::Way::Output, 1 << (n % cpus), cpus);
         }

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::Skb;
-use crate::net::core::{dev_rx, gro, rps};
+use crate::net::core::{dev_rx, gro, napi, rps};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv6::output::multicast_mac;
@@ -33,7 +33,7 @@ pub struct RxRing {
     /// What the driver took out.
     pub packets: u64,
     pub bytes: u64,
-    /// Room for GRO, empty between polls.
+    /// What GRO holds, and room for it.
     gro: (gro::Held, udp::gro::Held, Vec<Skb>),
 }
 
@@ -84,6 +84,15 @@ impl RxRing {
         }
         *self = next;
         lost
+    }
+
+    /// What GRO holds.
+    pub(super) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        gro::skbs(&self.gro.0).chain(udp::gro::skbs(&self.gro.1))
+    }
+
+    pub(super) fn into_skbs(self) -> impl Iterator<Item = Skb> {
+        gro::into_skbs(self.gro.0).chain(udp::gro::into_skbs(self.gro.1))
     }
 
     fn clean(&mut self) -> Option<Frame> {
@@ -184,16 +193,18 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         }
         deliver(k, dev, queue, &mut up);
     }
-    gro::gro_flush(&mut held, &mut up);
-    udp::gro::gro_flush(&mut datagrams, &mut up);
+    let holds = !held.is_empty() || !datagrams.is_empty();
+    let end = napi::ending(&mut k.net, dev, queue, work, work >= budget, holds);
+    gro::gro_flush(&mut held, &mut up, end.keep_young);
+    udp::gro::gro_flush(&mut datagrams, &mut up, end.keep_young);
     deliver(k, dev, queue, &mut up);
     if let Some(q) = k.net.nic_queue(dev, queue) {
         q.rx.gro = (held, datagrams, up);
     }
     // Completions may have come while the stack answered.
     tx::clean(&mut k.net, dev, queue);
-    if work < budget {
-        irq::napi_complete(&mut k.net, dev, queue);
+    if work < budget && napi::rest(&mut k.net, dev, queue, &end) {
+        irq::unmask(&mut k.net, dev, queue);
     }
     work
 }

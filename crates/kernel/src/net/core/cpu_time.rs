@@ -5,7 +5,7 @@
 //! The unit of softirq work is one poll of one NAPI: its packets go up the stack when it begins, and the CPU is taken until
 //! all of them are paid for. Calls are answered at once, too; what they cost is owed, and paid for by the next burst that
 //! their task asks for ([`Kernel::run_on_cpu`]).
-use crate::env::{MSEC, Nanos, TimerKey, time};
+use crate::env::{Fired, MSEC, Nanos, time};
 use crate::ids::TaskId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -53,11 +53,13 @@ pub struct Spent {
     pub softirq: Nanos,
     pub ksoftirqd: Nanos,
     pub tasks: Nanos,
+    /// Threads of NAPIs.
+    pub napi: Nanos,
 }
 
 impl Spent {
     pub fn all(&self) -> Nanos {
-        self.hard_irq + self.softirq + self.ksoftirqd + self.tasks
+        self.hard_irq + self.softirq + self.ksoftirqd + self.tasks + self.napi
     }
 }
 
@@ -68,10 +70,18 @@ struct Round {
     until: Nanos,
 }
 
-/// CPU time that a task wants.
+/// Who runs when no interrupt and no softirq does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Task(TaskId),
+    /// The thread of a NAPI.
+    Napi(Napi),
+}
+
+/// CPU time that somebody wants; of a NAPI's thread, until its next poll.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
-    task: TaskId,
+    who: Who,
     left: Nanos,
 }
 
@@ -90,7 +100,7 @@ struct Time {
     tasks: VecDeque<Burst>,
     /// Since when the first of them runs.
     running: Option<Nanos>,
-    last: Option<TaskId>,
+    last: Option<Who>,
     spent: Spent,
 }
 
@@ -100,8 +110,21 @@ impl Time {
         if let (Some(since), Some(b)) = (self.running.take(), self.tasks.front_mut()) {
             let ran = now.saturating_sub(since).min(b.left);
             b.left -= ran;
-            self.spent.tasks += ran;
+            match b.who {
+                Who::Task(_) => self.spent.tasks += ran,
+                Who::Napi(_) => self.spent.napi += ran,
+            }
         }
+    }
+
+    /// Behind those who want it already.
+    fn enqueue(&mut self, who: Who, ns: Nanos, switch: Nanos) {
+        let switch = if self.last.replace(who) == Some(who) { 0 } else { switch };
+        self.tasks.push_back(Burst { who, left: ns + switch });
+    }
+
+    fn is_idle(&self, now: Nanos) -> bool {
+        self.tasks.is_empty() && self.busy_until <= now
     }
 
     /// Who else waits runs now.
@@ -147,6 +170,17 @@ impl Model {
             t.spent.hard_irq += cost;
         }
     }
+
+    /// The thread of a NAPI wakes: where it was interrupted, or on the first CPU that has nothing to do.
+    #[doc(alias = "select_idle_sibling")]
+    pub(crate) fn wake_napi(&mut self, napi: Napi, cpu: usize, now: Nanos) {
+        let (who, switch) = (Who::Napi(napi), self.costs.switch);
+        let here = self.cpus.get(cpu).is_some_and(|t| t.tasks.is_empty());
+        let idle = self.cpus.iter().position(|t| t.is_idle(now)).filter(|_| !here);
+        if let Some(t) = self.cpus.get_mut(idle.unwrap_or(cpu)) {
+            t.enqueue(who, 0, switch);
+        }
+    }
 }
 
 /// What is counted to know what a piece of work cost.
@@ -186,10 +220,9 @@ impl Kernel {
         match self.net.model.as_mut() {
             Some(m) => {
                 let left = ns + m.owed.remove(&task).unwrap_or(0);
+                let switch = m.costs.switch;
                 if let Some(t) = m.cpus.get_mut(cpu) {
-                    let switch = if t.last == Some(task) { 0 } else { m.costs.switch };
-                    t.last = Some(task);
-                    t.tasks.push_back(Burst { task, left: left + switch });
+                    t.enqueue(Who::Task(task), left, switch);
                 }
             }
             None => self.tasks.ran.push_back(task),
@@ -221,7 +254,7 @@ impl Kernel {
 /// The pass at the end of a step: what each CPU can do now.
 pub(crate) fn pass(k: &mut Kernel) {
     k.drain_rises();
-    coalesce_timers(k);
+    hard_timers(k);
     if k.net.env.timers_due()
         && let Some(cpu) = k.net.cpus.first_mut()
     {
@@ -235,18 +268,16 @@ pub(crate) fn pass(k: &mut Kernel) {
     k.drain_rises();
 }
 
-/// A card's own clock does not wait for a CPU.
-fn coalesce_timers(k: &mut Kernel) {
+/// A card's own clock does not wait for a CPU, nor do timers that are interrupts.
+fn hard_timers(k: &mut Kernel) {
     let now = k.net.env.now;
     let due = |k: &Kernel| {
         let mut due = k.net.env.hrtimers.iter().take_while(|t| t.0 <= now);
-        due.find(|t| matches!(t.1, TimerKey::NicCoalesce(_))).copied()
+        due.find(|t| t.1.is_hard()).copied()
     };
     while let Some(timer) = due(k) {
         k.net.env.hrtimers.remove(&timer);
-        if let TimerKey::NicCoalesce(dev) = timer.1 {
-            crate::drivers::nic::irq::coalesce_timer(&mut k.net, dev);
-        }
+        k.fire(timer.1, Fired::NONE);
     }
 }
 
@@ -276,8 +307,32 @@ fn advance(k: &mut Kernel, cpu: usize) -> bool {
         return false;
     }
     t.pause(now);
-    m.finished.extend(t.tasks.pop_front().map(|b| b.task));
+    match t.tasks.front().map(|b| b.who) {
+        Some(Who::Napi(napi)) => thread_unit(k, cpu, napi),
+        Some(Who::Task(task)) => {
+            t.tasks.pop_front();
+            m.finished.push_back(task);
+        }
+        None => {}
+    }
     true
+}
+
+/// One poll of a NAPI by its thread, for which no softirq runs here (`napi_threaded_poll_loop`).
+fn thread_unit(k: &mut Kernel, cpu: usize, napi: Napi) {
+    k.net.cpu = cpu;
+    let (now, before) = (k.net.env.now, Meter::read(&k.net));
+    let Some((costs, mut t)) = take(&mut k.net, cpu) else { return };
+    t.tasks.pop_front();
+    let (work, again) = softirq::poll_one(k, napi);
+    k.drain_rises();
+    let cost = costs.poll + u64::from(work) * costs.rx_desc + before.since(&k.net, &costs);
+    if again {
+        t.enqueue(Who::Napi(napi), 0, costs.switch);
+    }
+    t.spent.napi += cost;
+    t.busy_until = now.max(t.busy_until) + cost.max(1);
+    give_back(&mut k.net, cpu, t);
 }
 
 /// The softirqs that are pending, of NET_RX one poll.
@@ -328,11 +383,15 @@ fn take(net: &mut Net, cpu: usize) -> Option<(Costs, Time)> {
     Some((m.costs, std::mem::take(m.cpus.get_mut(cpu)?)))
 }
 
-/// With the interrupts that struck it meanwhile.
+/// With the interrupts that struck it meanwhile, and whom they woke.
 fn give_back(net: &mut Net, cpu: usize, mut t: Time) {
     if let Some(place) = net.model.as_mut().and_then(|m| m.cpus.get_mut(cpu)) {
         t.busy_until += place.spent.hard_irq;
         t.spent.hard_irq += place.spent.hard_irq;
+        if !place.tasks.is_empty() {
+            t.last = place.last;
+            t.tasks.append(&mut place.tasks);
+        }
         *place = t;
     }
 }
@@ -389,7 +448,7 @@ pub(crate) fn next_deadline(k: &Kernel) -> Option<Nanos> {
         end.into_iter().chain(turn).min()
     };
     let cpus = m.cpus.iter().zip(&k.net.cpus).filter_map(of);
-    let card = env.hrtimers.iter().find(|t| matches!(t.1, TimerKey::NicCoalesce(_))).map(|t| t.0);
+    let card = env.hrtimers.iter().find(|t| t.1.is_hard()).map(|t| t.0);
     // Timers that are due already wait for the first CPU.
     let waiting = k.net.cpus.first().is_some_and(|c| c.has_raised(Softirq::Timer));
     let wheel = env.timers.next_tick().map(|j| time::tick_start(j, env.hz));

@@ -64,6 +64,25 @@ pub const IRQ_FILES: [(&str, bool); 4] = [
     ("smp_affinity_list", true),
 ];
 
+/// Files of a device's directory that say how its NAPIs work.
+pub const NAPI_FILES: [&str; 3] = ["gro_flush_timeout", "napi_defer_hard_irqs", "threaded"];
+
+/// A number as sysfs takes it (`kstrtoul` of any base): EINVAL for what is none, ERANGE for one too large.
+#[doc(alias = "kstrtoul")]
+fn read_number(text: &str) -> Result<u64, Errno> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let (digits, radix) = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let digits = if radix == 16 { digits } else { digits.strip_prefix('+').unwrap_or(digits) };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(Errno::EINVAL);
+    }
+    u64::from_str_radix(digits, radix).map_err(|_| Errno::ERANGE)
+}
+
 impl Net {
     /// The card, channel and way of a vector.
     fn vector(&self, ns: NsId, number: u32) -> Option<(DevId, u16, Way)> {
@@ -84,6 +103,37 @@ impl Kernel {
     pub fn queue_counts(&self, dev: DevId) -> (usize, usize) {
         let d = self.net.devs.get(dev);
         d.map_or((0, 0), |d| d.nic().map_or((1, 1), |n| (n.channels(), n.channels())))
+    }
+
+    /// One of [`NAPI_FILES`].
+    pub fn napi_attr(&self, dev: DevId, file: &str) -> Option<String> {
+        let conf = self.net.devs.get(dev)?.napi;
+        Some(match file {
+            "gro_flush_timeout" => conf.gro_flush_timeout.to_string(),
+            "napi_defer_hard_irqs" => conf.defer_hard_irqs.to_string(),
+            "threaded" => u8::from(conf.threaded).to_string(),
+            _ => return None,
+        })
+    }
+
+    /// Writes one; threads are for devices with NAPIs only (EOPNOTSUPP).
+    pub fn set_napi_attr(&mut self, dev: DevId, file: &str, text: &str) -> Result<(), Errno> {
+        let value = read_number(text)?;
+        let d = self.net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        match file {
+            "gro_flush_timeout" => d.napi.gro_flush_timeout = value,
+            "napi_defer_hard_irqs" => {
+                d.napi.defer_hard_irqs =
+                    u32::try_from(value).ok().filter(|v| *v <= i32::MAX as u32).ok_or(Errno::ERANGE)?;
+            }
+            "threaded" if d.nic().is_none() || value > 1 => return Err(Errno::EOPNOTSUPP),
+            "threaded" => {
+                d.napi.threaded = value == 1;
+                self.net.napi.threads |= value == 1;
+            }
+            _ => return Err(Errno::ENOENT),
+        }
+        Ok(())
     }
 
     /// `rps_cpus` of a receive queue.

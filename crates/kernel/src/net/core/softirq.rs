@@ -62,6 +62,8 @@ pub struct Cpu {
     poll_list: VecDeque<Napi>,
     /// NAPIs put aside by the NET_RX pass that runs (`repoll`).
     repoll: VecDeque<Napi>,
+    /// Threads of NAPIs that were woken here (where steps take no time).
+    pub(crate) napi_threads: VecDeque<Napi>,
     pub input_pkt_queue: VecDeque<Skb>,
     pub process_queue: VecDeque<Skb>,
     backlog_scheduled: bool,

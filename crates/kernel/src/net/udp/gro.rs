@@ -1,6 +1,7 @@
 //! UDP_GRO on the way in: datagrams of one flow that a card hands up in one poll become one packet, if the socket that
-//! will get them asked for it. Never held from one poll to the next.
+//! will get them asked for it. Held from one poll to the next as those of TCP are.
 use super::tables::{Lookup, lookup};
+use crate::env::time::Jiffies;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::core::gro::{MAX_HELD, MAX_LEN, eth, ip_continues, payload};
@@ -27,6 +28,8 @@ pub struct Train {
     count: u16,
     /// All have one IP identification; only with DF.
     fixed_id: bool,
+    /// When the first came.
+    age: Jiffies,
 }
 
 /// A packet, Ethernet header pulled; given back when it is nothing for a train here. What goes up now is put into `out`.
@@ -64,13 +67,26 @@ pub fn gro_receive(k: &mut Kernel, dev: DevId, held: &mut Held, mut skb: Skb, ou
         out.push(complete(held.remove(0)));
     }
     skb.frags = payload(&mut skb, HEADERS);
-    held.push(Train { skb, ip, udp, len: usize::from(udp.len) - UDP_HLEN, count: 1, fixed_id: false });
+    let age = k.net.env.jiffies();
+    held.push(Train { skb, ip, udp, len: usize::from(udp.len) - UDP_HLEN, count: 1, fixed_id: false, age });
     None
 }
 
-/// The poll ends: everything goes up.
-pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>) {
-    out.extend(held.drain(..).map(complete));
+/// The poll ends: everything goes up, or everything but what came in this tick.
+pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, but: Option<Jiffies>) {
+    match but {
+        None => out.extend(held.drain(..).map(complete)),
+        Some(_) => out.extend(held.extract_if(.., |t| Some(t.age) != but).map(complete)),
+    }
+}
+
+/// What is held, for who counts packets.
+pub fn skbs(held: &Held) -> impl Iterator<Item = &Skb> {
+    held.iter().map(|t| &t.skb)
+}
+
+pub fn into_skbs(held: Held) -> impl Iterator<Item = Skb> {
+    held.into_iter().map(|t| t.skb)
 }
 
 fn ports(h: &UdpHeader) -> (u16, u16) {
