@@ -207,11 +207,12 @@ impl Machine {
         }
     }
 
-    /// `rx-N/rps_cpus`, `tx-N/xps_cpus`.
+    /// `rx-N/rps_cpus`, `rx-N/rps_flow_cnt`, `tx-N/xps_cpus`.
     fn queue_text(&self, dev: DevId, rest: &str) -> Option<String> {
         let (queue, file) = rest.split_once('/')?;
         match file {
             "rps_cpus" => self.k.rps_cpus(dev, queue_number(queue, "rx-")?),
+            "rps_flow_cnt" => self.k.rps_flow_cnt(dev, queue_number(queue, "rx-")?),
             "xps_cpus" => self.k.xps_cpus(dev, queue_number(queue, "tx-")?),
             _ => None,
         }
@@ -238,6 +239,7 @@ impl Machine {
         let dev = self.k.net.dev_by_name(self.ns, dev).ok_or(Errno::ENODEV)?;
         match file {
             "rps_cpus" => self.k.set_rps_cpus(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
+            "rps_flow_cnt" => self.k.set_rps_flow_cnt(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
             "xps_cpus" => self.k.set_xps_cpus(dev, queue_number(queue, "tx-").ok_or(Errno::ENOENT)?, text),
             _ => Err(Errno::EACCES),
         }
@@ -286,7 +288,7 @@ impl Machine {
             }
             Some("statistics") => own(&STATISTICS),
             Some("queues") => queues().unwrap_or_default(),
-            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "xps_cpus"]),
+            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "rps_flow_cnt", "xps_cpus"]),
             Some(_) => Vec::new(),
         }
     }

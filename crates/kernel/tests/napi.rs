@@ -6,6 +6,7 @@ use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::{DevId, NsId};
 use belljar_kernel::net::core::softirq::Softirq;
 use belljar_kernel::net::mib::Mib;
+use belljar_kernel::task::call::*;
 use belljar_wire::checksum;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use belljar_wire::tcp::{Flags, TcpHeader};
@@ -161,4 +162,172 @@ fn a_thread_polls() {
     k.rx(1000 * US, dev, datagram());
     assert_eq!(k.net.cpus[0].softirqs[Softirq::NetRx as usize], 1);
     k.check().unwrap();
+}
+
+/// `net.core.rps_sock_flow_entries` and `rps_flow_cnt`, as Linux 6.18 takes them; where there is no memory here is earlier.
+#[test]
+fn flow_tables_are_powers_of_two() {
+    let (mut k, ns, dev) = machine(4);
+    let mut entries = |k: &mut Kernel, text: &str| {
+        k.sysctl_set(ns, "net.core.rps_sock_flow_entries", text)?;
+        Ok(k.sysctl_get(ns, "net.core.rps_sock_flow_entries").unwrap())
+    };
+    assert_eq!(entries(&mut k, "50"), Ok("64".into()));
+    for text in ["-1", "536870913", "abc"] {
+        assert_eq!(entries(&mut k, text), Err(Errno::EINVAL));
+    }
+    assert_eq!(entries(&mut k, "536870912"), Err(Errno::ENOMEM));
+    assert_eq!(k.rps_flow_cnt(dev, 0), Some("0".into()));
+    for (text, is) in [("100", "128"), ("0x10", "16"), ("5\n", "8"), ("0", "0")] {
+        k.set_rps_flow_cnt(dev, 0, text).unwrap();
+        assert_eq!(k.rps_flow_cnt(dev, 0), Some(is.into()));
+    }
+    assert_eq!(k.set_rps_flow_cnt(dev, 0, "4294967295"), Err(Errno::ENOMEM));
+    assert_eq!(k.set_rps_flow_cnt(dev, 0, "-1"), Err(Errno::EINVAL));
+    assert_eq!(k.rps_flow_cnt(dev, 1), None);
+}
+
+/// A socket that is connected to the peer, and knows the queue of its packets.
+fn connected(h: &mut Host) -> u32 {
+    h.know_peer();
+    let fd = h.udp_on(HOST, 7);
+    h.connect(fd, PEER, 9).unwrap();
+    h.rx(datagram());
+    h.recv(fd).unwrap();
+    fd
+}
+
+/// Packets of a connected socket come to the CPU on which its reader last made a call.
+#[test]
+fn flows_follow_their_readers() {
+    let mut h = Host::new();
+    h.k.set_cpus(4);
+    h.sysctl("net.core.rps_sock_flow_entries", "256");
+    h.k.set_rps_flow_cnt(h.dev, 0, "256").unwrap();
+    let fd = connected(&mut h);
+    for cpu in [2, 3, 0] {
+        h.k.tasks.tasks.get_mut(h.task).unwrap().cpu = cpu;
+        // The call says where; it knows the flow from the packets before.
+        assert_eq!(h.call(Call::Recv { fd, len: 9, flags: MSG_DONTWAIT }), Err(Errno::EAGAIN));
+        h.rx(datagram());
+        assert_eq!(h.get(fd, SOL_SOCKET, SO_INCOMING_CPU), cpu as i32);
+        h.recv(fd).unwrap();
+    }
+    assert_eq!(h.k.net.cpus[2].stat.received_rps, 1);
+    // Without the table everything is as before.
+    h.sysctl("net.core.rps_sock_flow_entries", "0");
+    assert!(!h.k.net.rps_needed);
+}
+
+fn busy(h: &Host) -> u64 {
+    h.counter(Mib::TcpExtBusyPollRxPackets)
+}
+
+/// Options as Linux 6.18 takes them; a budget can only be set.
+#[test]
+fn options_of_busy_polling() {
+    let mut h = Host::new();
+    let fd = connected(&mut h);
+    assert!(h.get(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID) >= 65);
+    let fresh = h.udp();
+    assert_eq!(h.get(fresh, SOL_SOCKET, SO_INCOMING_NAPI_ID), 0);
+    assert_eq!(h.set(fd, SOL_SOCKET, SO_INCOMING_NAPI_ID, 1), Err(Errno::ENOPROTOOPT));
+    h.set(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, 2).unwrap();
+    assert_eq!(h.get(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL), 1);
+    for (budget, ok) in [(-1, false), (0, true), (64, true), (65_535, true), (65_536, false)] {
+        assert_eq!(h.set(fd, SOL_SOCKET, SO_BUSY_POLL_BUDGET, budget).is_ok(), ok, "{budget}");
+    }
+    let asked = h.call(Call::GetSockOpt { fd, level: SOL_SOCKET, name: SO_BUSY_POLL_BUDGET, len: 4 });
+    assert_eq!(asked, Err(Errno::ENOPROTOOPT));
+    h.sysctl("net.core.busy_read", "50");
+    let next = h.udp();
+    assert_eq!(h.get(next, SOL_SOCKET, SO_BUSY_POLL), 50);
+}
+
+/// A call that waits takes its packets out of the ring itself, for as long as its socket says.
+#[test]
+fn a_sleeping_call_polls() {
+    let mut h = Host::new();
+    let fd = connected(&mut h);
+    h.set(fd, SOL_SOCKET, SO_BUSY_POLL, 50).unwrap();
+    let softirqs = h.k.net.cpus[0].softirqs[Softirq::NetRx as usize];
+    for n in 1..=3 {
+        assert!(matches!(h.try_call(Call::Recv { fd, len: 9, flags: 0 }), Submitted::Parked(_)));
+        h.now += 10 * US;
+        h.rx(datagram());
+        assert_eq!((h.completions.len(), busy(&h)), (n, n as u64));
+    }
+    assert_eq!(h.k.net.cpus[0].softirqs[Softirq::NetRx as usize], softirqs);
+    // When the time is over the call sleeps on, and an interrupt wakes it.
+    assert!(matches!(h.try_call(Call::Recv { fd, len: 9, flags: 0 }), Submitted::Parked(_)));
+    h.advance(60 * US);
+    h.rx(datagram());
+    assert_eq!((h.completions.len(), busy(&h)), (4, 3));
+    assert_eq!(h.k.net.cpus[0].softirqs[Softirq::NetRx as usize], softirqs + 1);
+    // So it does when it is interrupted by a signal.
+    let Submitted::Parked(id) = h.try_call(Call::Recv { fd, len: 9, flags: 0 }) else { panic!() };
+    h.k.cancel(h.now, id, Errno::EINTR);
+    h.rx(datagram());
+    assert_eq!((busy(&h), h.recv(fd).is_ok()), (3, true));
+}
+
+/// A call that does not wait looks once: what no interrupt has told of yet is found.
+#[test]
+fn a_call_that_does_not_wait_looks_once() {
+    let mut h = Host::new();
+    let fd = connected(&mut h);
+    let words = [ethtool::ETHTOOL_SCOALESCE, 1000].into_iter().chain([0; 21]);
+    let request: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
+    h.k.ethtool(h.dev, &request).unwrap();
+    h.rx(datagram());
+    let once = Call::Recv { fd, len: 9, flags: MSG_DONTWAIT };
+    assert_eq!(h.call(once.clone()), Err(Errno::EAGAIN));
+    h.set(fd, SOL_SOCKET, SO_BUSY_POLL, 1).unwrap();
+    assert!(h.call(once).is_ok());
+    assert_eq!(busy(&h), 1);
+}
+
+/// With SO_PREFER_BUSY_POLL, deferral and timeout one interrupt is the last while somebody reads.
+#[test]
+fn preferred_busy_polling_needs_no_interrupts() {
+    for (prefer, least) in [(0, 10), (1, 1)] {
+        let mut h = Host::new();
+        let fd = connected(&mut h);
+        h.set(fd, SOL_SOCKET, SO_BUSY_POLL, 50).unwrap();
+        h.set(fd, SOL_SOCKET, SO_PREFER_BUSY_POLL, prefer).unwrap();
+        if prefer == 1 {
+            set(&mut h.k, h.dev, "gro_flush_timeout", "200000").unwrap();
+            set(&mut h.k, h.dev, "napi_defer_hard_irqs", "2").unwrap();
+        }
+        let before = interrupts(&h.k, h.dev);
+        for _ in 0..10 {
+            assert!(matches!(h.try_call(Call::Recv { fd, len: 9, flags: 0 }), Submitted::Parked(_)));
+            h.now += 10 * US;
+            h.rx(datagram());
+        }
+        assert_eq!((h.completions.len(), busy(&h), interrupts(&h.k, h.dev) - before), (10, 10, least));
+        // Nobody reads any more: the timer finds what comes, then interrupts are back.
+        h.rx(datagram());
+        h.advance(10 * MS);
+        assert!(h.recv(fd).is_ok());
+        let then = interrupts(&h.k, h.dev);
+        h.rx(datagram());
+        assert_eq!(interrupts(&h.k, h.dev), then + 1);
+    }
+}
+
+/// poll(2) looks into the queue of its sockets while `net.core.busy_poll` says so.
+#[test]
+fn poll_looks_as_long_as_the_setting_says() {
+    let mut h = Host::new();
+    let fd = connected(&mut h);
+    h.set(fd, SOL_SOCKET, SO_BUSY_POLL, 50).unwrap();
+    let fds = [PollFd { fd: fd as i32, events: poll::POLLIN as u16, revents: 0 }];
+    for (usecs, n) in [("0", 0), ("50", 1)] {
+        h.sysctl("net.core.busy_poll", usecs);
+        assert!(matches!(h.try_call(Call::Poll { fds: &fds, timeout: None }), Submitted::Parked(_)));
+        h.rx(datagram());
+        assert_eq!((h.completions.pop().is_some(), busy(&h)), (true, n));
+        h.recv(fd).unwrap();
+    }
 }

@@ -48,12 +48,14 @@ pub enum TimerKey {
     NicCoalesce(DevId),
     /// A NAPI that polls again (`napi_watchdog`).
     NapiWatchdog(DevId, u16),
+    /// A busy loop that ends.
+    NapiBusy(DevId, u16),
 }
 
 impl TimerKey {
     /// It strikes as an interrupt, whatever the CPUs do.
     pub fn is_hard(self) -> bool {
-        matches!(self, TimerKey::NicCoalesce(_) | TimerKey::NapiWatchdog(..))
+        matches!(self, TimerKey::NicCoalesce(_) | TimerKey::NapiWatchdog(..) | TimerKey::NapiBusy(..))
     }
 }
 

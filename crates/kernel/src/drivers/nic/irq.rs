@@ -3,7 +3,7 @@
 use crate::env::{Nanos, TimerKey, USEC};
 use crate::ids::DevId;
 use crate::net::Net;
-use crate::net::core::napi;
+use crate::net::core::{busy_poll, napi};
 use std::collections::BTreeMap;
 
 /// Which of a channel's two vectors.
@@ -111,6 +111,9 @@ impl Irq {
 /// Frames are in the ring: interrupt now, or when the coalescing limits say so.
 pub fn rx_interrupt(net: &mut Net, dev: DevId, queue: u16) {
     let now = net.env.now;
+    if net.napi.busy {
+        busy_poll::kick(net, dev, queue);
+    }
     let Some(q) = net.nic_queue(dev, queue) else { return };
     let irq = &mut q.irq;
     if irq.masked {

@@ -173,6 +173,7 @@ fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
 pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
     tx::clean(&mut k.net, dev, queue);
     let Some(q) = k.net.nic_queue(dev, queue) else { return 0 };
+    let napi_id = q.napi.id;
     let (mut held, mut datagrams, mut up) = std::mem::take(&mut q.rx.gro);
     let mut work = 0;
     while work < budget {
@@ -185,7 +186,8 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         ring.packets += segs;
         ring.bytes += len;
         d.stats.rx(segs, len);
-        let Some(skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
+        let Some(mut skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
+        skb.napi_id = napi_id;
         if !features.gro {
             up.push(skb);
         } else if let Some(skb) = udp::gro::gro_receive(k, dev, &mut datagrams, skb, &mut up) {
@@ -195,8 +197,8 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
     }
     let holds = !held.is_empty() || !datagrams.is_empty();
     let end = napi::ending(&mut k.net, dev, queue, work, work >= budget, holds);
-    gro::gro_flush(&mut held, &mut up, end.keep_young);
-    udp::gro::gro_flush(&mut datagrams, &mut up, end.keep_young);
+    gro::gro_flush(&mut held, &mut up, end.flush);
+    udp::gro::gro_flush(&mut datagrams, &mut up, end.flush);
     deliver(k, dev, queue, &mut up);
     if let Some(q) = k.net.nic_queue(dev, queue) {
         q.rx.gro = (held, datagrams, up);

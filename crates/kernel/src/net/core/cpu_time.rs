@@ -6,9 +6,10 @@
 //! all of them are paid for. Calls are answered at once, too; what they cost is owed, and paid for by the next burst that
 //! their task asks for ([`Kernel::run_on_cpu`]).
 use crate::env::{Fired, MSEC, Nanos, time};
-use crate::ids::TaskId;
+use crate::ids::{DevId, TaskId};
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::busy_poll;
 use crate::net::core::softirq::{self, Napi, Softirq};
 use crate::task::call::{Ret, Submitted};
 use std::collections::{BTreeMap, VecDeque};
@@ -83,6 +84,8 @@ enum Who {
 struct Burst {
     who: Who,
     left: Nanos,
+    /// It wants all that it can get, to look into this queue.
+    spin: Option<(DevId, u16)>,
 }
 
 /// One CPU.
@@ -120,7 +123,7 @@ impl Time {
     /// Behind those who want it already.
     fn enqueue(&mut self, who: Who, ns: Nanos, switch: Nanos) {
         let switch = if self.last.replace(who) == Some(who) { 0 } else { switch };
-        self.tasks.push_back(Burst { who, left: ns + switch });
+        self.tasks.push_back(Burst { who, left: ns + switch, spin: None });
     }
 
     fn is_idle(&self, now: Nanos) -> bool {
@@ -169,6 +172,22 @@ impl Model {
             t.busy_until = t.busy_until.max(now) + cost;
             t.spent.hard_irq += cost;
         }
+    }
+
+    /// A task looks into a queue from now on.
+    pub(crate) fn spin(&mut self, task: TaskId, cpu: usize, at: (DevId, u16)) {
+        if let Some(t) = self.cpus.get_mut(cpu) {
+            t.last = Some(Who::Task(task));
+            t.tasks.push_back(Burst { who: Who::Task(task), left: Nanos::MAX, spin: Some(at) });
+        }
+    }
+
+    pub(crate) fn unspin(&mut self, cpu: usize, at: (DevId, u16), now: Nanos) {
+        let Some(t) = self.cpus.get_mut(cpu) else { return };
+        if t.tasks.front().is_some_and(|b| b.spin == Some(at)) {
+            t.pause(now);
+        }
+        t.tasks.retain(|b| b.spin != Some(at));
     }
 
     /// The thread of a NAPI wakes: where it was interrupted, or on the first CPU that has nothing to do.
@@ -289,6 +308,11 @@ fn advance(k: &mut Kernel, cpu: usize) -> bool {
     if t.busy_until > now {
         return false;
     }
+    if t.tasks.len() > 1
+        && let Some(at) = t.tasks.iter().find_map(|b| b.spin)
+    {
+        return spin(k, cpu, at, true);
+    }
     if c.is_pending() || t.round.is_some() {
         if t.ksoftirqd && !t.tasks.is_empty() {
             t.next_turn(now);
@@ -303,6 +327,9 @@ fn advance(k: &mut Kernel, cpu: usize) -> bool {
     }
     let Some(b) = t.tasks.front() else { return false };
     let since = *t.running.get_or_insert(now);
+    if let Some(at) = b.spin {
+        return spin(k, cpu, at, false);
+    }
     if since + b.left > now {
         return false;
     }
@@ -314,6 +341,28 @@ fn advance(k: &mut Kernel, cpu: usize) -> bool {
             m.finished.push_back(task);
         }
         None => {}
+    }
+    true
+}
+
+/// A task that looks into a queue: it sees what came, and makes way for who wants to work (`need_resched`).
+fn spin(k: &mut Kernel, cpu: usize, (dev, queue): (DevId, u16), wanted: bool) -> bool {
+    let kicked = k.net.nic_queue(dev, queue).and_then(|q| q.napi.busy).is_some_and(|b| b.kicked);
+    if !kicked && !wanted {
+        return false;
+    }
+    k.net.cpu = cpu;
+    let (now, before) = (k.net.env.now, Meter::read(&k.net));
+    let work = if kicked { busy_poll::poll(k, dev, queue) } else { 0 };
+    if wanted {
+        busy_poll::stop(k, dev, queue);
+    }
+    let Some(costs) = k.net.model.as_ref().map(|m| m.costs) else { return false };
+    let cost = costs.poll + u64::from(work) * costs.rx_desc + before.since(&k.net, &costs);
+    if let Some(t) = k.net.model.as_mut().and_then(|m| m.cpus.get_mut(cpu)) {
+        t.pause(now);
+        t.spent.tasks += cost;
+        t.busy_until = now.max(t.busy_until) + cost;
     }
     true
 }
@@ -443,7 +492,7 @@ pub(crate) fn next_deadline(k: &Kernel) -> Option<Nanos> {
         if t.busy_until > env.now {
             return Some(t.busy_until);
         }
-        let end = t.running.zip(t.tasks.front()).map(|(since, b)| since + b.left);
+        let end = t.running.zip(t.tasks.front().filter(|b| b.spin.is_none())).map(|(since, b)| since + b.left);
         let turn = Some(t.turn_until).filter(|_| work || t.tasks.len() > 1);
         end.into_iter().chain(turn).min()
     };

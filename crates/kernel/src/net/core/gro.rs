@@ -4,6 +4,7 @@
 //! make that impossible ends a train. From one poll to the next something is held only for a device's `gro_flush_timeout`.
 use crate::env::time::Jiffies;
 use crate::net::Net;
+use crate::net::core::napi::Flush;
 use crate::net::core::skb::{PktType, Skb};
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP};
 use belljar_wire::ipv4::{IPPROTO_TCP, IPV4_HLEN, Ipv4Header};
@@ -74,12 +75,13 @@ pub fn gro_receive(net: &mut Net, held: &mut Held, mut skb: Skb, out: &mut Vec<S
     held.push(start(skb, seg, net.env.jiffies()));
 }
 
-/// The poll ends: everything goes up, or everything but what came in this tick.
+/// The poll ends: everything goes up, or what is older than this tick, or nothing.
 #[doc(alias = "napi_gro_flush")]
-pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, but: Option<Jiffies>) {
-    match but {
-        None => out.extend(held.drain(..).map(complete)),
-        Some(_) => out.extend(held.extract_if(.., |t| Some(t.age) != but).map(complete)),
+pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, which: Flush) {
+    match which {
+        Flush::All => out.extend(held.drain(..).map(complete)),
+        Flush::Old(now) => out.extend(held.extract_if(.., |t| t.age != now).map(complete)),
+        Flush::Nothing => {}
     }
 }
 
@@ -276,7 +278,7 @@ mod tests {
             let s = skb(&mut k.net, *p);
             gro_receive(&mut k.net, &mut held, s, &mut out);
         }
-        gro_flush(&mut held, &mut out, None);
+        gro_flush(&mut held, &mut out, Flush::All);
         out.iter().map(|s| s.len() - IPV4_HLEN - TCP_HLEN).collect()
     }
 

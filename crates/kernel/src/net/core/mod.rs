@@ -1,4 +1,5 @@
 //! The device layer, neighbours, and what all sockets share.
+pub mod busy_poll;
 pub mod cpu_time;
 pub mod datagram;
 pub mod dev;

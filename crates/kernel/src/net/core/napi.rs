@@ -8,7 +8,9 @@ use crate::env::{Nanos, TimerKey};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::busy_poll::Busy;
 use crate::net::core::softirq::{self, Napi};
+use std::collections::VecDeque;
 
 /// Below this numbers are not of NAPIs (`MIN_NAPI_ID`: one more than there can be CPUs).
 pub const MIN_NAPI_ID: u32 = 65;
@@ -28,11 +30,15 @@ pub struct Global {
     next_id: u32,
     /// A device polls by threads: until then that costs one look at this.
     pub(crate) threads: bool,
+    /// Somebody asked for busy polling; the same.
+    pub(crate) busy: bool,
+    /// Rings over which somebody loops and into which something came (where steps take no time).
+    pub(crate) kicked: VecDeque<(DevId, u16)>,
 }
 
 impl Default for Global {
     fn default() -> Global {
-        Global { next_id: MIN_NAPI_ID, threads: false }
+        Global { next_id: MIN_NAPI_ID, threads: false, busy: false, kicked: VecDeque::new() }
     }
 }
 
@@ -48,9 +54,26 @@ pub struct NapiState {
     /// Polls without work that are still to pass.
     defer_count: u32,
     timer: Option<Nanos>,
+    /// Who loops over it.
+    pub busy: Option<Busy>,
     /// Polls by the timer, and polls after which the vectors stayed masked.
     pub timer_polls: u64,
     pub deferred: u64,
+}
+
+impl NapiState {
+    pub(super) fn set_defer_count(&mut self, n: u32) {
+        self.defer_count = n;
+    }
+}
+
+/// What becomes of the packets that GRO holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Flush {
+    All,
+    /// What came in this tick stays.
+    Old(Jiffies),
+    Nothing,
 }
 
 /// How a poll ends.
@@ -60,8 +83,7 @@ pub struct Ending {
     timeout: Nanos,
     /// The vectors may be unmasked.
     unmask: bool,
-    /// Of what GRO holds, that stays which came in this tick.
-    pub keep_young: Option<Jiffies>,
+    pub flush: Flush,
 }
 
 impl Net {
@@ -92,12 +114,16 @@ pub fn napi_schedule(net: &mut Net, dev: DevId, queue: u16, cpu: usize) {
 /// A poll is over: what is to become of what GRO holds and of the vectors. `more` is that it took all it may.
 #[doc(alias = "napi_complete_done")]
 pub fn ending(net: &mut Net, dev: DevId, queue: u16, work: u32, more: bool, holds: bool) -> Ending {
-    let jiffies = net.env.jiffies();
+    let (jiffies, fine) = (net.env.jiffies(), net.env.hz >= 1000);
+    if net.napi.busy && net.nic_queue(dev, queue).is_some_and(|q| q.napi.busy.is_some()) {
+        // Who loops looks again.
+        return Ending { timeout: 0, unmask: false, flush: Flush::Nothing };
+    }
     if more {
         // Between polls of one run only a fine clock lets packets age.
-        return Ending { timeout: 0, unmask: false, keep_young: (net.env.hz >= 1000).then_some(jiffies) };
+        return Ending { timeout: 0, unmask: false, flush: if fine { Flush::Old(jiffies) } else { Flush::All } };
     }
-    let plain = Ending { timeout: 0, unmask: true, keep_young: None };
+    let plain = Ending { timeout: 0, unmask: true, flush: Flush::All };
     let Some(d) = net.devs.get_mut(dev).filter(|d| d.napi.gro_flush_timeout != 0) else { return plain };
     let conf = d.napi;
     let Some(n) = d.nic_mut().and_then(|n| n.queue_mut(queue)).map(|q| &mut q.napi) else { return plain };
@@ -113,26 +139,44 @@ pub fn ending(net: &mut Net, dev: DevId, queue: u16, work: u32, more: bool, hold
         n.deferred += 1;
         (end.timeout, end.unmask) = (conf.gro_flush_timeout, false);
     }
-    end.keep_young = (end.timeout != 0).then_some(jiffies);
+    if end.timeout != 0 {
+        end.flush = Flush::Old(jiffies);
+    }
     end
 }
 
 /// The NAPI rests; true when the vectors are to be unmasked. A time beyond what a signed number holds is over at once.
 pub fn rest(net: &mut Net, dev: DevId, queue: u16, end: &Ending) -> bool {
-    let (now, cpu) = (net.env.now, net.cpu);
-    let Some(n) = net.nic_queue(dev, queue).map(|q| &mut q.napi) else { return false };
+    let cpu = net.cpu;
+    let Some(n) = net.nic_queue(dev, queue).map(|q| &mut q.napi).filter(|n| n.busy.is_none()) else { return false };
     n.scheduled = false;
     n.cpu = cpu;
     if end.timeout != 0 {
-        let at = now.saturating_add(i64::try_from(end.timeout).unwrap_or(0) as u64);
-        let before = n.timer.replace(at);
-        let key = TimerKey::NapiWatchdog(dev, queue);
-        if let Some(before) = before {
-            net.env.hrtimers.remove(&(before, key));
-        }
-        net.env.hrtimers.insert((at, key));
+        start_timer(net, dev, queue, end.timeout);
     }
     end.unmask
+}
+
+fn start_timer(net: &mut Net, dev: DevId, queue: u16, timeout: Nanos) {
+    let at = net.env.now.saturating_add(i64::try_from(timeout).unwrap_or(0) as u64);
+    let Some(n) = net.nic_queue(dev, queue).map(|q| &mut q.napi) else { return };
+    let (before, key) = (n.timer.replace(at), TimerKey::NapiWatchdog(dev, queue));
+    if let Some(before) = before {
+        net.env.hrtimers.remove(&(before, key));
+    }
+    net.env.hrtimers.insert((at, key));
+}
+
+/// Whoever looped leaves something in the ring: the softirq goes on, or the timer.
+pub(super) fn hand_over(net: &mut Net, dev: DevId, queue: u16, deferred: bool) {
+    let (cpu, timeout) = (net.cpu, net.devs.get(dev).map_or(0, |d| d.napi.gro_flush_timeout));
+    if let Some(q) = net.nic_queue(dev, queue) {
+        q.napi.scheduled = false;
+    }
+    match deferred {
+        true => start_timer(net, dev, queue, timeout),
+        false => napi_schedule(net, dev, queue, cpu),
+    }
 }
 
 /// The timer: an interrupt of its own on the CPU that polled last, unless the NAPI is scheduled already.
@@ -157,7 +201,7 @@ pub fn watchdog(net: &mut Net, dev: DevId, queue: u16) {
 
 /// The device goes: its timers with it.
 pub fn forget(net: &mut Net, dev: DevId) {
-    net.env.hrtimers.retain(|t| !matches!(t.1, TimerKey::NapiWatchdog(d, _) if d == dev));
+    net.env.hrtimers.retain(|t| !matches!(t.1, TimerKey::NapiWatchdog(d, _) | TimerKey::NapiBusy(d, _) if d == dev));
 }
 
 /// `napi/IF-N` becomes runnable.

@@ -147,6 +147,16 @@ impl Kernel {
         rps::set_rps_cpus(&mut self.net, dev, queue, read_mask(text)?)
     }
 
+    /// `rps_flow_cnt` of a receive queue.
+    pub fn rps_flow_cnt(&self, dev: DevId, queue: usize) -> Option<String> {
+        let there = queue < self.queue_counts(dev).0;
+        there.then(|| rps::flow_count(&self.net, dev, queue).to_string())
+    }
+
+    pub fn set_rps_flow_cnt(&mut self, dev: DevId, queue: usize, text: &str) -> Result<(), Errno> {
+        rps::set_flow_count(&mut self.net, dev, queue, read_number(text)?)
+    }
+
     /// `xps_cpus` of a transmit queue; a device with one has none.
     pub fn xps_cpus(&self, dev: DevId, queue: usize) -> Option<String> {
         let nic = self.net.devs.get(dev)?.nic().filter(|n| n.queues.len() > 1)?;

@@ -209,6 +209,7 @@ fn do_rcv(k: &mut Kernel, id: TcpId, skb: Skb) {
 #[doc(alias = "tcp_v4_do_rcv")]
 fn deliver(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     sk.sk.incoming_cpu = net.cpu as i32;
+    sk.sk.mark_rx(&skb);
     let segs = skb.gso.map_or(1, |g| u32::from(g.segs).max(1));
     sk.totals.segs_in = sk.totals.segs_in.wrapping_add(segs);
     if !skb.frags.is_empty() {

@@ -5,6 +5,7 @@ use crate::env::time::Jiffies;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::core::gro::{MAX_HELD, MAX_LEN, eth, ip_continues, payload};
+use crate::net::core::napi::Flush;
 use crate::net::core::skb::{PktType, Skb};
 use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::ipv4::{IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
@@ -72,11 +73,12 @@ pub fn gro_receive(k: &mut Kernel, dev: DevId, held: &mut Held, mut skb: Skb, ou
     None
 }
 
-/// The poll ends: everything goes up, or everything but what came in this tick.
-pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, but: Option<Jiffies>) {
-    match but {
-        None => out.extend(held.drain(..).map(complete)),
-        Some(_) => out.extend(held.extract_if(.., |t| Some(t.age) != but).map(complete)),
+/// The poll ends: everything goes up, or what is older than this tick, or nothing.
+pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, which: Flush) {
+    match which {
+        Flush::All => out.extend(held.drain(..).map(complete)),
+        Flush::Old(now) => out.extend(held.extract_if(.., |t| t.age != now).map(complete)),
+        Flush::Nothing => {}
     }
 }
 
