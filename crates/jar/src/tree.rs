@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use belljar_abi::Errno;
 use belljar_kernel::fs::proc::FILES;
 use belljar_kernel::ids::DevId;
-use belljar_kernel::net::core::net_sysfs::{IRQ_FILES, NAPI_FILES};
+use belljar_kernel::net::core::net_sysfs::{BQL_FILES, IRQ_FILES, NAPI_FILES};
 use std::collections::BTreeMap;
 
 /// What lies at a path.
@@ -32,6 +32,8 @@ const CLASS: &str = "/sys/class/net";
 const DEVICES: &str = "/sys/devices/virtual/net";
 /// Interrupts of the cards.
 const IRQ: &str = "/proc/irq";
+/// Of a transmit queue of a card with a speed.
+const BQL: &str = "byte_queue_limits";
 const TREES: [&str; 5] = [PROC_NET, SYS_NET, CLASS, DEVICES, IRQ];
 /// Files elsewhere, and their permissions.
 const FILES_ELSEWHERE: [(&str, u32); 5] = [
@@ -203,18 +205,22 @@ impl Machine {
         }
         match file {
             "" => Some(SYSFS_DIR),
-            _ => self.queue_text(dev, rest).map(|_| Node::File { mode: 0o644, size: 4096 }),
+            BQL => self.queue_text(dev, &format!("{rest}/limit")).map(|_| SYSFS_DIR),
+            _ => {
+                let told = BQL_FILES.iter().any(|f| !f.1 && file.strip_prefix(BQL) == Some(&format!("/{}", f.0)));
+                self.queue_text(dev, rest).map(|_| Node::File { mode: if told { 0o444 } else { 0o644 }, size: 4096 })
+            }
         }
     }
 
-    /// `rx-N/rps_cpus`, `rx-N/rps_flow_cnt`, `tx-N/xps_cpus`.
+    /// `rx-N/rps_cpus`, `rx-N/rps_flow_cnt`, `tx-N/xps_cpus`, `tx-N/byte_queue_limits/*`.
     fn queue_text(&self, dev: DevId, rest: &str) -> Option<String> {
         let (queue, file) = rest.split_once('/')?;
         match file {
             "rps_cpus" => self.k.rps_cpus(dev, queue_number(queue, "rx-")?),
             "rps_flow_cnt" => self.k.rps_flow_cnt(dev, queue_number(queue, "rx-")?),
             "xps_cpus" => self.k.xps_cpus(dev, queue_number(queue, "tx-")?),
-            _ => None,
+            _ => self.k.bql_attr(dev, queue_number(queue, "tx-")?, below(file, BQL)?),
         }
     }
 
@@ -241,7 +247,10 @@ impl Machine {
             "rps_cpus" => self.k.set_rps_cpus(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
             "rps_flow_cnt" => self.k.set_rps_flow_cnt(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
             "xps_cpus" => self.k.set_xps_cpus(dev, queue_number(queue, "tx-").ok_or(Errno::ENOENT)?, text),
-            _ => Err(Errno::EACCES),
+            _ => {
+                let file = below(file, BQL).ok_or(Errno::EACCES)?;
+                self.k.set_bql_attr(dev, queue_number(queue, "tx-").ok_or(Errno::ENOENT)?, file, text)
+            }
         }
     }
 
@@ -288,7 +297,8 @@ impl Machine {
             }
             Some("statistics") => own(&STATISTICS),
             Some("queues") => queues().unwrap_or_default(),
-            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "rps_flow_cnt", "xps_cpus"]),
+            Some(q) if q.ends_with(BQL) => BQL_FILES.iter().map(|f| f.0.to_owned()).collect(),
+            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "rps_flow_cnt", "xps_cpus", BQL]),
             Some(_) => Vec::new(),
         }
     }

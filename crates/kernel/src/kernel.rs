@@ -243,6 +243,7 @@ impl Kernel {
             TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
             TimerKey::Qdisc(dev) => crate::net::core::dev_tx::qdisc_watchdog(&mut self.net, dev),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
+            TimerKey::NicLine(dev) => crate::drivers::nic::line::sent(&mut self.net, dev),
             TimerKey::NapiWatchdog(dev, queue) => napi::watchdog(&mut self.net, dev, queue),
             TimerKey::NapiBusy(dev, queue) => busy_poll::time_is_over(self, dev, queue),
         }

@@ -1,16 +1,18 @@
 //! How NAPI is done beside the softirq: deferral with its timer, threads, busy polling, steering after readers.
 mod common;
 use belljar_abi::*;
-use belljar_kernel::Kernel;
 use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::{DevId, NsId};
 use belljar_kernel::net::core::softirq::Softirq;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::call::*;
+use belljar_kernel::{Kernel, Output, task};
+use belljar_wire::arp::ARPOP_REQUEST;
 use belljar_wire::checksum;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use belljar_wire::tcp::{Flags, TcpHeader};
 use common::*;
+use std::net::Ipv4Addr;
 
 const US: u64 = 1000;
 
@@ -168,9 +170,9 @@ fn a_thread_polls() {
 #[test]
 fn flow_tables_are_powers_of_two() {
     let (mut k, ns, dev) = machine(4);
-    let mut entries = |k: &mut Kernel, text: &str| {
+    let entries = |k: &mut Kernel, text: &str| {
         k.sysctl_set(ns, "net.core.rps_sock_flow_entries", text)?;
-        Ok(k.sysctl_get(ns, "net.core.rps_sock_flow_entries").unwrap())
+        Ok(k.net.sysctl.show("net.core.rps_sock_flow_entries").unwrap())
     };
     assert_eq!(entries(&mut k, "50"), Ok("64".into()));
     for text in ["-1", "536870913", "abc"] {
@@ -190,7 +192,8 @@ fn flow_tables_are_powers_of_two() {
 /// A socket that is connected to the peer, and knows the queue of its packets.
 fn connected(h: &mut Host) -> u32 {
     h.know_peer();
-    let fd = h.udp_on(HOST, 7);
+    let fd = h.socket(SOCK_DGRAM);
+    h.bind(fd, HOST, 7).unwrap();
     h.connect(fd, PEER, 9).unwrap();
     h.rx(datagram());
     h.recv(fd).unwrap();
@@ -280,10 +283,10 @@ fn a_call_that_does_not_wait_looks_once() {
     let request: Vec<u8> = words.flat_map(u32::to_ne_bytes).collect();
     h.k.ethtool(h.dev, &request).unwrap();
     h.rx(datagram());
-    let once = Call::Recv { fd, len: 9, flags: MSG_DONTWAIT };
-    assert_eq!(h.call(once.clone()), Err(Errno::EAGAIN));
+    let once = || Call::Recv { fd, len: 9, flags: MSG_DONTWAIT };
+    assert_eq!(h.call(once()), Err(Errno::EAGAIN));
     h.set(fd, SOL_SOCKET, SO_BUSY_POLL, 1).unwrap();
-    assert!(h.call(once).is_ok());
+    assert!(h.call(once()).is_ok());
     assert_eq!(busy(&h), 1);
 }
 
@@ -330,4 +333,130 @@ fn poll_looks_as_long_as_the_setting_says() {
         assert_eq!((h.completions.pop().is_some(), busy(&h)), (true, n));
         h.recv(fd).unwrap();
     }
+}
+
+/// A card with a speed sends one packet after another; its ring holds what the limit says, the discipline the rest.
+#[test]
+fn a_slow_cards_ring_is_limited_by_bytes() {
+    let mut k = Kernel::new(7);
+    let nic = NicConfig { mac: HOST_MAC, speed: 10, ..NicConfig::default() };
+    let (ns, dev) = k.add_host("h", &nic, (HOST, 24), None).unwrap();
+    let p = k.add_process(ns, 0, task::process::Caps::ROOT, 64, "sender");
+    let task = k.add_task(p, 0).unwrap();
+    k.rx(0, dev, arp(ARPOP_REQUEST, PEER_MAC, PEER, belljar_wire::Mac::ZERO, HOST, belljar_wire::Mac::BROADCAST));
+    let attr = |k: &Kernel, file: &str| k.bql_attr(dev, 0, file).unwrap();
+    for (file, is) in [("limit", "0"), ("limit_max", "1879048192"), ("limit_min", "0"), ("hold_time", "1000")] {
+        assert_eq!(attr(&k, file), is);
+    }
+    let Submitted::Done(Ok(Ret::Fd(fd))) =
+        k.call(0, task, Call::Socket { family: AF_INET, kind: SOCK_DGRAM, protocol: 0 })
+    else {
+        panic!()
+    };
+    let to = SockAddr::V4(PEER, 9).emit();
+    let (mut now, mut sent, mut most) = (0, 0, 0);
+    for n in 0..400 {
+        let data = Payload::Bytes(&[7; 1472]);
+        let call = Call::Send { fd, data, flags: MSG_DONTWAIT, to: Some(&to), cmsgs: &[] };
+        sent += u64::from(matches!(k.call(now, task, call), Submitted::Done(Ok(_))));
+        // 1514 bytes and their framing take 1.23 ms; they come twice as fast at first.
+        now += if n < 100 { 600 * US } else { 1200 * US };
+        k.tick(now);
+        most = most.max(attr(&k, "inflight").parse::<u32>().unwrap());
+        k.check().unwrap();
+    }
+    let limit: u32 = attr(&k, "limit").parse().unwrap();
+    assert!((1514..=6056).contains(&limit) && most <= limit + 1514, "{limit} {most}");
+    assert!(k.net.devs.get(dev).unwrap().qdisc.stats().qlen > 10);
+    let mut out = 0;
+    for _ in 0..1000 {
+        now += MS;
+        k.tick(now);
+        out += std::iter::from_fn(|| k.pop_output()).filter(|o| matches!(o, Output::Frame { .. })).count() as u64;
+    }
+    assert!(out >= sent && attr(&k, "inflight") == "0", "{out} of {sent}");
+    k.check().unwrap();
+}
+
+/// Values and errors as a virtio card's files had them on Linux 6.18.
+#[test]
+fn limits_take_what_the_kernel_takes() {
+    let mut k = Kernel::new(7);
+    let (_, dev) = k.add_host("h", &NicConfig { speed: 100, ..NicConfig::default() }, (HOST, 24), None).unwrap();
+    let set = |k: &mut Kernel, file: &str, text: &str| {
+        k.set_bql_attr(dev, 0, file, text)?;
+        Ok(k.bql_attr(dev, 0, file).unwrap())
+    };
+    for (file, text, is) in [
+        ("limit_max", "max", Ok("1879048192")),
+        ("limit_max", "3000\n", Ok("3000")),
+        ("limit", "1879048193", Err(Errno::EINVAL)),
+        ("limit_min", "4294967296", Err(Errno::ERANGE)),
+        ("limit_min", "-1", Err(Errno::EINVAL)),
+        ("limit_min", "0x10", Err(Errno::EINVAL)),
+        ("hold_time", "1", Ok("4")),
+        ("inflight", "1", Err(Errno::EACCES)),
+    ] {
+        assert_eq!(set(&mut k, file, text), is.map(str::to_owned), "{file} {text}");
+    }
+    // A card that sends at once has no such limits.
+    let (k, _, dev) = machine(1);
+    assert_eq!(k.bql_attr(dev, 0, "limit"), None);
+}
+
+/// What a card holds when it goes down is dropped, and its ring is empty in the end; so it is when it goes altogether.
+#[test]
+fn a_slow_card_goes_down_with_packets() {
+    for gone in [false, true] {
+        let mut h = Host::new();
+        h.know_peer();
+        let nic = NicConfig {
+            name: "slow".into(),
+            speed: 1,
+            mac: belljar_wire::Mac([2, 0, 0, 0, 0, 9]),
+            ..NicConfig::default()
+        };
+        let dev = h.k.add_nic(h.ns, &nic).unwrap();
+        h.k.add_address(dev, Ipv4Addr::new(10, 9, 0, 1), 24).unwrap();
+        h.k.set_link(dev, true).unwrap();
+        let fd = h.udp();
+        for _ in 0..5 {
+            h.send_to(fd, &[0; 1000], Ipv4Addr::new(10, 9, 0, 255), 9).ok();
+        }
+        h.set(fd, SOL_SOCKET, SO_BROADCAST, 1).unwrap();
+        for _ in 0..5 {
+            h.send_to(fd, &[0; 1000], Ipv4Addr::new(10, 9, 0, 255), 9).unwrap();
+        }
+        if gone {
+            h.k.net.unregister_netdev(dev);
+        } else {
+            h.k.set_link(dev, false).unwrap();
+        }
+        h.advance(SEC);
+        h.k.check().unwrap();
+        assert_eq!(h.k.bql_attr(dev, 0, "inflight"), (!gone).then(|| "0".into()));
+    }
+}
+
+/// `ethtool -C eth0 adaptive-rx on` and off again.
+#[test]
+fn adaptive_coalescing_comes_and_goes() {
+    let mut h = Host::new();
+    let mut coalesce = |cmd: u32, (usecs, frames): (u32, u32), adaptive: u32| {
+        let mut w = [0u32; 23];
+        (w[0], w[1], w[2], w[10]) = (cmd, usecs, frames, adaptive);
+        let request: Vec<u8> = w.into_iter().flat_map(u32::to_ne_bytes).collect();
+        let reply = h.k.ethtool(h.dev, &request)?.1;
+        let at = |n: usize| reply.get(4 * n..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b));
+        Ok((at(1), at(2), at(10)))
+    };
+    let (get, put) = (ethtool::ETHTOOL_GCOALESCE, ethtool::ETHTOOL_SCOALESCE);
+    coalesce(put, (50, 0), 0).unwrap();
+    assert_eq!(coalesce(put, (70, 0), 1), Err(Errno::EINVAL));
+    coalesce(put, (50, 0), 1).unwrap();
+    assert_eq!(coalesce(get, (0, 0), 0), Ok((8, 256, 1)));
+    assert_eq!(coalesce(put, (9, 256), 1), Err(Errno::EINVAL));
+    // ethtool echoes what it was shown: what was asked for before comes back.
+    coalesce(put, (8, 256), 0).unwrap();
+    assert_eq!(coalesce(get, (0, 0), 0), Ok((50, 0, 0)));
 }

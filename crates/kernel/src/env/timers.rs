@@ -48,6 +48,8 @@ pub enum TimerKey {
     NicCoalesce(DevId),
     /// A NAPI that polls again (`napi_watchdog`).
     NapiWatchdog(DevId, u16),
+    /// The last bit of a packet that a card sends.
+    NicLine(DevId),
     /// A busy loop that ends.
     NapiBusy(DevId, u16),
 }
@@ -55,7 +57,10 @@ pub enum TimerKey {
 impl TimerKey {
     /// It strikes as an interrupt, whatever the CPUs do.
     pub fn is_hard(self) -> bool {
-        matches!(self, TimerKey::NicCoalesce(_) | TimerKey::NapiWatchdog(..) | TimerKey::NapiBusy(..))
+        matches!(
+            self,
+            TimerKey::NicCoalesce(_) | TimerKey::NicLine(_) | TimerKey::NapiWatchdog(..) | TimerKey::NapiBusy(..)
+        )
     }
 }
 

@@ -1,5 +1,6 @@
 //! The card's interrupts: raised by the hardware side, held back by coalescing, masked while NAPI has work. Each goes to the
 //! CPU that its affinity names.
+use super::dim::Dim;
 use crate::env::{Nanos, TimerKey, USEC};
 use crate::ids::DevId;
 use crate::net::Net;
@@ -46,6 +47,8 @@ pub struct Irq {
     /// `ethtool -C`: wait so long, or for so many frames, before an interrupt; 0 and 1: none of that.
     pub rx_usecs: u32,
     pub rx_frames: u32,
+    /// They are changed as it goes (`adaptive-rx`).
+    pub dim: Option<Box<Dim>>,
     /// Of the vectors for receiving and for sending.
     affinity: [Affinity; 2],
     waiting_frames: u32,
@@ -61,6 +64,7 @@ impl Default for Irq {
             tx_count: 0,
             rx_usecs: 0,
             rx_frames: 0,
+            dim: None,
             affinity: [first.clone(), first],
             waiting_frames: 0,
             deadline: None,

@@ -1,10 +1,11 @@
 //! Receiving: the hardware writes frames into free descriptors, NAPI takes them out.
-use super::{irq, tx};
+use super::{dim, irq, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::Skb;
+use crate::net::core::xdp::{self, Action};
 use crate::net::core::{dev_rx, gro, napi, rps};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
@@ -110,8 +111,8 @@ pub fn rx_frame(net: &mut Net, dev: DevId, frame: Frame) {
     if !d.running() {
         return;
     }
-    if frame.gso.is_some() && !d.features.gro {
-        // The receiver takes no super-segments: it gets what a wire would have carried.
+    if frame.gso.is_some() && (!d.features.gro || d.xdp.is_some()) {
+        // The receiver, or its program, takes no super-segments: it gets what a wire would have carried.
         return gso::segment(frame).for_each(|f| rx_one(net, dev, f));
     }
     rx_one(net, dev, frame);
@@ -186,6 +187,14 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         ring.packets += segs;
         ring.bytes += len;
         d.stats.rx(segs, len);
+        if d.xdp.is_some() {
+            let verdict = xdp::verdict(&mut k.net, dev, true, &frame);
+            if verdict != Action::Pass {
+                let skb = build_skb(&mut k.net, dev, frame);
+                xdp::act(&mut k.net, dev, skb, verdict);
+                continue;
+            }
+        }
         let Some(mut skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
         skb.napi_id = napi_id;
         if !features.gro {
@@ -205,8 +214,14 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
     }
     // Completions may have come while the stack answered.
     tx::clean(&mut k.net, dev, queue);
-    if work < budget && napi::rest(&mut k.net, dev, queue, &end) {
-        irq::unmask(&mut k.net, dev, queue);
+    if work < budget {
+        if napi::rest(&mut k.net, dev, queue, &end) {
+            irq::unmask(&mut k.net, dev, queue);
+        }
+        let now = k.net.env.now;
+        if let Some(q) = k.net.nic_queue(dev, queue).filter(|q| q.irq.dim.is_some()) {
+            dim::polled(q, now);
+        }
     }
     work
 }

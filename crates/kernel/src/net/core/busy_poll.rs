@@ -49,7 +49,7 @@ impl Sock {
     }
 }
 
-/// SO_BUSY_POLL: anybody may (since 6.12 also for longer).
+/// SO_BUSY_POLL: anybody may, also for longer (as measured on 6.18).
 pub(super) fn set_usecs(sk: &mut Sock, val: i32) -> Result<bool, Errno> {
     let us = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
     if us != sk.cold.as_ref().map_or(0, |c| c.ll_usec) {

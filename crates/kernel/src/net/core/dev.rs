@@ -10,6 +10,7 @@ use crate::net::Net;
 use crate::net::core::napi::NapiConf;
 use crate::net::core::rps::RxQueue;
 use crate::net::core::skb::Skb;
+use crate::net::core::xdp::Xdp;
 use crate::net::ipv4::devconf;
 pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
@@ -244,6 +245,7 @@ pub struct NetDevice {
     /// Steering of what it receives; empty until somebody sets it.
     pub rx_queues: Vec<RxQueue>,
     pub napi: NapiConf,
+    pub xdp: Option<Box<Xdp>>,
     /// It waits in a CPU's output queue for NET_TX.
     pub scheduled: bool,
     pub addrs: Vec<IfAddr>,
@@ -454,6 +456,7 @@ impl Net {
             tx_queues: 1,
             rx_queues: Vec::new(),
             napi: NapiConf::default(),
+            xdp: None,
             scheduled: false,
             addrs: Vec::new(),
             conf: devconf::effective(&space.conf_all, &space.conf_default),

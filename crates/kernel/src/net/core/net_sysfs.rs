@@ -1,4 +1,5 @@
 //! What `/sys/class/net/IF/queues` and `/proc/irq` show and take: masks of CPUs for queues and vectors.
+use crate::drivers::nic::dql::{Dql, MAX_LIMIT};
 use crate::drivers::nic::irq::Way;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -81,6 +82,20 @@ fn read_number(text: &str) -> Result<u64, Errno> {
         return Err(Errno::EINVAL);
     }
     u64::from_str_radix(digits, radix).map_err(|_| Errno::ERANGE)
+}
+
+/// Files of a transmit queue's `byte_queue_limits`, and whether they can be written.
+pub const BQL_FILES: [(&str, bool); 5] =
+    [("hold_time", true), ("inflight", false), ("limit", true), ("limit_max", true), ("limit_min", true)];
+
+/// The same without other bases.
+fn read_decimal(text: &str) -> Result<u64, Errno> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Errno::EINVAL);
+    }
+    digits.parse().map_err(|_| Errno::ERANGE)
 }
 
 impl Net {
@@ -170,6 +185,48 @@ impl Kernel {
         let nic = self.net.devs.get_mut(dev).and_then(|d| d.nic_mut()).filter(|n| n.queues.len() > 1);
         let q = nic.and_then(|n| n.queues.get_mut(queue)).ok_or(Errno::ENOENT)?;
         q.tx.xps_cpus = mask & online;
+        Ok(())
+    }
+
+    /// The limits of a transmit queue, if its card has any.
+    fn dql(&mut self, dev: DevId, queue: usize) -> Option<&mut Dql> {
+        let nic = self.net.devs.get_mut(dev)?.nic_mut().filter(|n| n.line.is_some() && queue < n.channels())?;
+        nic.queues.get_mut(queue).map(|q| &mut q.tx.dql)
+    }
+
+    /// One of [`BQL_FILES`] of a transmit queue.
+    pub fn bql_attr(&self, dev: DevId, queue: usize, file: &str) -> Option<String> {
+        let nic = self.net.devs.get(dev)?.nic().filter(|n| n.line.is_some() && queue < n.channels())?;
+        let dql = &nic.queues.get(queue)?.tx.dql;
+        Some(match file {
+            "limit" => dql.limit.to_string(),
+            "limit_max" => dql.max_limit.to_string(),
+            "limit_min" => dql.min_limit.to_string(),
+            "hold_time" => (u64::from(dql.hold_time) * 1000 / u64::from(self.net.env.hz.max(1))).to_string(),
+            "inflight" => dql.inflight().to_string(),
+            _ => return None,
+        })
+    }
+
+    #[doc(alias = "bql_set")]
+    pub fn set_bql_attr(&mut self, dev: DevId, queue: usize, file: &str, text: &str) -> Result<(), Errno> {
+        let hz = u64::from(self.net.env.hz);
+        let dql = self.dql(dev, queue).ok_or(Errno::ENOENT)?;
+        let number = || read_decimal(text).and_then(|v| u32::try_from(v).map_err(|_| Errno::ERANGE));
+        if file == "hold_time" {
+            dql.hold_time = (u64::from(number()?) * hz).div_ceil(1000) as u32;
+            return Ok(());
+        }
+        let value = if text.trim_end_matches('\n') == "max" { MAX_LIMIT } else { number()? };
+        if value > MAX_LIMIT {
+            return Err(Errno::EINVAL);
+        }
+        match file {
+            "limit" => dql.limit = value,
+            "limit_max" => dql.max_limit = value,
+            "limit_min" => dql.min_limit = value,
+            _ => return Err(Errno::EACCES),
+        }
         Ok(())
     }
 

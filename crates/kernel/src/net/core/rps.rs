@@ -199,7 +199,7 @@ mod tests {
         set_sock_flow_entries(&mut k.net, 50).unwrap();
         assert_eq!((flow_count(&k.net, dev, 0), k.net.sysctl.rps_sock_flow_entries), (128, 64));
         let hash = 0x1234_5678;
-        let mut to = |k: &mut Kernel, reader: u32| {
+        let to = |k: &mut Kernel, reader: u32| {
             *k.net.rfs.slot(hash).unwrap() = hash & !CPU_MASK | reader;
             let mut skb = k.net.alloc_skb();
             skb.hash = hash;

@@ -39,6 +39,13 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     m.attr_u32(IFLA_NUM_RX_QUEUES, queues);
     link_and_master(net, d, &mut m);
     m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc.name());
+    if let Some(x) = &d.xdp {
+        let (mode, of_mode) =
+            if x.native { (XDP_ATTACHED_DRV, IFLA_XDP_DRV_PROG_ID) } else { (XDP_ATTACHED_SKB, IFLA_XDP_SKB_PROG_ID) };
+        m.nest(IFLA_XDP, |m| {
+            m.attr_u8(IFLA_XDP_ATTACHED, mode).attr_u32(IFLA_XDP_PROG_ID, x.id).attr_u32(of_mode, x.id);
+        });
+    }
     if let Some(alias) = &d.alias {
         m.attr(IFLA_IFALIAS, alias.as_bytes());
     }

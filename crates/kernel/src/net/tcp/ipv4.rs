@@ -1,5 +1,5 @@
 //! TCP over IPv4: a segment finds its socket; answers without one; what ICMP errors do (Linux: `tcp_ipv4.c`).
-use super::handshake::{request, time_wait};
+use super::handshake::{cookie_ack, request, time_wait};
 use super::input::{self, EVERYTHING};
 use super::md5sig::{self, Md5Key};
 use super::output::segment;
@@ -231,7 +231,7 @@ fn listen_rcv(k: &mut Kernel, listener: TcpId, skb: Skb) {
         return k.net.kfree_skb(skb, DropReason::TcpReset, "tcp_rcv_state_process");
     }
     if flags.contains(Flags::ACK) && !flags.contains(Flags::SYN) {
-        return match request::cookie_check(k, listener, skb) {
+        return match cookie_ack::cookie_check(k, listener, skb) {
             Ok((child, skb)) => do_rcv(k, child, skb),
             Err(Some(skb)) => {
                 reset_for_listener(k, listener, &skb);
