@@ -245,7 +245,7 @@ impl Kernel {
             self.net.env.hrtimers.remove(&(at, TimerKey::Call(id)));
         }
         if let Some((dev, queue)) = call.busy {
-            busy_poll::stop(self, dev, queue);
+            busy_poll::leave(self, id, (dev, queue));
         }
         Some(call)
     }

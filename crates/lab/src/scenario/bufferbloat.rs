@@ -1,5 +1,6 @@
 //! `bufferbloat`: a stream fills the queue in front of a slow link, and a small question has to wait behind it. Twice side
 //! by side: a router whose queue is a long pfifo, and one that has fq_codel there instead.
+use super::device::features;
 use crate::lab::Lab;
 use crate::net::Nic;
 use crate::report::Report;
@@ -168,8 +169,10 @@ fn path(lab: &mut Lab, seed: u64, i: usize, delay: u64, speed: u32) -> Result<(u
     let at = |net: u8, n: u8| Ipv4Addr::new(10, i as u8 + 1, net, n);
     let [client, router, server] = ["client", "router", "server"].map(|n| lab.host(&format!("{n}{i}"), seed));
     let slow = Conditions { delay_ns: delay, ..Conditions::default() };
-    lab.wire((client, at(0, 1)), (router, at(0, 2)), 24, Nic::default(), Conditions::default(), seed)?;
-    lab.wire((router, at(1, 1)), (server, at(1, 2)), 24, Nic { speed, ..Nic::default() }, slow, seed)?;
+    // A ring is counted in packets: those of a slow card are of the wire's size.
+    let plain = if speed > 0 { Nic { features: features(false, false), ..Nic::default() } } else { Nic::default() };
+    lab.wire((client, at(0, 1)), (router, at(0, 2)), 24, plain, Conditions::default(), seed)?;
+    lab.wire((router, at(1, 1)), (server, at(1, 2)), 24, Nic { speed, ..plain }, slow, seed)?;
     lab.route(client, at(1, 0).into(), 24, at(0, 2).into())?;
     lab.route(server, at(0, 0).into(), 24, at(1, 1).into())?;
     lab.world.borrow_mut().sysctl(router, "net.ipv4.ip_forward", "1").map_err(|e| e.to_string())?;

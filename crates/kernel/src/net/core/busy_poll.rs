@@ -22,6 +22,8 @@ const BUSY_POLL_BUDGET: u16 = 8;
 #[derive(Clone, Copy, Debug)]
 pub struct Busy {
     pub cpu: usize,
+    /// The call that loops; none: one that only looks once.
+    call: Option<CallId>,
     ns: NsId,
     budget: u16,
     /// SO_PREFER_BUSY_POLL.
@@ -104,7 +106,7 @@ pub(crate) fn parked(k: &mut Kernel, call: CallId, task: TaskId) {
     }
     let until = k.net.env.now.saturating_add(u64::from(w.usecs) * USEC);
     if let Some(b) = k.net.nic_queue(dev, queue).and_then(|q| q.napi.busy.as_mut()) {
-        b.until = until;
+        (b.until, b.call) = (until, Some(call));
     }
     k.net.env.hrtimers.insert((until, TimerKey::NapiBusy(dev, queue)));
     if let Some(c) = k.tasks.calls.get_mut(call) {
@@ -114,6 +116,8 @@ pub(crate) fn parked(k: &mut Kernel, call: CallId, task: TaskId) {
     if let Some(m) = &mut k.net.model {
         m.spin(task, cpu, (dev, queue));
     }
+    // What is there already is found by the first look.
+    kick(&mut k.net, dev, queue);
 }
 
 /// Whether a sleeping call loops: a receive by its socket, a poll by the first of its sockets that would.
@@ -138,7 +142,7 @@ fn begin(k: &mut Kernel, (dev, queue): (DevId, u16), w: Wish) -> bool {
     let (cpu, now) = (k.net.cpu, k.net.env.now);
     let Some(n) = k.net.nic_queue(dev, queue).map(|q| &mut q.napi).filter(|n| !n.scheduled) else { return false };
     n.scheduled = true;
-    n.busy = Some(Busy { cpu, ns: w.ns, budget: w.budget, prefer: w.prefer, until: now, kicked: false });
+    n.busy = Some(Busy { cpu, call: None, ns: w.ns, budget: w.budget, prefer: w.prefer, until: now, kicked: false });
     true
 }
 
@@ -164,10 +168,23 @@ pub(crate) fn kick(net: &mut Net, dev: DevId, queue: u16) {
     }
 }
 
+/// A call is over, and its loop with it, if that is not over already.
+pub(crate) fn leave(k: &mut Kernel, call: CallId, (dev, queue): (DevId, u16)) {
+    let there = k.net.devs.contains(dev);
+    let owner = k.net.nic_queue(dev, queue).and_then(|q| q.napi.busy).and_then(|b| b.call);
+    if !there || owner == Some(call) {
+        stop(k, dev, queue);
+    }
+}
+
 /// The loop lets go: one poll more, after which interrupts are as ever; with SO_PREFER_BUSY_POLL, deferral and timeout they
 /// stay masked until the timer.
 #[doc(alias = "busy_poll_stop")]
 pub(crate) fn stop(k: &mut Kernel, dev: DevId, queue: u16) {
+    let now = k.net.env.now;
+    if let Some(m) = &mut k.net.model {
+        m.unspin((dev, queue), now);
+    }
     let Some(d) = k.net.devs.get_mut(dev) else { return };
     let conf = d.napi;
     let Some(n) = d.nic_mut().and_then(|n| n.queue_mut(queue)).map(|q| &mut q.napi) else { return };
@@ -177,9 +194,6 @@ pub(crate) fn stop(k: &mut Kernel, dev: DevId, queue: u16) {
         n.set_defer_count(conf.defer_hard_irqs);
     }
     k.net.env.hrtimers.remove(&(b.until, TimerKey::NapiBusy(dev, queue)));
-    if let Some(m) = &mut k.net.model {
-        m.unspin(b.cpu, (dev, queue), k.net.env.now);
-    }
     let here = std::mem::replace(&mut k.net.cpu, b.cpu);
     let budget = u32::from(b.budget);
     if crate::drivers::nic::rx::poll(k, dev, queue, budget) >= budget {

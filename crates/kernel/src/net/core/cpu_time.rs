@@ -182,12 +182,14 @@ impl Model {
         }
     }
 
-    pub(crate) fn unspin(&mut self, cpu: usize, at: (DevId, u16), now: Nanos) {
-        let Some(t) = self.cpus.get_mut(cpu) else { return };
-        if t.tasks.front().is_some_and(|b| b.spin == Some(at)) {
-            t.pause(now);
+    /// It does so no more.
+    pub(crate) fn unspin(&mut self, at: (DevId, u16), now: Nanos) {
+        for t in &mut self.cpus {
+            if t.tasks.front().is_some_and(|b| b.spin == Some(at)) {
+                t.pause(now);
+            }
+            t.tasks.retain(|b| b.spin != Some(at));
         }
-        t.tasks.retain(|b| b.spin != Some(at));
     }
 
     /// The thread of a NAPI wakes: where it was interrupted, or on the first CPU that has nothing to do.

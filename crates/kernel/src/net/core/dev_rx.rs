@@ -29,7 +29,7 @@ pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
         return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
     };
     let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some());
-    if d.xdp.is_some() {
+    if d.xdp.as_ref().is_some_and(|x| !x.native) {
         match xdp::generic(&mut k.net, dev, skb) {
             Some(passed) => skb = passed,
             None => return,
