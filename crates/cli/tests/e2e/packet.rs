@@ -127,10 +127,11 @@ fn channels_by_ethtool(env: &Env) -> Result<()> {
 
 /// How the card polls, limits of its ring, steering by readers, adaptive coalescing: read and written as on Linux.
 fn polling_by_sysfs(env: &Env) -> Result<()> {
-    let words = "cd /sys/class/net/eth0; cat gro_flush_timeout napi_defer_hard_irqs threaded; echo 0x4e20 > gro_flush_timeout; \
-        echo 2 > napi_defer_hard_irqs; echo 1 > threaded; cat gro_flush_timeout napi_defer_hard_irqs threaded; \
-        echo 100 > queues/rx-0/rps_flow_cnt; cat queues/rx-0/rps_flow_cnt; cd queues/tx-0/byte_queue_limits; ls; \
-        echo 9000 > limit_max; cat limit_max; ethtool -C eth0 adaptive-rx on && ethtool -c eth0; ethtool eth0; \
+    // By full names: a directory that is entered would be the machine's own.
+    let words = "d=/sys/class/net/eth0; all=\"$d/gro_flush_timeout $d/napi_defer_hard_irqs $d/threaded\"; cat $all; \
+        echo 0x4e20 > $d/gro_flush_timeout; echo 2 > $d/napi_defer_hard_irqs; echo 1 > $d/threaded; cat $all; \
+        echo 100 > $d/queues/rx-0/rps_flow_cnt; cat $d/queues/rx-0/rps_flow_cnt; l=$d/queues/tx-0/byte_queue_limits; ls $l; \
+        echo 9000 > $l/limit_max; cat $l/limit_max; ethtool -C eth0 adaptive-rx on && ethtool -c eth0; ethtool eth0; \
         sysctl -n net.core.busy_read net.core.rps_sock_flow_entries";
     let run = ["run", "--with-proc", "--nic", "speed=100", "--", "sh", "-c", words];
     let out = env.finish(env.belljar(&run), 30)?;
