@@ -82,6 +82,7 @@ pub const ETH_RSS_HASH_TOP: u32 = 1;
 pub const ETH_RXFH_INDIR_NO_CHANGE: u32 = u32::MAX;
 
 pub const SPEED_UNKNOWN: u32 = u32::MAX;
+pub const DUPLEX_FULL: u8 = 1;
 pub const DUPLEX_UNKNOWN: u8 = 0xff;
 pub const PORT_OTHER: u8 = 0xff;
 

@@ -81,6 +81,13 @@ pub const IFLA_PROTO_DOWN: u16 = 39;
 pub const IFLA_GSO_MAX_SEGS: u16 = 40;
 pub const IFLA_GSO_MAX_SIZE: u16 = 41;
 pub const IFLA_XDP: u16 = 43;
+/// Within it.
+pub const IFLA_XDP_ATTACHED: u16 = 2;
+pub const IFLA_XDP_PROG_ID: u16 = 4;
+pub const IFLA_XDP_DRV_PROG_ID: u16 = 5;
+pub const IFLA_XDP_SKB_PROG_ID: u16 = 6;
+pub const XDP_ATTACHED_DRV: u8 = 1;
+pub const XDP_ATTACHED_SKB: u8 = 2;
 pub const IFLA_EVENT: u16 = 44;
 pub const IFLA_CARRIER_UP_COUNT: u16 = 47;
 pub const IFLA_CARRIER_DOWN_COUNT: u16 = 48;

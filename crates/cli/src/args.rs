@@ -69,6 +69,8 @@ pub enum Command {
     Ip6tablesRestore(tables::TablesCommand),
     /// Show and delete tracked connections, as conntrack
     Conntrack(tables::TablesCommand),
+    /// Let a card drop, pass, send back or redirect packets by a list, before the stack sees them (XDP)
+    Xdp(tables::TablesCommand),
     /// Print what the kernel logged: lines of LOG rules, a full connection table, as dmesg
     Dmesg(dmesg::DmesgCommand),
     /// Print or save packets while they pass, as tcpdump

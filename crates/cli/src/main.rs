@@ -62,6 +62,7 @@ fn command(cli: &Cli, paint: Paint) -> Done {
         Command::Ip6tablesSave(c) => tables::run("ip6tables-save", c),
         Command::Ip6tablesRestore(c) => tables::run("ip6tables-restore", c),
         Command::Conntrack(c) => tables::run("conntrack", c),
+        Command::Xdp(c) => tables::run("xdp", c),
         Command::Dmesg(c) => dmesg::run(c),
         Command::Tcpdump(c) => tcpdump::run(c),
         Command::Trace(c) => trace::run(c, paint),

@@ -8,7 +8,7 @@ use crate::machine::Machine;
 use belljar_abi::Errno;
 use belljar_kernel::fs::proc::FILES;
 use belljar_kernel::ids::DevId;
-use belljar_kernel::net::core::net_sysfs::IRQ_FILES;
+use belljar_kernel::net::core::net_sysfs::{BQL_FILES, IRQ_FILES, NAPI_FILES};
 use std::collections::BTreeMap;
 
 /// What lies at a path.
@@ -32,6 +32,8 @@ const CLASS: &str = "/sys/class/net";
 const DEVICES: &str = "/sys/devices/virtual/net";
 /// Interrupts of the cards.
 const IRQ: &str = "/proc/irq";
+/// Of a transmit queue of a card with a speed.
+const BQL: &str = "byte_queue_limits";
 const TREES: [&str; 5] = [PROC_NET, SYS_NET, CLASS, DEVICES, IRQ];
 /// Files elsewhere, and their permissions.
 const FILES_ELSEWHERE: [(&str, u32); 5] = [
@@ -173,6 +175,7 @@ impl Machine {
         match what {
             "" | "statistics" | "queues" => Some(SYSFS_DIR),
             "subsystem" => Some(Node::Link("../../../../class/net".to_owned())),
+            _ if NAPI_FILES.contains(&what) => Some(Node::File { mode: 0o644, size: 4096 }),
             _ => ATTRIBUTES.iter().find(|a| a.0 == what).map(|a| Node::File { mode: a.1, size: 4096 }),
         }
     }
@@ -202,39 +205,59 @@ impl Machine {
         }
         match file {
             "" => Some(SYSFS_DIR),
-            _ => self.queue_text(dev, rest).map(|_| Node::File { mode: 0o644, size: 4096 }),
+            BQL => self.queue_text(dev, &format!("{rest}/limit")).map(|_| SYSFS_DIR),
+            _ => {
+                let told = BQL_FILES.iter().any(|f| !f.1 && file.strip_prefix(BQL) == Some(&format!("/{}", f.0)));
+                self.queue_text(dev, rest).map(|_| Node::File { mode: if told { 0o444 } else { 0o644 }, size: 4096 })
+            }
         }
     }
 
-    /// `rx-N/rps_cpus`, `tx-N/xps_cpus`.
+    /// `rx-N/rps_cpus`, `rx-N/rps_flow_cnt`, `tx-N/xps_cpus`, `tx-N/byte_queue_limits/*`.
     fn queue_text(&self, dev: DevId, rest: &str) -> Option<String> {
         let (queue, file) = rest.split_once('/')?;
         match file {
             "rps_cpus" => self.k.rps_cpus(dev, queue_number(queue, "rx-")?),
+            "rps_flow_cnt" => self.k.rps_flow_cnt(dev, queue_number(queue, "rx-")?),
             "xps_cpus" => self.k.xps_cpus(dev, queue_number(queue, "tx-")?),
-            _ => None,
+            _ => self.k.bql_attr(dev, queue_number(queue, "tx-")?, below(file, BQL)?),
         }
     }
 
-    /// Writes a file that is no setting of `/proc/sys`: masks of CPUs.
+    /// One of a device's [`NAPI_FILES`].
+    fn napi_file<'a>(&self, path: &'a str) -> Option<(DevId, &'a str)> {
+        let (dev, file) = below(path, DEVICES)?.split_once('/')?;
+        let dev = self.k.net.dev_by_name(self.ns, dev)?;
+        NAPI_FILES.contains(&file).then_some((dev, file))
+    }
+
+    /// Writes a file that is no setting of `/proc/sys`: masks of CPUs, how devices poll.
     pub fn tree_write(&mut self, path: &str, text: &str) -> Result<(), Errno> {
         if let Some((vector, file)) = below(path, IRQ).and_then(|r| r.split_once('/')) {
             let vector = vector.parse().map_err(|_| Errno::ENOENT)?;
             return self.k.set_irq_affinity(self.ns, vector, file, text);
+        }
+        if let Some((dev, file)) = self.napi_file(path) {
+            return self.k.set_napi_attr(dev, file, text);
         }
         let (dev, rest) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")).ok_or(Errno::EACCES)?;
         let (queue, file) = rest.split_once('/').ok_or(Errno::EACCES)?;
         let dev = self.k.net.dev_by_name(self.ns, dev).ok_or(Errno::ENODEV)?;
         match file {
             "rps_cpus" => self.k.set_rps_cpus(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
+            "rps_flow_cnt" => self.k.set_rps_flow_cnt(dev, queue_number(queue, "rx-").ok_or(Errno::ENOENT)?, text),
             "xps_cpus" => self.k.set_xps_cpus(dev, queue_number(queue, "tx-").ok_or(Errno::ENOENT)?, text),
-            _ => Err(Errno::EACCES),
+            _ => {
+                let file = below(file, BQL).ok_or(Errno::EACCES)?;
+                self.k.set_bql_attr(dev, queue_number(queue, "tx-").ok_or(Errno::ENOENT)?, file, text)
+            }
         }
     }
 
     /// Whether a program may write it ([`Machine::tree_write`]).
     pub fn can_write(&self, path: &str) -> bool {
         let ours = below(path, IRQ).is_some() || below(path, DEVICES).is_some_and(|r| r.contains("/queues/"));
+        let ours = ours || self.napi_file(path).is_some();
         ours && matches!(self.node(path), Some(Node::File { mode: 0o644, .. }))
     }
 
@@ -270,11 +293,12 @@ impl Machine {
         match rest.split_once('/').map(|r| r.1) {
             None => {
                 let attributes: Vec<&str> = ATTRIBUTES.iter().map(|a| a.0).collect();
-                own(&[&attributes[..], &["statistics", "queues", "subsystem"]].concat())
+                own(&[&attributes[..], &NAPI_FILES, &["statistics", "queues", "subsystem"]].concat())
             }
             Some("statistics") => own(&STATISTICS),
             Some("queues") => queues().unwrap_or_default(),
-            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "xps_cpus"]),
+            Some(q) if q.ends_with(BQL) => BQL_FILES.iter().map(|f| f.0.to_owned()).collect(),
+            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "rps_flow_cnt", "xps_cpus", BQL]),
             Some(_) => Vec::new(),
         }
     }
@@ -303,6 +327,9 @@ impl Machine {
         if let Some((dev, rest)) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")) {
             let dev = self.k.net.dev_by_name(self.ns, dev)?;
             return self.queue_text(dev, rest).map(|t| t + "\n");
+        }
+        if let Some((dev, file)) = self.napi_file(path) {
+            return self.k.napi_attr(dev, file).map(|t| t + "\n");
         }
         let Some((name, what)) = below(path, DEVICES).and_then(|r| r.split_once('/')) else {
             return self.proc_text(&kernels_name(path));

@@ -6,7 +6,7 @@ use crate::fs::file::File;
 use crate::ids::*;
 use crate::mem::Pool;
 use crate::net::core::softirq::Cpu;
-use crate::net::core::{cpu_time, errqueue, timestamp, zerocopy};
+use crate::net::core::{busy_poll, cpu_time, errqueue, napi, timestamp, zerocopy};
 use crate::net::packet;
 use crate::net::sysctl::Global;
 use crate::net::tcp;
@@ -74,6 +74,8 @@ impl Kernel {
                 cpus: vec![Cpu::default()],
                 cpu: 0,
                 rps_needed: false,
+                rfs: Default::default(),
+                napi: Default::default(),
                 model: None,
                 pool: Pool::default(),
                 sysctl: Global::default(),
@@ -102,7 +104,9 @@ impl Kernel {
 
     /// Softirqs were left to ksoftirqd: call [`Kernel::tick`] without waiting.
     pub fn more_work(&self) -> bool {
-        self.net.model.is_none() && self.net.cpus.iter().any(|c| c.is_pending())
+        let waits = !self.net.napi.kicked.is_empty();
+        self.net.model.is_none()
+            && (waits || self.net.cpus.iter().any(|c| c.is_pending() || !c.napi_threads.is_empty()))
     }
 
     /// Time passed: due timers, and what the last step left to do.
@@ -239,6 +243,9 @@ impl Kernel {
             TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
             TimerKey::Qdisc(dev) => crate::net::core::dev_tx::qdisc_watchdog(&mut self.net, dev),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
+            TimerKey::NicLine(dev) => crate::drivers::nic::line::sent(&mut self.net, dev),
+            TimerKey::NapiWatchdog(dev, queue) => napi::watchdog(&mut self.net, dev, queue),
+            TimerKey::NapiBusy(dev, queue) => busy_poll::time_is_over(self, dev, queue),
         }
     }
 

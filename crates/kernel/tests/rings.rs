@@ -253,3 +253,84 @@ fn offloads_that_go_together() {
     assert_eq!(features(&h), Features::ALL);
     assert_eq!(h.k.ethtool(h.dev, &of(4, 4)), Err(Errno::EINVAL));
 }
+
+fn xdp(h: &mut Host, line: &str) -> String {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    let o = h.k.xdp_words(h.ns, &words);
+    assert_eq!(o.code == 0, o.stderr.is_empty());
+    o.stdout + &o.stderr
+}
+
+/// Both places: what is dropped has its reason, what is sent back goes the way it came, the rest passes.
+#[test]
+fn a_list_decides_before_the_stack_does() {
+    for mode in ["native", "generic"] {
+        let mut h = Host::new();
+        h.know_peer();
+        let fd = h.udp_on(HOST, 7);
+        assert_eq!(xdp(&mut h, &format!("set dev eth0 {mode} drop proto udp sport 9 dport 7-8 , tx proto icmp")), "");
+        h.rx(datagram());
+        assert_eq!(h.recv(fd), Err(Errno::EAGAIN));
+        assert_eq!(h.k.net.pool.drops().find(|d| d.0 == DropReason::Xdp), Some((DropReason::Xdp, 1)));
+        h.rx(ip(from_peer(IPPROTO_UDP), &udp((PEER, 10), (HOST, 7), b"y")));
+        assert!(h.recv(fd).is_ok());
+        h.sent();
+        h.rx(ip(from_peer(belljar_wire::ipv4::IPPROTO_ICMP), &echo(1, 1, b"x")));
+        let back = h.sent();
+        let (eth, _, _) = parse(&back[0]);
+        assert_eq!((back.len(), eth.dst, eth.src), (1, PEER_MAC, HOST_MAC));
+        // It was not answered, only reflected.
+        assert_eq!(parse(&back[0]).2[0], 8);
+        let told = xdp(&mut h, "show dev eth0");
+        assert!(
+            told.starts_with(&format!("eth0: {mode} id 1 packets 3 drops 1 tx 1 redirects 0 errors 0\n")),
+            "{told}"
+        );
+        assert!(told.contains("    drop proto udp sport 9 dport 7-8: 1 packets\n"), "{told}");
+        assert_eq!(xdp(&mut h, "off dev eth0"), "");
+        h.rx(datagram());
+        assert!(h.recv(fd).is_ok());
+    }
+}
+
+/// From one card to another, without the stack between; to one that is gone it ends, named.
+#[test]
+fn a_list_redirects() {
+    let mut h = Host::new();
+    let nic = nic::NicConfig { name: "eth1".into(), mac: belljar_wire::Mac([2, 0, 0, 0, 0, 9]), ..Default::default() };
+    let other = h.k.add_nic(h.ns, &nic).unwrap();
+    h.k.set_link(other, true).unwrap();
+    assert_eq!(xdp(&mut h, "set dev eth0 native pass proto arp , redirect eth1 src 10.0.0.0/8"), "");
+    h.rx(datagram());
+    let stats = |h: &Host, dev| h.k.net.devs.get(dev).unwrap().stats;
+    assert_eq!((stats(&h, other).tx_packets, h.sent().len()), (1, 1));
+    assert_eq!(h.counter(Mib::IpInReceives), 0);
+    h.k.net.unregister_netdev(other);
+    h.rx(datagram());
+    assert!(xdp(&mut h, "show").contains("redirects 2 errors 1"));
+    assert!(xdp(&mut h, "show").contains("redirect (gone) src 10.0.0.0/8"));
+}
+
+#[test]
+fn lists_are_looked_through_first() {
+    let mut h = Host::new();
+    for (line, says) in [
+        ("set dev eth9 native drop", "Cannot find device"),
+        ("set dev lo native drop", "does not support XDP in native mode"),
+        ("set dev eth0 native", "is no action"),
+        ("set dev eth0 native redirect eth0", "is the device itself"),
+        ("set dev eth0 native redirect eth7", "Cannot find device"),
+        ("set dev eth0 native drop dport", "no value"),
+        ("set dev eth0 native drop dport 9-7", "is empty"),
+        ("set dev eth0 native drop dport 70000", "is not understood"),
+        ("set dev eth0 native drop src 10.0.0.0/33", "longer than an address"),
+        ("set dev eth0 native drop ttl 3", "matches nothing"),
+        ("set dev eth0 hardware drop", "usage"),
+    ] {
+        let told = xdp(&mut h, line);
+        assert!(told.contains(says), "{line}: {told}");
+    }
+    let many = format!("set dev eth0 generic {}drop", "pass proto 1 , ".repeat(64));
+    assert!(xdp(&mut h, &many).contains("at most"));
+    assert_eq!(xdp(&mut h, "show"), "");
+}

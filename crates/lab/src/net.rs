@@ -24,12 +24,14 @@ pub struct Nic {
     /// Descriptors of each ring.
     pub ring: u32,
     pub channels: u32,
+    /// Mbit/s of the card itself; 0: as fast as the cable.
+    pub speed: u32,
     pub features: Features,
 }
 
 impl Default for Nic {
     fn default() -> Nic {
-        Nic { mtu: 1500, ring: 256, channels: 1, features: Features::ALL }
+        Nic { mtu: 1500, ring: 256, channels: 1, speed: 0, features: Features::ALL }
     }
 }
 
@@ -139,6 +141,7 @@ impl Lab {
                 rx_ring: nic.ring,
                 tx_ring: nic.ring,
                 channels: nic.channels,
+                speed: nic.speed,
                 features: nic.features,
             };
             let dev = h.kernel.add_nic(h.ns, &config).map_err(|e| e.to_string())?;

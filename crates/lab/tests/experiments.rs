@@ -1,8 +1,20 @@
 //! The built-in experiments, small: they pass, repeat themselves, and say no to what they do not know.
 use belljar_lab::{Failure, Report, RunOptions, list, run, shard};
 
-const LIST: [&str; 9] =
-    ["transfer", "goodput", "bufferbloat", "ring-overflow", "coalescing", "budget", "offload", "backlog", "random"];
+const LIST: [&str; 12] = [
+    "transfer",
+    "goodput",
+    "bufferbloat",
+    "ring-overflow",
+    "coalescing",
+    "budget",
+    "polling",
+    "adaptive",
+    "bql",
+    "offload",
+    "backlog",
+    "random",
+];
 
 fn go(name: &str, seed: u64, set: &[(&str, &str)]) -> Report {
     let set = set.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect();
@@ -163,6 +175,30 @@ fn coalescing_saves_time_and_costs_time() {
     assert_eq!(r.failure, None, "{:#?}", r.text);
     assert!(figure(&r, "interrupts none") > 5.0 * figure(&r, "interrupts long"), "{:#?}", r.text);
     assert!(figure(&r, "wait long") > 20_000.0 && figure(&r, "wait none") < 10_000.0, "{:#?}", r.text);
+}
+
+#[test]
+fn who_polls_decides_what_waits() {
+    let r = go("polling", 1, &[("milliseconds", "20")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(
+        figure(&r, "interrupts deferred") < 5.0 && figure(&r, "wait busy") < figure(&r, "wait plain"),
+        "{:#?}",
+        r.text
+    );
+}
+
+#[test]
+fn adaptive_moderation_follows_the_load() {
+    let r = go("adaptive", 1, &[("milliseconds", "60")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+}
+
+#[test]
+fn byte_queue_limits_leave_the_queue_to_the_discipline() {
+    let r = go("bql", 1, &[("seconds", "8")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "slow answer") > 100.0 && figure(&r, "limit") < 10_000.0, "{:#?}", r.text);
 }
 
 #[test]

@@ -76,7 +76,7 @@ fn place(r: DropReason) -> Place {
         | TcpAckUnsentData
         | TcpOfoQueuePrune
         | TcpOfoDrop => Place::Tcp,
-        QdiscDrop | CpuBacklog => Place::Queue,
+        QdiscDrop | CpuBacklog | Xdp => Place::Queue,
         FullRing | DevHdr | DevReady | OtherHost | UnhandledProto | HdrTrunc | NoMem => Place::Ring,
         _ => Place::Ip,
     }

@@ -46,7 +46,7 @@ pub struct RunCommand {
     /// Processors that packets are processed on, each with its interrupts, softirqs and backlog
     #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
     pub cpus: u32,
-    /// A setting of the network card: rx, tx (descriptors), channels, tso, gro, tx-checksumming, rx-checksumming (on, off)
+    /// A setting of the network card: rx, tx (descriptors), channels, speed (Mbit/s), tso, gro, tx-checksumming, rx-checksumming (on, off)
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair, help_heading = "Host")]
     pub nic: Vec<(String, String)>,
     /// Delay of every packet, each way: 20ms

@@ -1,5 +1,5 @@
 //! Packet sockets: the distribution's tcpdump (whose libpcap insists on a ring in shared memory) and arping, Python, ss.
-use crate::harness::{Env, Out, Test, test};
+use crate::harness::{Env, Out, Test, test, until};
 use anyhow::{Result, ensure};
 
 pub fn tests() -> Vec<Test> {
@@ -9,6 +9,8 @@ pub fn tests() -> Vec<Test> {
         test("sniffer_in_python", &["python3"], sniffer_in_python),
         test("ethtool_of_the_distribution", &["ethtool"], ethtool_of_the_distribution),
         test("channels_by_ethtool", &["ethtool"], channels_by_ethtool),
+        test("polling_by_sysfs", &["ethtool"], polling_by_sysfs),
+        test("xdp_drops_first", &["ping"], xdp_drops_first),
         test("arping_of_the_distribution", &["arping"], arping_of_the_distribution),
         test("ss_lists_packet_sockets", &["ss", "python3"], ss_lists_packet_sockets),
     ]
@@ -120,6 +122,51 @@ fn channels_by_ethtool(env: &Env) -> Result<()> {
     ensure!(!out.stdout.contains("rx_queue_2") && !out.stdout.contains("eth0-input.2"), "{out:?}");
     // A table that names queue 2, and more than there are.
     ensure!(out.stderr.matches("Invalid argument").count() == 2, "{out:?}");
+    Ok(())
+}
+
+/// How the card polls, limits of its ring, steering by readers, adaptive coalescing: read and written as on Linux.
+fn polling_by_sysfs(env: &Env) -> Result<()> {
+    // By full names: a directory that is entered would be the machine's own.
+    let words = "d=/sys/class/net/eth0; all=\"$d/gro_flush_timeout $d/napi_defer_hard_irqs $d/threaded\"; cat $all; \
+        echo 0x4e20 > $d/gro_flush_timeout; echo 2 > $d/napi_defer_hard_irqs; echo 1 > $d/threaded; cat $all; \
+        echo 100 > $d/queues/rx-0/rps_flow_cnt; cat $d/queues/rx-0/rps_flow_cnt; l=$d/queues/tx-0/byte_queue_limits; ls $l; \
+        echo 9000 > $l/limit_max; cat $l/limit_max; ethtool -C eth0 adaptive-rx on && ethtool -c eth0; ethtool eth0; \
+        sysctl -n net.core.busy_read net.core.rps_sock_flow_entries";
+    let run = ["run", "--with-proc", "--nic", "speed=100", "--", "sh", "-c", words];
+    let out = env.finish(env.belljar(&run), 30)?;
+    for (line, times) in [
+        ("0", 5),
+        ("20000", 1),
+        ("2", 1),
+        ("1", 1),
+        ("128", 1),
+        ("inflight", 1),
+        ("9000", 1),
+        ("Adaptive RX: on  TX: n/a", 1),
+        ("rx-usecs:\t8", 1),
+        ("\tSpeed: 100Mb/s", 1),
+    ] {
+        let line_of = |l: &str| l.split_whitespace().eq(line.split_whitespace());
+        ensure!(out.stdout.lines().filter(|l| line_of(l)).count() == times, "{line}: {out:?}");
+    }
+    Ok(())
+}
+
+/// A list in front of the stack: what it drops is not answered, and is told.
+fn xdp_drops_first(env: &Env) -> Result<()> {
+    let jar = env.run(&["--name", "xdp"], &["sleep", "30"])?;
+    ensure!(until(10, || env.ask(&["xdp", "xdp", "show"]).ok()).is_some(), "no jar");
+    env.ask(&["xdp", "xdp", "set", "dev", "eth0", "native", "drop", "proto", "icmp", ",", "pass", "proto", "arp"])?;
+    let out = env.finish(env.belljar(&["exec", "xdp", "--", "ping", "-c", "1", "-W", "1", "10.0.2.2"]), 20)?;
+    ensure!(out.stdout.contains("100% packet loss"), "{out:?}");
+    let told = env.ask(&["xdp", "xdp", "show", "dev", "eth0"])?;
+    ensure!(told.starts_with("eth0: native id 1 packets ") && told.contains(" drops 1 tx 0"), "{told}");
+    ensure!(told.contains("    drop proto icmp: 1 packets"), "{told}");
+    env.ask(&["xdp", "xdp", "off", "dev", "eth0"])?;
+    let out = env.finish(env.belljar(&["exec", "xdp", "--", "ping", "-c", "1", "-W", "5", "10.0.2.2"]), 20)?;
+    ensure!(out.stdout.contains(" 0% packet loss"), "{out:?}");
+    jar.stop()?;
     Ok(())
 }
 

@@ -300,6 +300,10 @@ impl Jar {
         let words: Vec<&str> = words.iter().map(String::as_str).collect();
         let (program, args) = words.split_first().ok_or_else(|| "no command".to_owned())?;
         let ns = m.ns;
+        if *program == "xdp" {
+            let o = m.k.xdp_words(ns, args);
+            return Ok(value(&Words { stdout: o.stdout, stderr: o.stderr, code: o.code }));
+        }
         let done = program_of(&mut m.k, ns, program, args, input, &Services::load());
         let o = done.ok_or_else(|| format!("{program}: no such command"))?;
         Ok(value(&Words { stdout: o.stdout, stderr: o.stderr, code: o.code }))

@@ -204,13 +204,14 @@ fn nic_settings(nic: &mut NicConfig, settings: &[(String, String)]) -> Result<()
             "rx" | "rx-ring" => nic.rx_ring = number()?,
             "tx" | "tx-ring" => nic.tx_ring = number()?,
             "channels" => nic.channels = number()?,
+            "speed" => nic.speed = number()?,
             "tso" => nic.features.set_segmentation(switch()?),
             "tx-checksumming" => nic.features.tx_csum = switch()?,
             "rx-checksumming" => nic.features.rx_csum = switch()?,
             "gro" => nic.features.gro = switch()?,
             _ => {
                 return Err(format!(
-                    "no NIC setting '{key}'; there are: rx, tx, channels, tso, tx-checksumming, rx-checksumming, gro"
+                    "no NIC setting '{key}'; there are: rx, tx, channels, speed, tso, tx-checksumming, rx-checksumming, gro"
                 ));
             }
         }

@@ -46,6 +46,22 @@ pub enum TimerKey {
     Qdisc(DevId),
     /// A NIC whose interrupt is held back for coalescing.
     NicCoalesce(DevId),
+    /// A NAPI that polls again (`napi_watchdog`).
+    NapiWatchdog(DevId, u16),
+    /// The last bit of a packet that a card sends.
+    NicLine(DevId),
+    /// A busy loop that ends.
+    NapiBusy(DevId, u16),
+}
+
+impl TimerKey {
+    /// It strikes as an interrupt, whatever the CPUs do.
+    pub fn is_hard(self) -> bool {
+        matches!(
+            self,
+            TimerKey::NicCoalesce(_) | TimerKey::NicLine(_) | TimerKey::NapiWatchdog(..) | TimerKey::NapiBusy(..)
+        )
+    }
 }
 
 /// In the owner: when the timer is due (0 when off), and its entry in the wheel.

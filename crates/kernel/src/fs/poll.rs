@@ -2,6 +2,7 @@
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::rps;
 use crate::net::switch;
 use crate::task::call::{PollFd, WaitOn};
 use crate::task::wait::PollMask;
@@ -11,7 +12,10 @@ impl Kernel {
     /// The poll mask of an open file.
     pub(crate) fn vfs_poll(&mut self, file: FileId) -> PollMask {
         match self.files.files.get(file).map(|f| f.kind) {
-            Some(FileKind::Sock(sock)) => switch::poll(self, sock),
+            Some(FileKind::Sock(sock)) => {
+                rps::record_flow(self, sock);
+                switch::poll(self, sock)
+            }
             Some(FileKind::Epoll(ep)) => self.ep_eventpoll_poll(ep),
             None => POLLNVAL,
         }

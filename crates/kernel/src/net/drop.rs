@@ -87,6 +87,7 @@ reasons! {
     FqHorizonLimit = "FQ_HORIZON_LIMIT",
     FqFlowLimit = "FQ_FLOW_LIMIT",
     CpuBacklog = "CPU_BACKLOG",
+    Xdp = "XDP",
     UnhandledProto = "UNHANDLED_PROTO",
     NoMem = "NOMEM",
     HdrTrunc = "HDR_TRUNC",

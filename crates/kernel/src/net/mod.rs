@@ -44,6 +44,8 @@ pub struct Net {
     pub cpu: usize,
     /// A receive queue steers to other CPUs: until then that costs one look at this.
     pub rps_needed: bool,
+    pub rfs: core::rps::SockFlows,
+    pub napi: core::napi::Global,
     /// In a lab: how long things take.
     pub model: Option<Box<core::cpu_time::Model>>,
     pub pool: Pool,

@@ -463,11 +463,14 @@ sysctls! {
     Global {
         "fs.file-max" file_max: u64 = 2_457_600, 0, i64::MAX;
         "fs.nr_open" nr_open: u32 = 1_048_576, 64, 1_073_741_816;
+        "net.core.busy_poll" busy_poll: u32 = 0, 0, INT;
+        "net.core.busy_read" busy_read: u32 = 0, 0, INT;
         "net.core.default_qdisc" default_qdisc: QdiscName = QdiscName("pfifo_fast"), 0, 0;
         "net.core.dev_weight" dev_weight: u32 = 64, 1, INT;
         "net.core.netdev_budget" netdev_budget: u32 = 300, 0, INT;
         "net.core.netdev_budget_usecs" netdev_budget_usecs: u32 = 8000, 0, INT;
         "net.core.netdev_max_backlog" netdev_max_backlog: u32 = 1000, 0, INT;
+        "net.core.rps_sock_flow_entries" rps_sock_flow_entries: u32 = 0, 0, 1 << 29;
         "net.ipv4.tcp_max_orphans" tcp_max_orphans: u32 = 131_072, 0, INT;
         "net.ipv4.tcp_mem" tcp_mem: [u64; 3] = [287_901, 383_869, 575_802], 0, INT;
         "net.ipv4.udp_mem" udp_mem: [u64; 3] = [575_802, 767_738, 1_151_604], 0, INT;

@@ -3,6 +3,7 @@ use super::{Caller, addr};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::sock::Family;
+use crate::net::core::{busy_poll, rps};
 use crate::net::switch;
 use crate::task::call::*;
 use crate::task::park::Run;
@@ -47,6 +48,7 @@ fn destination(k: &Kernel, sock: SockId, bytes: &[u8], flags: i32) -> Result<Opt
 
 pub(super) fn run_send(k: &mut Kernel, file: FileId, sock: SockId, mut msg: SendMsg<'_>, ctx: RunCtx) -> Run {
     let ctx = k.snd_timeo(sock, ctx);
+    rps::record_flow(k, sock);
     match switch::sendmsg(k, sock, &mut msg, ctx) {
         Step::Done(r) => Run::Done(r),
         Step::Sleep(s) => send_sleeps(k, file, sock, msg, s),
@@ -72,7 +74,12 @@ pub(super) fn recv(k: &mut Kernel, who: Caller, fd: Fd, len: usize, flags: i32) 
 
 pub(super) fn run_recv(k: &mut Kernel, file: FileId, sock: SockId, mut msg: RecvMsg, ctx: RunCtx) -> Run {
     let ctx = k.rcv_timeo(sock, ctx);
-    match switch::recvmsg(k, sock, &mut msg, ctx) {
+    rps::record_flow(k, sock);
+    let mut step = switch::recvmsg(k, sock, &mut msg, ctx);
+    if k.net.napi.busy && matches!(step, Step::Sleep(_) | Step::Done(Err(Errno::EAGAIN))) && busy_poll::look(k, sock) {
+        step = switch::recvmsg(k, sock, &mut msg, ctx);
+    }
+    match step {
         Step::Done(mut r) => {
             if let Ok(Ret::Data(d)) = &mut r
                 && let Some(from) = d.from

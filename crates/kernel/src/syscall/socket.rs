@@ -66,6 +66,10 @@ pub(super) fn socket(k: &mut Kernel, who: Caller, family: i32, kind: i32, protoc
     k.may_install(who.process)?;
     let ns = k.tasks.procs.get(who.process).map(|p| p.ns).ok_or(Errno::ESRCH)?;
     let sock = switch::create(k, ns, family, proto, k.cred(who.process))?;
+    let busy_read = k.net.sysctl.busy_read;
+    if let Some(sk) = k.socks.sk_mut(sock).filter(|_| busy_read > 0) {
+        sk.cold().ll_usec = busy_read;
+    }
     let fd = k.install(who.process, FileKind::Sock(sock), flags & SOCK_NONBLOCK != 0, flags & SOCK_CLOEXEC != 0);
     if fd.is_err() {
         k.release_quietly(sock);

@@ -294,6 +294,8 @@ pub struct ParkedCall {
     pub timed_out: bool,
     /// Already in `Tasks::runnable`.
     pub queued: bool,
+    /// The queue that it looks into while it waits.
+    pub busy: Option<(DevId, u16)>,
 }
 
 /// Places in wait queues: one for a call on one object, many for poll, which keeps every file open while it waits.

@@ -3,7 +3,7 @@ use crate::env::{Nanos, TimerKey};
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::{cpu_time, softirq};
+use crate::net::core::{busy_poll, cpu_time, napi, softirq};
 use crate::net::tcp::sock::TcpSock;
 use crate::task::call::*;
 use crate::task::wait::{End, PollMask, WaitEntry, Waiter};
@@ -103,9 +103,15 @@ impl Kernel {
         if self.net.model.is_some() {
             return cpu_time::pass(self);
         }
+        if self.net.napi.busy {
+            busy_poll::run(self);
+        }
         softirq::do_softirq(self);
         if self.net.cpus.len() > 1 {
             self.other_cpus();
+        }
+        if self.net.napi.threads {
+            napi::run_threads(self);
         }
         self.drain_rises();
     }
@@ -127,13 +133,24 @@ impl Kernel {
         if let Some(file) = op.file() {
             self.files.hold_for_call(file);
         }
-        let call = ParkedCall { task, op: Some(op), waits: Waits::None, deadline, timed_out: false, queued: false };
+        let call = ParkedCall {
+            task,
+            op: Some(op),
+            waits: Waits::None,
+            deadline,
+            timed_out: false,
+            queued: false,
+            busy: None,
+        };
         let id = self.tasks.calls.insert(call);
         self.enter_queues(id, block);
         if let Some(at) = deadline {
             self.net.env.hrtimers.insert((at, TimerKey::Call(id)));
         }
         self.count_sleep(task);
+        if self.net.napi.busy {
+            busy_poll::parked(self, id, task);
+        }
         id
     }
 
@@ -226,6 +243,9 @@ impl Kernel {
         let call = self.tasks.calls.remove(id)?;
         if let Some(at) = call.deadline {
             self.net.env.hrtimers.remove(&(at, TimerKey::Call(id)));
+        }
+        if let Some((dev, queue)) = call.busy {
+            busy_poll::leave(self, id, (dev, queue));
         }
         Some(call)
     }

@@ -34,6 +34,8 @@ views! {
         rx: u32, rx_used: u32, tx: u32, tx_used: u32, rx_interrupts: u64, tx_interrupts: u64,
         /// Times the full transmit ring stopped the queue.
         tx_stops: u64,
+        /// How its NAPIs work when not by softirq after each interrupt; what its byte queue limits let into its rings.
+        napi: String, bql: String,
     }
 
     struct LinkView {
@@ -387,12 +389,12 @@ fn link(d: &NetDevice) -> LinkView {
         },
         qdisc_len: d.qdisc.len() as u32,
         qdisc_drops: q.drops,
-        rings: d.nic().map(rings),
+        rings: d.nic().map(|n| rings(d, n)),
     }
 }
 
 /// All channels together.
-fn rings(n: &Nic) -> RingView {
+fn rings(d: &NetDevice, n: &Nic) -> RingView {
     let sum = |f: fn(&Queue) -> u64| n.queues.iter().map(f).sum::<u64>();
     let (rx, tx) = n.ring_sizes();
     let channels = n.channels() as u32;
@@ -404,7 +406,43 @@ fn rings(n: &Nic) -> RingView {
         rx_interrupts: sum(|q| q.irq.rx_count),
         tx_interrupts: sum(|q| q.irq.tx_count),
         tx_stops: sum(|q| q.tx.stops),
+        napi: how_polled(d, n),
+        bql: limits(n),
     }
+}
+
+/// Threads by name, deferral, adaptive coalescing, loops of readers.
+fn how_polled(d: &NetDevice, n: &Nic) -> String {
+    let used = || n.queues.iter().take(n.channels());
+    let mut out: Vec<String> = Vec::new();
+    if d.napi.threaded {
+        out.extend(used().map(|q| format!("napi/{}-{}", d.name, q.napi.id)));
+    }
+    let deferred: u64 = used().map(|q| q.napi.deferred).sum();
+    if deferred > 0 {
+        let by_timer: u64 = used().map(|q| q.napi.timer_polls).sum();
+        out.push(format!("{deferred} times put off, {by_timer} polls by timer"));
+    }
+    if let Some(q) = used().next().filter(|q| q.irq.dim.is_some()) {
+        out.push(format!("adaptive, now {} us", q.irq.rx_usecs));
+    }
+    if let Some(x) = &d.xdp {
+        let mode = if x.native { "native" } else { "generic" };
+        out.push(format!(
+            "xdp {mode}: {} dropped, {} sent back, {} redirected",
+            x.stats.drops, x.stats.tx, x.stats.redirects
+        ));
+    }
+    if used().any(|q| q.napi.busy.is_some()) {
+        out.push("busy polling".into());
+    }
+    out.join(", ")
+}
+
+fn limits(n: &Nic) -> String {
+    let of = |q: &Queue| format!("{} of {} bytes", q.tx.dql.inflight(), q.tx.dql.limit);
+    let used = n.queues.iter().take(n.channels()).filter(|_| n.line.is_some());
+    used.map(of).collect::<Vec<_>>().join(", ")
 }
 
 impl LinkStats {

@@ -13,6 +13,7 @@ pub use value::{Value, View};
 
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::rps;
 use crate::net::ipv4::devconf;
 use crate::net::mib::{GROUPS, Mib, Mibs};
 use crate::net::sysctl::{Global, Sysctl};
@@ -108,7 +109,7 @@ impl Kernel {
     /// Writes a setting: ENOENT for an unknown key, EINVAL for a value out of its range.
     pub fn sysctl_set(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
         if Global::KEYS.contains(&key) {
-            return self.net.sysctl.store(key, value);
+            return self.set_global(key, value);
         }
         if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
             return self.net.set_conf6(ns, rest, value);
@@ -122,6 +123,17 @@ impl Kernel {
             let value = sysctl.ip_forward;
             return devconf::set_forwarding(&mut self.net, ns, value);
         }
+        Ok(())
+    }
+
+    fn set_global(&mut self, key: &str, value: &str) -> Result<(), Errno> {
+        let mut next = self.net.sysctl.clone();
+        next.store(key, value)?;
+        if key == "net.core.rps_sock_flow_entries" {
+            return rps::set_sock_flow_entries(&mut self.net, next.rps_sock_flow_entries);
+        }
+        self.net.napi.busy |= next.busy_read > 0 || next.busy_poll > 0;
+        self.net.sysctl = next;
         Ok(())
     }
 

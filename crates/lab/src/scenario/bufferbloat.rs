@@ -1,5 +1,6 @@
 //! `bufferbloat`: a stream fills the queue in front of a slow link, and a small question has to wait behind it. Twice side
 //! by side: a router whose queue is a long pfifo, and one that has fq_codel there instead.
+use super::device::features;
 use crate::lab::Lab;
 use crate::net::Nic;
 use crate::report::Report;
@@ -59,8 +60,8 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     lab.run();
     let [bad, good] = &*seen.borrow();
     let (slow, fast) = (
-        tell(lab, "bad", s, bad, (routers[0], seconds), report),
-        tell(lab, "good", s, good, (routers[1], seconds), report),
+        tell(lab, s.text("bad"), bad, (routers[0], seconds), report),
+        tell(lab, s.text("good"), good, (routers[1], seconds), report),
     );
     report.figure("slow answer", slow.0, "ms");
     report.figure("fast answer", fast.0, "ms");
@@ -70,6 +71,71 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     });
     Lab::expect(&lab.world, fast.1 >= least * rate as f64, || format!("{:.0} bit/s get through, too little", fast.1));
     Ok(())
+}
+
+pub const BQL: &[Known] = &[
+    Known { key: "speed", default: "10", about: "of the card at the router's way out, in Mbit/s" },
+    Known { key: "delay", default: "10ms", about: "one way" },
+    Known { key: "qdisc", default: "fq_codel", about: "the discipline of both routers" },
+    Known { key: "seconds", default: "20", about: "how long the stream is sent" },
+    Known { key: "times", default: "5", about: "at least so many times longer are answers without the limits" },
+    Known { key: "least", default: "90%", about: "of the speed, what still has to get through with them" },
+    Known { key: "check", default: "1000", about: "steps between checks of all invariants, 0: never" },
+];
+
+/// Two routers with the same discipline in front of the same slow card: one whose ring takes what it has room for
+/// (`limit_min` is as large as can be), one that lets byte queue limits work.
+pub fn bql(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Result<(), String> {
+    let (speed, delay, qdisc) = (s.count("speed")?, s.delay("delay")?, s.text("qdisc"));
+    let (seconds, times, least) = (s.count("seconds")?, s.count("times")?, s.percent("least")?);
+    if !(4..=1000).contains(&seconds) || !(1..=1000).contains(&speed) {
+        return Err("seconds are 4 to 1000, speed 1 to 1000".into());
+    }
+    lab.world.borrow_mut().limits.check_every = s.count("check")?;
+    let seen = Both::default();
+    let mut routers = Vec::new();
+    for i in 0..2 {
+        let router = path(lab, seed, i, delay, speed as u32)?;
+        let mut w = lab.world.borrow_mut();
+        let h = w.hosts.get_mut(router.1).ok_or("no such host")?;
+        let line = format!("qdisc add dev eth1 root {qdisc}");
+        h.kernel.tc_line(h.ns, &line).map_err(|e| format!("{line}: {e}"))?;
+        let dev = h.kernel.net.dev_by_name(h.ns, "eth1").ok_or("no card")?;
+        if i == 0 {
+            h.kernel.set_bql_attr(dev, 0, "limit_min", "max").map_err(|e| e.to_string())?;
+        }
+        drop(w);
+        routers.push((router.1, dev));
+        traffic(lab, (router.0, router.2), server_of(i), i, seconds, &seen).ok_or("no process")?;
+    }
+    let world = lab.world.clone();
+    lab.spawn("time", async move { sleep(&world, seconds * SEC + SEC).await });
+    lab.run();
+    let [without, with] = &*seen.borrow();
+    let (slow, fast) = (
+        tell(lab, "without limits", without, (routers[0].0, seconds), report),
+        tell(lab, "byte queue limits", with, (routers[1].0, seconds), report),
+    );
+    let limit = {
+        let w = lab.world.borrow();
+        let limit = w.hosts.get(routers[1].0).and_then(|h| h.kernel.bql_attr(routers[1].1, 0, "limit"));
+        limit.and_then(|l| l.parse().ok()).unwrap_or(0.0)
+    };
+    report.text.push(format!("the limit in the end: {limit} bytes"));
+    report.figure("slow answer", slow.0, "ms");
+    report.figure("fast answer", fast.0, "ms");
+    report.figure("goodput", fast.1, "bit/s");
+    report.figure("limit", limit, "bytes");
+    Lab::expect(&lab.world, slow.0 >= times as f64 * fast.0, || {
+        format!("answers take {:.1} ms and {:.1} ms: less than {times} times as long", slow.0, fast.0)
+    });
+    let rate = speed as f64 * 1e6;
+    Lab::expect(&lab.world, fast.1 >= least * rate, || format!("{:.0} bit/s get through, too little", fast.1));
+    Ok(())
+}
+
+fn server_of(i: usize) -> Ipv4Addr {
+    Ipv4Addr::new(10, i as u8 + 1, 1, 2)
 }
 
 /// Client, router, server; the router shapes what it sends to the server. Returns the router.
@@ -82,16 +148,9 @@ fn network(
     seconds: u64,
     seen: &Both,
 ) -> Result<usize, String> {
-    let at = |net: u8, n: u8| Ipv4Addr::new(10, i as u8 + 1, net, n);
-    let [client, router, server] = ["client", "router", "server"].map(|n| lab.host(&format!("{n}{i}"), seed));
-    let slow = Conditions { delay_ns: delay, ..Conditions::default() };
-    lab.wire((client, at(0, 1)), (router, at(0, 2)), 24, Nic::default(), Conditions::default(), seed)?;
-    lab.wire((router, at(1, 1)), (server, at(1, 2)), 24, Nic::default(), slow, seed)?;
-    lab.route(client, at(1, 0).into(), 24, at(0, 2).into())?;
-    lab.route(server, at(0, 0).into(), 24, at(1, 1).into())?;
+    let (client, router, server) = path(lab, seed, i, delay, 0)?;
     {
         let mut w = lab.world.borrow_mut();
-        w.sysctl(router, "net.ipv4.ip_forward", "1").map_err(|e| e.to_string())?;
         let h = w.hosts.get_mut(router).ok_or("no such host")?;
         for line in [
             "qdisc add dev eth1 root handle 1: htb default 1".to_owned(),
@@ -101,8 +160,23 @@ fn network(
             h.kernel.tc_line(h.ns, &line).map_err(|e| format!("{line}: {e}"))?;
         }
     }
-    traffic(lab, (client, server), at(1, 2), i, seconds, seen).ok_or("no process")?;
+    traffic(lab, (client, server), server_of(i), i, seconds, seen).ok_or("no process")?;
     Ok(router)
+}
+
+/// The machines and their cables; the cards between router and server may have a speed.
+fn path(lab: &mut Lab, seed: u64, i: usize, delay: u64, speed: u32) -> Result<(usize, usize, usize), String> {
+    let at = |net: u8, n: u8| Ipv4Addr::new(10, i as u8 + 1, net, n);
+    let [client, router, server] = ["client", "router", "server"].map(|n| lab.host(&format!("{n}{i}"), seed));
+    let slow = Conditions { delay_ns: delay, ..Conditions::default() };
+    // A ring is counted in packets: those of a slow card are of the wire's size.
+    let plain = if speed > 0 { Nic { features: features(false, false), ..Nic::default() } } else { Nic::default() };
+    lab.wire((client, at(0, 1)), (router, at(0, 2)), 24, plain, Conditions::default(), seed)?;
+    lab.wire((router, at(1, 1)), (server, at(1, 2)), 24, Nic { speed, ..plain }, slow, seed)?;
+    lab.route(client, at(1, 0).into(), 24, at(0, 2).into())?;
+    lab.route(server, at(0, 0).into(), 24, at(1, 1).into())?;
+    lab.world.borrow_mut().sysctl(router, "net.ipv4.ip_forward", "1").map_err(|e| e.to_string())?;
+    Ok((client, router, server))
 }
 
 /// The stream, and questions beside it.
@@ -202,14 +276,7 @@ async fn ask(task: Task, to: SockAddr, seconds: u64, i: usize, seen: &Both) -> R
 }
 
 /// Median of the answers in milliseconds, bits a second of the stream.
-fn tell(
-    lab: &Lab,
-    name: &str,
-    s: &Settings,
-    seen: &Seen,
-    (router, seconds): (usize, u64),
-    report: &mut Report,
-) -> (f64, f64) {
+fn tell(lab: &Lab, name: &str, seen: &Seen, (router, seconds): (usize, u64), report: &mut Report) -> (f64, f64) {
     let mut sorted = seen.answers.clone();
     sorted.sort_unstable();
     let part = |n: usize, of: usize| sorted.get(sorted.len() * n / of).map_or(f64::MAX, |t| *t as f64 / MSEC as f64);
@@ -222,7 +289,7 @@ fn tell(
     let drops = stats.map_or(0, |s| s.drops);
     report.text.push(format!(
         "{:<20} answers {:.1} ms, nine of ten within {:.1} ms; {:.2} Mbit/s, {drops} packets dropped",
-        s.text(name),
+        name,
         part(1, 2),
         part(9, 10),
         goodput / 1e6,

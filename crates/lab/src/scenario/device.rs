@@ -4,6 +4,7 @@ use crate::lab::Lab;
 use crate::net::Nic;
 use crate::report::Report;
 use crate::task::{Shared, Sock, Task, sleep};
+use belljar_abi::socket::{SO_BUSY_POLL, SO_PREFER_BUSY_POLL, SOL_SOCKET};
 use belljar_abi::{Errno, SockAddr};
 use belljar_kernel::Kernel;
 use belljar_kernel::drivers::nic::Queue;
@@ -11,6 +12,7 @@ use belljar_kernel::env::Nanos;
 use belljar_kernel::ids::DevId;
 use belljar_kernel::net::core::cpu_time::{Costs, Spent};
 use belljar_kernel::net::core::dev::Features;
+use belljar_kernel::net::mib::Mib;
 use belljar_link::Conditions;
 use belljar_wire::ethernet::{ETH_P_IP, EthHeader};
 use belljar_wire::ipv4::{IPPROTO_UDP, Ipv4Header};
@@ -34,6 +36,13 @@ pub struct Setup {
     /// `rps_cpus` of every receive queue.
     pub rps: &'static str,
     pub rx_usecs: u32,
+    /// `ethtool -C eth0 adaptive-rx on`.
+    pub adaptive: bool,
+    /// `gro_flush_timeout` and `napi_defer_hard_irqs`; `threaded`.
+    pub defer: (u32, u32),
+    pub threaded: bool,
+    /// SO_BUSY_POLL of the reader, and SO_PREFER_BUSY_POLL with it.
+    pub busy: (i32, bool),
     /// `net.core.netdev_budget` and `_usecs`.
     pub budget: (u32, u32),
     /// The datagrams are read, by a task on the last CPU.
@@ -41,8 +50,20 @@ pub struct Setup {
 }
 
 impl Setup {
-    pub const PLAIN: Setup =
-        Setup { name: "", cpus: 1, channels: 1, ring: 256, rps: "", rx_usecs: 0, budget: (300, 8000), read: false };
+    pub const PLAIN: Setup = Setup {
+        name: "",
+        cpus: 1,
+        channels: 1,
+        ring: 256,
+        rps: "",
+        rx_usecs: 0,
+        adaptive: false,
+        defer: (0, 0),
+        threaded: false,
+        busy: (0, false),
+        budget: (300, 8000),
+        read: false,
+    };
 }
 
 /// What comes: `burst` datagrams `gap` apart, every `every`, until `until`.
@@ -77,6 +98,8 @@ pub struct Seen {
     pub ksoftirqd: u64,
     pub softirqs: [u64; 10],
     pub spent: Spent,
+    /// BusyPollRxPackets.
+    pub polled: u64,
     /// The busiest CPU's time.
     pub busiest: Nanos,
     /// Half of the datagrams were read within this.
@@ -102,9 +125,9 @@ pub fn machine(lab: &mut Lab, seed: u64, n: usize, s: &Setup, t: Traffic) -> Res
     let mac = world.borrow().hosts.get(host).and_then(|h| h.kernel.net.devs.get(dev)).map_or(Mac::ZERO, |d| d.mac);
     let reader = lab.task(host, "reader").ok_or("no process")?.on_cpu(s.cpus as usize - 1);
     let waits = m.waits.clone();
-    let read = s.read;
+    let (read, busy) = (s.read, s.busy);
     lab.spawn_daemon(format!("reader{n}"), async move {
-        let _ = receive(reader, read, &waits).await;
+        let _ = receive(reader, read, busy, &waits).await;
     });
     let sent = m.sent.clone();
     lab.spawn(format!("wire{n}"), async move {
@@ -120,6 +143,12 @@ fn set_up(lab: &Lab, host: usize, s: &Setup) -> Result<DevId, Errno> {
     let h = w.hosts.get_mut(host).ok_or(Errno::ESRCH)?;
     let dev = h.kernel.net.dev_by_name(h.ns, "eth0").ok_or(Errno::ENODEV)?;
     coalesce(&mut h.kernel, dev, s.rx_usecs)?;
+    if s.adaptive {
+        adapt(&mut h.kernel, dev, s.rx_usecs)?;
+    }
+    h.kernel.set_napi_attr(dev, "gro_flush_timeout", &s.defer.0.to_string())?;
+    h.kernel.set_napi_attr(dev, "napi_defer_hard_irqs", &s.defer.1.to_string())?;
+    h.kernel.set_napi_attr(dev, "threaded", if s.threaded { "1" } else { "0" })?;
     for queue in (0..s.channels as usize).filter(|_| !s.rps.is_empty()) {
         h.kernel.set_rps_cpus(dev, queue, s.rps)?;
     }
@@ -132,6 +161,14 @@ fn set_up(lab: &Lab, host: usize, s: &Setup) -> Result<DevId, Errno> {
 pub fn coalesce(k: &mut Kernel, dev: DevId, usecs: u32) -> Result<(), Errno> {
     let mut words = [0u32; 23];
     (words[0], words[1]) = (belljar_abi::ethtool::ETHTOOL_SCOALESCE, usecs);
+    let request: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
+    k.ethtool(dev, &request).map(drop)
+}
+
+/// As `ethtool -C eth0 adaptive-rx on` does.
+fn adapt(k: &mut Kernel, dev: DevId, usecs: u32) -> Result<(), Errno> {
+    let mut words = [0u32; 23];
+    (words[0], words[1], words[10]) = (belljar_abi::ethtool::ETHTOOL_SCOALESCE, usecs, 1);
     let request: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
     k.ethtool(dev, &request).map(drop)
 }
@@ -170,10 +207,19 @@ fn datagram((mac, from, to): (Mac, Ipv4Addr, Ipv4Addr), port: u16, now: Nanos) -
     Frame::from_bytes(&b, 0)
 }
 
-async fn receive(task: Task, read: bool, waits: &Rc<RefCell<Vec<Nanos>>>) -> Result<(), Errno> {
+async fn receive(
+    task: Task,
+    read: bool,
+    (busy, prefer): (i32, bool),
+    waits: &Rc<RefCell<Vec<Nanos>>>,
+) -> Result<(), Errno> {
     let here = SockAddr::V4(Ipv4Addr::UNSPECIFIED, PORT);
     let sock = task.udp(&here).await?;
     sock.bind(here).await?;
+    if busy > 0 {
+        sock.set_int(SOL_SOCKET, SO_BUSY_POLL, busy).await?;
+        sock.set_int(SOL_SOCKET, SO_PREFER_BUSY_POLL, prefer.into()).await?;
+    }
     if !read {
         return std::future::pending().await;
     }
@@ -192,6 +238,7 @@ pub fn seen(lab: &Lab, m: &Machine) -> Seen {
     let mut out = Seen { sent: *m.sent.borrow(), ..Seen::default() };
     let Some(k) = w.hosts.get(m.host).map(|h| &h.kernel) else { return out };
     let Some(d) = k.net.devs.get(m.dev) else { return out };
+    out.polled = k.net.ns.get(d.ns).map_or(0, |n| n.mib.get(Mib::TcpExtBusyPollRxPackets));
     (out.received, out.missed) = (d.stats.rx_packets, d.stats.rx_missed);
     let queues: &[Queue] = d.nic().map_or(&[], |n| &n.queues);
     out.interrupts = queues.iter().map(|q| q.irq.rx_count).sum();
@@ -204,6 +251,7 @@ pub fn seen(lab: &Lab, m: &Machine) -> Seen {
         out.spent.softirq += spent.softirq;
         out.spent.ksoftirqd += spent.ksoftirqd;
         out.spent.tasks += spent.tasks;
+        out.spent.napi += spent.napi;
         out.busiest = out.busiest.max(spent.all());
     }
     let mut waits = m.waits.borrow_mut();

@@ -7,7 +7,8 @@ pub mod goodput;
 mod mischief;
 mod odd;
 mod offload;
-pub mod random;
+pub mod polling;
+mod random;
 mod rings;
 mod topology;
 pub mod transfer;
@@ -62,6 +63,24 @@ pub const ALL: &[Experiment] = &[
         about: "netdev_budget and netdev_budget_usecs: who is squeezed, and when ksoftirqd takes over",
         settings: rings::BUDGET,
         run: rings::budget,
+    },
+    Experiment {
+        name: "polling",
+        about: "interrupts, put off, by a thread, or the reader looks itself: napi_defer_hard_irqs, threaded, SO_BUSY_POLL",
+        settings: polling::POLLING,
+        run: polling::polling,
+    },
+    Experiment {
+        name: "adaptive",
+        about: "adaptive-rx: short waits while there is little, few interrupts while there is much",
+        settings: polling::ADAPTIVE,
+        run: polling::adaptive,
+    },
+    Experiment {
+        name: "bql",
+        about: "a router whose card is slow: what fq_codel is good for without and with byte queue limits",
+        settings: bufferbloat::BQL,
+        run: bufferbloat::bql,
     },
     Experiment {
         name: "offload",

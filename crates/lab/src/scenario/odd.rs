@@ -32,6 +32,7 @@ pub(super) fn nic(rng: &mut Rng) -> Nic {
     Nic {
         mtu: pick(rng, &[1500, 1500, 1500, 576, 1280, 9000, 65_535]).unwrap_or(1500),
         ring: pick(rng, &[256, 256, 64, 8]).unwrap_or(256),
+        speed: 0,
         channels: 1,
         features,
     }

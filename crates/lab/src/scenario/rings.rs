@@ -16,7 +16,7 @@ pub const OVERFLOW: &[Known] = &[
 ];
 
 /// Runs receivers with the same traffic, one after another in the report, at once in time.
-fn side_by_side(lab: &mut Lab, seed: u64, first: usize, setups: &[Setup], t: Traffic) -> Result<Vec<Seen>, String> {
+pub fn side_by_side(lab: &mut Lab, seed: u64, first: usize, setups: &[Setup], t: Traffic) -> Result<Vec<Seen>, String> {
     let mut all = Vec::new();
     for (n, s) in setups.iter().enumerate() {
         all.push(machine(lab, seed, first + n, s, t)?);

@@ -76,7 +76,7 @@ fn receive_devices(look: &Look, out: &mut Vec<Row>) {
             stage: format!("{} ring", l.name),
             ..row.waiting(r.rx_used.into(), u64::from(r.rx)).dropped(s.rx_missed_errors)
         });
-        out.push(Row::new("receive", format!("{} interrupts", l.name), r.rx_interrupts));
+        out.push(Row::new("receive", format!("{} interrupts", l.name), r.rx_interrupts).note(r.napi.clone()));
     }
     let cpus = &look.softnet;
     let all = |f: fn(&belljar_kernel::view::SoftnetView) -> u64| cpus.iter().map(f).sum::<u64>();
@@ -198,7 +198,8 @@ fn send_device(l: &LinkView, out: &mut Vec<Row>) {
     }
     let row = Row::new("send", l.name.clone(), s.tx_packets).bytes(s.tx_bytes).dropped(s.tx_dropped);
     let Some(r) = &l.rings else { return out.push(row) };
-    let note = if r.tx_stops > 0 { format!("{} times full", r.tx_stops) } else { String::new() };
+    let full = Some(format!("{} times full", r.tx_stops)).filter(|_| r.tx_stops > 0);
+    let note = full.into_iter().chain(Some(r.bql.clone()).filter(|b| !b.is_empty())).collect::<Vec<_>>().join(", ");
     let ring = Row { stage: format!("{} ring", l.name), ..row.waiting(r.tx_used.into(), u64::from(r.tx)) };
     out.push(ring.note(note));
     out.push(Row::new("send", format!("{} interrupts", l.name), r.tx_interrupts));

@@ -1,5 +1,5 @@
 //! ethtool's requests (SIOCETHTOOL): a command and its bytes in, bytes out. What the card has not got is EOPNOTSUPP.
-use super::{MAX_RING, Nic, channels, stats, tx};
+use super::{MAX_RING, Nic, channels, dim, stats, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -73,7 +73,7 @@ impl Kernel {
         let Some(nic) = d.nic() else { return simple(d, request).map(|r| (0, r)) };
         let reply = match cmd {
             ETHTOOL_GDRVINFO => drvinfo("belljar", stats::len(nic) as u32),
-            ETHTOOL_GLINKSETTINGS => link_settings(request),
+            ETHTOOL_GLINKSETTINGS => link_settings(nic, request),
             ETHTOOL_GSSET_INFO => sset_info(nic, request),
             ETHTOOL_GSTRINGS => strings(nic, word(request, 1))?,
             ETHTOOL_GSTATS => {
@@ -89,6 +89,7 @@ impl Kernel {
                 let mut all = [0; 23];
                 let irq = nic.queues.first().map(|q| &q.irq);
                 [all[0], all[1], all[2]] = [cmd, irq.map_or(0, |i| i.rx_usecs), irq.map_or(0, |i| i.rx_frames)];
+                all[USE_ADAPTIVE_RX] = irq.is_some_and(|i| i.dim.is_some()).into();
                 words(&all)
             }
             ETHTOOL_SCOALESCE => return set_coalesce(&mut self.net, dev, request).map(|()| (0, Vec::new())),
@@ -146,8 +147,8 @@ fn drvinfo(driver: &str, n_stats: u32) -> Vec<u8> {
     out
 }
 
-/// `struct ethtool_link_settings`. Who does not know how long the masks are is told; speed and duplex are nobody's.
-fn link_settings(request: &[u8]) -> Vec<u8> {
+/// `struct ethtool_link_settings`. Who does not know how long the masks are is told; a card without a speed has no duplex.
+fn link_settings(nic: &Nic, request: &[u8]) -> Vec<u8> {
     const WORDS_AT: usize = 15;
     let mut out = vec![0; 48];
     let mut put = |at: usize, bytes: &[u8]| out.iter_mut().skip(at).zip(bytes).for_each(|(o, b)| *o = *b);
@@ -156,8 +157,9 @@ fn link_settings(request: &[u8]) -> Vec<u8> {
         put(WORDS_AT, &(-LINK_MODE_WORDS).to_ne_bytes());
         return out;
     }
-    put(4, &SPEED_UNKNOWN.to_ne_bytes());
-    put(8, &[DUPLEX_UNKNOWN, PORT_OTHER]);
+    let (speed, duplex) = nic.link();
+    put(4, &speed.to_ne_bytes());
+    put(8, &[duplex, PORT_OTHER]);
     put(WORDS_AT, &[LINK_MODE_WORDS as u8]);
     // Supported, advertised, of the partner: no modes.
     out.resize(48 + 3 * 4 * LINK_MODE_WORDS as usize, 0);
@@ -262,7 +264,9 @@ fn set_rings(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> {
     for queue in 0..net.devs.get(dev).map_or(0, |d| d.num_tx_queues()) {
         tx::clean(net, dev, queue);
         let q = net.nic_queue(dev, queue).ok_or(Errno::EOPNOTSUPP)?;
-        q.tx.resize(tx);
+        if !q.tx.resize(tx) {
+            return Err(Errno::EBUSY);
+        }
         let lost = q.rx.resize(rx);
         q.rx.full += lost.len() as u64;
         for frame in lost {
@@ -272,15 +276,36 @@ fn set_rings(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> {
     Ok(())
 }
 
-/// `struct ethtool_coalesce`: times and frames of reception; everything else has to stay nought.
+/// Where `struct ethtool_coalesce` says that the times of reception are adaptive.
+const USE_ADAPTIVE_RX: usize = 10;
+
+/// `struct ethtool_coalesce`: times and frames of reception, adaptive or not; everything else has to stay nought. What is
+/// adaptive cannot be set (EINVAL); what was set before it was adaptive comes back.
 #[doc(alias = "ethtool_set_coalesce")]
 fn set_coalesce(net: &mut Net, dev: DevId, request: &[u8]) -> Result<(), Errno> {
-    if (3..23).any(|at| word(request, at) != 0) {
+    if (3..23).any(|at| at != USE_ADAPTIVE_RX && word(request, at) != 0) {
         return Err(Errno::EOPNOTSUPP);
     }
     let nic = net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
-    for q in &mut nic.queues {
-        (q.irq.rx_usecs, q.irq.rx_frames) = (word(request, 1), word(request, 2));
+    let mut wanted = (word(request, 1), word(request, 2));
+    let adaptive = word(request, USE_ADAPTIVE_RX) != 0;
+    let first = nic.queues.first().map(|q| &q.irq).ok_or(Errno::EOPNOTSUPP)?;
+    let (was, shown) = (first.dim.is_some(), (first.rx_usecs, first.rx_frames));
+    match (was, adaptive) {
+        (_, true) if wanted != shown => return Err(Errno::EINVAL),
+        (true, true) => return Ok(()),
+        (false, true) => {
+            nic.coalesce = shown;
+            nic.queues.iter_mut().for_each(dim::start);
+        }
+        (_, false) => {
+            if was && wanted == shown {
+                wanted = nic.coalesce;
+            }
+            for irq in nic.queues.iter_mut().map(|q| &mut q.irq) {
+                (irq.rx_usecs, irq.rx_frames, irq.dim) = (wanted.0, wanted.1, None);
+            }
+        }
     }
     // What waits by the old times need not wait any more.
     super::irq::coalesce_now(net, dev);

@@ -1,9 +1,10 @@
 //! The card's interrupts: raised by the hardware side, held back by coalescing, masked while NAPI has work. Each goes to the
 //! CPU that its affinity names.
+use super::dim::Dim;
 use crate::env::{Nanos, TimerKey, USEC};
 use crate::ids::DevId;
 use crate::net::Net;
-use crate::net::core::softirq::Napi;
+use crate::net::core::{busy_poll, napi};
 use std::collections::BTreeMap;
 
 /// Which of a channel's two vectors.
@@ -38,7 +39,7 @@ pub struct Affinity {
 /// See the module. One vector for each direction, as the counters show; one NAPI for both.
 #[derive(Clone, Debug)]
 pub struct Irq {
-    /// NAPI is scheduled: the vectors are masked until its poll finds nothing more.
+    /// The vectors are masked from an interrupt on until NAPI's poll finds nothing more, or later.
     pub masked: bool,
     /// `/proc/interrupts`: NAME-input.N, NAME-output.N.
     pub rx_count: u64,
@@ -46,6 +47,8 @@ pub struct Irq {
     /// `ethtool -C`: wait so long, or for so many frames, before an interrupt; 0 and 1: none of that.
     pub rx_usecs: u32,
     pub rx_frames: u32,
+    /// They are changed as it goes (`adaptive-rx`).
+    pub dim: Option<Box<Dim>>,
     /// Of the vectors for receiving and for sending.
     affinity: [Affinity; 2],
     waiting_frames: u32,
@@ -61,6 +64,7 @@ impl Default for Irq {
             tx_count: 0,
             rx_usecs: 0,
             rx_frames: 0,
+            dim: None,
             affinity: [first.clone(), first],
             waiting_frames: 0,
             deadline: None,
@@ -111,6 +115,9 @@ impl Irq {
 /// Frames are in the ring: interrupt now, or when the coalescing limits say so.
 pub fn rx_interrupt(net: &mut Net, dev: DevId, queue: u16) {
     let now = net.env.now;
+    if net.napi.busy {
+        busy_poll::kick(net, dev, queue);
+    }
     let Some(q) = net.nic_queue(dev, queue) else { return };
     let irq = &mut q.irq;
     if irq.masked {
@@ -145,9 +152,7 @@ fn raise(net: &mut Net, dev: DevId, queue: u16, way: Way) {
     if let Some(m) = &mut net.model {
         m.hard_irq(cpu, net.env.now);
     }
-    if let Some(cpu) = net.cpus.get_mut(cpu) {
-        cpu.napi_schedule(Napi::Nic(dev, queue));
-    }
+    napi::napi_schedule(net, dev, queue, cpu);
 }
 
 /// Interrupts of those of the card's queues that this is true of.
@@ -178,8 +183,8 @@ pub fn tx_interrupt(net: &mut Net, dev: DevId, queue: u16) {
     }
 }
 
-/// The poll found less than its weight: unmask (`napi_complete_done`).
-pub fn napi_complete(net: &mut Net, dev: DevId, queue: u16) {
+/// NAPI lets the card interrupt again.
+pub fn unmask(net: &mut Net, dev: DevId, queue: u16) {
     if let Some(q) = net.nic_queue(dev, queue) {
         q.irq.masked = false;
         q.irq.waiting_frames = 0;

@@ -7,8 +7,11 @@
 //!   stack ─ start_xmit ─▶ tx ring (driver fills) ─ doorbell ─▶ wire ─ irq ─▶ NAPI poll frees
 //! ```
 pub mod channels;
+pub mod dim;
+pub mod dql;
 pub mod ethtool;
 pub mod irq;
+pub mod line;
 pub mod rss;
 pub mod rx;
 pub mod stats;
@@ -22,7 +25,10 @@ pub use tx::TxRing;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::Features;
+use crate::net::core::napi::NapiState;
+use crate::net::core::skb::Skb;
 use belljar_abi::Errno;
+use belljar_abi::ethtool::{DUPLEX_FULL, DUPLEX_UNKNOWN, SPEED_UNKNOWN};
 use belljar_wire::Mac;
 
 /// Packets a NAPI may take in one poll.
@@ -43,6 +49,8 @@ pub struct NicConfig {
     pub mtu: u32,
     pub rx_ring: u32,
     pub tx_ring: u32,
+    /// Mbit/s at which what is sent leaves the ring, which then has byte queue limits; 0: at once.
+    pub speed: u32,
     /// Channels that the card has (`ethtool -l`); all of them are in use at first.
     pub channels: u32,
     pub features: Features,
@@ -56,6 +64,7 @@ impl Default for NicConfig {
             mtu: 1500,
             rx_ring: 256,
             tx_ring: 256,
+            speed: 0,
             channels: 1,
             features: Features::ALL,
         }
@@ -68,6 +77,18 @@ pub struct Queue {
     pub rx: RxRing,
     pub tx: TxRing,
     pub irq: Irq,
+    pub napi: NapiState,
+}
+
+impl Queue {
+    /// Packets that it holds: sent and not freed, received and held by GRO.
+    pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        self.tx.skbs().chain(self.rx.skbs())
+    }
+
+    pub(crate) fn into_skbs(self) -> impl Iterator<Item = Skb> {
+        self.tx.into_skbs().chain(self.rx.into_skbs())
+    }
 }
 
 /// The driver's private part of a device.
@@ -81,6 +102,10 @@ pub struct Nic {
     /// Channels in use.
     pub(crate) active: usize,
     pub rss: Rss,
+    /// `rx-usecs` and `rx-frames` as they were asked for, when they are adaptive.
+    pub(crate) coalesce: (u32, u32),
+    /// What takes its time to the wire.
+    pub line: Option<line::Line>,
     /// Number of the first of its vectors (`/proc/interrupts`): input and output of each queue.
     pub vector: u32,
 }
@@ -96,10 +121,28 @@ impl Nic {
         if !channels || !fits(config.rx_ring) || !fits(config.tx_ring) || !(68..=65_536).contains(&config.mtu) {
             return Err(Errno::EINVAL);
         }
-        let one = || Queue { rx: RxRing::new(config.rx_ring), tx: TxRing::new(config.tx_ring), irq: Irq::default() };
+        let one = || Queue {
+            rx: RxRing::new(config.rx_ring),
+            tx: TxRing::new(config.tx_ring),
+            irq: Irq::default(),
+            napi: NapiState::default(),
+        };
         let queues: Vec<Queue> = (0..config.channels).map(|_| one()).collect();
         let (active, rss) = (queues.len(), Rss::new(queues.len()));
-        Ok(Nic { wanted: config.features, queues, active, rss, vector: FIRST_VECTOR })
+        Ok(Nic {
+            wanted: config.features,
+            queues,
+            active,
+            rss,
+            coalesce: (0, 0),
+            line: line::Line::new(config.speed),
+            vector: FIRST_VECTOR,
+        })
+    }
+
+    /// Speed in Mbit/s and duplex, as ethtool shows them.
+    pub fn link(&self) -> (u32, u8) {
+        self.line.as_ref().map_or((SPEED_UNKNOWN, DUPLEX_UNKNOWN), |l| (l.speed, DUPLEX_FULL))
     }
 
     pub fn channels(&self) -> usize {
@@ -129,10 +172,14 @@ impl Net {
         let others = self.devs.iter().filter(|(id, _)| *id != dev).filter_map(|(_, d)| d.nic());
         let vector = others.map(last).max().unwrap_or(FIRST_VECTOR);
         let cpus = self.cpus.len().max(1);
+        let hz = self.env.hz;
+        let ids: Vec<u32> = (0..MAX_CHANNELS).map(|_| self.new_napi_id()).collect();
         let Some(nic) = self.devs.get_mut(dev).and_then(|d| d.nic_mut()) else { return };
         nic.vector = vector;
         channels::spread_xps(nic, cpus);
-        for (n, q) in nic.queues.iter_mut().enumerate() {
+        for ((n, q), id) in nic.queues.iter_mut().enumerate().zip(ids) {
+            q.napi.id = id;
+            q.tx.dql.hold_time = hz;
             q.irq.route(irq::Way::Input, 1 << (n % cpus), cpus);
             q.irq.route(irq::Way::Output, 1 << (n % cpus), cpus);
         }

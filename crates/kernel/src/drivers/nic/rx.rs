@@ -1,11 +1,12 @@
 //! Receiving: the hardware writes frames into free descriptors, NAPI takes them out.
-use super::{irq, tx};
+use super::{dim, irq, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::Skb;
-use crate::net::core::{dev_rx, gro, rps};
+use crate::net::core::xdp::{self, Action};
+use crate::net::core::{dev_rx, gro, napi, rps};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv6::output::multicast_mac;
@@ -33,7 +34,7 @@ pub struct RxRing {
     /// What the driver took out.
     pub packets: u64,
     pub bytes: u64,
-    /// Room for GRO, empty between polls.
+    /// What GRO holds, and room for it.
     gro: (gro::Held, udp::gro::Held, Vec<Skb>),
 }
 
@@ -86,6 +87,15 @@ impl RxRing {
         lost
     }
 
+    /// What GRO holds.
+    pub(super) fn skbs(&self) -> impl Iterator<Item = &Skb> {
+        gro::skbs(&self.gro.0).chain(udp::gro::skbs(&self.gro.1))
+    }
+
+    pub(super) fn into_skbs(self) -> impl Iterator<Item = Skb> {
+        gro::into_skbs(self.gro.0).chain(udp::gro::into_skbs(self.gro.1))
+    }
+
     fn clean(&mut self) -> Option<Frame> {
         let at = self.next_to_clean;
         let frame = self.buffer.get_mut(at)?.take()?;
@@ -101,8 +111,8 @@ pub fn rx_frame(net: &mut Net, dev: DevId, frame: Frame) {
     if !d.running() {
         return;
     }
-    if frame.gso.is_some() && !d.features.gro {
-        // The receiver takes no super-segments: it gets what a wire would have carried.
+    if frame.gso.is_some() && (!d.features.gro || d.xdp.is_some()) {
+        // The receiver, or its program, takes no super-segments: it gets what a wire would have carried.
         return gso::segment(frame).for_each(|f| rx_one(net, dev, f));
     }
     rx_one(net, dev, frame);
@@ -164,6 +174,7 @@ fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
 pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
     tx::clean(&mut k.net, dev, queue);
     let Some(q) = k.net.nic_queue(dev, queue) else { return 0 };
+    let napi_id = q.napi.id;
     let (mut held, mut datagrams, mut up) = std::mem::take(&mut q.rx.gro);
     let mut work = 0;
     while work < budget {
@@ -176,7 +187,16 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         ring.packets += segs;
         ring.bytes += len;
         d.stats.rx(segs, len);
-        let Some(skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
+        if d.xdp.is_some() {
+            let verdict = xdp::verdict(&mut k.net, dev, true, &frame);
+            if verdict != Action::Pass {
+                let skb = build_skb(&mut k.net, dev, frame);
+                xdp::act(&mut k.net, dev, skb, verdict);
+                continue;
+            }
+        }
+        let Some(mut skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
+        skb.napi_id = napi_id;
         if !features.gro {
             up.push(skb);
         } else if let Some(skb) = udp::gro::gro_receive(k, dev, &mut datagrams, skb, &mut up) {
@@ -184,8 +204,10 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         }
         deliver(k, dev, queue, &mut up);
     }
-    gro::gro_flush(&mut held, &mut up);
-    udp::gro::gro_flush(&mut datagrams, &mut up);
+    let holds = !held.is_empty() || !datagrams.is_empty();
+    let end = napi::ending(&mut k.net, dev, queue, work, work >= budget, holds);
+    gro::gro_flush(&mut held, &mut up, end.flush);
+    udp::gro::gro_flush(&mut datagrams, &mut up, end.flush);
     deliver(k, dev, queue, &mut up);
     if let Some(q) = k.net.nic_queue(dev, queue) {
         q.rx.gro = (held, datagrams, up);
@@ -193,7 +215,13 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
     // Completions may have come while the stack answered.
     tx::clean(&mut k.net, dev, queue);
     if work < budget {
-        irq::napi_complete(&mut k.net, dev, queue);
+        if napi::rest(&mut k.net, dev, queue, &end) {
+            irq::unmask(&mut k.net, dev, queue);
+        }
+        let now = k.net.env.now;
+        if let Some(q) = k.net.nic_queue(dev, queue).filter(|q| q.irq.dim.is_some()) {
+            dim::polled(q, now);
+        }
     }
     work
 }

@@ -1,8 +1,11 @@
 //! Transmitting: the driver fills descriptors and rings the doorbell, the hardware puts frames on the wire, and the
 //! completion interrupt (handled in NET_RX, not NET_TX) frees what was sent.
-use super::{Queue, irq};
+use super::dql::Dql;
+use super::{Queue, irq, line};
+use crate::env::time::Jiffies;
 use crate::ids::DevId;
 use crate::net::Net;
+use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::Skb;
 use crate::net::core::softirq;
 use crate::net::drop::DropReason;
@@ -23,6 +26,12 @@ pub struct TxRing {
     next_to_use: usize,
     next_to_clean: usize,
     used: usize,
+    /// Where the hardware fetches next, and how many wait for that.
+    next_to_fetch: usize,
+    waiting: usize,
+    /// Byte queue limits, of a card with a speed, and whether they stop the queue (`__QUEUE_STATE_STACK_XOFF`).
+    pub dql: Dql,
+    pub stack_off: bool,
     /// Times the ring was full and the queue was stopped.
     pub stops: u64,
     /// What the driver put in.
@@ -42,6 +51,10 @@ impl TxRing {
             next_to_use: 0,
             next_to_clean: 0,
             used: 0,
+            next_to_fetch: 0,
+            waiting: 0,
+            dql: Dql::new(250),
+            stack_off: false,
             stops: 0,
             packets: 0,
             bytes: 0,
@@ -54,14 +67,44 @@ impl TxRing {
         self.desc.len()
     }
 
-    /// A ring of another size with what has not been freed yet, which is never more than its room: the hardware is done
-    /// with a packet as soon as it has it.
-    pub(super) fn resize(&mut self, size: u32) {
-        if self.used == 0 {
-            let mut next = TxRing { stops: self.stops, xps_cpus: self.xps_cpus, ..TxRing::new(size) };
-            (next.packets, next.bytes, next.descs) = (self.packets, self.bytes, self.descs);
-            *self = next;
+    /// A ring of another size with what the hardware has not sent yet, if there is room for that.
+    pub(super) fn resize(&mut self, size: u32) -> bool {
+        if self.used > size as usize {
+            return false;
         }
+        let mut next = TxRing { stops: self.stops, xps_cpus: self.xps_cpus, ..TxRing::new(size) };
+        (next.packets, next.bytes, next.descs) = (self.packets, self.bytes, self.descs);
+        (next.dql, next.stack_off) = (self.dql.clone(), self.stack_off);
+        (next.used, next.waiting, next.next_to_use) = (self.used, self.waiting, self.used % size.max(1) as usize);
+        next.next_to_fetch = (self.used - self.waiting) % size.max(1) as usize;
+        for n in 0..self.used {
+            let from = (self.next_to_clean + n) % self.desc.len();
+            (next.desc[n], next.buffer[n]) = (self.desc[from], self.buffer[from].take());
+        }
+        *self = next;
+        true
+    }
+
+    /// The packet that the hardware sends next, or is sending.
+    pub(super) fn to_fetch(&self) -> Option<&Skb> {
+        self.buffer.get(self.next_to_fetch).filter(|_| self.waiting > 0)?.as_ref()
+    }
+
+    /// It is out.
+    pub(super) fn fetched(&mut self) {
+        let at = self.next_to_fetch;
+        if let Some(d) = self.desc.get_mut(at).filter(|_| self.waiting > 0) {
+            d.dd = true;
+            self.next_to_fetch = (at + 1) % self.desc.len();
+            self.waiting -= 1;
+        }
+    }
+
+    /// It goes nowhere.
+    pub(super) fn take_fetched(&mut self) -> Option<Skb> {
+        let skb = self.buffer.get_mut(self.next_to_fetch).filter(|_| self.waiting > 0)?.take();
+        self.fetched();
+        skb
     }
 
     pub fn used(&self) -> usize {
@@ -83,6 +126,7 @@ impl TxRing {
 pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
     let (carrier, copies, queue) = (d.carrier, d.copies(), skb.queue_mapping);
+    let slow = d.nic().is_some_and(|n| n.line.is_some());
     let room = |q: &&mut Queue| q.tx.used < q.tx.desc.len() && carrier;
     let Some(q) = d.nic_mut().and_then(|n| n.queue_mut(queue)).filter(room) else {
         d.stats.tx_dropped += 1;
@@ -93,7 +137,7 @@ pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     }
     let (ring, len) = (&mut q.tx, skb.len());
     let at = ring.next_to_use;
-    let frame = skb.to_frame();
+    let frame = if slow { None } else { Some(skb.to_frame()) };
     let segs = skb.gso.map_or(1, |g| u64::from(g.segs));
     ring.desc[at].len = len as u32;
     ring.buffer[at] = Some(skb);
@@ -107,6 +151,14 @@ pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
         ring.stops += 1;
     }
     // The doorbell: the hardware fetches the descriptor, the wire takes the frame.
+    let Some(frame) = frame else {
+        ring.waiting += 1;
+        ring.dql.queue(len as u32);
+        ring.stack_off = !ring.dql.has_room();
+        d.xoff |= u32::from(full || ring.stack_off) << (queue & 31);
+        d.stats.tx(segs, len as u64);
+        return line::fetch(net, dev);
+    };
     ring.desc[at].dd = true;
     d.xoff |= u32::from(full) << (queue & 31);
     d.stats.tx(segs, len as u64);
@@ -116,6 +168,7 @@ pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
 
 /// Frees what the hardware is done with and lets a stopped queue go on.
 pub fn clean(net: &mut Net, dev: DevId, queue: u16) {
+    let mut bytes = 0;
     loop {
         let Some(ring) = net.nic_queue(dev, queue).map(|q| &mut q.tx) else { return };
         let at = ring.next_to_clean;
@@ -123,15 +176,29 @@ pub fn clean(net: &mut Net, dev: DevId, queue: u16) {
             break;
         }
         let skb = ring.buffer[at].take();
+        bytes += ring.desc[at].len;
         ring.next_to_clean = (at + 1) % ring.desc.len();
         ring.used -= 1;
         if let Some(skb) = skb {
             net.consume_skb(skb);
         }
     }
+    let jiffies = net.env.jiffies();
     let Some(d) = net.devs.get_mut(dev) else { return };
-    if d.stopped(queue) {
+    if bytes > 0 && d.nic().is_some_and(|n| n.line.is_some()) {
+        completed(d, queue, bytes, jiffies);
+    }
+    let may = |q: &mut Queue| q.tx.used < q.tx.desc.len() && !q.tx.stack_off;
+    if d.stopped(queue) && d.nic_mut().and_then(|n| n.queue_mut(queue)).is_some_and(may) {
         d.xoff &= !(1 << (queue & 31));
         softirq::netif_schedule(net, dev);
+    }
+}
+
+#[doc(alias = "netdev_tx_completed_queue")]
+fn completed(d: &mut NetDevice, queue: u16, bytes: u32, now: Jiffies) {
+    if let Some(ring) = d.nic_mut().and_then(|n| n.queue_mut(queue)).map(|q| &mut q.tx) {
+        ring.dql.complete(bytes, now);
+        ring.stack_off &= !ring.dql.has_room();
     }
 }

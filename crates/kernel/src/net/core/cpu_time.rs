@@ -5,10 +5,11 @@
 //! The unit of softirq work is one poll of one NAPI: its packets go up the stack when it begins, and the CPU is taken until
 //! all of them are paid for. Calls are answered at once, too; what they cost is owed, and paid for by the next burst that
 //! their task asks for ([`Kernel::run_on_cpu`]).
-use crate::env::{MSEC, Nanos, TimerKey, time};
-use crate::ids::TaskId;
+use crate::env::{Fired, MSEC, Nanos, time};
+use crate::ids::{DevId, TaskId};
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::busy_poll;
 use crate::net::core::softirq::{self, Napi, Softirq};
 use crate::task::call::{Ret, Submitted};
 use std::collections::{BTreeMap, VecDeque};
@@ -53,11 +54,13 @@ pub struct Spent {
     pub softirq: Nanos,
     pub ksoftirqd: Nanos,
     pub tasks: Nanos,
+    /// Threads of NAPIs.
+    pub napi: Nanos,
 }
 
 impl Spent {
     pub fn all(&self) -> Nanos {
-        self.hard_irq + self.softirq + self.ksoftirqd + self.tasks
+        self.hard_irq + self.softirq + self.ksoftirqd + self.tasks + self.napi
     }
 }
 
@@ -68,11 +71,21 @@ struct Round {
     until: Nanos,
 }
 
-/// CPU time that a task wants.
+/// Who runs when no interrupt and no softirq does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Who {
+    Task(TaskId),
+    /// The thread of a NAPI.
+    Napi(Napi),
+}
+
+/// CPU time that somebody wants; of a NAPI's thread, until its next poll.
 #[derive(Clone, Copy, Debug)]
 struct Burst {
-    task: TaskId,
+    who: Who,
     left: Nanos,
+    /// It wants all that it can get, to look into this queue.
+    spin: Option<(DevId, u16)>,
 }
 
 /// One CPU.
@@ -90,7 +103,7 @@ struct Time {
     tasks: VecDeque<Burst>,
     /// Since when the first of them runs.
     running: Option<Nanos>,
-    last: Option<TaskId>,
+    last: Option<Who>,
     spent: Spent,
 }
 
@@ -100,8 +113,21 @@ impl Time {
         if let (Some(since), Some(b)) = (self.running.take(), self.tasks.front_mut()) {
             let ran = now.saturating_sub(since).min(b.left);
             b.left -= ran;
-            self.spent.tasks += ran;
+            match b.who {
+                Who::Task(_) => self.spent.tasks += ran,
+                Who::Napi(_) => self.spent.napi += ran,
+            }
         }
+    }
+
+    /// Behind those who want it already.
+    fn enqueue(&mut self, who: Who, ns: Nanos, switch: Nanos) {
+        let switch = if self.last.replace(who) == Some(who) { 0 } else { switch };
+        self.tasks.push_back(Burst { who, left: ns + switch, spin: None });
+    }
+
+    fn is_idle(&self, now: Nanos) -> bool {
+        self.tasks.is_empty() && self.busy_until <= now
     }
 
     /// Who else waits runs now.
@@ -147,6 +173,35 @@ impl Model {
             t.spent.hard_irq += cost;
         }
     }
+
+    /// A task looks into a queue from now on.
+    pub(crate) fn spin(&mut self, task: TaskId, cpu: usize, at: (DevId, u16)) {
+        if let Some(t) = self.cpus.get_mut(cpu) {
+            t.last = Some(Who::Task(task));
+            t.tasks.push_back(Burst { who: Who::Task(task), left: Nanos::MAX, spin: Some(at) });
+        }
+    }
+
+    /// It does so no more.
+    pub(crate) fn unspin(&mut self, at: (DevId, u16), now: Nanos) {
+        for t in &mut self.cpus {
+            if t.tasks.front().is_some_and(|b| b.spin == Some(at)) {
+                t.pause(now);
+            }
+            t.tasks.retain(|b| b.spin != Some(at));
+        }
+    }
+
+    /// The thread of a NAPI wakes: where it was interrupted, or on the first CPU that has nothing to do.
+    #[doc(alias = "select_idle_sibling")]
+    pub(crate) fn wake_napi(&mut self, napi: Napi, cpu: usize, now: Nanos) {
+        let (who, switch) = (Who::Napi(napi), self.costs.switch);
+        let here = self.cpus.get(cpu).is_some_and(|t| t.tasks.is_empty());
+        let idle = self.cpus.iter().position(|t| t.is_idle(now)).filter(|_| !here);
+        if let Some(t) = self.cpus.get_mut(idle.unwrap_or(cpu)) {
+            t.enqueue(who, 0, switch);
+        }
+    }
 }
 
 /// What is counted to know what a piece of work cost.
@@ -186,10 +241,9 @@ impl Kernel {
         match self.net.model.as_mut() {
             Some(m) => {
                 let left = ns + m.owed.remove(&task).unwrap_or(0);
+                let switch = m.costs.switch;
                 if let Some(t) = m.cpus.get_mut(cpu) {
-                    let switch = if t.last == Some(task) { 0 } else { m.costs.switch };
-                    t.last = Some(task);
-                    t.tasks.push_back(Burst { task, left: left + switch });
+                    t.enqueue(Who::Task(task), left, switch);
                 }
             }
             None => self.tasks.ran.push_back(task),
@@ -221,7 +275,7 @@ impl Kernel {
 /// The pass at the end of a step: what each CPU can do now.
 pub(crate) fn pass(k: &mut Kernel) {
     k.drain_rises();
-    coalesce_timers(k);
+    hard_timers(k);
     if k.net.env.timers_due()
         && let Some(cpu) = k.net.cpus.first_mut()
     {
@@ -235,18 +289,16 @@ pub(crate) fn pass(k: &mut Kernel) {
     k.drain_rises();
 }
 
-/// A card's own clock does not wait for a CPU.
-fn coalesce_timers(k: &mut Kernel) {
+/// A card's own clock does not wait for a CPU, nor do timers that are interrupts.
+fn hard_timers(k: &mut Kernel) {
     let now = k.net.env.now;
     let due = |k: &Kernel| {
         let mut due = k.net.env.hrtimers.iter().take_while(|t| t.0 <= now);
-        due.find(|t| matches!(t.1, TimerKey::NicCoalesce(_))).copied()
+        due.find(|t| t.1.is_hard()).copied()
     };
     while let Some(timer) = due(k) {
         k.net.env.hrtimers.remove(&timer);
-        if let TimerKey::NicCoalesce(dev) = timer.1 {
-            crate::drivers::nic::irq::coalesce_timer(&mut k.net, dev);
-        }
+        k.fire(timer.1, Fired::NONE);
     }
 }
 
@@ -257,6 +309,11 @@ fn advance(k: &mut Kernel, cpu: usize) -> bool {
     let (Some(t), Some(c)) = (m.cpus.get_mut(cpu), cpus.get(cpu)) else { return false };
     if t.busy_until > now {
         return false;
+    }
+    if t.tasks.len() > 1
+        && let Some(at) = t.tasks.iter().find_map(|b| b.spin)
+    {
+        return spin(k, cpu, at, true);
     }
     if c.is_pending() || t.round.is_some() {
         if t.ksoftirqd && !t.tasks.is_empty() {
@@ -272,12 +329,61 @@ fn advance(k: &mut Kernel, cpu: usize) -> bool {
     }
     let Some(b) = t.tasks.front() else { return false };
     let since = *t.running.get_or_insert(now);
+    if let Some(at) = b.spin {
+        return spin(k, cpu, at, false);
+    }
     if since + b.left > now {
         return false;
     }
     t.pause(now);
-    m.finished.extend(t.tasks.pop_front().map(|b| b.task));
+    match t.tasks.front().map(|b| b.who) {
+        Some(Who::Napi(napi)) => thread_unit(k, cpu, napi),
+        Some(Who::Task(task)) => {
+            t.tasks.pop_front();
+            m.finished.push_back(task);
+        }
+        None => {}
+    }
     true
+}
+
+/// A task that looks into a queue: it sees what came, and makes way for who wants to work (`need_resched`).
+fn spin(k: &mut Kernel, cpu: usize, (dev, queue): (DevId, u16), wanted: bool) -> bool {
+    let kicked = k.net.nic_queue(dev, queue).and_then(|q| q.napi.busy).is_some_and(|b| b.kicked);
+    if !kicked && !wanted {
+        return false;
+    }
+    k.net.cpu = cpu;
+    let (now, before) = (k.net.env.now, Meter::read(&k.net));
+    let work = if kicked { busy_poll::poll(k, dev, queue) } else { 0 };
+    if wanted {
+        busy_poll::stop(k, dev, queue);
+    }
+    let Some(costs) = k.net.model.as_ref().map(|m| m.costs) else { return false };
+    let cost = costs.poll + u64::from(work) * costs.rx_desc + before.since(&k.net, &costs);
+    if let Some(t) = k.net.model.as_mut().and_then(|m| m.cpus.get_mut(cpu)) {
+        t.pause(now);
+        t.spent.tasks += cost;
+        t.busy_until = now.max(t.busy_until) + cost;
+    }
+    true
+}
+
+/// One poll of a NAPI by its thread, for which no softirq runs here (`napi_threaded_poll_loop`).
+fn thread_unit(k: &mut Kernel, cpu: usize, napi: Napi) {
+    k.net.cpu = cpu;
+    let (now, before) = (k.net.env.now, Meter::read(&k.net));
+    let Some((costs, mut t)) = take(&mut k.net, cpu) else { return };
+    t.tasks.pop_front();
+    let (work, again) = softirq::poll_one(k, napi);
+    k.drain_rises();
+    let cost = costs.poll + u64::from(work) * costs.rx_desc + before.since(&k.net, &costs);
+    if again {
+        t.enqueue(Who::Napi(napi), 0, costs.switch);
+    }
+    t.spent.napi += cost;
+    t.busy_until = now.max(t.busy_until) + cost.max(1);
+    give_back(&mut k.net, cpu, t);
 }
 
 /// The softirqs that are pending, of NET_RX one poll.
@@ -328,11 +434,15 @@ fn take(net: &mut Net, cpu: usize) -> Option<(Costs, Time)> {
     Some((m.costs, std::mem::take(m.cpus.get_mut(cpu)?)))
 }
 
-/// With the interrupts that struck it meanwhile.
+/// With the interrupts that struck it meanwhile, and whom they woke.
 fn give_back(net: &mut Net, cpu: usize, mut t: Time) {
     if let Some(place) = net.model.as_mut().and_then(|m| m.cpus.get_mut(cpu)) {
         t.busy_until += place.spent.hard_irq;
         t.spent.hard_irq += place.spent.hard_irq;
+        if !place.tasks.is_empty() {
+            t.last = place.last;
+            t.tasks.append(&mut place.tasks);
+        }
         *place = t;
     }
 }
@@ -384,12 +494,12 @@ pub(crate) fn next_deadline(k: &Kernel) -> Option<Nanos> {
         if t.busy_until > env.now {
             return Some(t.busy_until);
         }
-        let end = t.running.zip(t.tasks.front()).map(|(since, b)| since + b.left);
+        let end = t.running.zip(t.tasks.front().filter(|b| b.spin.is_none())).map(|(since, b)| since + b.left);
         let turn = Some(t.turn_until).filter(|_| work || t.tasks.len() > 1);
         end.into_iter().chain(turn).min()
     };
     let cpus = m.cpus.iter().zip(&k.net.cpus).filter_map(of);
-    let card = env.hrtimers.iter().find(|t| matches!(t.1, TimerKey::NicCoalesce(_))).map(|t| t.0);
+    let card = env.hrtimers.iter().find(|t| t.1.is_hard()).map(|t| t.0);
     // Timers that are due already wait for the first CPU.
     let waiting = k.net.cpus.first().is_some_and(|c| c.has_raised(Softirq::Timer));
     let wheel = env.timers.next_tick().map(|j| time::tick_start(j, env.hz));

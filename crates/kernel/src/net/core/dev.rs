@@ -7,8 +7,10 @@ use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::napi::NapiConf;
 use crate::net::core::rps::RxQueue;
 use crate::net::core::skb::Skb;
+use crate::net::core::xdp::Xdp;
 use crate::net::ipv4::devconf;
 pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
@@ -242,6 +244,8 @@ pub struct NetDevice {
     pub tx_queues: u16,
     /// Steering of what it receives; empty until somebody sets it.
     pub rx_queues: Vec<RxQueue>,
+    pub napi: NapiConf,
+    pub xdp: Option<Box<Xdp>>,
     /// It waits in a CPU's output queue for NET_TX.
     pub scheduled: bool,
     pub addrs: Vec<IfAddr>,
@@ -399,7 +403,7 @@ impl Net {
 
     /// Packets in the queues below the sockets, for `check()`.
     pub(crate) fn held_skbs(&self) -> impl Iterator<Item = &Skb> {
-        let rings = self.devs.iter().filter_map(|(_, d)| d.nic()).flat_map(|n| &n.queues).flat_map(|q| q.tx.skbs());
+        let rings = self.devs.iter().filter_map(|(_, d)| d.nic()).flat_map(|n| &n.queues).flat_map(|q| q.skbs());
         let tuns = self.devs.iter().filter_map(|(_, d)| match &d.kind {
             DevKind::Tun(t) => Some(t.skbs()),
             _ => None,
@@ -451,6 +455,8 @@ impl Net {
             xoff: 0,
             tx_queues: 1,
             rx_queues: Vec::new(),
+            napi: NapiConf::default(),
+            xdp: None,
             scheduled: false,
             addrs: Vec::new(),
             conf: devconf::effective(&space.conf_all, &space.conf_default),

@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::rps;
 use crate::net::core::skb::{Owner, Skb};
-use crate::net::core::softirq;
+use crate::net::core::{softirq, xdp};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
 use crate::net::ipv6;
@@ -29,6 +29,12 @@ pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
         return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
     };
     let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some());
+    if d.xdp.as_ref().is_some_and(|x| !x.native) {
+        match xdp::generic(&mut k.net, dev, skb) {
+            Some(passed) => skb = passed,
+            None => return,
+        }
+    }
     skb.ns = Some(ns);
     skb.network_header = skb.head.start();
     k.net.tap(dev, Dir::In, &skb);

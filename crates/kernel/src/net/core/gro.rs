@@ -1,8 +1,10 @@
 //! Generic receive offload: segments of one stream that arrive in one NAPI poll go up as one packet.
 //!
 //! TCP over IPv4 without IP options. What was merged could be cut again into the very packets that came; whatever would
-//! make that impossible ends a train. Nothing is held from one poll to the next.
+//! make that impossible ends a train. From one poll to the next something is held only for a device's `gro_flush_timeout`.
+use crate::env::time::Jiffies;
 use crate::net::Net;
+use crate::net::core::napi::Flush;
 use crate::net::core::skb::{PktType, Skb};
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP};
 use belljar_wire::ipv4::{IPPROTO_TCP, IPV4_HLEN, Ipv4Header};
@@ -29,6 +31,8 @@ pub struct Train {
     count: u16,
     /// All have one IP identification; only with DF.
     fixed_id: bool,
+    /// When the first came.
+    age: Jiffies,
 }
 
 /// Headers of a segment that may be merged.
@@ -68,12 +72,26 @@ pub fn gro_receive(net: &mut Net, held: &mut Held, mut skb: Skb, out: &mut Vec<S
     if held.len() >= MAX_HELD {
         out.push(complete(held.remove(0)));
     }
-    held.push(start(skb, seg));
+    held.push(start(skb, seg, net.env.jiffies()));
 }
 
-/// The poll ends: everything goes up (`napi_gro_flush`).
-pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>) {
-    out.extend(held.drain(..).map(complete));
+/// The poll ends: everything goes up, or what is older than this tick, or nothing.
+#[doc(alias = "napi_gro_flush")]
+pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, which: Flush) {
+    match which {
+        Flush::All => out.extend(held.drain(..).map(complete)),
+        Flush::Old(now) => out.extend(held.extract_if(.., |t| t.age != now).map(complete)),
+        Flush::Nothing => {}
+    }
+}
+
+/// What is held, for who counts packets.
+pub fn skbs(held: &Held) -> impl Iterator<Item = &Skb> {
+    held.iter().map(|t| &t.skb)
+}
+
+pub fn into_skbs(held: Held) -> impl Iterator<Item = Skb> {
+    held.into_iter().map(|t| t.skb)
 }
 
 /// IPv4 with TCP, whole, its checksum known to be good.
@@ -132,9 +150,9 @@ fn continues(t: &Train, skb: &Skb, s: &Segment) -> bool {
         && IPV4_HLEN + t.tcp.header_len + t.len + s.len <= MAX_LEN
 }
 
-fn start(mut skb: Skb, s: Segment) -> Train {
+fn start(mut skb: Skb, s: Segment, age: Jiffies) -> Train {
     skb.frags = payload(&mut skb, IPV4_HLEN + s.tcp.header_len);
-    Train { skb, ip: s.ip, tcp: s.tcp, mss: s.len, len: s.len, count: 1, fixed_id: false }
+    Train { skb, ip: s.ip, tcp: s.tcp, mss: s.len, len: s.len, count: 1, fixed_id: false, age }
 }
 
 /// Whether the IPv4 header of a packet is that of the next one in a train of `count`: identifications count on, or are all
@@ -260,7 +278,7 @@ mod tests {
             let s = skb(&mut k.net, *p);
             gro_receive(&mut k.net, &mut held, s, &mut out);
         }
-        gro_flush(&mut held, &mut out);
+        gro_flush(&mut held, &mut out, Flush::All);
         out.iter().map(|s| s.len() - IPV4_HLEN - TCP_HLEN).collect()
     }
 

@@ -4,7 +4,7 @@ use crate::env::Rise;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, IfName, valid_name};
-use crate::net::core::neighbour;
+use crate::net::core::{napi, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::{arp, igmp, mcast};
@@ -110,10 +110,11 @@ impl Net {
         self.netdev_event(dev, NetdevEvent::Unregister);
         notify::link(self, RTM_DELLINK, dev);
         self.unlist_netdev(dev);
+        napi::forget(self, dev);
         let Some(d) = self.devs.remove(dev) else { return };
         let held: Vec<_> = match d.kind {
             DevKind::Tun(t) => t.into_skbs().collect(),
-            DevKind::Nic(n) => n.queues.into_iter().flat_map(|q| q.tx.into_skbs()).collect(),
+            DevKind::Nic(n) => n.queues.into_iter().flat_map(|q| q.into_skbs()).collect(),
             _ => Vec::new(),
         };
         for skb in held {

@@ -1,4 +1,5 @@
 //! The device layer, neighbours, and what all sockets share.
+pub mod busy_poll;
 pub mod cpu_time;
 pub mod datagram;
 pub mod dev;
@@ -10,6 +11,8 @@ pub mod frag;
 pub mod gro;
 pub mod icmp_ext;
 pub mod link;
+pub mod napi;
+mod neigh_parms;
 pub mod neighbour;
 pub mod net_sysfs;
 pub mod reuseport;
@@ -22,4 +25,5 @@ pub mod softirq;
 pub mod timestamp;
 pub mod txq;
 pub mod virtio_net;
+pub mod xdp;
 pub mod zerocopy;

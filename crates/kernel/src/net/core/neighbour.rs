@@ -4,14 +4,15 @@
 use crate::env::{Fired, Jiffies, MSEC, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
 use crate::net::core::dev_tx;
+use crate::net::core::neigh_parms::{delay_ticks, parms, reachable_ticks, retrans_ticks, ticks};
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
+use crate::net::ethernet;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{arp, icmp};
 use crate::net::ipv6::ndisc;
 use crate::net::netlink::notify;
 use crate::net::{Net, af};
-use crate::net::{ethernet, sysctl::Sysctl};
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTM_NEWNEIGH;
 use belljar_wire::Mac;
@@ -109,7 +110,7 @@ pub struct NeighTable {
     /// Of IPv4, of IPv6.
     pub stats: [NeighStats; 2],
     /// (base it was drawn from, when, ticks): 0.5 to 1.5 times the base, drawn anew every five minutes.
-    reachable: [(u32, Jiffies, Jiffies); 2],
+    pub(super) reachable: [(u32, Jiffies, Jiffies); 2],
 }
 
 impl Neighbour {
@@ -160,86 +161,8 @@ pub struct Update {
     pub weak: bool,
 }
 
-/// The settings of one family (`net.ipv4.neigh.default`, `net.ipv6.neigh.default`).
-#[derive(Clone, Copy, Debug, Default)]
-struct Parms {
-    base_reachable_time_ms: u32,
-    delay_first_probe_time: u32,
-    gc_stale_time: u32,
-    gc_thresh1: u32,
-    gc_thresh3: u32,
-    mcast_solicit: u32,
-    retrans_time_ms: u32,
-    ucast_solicit: u32,
-    unres_qlen_bytes: u32,
-}
-
-fn parms(net: &Net, ns: NsId, six: bool) -> Parms {
-    let Some(s) = net.ns.get(ns).map(|n| &n.sysctl) else { return Parms::default() };
-    if six { v6_parms(s) } else { v4_parms(s) }
-}
-
-fn v4_parms(s: &Sysctl) -> Parms {
-    Parms {
-        base_reachable_time_ms: s.neigh_base_reachable_time_ms,
-        delay_first_probe_time: s.neigh_delay_first_probe_time,
-        gc_stale_time: s.neigh_gc_stale_time,
-        gc_thresh1: s.neigh_gc_thresh1,
-        gc_thresh3: s.neigh_gc_thresh3,
-        mcast_solicit: s.neigh_mcast_solicit,
-        retrans_time_ms: s.neigh_retrans_time_ms,
-        ucast_solicit: s.neigh_ucast_solicit,
-        unres_qlen_bytes: s.neigh_unres_qlen_bytes,
-    }
-}
-
-fn v6_parms(s: &Sysctl) -> Parms {
-    Parms {
-        base_reachable_time_ms: s.neigh6_base_reachable_time_ms,
-        delay_first_probe_time: s.neigh6_delay_first_probe_time,
-        gc_stale_time: s.neigh6_gc_stale_time,
-        gc_thresh1: s.neigh6_gc_thresh1,
-        gc_thresh3: s.neigh6_gc_thresh3,
-        mcast_solicit: s.neigh6_mcast_solicit,
-        retrans_time_ms: s.neigh6_retrans_time_ms,
-        ucast_solicit: s.neigh6_ucast_solicit,
-        unres_qlen_bytes: s.neigh6_unres_qlen_bytes,
-    }
-}
-
 fn is_v6(net: &Net, ns: NsId, id: NeighId) -> bool {
     net.ns.get(ns).and_then(|n| n.neighs.get(id)).is_some_and(|e| e.addr.is_ipv6())
-}
-
-fn ticks(net: &Net, nanos: u64) -> Jiffies {
-    (nanos.div_ceil(SEC / u64::from(net.env.hz.max(1)))) as Jiffies
-}
-
-fn retrans_ticks(net: &Net, ns: NsId, six: bool) -> Jiffies {
-    let ms = parms(net, ns, six).retrans_time_ms.max(10);
-    ticks(net, u64::from(ms) * MSEC)
-}
-
-fn delay_ticks(net: &Net, ns: NsId, six: bool) -> Jiffies {
-    ticks(net, u64::from(parms(net, ns, six).delay_first_probe_time) * SEC)
-}
-
-#[doc(alias = "neigh_rand_reach_time")]
-fn reachable_ticks(net: &mut Net, ns: NsId, six: bool) -> Jiffies {
-    let base = parms(net, ns, six).base_reachable_time_ms;
-    let (now, redraw) = (net.env.jiffies(), ticks(net, 300 * SEC));
-    let Some((old_base, at, value)) = net.ns.get(ns).map(|n| n.neigh_table.reachable[usize::from(six)]) else {
-        return 0;
-    };
-    if old_base == base && at != 0 && now.wrapping_sub(at) < redraw {
-        return value;
-    }
-    let ms = net.env.rng.below(base.max(1)) + base / 2;
-    let value = ticks(net, u64::from(ms) * MSEC);
-    if let Some(n) = net.ns.get_mut(ns) {
-        n.neigh_table.reachable[usize::from(six)] = (base, now, value);
-    }
-    value
 }
 
 fn after_eq(a: Jiffies, b: Jiffies) -> bool {

@@ -1,4 +1,5 @@
 //! What `/sys/class/net/IF/queues` and `/proc/irq` show and take: masks of CPUs for queues and vectors.
+use crate::drivers::nic::dql::{Dql, MAX_LIMIT};
 use crate::drivers::nic::irq::Way;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -64,6 +65,39 @@ pub const IRQ_FILES: [(&str, bool); 4] = [
     ("smp_affinity_list", true),
 ];
 
+/// Files of a device's directory that say how its NAPIs work.
+pub const NAPI_FILES: [&str; 3] = ["gro_flush_timeout", "napi_defer_hard_irqs", "threaded"];
+
+/// A number as sysfs takes it (`kstrtoul` of any base): EINVAL for what is none, ERANGE for one too large.
+#[doc(alias = "kstrtoul")]
+fn read_number(text: &str) -> Result<u64, Errno> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let (digits, radix) = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
+        Some(hex) => (hex, 16),
+        None if text.len() > 1 && text.starts_with('0') => (text, 8),
+        None => (text, 10),
+    };
+    let digits = if radix == 16 { digits } else { digits.strip_prefix('+').unwrap_or(digits) };
+    if digits.is_empty() || !digits.chars().all(|c| c.is_digit(radix)) {
+        return Err(Errno::EINVAL);
+    }
+    u64::from_str_radix(digits, radix).map_err(|_| Errno::ERANGE)
+}
+
+/// Files of a transmit queue's `byte_queue_limits`, and whether they can be written.
+pub const BQL_FILES: [(&str, bool); 5] =
+    [("hold_time", true), ("inflight", false), ("limit", true), ("limit_max", true), ("limit_min", true)];
+
+/// The same without other bases.
+fn read_decimal(text: &str) -> Result<u64, Errno> {
+    let text = text.strip_suffix('\n').unwrap_or(text);
+    let digits = text.strip_prefix('+').unwrap_or(text);
+    if digits.is_empty() || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Errno::EINVAL);
+    }
+    digits.parse().map_err(|_| Errno::ERANGE)
+}
+
 impl Net {
     /// The card, channel and way of a vector.
     fn vector(&self, ns: NsId, number: u32) -> Option<(DevId, u16, Way)> {
@@ -86,6 +120,37 @@ impl Kernel {
         d.map_or((0, 0), |d| d.nic().map_or((1, 1), |n| (n.channels(), n.channels())))
     }
 
+    /// One of [`NAPI_FILES`].
+    pub fn napi_attr(&self, dev: DevId, file: &str) -> Option<String> {
+        let conf = self.net.devs.get(dev)?.napi;
+        Some(match file {
+            "gro_flush_timeout" => conf.gro_flush_timeout.to_string(),
+            "napi_defer_hard_irqs" => conf.defer_hard_irqs.to_string(),
+            "threaded" => u8::from(conf.threaded).to_string(),
+            _ => return None,
+        })
+    }
+
+    /// Writes one; threads are for devices with NAPIs only (EOPNOTSUPP).
+    pub fn set_napi_attr(&mut self, dev: DevId, file: &str, text: &str) -> Result<(), Errno> {
+        let value = read_number(text)?;
+        let d = self.net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        match file {
+            "gro_flush_timeout" => d.napi.gro_flush_timeout = value,
+            "napi_defer_hard_irqs" => {
+                d.napi.defer_hard_irqs =
+                    u32::try_from(value).ok().filter(|v| *v <= i32::MAX as u32).ok_or(Errno::ERANGE)?;
+            }
+            "threaded" if d.nic().is_none() || value > 1 => return Err(Errno::EOPNOTSUPP),
+            "threaded" => {
+                d.napi.threaded = value == 1;
+                self.net.napi.threads |= value == 1;
+            }
+            _ => return Err(Errno::ENOENT),
+        }
+        Ok(())
+    }
+
     /// `rps_cpus` of a receive queue.
     pub fn rps_cpus(&self, dev: DevId, queue: usize) -> Option<String> {
         let d = self.net.devs.get(dev)?;
@@ -95,6 +160,16 @@ impl Kernel {
 
     pub fn set_rps_cpus(&mut self, dev: DevId, queue: usize, text: &str) -> Result<(), Errno> {
         rps::set_rps_cpus(&mut self.net, dev, queue, read_mask(text)?)
+    }
+
+    /// `rps_flow_cnt` of a receive queue.
+    pub fn rps_flow_cnt(&self, dev: DevId, queue: usize) -> Option<String> {
+        let there = queue < self.queue_counts(dev).0;
+        there.then(|| rps::flow_count(&self.net, dev, queue).to_string())
+    }
+
+    pub fn set_rps_flow_cnt(&mut self, dev: DevId, queue: usize, text: &str) -> Result<(), Errno> {
+        rps::set_flow_count(&mut self.net, dev, queue, read_number(text)?)
     }
 
     /// `xps_cpus` of a transmit queue; a device with one has none.
@@ -110,6 +185,48 @@ impl Kernel {
         let nic = self.net.devs.get_mut(dev).and_then(|d| d.nic_mut()).filter(|n| n.queues.len() > 1);
         let q = nic.and_then(|n| n.queues.get_mut(queue)).ok_or(Errno::ENOENT)?;
         q.tx.xps_cpus = mask & online;
+        Ok(())
+    }
+
+    /// The limits of a transmit queue, if its card has any.
+    fn dql(&mut self, dev: DevId, queue: usize) -> Option<&mut Dql> {
+        let nic = self.net.devs.get_mut(dev)?.nic_mut().filter(|n| n.line.is_some() && queue < n.channels())?;
+        nic.queues.get_mut(queue).map(|q| &mut q.tx.dql)
+    }
+
+    /// One of [`BQL_FILES`] of a transmit queue.
+    pub fn bql_attr(&self, dev: DevId, queue: usize, file: &str) -> Option<String> {
+        let nic = self.net.devs.get(dev)?.nic().filter(|n| n.line.is_some() && queue < n.channels())?;
+        let dql = &nic.queues.get(queue)?.tx.dql;
+        Some(match file {
+            "limit" => dql.limit.to_string(),
+            "limit_max" => dql.max_limit.to_string(),
+            "limit_min" => dql.min_limit.to_string(),
+            "hold_time" => (u64::from(dql.hold_time) * 1000 / u64::from(self.net.env.hz.max(1))).to_string(),
+            "inflight" => dql.inflight().to_string(),
+            _ => return None,
+        })
+    }
+
+    #[doc(alias = "bql_set")]
+    pub fn set_bql_attr(&mut self, dev: DevId, queue: usize, file: &str, text: &str) -> Result<(), Errno> {
+        let hz = u64::from(self.net.env.hz);
+        let dql = self.dql(dev, queue).ok_or(Errno::ENOENT)?;
+        let number = || read_decimal(text).and_then(|v| u32::try_from(v).map_err(|_| Errno::ERANGE));
+        if file == "hold_time" {
+            dql.hold_time = (u64::from(number()?) * hz).div_ceil(1000) as u32;
+            return Ok(());
+        }
+        let value = if text.trim_end_matches('\n') == "max" { MAX_LIMIT } else { number()? };
+        if value > MAX_LIMIT {
+            return Err(Errno::EINVAL);
+        }
+        match file {
+            "limit" => dql.limit = value,
+            "limit_max" => dql.max_limit = value,
+            "limit_min" => dql.min_limit = value,
+            _ => return Err(Errno::EACCES),
+        }
         Ok(())
     }
 

@@ -104,6 +104,8 @@ pub struct SkBuff {
     pub frag_max: u16,
     /// The queue of the device: that it goes out by, or that it came in by.
     pub queue_mapping: u16,
+    /// The NAPI that polled it; 0: none did.
+    pub napi_id: u32,
     /// Its sender does not want to hear its own multicast (IP_MULTICAST_LOOP 0).
     pub no_mc_loop: bool,
     /// The copy of a broadcast or multicast that its own host hears (`PACKET_LOOPBACK`).
@@ -136,7 +138,7 @@ impl SkBuff {
         frags.clear();
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
-        (self.ip_id, self.frag_max, self.queue_mapping) = (None, 0, 0);
+        (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
         (self.nf, self.tproxy) = (NfCt::default(), None);
         self.pacing_rate = 0;

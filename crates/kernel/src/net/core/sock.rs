@@ -138,8 +138,10 @@ pub struct ColdOpts {
     pub ip_options: Option<Box<[u8]>>,
     /// IP_NODEFRAG: nothing here puts together what a raw socket sends.
     pub nodefrag: bool,
-    /// SO_BUSY_POLL, microseconds. No packet has the mark of a queue that could be polled (SO_INCOMING_NAPI_ID is 0).
+    /// SO_BUSY_POLL in microseconds, SO_BUSY_POLL_BUDGET, SO_PREFER_BUSY_POLL.
     pub ll_usec: u32,
+    pub busy_budget: u16,
+    pub prefer_busy_poll: bool,
     /// IPV6_UNICAST_HOPS and IPV6_TCLASS.
     pub v6_hops: Option<u8>,
     pub v6_tclass: u8,
@@ -206,6 +208,9 @@ pub struct Sock {
     pub drops: u32,
     /// SO_INCOMING_CPU: asked for, or where the last packet was handled; -1 at first.
     pub incoming_cpu: i32,
+    /// The NAPI by which its packets come, and their hash (SO_INCOMING_NAPI_ID, `sk_rxhash`).
+    pub napi_id: u32,
+    pub rxhash: u32,
     pub linger: Linger,
     pub wait: WaitHead,
     /// The file whose last close releases the socket; `None` for orphans and connections nobody accepted.
@@ -244,6 +249,8 @@ impl Sock {
             wmem_queued: 0,
             drops: 0,
             incoming_cpu: -1,
+            napi_id: 0,
+            rxhash: 0,
             linger: Linger::Off,
             wait: WaitHead::default(),
             file: None,

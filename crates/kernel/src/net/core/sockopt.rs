@@ -5,7 +5,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::filter::Prog;
 use crate::net::core::sock::*;
-use crate::net::core::{errqueue, timestamp};
+use crate::net::core::{busy_poll, errqueue, napi, timestamp};
 use crate::net::ipv4::{mcast_opt, options};
 use crate::net::raw;
 use crate::net::tcp::state::State;
@@ -135,7 +135,13 @@ pub(crate) fn sock_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         SO_RCVMARK if !net_privileged => return Err(Errno::EPERM),
         SO_RCVMARK => sk.cold().rcvmark = on,
         SO_RCVPRIORITY => sk.cold().rcvpriority = on,
-        SO_BUSY_POLL => return set_busy_poll(sk, val, cred.caps.net_admin),
+        SO_BUSY_POLL => {
+            let on = busy_poll::set_usecs(sk, val)?;
+            k.net.napi.busy |= on;
+        }
+        SO_PREFER_BUSY_POLL if on && !cred.caps.net_admin => return Err(Errno::EPERM),
+        SO_PREFER_BUSY_POLL => sk.cold().prefer_busy_poll = on,
+        SO_BUSY_POLL_BUDGET => return busy_poll::set_budget(sk, val, cred.caps.net_admin),
         SO_BUF_LOCK if val & !i32::from(SOCK_BUF_LOCK_MASK) != 0 => return Err(Errno::EINVAL),
         SO_BUF_LOCK => sk.userlocks = val as u8 | sk.userlocks & !SOCK_BUF_LOCK_MASK,
         SO_MAX_PACING_RATE => set_max_pacing_rate(k, sock, value, val),
@@ -157,19 +163,6 @@ fn attach(k: &mut Kernel, sock: SockId, name: i32, value: &[u8]) -> Result<(), E
         return k.set_reuseport_prog(sock, Some(prog));
     }
     sk.cold().filter = Some(prog);
-    Ok(())
-}
-
-/// More than it was needs the right to keep a processor busy.
-fn set_busy_poll(sk: &mut Sock, val: i32, net_admin: bool) -> Result<(), Errno> {
-    let us = u32::try_from(val).map_err(|_| Errno::EINVAL)?;
-    let was = sk.cold.as_ref().map_or(0, |c| c.ll_usec);
-    if us > was && !net_admin {
-        return Err(Errno::EPERM);
-    }
-    if us != was {
-        sk.cold().ll_usec = us;
-    }
     Ok(())
 }
 
@@ -320,12 +313,15 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_NO_CHECK => f.no_check_tx.into(),
         // Ancillary loads of classic programs that there are (`SKF_AD_MAX`).
         SO_BPF_EXTENSIONS => 64,
-        SO_INCOMING_NAPI_ID | SO_BSDCOMPAT => 0,
+        SO_INCOMING_NAPI_ID if sk.napi_id < napi::MIN_NAPI_ID => 0,
+        SO_INCOMING_NAPI_ID => sk.napi_id as i32,
+        SO_BSDCOMPAT => 0,
         SO_DONTROUTE => f.localroute.into(),
         SO_NOFCS => sk.rare(|c| c.nofcs).into(),
         SO_SELECT_ERR_QUEUE => sk.rare(|c| c.select_err_queue).into(),
         SO_RCVMARK => sk.rare(|c| c.rcvmark).into(),
         SO_RCVPRIORITY => sk.rare(|c| c.rcvpriority).into(),
+        SO_PREFER_BUSY_POLL => sk.rare(|c| c.prefer_busy_poll).into(),
         SO_BUSY_POLL => cold.map_or(0, |c| c.ll_usec as i32),
         SO_BUF_LOCK => (sk.userlocks & SOCK_BUF_LOCK_MASK).into(),
         SO_ZEROCOPY => f.zerocopy.into(),

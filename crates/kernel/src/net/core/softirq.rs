@@ -62,8 +62,13 @@ pub struct Cpu {
     poll_list: VecDeque<Napi>,
     /// NAPIs put aside by the NET_RX pass that runs (`repoll`).
     repoll: VecDeque<Napi>,
+    /// Threads of NAPIs that were woken here (where steps take no time).
+    pub(crate) napi_threads: VecDeque<Napi>,
     pub input_pkt_queue: VecDeque<Skb>,
     pub process_queue: VecDeque<Skb>,
+    /// Packets that were ever taken out of its backlog, and put in.
+    pub input_queue_head: u32,
+    input_queue_tail: u32,
     backlog_scheduled: bool,
     /// Devices whose qdisc is to be run again.
     output_queue: VecDeque<DevId>,
@@ -134,12 +139,15 @@ pub fn enqueue_to_backlog(net: &mut Net, skb: Skb) {
     enqueue_to_backlog_of(net, net.cpu, skb);
 }
 
-/// The same of any CPU; another one is interrupted (IPI) when its backlog was not being looked at.
-pub fn enqueue_to_backlog_of(net: &mut Net, at: usize, skb: Skb) {
+/// The same of any CPU; another one is interrupted (IPI) when its backlog was not being looked at. Returns the tail behind
+/// the packet.
+pub fn enqueue_to_backlog_of(net: &mut Net, at: usize, skb: Skb) -> Option<u32> {
     let (here, max) = (net.cpu, net.sysctl.netdev_max_backlog as usize);
-    let Some(cpu) = net.cpus.get_mut(at) else { return };
+    let cpu = net.cpus.get_mut(at)?;
     if cpu.input_pkt_queue.len() <= max {
         cpu.input_pkt_queue.push_back(skb);
+        cpu.input_queue_tail = cpu.input_queue_tail.wrapping_add(1);
+        let tail = cpu.input_queue_tail;
         if !std::mem::replace(&mut cpu.backlog_scheduled, true) {
             cpu.napi_schedule(Napi::Backlog);
             if at != here {
@@ -149,13 +157,14 @@ pub fn enqueue_to_backlog_of(net: &mut Net, at: usize, skb: Skb) {
                 }
             }
         }
-        return;
+        return Some(tail);
     }
     cpu.stat.dropped += 1;
     if let Some(d) = skb.dev.and_then(|d| net.devs.get_mut(d)) {
         d.stats.rx_dropped += 1;
     }
     net.kfree_skb(skb, DropReason::CpuBacklog, "enqueue_to_backlog");
+    None
 }
 
 /// The qdisc of `dev` wants to run later (`__netif_schedule`).
@@ -291,6 +300,7 @@ fn process_backlog(k: &mut Kernel, quota: u32) -> u32 {
             let Some(cpu) = k.net.this_cpu() else { return work };
             let Some(skb) = cpu.process_queue.pop_front() else { break };
             cpu.stat.processed += 1;
+            cpu.input_queue_head = cpu.input_queue_head.wrapping_add(1);
             dev_rx::netif_receive_skb(k, skb);
             k.drain_rises();
             work += 1;

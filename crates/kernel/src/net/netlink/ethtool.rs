@@ -36,7 +36,6 @@ pub fn changes(cmd: u8) -> bool {
 
 /// Veth pairs tell a speed that they do not have.
 const VETH_SPEED: u32 = 10_000;
-const DUPLEX_FULL: u8 = 1;
 const PORT_TP: u8 = 0;
 
 /// The header of a request.
@@ -166,7 +165,11 @@ fn get(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, cmd: u8, asked: Asked, dev: D
             reply(k, c, r, ETHTOOL_MSG_COALESCE_GET_REPLY, dev, |m| {
                 // What the card has, and what it says though it has it not.
                 for (n, v) in w.iter().enumerate().skip(1).filter(|(n, v)| COALESCE.contains(n) || **v != 0) {
-                    m.attr_u32(ETHTOOL_A_COALESCE_RX_USECS + n as u16 - 1, *v);
+                    let kind = ETHTOOL_A_COALESCE_RX_USECS + n as u16 - 1;
+                    match n {
+                        ADAPTIVE_RX => m.attr_u8(kind, *v as u8),
+                        _ => m.attr_u32(kind, *v),
+                    };
                 }
             })
         }
@@ -182,8 +185,9 @@ fn get(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, cmd: u8, asked: Asked, dev: D
     Ok(())
 }
 
-/// Words of `struct ethtool_coalesce` that cards here have: times and frames of reception.
-const COALESCE: [usize; 2] = [1, 2];
+/// Words of `struct ethtool_coalesce` that cards here have: times and frames of reception, and whether they are adaptive.
+const COALESCE: [usize; 3] = [1, 2, ADAPTIVE_RX];
+const ADAPTIVE_RX: usize = 10;
 
 fn is_veth(k: &Kernel, dev: DevId) -> bool {
     k.net.devs.get(dev).is_some_and(|d| matches!(d.kind, DevKind::Veth(_)))
@@ -194,7 +198,7 @@ fn settings(k: &Kernel, dev: DevId) -> Done<(u32, u8, u8)> {
     let d = k.net.devs.get(dev).ok_or(Errno::ENODEV)?;
     match d.kind {
         DevKind::Veth(_) => Ok((VETH_SPEED, DUPLEX_FULL, PORT_TP)),
-        DevKind::Nic(_) => Ok((SPEED_UNKNOWN, DUPLEX_UNKNOWN, PORT_OTHER)),
+        DevKind::Nic(ref n) => Ok((n.link().0, n.link().1, PORT_OTHER)),
         _ => Err(Errno::EOPNOTSUPP.into()),
     }
 }
@@ -435,6 +439,10 @@ fn set_coalesce(k: &mut Kernel, r: Req<'_>, dev: DevId) -> Done {
         return refuse(Errno::EOPNOTSUPP, "cannot modify an unsupported parameter");
     }
     overlay(r, ETHTOOL_A_COALESCE_RX_USECS, w.get_mut(1..3).unwrap_or(&mut []))?;
+    let adaptive = r.attr(GENL_HDRLEN, ETHTOOL_A_COALESCE_RX_USECS + ADAPTIVE_RX as u16 - 1);
+    if let (Some(v), Some(w)) = (adaptive.and_then(|v| v.first()), w.get_mut(ADAPTIVE_RX)) {
+        *w = u32::from(*v != 0);
+    }
     if let Some(cmd) = w.first_mut() {
         *cmd = ETHTOOL_SCOALESCE;
     }

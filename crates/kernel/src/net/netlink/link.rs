@@ -31,12 +31,21 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     let (min, max) = d.mtu_range();
     m.attr_u32(IFLA_MTU, d.mtu).attr_u32(IFLA_MIN_MTU, min).attr_u32(IFLA_MAX_MTU, max);
     m.attr_u32(IFLA_GROUP, d.group).attr_u32(IFLA_PROMISCUITY, d.promiscuity).attr_u32(IFLA_ALLMULTI, d.allmulti);
-    m.attr_u32(IFLA_NUM_TX_QUEUES, 1).attr_u32(IFLA_GSO_MAX_SEGS, GSO_MAX_SEGS);
+    let queues = d.num_tx_queues().into();
+    m.attr_u32(IFLA_NUM_TX_QUEUES, queues).attr_u32(IFLA_GSO_MAX_SEGS, GSO_MAX_SEGS);
     m.attr_u32(IFLA_GSO_MAX_SIZE, GSO_MAX_SIZE).attr_u32(IFLA_GRO_MAX_SIZE, GSO_MAX_SIZE);
     let tso = if d.nic().is_some() { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
-    m.attr_u32(IFLA_TSO_MAX_SIZE, tso).attr_u32(IFLA_TSO_MAX_SEGS, GSO_MAX_SEGS).attr_u32(IFLA_NUM_RX_QUEUES, 1);
+    m.attr_u32(IFLA_TSO_MAX_SIZE, tso).attr_u32(IFLA_TSO_MAX_SEGS, GSO_MAX_SEGS);
+    m.attr_u32(IFLA_NUM_RX_QUEUES, queues);
     link_and_master(net, d, &mut m);
     m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc.name());
+    if let Some(x) = &d.xdp {
+        let (mode, of_mode) =
+            if x.native { (XDP_ATTACHED_DRV, IFLA_XDP_DRV_PROG_ID) } else { (XDP_ATTACHED_SKB, IFLA_XDP_SKB_PROG_ID) };
+        m.nest(IFLA_XDP, |m| {
+            m.attr_u8(IFLA_XDP_ATTACHED, mode).attr_u32(IFLA_XDP_PROG_ID, x.id).attr_u32(of_mode, x.id);
+        });
+    }
     if let Some(alias) = &d.alias {
         m.attr(IFLA_IFALIAS, alias.as_bytes());
     }

@@ -1,5 +1,5 @@
 //! TCP over IPv4: a segment finds its socket; answers without one; what ICMP errors do (Linux: `tcp_ipv4.c`).
-use super::handshake::{request, time_wait};
+use super::handshake::{cookie_ack, request, time_wait};
 use super::input::{self, EVERYTHING};
 use super::md5sig::{self, Md5Key};
 use super::output::segment;
@@ -210,6 +210,7 @@ fn do_rcv(k: &mut Kernel, id: TcpId, skb: Skb) {
 #[doc(alias = "tcp_v4_do_rcv")]
 fn deliver(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     sk.sk.incoming_cpu = net.cpu as i32;
+    sk.sk.mark_rx(&skb);
     let segs = skb.gso.map_or(1, |g| u32::from(g.segs).max(1));
     sk.totals.segs_in = sk.totals.segs_in.wrapping_add(segs);
     if !skb.frags.is_empty() {
@@ -231,7 +232,7 @@ fn listen_rcv(k: &mut Kernel, listener: TcpId, skb: Skb) {
         return k.net.kfree_skb(skb, DropReason::TcpReset, "tcp_rcv_state_process");
     }
     if flags.contains(Flags::ACK) && !flags.contains(Flags::SYN) {
-        return match request::cookie_check(k, listener, skb) {
+        return match cookie_ack::cookie_check(k, listener, skb) {
             Ok((child, skb)) => do_rcv(k, child, skb),
             Err(Some(skb)) => {
                 reset_for_listener(k, listener, &skb);

@@ -1,9 +1,11 @@
 //! UDP_GRO on the way in: datagrams of one flow that a card hands up in one poll become one packet, if the socket that
-//! will get them asked for it. Never held from one poll to the next.
+//! will get them asked for it. Held from one poll to the next as those of TCP are.
 use super::tables::{Lookup, lookup};
+use crate::env::time::Jiffies;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::core::gro::{MAX_HELD, MAX_LEN, eth, ip_continues, payload};
+use crate::net::core::napi::Flush;
 use crate::net::core::skb::{PktType, Skb};
 use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::ipv4::{IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
@@ -27,6 +29,8 @@ pub struct Train {
     count: u16,
     /// All have one IP identification; only with DF.
     fixed_id: bool,
+    /// When the first came.
+    age: Jiffies,
 }
 
 /// A packet, Ethernet header pulled; given back when it is nothing for a train here. What goes up now is put into `out`.
@@ -64,13 +68,27 @@ pub fn gro_receive(k: &mut Kernel, dev: DevId, held: &mut Held, mut skb: Skb, ou
         out.push(complete(held.remove(0)));
     }
     skb.frags = payload(&mut skb, HEADERS);
-    held.push(Train { skb, ip, udp, len: usize::from(udp.len) - UDP_HLEN, count: 1, fixed_id: false });
+    let age = k.net.env.jiffies();
+    held.push(Train { skb, ip, udp, len: usize::from(udp.len) - UDP_HLEN, count: 1, fixed_id: false, age });
     None
 }
 
-/// The poll ends: everything goes up.
-pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>) {
-    out.extend(held.drain(..).map(complete));
+/// The poll ends: everything goes up, or what is older than this tick, or nothing.
+pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, which: Flush) {
+    match which {
+        Flush::All => out.extend(held.drain(..).map(complete)),
+        Flush::Old(now) => out.extend(held.extract_if(.., |t| t.age != now).map(complete)),
+        Flush::Nothing => {}
+    }
+}
+
+/// What is held, for who counts packets.
+pub fn skbs(held: &Held) -> impl Iterator<Item = &Skb> {
+    held.iter().map(|t| &t.skb)
+}
+
+pub fn into_skbs(held: Held) -> impl Iterator<Item = Skb> {
+    held.into_iter().map(|t| t.skb)
 }
 
 fn ports(h: &UdpHeader) -> (u16, u16) {

@@ -144,6 +144,9 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     if !s.sk.daddr.is_unspecified() {
         s.sk.incoming_cpu = k.net.cpu as i32;
+        s.sk.mark_rx(&skb);
+    } else if s.sk.napi_id == 0 {
+        s.sk.napi_id = skb.napi_id;
     }
     if let Some(prog) = s.sk.filter() {
         let keep = prog.run(&Packet::udp(&skb), &reuseport::ancillary(&k.net, &skb, secret)) as usize;

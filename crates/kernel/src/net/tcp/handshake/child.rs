@@ -90,6 +90,7 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
 
 /// Numbers, windows and options of the handshake.
 fn agree(c: &mut TcpSock, req: &RequestSock, skb: &Skb, net: &Net) {
+    c.sk.mark_rx(skb);
     c.flags.tstamp_ok = req.tstamp_ok;
     c.flags.sack_ok = req.sack_ok;
     c.flags.wscale_ok = req.wscale_ok;

@@ -1,5 +1,6 @@
 //! Opening and the little socks around it: requests, cookies, initial numbers, TIME_WAIT.
 pub mod child;
+pub mod cookie_ack;
 pub mod cookies;
 pub mod fastopen;
 pub mod isn;

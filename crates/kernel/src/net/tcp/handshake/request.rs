@@ -3,7 +3,7 @@
 use super::child::{queue_child, syn_recv_sock};
 use super::request_timer::{rtx_synack, timeout};
 use super::synack::send_synack;
-use super::{cookies, fastopen};
+use super::{cookie_ack, cookies, fastopen};
 use super::{in_window, isn, oow_rate_limited, paws_reject};
 use crate::env::{SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
@@ -78,7 +78,7 @@ impl RequestSock {
     }
 
     /// A SYN with its options, as the settings allow them (`tcp_openreq_init`).
-    fn new(
+    pub(super) fn new(
         listener: TcpId,
         lsk: &TcpSock,
         t: &Tuple,
@@ -126,7 +126,7 @@ impl RequestSock {
     }
 
     /// MSS and window to announce on this route (`tcp_openreq_init_rwin`).
-    fn init_rwin(&mut self, lsk: &TcpSock, dst: &Dst, s: &crate::net::sysctl::Sysctl) {
+    pub(super) fn init_rwin(&mut self, lsk: &TcpSock, dst: &Dst, s: &crate::net::sysctl::Sysctl) {
         self.advmss = ack::advertised_mss(lsk, self.raddr, dst.mtu);
         let mss = u32::from(self.advmss) - if self.tstamp_ok { 12 } else { 0 };
         let w = ack::select_initial_window(ack::WindowSpace::of(lsk, s), mss, self.wscale_ok);
@@ -148,7 +148,7 @@ impl Listener {
 }
 
 /// A packet that a listener could not take (`tcp_listendrop`).
-fn listen_drop(k: &mut Kernel, listener: TcpId, ns: NsId, skb: Skb, reason: DropReason, at: &'static str) {
+pub(super) fn listen_drop(k: &mut Kernel, listener: TcpId, ns: NsId, skb: Skb, reason: DropReason, at: &'static str) {
     if let Some(sk) = k.socks.tcp.get_mut(listener) {
         sk.sk.drops = sk.sk.drops.wrapping_add(1);
         let now = k.net.env.now;
@@ -481,7 +481,7 @@ fn to_listener(k: &mut Kernel, ns: NsId, skb: Skb) -> Option<(TcpId, Skb)> {
             return None;
         }
         if flags.contains(Flags::ACK) && !flags.intersects(Flags::SYN | Flags::RST) {
-            return match cookie_check(k, l, skb) {
+            return match cookie_ack::cookie_check(k, l, skb) {
                 Ok(child) => Some(child),
                 Err(skb) => {
                     if let Some(skb) = skb {
@@ -528,69 +528,6 @@ fn complete(k: &mut Kernel, ns: NsId, id: ReqId, req: RequestSock, skb: Skb) -> 
     drop_request(k, ns, id, false);
     queue_child(k, listener, child);
     Some((child, skb))
-}
-
-/// An ACK that no request knows: is it the answer to a cookie? `Ok`: the child it made. `Err(Some)`: it is not, the
-/// caller resets. `Err(None)`: dropped here.
-#[doc(alias = "cookie_v4_check")]
-pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId, Skb), Option<Skb>> {
-    let Kernel { socks, net, .. } = k;
-    let (Some(ns), Some(lsk)) = (skb.ns, socks.tcp.get(listener)) else { return Err(Some(skb)) };
-    let (Some(n), Some(l)) = (net.ns.get_mut(ns), &lsk.listener) else { return Err(Some(skb)) };
-    let now_us = net.env.now / time::USEC;
-    let recent = l.synq_overflow_us != 0 && now_us.saturating_sub(l.synq_overflow_us) < cookies::TCP_SYNCOOKIE_VALID_US;
-    if n.sysctl.tcp_syncookies == 0 || (n.sysctl.tcp_syncookies != 2 && !recent) {
-        return Err(Some(skb));
-    }
-    let t = Tuple::of_packet(&skb);
-    let (isn, cookie) = (skb.tcp.seq.wrapping_sub(1), skb.tcp.ack.wrapping_sub(1));
-    let Some(mss) = cookies::cookie_check(n.secret, &t, isn, cookie, net.env.now) else {
-        n.mib.inc(Mib::TcpExtSyncookiesFailed);
-        return Err(Some(skb));
-    };
-    n.mib.inc(Mib::TcpExtSyncookiesRecv);
-    let o = ipv4::options(&skb);
-    let tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
-    let ecr = o.ts.map_or(0, |(_, e)| e.wrapping_sub(tsoffset));
-    let Some((wscale, sack_ok)) = cookies::timestamp_decode(&o, ecr, &n.sysctl) else { return Err(Some(skb)) };
-    let ecn_ok = cookies::ecn_decode(&o, ecr, &n.sysctl);
-    let hash = t.hash(n.secret);
-    if n.tcp.find(hash, &t, &socks.tcp).is_some() {
-        // A later SYN of the same connection was stored: one tuple, one entry. Its own SYN-ACK will be answered.
-        net.kfree_skb(skb, DropReason::NoSocket, "cookie_v4_check");
-        return Err(None);
-    }
-    let Ok(dst) = route(net, ns, lsk, &t) else {
-        net.kfree_skb(skb, DropReason::IpOutNoRoutes, "cookie_v4_check");
-        return Err(None);
-    };
-    let Some(n) = net.ns.get(ns) else { return Err(Some(skb)) };
-    let syn = TcpOptions { mss: Some(mss), wscale, sack_ok, ts: o.ts, ..TcpOptions::default() };
-    let mut req = RequestSock::new(listener, lsk, &t, &skb, &syn, &n.sysctl);
-    (req.rcv_isn, req.snt_isn, req.tsoffset, req.hash) = (isn, cookie, tsoffset, hash);
-    req.rcv_nxt = isn.wrapping_add(1);
-    req.ecn_ok = ecn_ok;
-    req.init_rwin(lsk, &dst, &n.sysctl);
-    let full = l.accept_full();
-    if full {
-        net.inc(ns, Mib::TcpExtListenOverflows);
-    }
-    match if full { None } else { syn_recv_sock(k, ns, &req, &skb) } {
-        Some(child) => {
-            if let Some(n) = k.net.ns.get_mut(ns) {
-                n.tcp.insert(hash, EhashRef::Sock(child));
-            }
-            if let Some(c) = k.socks.tcp.get_mut(child) {
-                c.flags.from_cookie = true;
-            }
-            queue_child(k, listener, child);
-            Ok((child, skb))
-        }
-        None => {
-            listen_drop(k, listener, ns, skb, DropReason::TcpListenOverflow, "cookie_v4_check");
-            Err(None)
-        }
-    }
 }
 
 /// An ICMP error that quotes our SYN-ACK: a hard one ends the request.
