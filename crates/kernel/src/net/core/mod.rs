@@ -10,6 +10,7 @@ pub mod frag;
 pub mod gro;
 pub mod icmp_ext;
 pub mod link;
+pub mod neigh_sysctl;
 pub mod neighbour;
 pub mod net_sysfs;
 pub mod reuseport;
