@@ -3,6 +3,7 @@
 //! Pure functions over [`Net`]; the socket itself (port id, groups, queue) is its owner's. What a request asks for and is not
 //! there is refused, never passed over.
 pub mod addr;
+pub mod compat;
 pub mod ethtool;
 pub mod fdb;
 pub mod genl;
