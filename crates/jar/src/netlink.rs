@@ -154,6 +154,7 @@ impl Netlink {
             ns,
             port: self.portid,
             uid: 0,
+            process: (who.pid, who.comm),
             net_admin: who.privileged,
             strict: self.strict,
             form: ErrorForm { ext_ack: self.ext_ack, cap_ack: self.cap_ack },
@@ -194,7 +195,16 @@ pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) ->
     };
     let form = ErrorForm { ext_ack: true, cap_ack: true };
     let find = |by| if let NetnsRef::Fd(_) = by { other } else { None };
-    let caller = Caller { ns: m.ns, port: 0, uid: 0, net_admin: true, strict: false, form, netns: &find };
+    let caller = Caller {
+        ns: m.ns,
+        port: 0,
+        uid: 0,
+        process: (0, "belljar"),
+        net_admin: true,
+        strict: false,
+        form,
+        netns: &find,
+    };
     Ok(m.k.rtnetlink(now, &caller, message))
 }
 
@@ -202,6 +212,9 @@ pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) ->
 pub struct Asker<'a> {
     /// May change things.
     pub privileged: bool,
+    /// The process, and its name.
+    pub pid: u32,
+    pub comm: &'a str,
     pub netns: &'a dyn Fn(NetnsRef) -> Option<NsId>,
 }
 

@@ -28,7 +28,16 @@ impl Host {
 
     fn ask(&mut self, admin: bool, data: &[u8]) -> Vec<(NlMsgHdr, Vec<u8>)> {
         let form = ErrorForm { ext_ack: true, cap_ack: true };
-        let c = Caller { ns: self.ns, port: 77, uid: 0, net_admin: admin, strict: true, form, netns: &|_| None };
+        let c = Caller {
+            ns: self.ns,
+            port: 77,
+            uid: 0,
+            process: (1, ""),
+            net_admin: admin,
+            strict: true,
+            form,
+            netns: &|_| None,
+        };
         let out = request(&mut self.k.net, &c, data).concat();
         nl::messages(&out).map(|(h, b)| (h, b.to_vec())).collect()
     }
