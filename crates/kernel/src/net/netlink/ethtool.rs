@@ -4,7 +4,7 @@ use super::genl::ETHTOOL_ID;
 use super::{Caller, Done, Refusal, Req, refuse, str_of, u32_of};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
-use crate::net::core::dev::DevKind;
+use crate::net::core::dev::{DevKind, Features};
 use belljar_abi::Errno;
 use belljar_abi::ethtool::*;
 use belljar_abi::genl::*;
@@ -356,6 +356,10 @@ struct Bits {
 /// Bits of what the stack does for every device.
 const SOFTWARE: [(u32, bool); 4] = [(0, true), (5, true), (11, true), (17, true)];
 
+/// Bits of the kinds of super-segments, and the switches behind them.
+type Switch = fn(&mut Features) -> &mut bool;
+const SEGMENTATION: [(u32, Switch); 3] = [(16, |f| &mut f.tso), (20, |f| &mut f.tso6), (33, |f| &mut f.uso)];
+
 fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
     let d = k.net.devs.get(dev).ok_or(Errno::ENODEV)?;
     if d.nic().is_some() {
@@ -364,11 +368,13 @@ fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
         let wide = |n: usize| u64::from(at(&w, 2 + n)) | u64::from(at(&w, 6 + n)) << 32;
         return Ok(Bits { hw: wide(0), wanted: wide(1), active: wide(2), nochange: wide(3) });
     }
-    // Devices in software have what they have.
+    // Devices in software have what they have; those that pass super-segments on can be told to take none.
+    let passes = matches!(d.kind, DevKind::Veth(_) | DevKind::Loopback);
+    let hw = if passes { SEGMENTATION.iter().fold(0, |m, (n, _)| m | 1 << n) } else { 0 };
     let f = d.features;
     let own = [(3, f.tx_csum), (14, f.gro), (16, f.tso), (20, f.tso6), (33, f.uso), (40, f.rx_csum)];
     let active = own.into_iter().chain(SOFTWARE).filter(|(_, on)| *on).fold(0u64, |m, (n, _)| m | 1 << n);
-    Ok(Bits { hw: 0, wanted: active, active, nochange: 0 })
+    Ok(Bits { hw, wanted: active, active, nochange: 0 })
 }
 
 #[doc(alias = "ethnl_set_features")]
@@ -377,7 +383,11 @@ fn set_features(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, asked: Asked, dev: D
     let (value, mask) = read_bitset(wanted, &FEATURES, &|v| r.offset_of(v))?;
     let old = features(k, dev)?;
     let able = mask & old.hw;
-    if able != 0 {
+    if let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.nic().is_none()) {
+        for (n, of) in SEGMENTATION.iter().filter(|(n, _)| able & 1 << n != 0) {
+            *of(&mut d.features) = value & 1 << n != 0;
+        }
+    } else if able != 0 {
         let half = |v: u64, n: u32| (v >> (32 * n)) as u32;
         ioctl(k, dev, &[ETHTOOL_SFEATURES, 2, half(able, 0), half(value, 0), half(able, 1), half(value, 1)])?;
     }
@@ -548,5 +558,27 @@ mod tests {
             .attr(ETHTOOL_A_BITSET_VALUE, &[0; 4])
             .attr(ETHTOOL_A_BITSET_MASK, &[0; 4]);
         assert!(read_bitset(&b[16..], &FEATURES, &|_| None).is_err());
+    }
+
+    #[test]
+    fn a_pair_can_be_told_to_pass_no_super_segments() {
+        let mut k = Kernel::new(1);
+        let ns = k.net.add_ns("t");
+        let (dev, _) = k.net.add_veth((ns, "v0"), (ns, "v1")).unwrap();
+        let form = nl::ErrorForm { ext_ack: true, cap_ack: true };
+        let netns = |_| None;
+        let c = Caller { ns, port: 0, uid: 0, process: (1, ""), net_admin: true, strict: false, form, netns: &netns };
+        let mut ask = |on: bool| {
+            let mut b = Vec::new();
+            let mut m = Msg::new(&mut b, ETHTOOL_ID, nl::NLM_F_REQUEST, 1, 0);
+            m.body(&[ETHTOOL_MSG_FEATURES_SET, 1, 0, 0]).nest(ETHTOOL_A_HEADER | NLA_F_NESTED, |h| {
+                h.attr_str(ETHTOOL_A_HEADER_DEV_NAME, "v0");
+            });
+            bitset(&mut m, ETHTOOL_A_FEATURES_WANTED, &FEATURES, u64::from(on) << 16, Some(1 << 16), false);
+            k.genetlink(0, &c, &b);
+            k.net.devs.get(dev).unwrap().features
+        };
+        let (off, on) = (ask(false), ask(true));
+        assert!(!off.tso && off.tso6 && on.tso);
     }
 }
