@@ -77,14 +77,19 @@ fn belljar(root: &Path, script: &str) -> Result<Vec<Said>, String> {
         Some(p) => p.into(),
         None => root.join("target/debug/belljar"),
     };
-    let runtime = std::env::temp_dir().join(format!("belljar-tools-{}", std::process::id()));
+    // Where runtime directories are on Linux: programs count on the order in which such a file system lists a directory.
+    let memory = Path::new("/dev/shm");
+    let at = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+    let runtime = at.join(format!("belljar-tools-{}", std::process::id()));
     std::fs::create_dir_all(&runtime).map_err(|e| e.to_string())?;
     let command = |words: &[&str]| {
         let mut c = Command::new(&program);
         c.args(words).env("XDG_RUNTIME_DIR", &runtime).stdin(Stdio::null()).stderr(Stdio::null());
         c
     };
-    let mut jar = command(&["run", "--name", "tools", "--net", "none", "--", "sleep", "1000"])
+    // As many CPUs as there: files tell of each.
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from).to_string();
+    let mut jar = command(&["run", "--name", "tools", "--net", "none", "--cpus", &cpus, "--", "sleep", "1000"])
         .stdout(Stdio::null())
         .spawn()
         .map_err(|e| format!("{}: {e}", program.to_string_lossy()))?;

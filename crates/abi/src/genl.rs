@@ -41,6 +41,18 @@ pub const ETHTOOL_MSG_COALESCE_GET: u8 = 19;
 pub const ETHTOOL_MSG_COALESCE_SET: u8 = 20;
 pub const ETHTOOL_MSG_TSINFO_GET: u8 = 25;
 /// The last request of 6.18.
+pub const ETHTOOL_MSG_DEBUG_GET: u8 = 7;
+pub const ETHTOOL_MSG_DEBUG_SET: u8 = 8;
+pub const ETHTOOL_MSG_WOL_GET: u8 = 9;
+pub const ETHTOOL_MSG_WOL_SET: u8 = 10;
+pub const ETHTOOL_MSG_PRIVFLAGS_GET: u8 = 13;
+pub const ETHTOOL_MSG_PRIVFLAGS_SET: u8 = 14;
+pub const ETHTOOL_MSG_PAUSE_GET: u8 = 21;
+pub const ETHTOOL_MSG_PAUSE_SET: u8 = 22;
+pub const ETHTOOL_MSG_EEE_GET: u8 = 23;
+pub const ETHTOOL_MSG_EEE_SET: u8 = 24;
+pub const ETHTOOL_MSG_FEC_GET: u8 = 29;
+pub const ETHTOOL_MSG_FEC_SET: u8 = 30;
 pub const ETHTOOL_MSG_USER_MAX: u8 = 50;
 
 // Their answers

@@ -208,18 +208,25 @@ pub struct ErrorForm {
     pub cap_ack: bool,
 }
 
-/// NLMSG_ERROR with the text that the extended acknowledgement carries, where the socket takes one.
+/// What an extended acknowledgement says: text, and where in the request the attribute stands that it is about.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ExtAck<'a> {
+    pub text: Option<&'a str>,
+    pub offset: Option<u32>,
+}
+
+/// NLMSG_ERROR with the extended acknowledgement, where the socket takes one.
 pub fn error_with(
     out: &mut Vec<u8>,
     request: NlMsgHdr,
     body: &[u8],
-    (code, text): (Errno, Option<&str>),
+    (code, ext): (Errno, ExtAck<'_>),
     form: ErrorForm,
     pid: u32,
 ) {
-    let text = text.filter(|_| form.ext_ack);
+    let (text, offset) = (ext.text.filter(|_| form.ext_ack), ext.offset.filter(|_| form.ext_ack));
     let capped = if form.cap_ack { NLM_F_CAPPED } else { 0 };
-    let tlvs = if text.is_some() { NLM_F_ACK_TLVS } else { 0 };
+    let tlvs = if text.is_some() || offset.is_some() { NLM_F_ACK_TLVS } else { 0 };
     let mut m = Msg::new(out, NLMSG_ERROR, capped | tlvs, request.seq, pid);
     m.body(&(-code.0).to_ne_bytes()).body(&request.to_bytes());
     if !form.cap_ack {
@@ -227,6 +234,9 @@ pub fn error_with(
     }
     if let Some(text) = text {
         m.attr_str(NLMSGERR_ATTR_MSG, text);
+    }
+    if let Some(offset) = offset {
+        m.attr_u32(NLMSGERR_ATTR_OFFS, offset);
     }
 }
 

@@ -2,9 +2,12 @@
 use crate::jar::Jar;
 use crate::serve::{Outcome, attempt, write_mem};
 use belljar_abi::ethtool::{ETHTOOL_READS, SIOCETHTOOL};
+use belljar_abi::rtnetlink::RTM_NEWLINK;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_host::seccomp::Notification;
 use belljar_kernel::drivers::nic::ethtool;
+use belljar_kernel::net::netlink::{compat, notify};
+use belljar_wire::Mac;
 use std::net::Ipv4Addr;
 
 /// A network device.
@@ -63,8 +66,11 @@ fn mask(prefix: u8) -> Ipv4Addr {
 
 impl Jar {
     /// The `SIOCGIF*` family, and what changes an interface.
-    pub(crate) fn ioctl_device(&mut self, host: usize, note: &Notification) -> Outcome {
+    pub(crate) fn ioctl_device(&mut self, host: usize, family: i32, note: &Notification) -> Outcome {
         let (request, tid, at) = (note.word(1) as u32, note.tid, note.word(2));
+        if let Some(len) = compat::request_len(request, family == abi::AF_INET6) {
+            return self.old_request(host, family == abi::AF_INET6, note, len).into();
+        }
         if CHANGES.contains(&request) && !self.privileged(tid) {
             return Errno::EPERM.into();
         }
@@ -79,11 +85,13 @@ impl Jar {
             let index = req.get(16..).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b));
             devices.iter().find(|d| d.index == index)
         } else {
-            let name = abi::ifreq_name(&req).unwrap_or("");
+            // Behind a colon stands which of its addresses is meant.
+            let name = abi::ifreq_name(&req).unwrap_or("").split(':').next().unwrap_or("");
             devices.iter().find(|d| d.name == name)
         };
         let Some(d) = found else { return Errno::ENODEV.into() };
-        if let Some(result) = change(m, &d.name, request, &req) {
+        let label = abi::ifreq_name(&req).unwrap_or("");
+        if let Some(result) = change(m, &d.name, label, request, &req) {
             return result.map(|()| 0).into();
         }
         if request == SIOCETHTOOL {
@@ -91,7 +99,7 @@ impl Jar {
             let name = d.name.clone();
             return self.ethtool(host, tid, &name, at).into();
         }
-        let addr = addrs.iter().find(|a| a.index == d.index).ok_or(Errno::EADDRNOTAVAIL);
+        let addr = named(&addrs, d.index, label, &req).ok_or(Errno::EADDRNOTAVAIL);
         let value = match request {
             abi::SIOCGIFNAME => {
                 let mut name = [0u8; abi::IFNAMSIZ];
@@ -107,6 +115,8 @@ impl Jar {
             abi::SIOCGIFDSTADDR => sockaddr(attempt!(addr).peer),
             abi::SIOCGIFNETMASK => sockaddr(mask(attempt!(addr).prefix)),
             abi::SIOCGIFBRDADDR => sockaddr(attempt!(addr).broadcast.unwrap_or(Ipv4Addr::UNSPECIFIED)),
+            // No device here has addresses of memory and ports.
+            abi::SIOCGIFMAP => vec![0; IFMAP_LEN],
             abi::SIOCGIFHWADDR => [&d.hatype().to_ne_bytes()[..], &d.mac, &[0; 8]].concat(),
             _ => return Errno::EOPNOTSUPP.into(),
         };
@@ -138,12 +148,40 @@ impl Jar {
     }
 }
 
+/// sizeof(struct ifmap).
+const IFMAP_LEN: usize = 24;
+
+/// The address that a request is about: with this label, and of several the one that stands in the request.
+fn named<'a>(addrs: &'a [Addr], index: u32, label: &str, req: &[u8]) -> Option<&'a Addr> {
+    let known = match SockAddr::parse(req.get(abi::IFNAMSIZ..abi::IFNAMSIZ + 16)?) {
+        Ok(SockAddr::V4(ip, _)) => Some(ip),
+        _ => None,
+    };
+    let fits = |a: &&Addr| a.index == index && a.label == label;
+    addrs.iter().find(|a| fits(a) && Some(a.addr) == known).or_else(|| addrs.iter().find(fits))
+}
+
 /// Requests that set something, which takes CAP_NET_ADMIN.
-const CHANGES: [u32; 5] =
-    [abi::SIOCSIFADDR, abi::SIOCSIFNETMASK, abi::SIOCSIFFLAGS, abi::SIOCSIFMTU, abi::SIOCSIFTXQLEN];
+const CHANGES: [u32; 9] = [
+    abi::SIOCSIFADDR,
+    abi::SIOCSIFNETMASK,
+    abi::SIOCSIFBRDADDR,
+    abi::SIOCSIFDSTADDR,
+    abi::SIOCSIFFLAGS,
+    abi::SIOCSIFMTU,
+    abi::SIOCSIFTXQLEN,
+    abi::SIOCSIFHWADDR,
+    abi::SIOCSIFNAME,
+];
 
 /// Carries out one of [`CHANGES`]; `None` for all others.
-fn change(m: &mut crate::machine::Machine, name: &str, request: u32, req: &[u8]) -> Option<Result<(), Errno>> {
+fn change(
+    m: &mut crate::machine::Machine,
+    name: &str,
+    label: &str,
+    request: u32,
+    req: &[u8],
+) -> Option<Result<(), Errno>> {
     let value = req.get(abi::IFNAMSIZ..)?;
     let addr = || match SockAddr::parse(value.get(..16).unwrap_or(&[])) {
         Ok(SockAddr::V4(ip, _)) => Ok(ip),
@@ -151,15 +189,51 @@ fn change(m: &mut crate::machine::Machine, name: &str, request: u32, req: &[u8])
     };
     let word = i32::from_ne_bytes(*value.first_chunk()?);
     let dev = m.k.net.dev_by_name(m.ns, name)?;
+    let hatype = belljar_kernel::net::packet::link_of(m.k.net.devs.get(dev)?).1;
     let net = &mut m.k.net;
-    Some(match request {
-        abi::SIOCSIFADDR => addr().and_then(|a| net.set_if_addr(dev, a)),
-        abi::SIOCSIFNETMASK => addr().and_then(|a| net.set_if_netmask(dev, a)),
-        abi::SIOCSIFFLAGS => net.set_if_flags(dev, word as u16),
-        abi::SIOCSIFMTU => u32::try_from(word).map_err(|_| Errno::EINVAL).and_then(|n| net.set_mtu(dev, n)),
-        abi::SIOCSIFTXQLEN => u32::try_from(word).map_err(|_| Errno::EINVAL).and_then(|n| net.set_txqlen(dev, n)),
+    let number = || u32::try_from(word).map_err(|_| Errno::EINVAL);
+    let done = match request {
+        abi::SIOCSIFADDR => return Some(addr().and_then(|a| net.set_if_addr(dev, label, a))),
+        abi::SIOCSIFNETMASK => return Some(addr().and_then(|a| net.set_if_netmask(dev, label, a))),
+        abi::SIOCSIFBRDADDR => return Some(addr().and_then(|a| net.set_if_broadcast(dev, label, a))),
+        abi::SIOCSIFDSTADDR => return Some(addr().and_then(|a| net.set_if_peer(dev, label, a))),
+        abi::SIOCSIFFLAGS if label.contains(':') => return Some(net.set_alias_flags(dev, label, word as u16)),
+        abi::SIOCSIFFLAGS => return Some(net.set_if_flags(dev, word as u16)),
+        abi::SIOCSIFMTU => number().and_then(|n| net.set_mtu(dev, n)),
+        abi::SIOCSIFTXQLEN => number().and_then(|n| net.set_txqlen(dev, n)),
+        abi::SIOCSIFHWADDR if word as u16 != hatype => Err(Errno::EINVAL),
+        abi::SIOCSIFHWADDR => match value.get(2..).and_then(|v| v.first_chunk()) {
+            Some(mac) => net.set_mac(dev, Mac(*mac)),
+            None => Err(Errno::EFAULT),
+        },
+        abi::SIOCSIFNAME => abi::ifreq_name(value).ok_or(Errno::EINVAL).and_then(|to| net.rename(dev, to)),
         _ => return None,
-    })
+    };
+    if done.is_ok() {
+        notify::link(net, RTM_NEWLINK, dev);
+    }
+    Some(done)
+}
+
+impl Jar {
+    /// Routes, neighbours and addresses of IPv6, each a structure of its own.
+    fn old_request(&mut self, host: usize, six: bool, note: &Notification, len: usize) -> Result<i64, Errno> {
+        let (cmd, tid, at) = (note.word(1) as u32, note.tid, note.word(2));
+        if cmd != abi::SIOCGARP && !self.privileged(tid) {
+            return Err(Errno::EPERM);
+        }
+        let mut r = vec![0; len];
+        belljar_host::memory::read(tid, at, &mut r).map_err(|_| Errno::EFAULT)?;
+        let name = r.get(compat::RT_DEV_AT..).filter(|_| len == compat::RTENTRY_LEN).and_then(|b| b.first_chunk());
+        let dev = match name.map_or(0, |b| u64::from_ne_bytes(*b)) {
+            0 => None,
+            at => Some(belljar_host::memory::read_cstr(tid, at, abi::IFNAMSIZ).map_err(|_| Errno::EFAULT)?),
+        };
+        let m = self.machines.get_mut(host).ok_or(Errno::EBADF)?;
+        let dev = dev.as_deref().map(|b| std::str::from_utf8(b).map_err(|_| Errno::ENODEV)).transpose()?;
+        let answer = m.k.old_request(self.now, m.ns, (cmd, six), &r, dev)?;
+        answer.map_or(Ok(0), |b| write_mem(tid, at, &b).map(|()| 0))
+    }
 }
 
 /// `struct ifconf`: length and pointer; an entry per address, or only the length when the pointer is NULL.

@@ -79,6 +79,13 @@ impl Machine {
         }
     }
 
+    /// The program's end of the pair has this number, by which `ss -p` finds the program. Linux' have 32 bits.
+    pub fn set_inode(&mut self, fd: Fd, inode: u64) {
+        if let Some(process) = self.k.tasks.tasks.get(self.task).map(|t| t.process) {
+            self.k.set_inode(process, fd, inode as u32);
+        }
+    }
+
     /// From now on `key` is reported when something about `fd` changes.
     pub fn watch(&mut self, now: u64, fd: Fd, key: Key) -> Result<(), Errno> {
         let event = Some(EpollEvent { events: EVENTS, data: key.pack() });
@@ -277,9 +284,7 @@ impl Machine {
     pub fn proc_text(&mut self, path: &str) -> Option<String> {
         let ns = self.ns;
         if let Some(key) = path.strip_prefix("/proc/sys/") {
-            let key = key.replace('/', ".");
-            let all = self.k.view_sysctls(ns);
-            return all.into_iter().find(|s| s.key == key).map(|s| s.value + "\n");
+            return self.k.sysctl_get(ns, &key.replace('/', ".")).map(|value| value + "\n");
         }
         self.k.proc_text(ns, path)
     }

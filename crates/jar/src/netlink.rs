@@ -6,6 +6,7 @@ use crate::machine::Machine;
 use crate::socks::{Dgram, Flow, SockId};
 use crate::{packet_diag, sock_diag};
 use belljar_abi::netlink::{self as nl, ErrorForm};
+use belljar_abi::sock_diag::SOCK_DESTROY;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::netlink::notify::Notice;
@@ -148,12 +149,13 @@ impl Netlink {
     pub fn request(&mut self, now: u64, m: &mut Machine, who: &Asker<'_>, data: &[u8]) {
         let ns = self.ns.unwrap_or(m.ns);
         if self.is_sock_diag() {
-            return self.request_diag(m, ns, data);
+            return self.request_diag(now, m, who, ns, data);
         }
         let caller = Caller {
             ns,
             port: self.portid,
             uid: 0,
+            process: (who.pid, who.comm),
             net_admin: who.privileged,
             strict: self.strict,
             form: ErrorForm { ext_ack: self.ext_ack, cap_ack: self.cap_ack },
@@ -169,7 +171,7 @@ impl Netlink {
         }
     }
 
-    fn request_diag(&mut self, m: &mut Machine, ns: NsId, data: &[u8]) {
+    fn request_diag(&mut self, now: u64, m: &mut Machine, who: &Asker<'_>, ns: NsId, data: &[u8]) {
         for (hdr, body) in nl::messages(data) {
             if hdr.flags & nl::NLM_F_REQUEST == 0 || hdr.kind < nl::NLMSG_MIN_TYPE {
                 continue;
@@ -181,6 +183,16 @@ impl Netlink {
             }
             let (rows, net) = (m.k.view_sockets(ns), &m.k.net);
             let index = |name: &str| net.dev_by_name(ns, name).and_then(|d| net.devs.get(d)).map_or(0, |d| d.ifindex);
+            if hdr.kind == SOCK_DESTROY {
+                let found = if who.privileged { sock_diag::target(&rows, &index, body) } else { Err(Errno::EPERM) };
+                let done = found.and_then(|sock| m.k.sock_destroy(now, sock));
+                let mut b = Vec::new();
+                if done.is_err() || hdr.flags & nl::NLM_F_ACK != 0 {
+                    nl::error(&mut b, hdr, body, done, port);
+                }
+                self.push(0, b);
+                continue;
+            }
             sock_diag::request(&rows, &index, hdr, body, port, &mut |b| self.push(0, b));
         }
     }
@@ -194,7 +206,16 @@ pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) ->
     };
     let form = ErrorForm { ext_ack: true, cap_ack: true };
     let find = |by| if let NetnsRef::Fd(_) = by { other } else { None };
-    let caller = Caller { ns: m.ns, port: 0, uid: 0, net_admin: true, strict: false, form, netns: &find };
+    let caller = Caller {
+        ns: m.ns,
+        port: 0,
+        uid: 0,
+        process: (0, "belljar"),
+        net_admin: true,
+        strict: false,
+        form,
+        netns: &find,
+    };
     Ok(m.k.rtnetlink(now, &caller, message))
 }
 
@@ -202,6 +223,9 @@ pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) ->
 pub struct Asker<'a> {
     /// May change things.
     pub privileged: bool,
+    /// The process, and its name.
+    pub pid: u32,
+    pub comm: &'a str,
     pub netns: &'a dyn Fn(NetnsRef) -> Option<NsId>,
 }
 

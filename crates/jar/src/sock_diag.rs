@@ -1,11 +1,12 @@
 //! NETLINK_SOCK_DIAG, the kernel's side: `ss` of the distribution lists the stack's TCP, UDP and raw sockets, filtered by
 //! its own compiled filter.
 //!
-//! Packet sockets are `packet_diag.rs`; AF_UNIX and netlink are not told (ENOENT, as without their modules), and none is destroyed (EOPNOTSUPP).
+//! Packet sockets are `packet_diag.rs`; AF_UNIX and netlink are not told (ENOENT, as without their modules).
 use belljar_abi::netlink::{self as nl, Msg, NlMsgHdr};
 use belljar_abi::sock_diag::*;
 use belljar_abi::tcp_info::*;
 use belljar_abi::{self as abi, Errno};
+use belljar_kernel::ids::{Id, SockId};
 use belljar_kernel::net::tcp::state::State;
 use belljar_kernel::view::{SkmemView, SockView};
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
@@ -137,9 +138,11 @@ pub fn request(
     let dump = hdr.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP;
     let mut out = Vec::new();
     let result = match hdr.kind {
+        // Of a family that is not told of here, as without its module; their requests are shorter.
+        SOCK_DIAG_BY_FAMILY if body.len() > 1 && !inet(body) => Err(Errno::ENOENT),
         SOCK_DIAG_BY_FAMILY => match Request::parse(body) {
             None => Err(Errno::EINVAL),
-            Some(r) if !matches!(r.family, abi::AF_INET | abi::AF_INET6) || r.netid().is_none() => Err(Errno::ENOENT),
+            Some(r) if r.netid().is_none() => Err(Errno::ENOENT),
             Some(r) if dump => match r.bytecode.is_some_and(|b| !valid(b)) {
                 true => Err(Errno::EINVAL),
                 false => {
@@ -157,7 +160,6 @@ pub fn request(
                 false
             }),
         },
-        SOCK_DESTROY => Err(Errno::EOPNOTSUPP),
         _ => Err(Errno::EINVAL),
     };
     match result {
@@ -171,6 +173,26 @@ pub fn request(
         r => nl::error(&mut out, hdr, body, r.map(drop), port),
     }
     push(out);
+}
+
+fn inet(body: &[u8]) -> bool {
+    matches!(body.first().map(|f| i32::from(*f)), Some(abi::AF_INET | abi::AF_INET6))
+}
+
+/// The socket that SOCK_DESTROY is about. Requests and TIME_WAIT entries are none (EOPNOTSUPP).
+pub fn target(rows: &[SockView], index: &dyn Fn(&str) -> u32, body: &[u8]) -> Result<SockId, Errno> {
+    let r = Request::parse(body).ok_or(Errno::EINVAL)?;
+    if !inet(body) || r.netid().is_none() {
+        return Err(Errno::ENOENT);
+    }
+    let row = find(rows, index, &r)?;
+    let full = row.s.skmem.is_some();
+    let id = match row.s.netid.as_str() {
+        "tcp" if full => Id::from_bits(row.s.cookie).map(SockId::Tcp),
+        "udp" => Id::from_bits(row.s.cookie).map(SockId::Udp),
+        _ => None,
+    };
+    id.ok_or(Errno::EOPNOTSUPP)
 }
 
 fn matches(r: &Request<'_>, row: &Row<'_>) -> bool {
@@ -409,6 +431,17 @@ mod tests {
         let error = |body: &[u8]| -(word(&dump(body)[0].1, 0) as i32);
         assert_eq!(error(&ask(1, 132, &[])), Errno::ENOENT.0);
         assert_eq!(error(&[2, 6, 0]), Errno::EINVAL.0);
+        // AF_UNIX: a request of its own, and shorter.
+        assert_eq!(error(&[&[1, 0, 0, 0][..], &[0; 20]].concat()), Errno::ENOENT.0);
+        let of = |port: u16| {
+            let mut b = ask(0, IPPROTO_TCP, &[]);
+            b[ID_AT..ID_AT + 2].copy_from_slice(&port.to_be_bytes());
+            b[ID_AT + 4..ID_AT + 8].copy_from_slice(&[127, 0, 0, 1]);
+            b[ID_AT + 40..ID_AT + 48].fill(255);
+            target(&rows(), &|_| 0, &b)
+        };
+        assert!(matches!(of(443), Ok(SockId::Tcp(_))));
+        assert_eq!(of(444), Err(Errno::ENOENT));
         for code in [&[2, 0, 0, 0][..], &[7, 4, 4, 0], &[1, 4, 3, 0], &[99, 4, 4, 0], &[2, 200, 4, 0]] {
             assert_eq!(error(&ask(1 << TCP_LISTEN, IPPROTO_TCP, code)), Errno::EINVAL.0);
         }

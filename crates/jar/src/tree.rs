@@ -150,12 +150,10 @@ impl Machine {
             return Some(Node::Host);
         }
         let key = if rest.is_empty() { "net".to_owned() } else { format!("net.{}", rest.replace('/', ".")) };
-        let all = self.k.view_sysctls(self.ns);
-        if all.iter().any(|s| s.key == key) {
+        if self.k.sysctl_get(self.ns, &key).is_some() {
             return Some(Node::File { mode: 0o644, size: 0 });
         }
-        let inside = |k: &str| k.strip_prefix(&key).is_some_and(|r| r.starts_with('.'));
-        all.iter().any(|s| inside(&s.key)).then_some(DIR)
+        self.k.sysctl_entries(self.ns, &key).map(|_| DIR)
     }
 
     fn device_node(&self, rest: &str) -> Option<Node> {
@@ -304,15 +302,10 @@ impl Machine {
     }
 
     fn setting_entries(&self, rest: &str) -> Vec<(String, Node)> {
-        let prefix = if rest.is_empty() { "net.".to_owned() } else { format!("net.{}.", rest.replace('/', ".")) };
-        let mut found: BTreeMap<String, Node> = BTreeMap::new();
-        for s in self.k.view_sysctls(self.ns) {
-            let Some(inside) = s.key.strip_prefix(&prefix) else { continue };
-            match inside.split_once('.') {
-                Some((dir, _)) => found.insert(dir.to_owned(), DIR),
-                None => found.insert(inside.to_owned(), Node::File { mode: 0o644, size: 0 }),
-            };
-        }
+        let dir = if rest.is_empty() { "net".to_owned() } else { format!("net.{}", rest.replace('/', ".")) };
+        let node = |dir| if dir { DIR } else { Node::File { mode: 0o644, size: 0 } };
+        let all = self.k.sysctl_entries(self.ns, &dir).unwrap_or_default();
+        let mut found: BTreeMap<String, Node> = all.into_iter().map(|(name, dir)| (name, node(dir))).collect();
         if rest.is_empty() {
             found.insert("unix".to_owned(), Node::Host);
         }

@@ -239,6 +239,7 @@ impl Kernel {
             TimerKey::Pmtu6Expire(ns) => crate::net::ipv6::route::expire_pmtu(&mut self.net, ns, at),
             TimerKey::Ip6Frag(ns) => crate::net::ipv6::reassembly::expire(&mut self.net, ns, at),
             TimerKey::Addrconf(dev) => self.net.addrconf_timer(dev, at),
+            TimerKey::ArpProxy(dev) => crate::net::ipv4::arp::proxy_timer(&mut self.net, dev, at),
             TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
             TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
             TimerKey::Qdisc(dev) => crate::net::core::dev_tx::qdisc_watchdog(&mut self.net, dev),

@@ -32,8 +32,16 @@ fn batch(fill: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
 
 fn ask(t: &mut Three, who: usize, data: &[u8]) -> Vec<(NlMsgHdr, Vec<u8>)> {
     let ns = t.ns[who];
-    let c =
-        Caller { ns, port: 77, uid: 0, net_admin: true, strict: true, form: ErrorForm::default(), netns: &|_| None };
+    let c = Caller {
+        ns,
+        port: 77,
+        uid: 0,
+        process: (4711, "nft"),
+        net_admin: true,
+        strict: true,
+        form: ErrorForm::default(),
+        netns: &|_| None,
+    };
     let now = t.now;
     let out = t.k[who].nfnetlink(now, &c, data).concat();
     nl::messages(&out).map(|(h, b)| (h, b.to_vec())).collect()

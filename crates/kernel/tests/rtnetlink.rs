@@ -1,7 +1,7 @@
 //! NETLINK_ROUTE by messages: what is answered, refused and told to members of groups.
 use belljar_abi::netlink::{self as nl, ErrorForm, Msg, NlMsgHdr};
 use belljar_abi::rtnetlink::*;
-use belljar_abi::{AF_INET, AF_INET6, Errno, IFF_UP};
+use belljar_abi::{AF_INET, AF_INET6, Errno, IFF_UP, SIOCADDRT, SIOCDARP, SIOCDELRT, SIOCGARP, SIOCSARP};
 use belljar_kernel::Kernel;
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::netlink::{Caller, request};
@@ -28,7 +28,16 @@ impl Host {
 
     fn ask(&mut self, admin: bool, data: &[u8]) -> Vec<(NlMsgHdr, Vec<u8>)> {
         let form = ErrorForm { ext_ack: true, cap_ack: true };
-        let c = Caller { ns: self.ns, port: 77, uid: 0, net_admin: admin, strict: true, form, netns: &|_| None };
+        let c = Caller {
+            ns: self.ns,
+            port: 77,
+            uid: 0,
+            process: (1, ""),
+            net_admin: admin,
+            strict: true,
+            form,
+            netns: &|_| None,
+        };
         let out = request(&mut self.k.net, &c, data).concat();
         nl::messages(&out).map(|(h, b)| (h, b.to_vec())).collect()
     }
@@ -161,4 +170,77 @@ fn broken_messages_are_refused_and_nothing_else() {
         }
     }
     assert!(h.k.check().is_ok());
+}
+
+/// `sockaddr_in` of an address.
+fn sin(ip: [u8; 4]) -> [u8; 16] {
+    let mut b = [0; 16];
+    b[..2].copy_from_slice(&(AF_INET as u16).to_ne_bytes());
+    b[4..8].copy_from_slice(&ip);
+    b
+}
+
+fn put(b: &mut [u8], at: usize, v: &[u8]) {
+    b[at..at + v.len()].copy_from_slice(v);
+}
+
+#[test]
+fn route_and_arp_of_old_speak_by_ioctl() {
+    let mut h = Host::new();
+    let dev = h.k.net.dev_by_name(h.ns, "v0").unwrap();
+    h.k.net.add_address(dev, Ipv4Addr::new(10, 1, 0, 1), 24).unwrap();
+    let ask = |h: &mut Host, cmd: u32, r: &[u8], dev: Option<&str>| h.k.old_request(0, h.ns, (cmd, false), r, dev);
+    // route add -net 10.7.0.0/16 dev v0; route add default gw 10.1.0.9
+    let mut net = [0u8; 120];
+    for (at, ip) in [(8, [10, 7, 0, 0]), (24, [0; 4]), (40, [255, 255, 0, 0])] {
+        put(&mut net, at, &sin(ip));
+    }
+    put(&mut net, 56, &1u16.to_ne_bytes());
+    assert_eq!(ask(&mut h, SIOCADDRT, &net, Some("v0")), Ok(None));
+    assert_eq!(ask(&mut h, SIOCADDRT, &net, Some("v0")), Err(Errno::EEXIST));
+    assert_eq!(ask(&mut h, SIOCADDRT, &net, Some("nosuch")), Err(Errno::ENODEV));
+    let mut via = [0u8; 120];
+    for (at, ip) in [(8, [0; 4]), (24, [10, 1, 0, 9]), (40, [0; 4])] {
+        put(&mut via, at, &sin(ip));
+    }
+    put(&mut via, 56, &3u16.to_ne_bytes());
+    assert_eq!(ask(&mut h, SIOCADDRT, &via, None), Ok(None));
+    put(&mut net, 40, &sin([255, 0, 255, 0]));
+    assert_eq!(ask(&mut h, SIOCADDRT, &net, Some("v0")), Err(Errno::EINVAL));
+    put(&mut net, 40, &sin([255, 255, 0, 0]));
+    let text = h.k.proc_text(h.ns, "/proc/net/route").unwrap();
+    assert!(text.contains("v0\t00000000\t0900010A\t0003") && text.contains("v0\t0000070A\t00000000\t0001"), "{text}");
+    assert_eq!(ask(&mut h, SIOCDELRT, &net, Some("v0")), Ok(None));
+    assert_eq!(ask(&mut h, SIOCDELRT, &net, Some("v0")), Err(Errno::ESRCH));
+
+    // arp -s 10.1.0.7 02:00:00:00:00:07, asked for and taken away again.
+    let mut arp = [0u8; 68];
+    put(&mut arp, 0, &sin([10, 1, 0, 7]));
+    put(&mut arp, 16, &1u16.to_ne_bytes());
+    put(&mut arp, 18, &[2, 0, 0, 0, 0, 7]);
+    put(&mut arp, 32, &6u32.to_ne_bytes());
+    assert_eq!(ask(&mut h, SIOCSARP, &arp, None), Ok(None));
+    put(&mut arp, 52, b"v0");
+    let shown = ask(&mut h, SIOCGARP, &arp, None).unwrap().unwrap();
+    assert_eq!((&shown[18..24], shown[32]), (&[2, 0, 0, 0, 0, 7][..], 6));
+    assert_eq!(ask(&mut h, SIOCDARP, &arp, None), Ok(None));
+    assert_eq!(ask(&mut h, SIOCGARP, &arp, None), Err(Errno::ENXIO));
+    put(&mut arp, 32, &8u32.to_ne_bytes());
+    assert_eq!(ask(&mut h, SIOCSARP, &arp, None), Err(Errno::EOPNOTSUPP));
+}
+
+#[test]
+fn no_linklocal_address_where_none_is_wanted() {
+    let mut h = Host::new();
+    h.k.net.enable_ipv6(h.ns);
+    let (ns, dev) = (h.ns, h.k.net.dev_by_name(h.ns, "v0").unwrap());
+    let addrs = |h: &Host| h.k.net.devs.get(dev).unwrap().inet6.addrs.len();
+    assert_eq!(addrs(&h), 1);
+    h.k.set_link(dev, false).unwrap();
+    h.k.sysctl_set(ns, "net.ipv6.conf.v0.addr_gen_mode", "1").unwrap();
+    h.k.set_link(dev, true).unwrap();
+    assert_eq!(addrs(&h), 0);
+    h.k.sysctl_set(ns, "net.ipv6.conf.all.addr_gen_mode", "0").unwrap();
+    assert_eq!(addrs(&h), 1);
+    assert_eq!(h.k.sysctl_set(ns, "net.ipv6.conf.v0.addr_gen_mode", "4"), Err(Errno::EINVAL));
 }

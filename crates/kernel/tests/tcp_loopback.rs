@@ -1,7 +1,9 @@
 //! TCP over lo through system calls: the stream arrives whole, and each way of ending does what it does on Linux.
 mod loopback;
 use belljar_abi::{self as abi, Errno};
+use belljar_kernel::ids::SockId;
 use belljar_kernel::net::mib::Mib;
+use belljar_kernel::net::tcp::state::State;
 use belljar_kernel::task::call::*;
 use loopback::*;
 
@@ -106,5 +108,27 @@ fn a_reader_that_stops_closes_the_window_and_probes_open_it_again() {
             other => panic!("{other:?}"),
         }
     }
+    w.check();
+}
+
+#[test]
+fn a_socket_that_is_ended_from_outside_reads_econnaborted() {
+    let mut w = World::new();
+    let (c, s) = w.connected(80);
+    w.call(send(c, b"unread"));
+    let id = |w: &World, port: u16| w.k.socks.tcp.iter().find(|(_, s)| s.sk.dport == port).map(|(id, _)| id);
+    let client = id(&w, 80).unwrap();
+    w.k.sock_destroy(w.now, SockId::Tcp(client)).unwrap();
+    assert_eq!(w.try_call(send(c, b"x")), Err(Errno::ECONNABORTED));
+    assert_eq!(w.read(s, 10), b"unread");
+    assert_eq!(w.try_call(recv(s, 10)), Err(Errno::ECONNRESET));
+    // The listener too: nobody is let in any more.
+    let listener = w.k.socks.tcp.iter().find(|(_, s)| s.state == State::Listen).map(|(id, _)| id).unwrap();
+    w.k.sock_destroy(w.now, SockId::Tcp(listener)).unwrap();
+    let late = w.socket();
+    assert_eq!(w.try_call(Call::Connect { fd: late, addr: &addr(80) }), Err(Errno::EINPROGRESS));
+    assert_eq!(w.sockopt(late, abi::SOL_SOCKET, abi::SO_ERROR), Errno::ECONNREFUSED.0);
+    w.call(Call::Close { fd: c });
+    assert_eq!(w.k.sock_destroy(w.now, SockId::Tcp(client)), Err(Errno::ENOENT));
     w.check();
 }

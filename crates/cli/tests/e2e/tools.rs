@@ -7,6 +7,7 @@ use anyhow::{Context, Result, ensure};
 pub fn tests() -> Vec<Test> {
     vec![
         test("exec_and_ps", &["python3", "curl"], exec_and_ps),
+        test("net_tools_in_a_jar", &["python3", "ss", "route", "arp"], net_tools_in_a_jar),
         test("views_of_a_jar", &["python3", "curl"], views_of_a_jar),
         test("views_as_json", &["python3"], views_as_json),
         test("sysctl_changes_a_jar", &["python3"], sysctl_changes_a_jar),
@@ -48,6 +49,22 @@ fn exec_and_ps(env: &Env) -> Result<()> {
     server.stop()?;
     let ps = env.ask(&["ps"])?;
     ensure!(!ps.contains("web"), "still listed: {ps}");
+    Ok(())
+}
+
+/// What came before netlink, and who has a socket: by the inode that its descriptor shows.
+fn net_tools_in_a_jar(env: &Env) -> Result<()> {
+    let (mut server, _) = jar(env)?;
+    let script = "PATH=$PATH:/usr/sbin:/sbin; route add -net 10.7.0.0 netmask 255.255.0.0 dev eth0; route -n; \
+                  route del -net 10.7.0.0 netmask 255.255.0.0 dev eth0; route -n | grep -c ^10.7; \
+                  arp -s 10.0.2.77 02:00:00:00:00:77; arp -n; arp -d 10.0.2.77; ss -tlnp; \
+                  echo; ss -K -tl sport = 80; ss -tln | grep -c :80";
+    let out = env.finish(env.belljar(&["exec", "web", "--", "sh", "-c", script]), 20)?;
+    let routes: Vec<&str> = out.stdout.lines().filter(|l| l.starts_with("10.7.0.0")).collect();
+    ensure!(routes.len() == 1 && routes.iter().all(|r| r.ends_with("eth0")), "{out:?}");
+    ensure!(out.stdout.contains("02:00:00:00:00:77") && out.stdout.contains("users:((\"python3\",pid="), "{out:?}");
+    ensure!(out.stdout.ends_with("\n0\n"), "the listener is still there: {out:?}");
+    server.stop()?;
     Ok(())
 }
 

@@ -240,7 +240,10 @@ impl Jar {
         if let Some(nl) = &mut d.netlink {
             let (tasks, spaces, tid) = (RefCell::new(&mut self.tasks), &self.spaces, tid.unwrap_or(0));
             let netns = |by| spaces.resolve(&mut tasks.borrow_mut(), tid, by);
-            nl.request(self.now, m, &Asker { privileged, netns: &netns }, data);
+            let comm = belljar_host::task::comm(tid).unwrap_or_default();
+            let who =
+                Asker { privileged, pid: belljar_host::task::tgid(tid).unwrap_or(tid), comm: &comm, netns: &netns };
+            nl.request(self.now, m, &who, data);
             self.tell_notices();
             // Who waits already takes the answer; it lies in the pair only for a plain read.
             self.retry_parked(id);

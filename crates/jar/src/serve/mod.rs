@@ -220,7 +220,7 @@ impl Jar {
         let Some(id) = self.socks.by_inode(inode) else {
             // Any socket will do to ask about devices; glibc takes one of AF_UNIX, which is the host's.
             if note.sys == Sys::Ioctl && opt::is_device_request(note.word(1) as u32) {
-                return self.ioctl_device(self.host_of(listener), note);
+                return self.ioctl_device(self.host_of(listener), abi::AF_UNIX, note);
             }
             return self.write_setting(inode, note).unwrap_or_else(|| self.serve_tomb(inode, note, &copy));
         };

@@ -15,7 +15,8 @@ const MAX_REFUSED: usize = 32;
 
 /// `SIOCGIF*` and its kin: about devices, whatever the socket.
 pub(super) fn is_device_request(request: u32) -> bool {
-    (0x8910..=0x8970).contains(&request) && request != abi::SIOCOUTQNSD
+    let routes = matches!(request, abi::SIOCADDRT | abi::SIOCDELRT);
+    routes || (0x8910..=0x8970).contains(&request) && request != abi::SIOCOUTQNSD
 }
 
 /// Stores an option's value where getsockopt's arguments say, cut to the room there.
@@ -207,8 +208,8 @@ impl Jar {
             }
             abi::SIOCGSTAMP | abi::SIOCGSTAMPNS if self.is_packet(a.id) => self.give_stamp(a, request).into(),
             request if is_device_request(request) => {
-                let host = self.socks.get(a.id).map_or(0, |s| s.host);
-                self.ioctl_device(host, a.note)
+                let (host, family) = self.socks.get(a.id).map_or((0, 0), |s| (s.host, s.family));
+                self.ioctl_device(host, family, a.note)
             }
             _ => Errno::ENOTTY.into(),
         }

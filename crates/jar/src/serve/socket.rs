@@ -164,6 +164,7 @@ impl Jar {
         let Some(s) = self.socks.get(id) else { return Err(Errno::EIO) };
         let _ = self.ep.add(&s.ours, crate::pump::watch(&s.flow), key.pack());
         if let (Some(kfd), Some(m)) = (kfd, self.machines.get_mut(host)) {
+            m.set_inode(kfd, inode);
             let _ = m.watch(self.now, kfd, key);
         }
         Ok(id)
@@ -263,6 +264,7 @@ impl Jar {
             Ok((fd, _)) => {
                 if let (Some(s), Some(m)) = (self.socks.get_mut(child), self.machines.get_mut(host)) {
                     s.fd = Some(fd);
+                    m.set_inode(fd, s.inode);
                     let _ = m.watch(now, fd, Key::Sock(child));
                 }
                 self.stream_in(child);

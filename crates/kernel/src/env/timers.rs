@@ -36,6 +36,8 @@ pub enum TimerKey {
     Ip6Frag(NsId),
     /// Duplicate detection, lifetimes, router solicitations and group reports of an interface.
     Addrconf(DevId),
+    /// Questions of ARP that are answered for others, a while later (`neigh_proxy_process`).
+    ArpProxy(DevId),
     /// Reports of multicast groups.
     Igmp(DevId),
     /// A call that sleeps with a timeout.

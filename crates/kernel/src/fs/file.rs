@@ -76,6 +76,16 @@ impl Kernel {
         Ok((file, sock, RunCtx { nonblock, ..RunCtx::default() }))
     }
 
+    /// The number that `fstat` shows of a socket's file, where the file is somebody else's: a driver that puts a descriptor
+    /// of its own into a program says so, and `ss -p` finds the program.
+    pub fn set_inode(&mut self, process: ProcId, fd: Fd, inode: u32) {
+        if let Ok((_, sock)) = self.fd_sock(process, fd)
+            && let Some(sk) = self.socks.sk_mut(sock)
+        {
+            sk.inode = inode;
+        }
+    }
+
     /// A descriptor for a new object: the number first (EMFILE), then the file (ENFILE).
     #[doc(alias = "sock_map_fd")]
     pub(crate) fn install(

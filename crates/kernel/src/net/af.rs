@@ -4,6 +4,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::Sock;
+use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{self, Dst, Flow4, RouteKind};
 use crate::net::ipv6::output::{Ip6Tx, ip6_xmit};
@@ -13,6 +14,21 @@ use belljar_abi::Errno;
 use belljar_wire::ipv4::IPV4_HLEN;
 use belljar_wire::ipv6::IPV6_HLEN;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+/// The device by which a packet came, as sockets see it: what a host sends to an address of its own comes through lo, and counts
+/// as come by the device that has the address.
+pub fn inet_iif(net: &Net, dev: Option<DevId>, daddr: IpAddr) -> Option<DevId> {
+    let d = dev.and_then(|d| net.devs.get(d))?;
+    if !d.is_loopback() || daddr.is_loopback() {
+        return dev;
+    }
+    let n = net.ns.get(d.ns)?;
+    let owner = match daddr {
+        IpAddr::V4(a) => n.fib.local.get(a, 32).iter().find(|r| r.kind == RouteType::Local).and_then(|r| r.dev),
+        IpAddr::V6(a) => n.v6.fib.local.get(a, 128).first().and_then(|r| r.dev),
+    };
+    owner.or(dev)
+}
 
 /// What a route lookup asks (Linux: `struct flowi`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,5 +207,26 @@ pub fn v4(addr: IpAddr) -> Ipv4Addr {
     match addr {
         IpAddr::V4(a) => a,
         IpAddr::V6(_) => Ipv4Addr::UNSPECIFIED,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Kernel;
+
+    #[test]
+    fn what_goes_to_an_own_address_came_by_its_device() {
+        let mut k = Kernel::new(1);
+        let ns = k.net.add_ns("t");
+        let (a, _) = k.net.add_veth((ns, "p0"), (ns, "p1")).unwrap();
+        let lo = k.net.ns.get(ns).unwrap().lo;
+        for dev in [lo, a] {
+            k.set_link(dev, true).unwrap();
+        }
+        k.net.add_address(a, Ipv4Addr::new(192, 168, 1, 1), 24).unwrap();
+        let by = |dev, addr: &str| inet_iif(&k.net, Some(dev), addr.parse().unwrap());
+        assert_eq!(by(lo, "192.168.1.1"), Some(a));
+        assert_eq!((by(lo, "127.0.0.1"), by(lo, "10.1.1.1"), by(a, "127.0.0.1")), (Some(lo), Some(lo), Some(a)));
     }
 }

@@ -331,7 +331,9 @@ sysctls! {
         "net.ipv4.neigh.default.gc_stale_time" neigh_gc_stale_time: u32 = 60, 0, INT;
         "net.ipv4.neigh.default.gc_thresh1" neigh_gc_thresh1: u32 = 128, 0, INT;
         "net.ipv4.neigh.default.gc_thresh3" neigh_gc_thresh3: u32 = 1024, 0, INT;
+        "net.ipv4.neigh.default.locktime" neigh_locktime: u32 = 100, 0, INT;
         "net.ipv4.neigh.default.mcast_solicit" neigh_mcast_solicit: u32 = 3, 0, INT;
+        "net.ipv4.neigh.default.proxy_delay" neigh_proxy_delay: u32 = 80, 0, INT;
         "net.ipv4.neigh.default.retrans_time_ms" neigh_retrans_time_ms: u32 = 1000, 0, INT;
         "net.ipv4.neigh.default.ucast_solicit" neigh_ucast_solicit: u32 = 3, 0, INT;
         "net.ipv4.neigh.default.unres_qlen_bytes" neigh_unres_qlen_bytes: u32 = 212_992, 0, INT;
@@ -428,6 +430,7 @@ sysctls! {
         "net.ipv6.neigh.default.gc_thresh1" neigh6_gc_thresh1: u32 = 128, 0, INT;
         "net.ipv6.neigh.default.gc_thresh3" neigh6_gc_thresh3: u32 = 1024, 0, INT;
         "net.ipv6.neigh.default.mcast_solicit" neigh6_mcast_solicit: u32 = 3, 0, INT;
+        "net.ipv6.neigh.default.proxy_delay" neigh6_proxy_delay: u32 = 80, 0, INT;
         "net.ipv6.neigh.default.retrans_time_ms" neigh6_retrans_time_ms: u32 = 1000, 0, INT;
         "net.ipv6.neigh.default.ucast_solicit" neigh6_ucast_solicit: u32 = 3, 0, INT;
         "net.ipv6.neigh.default.unres_qlen_bytes" neigh6_unres_qlen_bytes: u32 = 212_992, 0, INT;
@@ -489,6 +492,7 @@ sysctls! {
         "accept_ra_pinfo" accept_ra_pinfo: u32 = 1, 0, 1;
         "accept_ra_rtr_pref" accept_ra_rtr_pref: u32 = 1, 0, 1;
         "accept_redirects" accept_redirects: u32 = 1, 0, 1;
+        "addr_gen_mode" addr_gen_mode: u32 = 0, 0, 1;
         "autoconf" autoconf: u32 = 1, 0, 1;
         "dad_transmits" dad_transmits: u32 = 1, 0, INT;
         "disable_ipv6" disable_ipv6: u32 = 0, 0, 1;

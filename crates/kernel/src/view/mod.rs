@@ -4,6 +4,7 @@
 //! [`Kernel::view`] gives any of them by name as a [`Value`], for control sockets and files.
 mod device;
 mod socket;
+mod sysctl;
 mod value;
 
 pub use device::*;
@@ -13,10 +14,7 @@ pub use value::{Value, View};
 
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::core::rps;
-use crate::net::ipv4::devconf;
 use crate::net::mib::{GROUPS, Mib, Mibs};
-use crate::net::sysctl::{Global, Sysctl};
 use belljar_abi::Errno;
 
 views! {
@@ -88,53 +86,6 @@ impl Kernel {
             }
         }
         out
-    }
-
-    pub fn view_sysctls(&self, ns: NsId) -> Vec<SysctlView> {
-        let conf6 = self.net.view_conf6(ns);
-        let conf = devconf::show(&self.net, ns);
-        let Some(ns) = self.net.ns.get(ns) else { return Vec::new() };
-        let mut out: Vec<SysctlView> = Sysctl::KEYS
-            .iter()
-            .filter_map(|k| Some((*k, ns.sysctl.show(k)?)))
-            .chain(conf6.iter().map(|(k, v)| (k.as_str(), v.clone())))
-            .chain(Global::KEYS.iter().filter_map(|k| Some((*k, self.net.sysctl.show(k)?))))
-            .map(|(key, value)| SysctlView { key: key.to_owned(), value })
-            .collect();
-        out.extend(conf.into_iter().map(|(key, value)| SysctlView { key, value }));
-        out.sort_by(|a, b| a.key.cmp(&b.key));
-        out
-    }
-
-    /// Writes a setting: ENOENT for an unknown key, EINVAL for a value out of its range.
-    pub fn sysctl_set(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
-        if Global::KEYS.contains(&key) {
-            return self.set_global(key, value);
-        }
-        if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
-            return self.net.set_conf6(ns, rest, value);
-        }
-        if devconf::is_mine(key) {
-            return devconf::store(&mut self.net, ns, key, value);
-        }
-        let sysctl = &mut self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl;
-        sysctl.store(key, value)?;
-        if key == "net.ipv4.ip_forward" {
-            let value = sysctl.ip_forward;
-            return devconf::set_forwarding(&mut self.net, ns, value);
-        }
-        Ok(())
-    }
-
-    fn set_global(&mut self, key: &str, value: &str) -> Result<(), Errno> {
-        let mut next = self.net.sysctl.clone();
-        next.store(key, value)?;
-        if key == "net.core.rps_sock_flow_entries" {
-            return rps::set_sock_flow_entries(&mut self.net, next.rps_sock_flow_entries);
-        }
-        self.net.napi.busy |= next.busy_read > 0 || next.busy_poll > 0;
-        self.net.sysctl = next;
-        Ok(())
     }
 
     pub fn view_drops(&self) -> Vec<DropView> {

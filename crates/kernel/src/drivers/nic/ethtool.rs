@@ -3,7 +3,7 @@ use super::{MAX_RING, Nic, channels, dim, stats, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev::{Features, NetDevice};
+use crate::net::core::dev::{DevKind, Features, NetDevice};
 use belljar_abi::Errno;
 use belljar_abi::ethtool::*;
 
@@ -70,12 +70,12 @@ impl Kernel {
     pub fn ethtool(&mut self, dev: DevId, request: &[u8]) -> Result<(i64, Vec<u8>), Errno> {
         let d = self.net.devs.get(dev).ok_or(Errno::ENODEV)?;
         let cmd = word(request, 0);
-        let Some(nic) = d.nic() else { return simple(d, request).map(|r| (0, r)) };
+        let Some(nic) = d.nic() else { return virtual_device(&self.net, d, request).map(|r| (0, r)) };
         let reply = match cmd {
-            ETHTOOL_GDRVINFO => drvinfo("belljar", stats::len(nic) as u32),
+            ETHTOOL_GDRVINFO => drvinfo(["belljar", env!("CARGO_PKG_VERSION"), "", ""], stats::len(nic) as u32),
             ETHTOOL_GLINKSETTINGS => link_settings(nic, request),
-            ETHTOOL_GSSET_INFO => sset_info(nic, request),
-            ETHTOOL_GSTRINGS => strings(nic, word(request, 1))?,
+            ETHTOOL_GSSET_INFO => sset_info(|s| set(nic, s), request),
+            ETHTOOL_GSTRINGS => strings(word(request, 1), set(nic, word(request, 1)))?,
             ETHTOOL_GSTATS => {
                 let values = stats::values(d, nic).into_iter().flat_map(u64::to_ne_bytes);
                 words(&[cmd, stats::len(nic) as u32]).into_iter().chain(values).collect()
@@ -136,13 +136,51 @@ fn simple(d: &NetDevice, request: &[u8]) -> Result<Vec<u8>, Errno> {
     }
 }
 
-/// `struct ethtool_drvinfo`.
-fn drvinfo(driver: &str, n_stats: u32) -> Vec<u8> {
+/// What a veth pair counts for ethtool: its other end, and what XDP did, which is nothing.
+const VETH_STATS: [&str; 10] = [
+    "peer_ifindex",
+    "rx_queue_0_xdp_packets",
+    "rx_queue_0_xdp_bytes",
+    "rx_queue_0_drops",
+    "rx_queue_0_xdp_redirect",
+    "rx_queue_0_xdp_drops",
+    "rx_queue_0_xdp_tx",
+    "rx_queue_0_xdp_tx_errors",
+    "tx_queue_0_xdp_xmit",
+    "tx_queue_0_xdp_xmit_errors",
+];
+
+/// What devices without rings say of their driver and count.
+fn virtual_device(net: &Net, d: &NetDevice, request: &[u8]) -> Result<Vec<u8>, Errno> {
+    let cmd = word(request, 0);
+    let veth = matches!(d.kind, DevKind::Veth(_));
+    let strings_of = |which: u32| -> Option<Vec<String>> {
+        (veth && which == ETH_SS_STATS).then(|| VETH_STATS.map(str::to_owned).to_vec())
+    };
+    match (cmd, &d.kind) {
+        (ETHTOOL_GDRVINFO, DevKind::Veth(_)) => Ok(drvinfo(["veth", "1.0", "", ""], VETH_STATS.len() as u32)),
+        (ETHTOOL_GDRVINFO, DevKind::Bridge(_)) => Ok(drvinfo(["bridge", "2.3", "N/A", "N/A"], 0)),
+        (ETHTOOL_GSSET_INFO, DevKind::Veth(_)) => Ok(sset_info(strings_of, request)),
+        (ETHTOOL_GSTRINGS, DevKind::Veth(_)) => strings(word(request, 1), strings_of(word(request, 1))),
+        (ETHTOOL_GSTATS, DevKind::Veth(_)) => {
+            let mut values = [0u64; VETH_STATS.len()];
+            values[0] = d.iflink().and_then(|p| net.devs.get(p)).map_or(0, |p| p.ifindex.into());
+            let head = words(&[cmd, VETH_STATS.len() as u32]);
+            Ok(head.into_iter().chain(values.into_iter().flat_map(u64::to_ne_bytes)).collect())
+        }
+        _ => simple(d, request),
+    }
+}
+
+/// `struct ethtool_drvinfo`: driver, version, firmware, bus.
+fn drvinfo([driver, version, firmware, bus]: [&str; 4], n_stats: u32) -> Vec<u8> {
     let mut out = words(&[ETHTOOL_GDRVINFO]);
     out.extend(text::<32>(driver));
-    out.extend(text::<32>(env!("CARGO_PKG_VERSION")));
-    // Firmware, bus and boot ROM, and what is reserved.
-    out.extend([0; 32 * 3 + 12]);
+    out.extend(text::<32>(version));
+    out.extend(text::<32>(firmware));
+    out.extend(text::<32>(bus));
+    // Boot ROM, and what is reserved.
+    out.extend([0; 32 + 12]);
     out.extend(words(&[0, n_stats, 0, 0, 0]));
     out
 }
@@ -167,9 +205,9 @@ fn link_settings(nic: &Nic, request: &[u8]) -> Vec<u8> {
 }
 
 /// Lengths of the string sets that were asked for.
-fn sset_info(nic: &Nic, request: &[u8]) -> Vec<u8> {
+fn sset_info(set: impl Fn(u32) -> Option<Vec<String>>, request: &[u8]) -> Vec<u8> {
     let asked = word(request, 2);
-    let known: Vec<_> = (0..32).filter(|set| asked & 1 << set != 0).filter_map(|s| Some((s, set(nic, s)?))).collect();
+    let known: Vec<_> = (0..32).filter(|set| asked & 1 << set != 0).filter_map(|s| Some((s, set(s)?))).collect();
     let mask = known.iter().fold(0, |m, (set, _)| m | 1 << set);
     let lengths: Vec<u32> = known.iter().map(|k| k.1.len() as u32).collect();
     [words(&[ETHTOOL_GSSET_INFO, 0, mask, 0]), words(&lengths)].concat()
@@ -186,8 +224,8 @@ fn set(nic: &Nic, set: u32) -> Option<Vec<String>> {
     })
 }
 
-fn strings(nic: &Nic, which: u32) -> Result<Vec<u8>, Errno> {
-    let names = set(nic, which).ok_or(Errno::EOPNOTSUPP)?;
+fn strings(which: u32, names: Option<Vec<String>>) -> Result<Vec<u8>, Errno> {
+    let names = names.ok_or(Errno::EOPNOTSUPP)?;
     let mut out = words(&[ETHTOOL_GSTRINGS, which, names.len() as u32]);
     names.iter().for_each(|n| out.extend(text::<ETH_GSTRING_LEN>(n)));
     Ok(out)

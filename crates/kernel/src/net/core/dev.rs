@@ -253,6 +253,7 @@ pub struct NetDevice {
     pub conf: InetConf,
     pub conf_own: InetConf,
     pub inet6: Inet6Dev,
+    pub neigh: super::neighbour::NeighDev,
     /// Groups that somebody here is a member of.
     pub mc: McDev,
     /// When its last packet was handed to the driver.
@@ -463,6 +464,7 @@ impl Net {
             conf_own: space.conf_default,
             mc: McDev::default(),
             inet6: Inet6Dev::new(space.v6.conf_default),
+            neigh: Default::default(),
             trans_start: 0,
         };
         let id = self.devs.insert(dev);

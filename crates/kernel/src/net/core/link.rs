@@ -311,6 +311,7 @@ impl Net {
             d.conf = crate::net::ipv4::devconf::effective(&all, &default);
             d.conf_own = default;
             d.inet6.conf = v6;
+            d.neigh = neighbour::NeighDev::default();
         }
         self.list_netdev(to, dev);
         if let Some(other) = self.devs.get(dev).and_then(|d| d.iflink()).and_then(|l| self.devs.get(l)).map(|l| l.ns) {

@@ -12,7 +12,7 @@ pub mod gro;
 pub mod icmp_ext;
 pub mod link;
 pub mod napi;
-mod neigh_parms;
+pub mod neigh_sysctl;
 pub mod neighbour;
 pub mod net_sysfs;
 pub mod reuseport;

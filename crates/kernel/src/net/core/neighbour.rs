@@ -1,10 +1,10 @@
 //! Neighbours: who on the link has which address, and what waits until that is known.
 //!
 //! States and timers of RFC 4861 §7.3 as Linux runs them for ARP. Only Ethernet devices have entries; lo needs none.
-use crate::env::{Fired, Jiffies, MSEC, SEC, TimerKey, TimerSlot, timers::Fire};
+use super::neigh_sysctl::{Own, Parms, parms};
+use crate::env::{Fired, Jiffies, MSEC, Nanos, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
 use crate::net::core::dev_tx;
-use crate::net::core::neigh_parms::{delay_ticks, parms, reachable_ticks, retrans_ticks, ticks};
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
@@ -16,6 +16,7 @@ use crate::net::{Net, af};
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTM_NEWNEIGH;
 use belljar_wire::Mac;
+use belljar_wire::arp::ArpPacket;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
 use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
@@ -109,8 +110,17 @@ pub struct NeighTable {
     six: usize,
     /// Of IPv4, of IPv6.
     pub stats: [NeighStats; 2],
-    /// (base it was drawn from, when, ticks): 0.5 to 1.5 times the base, drawn anew every five minutes.
-    pub(super) reachable: [(u32, Jiffies, Jiffies); 2],
+}
+
+/// What a device has for its neighbours.
+#[derive(Clone, Debug, Default)]
+pub struct NeighDev {
+    pub own: Own,
+    /// Of IPv4 and of IPv6: (base it was drawn from, when, ticks).
+    reachable: [(u32, Jiffies, Jiffies); 2],
+    /// Questions that are answered for others, and when.
+    pub(crate) proxied: VecDeque<(Nanos, ArpPacket)>,
+    pub(crate) proxy_timer: TimerSlot,
 }
 
 impl Neighbour {
@@ -161,8 +171,53 @@ pub struct Update {
     pub weak: bool,
 }
 
+/// How many entries are kept in peace, and how many there may be.
+fn thresholds(net: &Net, ns: NsId, six: bool) -> (u32, u32) {
+    let Some(s) = net.ns.get(ns).map(|n| &n.sysctl) else { return (0, 0) };
+    match six {
+        false => (s.neigh_gc_thresh1, s.neigh_gc_thresh3),
+        true => (s.neigh6_gc_thresh1, s.neigh6_gc_thresh3),
+    }
+}
+
+/// The settings that count for an entry.
+fn parms_of(net: &Net, ns: NsId, id: NeighId) -> Parms {
+    let e = net.ns.get(ns).and_then(|n| n.neighs.get(id));
+    e.map_or_else(Parms::default, |e| parms(net, ns, e.dev, e.addr.is_ipv6()))
+}
+
 fn is_v6(net: &Net, ns: NsId, id: NeighId) -> bool {
     net.ns.get(ns).and_then(|n| n.neighs.get(id)).is_some_and(|e| e.addr.is_ipv6())
+}
+
+fn ticks(net: &Net, nanos: u64) -> Jiffies {
+    (nanos.div_ceil(SEC / u64::from(net.env.hz.max(1)))) as Jiffies
+}
+
+fn retrans_ticks(net: &Net, p: &Parms) -> Jiffies {
+    ticks(net, u64::from(p.retrans_time_ms.max(10)) * MSEC)
+}
+
+fn delay_ticks(net: &Net, p: &Parms) -> Jiffies {
+    ticks(net, u64::from(p.delay_first_probe_time) * SEC)
+}
+
+/// 0.5 to 1.5 times the base, drawn anew every five minutes and when the base changes.
+#[doc(alias = "neigh_rand_reach_time")]
+fn reachable_ticks(net: &mut Net, dev: DevId, six: bool, base: u32) -> Jiffies {
+    let (now, redraw) = (net.env.jiffies(), ticks(net, 300 * SEC));
+    let Some((old_base, at, value)) = net.devs.get(dev).map(|d| d.neigh.reachable[usize::from(six)]) else {
+        return 0;
+    };
+    if old_base == base && at != 0 && now.wrapping_sub(at) < redraw {
+        return value;
+    }
+    let ms = net.env.rng.below(base.max(1)) + base / 2;
+    let value = ticks(net, u64::from(ms) * MSEC);
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.neigh.reachable[usize::from(six)] = (base, now, value);
+    }
+    value
 }
 
 fn after_eq(a: Jiffies, b: Jiffies) -> bool {
@@ -198,9 +253,10 @@ fn transmit(net: &mut Net, dev: DevId, to: Mac, mut skb: Skb) -> Result<(), Errn
 fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errno> {
     let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
-    let (ucast, limit) = (parms(net, ns, six).ucast_solicit, parms(net, ns, six).unres_qlen_bytes);
-    let (retrans, delay) = (retrans_ticks(net, ns, six), delay_ticks(net, ns, six));
-    let probing = ucast + parms(net, ns, six).mcast_solicit != 0;
+    let p = parms_of(net, ns, id);
+    let (ucast, limit) = (p.ucast_solicit, p.unres_qlen_bytes);
+    let (retrans, delay) = (retrans_ticks(net, &p), delay_ticks(net, &p));
+    let probing = ucast.saturating_add(p.mcast_solicit) != 0;
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return Err(Errno::ENOBUFS) };
     n.used = now;
     let dev = n.dev;
@@ -260,8 +316,7 @@ fn arm(net: &mut Net, ns: NsId, id: NeighId, at: Jiffies) {
 /// One question: unicast while the old address may still hold, broadcast otherwise.
 #[doc(alias = "neigh_probe")]
 fn probe(net: &mut Net, ns: NsId, id: NeighId) {
-    let six = is_v6(net, ns, id);
-    let ucast = parms(net, ns, six).ucast_solicit;
+    let ucast = parms_of(net, ns, id).ucast_solicit;
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     n.probes += 1;
     let to = (n.probes <= ucast && !n.mac.is_zero()).then_some(n.mac);
@@ -286,7 +341,7 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         return Some(id);
     }
     let six = addr.is_ipv6();
-    let full = n.neigh_table.len_of(six) >= parms(net, ns, six).gc_thresh3;
+    let full = n.neigh_table.len_of(six) >= thresholds(net, ns, six).1;
     if full && !forced_gc(net, ns, six) {
         if let Some(n) = net.ns.get_mut(ns) {
             n.neigh_table.stats_mut(six).table_fulls += 1;
@@ -339,14 +394,14 @@ fn forced_gc(net: &mut Net, ns: NsId, six: bool) -> bool {
 /// What nobody used for gc_stale_time goes when there are more than gc_thresh1 entries (`neigh_periodic_work`).
 pub fn gc(net: &mut Net, ns: NsId, six: bool) {
     let now = net.env.jiffies();
-    let stale = ticks(net, u64::from(parms(net, ns, six).gc_stale_time) * SEC);
     let Some(n) = net.ns.get_mut(ns) else { return };
     n.neigh_table.stats_mut(six).periodic_gc_runs += 1;
     let Some(n) = net.ns.get(ns) else { return };
-    if n.neigh_table.len_of(six) < parms(net, ns, six).gc_thresh1 {
+    if n.neigh_table.len_of(six) < thresholds(net, ns, six).0 {
         return;
     }
-    let old = |e: &Neighbour| e.state == Nud::Failed || (e.state == Nud::Stale && now.wrapping_sub(e.used) > stale);
+    let stale = |e: &Neighbour| ticks(net, u64::from(parms(net, ns, e.dev, six).gc_stale_time) * SEC);
+    let old = |e: &Neighbour| e.state == Nud::Failed || (e.state == Nud::Stale && now.wrapping_sub(e.used) > stale(e));
     let dead: Vec<NeighId> = n
         .neighs
         .iter()
@@ -398,8 +453,10 @@ pub fn changeaddr(net: &mut Net, ns: NsId, dev: DevId) {
 pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, how: Update) {
     let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
-    let base = ticks(net, u64::from(parms(net, ns, six).base_reachable_time_ms) * MSEC);
-    let reach = reachable_ticks(net, ns, six);
+    let base_ms = parms_of(net, ns, id).base_reachable_time_ms;
+    let base = ticks(net, u64::from(base_ms) * MSEC);
+    let Some(dev) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|e| e.dev) else { return };
+    let reach = reachable_ticks(net, dev, six, base_ms);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     let (old, mut changed) = (n.state, n.mac != mac);
     if old == Nud::Permanent && !how.admin {
@@ -436,7 +493,6 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
     n.state = to;
     n.timer.cancel();
     let waiting = if old.valid() { VecDeque::new() } else { std::mem::take(&mut n.queue) };
-    let dev = n.dev;
     n.queue_bytes = if old.valid() { n.queue_bytes } else { 0 };
     if to == Nud::Reachable {
         arm(net, ns, id, now.wrapping_add(reach));
@@ -467,9 +523,11 @@ pub fn confirm(net: &mut Net, ns: NsId, dst: &Dst, daddr: IpAddr) {
 pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
     let six = is_v6(net, ns, id);
     let now = net.env.jiffies();
-    let (delay, retrans) = (delay_ticks(net, ns, six), retrans_ticks(net, ns, six));
-    let (ucast, mcast) = (parms(net, ns, six).ucast_solicit, parms(net, ns, six).mcast_solicit);
-    let reach = reachable_ticks(net, ns, six);
+    let p = parms_of(net, ns, id);
+    let (delay, retrans) = (delay_ticks(net, &p), retrans_ticks(net, &p));
+    let (ucast, mcast) = (p.ucast_solicit, p.mcast_solicit);
+    let Some(dev) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|e| e.dev) else { return };
+    let reach = reachable_ticks(net, dev, six, p.base_reachable_time_ms);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     if net.env.timers.look(&mut n.timer, at, now, TimerKey::Neigh(ns, id)) == Fire::NotYet || !n.state.in_timer() {
         return;
@@ -500,7 +558,7 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
         }
         _ => {}
     }
-    let max = if n.state == Nud::Probe { ucast } else { ucast + mcast };
+    let max = if n.state == Nud::Probe { ucast } else { ucast.saturating_add(mcast) };
     if matches!(n.state, Nud::Incomplete | Nud::Probe) && n.probes >= max {
         n.state = Nud::Failed;
         n.updated = now;

@@ -1,9 +1,11 @@
 //! ARP (RFC 826): questions, answers, and which of them change what is known.
-use crate::env::SEC;
+use crate::env::timers::Fire;
+use crate::env::{Fired, MSEC, SEC, TimerKey};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
 use crate::net::core::dev_tx;
+use crate::net::core::neigh_sysctl;
 use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
@@ -16,9 +18,10 @@ use belljar_wire::Mac;
 use belljar_wire::arp::{ARP_HLEN, ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
 use belljar_wire::ethernet::ETH_P_ARP;
 use core::net::Ipv4Addr;
+use std::collections::VecDeque;
 
-/// Changes within this time after the last one are not believed (`locktime`).
-const LOCKTIME_NS: u64 = SEC;
+/// `proxy_qlen`: more questions than these do not wait for an answer on somebody's behalf.
+const PROXY_QLEN: usize = 64;
 
 /// Asks for `target`, by unicast when an old address is there to be checked.
 #[doc(alias = "arp_solicit")]
@@ -102,7 +105,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
             return;
         }
         if dst.kind == RouteKind::Unicast && proxy(net, dev, dst.dev) {
-            return answer(net, ns, dev, &p);
+            return answer_for(net, ns, dev, p, kind);
         }
     }
     learn(net, ns, dev, &p, kind);
@@ -113,6 +116,47 @@ fn answer(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) {
     let Some(id) = neighbour::lookup_or_create(net, ns, dev, p.spa.into()) else { return };
     neighbour::update(net, ns, id, p.sha, Nud::Stale, Update { r#override: true, admin: false, weak: false });
     send(net, dev, ARPOP_REPLY, p.spa, p.sha, p.tpa, p.sha);
+}
+
+/// The answer for somebody else: who asked everybody waits a while, so that he may answer himself (`proxy_delay`).
+#[doc(alias = "pneigh_enqueue")]
+fn answer_for(net: &mut Net, ns: NsId, dev: DevId, p: ArpPacket, kind: PktType) {
+    let most = neigh_sysctl::parms(net, ns, dev, false).proxy_delay_ms();
+    if kind == PktType::Host || most == 0 {
+        return answer(net, ns, dev, &p);
+    }
+    let at = net.env.now + u64::from(net.env.rng.below(most)) * MSEC;
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    if d.neigh.proxied.len() > PROXY_QLEN {
+        return;
+    }
+    d.neigh.proxied.push_back((at, p));
+    arm_proxy(net, dev);
+}
+
+fn arm_proxy(net: &mut Net, dev: DevId) {
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    if let Some(at) = d.neigh.proxied.iter().map(|q| q.0).min() {
+        let at = net.env.round_up(at);
+        net.env.timers.arm(&mut d.neigh.proxy_timer, at, TimerKey::ArpProxy(dev));
+    }
+}
+
+#[doc(alias = "neigh_proxy_process")]
+pub fn proxy_timer(net: &mut Net, dev: DevId, fired: Fired) {
+    let (now, jiffies) = (net.env.now, net.env.jiffies());
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    if net.env.timers.look(&mut d.neigh.proxy_timer, fired, jiffies, TimerKey::ArpProxy(dev)) == Fire::NotYet {
+        return;
+    }
+    let (ns, up) = (d.ns, d.up);
+    let (due, later): (VecDeque<_>, VecDeque<_>) =
+        std::mem::take(&mut d.neigh.proxied).into_iter().partition(|q| q.0 <= now);
+    d.neigh.proxied = later;
+    for (_, p) in due.iter().filter(|_| up) {
+        answer(net, ns, dev, p);
+    }
+    arm_proxy(net, dev);
 }
 
 /// arp_filter: no answer where the way back to the asker leads over another device.
@@ -171,8 +215,9 @@ fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
     };
     let Some(id) = id else { return };
     let (now, hz) = (net.env.jiffies(), u64::from(net.env.hz));
+    let locktime = neigh_sysctl::parms(net, ns, dev, false).locktime();
     let Some(updated) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|n| n.updated) else { return };
-    let believed = gratuitous || u64::from(now.wrapping_sub(updated)) * (SEC / hz.max(1)) > LOCKTIME_NS;
+    let believed = gratuitous || u64::from(now.wrapping_sub(updated)) * (SEC / hz.max(1)) > locktime;
     let state = if reply && kind == PktType::Host { Nud::Reachable } else { Nud::Stale };
     neighbour::update(net, ns, id, p.sha, state, Update { r#override: believed, admin: false, weak: false });
 }

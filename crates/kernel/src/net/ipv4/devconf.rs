@@ -152,15 +152,22 @@ fn renew(net: &mut Net, ns: NsId) {
     }
 }
 
-/// Every key with its value.
-pub fn show(net: &Net, ns: NsId) -> Vec<(String, String)> {
-    let Some(n) = net.ns.get(ns) else { return Vec::new() };
-    let devs = net.ns_devs(ns).filter_map(|id| net.devs.get(id)).map(|d| (d.name.as_str(), &d.conf_own));
-    let all = [("all", &n.conf_all), ("default", &n.conf_default)].into_iter().chain(devs);
-    let row = |(dev, c): (&str, &InetConf)| -> Vec<(String, String)> {
-        KEYS.iter().map(|k| (format!("net.ipv4.conf.{dev}.{}", k.name), (k.get)(c).to_string())).collect()
+/// What they are called.
+pub fn names() -> impl Iterator<Item = &'static str> {
+    KEYS.iter().map(|k| k.name)
+}
+
+/// The value that was written for a device, for `all` or for `default`.
+pub fn get(net: &Net, ns: NsId, key: &str) -> Option<String> {
+    let (dev, name) = split(key)?;
+    let key = KEYS.iter().find(|k| k.name == name)?;
+    let n = net.ns.get(ns)?;
+    let conf = match dev {
+        "all" => &n.conf_all,
+        "default" => &n.conf_default,
+        dev => &net.devs.get(net.dev_by_name(ns, dev)?)?.conf_own,
     };
-    all.flat_map(row).collect()
+    Some((key.get)(conf).to_string())
 }
 
 #[cfg(test)]

@@ -205,35 +205,80 @@ impl Net {
         self.tell_routes(RTM_NEWROUTE, ns, &new);
     }
 
-    /// SIOCSIFADDR: the address takes the place of the first one, with the prefix of its class; on a point-to-point device
-    /// with 32. 0.0.0.0 takes it away.
-    pub fn set_if_addr(&mut self, dev: DevId, addr: Ipv4Addr) -> Result<(), Errno> {
-        let prefix = classful(addr).ok_or(Errno::EINVAL)?;
-        let d = self.devs.get(dev).ok_or(Errno::ENODEV)?;
-        let prefix = if d.is_pointopoint() { 32 } else { prefix };
-        let first = d.addrs.first().map(|a| (a.local, a.prefix));
-        if first.is_some_and(|(local, _)| local == addr) {
+    /// The address with a label, as the old requests name it: the first, or of several the one that they know already.
+    pub fn ifa_by_label(&self, dev: DevId, label: &str, known: Option<Ipv4Addr>) -> Option<usize> {
+        let d = self.devs.get(dev)?;
+        let named = |a: &IfAddr| a.label.as_str() == label;
+        let exact = d.addrs.iter().position(|a| named(a) && Some(a.local) == known);
+        exact.or_else(|| d.addrs.iter().position(named))
+    }
+
+    /// Takes an address away and puts it back as `change` makes it.
+    fn change_ifa(&mut self, dev: DevId, at: usize, change: impl FnOnce(&mut IfAddr)) -> Result<(), Errno> {
+        let mut a = self.devs.get(dev).and_then(|d| d.addrs.get(at)).copied().ok_or(Errno::EADDRNOTAVAIL)?;
+        let old = a;
+        change(&mut a);
+        if a == old {
             return Ok(());
         }
-        if let Some((local, prefix)) = first {
-            self.del_address(dev, local, prefix)?;
+        self.del_ifa(dev, at)?;
+        self.insert_ifa(dev, IfAddr { secondary: false, ..a })
+    }
+
+    /// SIOCSIFADDR: the address takes the place of the one with this label, with the prefix of its class; on a
+    /// point-to-point device with 32. 0.0.0.0 takes it away.
+    pub fn set_if_addr(&mut self, dev: DevId, label: &str, addr: Ipv4Addr) -> Result<(), Errno> {
+        let prefix = classful(addr).ok_or(Errno::EINVAL)?;
+        let d = self.devs.get(dev).ok_or(Errno::ENODEV)?;
+        let (ptp, broadcasts) = (d.is_pointopoint(), !d.noarp() && !d.is_loopback());
+        if let Some(at) = self.ifa_by_label(dev, label, None) {
+            if self.devs.get(dev).and_then(|d| d.addrs.get(at)).is_some_and(|a| a.local == addr) {
+                return Ok(());
+            }
+            self.del_ifa(dev, at)?;
         }
-        if addr.is_unspecified() { Ok(()) } else { self.add_address(dev, addr, prefix) }
+        if addr.is_unspecified() {
+            return Ok(());
+        }
+        let mut a = IfAddr::new(addr, if ptp { 32 } else { prefix });
+        a.label = IfName::new(label);
+        a.broadcast = a.subnet_broadcast().filter(|_| broadcasts && !ptp);
+        self.insert_ifa(dev, a)
     }
 
     /// SIOCSIFNETMASK: EINVAL for a mask with a hole, EADDRNOTAVAIL without an address.
-    pub fn set_if_netmask(&mut self, dev: DevId, netmask: Ipv4Addr) -> Result<(), Errno> {
+    pub fn set_if_netmask(&mut self, dev: DevId, label: &str, netmask: Ipv4Addr) -> Result<(), Errno> {
         let prefix = netmask.to_bits().leading_ones() as u8;
+        let at = self.ifa_by_label(dev, label, None).ok_or(Errno::EADDRNOTAVAIL)?;
         if mask(prefix) != netmask.to_bits() {
             return Err(Errno::EINVAL);
         }
-        let d = self.devs.get(dev).ok_or(Errno::ENODEV)?;
-        let (local, old) = d.addrs.first().map(|a| (a.local, a.prefix)).ok_or(Errno::EADDRNOTAVAIL)?;
-        if old == prefix {
-            return Ok(());
-        }
-        self.del_address(dev, local, old)?;
-        self.add_address(dev, local, prefix)
+        self.change_ifa(dev, at, |a| {
+            let usual = a.broadcast.is_some() && a.broadcast == a.subnet_broadcast();
+            a.prefix = prefix;
+            if usual && prefix < 31 {
+                a.broadcast = a.subnet_broadcast();
+            }
+        })
+    }
+
+    /// SIOCSIFBRDADDR.
+    pub fn set_if_broadcast(&mut self, dev: DevId, label: &str, addr: Ipv4Addr) -> Result<(), Errno> {
+        let at = self.ifa_by_label(dev, label, None).ok_or(Errno::EADDRNOTAVAIL)?;
+        self.change_ifa(dev, at, |a| a.broadcast = Some(addr).filter(|b| !b.is_unspecified()))
+    }
+
+    /// SIOCSIFDSTADDR: the other end.
+    pub fn set_if_peer(&mut self, dev: DevId, label: &str, addr: Ipv4Addr) -> Result<(), Errno> {
+        let at = self.ifa_by_label(dev, label, None).ok_or(Errno::EADDRNOTAVAIL)?;
+        classful(addr).ok_or(Errno::EINVAL)?;
+        self.change_ifa(dev, at, |a| a.address = addr)
+    }
+
+    /// SIOCSIFFLAGS of a label behind a colon: down takes its address away, up is nothing new.
+    pub fn set_alias_flags(&mut self, dev: DevId, label: &str, flags: u16) -> Result<(), Errno> {
+        let at = self.ifa_by_label(dev, label, None).ok_or(Errno::EADDRNOTAVAIL)?;
+        if u32::from(flags) & IFF_UP != 0 { Ok(()) } else { self.del_ifa(dev, at) }
     }
 
     /// SIOCSIFFLAGS: up or down, and whether every frame is wanted, or every group's.
@@ -266,16 +311,28 @@ mod tests {
         let tun = k.tun_create(ns, "tt%d", false, false).unwrap();
         let tap = k.tun_create(ns, "", true, false).unwrap();
         let (a, b) = (Ipv4Addr::new(10, 99, 0, 1), Ipv4Addr::new(10, 99, 0, 2));
-        assert_eq!(k.net.set_if_netmask(tun, Ipv4Addr::new(255, 255, 255, 0)), Err(Errno::EADDRNOTAVAIL));
-        for (dev, prefix) in [(tun, 32), (tap, 8)] {
-            k.net.set_if_addr(dev, a).unwrap();
+        let mask = Ipv4Addr::new(255, 255, 255, 0);
+        assert_eq!(k.net.set_if_netmask(tun, "tt0", mask), Err(Errno::EADDRNOTAVAIL));
+        for (dev, name, prefix) in [(tun, "tt0", 32), (tap, "tap0", 8)] {
+            k.net.set_if_addr(dev, name, a).unwrap();
             assert_eq!(k.net.devs.get(dev).unwrap().addrs[0].prefix, prefix);
-            k.net.set_if_addr(dev, b).unwrap();
-            k.net.set_if_netmask(dev, Ipv4Addr::new(255, 255, 255, 0)).unwrap();
-            let addrs: Vec<_> = k.net.devs.get(dev).unwrap().addrs.iter().map(|a| (a.local, a.prefix)).collect();
-            assert_eq!(addrs, [(b, 24)]);
-            assert_eq!(k.net.set_if_netmask(dev, Ipv4Addr::new(255, 0, 255, 0)), Err(Errno::EINVAL));
-            k.net.set_if_addr(dev, Ipv4Addr::UNSPECIFIED).unwrap();
+            k.net.set_if_addr(dev, name, b).unwrap();
+            k.net.set_if_netmask(dev, name, mask).unwrap();
+            let addrs = |k: &Kernel| -> Vec<(Ipv4Addr, u8, Option<Ipv4Addr>)> {
+                k.net.devs.get(dev).unwrap().addrs.iter().map(|a| (a.local, a.prefix, a.broadcast)).collect()
+            };
+            let all = (prefix == 8).then_some(Ipv4Addr::new(10, 99, 0, 255));
+            assert_eq!(addrs(&k), [(b, 24, all)]);
+            assert_eq!(k.net.set_if_netmask(dev, name, Ipv4Addr::new(255, 0, 255, 0)), Err(Errno::EINVAL));
+            // A label of its own is an address of its own.
+            let alias = format!("{name}:1");
+            k.net.set_if_addr(dev, &alias, a).unwrap();
+            k.net.set_if_broadcast(dev, &alias, Ipv4Addr::BROADCAST).unwrap();
+            assert_eq!(addrs(&k).len(), 2);
+            assert_eq!(k.net.set_alias_flags(dev, &alias, 0), Ok(()));
+            assert_eq!(k.net.set_alias_flags(dev, &alias, 0), Err(Errno::EADDRNOTAVAIL));
+            assert_eq!(addrs(&k), [(b, 24, all)]);
+            k.net.set_if_addr(dev, name, Ipv4Addr::UNSPECIFIED).unwrap();
             assert!(k.net.devs.get(dev).unwrap().addrs.is_empty());
         }
         assert_eq!(k.tun_create(ns, "tt0", false, false), Err(Errno::EBUSY));

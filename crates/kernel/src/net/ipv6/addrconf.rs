@@ -7,6 +7,7 @@ use crate::env::timers::Fire;
 use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::neigh_sysctl;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::netlink::notify;
 use crate::net::sysctl::Conf6;
@@ -178,14 +179,14 @@ impl Net {
         if !d.inet6.enabled() || d.mtu < IPV6_MIN_MTU {
             return;
         }
-        let (ns, loopback, noarp, mac) = (d.ns, d.is_loopback(), d.noarp(), d.mac);
+        let (ns, loopback) = (d.ns, d.is_loopback());
         let forwards = d.inet6.conf.forwarding != 0;
         mcast::join(self, dev, ALL_NODES);
         if forwards {
             mcast::router(self, dev, true);
         }
         if loopback {
-            let _ = self.add_address6(dev, Ipv6Addr::LOCALHOST, 128, true);
+            let _ = self.add_address6(dev, Ipv6Addr::LOCALHOST, 128, false);
             return;
         }
         if let Some(n) = self.ns.get_mut(ns) {
@@ -195,9 +196,26 @@ impl Net {
         // What stayed (keep_addr_on_down) or was given while the interface was down begins now.
         let waiting: Vec<If6Addr> = self.devs.get(dev).map_or_else(Vec::new, |d| d.inet6.addrs.clone());
         waiting.into_iter().for_each(|a| self.begin_address(dev, a.addr));
+        self.add_linklocal(dev);
+    }
+
+    /// The link-local address of an interface that came up; none of its own with addr_gen_mode 1.
+    #[doc(alias = "addrconf_addr_gen")]
+    fn add_linklocal(&mut self, dev: DevId) {
+        let Some(d) = self.devs.get(dev).filter(|d| d.inet6.conf.addr_gen_mode == 0) else { return };
+        let (noarp, mac) = (d.noarp(), d.mac);
         // Without a hardware address: an identifier by chance (stable-privacy has a secret of its own).
         let id = if noarp { self.env.rng.next_u64() & !(2 << 56) } else { eui64(mac) };
         let _ = self.add_address6(dev, with_id(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), id), 64, false);
+    }
+
+    /// `net.ipv6.conf.IF.addr_gen_mode`: 0 by the hardware address (EUI-64), 1 none. An address that is there stays.
+    pub(super) fn set_addr_gen_mode(&mut self, dev: DevId, mode: u32) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let was = std::mem::replace(&mut d.inet6.conf.addr_gen_mode, mode);
+        if was != mode && d.up && !d.is_loopback() && d.inet6.enabled() && d.mtu >= IPV6_MIN_MTU {
+            self.add_linklocal(dev);
+        }
     }
 
     /// The interface went down: addresses go unless keep_addr_on_down says otherwise, and all that came with them.
@@ -286,7 +304,7 @@ impl Net {
         if !loopback {
             mcast::join_for_address(self, dev, solicited_node(addr));
         }
-        if a.nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
+        if loopback || a.nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
             return self.dad_completed(dev, addr);
         }
         let spread = u64::from(conf.router_solicitation_delay.max(1)) * 1000;
@@ -410,7 +428,7 @@ impl Net {
         if self.env.timers.look(&mut d.inet6.timer, at, jiffies, TimerKey::Addrconf(dev)) == Fire::NotYet {
             return;
         }
-        let addrs = d.inet6.addrs.clone();
+        let (ns, addrs) = (d.ns, d.inet6.addrs.clone());
         for a in addrs {
             if a.valid.is_some_and(|v| v <= now) {
                 let _ = self.del_address6(dev, a.addr);
@@ -419,7 +437,7 @@ impl Net {
             match a.dad {
                 Dad::Asking(0, at) if at <= now => self.dad_completed(dev, a.addr),
                 Dad::Asking(left, at) if at <= now && left > 0 => {
-                    let wait = u64::from(self.setting6(dev, |s| s.neigh6_retrans_time_ms)) * MSEC;
+                    let wait = u64::from(neigh_sysctl::parms(self, ns, dev, true).retrans_time_ms) * MSEC;
                     let nonce = self.dad_nonce(dev);
                     if let Some(a) = self.address_mut(dev, a.addr) {
                         (a.dad, a.nonce) = (Dad::Asking(left - 1, now + wait), nonce);
@@ -445,10 +463,6 @@ impl Net {
             let [a, b, c, d, e, f, ..] = self.env.rng.next_u64().to_be_bytes();
             [a, b, c, d, e, f]
         })
-    }
-
-    fn setting6(&self, dev: DevId, of: impl Fn(&crate::net::sysctl::Sysctl) -> u32) -> u32 {
-        self.devs.get(dev).and_then(|d| self.ns.get(d.ns)).map_or(0, |n| of(&n.sysctl))
     }
 
     /// Router solicitations with their back-off (RFC 7559).

@@ -6,6 +6,7 @@ use crate::env::{MSEC, Nanos};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
+use crate::net::core::neigh_sysctl;
 use crate::net::ipv4::fib::RouteType;
 use crate::task::call::Cred;
 use belljar_abi::{Errno, IPV6_JOIN_ANYCAST};
@@ -15,8 +16,7 @@ use std::collections::VecDeque;
 
 /// Memberships of one socket (`optmem_max` bounds them on Linux).
 const MOST_JOINED: usize = 1024;
-/// `neigh.IF.proxy_delay` and `proxy_qlen`: who asked everybody is answered after a random while (RFC 4861 §7.2.7).
-const PROXY_DELAY_MS: u32 = 800;
+/// `proxy_qlen`: who asked everybody is answered after a random while (RFC 4861 §7.2.7).
 const PROXY_QLEN: usize = 64;
 
 /// `struct ifacaddr6`.
@@ -132,7 +132,12 @@ fn change(net: &mut Net, dev: DevId, addr: Ipv6Addr, on: bool, of: impl Fn(&mut 
 /// Keeps a question for later; with too many of them it gets no answer.
 #[doc(alias = "pneigh_enqueue")]
 pub(super) fn ask_later(net: &mut Net, dev: DevId, q: ndisc::Question) {
-    let at = net.env.now + u64::from(net.env.rng.below(PROXY_DELAY_MS)) * MSEC;
+    let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
+    let most = neigh_sysctl::parms(net, ns, dev, true).proxy_delay_ms();
+    if most == 0 {
+        return ndisc::answer(net, ns, dev, &q);
+    }
+    let at = net.env.now + u64::from(net.env.rng.below(most)) * MSEC;
     if let Some(d) = net.devs.get_mut(dev)
         && d.inet6.anycast.asked.len() <= PROXY_QLEN
     {

@@ -2,24 +2,23 @@
 use super::{anycast, mcast};
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::sysctl::Conf6;
 use belljar_abi::Errno;
 
 impl Net {
-    /// All of `net.ipv6.conf` with its values.
-    pub fn view_conf6(&self, ns: NsId) -> Vec<(String, String)> {
-        let Some(n) = self.ns.get(ns) else { return Vec::new() };
-        let devs = self.ns_devs(ns).filter_map(|d| self.devs.get(d)).map(|d| (d.name.as_str(), d.inet6.conf));
-        let all = [("all", n.v6.conf_all), ("default", n.v6.conf_default)].into_iter().chain(devs);
-        let keys = |(name, conf): (&str, Conf6)| {
-            let name = name.to_owned();
-            Conf6::KEYS.iter().filter_map(move |k| Some((format!("net.ipv6.conf.{name}.{k}"), conf.show(k)?)))
-        };
-        all.flat_map(keys).collect()
+    /// The value of `IF.KEY`, `all.KEY` or `default.KEY`.
+    pub fn get_conf6(&self, ns: NsId, key: &str) -> Option<String> {
+        let (name, key) = key.rsplit_once('.')?;
+        let n = self.ns.get(ns)?;
+        match name {
+            "all" => n.v6.conf_all.show(key),
+            "default" => n.v6.conf_default.show(key),
+            dev => self.devs.get(self.dev_by_name(ns, dev)?)?.inet6.conf.show(key),
+        }
     }
 
-    /// `IF.KEY`, `all.KEY` or `default.KEY`. What is written to `all` goes to every interface for `disable_ipv6` and
-    /// `forwarding`; other keys of it mean nothing to interfaces, as on Linux.
+    /// `IF.KEY`, `all.KEY` or `default.KEY`. What is written to `all` goes to every interface for `disable_ipv6`,
+    /// `addr_gen_mode` and `forwarding`; other keys of it mean nothing to interfaces, as on Linux.
+    #[doc(alias = "addrconf_sysctl_addr_gen_mode")]
     #[doc(alias = "addrconf_sysctl_disable")]
     #[doc(alias = "addrconf_sysctl_forward")]
     pub fn set_conf6(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
@@ -33,7 +32,7 @@ impl Net {
             _ => return Err(Errno::ENOENT),
         };
         conf.store(key, value)?;
-        let (off, forwarding) = (conf.disable_ipv6 != 0, conf.forwarding);
+        let (off, forwarding, mode) = (conf.disable_ipv6 != 0, conf.forwarding, conf.addr_gen_mode);
         let devs: Vec<DevId> = match name {
             "all" => self.ns_devs(ns).collect(),
             "default" => Vec::new(),
@@ -49,6 +48,9 @@ impl Net {
                 if key == "forwarding" {
                     n.v6.conf_default.forwarding = forwarding;
                 }
+                if key == "addr_gen_mode" {
+                    n.v6.conf_default.addr_gen_mode = mode;
+                }
             }
             "default" => n.v6.conf_default = conf,
             _ => {}
@@ -56,6 +58,7 @@ impl Net {
         for dev in devs {
             match key {
                 "disable_ipv6" => self.set_disable_ipv6(dev, off),
+                "addr_gen_mode" => self.set_addr_gen_mode(dev, mode),
                 "forwarding" => {
                     let conf = &mut self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf;
                     let was = std::mem::replace(&mut conf.forwarding, forwarding);

@@ -1,17 +1,17 @@
 //! The family `ethtool` of generic netlink: the requests of ethtool(8) in attributes. What is done stands with the device
 //! ([`crate::drivers::nic::ethtool`]): these are the same operations that SIOCETHTOOL has, said in other words.
 use super::genl::ETHTOOL_ID;
-use super::{Caller, Done, Req, refuse, str_of, u32_of};
+use super::{Caller, Done, Refusal, Req, refuse, str_of, u32_of};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
-use crate::net::core::dev::DevKind;
+use crate::net::core::dev::{DevKind, Features};
 use belljar_abi::Errno;
 use belljar_abi::ethtool::*;
 use belljar_abi::genl::*;
 use belljar_abi::netlink::{self as nl, Msg, NLA_F_NESTED};
 
 /// What is answered; everything else that 6.18 has, no device here has.
-pub const COMMANDS: [u8; 13] = [
+pub const COMMANDS: [u8; 25] = [
     ETHTOOL_MSG_STRSET_GET,
     ETHTOOL_MSG_LINKINFO_GET,
     ETHTOOL_MSG_LINKMODES_GET,
@@ -25,12 +25,34 @@ pub const COMMANDS: [u8; 13] = [
     ETHTOOL_MSG_COALESCE_GET,
     ETHTOOL_MSG_COALESCE_SET,
     ETHTOOL_MSG_TSINFO_GET,
+    // No device here has these; ethtool looks whether the kernel knows them, and else asks by ioctl.
+    ETHTOOL_MSG_DEBUG_GET,
+    ETHTOOL_MSG_DEBUG_SET,
+    ETHTOOL_MSG_WOL_GET,
+    ETHTOOL_MSG_WOL_SET,
+    ETHTOOL_MSG_PRIVFLAGS_GET,
+    ETHTOOL_MSG_PRIVFLAGS_SET,
+    ETHTOOL_MSG_PAUSE_GET,
+    ETHTOOL_MSG_PAUSE_SET,
+    ETHTOOL_MSG_EEE_GET,
+    ETHTOOL_MSG_EEE_SET,
+    ETHTOOL_MSG_FEC_GET,
+    ETHTOOL_MSG_FEC_SET,
 ];
 
 pub fn changes(cmd: u8) -> bool {
     matches!(
         cmd,
-        ETHTOOL_MSG_FEATURES_SET | ETHTOOL_MSG_RINGS_SET | ETHTOOL_MSG_CHANNELS_SET | ETHTOOL_MSG_COALESCE_SET
+        ETHTOOL_MSG_FEATURES_SET
+            | ETHTOOL_MSG_RINGS_SET
+            | ETHTOOL_MSG_CHANNELS_SET
+            | ETHTOOL_MSG_COALESCE_SET
+            | ETHTOOL_MSG_DEBUG_SET
+            | ETHTOOL_MSG_WOL_SET
+            | ETHTOOL_MSG_PRIVFLAGS_SET
+            | ETHTOOL_MSG_PAUSE_SET
+            | ETHTOOL_MSG_EEE_SET
+            | ETHTOOL_MSG_FEC_SET
     )
 }
 
@@ -51,12 +73,17 @@ fn header(k: &Kernel, c: &Caller<'_>, r: Req<'_>) -> Done<Asked> {
     let flags = get(ETHTOOL_A_HEADER_FLAGS).map(u32_of).transpose()?.unwrap_or(0);
     let net = &k.net;
     let named = get(ETHTOOL_A_HEADER_DEV_NAME).map(str_of).transpose()?;
-    let by_name = named.map(|n| net.dev_by_name(c.ns, n).ok_or(Errno::ENODEV)).transpose()?;
+    let unknown = |kind, text| {
+        let at = get(kind).and_then(|v| r.offset_of(v));
+        Refusal { errno: Errno::ENODEV, text: Some(text), at }
+    };
+    let no_name = || unknown(ETHTOOL_A_HEADER_DEV_NAME, "no device matches name");
+    let by_name = named.map(|n| net.dev_by_name(c.ns, n).ok_or_else(no_name)).transpose()?;
     let dev = match get(ETHTOOL_A_HEADER_DEV_INDEX).map(u32_of).transpose()? {
         None => by_name,
         Some(index) => {
             let Some(d) = net.dev_by_index(c.ns, index) else {
-                return refuse(Errno::ENODEV, "no device matches ifindex");
+                return Err(unknown(ETHTOOL_A_HEADER_DEV_INDEX, "no device matches ifindex"));
             };
             if by_name.is_some_and(|n| n != d) {
                 return refuse(Errno::ENODEV, "ifname and ifindex do not match");
@@ -274,7 +301,7 @@ fn bitset(m: &mut Msg<'_>, kind: u16, names: &[&str], value: u64, mask: Option<u
 
 /// Value and mask of a set in a request, in either form.
 #[doc(alias = "ethnl_parse_bitset")]
-fn read_bitset(b: &[u8], names: &[&str]) -> Done<(u64, u64)> {
+fn read_bitset(b: &[u8], names: &[&str], offset: &dyn Fn(&[u8]) -> Option<u32>) -> Done<(u64, u64)> {
     let get = |kind| nl::attrs(b).find(|(a, _)| *a == kind).map(|(_, v)| v);
     let nomask = get(ETHTOOL_A_BITSET_NOMASK).is_some();
     let wide = |v: &[u8]| {
@@ -304,8 +331,8 @@ fn read_bitset(b: &[u8], names: &[&str]) -> Done<(u64, u64)> {
             (None, Some(name)) => {
                 let name = str_of(name)?;
                 let found = names.iter().position(|n| !n.is_empty() && *n == name);
-                let Some(n) = found else { return refuse(Errno::EINVAL, "bit name not found") };
-                n
+                let at = get(ETHTOOL_A_BITSET_BIT_NAME).and_then(offset);
+                found.ok_or(Refusal { errno: Errno::EOPNOTSUPP, text: Some("bit name not found"), at })?
             }
             (None, None) => return refuse(Errno::EINVAL, "neither bit index nor name specified"),
         };
@@ -333,6 +360,10 @@ struct Bits {
 /// Bits of what the stack does for every device.
 const SOFTWARE: [(u32, bool); 4] = [(0, true), (5, true), (11, true), (17, true)];
 
+/// Bits of the kinds of super-segments, and the switches behind them.
+type Switch = fn(&mut Features) -> &mut bool;
+const SEGMENTATION: [(u32, Switch); 3] = [(16, |f| &mut f.tso), (20, |f| &mut f.tso6), (33, |f| &mut f.uso)];
+
 fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
     let d = k.net.devs.get(dev).ok_or(Errno::ENODEV)?;
     if d.nic().is_some() {
@@ -341,20 +372,26 @@ fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
         let wide = |n: usize| u64::from(at(&w, 2 + n)) | u64::from(at(&w, 6 + n)) << 32;
         return Ok(Bits { hw: wide(0), wanted: wide(1), active: wide(2), nochange: wide(3) });
     }
-    // Devices in software have what they have.
+    // Devices in software have what they have; those that pass super-segments on can be told to take none.
+    let passes = matches!(d.kind, DevKind::Veth(_) | DevKind::Loopback);
+    let hw = if passes { SEGMENTATION.iter().fold(0, |m, (n, _)| m | 1 << n) } else { 0 };
     let f = d.features;
     let own = [(3, f.tx_csum), (14, f.gro), (16, f.tso), (20, f.tso6), (33, f.uso), (40, f.rx_csum)];
     let active = own.into_iter().chain(SOFTWARE).filter(|(_, on)| *on).fold(0u64, |m, (n, _)| m | 1 << n);
-    Ok(Bits { hw: 0, wanted: active, active, nochange: 0 })
+    Ok(Bits { hw, wanted: active, active, nochange: 0 })
 }
 
 #[doc(alias = "ethnl_set_features")]
 fn set_features(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, asked: Asked, dev: DevId, out: &mut Vec<Vec<u8>>) -> Done {
     let wanted = r.attr(GENL_HDRLEN, ETHTOOL_A_FEATURES_WANTED).ok_or(Errno::EINVAL)?;
-    let (value, mask) = read_bitset(wanted, &FEATURES)?;
+    let (value, mask) = read_bitset(wanted, &FEATURES, &|v| r.offset_of(v))?;
     let old = features(k, dev)?;
     let able = mask & old.hw;
-    if able != 0 {
+    if let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.nic().is_none()) {
+        for (n, of) in SEGMENTATION.iter().filter(|(n, _)| able & 1 << n != 0) {
+            *of(&mut d.features) = value & 1 << n != 0;
+        }
+    } else if able != 0 {
         let half = |v: u64, n: u32| (v >> (32 * n)) as u32;
         ioctl(k, dev, &[ETHTOOL_SFEATURES, 2, half(able, 0), half(value, 0), half(able, 1), half(value, 1)])?;
     }
@@ -519,15 +556,37 @@ mod tests {
             bitset(&mut Msg::new(&mut b, 16, 0, 0, 0), 3, &FEATURES, 1 << 16, Some(1 << 16 | 1 << 40), compact);
             let (_, body) = nl::messages(&b).next().unwrap();
             let (_, set) = nl::attrs(body).next().unwrap();
-            assert_eq!(read_bitset(set, &FEATURES), Ok((1 << 16, 1 << 16 | 1 << 40)));
+            assert_eq!(read_bitset(set, &FEATURES, &|_| None), Ok((1 << 16, 1 << 16 | 1 << 40)));
         }
-        assert!(read_bitset(&[], &FEATURES).is_err());
+        assert!(read_bitset(&[], &FEATURES, &|_| None).is_err());
         // A length that is not its size's.
         let mut b = Vec::new();
         Msg::new(&mut b, 16, 0, 0, 0)
             .attr_u32(ETHTOOL_A_BITSET_SIZE, u32::MAX)
             .attr(ETHTOOL_A_BITSET_VALUE, &[0; 4])
             .attr(ETHTOOL_A_BITSET_MASK, &[0; 4]);
-        assert!(read_bitset(&b[16..], &FEATURES).is_err());
+        assert!(read_bitset(&b[16..], &FEATURES, &|_| None).is_err());
+    }
+
+    #[test]
+    fn a_pair_can_be_told_to_pass_no_super_segments() {
+        let mut k = Kernel::new(1);
+        let ns = k.net.add_ns("t");
+        let (dev, _) = k.net.add_veth((ns, "v0"), (ns, "v1")).unwrap();
+        let form = nl::ErrorForm { ext_ack: true, cap_ack: true };
+        let netns = |_| None;
+        let c = Caller { ns, port: 0, uid: 0, process: (1, ""), net_admin: true, strict: false, form, netns: &netns };
+        let mut ask = |on: bool| {
+            let mut b = Vec::new();
+            let mut m = Msg::new(&mut b, ETHTOOL_ID, nl::NLM_F_REQUEST, 1, 0);
+            m.body(&[ETHTOOL_MSG_FEATURES_SET, 1, 0, 0]).nest(ETHTOOL_A_HEADER | NLA_F_NESTED, |h| {
+                h.attr_str(ETHTOOL_A_HEADER_DEV_NAME, "v0");
+            });
+            bitset(&mut m, ETHTOOL_A_FEATURES_WANTED, &FEATURES, u64::from(on) << 16, Some(1 << 16), false);
+            k.genetlink(0, &c, &b);
+            k.net.devs.get(dev).unwrap().features
+        };
+        let (off, on) = (ask(false), ask(true));
+        assert!(!off.tso && off.tso6 && on.tso);
     }
 }

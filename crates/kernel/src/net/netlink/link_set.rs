@@ -152,8 +152,16 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
         change_kind(net, dev, s.data)?;
     }
     let rest = Spec { name: None, mac: None, mtu: None, netns: None, kind: None, ..*s };
-    let here =
-        Caller { ns, port: c.port, uid: c.uid, net_admin: c.net_admin, strict: c.strict, form: c.form, netns: c.netns };
+    let here = Caller {
+        ns,
+        port: c.port,
+        uid: c.uid,
+        process: c.process,
+        net_admin: c.net_admin,
+        strict: c.strict,
+        form: c.form,
+        netns: c.netns,
+    };
     let since = net.notices.len();
     notify::link(net, RTM_NEWLINK, dev);
     apply_since(net, &here, dev, &rest, since)

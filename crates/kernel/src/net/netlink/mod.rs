@@ -3,6 +3,7 @@
 //! Pure functions over [`Net`]; the socket itself (port id, groups, queue) is its owner's. What a request asks for and is not
 //! there is refused, never passed over.
 pub mod addr;
+pub mod compat;
 pub mod ethtool;
 pub mod fdb;
 pub mod genl;
@@ -39,6 +40,8 @@ pub struct Caller<'a> {
     pub ns: NsId,
     pub port: u32,
     pub uid: u32,
+    /// The process, and its name.
+    pub process: (u32, &'a str),
     /// CAP_NET_ADMIN: may change things.
     pub net_admin: bool,
     /// NETLINK_GET_STRICT_CHK: what a dump's header names filters it.
@@ -58,18 +61,28 @@ impl std::fmt::Debug for Caller<'_> {
 pub struct Refusal {
     pub errno: Errno,
     pub text: Option<&'static str>,
+    /// Where in the message the attribute is that it is about (NL_SET_BAD_ATTR).
+    pub at: Option<u32>,
+}
+
+impl Refusal {
+    /// It is about this attribute of the request.
+    #[must_use]
+    pub fn about(self, at: Option<u32>) -> Refusal {
+        Refusal { at: self.at.or(at), ..self }
+    }
 }
 
 impl From<Errno> for Refusal {
     fn from(errno: Errno) -> Refusal {
-        Refusal { errno, text: None }
+        Refusal { errno, text: None, at: None }
     }
 }
 
 pub(crate) type Done<T = ()> = Result<T, Refusal>;
 
 pub(crate) fn refuse<T>(errno: Errno, text: &'static str) -> Done<T> {
-    Err(Refusal { errno, text: Some(text) })
+    Err(Refusal { errno, text: Some(text), at: None })
 }
 
 /// The message that is being answered.
@@ -87,6 +100,13 @@ impl<'a> Req<'a> {
 
     pub fn attr(&self, fixed: usize, kind: u16) -> Option<&'a [u8]> {
         self.attrs(fixed).find(|(k, _)| *k == kind).map(|(_, v)| v)
+    }
+
+    /// Where in the message an attribute begins, by its value, which is a part of it.
+    pub fn offset_of(&self, value: &[u8]) -> Option<u32> {
+        let inside = (value.as_ptr() as usize).checked_sub(self.body.as_ptr() as usize)?;
+        let at = (nl::NLMSG_HDRLEN + inside).checked_sub(nl::NLA_HDRLEN)?;
+        u32::try_from(at).ok().filter(|_| inside <= self.body.len())
     }
 
     pub fn flag(&self, flag: u16) -> bool {
@@ -141,7 +161,7 @@ fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
 
 pub(crate) fn error(c: &Caller<'_>, r: Req<'_>, e: Refusal) -> Vec<u8> {
     let mut b = Vec::new();
-    nl::error_with(&mut b, r.hdr, r.body, (e.errno, e.text), c.form, c.port);
+    nl::error_with(&mut b, r.hdr, r.body, (e.errno, nl::ExtAck { text: e.text, offset: e.at }), c.form, c.port);
     b
 }
 

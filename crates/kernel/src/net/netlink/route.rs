@@ -423,6 +423,12 @@ fn answer(
     if let Some(dev) = iif {
         m.attr_u32(RTA_IIF, index(net, Some(dev)));
     }
-    // `struct rta_cacheinfo`: nothing that lasts only for a time.
-    m.attr(RTA_CACHEINFO, &[0; 32]);
+    // `struct rta_cacheinfo`: in hundredths of a second how long what was learned of the way still counts.
+    let mut info = [0u8; 32];
+    let learned = net.ns.get(c.ns).and_then(|n| n.exceptions.get(fl.daddr, net.env.jiffies()));
+    if let (Some(e), None) = (learned, iif) {
+        let left = u64::from(e.expires.wrapping_sub(net.env.jiffies())) * 100 / u64::from(net.env.hz.max(1));
+        info.iter_mut().skip(8).zip((left as u32).to_ne_bytes()).for_each(|(t, b)| *t = b);
+    }
+    m.attr(RTA_CACHEINFO, &info);
 }

@@ -39,9 +39,12 @@ pub(super) fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, all: &mut Vec<Vec<u
     match done {
         Err(e) => {
             let text = Some(&*e.text).filter(|t| !t.is_empty());
-            nl::error_with(&mut out, r.hdr, r.body, (e.errno, text), c.form, c.port);
+            nl::error_with(&mut out, r.hdr, r.body, (e.errno, nl::ExtAck { text, offset: None }), c.form, c.port);
         }
-        Ok(Some(warning)) => nl::error_with(&mut out, r.hdr, r.body, (Errno(0), Some(&warning)), c.form, c.port),
+        Ok(Some(warning)) => {
+            let ext = nl::ExtAck { text: Some(&warning), offset: None };
+            nl::error_with(&mut out, r.hdr, r.body, (Errno(0), ext), c.form, c.port);
+        }
         Ok(None) if !asks(kind) && r.flag(nl::NLM_F_ACK) => nl::error(&mut out, r.hdr, r.body, Ok(()), c.port),
         Ok(None) => {}
     }

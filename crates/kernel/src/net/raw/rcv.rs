@@ -43,8 +43,8 @@ pub fn raw_local_deliver(k: &mut Kernel, ns: NsId, skb: &SkBuff, ip: &Ipv4Header
     let mut n = 0;
     while let Some(id) = nth(k, n) {
         n += 1;
-        let Some(s) = k.socks.raw.get(id).filter(|s| matches(s, ip.proto, ip.src.into(), ip.dst.into(), skb.dev))
-        else {
+        let dev = af::inet_iif(&k.net, skb.dev, ip.dst.into());
+        let Some(s) = k.socks.raw.get(id).filter(|s| matches(s, ip.proto, ip.src.into(), ip.dst.into(), dev)) else {
             continue;
         };
         delivered = true;

@@ -21,7 +21,8 @@ pub fn raw6_local_deliver(k: &mut Kernel, ns: NsId, skb: &SkBuff, proto: u8, ip:
     let mut n = 0;
     while let Some(id) = nth(k, n) {
         n += 1;
-        let fits = |s: &&RawSock| matches(s, proto, ip.src.into(), ip.dst.into(), skb.dev);
+        let dev = crate::net::af::inet_iif(&k.net, skb.dev, ip.dst.into());
+        let fits = |s: &&RawSock| matches(s, proto, ip.src.into(), ip.dst.into(), dev);
         let Some(s) = k.socks.raw.get(id).filter(fits) else { continue };
         delivered = true;
         if proto == NEXTHDR_ICMP && filtered(s, skb) {

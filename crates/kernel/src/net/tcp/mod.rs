@@ -1,6 +1,7 @@
 //! TCP, cut by what wakes it up (a segment, a SYN, a write, a timer), then by algorithm.
 //!
 //! `sock.rs` is data and constructors only; behaviour takes `&mut TcpSock` beside `&mut Net`.
+pub mod abort;
 pub mod bhash;
 pub mod bind;
 pub mod close;

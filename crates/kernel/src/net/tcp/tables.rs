@@ -208,7 +208,7 @@ pub fn lookup(k: &Kernel, ns: NsId, t: &Tuple, dev: Option<DevId>) -> Option<Eha
     let found = n.tcp.find(t.hash(n.secret), t, &k.socks.tcp)?;
     if let (EhashRef::Sock(id), Some(dev)) = (found, dev)
         && let Some(bound) = k.socks.tcp.get(id)?.sk.bound_dev
-        && bound != dev
+        && af::inet_iif(&k.net, Some(dev), t.laddr) != Some(bound)
     {
         return None;
     }
@@ -245,7 +245,8 @@ fn best_of(k: &Kernel, ids: &[TcpId], addr: IpAddr, secret: [u64; 2], t: &Tuple,
     let mut best: Option<(u32, TcpId)> = None;
     for id in ids.iter().rev() {
         let Some(s) = sock(id) else { continue };
-        let Some(score) = score(k, s, addr, skb.dev) else { continue };
+        let dev = if s.bound_dev.is_some() { af::inet_iif(&k.net, skb.dev, t.laddr) } else { skb.dev };
+        let Some(score) = score(k, s, addr, dev) else { continue };
         if best.is_some_and(|(top, _)| score <= top) {
             continue;
         }

@@ -60,7 +60,7 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         dport,
         saddr: src,
         sport: h.src_port,
-        dev: skb.dev,
+        dev: af::inet_iif(&k.net, skb.dev, dst),
         secret: n.secret,
         cpu: k.net.cpu,
         packet: n.udp.programs.then(|| (Packet::udp(&skb).payload(), reuseport::ancillary(&k.net, &skb, n.secret))),

@@ -1,7 +1,7 @@
 //! What a program reads: datagrams with their sender and control messages, and the error queue.
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::af::addresses;
+use crate::net::af::{addresses, inet_iif};
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, Sock};
 use crate::net::core::sockopt6::{self, V6Opts};
@@ -191,7 +191,7 @@ fn ip_control(k: &Kernel, sk: &Sock, skb: &Skb, ip: &Ipv4Header, dport: u16, out
     let f = &sk.flags;
     let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
     if f.pktinfo {
-        let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
+        let ifindex = inet_iif(&k.net, skb.dev, ip.dst.into()).and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
         let mut info = ifindex.to_ne_bytes().to_vec();
         // ipi_spec_dst, then ipi_addr: our address for answers, and the destination as the header says.
         info.extend(spec_dst(k, sk.ns, skb, ip).octets());
@@ -258,7 +258,7 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
         IpAddr::V6(a) => a,
     };
     if o.pktinfo {
-        let ifindex = skb.dev.and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
+        let ifindex = inet_iif(&k.net, skb.dev, dst).and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
         let mut data = to.octets().to_vec();
         data.extend(ifindex.to_ne_bytes());
         put(SOL_IPV6, IPV6_PKTINFO, data);

@@ -43,7 +43,7 @@ impl Transaction {
     }
 
     fn table(&self, m: Msg<'_>, attr: u16) -> Done<usize> {
-        Ok(self.work.find(m.family, m.name(attr)?).ok_or(Errno::ENOENT)?)
+        self.work.find(m.family, m.name(attr)?).ok_or_else(|| m.bad(attr, Errno::ENOENT))
     }
 
     fn of(&mut self, table: usize) -> Done<&mut Table> {
@@ -61,7 +61,7 @@ impl Transaction {
             return Err(Errno::EOPNOTSUPP.into());
         }
         let at = match self.work.find(m.family, name) {
-            Some(_) if m.flag(nl::NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
+            Some(_) if m.flag(nl::NLM_F_EXCL) => return Err(m.bad(NFTA_TABLE_NAME, Errno::EEXIST)),
             Some(_) if m.flag(nl::NLM_F_REPLACE) => return Err(Errno::EOPNOTSUPP.into()),
             Some(at) => {
                 if let Some(f) = flags {
@@ -106,7 +106,8 @@ impl Transaction {
             }
         };
         if !all && !self.work.tables.iter().any(goes) {
-            return Err(Errno::ENOENT.into());
+            let kind = if handle.is_some() { NFTA_TABLE_HANDLE } else { NFTA_TABLE_NAME };
+            return Err(m.bad(kind, Errno::ENOENT));
         }
         let gone: Vec<usize> =
             (0..self.work.tables.len()).filter(|n| self.work.tables.get(*n).is_some_and(goes)).collect();
@@ -133,7 +134,7 @@ impl Transaction {
             return Err(Errno::EINVAL.into());
         }
         let old = match handle {
-            Some(h) => Some(t.chain_at(h).ok_or(Errno::ENOENT)?),
+            Some(h) => Some(t.chain_at(h).ok_or_else(|| m.bad(NFTA_CHAIN_HANDLE, Errno::ENOENT))?),
             None => {
                 let name = name.ok_or(Errno::EOPNOTSUPP)?;
                 t.chains.iter().position(|c| *c.name == *name)
@@ -141,7 +142,8 @@ impl Transaction {
         };
         let chain = if let Some(old) = old {
             if m.flag(nl::NLM_F_EXCL) {
-                return Err(Errno::EEXIST.into());
+                let kind = if handle.is_some() { NFTA_CHAIN_HANDLE } else { NFTA_CHAIN_NAME };
+                return Err(m.bad(kind, Errno::EEXIST));
             }
             if m.flag(nl::NLM_F_REPLACE) {
                 return Err(Errno::EOPNOTSUPP.into());
@@ -199,11 +201,12 @@ impl Transaction {
                 t.chains.iter().position(|c| *c.name == *name)
             }
         };
-        let chain = chain.ok_or(Errno::ENOENT)?;
+        let kind = if m.get(NFTA_CHAIN_HANDLE).is_some() { NFTA_CHAIN_HANDLE } else { NFTA_CHAIN_NAME };
+        let chain = chain.ok_or_else(|| m.bad(kind, Errno::ENOENT))?;
         let Some(c) = t.chains.get(chain) else { return Err(Errno::ENOENT.into()) };
         let uses = fill::uses(t, c) as usize;
         if uses > c.rules.len() || (m.flag(NONREC) && uses > 0) {
-            return Err(Errno::EBUSY.into());
+            return Err(m.bad(kind, Errno::EBUSY));
         }
         self.tell_chain(m, at, chain, NFT_MSG_DELCHAIN);
         let t = self.of(at)?;
@@ -256,7 +259,7 @@ impl Transaction {
             }
         };
         if leads && verify::loops(t, chain) {
-            return Err(Errno::ELOOP.into());
+            return Err(Errno::EMLINK.into());
         }
         let flags = if m.flag(nl::NLM_F_APPEND) { nl::NLM_F_APPEND | nl::NLM_F_CREATE } else { nl::NLM_F_CREATE };
         self.tell_rule(m, (at, chain, n), NFT_MSG_NEWRULE, flags);
@@ -294,7 +297,8 @@ impl Transaction {
             }
         }
         if gone.is_empty() && chain.is_some() && (handle.is_some() || id.is_some()) {
-            return Err(Errno::ENOENT.into());
+            let kind = if handle.is_some() { NFTA_RULE_HANDLE } else { NFTA_RULE_ID };
+            return Err(m.bad(kind, Errno::ENOENT));
         }
         for (c, n) in gone.into_iter().rev() {
             self.tell_rule(m, (at, c, n), NFT_MSG_DELRULE, 0);
@@ -315,7 +319,7 @@ impl Transaction {
         let mut s = read_set(m, batch)?;
         let old = t.sets.iter().position(|s| *s.name == *name);
         let n = match old {
-            Some(_) if m.flag(nl::NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
+            Some(_) if m.flag(nl::NLM_F_EXCL) => return Err(m.bad(NFTA_SET_NAME, Errno::EEXIST)),
             Some(_) if m.flag(nl::NLM_F_REPLACE) => return Err(Errno::EOPNOTSUPP.into()),
             Some(n) => {
                 let same = t.sets.get(n).is_some_and(|o| {
@@ -356,12 +360,16 @@ impl Transaction {
         let at = self.table(m, NFTA_SET_TABLE)?;
         let t = self.of(at)?;
         let n = match m.wide(NFTA_SET_HANDLE)? {
-            Some(h) => t.set_at(h).ok_or(Errno::ENOENT)?,
-            None => Names { table: t, batch: 0 }.set(m.get(NFTA_SET_NAME), None)?,
+            Some(h) => t.set_at(h).ok_or_else(|| m.bad(NFTA_SET_HANDLE, Errno::ENOENT))?,
+            None => {
+                let named = Names { table: t, batch: 0 }.set(m.get(NFTA_SET_NAME), None);
+                named.map_err(|e| m.bad(NFTA_SET_NAME, e.errno))?
+            }
         };
         let handle = t.sets.get(n).map_or(0, |s| s.handle);
         if used(t, handle) {
-            return Err(Errno::EBUSY.into());
+            let kind = if m.get(NFTA_SET_HANDLE).is_some() { NFTA_SET_HANDLE } else { NFTA_SET_NAME };
+            return Err(m.bad(kind, Errno::EBUSY));
         }
         self.tell_set(m, at, n, NFT_MSG_DELSET);
         self.of(at)?.sets.remove(n);
@@ -375,7 +383,8 @@ impl Transaction {
         let batch = self.batch();
         let t = self.of(at)?;
         let (name, id) = (m.get(NFTA_SET_ELEM_LIST_SET), m.get(NFTA_SET_ELEM_LIST_SET_ID));
-        let n = Names { table: t, batch }.set(name, id.filter(|_| add))?;
+        let found = Names { table: t, batch }.set(name, id.filter(|_| add));
+        let n = found.map_err(|e| m.bad(NFTA_SET_ELEM_LIST_SET, e.errno))?;
         let Some(s) = t.sets.get(n) else { return Err(Errno::ENOENT.into()) };
         let (handle, fixed) = (s.handle, s.flags & NFT_SET_CONSTANT != 0);
         if fixed && (used(t, handle) || !add) {

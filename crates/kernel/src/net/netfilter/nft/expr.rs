@@ -3,6 +3,7 @@ use super::compat::{Xt, XtKind};
 use super::{Data, Rule, Say, Table, Value};
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
+use crate::net::netfilter::rules::NAT_PROTO_SPECIFIED;
 use crate::net::netlink::{Done, str_of};
 use belljar_abi::Errno;
 use belljar_abi::netlink as nl;
@@ -497,6 +498,8 @@ fn nat(names: &Names<'_>, name: &str, a: Attrs<'_>) -> Done<Expr> {
         Ok(Some((first, second)))
     };
     let flags = number_or(a, flags, 0)?;
+    // That there are ports is said by their register as well.
+    let flags = flags & !NAT_PROTO_SPECIFIED;
     if flags & !(4 | 8 | 16) != 0 {
         // Prefixes mapped on prefixes among them.
         return Err(Errno::EOPNOTSUPP.into());

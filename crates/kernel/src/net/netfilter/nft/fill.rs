@@ -146,10 +146,9 @@ pub fn named_elements(out: &mut Vec<u8>, h: Head, genid: u32, (t, s): (&Table, &
     m.attr(NFTA_SET_ELEM_LIST_ELEMENTS | NLA_F_NESTED, list);
 }
 
-pub fn generation(out: &mut Vec<u8>, genid: u32, (flags, seq, port): (u16, u32, u32)) {
+pub fn generation(out: &mut Vec<u8>, genid: u32, (flags, seq, port): (u16, u32, u32), (pid, name): (u32, &str)) {
     let mut m = begin(out, Head { kind: kind(NFT_MSG_NEWGEN), flags, seq, port }, NFPROTO_UNSPEC, genid);
     be(&mut m, NFTA_GEN_ID, genid);
-    // Who changed it last is not kept.
-    be(&mut m, NFTA_GEN_PROC_PID, port);
-    m.attr_str(NFTA_GEN_PROC_NAME, "");
+    be(&mut m, NFTA_GEN_PROC_PID, pid);
+    m.attr_str(NFTA_GEN_PROC_NAME, name);
 }

@@ -42,7 +42,7 @@ pub(crate) fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8
         let head = |message| Head::reply(kind(message), c, r);
         match message {
             NFT_MSG_GETGEN => {
-                fill::generation(out, g, (0, r.hdr.seq, c.port));
+                fill::generation(out, g, (0, r.hdr.seq, c.port), c.process);
                 Ok(())
             }
             NFT_MSG_GETTABLE => {

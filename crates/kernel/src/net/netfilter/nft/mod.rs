@@ -278,7 +278,7 @@ impl Transaction {
             notify::nfnetlink(net, self.ns, NFNLGRP_NFTABLES, |_, out| out.extend(bytes));
         }
         notify::nfnetlink(net, self.ns, NFNLGRP_NFTABLES, |_, out| {
-            fill::generation(out, genid, (0, 0, c.port));
+            fill::generation(out, genid, (0, 0, c.port), c.process);
         });
     }
 }

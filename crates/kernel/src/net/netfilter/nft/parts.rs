@@ -6,7 +6,7 @@ use super::{Base, ChainType, Table};
 use crate::net::netfilter::Hook;
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
-use crate::net::netlink::{Done, Head, Req, refuse, str_of};
+use crate::net::netlink::{Done, Head, Refusal, Req, refuse, str_of};
 use belljar_abi::Errno;
 use belljar_abi::netlink as nl;
 use belljar_abi::nf_tables::*;
@@ -25,6 +25,11 @@ pub struct Msg<'a> {
 impl<'a> Msg<'a> {
     pub fn get(self, kind: u16) -> Option<&'a [u8]> {
         self.r.attr(NFGENMSG_LEN, kind)
+    }
+
+    /// Why not, and that it is about this attribute.
+    pub fn bad(self, kind: u16, errno: Errno) -> Refusal {
+        Refusal::from(errno).about(self.get(kind).and_then(|v| self.r.offset_of(v)))
     }
 
     pub fn text(self, kind: u16) -> Done<Option<&'a str>> {
@@ -132,7 +137,8 @@ pub(super) fn rule_chain(t: &Table, m: Msg<'_>, batch: u32) -> Done<Option<usize
         (None, Some(id)) => t.chains.iter().position(|c| c.txn == (batch, id)),
         (None, None) => return Ok(None),
     };
-    Ok(Some(found.ok_or(Errno::ENOENT)?))
+    let kind = if m.get(NFTA_RULE_CHAIN).is_some() { NFTA_RULE_CHAIN } else { NFTA_RULE_CHAIN_ID };
+    Ok(Some(found.ok_or_else(|| m.bad(kind, Errno::ENOENT))?))
 }
 
 pub(super) fn read_compat(b: &[u8]) -> Done<(u32, u32)> {
@@ -154,7 +160,7 @@ pub(super) enum Place {
 pub(super) fn place(t: &Table, chain: usize, m: Msg<'_>, batch: u32) -> Done<Place> {
     let Some(c) = t.chains.get(chain) else { return Err(Errno::ENOENT.into()) };
     if let Some(h) = m.wide(NFTA_RULE_HANDLE)? {
-        let n = c.rules.iter().position(|r| r.handle == h).ok_or(Errno::ENOENT)?;
+        let n = c.rules.iter().position(|r| r.handle == h).ok_or_else(|| m.bad(NFTA_RULE_HANDLE, Errno::ENOENT))?;
         return match m.flag(nl::NLM_F_REPLACE) {
             _ if m.flag(nl::NLM_F_EXCL) => refuse(Errno::EEXIST, "rule exists"),
             true => Ok(Place::Instead(n)),
@@ -166,7 +172,10 @@ pub(super) fn place(t: &Table, chain: usize, m: Msg<'_>, batch: u32) -> Done<Pla
     }
     let append = m.flag(nl::NLM_F_APPEND);
     let other = match (m.wide(NFTA_RULE_POSITION)?, m.number(NFTA_RULE_POSITION_ID)?) {
-        (Some(h), _) => Some(c.rules.iter().position(|r| r.handle == h).ok_or(Errno::ENOENT)?),
+        (Some(h), _) => {
+            let found = c.rules.iter().position(|r| r.handle == h);
+            Some(found.ok_or_else(|| m.bad(NFTA_RULE_POSITION, Errno::ENOENT))?)
+        }
         (None, Some(id)) => Some(c.rules.iter().position(|r| r.txn == (batch, id)).ok_or(Errno::ENOENT)?),
         (None, None) => None,
     };

@@ -69,7 +69,7 @@ fn depths(t: &Table) -> Result<Vec<usize>, Errno> {
                     way.pop();
                 }
                 Some(next) => match depth.get(next).copied().flatten() {
-                    Some(OPEN) => return Err(Errno::ELOOP),
+                    Some(OPEN) => return Err(Errno::EMLINK),
                     Some(_) => drop(todo.pop()),
                     None => {
                         depth[next] = Some(OPEN);

@@ -1,0 +1,122 @@
+//! Settings as a tree: one read or written, all of them, what is in a directory.
+//!
+//! Names here have points; a device's own may have some as well, so the last one stands before the setting.
+use super::SysctlView;
+use crate::ids::NsId;
+use crate::kernel::Kernel;
+use crate::net::core::{neigh_sysctl, rps};
+use crate::net::ipv4::devconf;
+use crate::net::sysctl::{Conf6, Global, Sysctl};
+use belljar_abi::Errno;
+use std::collections::BTreeMap;
+
+/// Directories that have one of their own per device.
+const PER_DEVICE: [&str; 4] = ["net.ipv4.conf", "net.ipv4.neigh", "net.ipv6.conf", "net.ipv6.neigh"];
+
+impl Kernel {
+    /// The settings a namespace sees, by name.
+    pub fn view_sysctls(&self, ns: NsId) -> Vec<SysctlView> {
+        let mut keys: Vec<String> = Sysctl::KEYS.iter().chain(Global::KEYS).map(|k| (*k).to_owned()).collect();
+        for dir in PER_DEVICE {
+            for name in self.conf_names(ns, dir) {
+                keys.extend(conf_keys(dir, &name).iter().map(|k| format!("{dir}.{name}.{k}")));
+            }
+        }
+        keys.sort_unstable();
+        keys.dedup();
+        keys.into_iter().filter_map(|key| Some(SysctlView { value: self.sysctl_get(ns, &key)?, key })).collect()
+    }
+
+    /// What `all`, `default` and the devices of a directory are called.
+    fn conf_names(&self, ns: NsId, dir: &str) -> Vec<String> {
+        let net = &self.net;
+        let devs = net.ns_devs(ns).filter_map(|d| net.devs.get(d)).map(|d| d.name.clone());
+        let first: &[&str] = if dir.ends_with("conf") { &["all", "default"] } else { &["default"] };
+        first.iter().map(|n| (*n).to_owned()).chain(devs).collect()
+    }
+
+    /// A setting's value.
+    pub fn sysctl_get(&self, ns: NsId, key: &str) -> Option<String> {
+        if let Some(value) = self.net.sysctl.show(key) {
+            return Some(value);
+        }
+        if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
+            return self.net.get_conf6(ns, rest);
+        }
+        if devconf::is_mine(key) {
+            return devconf::get(&self.net, ns, key);
+        }
+        let own = self.net.ns.get(ns)?.sysctl.show(key);
+        own.or_else(|| neigh_sysctl::get(&self.net, ns, key))
+    }
+
+    /// What is in a directory: names, and whether they are directories. `None`: it is none.
+    pub fn sysctl_entries(&self, ns: NsId, dir: &str) -> Option<Vec<(String, bool)>> {
+        let mut found: BTreeMap<String, bool> = BTreeMap::new();
+        if PER_DEVICE.contains(&dir) {
+            found.extend(self.conf_names(ns, dir).into_iter().map(|n| (n, true)));
+        }
+        let inside = |key: &str| key.strip_prefix(dir)?.strip_prefix('.').map(str::to_owned);
+        for key in Sysctl::KEYS.iter().chain(Global::KEYS).chain(&PER_DEVICE).filter_map(|k| inside(k)) {
+            match key.split_once('.') {
+                Some((name, _)) => found.insert(name.to_owned(), true),
+                None if PER_DEVICE.iter().any(|d| inside(d).as_ref() == Some(&key)) => found.insert(key, true),
+                None => found.insert(key, false),
+            };
+        }
+        for (of, name) in PER_DEVICE.iter().filter_map(|d| Some((*d, inside_of(dir, d)?))) {
+            if self.conf_names(ns, of).iter().any(|n| n == name) {
+                found.extend(conf_keys(of, name).into_iter().map(|k| (k.to_owned(), false)));
+            }
+        }
+        (!found.is_empty()).then(|| found.into_iter().collect())
+    }
+
+    /// Writes a setting: ENOENT for an unknown key, EINVAL for a value out of its range.
+    pub fn sysctl_set(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
+        if Global::KEYS.contains(&key) {
+            return self.set_global(key, value);
+        }
+        if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
+            return self.net.set_conf6(ns, rest, value);
+        }
+        if devconf::is_mine(key) {
+            return devconf::store(&mut self.net, ns, key, value);
+        }
+        let sysctl = &mut self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl;
+        if !Sysctl::KEYS.contains(&key) {
+            return neigh_sysctl::store(&mut self.net, ns, key, value);
+        }
+        sysctl.store(key, value)?;
+        if key == "net.ipv4.ip_forward" {
+            let value = sysctl.ip_forward;
+            return devconf::set_forwarding(&mut self.net, ns, value);
+        }
+        Ok(())
+    }
+
+    fn set_global(&mut self, key: &str, value: &str) -> Result<(), Errno> {
+        let mut next = self.net.sysctl.clone();
+        next.store(key, value)?;
+        if key == "net.core.rps_sock_flow_entries" {
+            return rps::set_sock_flow_entries(&mut self.net, next.rps_sock_flow_entries);
+        }
+        self.net.napi.busy |= next.busy_read > 0 || next.busy_poll > 0;
+        self.net.sysctl = next;
+        Ok(())
+    }
+}
+
+/// The device, `all` or `default` whose directory it is.
+fn inside_of<'a>(dir: &'a str, of: &str) -> Option<&'a str> {
+    dir.strip_prefix(of)?.strip_prefix('.')
+}
+
+/// Settings in a directory of a device.
+fn conf_keys(dir: &str, name: &str) -> Vec<&'static str> {
+    match dir {
+        "net.ipv4.conf" => devconf::names().collect(),
+        "net.ipv6.conf" => Conf6::KEYS.to_vec(),
+        _ => neigh_sysctl::names(dir, name).collect(),
+    }
+}
