@@ -31,7 +31,7 @@ fn jar(env: &Env) -> Result<(Proc, u16)> {
 }
 
 fn exec_and_ps(env: &Env) -> Result<()> {
-    let (mut server, _) = jar(env)?;
+    let (server, _) = jar(env)?;
     let ps = env.ask(&["ps"])?;
     ensure!(ps.lines().any(|l| l.contains("web") && l.contains("python3")), "{ps}");
     for address in ["127.0.0.1", "10.0.2.15"] {
@@ -54,7 +54,7 @@ fn exec_and_ps(env: &Env) -> Result<()> {
 
 /// What came before netlink, and who has a socket: by the inode that its descriptor shows.
 fn net_tools_in_a_jar(env: &Env) -> Result<()> {
-    let (mut server, _) = jar(env)?;
+    let (server, _) = jar(env)?;
     let script = "PATH=$PATH:/usr/sbin:/sbin; route add -net 10.7.0.0 netmask 255.255.0.0 dev eth0; route -n; \
                   route del -net 10.7.0.0 netmask 255.255.0.0 dev eth0; route -n | grep -c ^10.7; \
                   arp -s 10.0.2.77 02:00:00:00:00:77; arp -n; arp -d 10.0.2.77; ss -tlnp; \

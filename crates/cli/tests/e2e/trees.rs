@@ -9,6 +9,7 @@ pub fn tests() -> Vec<Test> {
         test("trees_as_on_the_host", &["python3"], trees_as_on_the_host),
         test("trees_for_a_shell", &[], trees_for_a_shell),
         test("trees_for_a_static_program", &["go"], trees_for_a_static_program),
+        test("trees_below_the_working_directory", &[], trees_below_the_working_directory),
         test("trees_are_no_way_out", &["python3"], trees_are_no_way_out),
     ]
 }
@@ -43,6 +44,16 @@ fn trees_for_a_shell(env: &Env) -> Result<()> {
     let want = "eth0\nlo\nall\ndefault\neth0\nlo\nthere\n../../devices/virtual/net/eth0\n1400\n65536\n\
                 00000000000000000000000000000001 01 80 10 80       lo\n/proc/sys/net/ipv4/conf/eth0/rp_filter\n2\n";
     ensure!(out.stdout == want && out.code == Some(0), "{out:?}");
+    Ok(())
+}
+
+/// `cd` to a device that this machine has too leads to the machine's directory; what is read and written there by name is
+/// the stack's all the same, also by the path that `pwd -P` shows.
+fn trees_below_the_working_directory(env: &Env) -> Result<()> {
+    let script = "ip link set lo mtu 1234; cd /sys/class/net/lo && cat mtu; d=$(pwd -P); cat $d/mtu; cd $d/.. && cat lo/mtu; \
+                  if cd /sys/class/net/eth0 2>/dev/null; then cat mtu; d=$(pwd -P); cat $d/mtu; else echo 1400; echo 1400; fi";
+    let out = env.run(&["--with-proc", "--mtu", "1400"], &["sh", "-c", script])?.wait(30)?;
+    ensure!(out.stdout == "1234\n1234\n1234\n1400\n1400\n" && out.code == Some(0), "{out:?}");
     Ok(())
 }
 

@@ -101,6 +101,12 @@ impl Walk<'_> {
         if tree::owned(&here) {
             return self.enter_tree(&here, last);
         }
+        if here.starts_with("/sys/devices/") && here.ends_with("/net") {
+            // The machine's own cards, where `chdir` by the name of a device leads: the stack's of that name instead.
+            self.at = split("/sys/class/net").collect();
+            self.real = 0;
+            return Next::Go;
+        }
         self.through_proc(&here, last)
     }
 
