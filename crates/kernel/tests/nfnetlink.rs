@@ -267,7 +267,7 @@ fn loops_wrong_places_and_strange_things_are_refused() {
         let b = batch(fill);
         assert_eq!(errno(&mut t, ROUTER, &b), errno_.0);
     };
-    refused(Errno::ELOOP, &|b| rule(b, f, "b", |m| verdict(m, NFT_JUMP, "a")));
+    refused(Errno::EMLINK, &|b| rule(b, f, "b", |m| verdict(m, NFT_JUMP, "a")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "a", |m| verdict(m, NFT_JUMP, "in")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "in", |m| expr(m, "masq", |_| {})));
     refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "quota", |_| {})));
