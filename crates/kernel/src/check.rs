@@ -63,9 +63,29 @@ impl Kernel {
                 format!("{}: a local route without its address", ns.name)
             })?;
         }
+        self.stacked()?;
         self.files()?;
         self.waits()?;
         self.packets()
+    }
+
+    /// Who stands on a device is known there, and nobody else.
+    fn stacked(&self) -> Checked {
+        let devs = &self.net.devs;
+        for (id, d) in devs.iter() {
+            for upper in &d.uppers {
+                let below = devs.get(*upper).and_then(|u| u.lower());
+                ensure(below == Some(id), || format!("{} has {upper:?} on top, which is on {below:?}", d.name))?;
+            }
+            for (key, upper) in &d.vlans {
+                ensure(d.uppers.contains(upper), || format!("{}: VLAN {key:?} is not on top of it", d.name))?;
+            }
+            if let Some(l) = d.lower() {
+                let times = devs.get(l).map_or(0, |l| l.uppers.iter().filter(|u| **u == id).count());
+                ensure(times == 1, || format!("{} stands {times} times on its device", d.name))?;
+            }
+        }
+        Ok(())
     }
 
     fn tcp_sock(&self, id: TcpId, sk: &TcpSock) -> Checked {

@@ -186,6 +186,12 @@ impl Net {
         if dir == Dir::In {
             frame.head.rewind(skb.mac_header);
         }
+        if skb.vlan.present() {
+            // As it is on the wire.
+            let mut tagged = SkBuff { head: frame.head, frags: frame.payload, vlan: skb.vlan, ..SkBuff::default() };
+            core::vlan::push_inside(&mut tagged);
+            (frame.head, frame.payload) = (tagged.head, tagged.frags);
+        }
         self.env.trace.push(self.env.now, Event::Tap { dev, dir, frame });
     }
 }

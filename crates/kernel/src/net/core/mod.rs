@@ -22,4 +22,5 @@ pub mod softirq;
 pub mod timestamp;
 pub mod txq;
 pub mod virtio_net;
+pub mod vlan;
 pub mod zerocopy;

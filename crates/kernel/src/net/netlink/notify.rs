@@ -1,7 +1,7 @@
 //! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
 //! listens.
 use super::{Head, addr, fdb, link, neigh, route, route6, rule};
-use crate::drivers::bridge::FdbEntry;
+use crate::drivers::bridge::{FdbEntry, FdbKey};
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
 use crate::net::ipv4::devinet::IfAddr;
@@ -11,7 +11,6 @@ use crate::net::ipv6::addrconf::If6Addr;
 use crate::net::ipv6::fib::Route6;
 use belljar_abi::netlink::{self as nl, NETLINK_NETFILTER, NETLINK_ROUTE};
 use belljar_abi::rtnetlink::*;
-use belljar_wire::Mac;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Notifications that nobody has taken yet; what comes then is lost, and listeners are told so.
@@ -126,7 +125,7 @@ pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {
     tell(net, ns, RTNLGRP_NEIGH, |net, out| neigh::fill(net, ns, id, out, head(kind)));
 }
 
-pub fn fdb(net: &mut Net, kind: u16, br: DevId, mac: Mac, e: &FdbEntry) {
+pub fn fdb(net: &mut Net, kind: u16, br: DevId, key: FdbKey, e: &FdbEntry) {
     let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
-    tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, mac, e, out, head(kind)));
+    tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, key, e, out, head(kind)));
 }
