@@ -83,6 +83,7 @@ impl Kernel {
                 ct: Default::default(),
                 kmsg: Default::default(),
                 tc: Default::default(),
+                xmit_depth: 0,
                 frames: VecDeque::new(),
             },
         }

@@ -1,5 +1,6 @@
 //! Devices on top of others: which is above which, and what goes up when something happens below.
 use crate::drivers::macvlan;
+use crate::drivers::vxlan::{self, HEADROOM};
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
@@ -91,7 +92,8 @@ pub fn unregister_uppers(net: &mut Net, dev: DevId) {
 /// A device is about to come up: ENETDOWN for a VLAN whose device below is down. It has the carrier that there is below.
 #[doc(alias = "vlan_dev_open")]
 pub fn open(net: &mut Net, dev: DevId) -> Result<(), Errno> {
-    let Some(d) = net.devs.get(dev) else { return Ok(()) };
+    vxlan::open(net, dev)?;
+    let Some(d) = net.devs.get(dev).filter(|d| !matches!(d.kind, DevKind::Vxlan(_))) else { return Ok(()) };
     let Some(l) = d.lower().and_then(|l| net.devs.get(l)) else { return Ok(()) };
     let (up, carrier, mac) = (l.up, l.carrier, l.mac);
     macvlan::addr_free(net, dev, d.mac)?;
@@ -112,6 +114,7 @@ pub fn open(net: &mut Net, dev: DevId) -> Result<(), Errno> {
 #[doc(alias = "vlan_dev_stop")]
 pub fn stop(net: &mut Net, dev: DevId) {
     macvlan::set_promisc(net, dev, false);
+    vxlan::stop(net, dev);
     if let Some(d) = net.devs.get_mut(dev)
         && let DevKind::Vlan(v) = &d.kind
         && !v.is_loose()
@@ -139,6 +142,8 @@ pub fn follow(net: &mut Net, dev: DevId) {
     let on = d.carrier;
     for upper in d.uppers.clone() {
         match net.devs.get_mut(upper) {
+            // A tunnel's link is not that of the device below.
+            Some(u) if matches!(u.kind, DevKind::Vxlan(_)) => {}
             Some(u) if u.up && u.carrier != on => net.set_carrier(upper, on),
             // The next time it comes up it knows.
             Some(u) if matches!(u.kind, DevKind::Macvlan(_)) => u.carrier = on,
@@ -155,6 +160,7 @@ pub fn mtu_fits(net: &Net, dev: DevId, mtu: u32) -> Result<(), Errno> {
     match d.kind {
         DevKind::Vlan(_) if mtu > below => Err(Errno::ERANGE),
         DevKind::Macvlan(_) if mtu > below => Err(Errno::EINVAL),
+        DevKind::Vxlan(_) if mtu > below.saturating_sub(HEADROOM) => Err(Errno::EINVAL),
         _ => Ok(()),
     }
 }

@@ -58,6 +58,8 @@ pub struct Net {
     pub ct: netfilter::conntrack::Conntrack,
     pub kmsg: netfilter::Kmsg,
     pub tc: sched::Global,
+    /// Tunnels that the packet on its way goes through.
+    pub xmit_depth: u32,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
 }

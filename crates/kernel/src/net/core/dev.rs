@@ -5,6 +5,7 @@ use crate::drivers::nic::{Nic, NicConfig};
 use crate::drivers::tun::Tun;
 use crate::drivers::veth::Veth;
 use crate::drivers::vlan::Vlan;
+use crate::drivers::vxlan::Vxlan;
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -68,6 +69,7 @@ pub enum DevKind {
     Bridge(Box<Bridge>),
     Vlan(Box<Vlan>),
     Macvlan(Macvlan),
+    Vxlan(Box<Vxlan>),
 }
 
 /// Offloads (`ethtool -k`).
@@ -314,6 +316,7 @@ impl NetDevice {
             DevKind::Bridge(_) => "bridge",
             DevKind::Vlan(_) => "vlan",
             DevKind::Macvlan(_) => "macvlan",
+            DevKind::Vxlan(_) => "vxlan",
         })
     }
 
@@ -321,6 +324,7 @@ impl NetDevice {
     pub fn iflink(&self) -> Option<DevId> {
         match &self.kind {
             DevKind::Veth(v) => v.peer,
+            DevKind::Vxlan(_) => None,
             _ => self.lower(),
         }
     }
@@ -330,6 +334,7 @@ impl NetDevice {
         match &self.kind {
             DevKind::Vlan(v) => Some(v.lower),
             DevKind::Macvlan(m) => Some(m.lower),
+            DevKind::Vxlan(v) => v.lower,
             _ => None,
         }
     }
@@ -367,7 +372,7 @@ impl NetDevice {
 
     /// `IF_OPER_*` (RFC 2863): of a device that nobody watches the link of, nothing is known.
     pub fn operstate(&self) -> u8 {
-        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy);
+        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy | DevKind::Vxlan(_));
         match (self.up, self.carrier) {
             (true, true) if unwatched => abi::IF_OPER_UNKNOWN,
             (true, true) => abi::IF_OPER_UP,

@@ -1,7 +1,8 @@
 //! What `bridge link` and `bridge fdb` ask for: ports and the table of hardware addresses (family AF_BRIDGE).
-use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, u32_of};
+use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, u32_of, vxlan};
 use crate::drivers::bridge::{self, BrPort, FdbEntry, FdbKey, FdbKind};
 use crate::drivers::bridge_vlan::VLAN_VID_MASK;
+use crate::drivers::vxlan as vxlan_dev;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
@@ -82,8 +83,11 @@ fn fill_port(net: &Net, dev: DevId, as_bridge: bool, mask: u32, out: &mut Vec<u8
     }
 }
 
+/// The device of a request, its settings as a port and what is said of VLANs.
+type PortRequest<'a> = (DevId, Option<&'a [u8]>, Option<&'a [u8]>);
+
 /// What a request of family AF_BRIDGE says of a port or of a bridge.
-fn port_request<'a>(net: &Net, c: &Caller<'_>, r: Req<'a>) -> Done<(DevId, Option<&'a [u8]>, Option<&'a [u8]>)> {
+fn port_request<'a>(net: &Net, c: &Caller<'_>, r: Req<'a>) -> Done<PortRequest<'a>> {
     let info = IfInfoMsg::parse(r.body).ok_or(Errno::EINVAL)?;
     let dev = device(net, c, info.index as u32)?;
     let (mut port, mut spec) = (None, None);
@@ -198,7 +202,14 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
                 fill(net, br, key, &e, d.room(), h);
             }
         }
-        for mac in net.mc_addresses(dev) {
+        for (mac, e) in vxlan_dev::entries(net, dev) {
+            for to in &e.remotes {
+                let h = Head::dump(RTM_NEWNEIGH, d);
+                vxlan::fill_fdb(net, dev, mac, e, to, d.room(), h);
+            }
+        }
+        let own = if vxlan_dev::of(net, dev).is_some() { Vec::new() } else { net.mc_addresses(dev) };
+        for mac in own {
             let h = Head::dump(RTM_NEWNEIGH, d);
             let family = abi::AF_BRIDGE as u8;
             let msg = NdMsg { family, ifindex: n.ifindex as i32, state: NUD_PERMANENT, flags: NTF_SELF, kind: 0 };

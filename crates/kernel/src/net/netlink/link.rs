@@ -33,7 +33,8 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     m.attr_u32(IFLA_GROUP, d.group).attr_u32(IFLA_PROMISCUITY, d.promiscuity).attr_u32(IFLA_ALLMULTI, d.allmulti);
     m.attr_u32(IFLA_NUM_TX_QUEUES, 1).attr_u32(IFLA_GSO_MAX_SEGS, GSO_MAX_SEGS);
     m.attr_u32(IFLA_GSO_MAX_SIZE, GSO_MAX_SIZE).attr_u32(IFLA_GRO_MAX_SIZE, GSO_MAX_SIZE);
-    let tso = if d.nic().is_some() { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
+    let bare = matches!(&d.kind, DevKind::Vxlan(v) if v.lower.is_none());
+    let tso = if d.nic().is_some() || bare { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
     m.attr_u32(IFLA_TSO_MAX_SIZE, tso).attr_u32(IFLA_TSO_MAX_SEGS, GSO_MAX_SEGS).attr_u32(IFLA_NUM_RX_QUEUES, 1);
     link_and_master(net, d, &mut m);
     m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc.name());
@@ -109,6 +110,7 @@ fn linkinfo(net: &Net, dev: DevId, d: &NetDevice, m: &mut Msg<'_>) {
         match &d.kind {
             DevKind::Bridge(b) => m.nest(IFLA_INFO_DATA, |m| bridge_info(d, b, m)),
             DevKind::Macvlan(v) => m.nest(IFLA_INFO_DATA, |m| super::macvlan::fill(v, m)),
+            DevKind::Vxlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vxlan::fill(net, v, m)),
             DevKind::Vlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vlan::fill(v, m)),
             _ => m,
         };

@@ -1,6 +1,6 @@
 //! Devices made, changed and removed by netlink: RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK.
 use super::vlan::{self, Link};
-use super::{Caller, Done, NetnsRef, Req, macvlan, notify, refuse, str_of, u32_of};
+use super::{Caller, Done, NetnsRef, Req, macvlan, notify, refuse, str_of, u32_of, vxlan};
 use crate::drivers::bridge_vlan;
 use crate::drivers::veth::Veth;
 use crate::ids::{DevId, NsId};
@@ -133,6 +133,7 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
         }
         "veth" => veth(net, c, (ns, &template), s)?,
         "macvlan" => macvlan::create(net, (ns, &template), link, s.mtu, s.data)?,
+        "vxlan" => vxlan::create(net, c.ns, (ns, &template), link, s.data)?,
         "vlan" => vlan::create(net, (ns, &template), link, s.mtu, s.data)?,
         _ => return refuse(Errno::EOPNOTSUPP, "Unknown device type"),
     };
@@ -154,7 +155,8 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
         set_mac(net, dev, mac)?;
     }
     if let Some(mtu) = s.mtu {
-        set_mtu(net, dev, mtu)?;
+        // More than a VXLAN's device below carries is not asked for at its birth.
+        set_mtu(net, dev, vxlan::most_mtu(net, dev).map_or(mtu, |most| most.min(mtu)))?;
     }
     if kind == "bridge" {
         change_bridge(net, dev, s.data)?;
@@ -314,6 +316,7 @@ fn change_flags(net: &mut Net, dev: DevId, info: &IfInfoMsg) -> Done {
 fn change_kind(net: &mut Net, dev: DevId, kind: &str, data: &[u8]) -> Done {
     match kind {
         "macvlan" => macvlan::change(net, dev, data),
+        "vxlan" => vxlan::change(net, dev, data),
         "vlan" => vlan::change(net, dev, data),
         _ => change_bridge(net, dev, data),
     }

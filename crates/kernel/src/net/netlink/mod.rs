@@ -17,6 +17,7 @@ pub mod route6;
 pub mod rule;
 pub mod tc;
 pub mod vlan;
+pub mod vxlan;
 
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
@@ -165,6 +166,8 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
         (RTM_NEWROUTE, abi::AF_INET) => route::new(net, c, r),
         (RTM_DELROUTE, abi::AF_INET) => route::del(net, c, r),
         (RTM_GETROUTE, abi::AF_INET) => route::get(net, c, r, out),
+        (RTM_NEWNEIGH, abi::AF_BRIDGE) if vxlan::is_mine(net, c, r) => vxlan::fdb_add(net, c, r),
+        (RTM_DELNEIGH, abi::AF_BRIDGE) if vxlan::is_mine(net, c, r) => vxlan::fdb_del(net, c, r),
         (RTM_NEWNEIGH, abi::AF_BRIDGE) => fdb::new(net, c, r),
         (RTM_DELNEIGH, abi::AF_BRIDGE) => fdb::del(net, c, r),
         (RTM_NEWNEIGH, _) => neigh::new(net, c, r),

@@ -1,7 +1,8 @@
 //! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
 //! listens.
-use super::{Head, addr, fdb, link, neigh, route, route6, rule};
+use super::{Head, addr, fdb, link, neigh, route, route6, rule, vxlan};
 use crate::drivers::bridge::{FdbEntry, FdbKey};
+use crate::drivers::vxlan::{Remote, VxFdb};
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
 use crate::net::ipv4::devinet::IfAddr;
@@ -11,6 +12,7 @@ use crate::net::ipv6::addrconf::If6Addr;
 use crate::net::ipv6::fib::Route6;
 use belljar_abi::netlink::{self as nl, NETLINK_NETFILTER, NETLINK_ROUTE};
 use belljar_abi::rtnetlink::*;
+use belljar_wire::Mac;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
 /// Notifications that nobody has taken yet; what comes then is lost, and listeners are told so.
@@ -123,6 +125,12 @@ pub fn rule(net: &mut Net, kind: u16, ns: NsId, r: &Rule) {
 
 pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {
     tell(net, ns, RTNLGRP_NEIGH, |net, out| neigh::fill(net, ns, id, out, head(kind)));
+}
+
+/// A destination of an address of a VXLAN.
+pub fn vxlan_fdb(net: &mut Net, kind: u16, dev: DevId, mac: Mac, e: &VxFdb, r: &Remote) {
+    let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_NEIGH, |net, out| vxlan::fill_fdb(net, dev, mac, e, r, out, head(kind)));
 }
 
 pub fn fdb(net: &mut Net, kind: u16, br: DevId, key: FdbKey, e: &FdbEntry) {

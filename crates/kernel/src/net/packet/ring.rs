@@ -366,6 +366,7 @@ mod tests {
         let from = LinkAddr { protocol: 0x800, ifindex: 2, halen: 6, ..LinkAddr::default() };
         let status = TP_STATUS_USER;
         Record {
+            vlan: VlanTag::NONE,
             bytes: vec![7; n],
             vnet: vec![],
             orig_len: n as u32,
