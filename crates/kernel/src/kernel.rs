@@ -84,6 +84,7 @@ impl Kernel {
                 kmsg: Default::default(),
                 tc: Default::default(),
                 xmit_depth: 0,
+                xmit_nested: 0,
                 frames: VecDeque::new(),
             },
         }

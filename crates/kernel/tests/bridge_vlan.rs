@@ -191,7 +191,7 @@ fn addresses_are_entered_for_a_vlan_or_for_all() {
         "no such VLAN here"
     );
     assert_eq!(w.netlink(0, RTM_NEWNEIGH, create, &body, &[lladdr.clone(), a16(NDA_VLAN, 4095)]).1, "invalid vlan id");
-    assert_eq!(w.netlink(0, RTM_NEWNEIGH, create, &body, &[lladdr.clone()]).0, 0);
+    assert_eq!(w.netlink(0, RTM_NEWNEIGH, create, &body, std::slice::from_ref(&lladdr)).0, 0);
     let (br, key) = (w.dev(0, "br0"), belljar_wire::Mac([2, 0, 0, 0, 0, 0x77]));
     let vids = |w: &World| -> Vec<u16> {
         bridge::entries(&w.k.net, br).filter(|(k, _)| k.0 == key).map(|(k, _)| k.1).collect()

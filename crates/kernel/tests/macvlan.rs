@@ -119,7 +119,7 @@ fn passthru_is_the_device_itself() {
     let mut w = World::new(2);
     w.veth((0, "v0"), (1, "v1"));
     let link = a32(IFLA_LINK, w.index(0, "v0"));
-    assert_eq!(w.add(0, "p", "macvlan", &[link.clone()], &[a32(IFLA_MACVLAN_MODE, PASSTHRU)]).0, 0);
+    assert_eq!(w.add(0, "p", "macvlan", std::slice::from_ref(&link), &[a32(IFLA_MACVLAN_MODE, PASSTHRU)]).0, 0);
     assert_eq!(w.add(0, "q", "macvlan", &[link], &[a32(IFLA_MACVLAN_MODE, BRIDGE)]).0, 22);
     for (n, name) in [(0, "v0"), (0, "p"), (1, "v1")] {
         w.up(n, name);

@@ -9,6 +9,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::vlan::Received;
 use crate::net::core::{dev_rx, dev_tx};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
@@ -163,22 +164,12 @@ fn count_rx(net: &mut Net, dev: DevId, skb: &Skb) {
     }
 }
 
-/// What became of a frame of the device below.
-#[derive(Debug)]
-pub enum Handled {
-    /// It is one of ours, whose device it has now.
-    Another(Skb),
-    /// It stays with the device below.
-    Pass(Skb),
-    Dropped,
-}
-
 /// A frame came in by the device below, its Ethernet header pulled.
 #[doc(alias = "macvlan_handle_frame")]
 #[inline(never)]
-pub fn handle_frame(k: &mut Kernel, lower: DevId, mut skb: Skb) -> Handled {
+pub fn handle_frame(k: &mut Kernel, lower: DevId, mut skb: Skb) -> Received {
     let net = &mut k.net;
-    let Ok(eth) = EthHeader::parse(skb.head.at(skb.mac_header)) else { return Handled::Pass(skb) };
+    let Ok(eth) = EthHeader::parse(skb.head.at(skb.mac_header)) else { return Ok(skb) };
     let passthru = running(net, lower).find(|(_, _, m)| m.mode == PASSTHRU).map(|(id, _, m)| (id, m));
     if eth.dst.is_multicast() {
         let src = lookup(net, lower, eth.src);
@@ -188,20 +179,20 @@ pub fn handle_frame(k: &mut Kernel, lower: DevId, mut skb: Skb) -> Handled {
                 skb.dev = Some(id);
                 count_rx(net, id, &skb);
                 dev_rx::netif_rx(net, skb);
-                return Handled::Dropped;
+                return Err(None);
             }
             // What a bridge's device sent the others have seen as it went out.
             Some((id, m)) if m.mode == BRIDGE => broadcast(net, lower, &skb, eth.dst, (Some(id), VEPA), false),
             Some((id, _)) => broadcast(net, lower, &skb, eth.dst, (Some(id), VEPA | BRIDGE), false),
             None => broadcast(net, lower, &skb, eth.dst, (None, PRIVATE | VEPA | PASSTHRU | BRIDGE), false),
         }
-        return Handled::Pass(skb);
+        return Ok(skb);
     }
     let there = if passthru.is_some() { passthru } else { lookup(net, lower, eth.dst) };
-    let Some((id, _)) = there else { return Handled::Pass(skb) };
+    let Some((id, _)) = there else { return Ok(skb) };
     (skb.dev, skb.pkt_type) = (Some(id), PktType::Host);
     count_rx(net, id, &skb);
-    Handled::Another(skb)
+    Err(Some(skb))
 }
 
 /// In the mode `bridge` the others on the same device get it at once; all else goes out below.

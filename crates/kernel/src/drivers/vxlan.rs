@@ -40,6 +40,8 @@ const FLAG_VNI: u8 = 8;
 /// Addresses of one device, and destinations of one address: who sends from more gets no more memory for it.
 const MOST_ENTRIES: usize = 16_384;
 const MOST_REMOTES: usize = 256;
+/// Copies that tunnels in tunnels may make of one packet: bridges with several of them multiply it at each.
+const MOST_NESTED: u32 = 256;
 /// Tunnels in tunnels that one packet may go through (`XMIT_RECURSION_LIMIT`).
 const RECURSION_LIMIT: u32 = 8;
 
@@ -268,12 +270,14 @@ fn tx_error(net: &mut Net, dev: DevId, skb: Skb, (reason, carrier): (DropReason,
 fn xmit_one(net: &mut Net, dev: DevId, r: Remote, mut skb: Skb) {
     let Some(v) = of(net, dev) else { return net.kfree_skb(skb, DropReason::DevReady, "vxlan_xmit_one") };
     let (ns, local, ttl, udp_csum) = (v.ns, v.local, v.ttl, v.udp_csum);
-    if net.xmit_depth >= RECURSION_LIMIT {
+    let (wanted, ports) = (v.tos, v.ports);
+    net.xmit_nested = if net.xmit_depth == 0 { 0 } else { net.xmit_nested + 1 };
+    if net.xmit_depth >= RECURSION_LIMIT || net.xmit_nested > MOST_NESTED {
         return tx_error(net, dev, skb, (DropReason::NotSpecified, false));
     }
     let inside = headers::dsfield(&skb).unwrap_or(0);
-    let tos = encapsulated(if v.tos == 1 { inside & !3 } else { v.tos }, inside);
-    let sport = source_port(net, ns, v.ports, &skb);
+    let tos = encapsulated(if wanted == 1 { inside & !3 } else { wanted }, inside);
+    let sport = source_port(net, ns, ports, &skb);
     let fl = Flow4 { saddr: local, oif: r.dev, tos: tos & 0x1c, ports: (sport, r.port), ..Flow4::to(r.ip) };
     let dst = match ip_route_output(net, ns, &fl) {
         Ok(dst) if dst.dev != dev => dst,

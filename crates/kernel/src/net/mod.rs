@@ -60,6 +60,7 @@ pub struct Net {
     pub tc: sched::Global,
     /// Tunnels that the packet on its way goes through.
     pub xmit_depth: u32,
+    pub xmit_nested: u32,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
 }

@@ -1,6 +1,6 @@
 //! From a driver to the protocols: the backlog, taps, and whose packet it is.
 use crate::drivers::bridge;
-use crate::drivers::macvlan::{self, Handled};
+use crate::drivers::macvlan;
 use crate::env::trace::Dir;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -8,7 +8,7 @@ use crate::net::Net;
 use crate::net::core::rps;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::softirq;
-use crate::net::core::vlan::{self, Received};
+use crate::net::core::vlan;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
 use crate::net::ipv6;
@@ -26,26 +26,28 @@ pub fn netif_rx(net: &mut Net, skb: Skb) {
 
 /// Taps, devices on top, then the protocol's handler.
 pub fn netif_receive_skb(k: &mut Kernel, skb: Skb) {
-    let mut next = receive_core(k, skb);
-    while let Some(skb) = next {
-        next = receive_core(k, skb);
+    let mut next = skb;
+    while let Err(Some(again)) = receive_core(k, next) {
+        next = again;
     }
 }
 
-/// Given back when it is a packet of another device now, on top of this one.
+/// `Err`: it is a packet of another device now, on top of this one, or nobody's any more.
 #[doc(alias = "__netif_receive_skb_core")]
 #[inline(always)]
-fn receive_core(k: &mut Kernel, mut skb: Skb) -> Option<Skb> {
+fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
     let Some((dev, d)) = skb.dev.and_then(|dev| Some((dev, k.net.devs.get(dev).filter(|d| d.up)?))) else {
         k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
-        return None;
+        return Err(None);
     };
-    let (ns, master, macvlan_port, ingress) = (d.ns, d.master, d.macvlan_port, d.qdisc.ingress.is_some());
+    let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some());
+    let handled = master.is_some() || d.macvlan_port;
     skb.ns = Some(ns);
     skb.network_header = skb.head.start();
-    if is_vlan(skb.protocol) && !vlan::untag(&mut skb) {
+    let tagged = is_vlan(skb.protocol) || skb.vlan.present();
+    if tagged && is_vlan(skb.protocol) && !vlan::untag(&mut skb) {
         k.net.kfree_skb(skb, DropReason::NotSpecified, "skb_vlan_untag");
-        return None;
+        return Err(None);
     }
     k.net.tap(dev, Dir::In, &skb);
     k.net.stage(&skb, "netif_receive_skb");
@@ -53,31 +55,20 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Option<Skb> {
     if ingress && let Some(ingress) = k.net.devs.get_mut(dev).and_then(|d| d.qdisc.ingress.as_mut()) {
         ingress.receive(&skb);
     }
-    if skb.vlan.present() {
-        match vlan::do_receive(&mut k.net, dev, skb) {
-            Received::Nobody(back) => skb = back,
-            Received::Another(skb) => return Some(skb),
-            Received::Dropped => return None,
-        }
+    if tagged {
+        skb = vlan::do_receive(&mut k.net, dev, skb)?;
     }
-    if let Some(br) = master {
-        skb = bridge::handle_frame(k, br, dev, skb)?;
-    } else if macvlan_port {
-        match macvlan::handle_frame(k, dev, skb) {
-            Handled::Pass(back) => skb = back,
-            Handled::Another(skb) => return Some(skb),
-            Handled::Dropped => return None,
-        }
+    if handled {
+        skb = match master {
+            Some(br) => bridge::handle_frame(k, br, dev, skb).ok_or(None)?,
+            None => macvlan::handle_frame(k, dev, skb)?,
+        };
     }
-    if skb.vlan.present() {
-        match vlan::clear(&mut k.net, dev, skb) {
-            Received::Nobody(back) => skb = back,
-            Received::Another(skb) => return Some(skb),
-            Received::Dropped => return None,
-        }
+    if tagged {
+        skb = vlan::clear(&mut k.net, dev, skb)?;
     }
     deliver(k, ns, dev, watched, skb);
-    None
+    Ok(())
 }
 
 /// To the network layer; `watched`: a tap has it already.

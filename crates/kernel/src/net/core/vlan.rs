@@ -78,28 +78,21 @@ pub fn untag_outgoing(skb: &mut SkBuff, proto: u16) {
     }
 }
 
-/// What became of a packet with a tag.
-#[derive(Debug)]
-pub enum Received {
-    /// It is another device's now.
-    Another(Skb),
-    /// No device of that VLAN is here.
-    Nobody(Skb),
-    Dropped,
-}
+/// Whose packet it is: still that of the device which it came to, or (`Some`) that of one on top, or nobody's any more.
+pub type Received = Result<Skb, Option<Skb>>;
 
 /// To the device of its VLAN on top of `dev`.
 #[doc(alias = "vlan_do_receive")]
 pub fn do_receive(net: &mut Net, dev: DevId, mut skb: Skb) -> Received {
     let tag = skb.vlan;
-    let Some(d) = net.devs.get(dev) else { return Received::Nobody(skb) };
+    let Some(d) = net.devs.get(dev) else { return Ok(skb) };
     let bare = d.brport.is_none() && !d.macvlan_port;
-    let Some(upper) = d.vlans.get(&(tag.proto, tag.vid())).copied() else { return Received::Nobody(skb) };
-    let Some(u) = net.devs.get_mut(upper) else { return Received::Nobody(skb) };
-    let DevKind::Vlan(v) = &u.kind else { return Received::Nobody(skb) };
+    let Some(upper) = d.vlans.get(&(tag.proto, tag.vid())).copied() else { return Ok(skb) };
+    let Some(u) = net.devs.get_mut(upper) else { return Ok(skb) };
+    let DevKind::Vlan(v) = &u.kind else { return Ok(skb) };
     if !u.up {
         net.kfree_skb(skb, DropReason::NotSpecified, "vlan_do_receive");
-        return Received::Dropped;
+        return Err(None);
     }
     skb.dev = Some(upper);
     // The device may have an address of its own, which the one below does not know.
@@ -114,7 +107,7 @@ pub fn do_receive(net: &mut Net, dev: DevId, mut skb: Skb) -> Received {
     }
     u.stats.rx(1, skb.len() as u64);
     u.stats.multicast += u64::from(skb.pkt_type == PktType::Multicast);
-    Received::Another(skb)
+    Err(Some(skb))
 }
 
 /// Without `reorder_hdr` who looks at the packet's link header sees the tag in it.
@@ -145,13 +138,13 @@ pub fn clear(net: &mut Net, dev: DevId, mut skb: Skb) -> Received {
         skb.vlan = VlanTag::NONE;
         if !untag(&mut skb) {
             net.kfree_skb(skb, DropReason::NotSpecified, "skb_vlan_untag");
-            return Received::Dropped;
+            return Err(None);
         }
         match do_receive(net, dev, skb) {
-            Received::Nobody(back) => skb = back,
+            Ok(back) => skb = back,
             other => return other,
         }
     }
     skb.vlan = VlanTag::NONE;
-    Received::Nobody(skb)
+    Ok(skb)
 }
