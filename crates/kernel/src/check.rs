@@ -4,6 +4,7 @@ use crate::env::TimerKey;
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::errqueue;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::ipv6::addrconf;
@@ -83,6 +84,15 @@ impl Kernel {
             if let Some(l) = d.lower() {
                 let times = devs.get(l).map_or(0, |l| l.uppers.iter().filter(|u| **u == id).count());
                 ensure(times == 1, || format!("{} stands {times} times on its device", d.name))?;
+            }
+        }
+        for (id, ns) in self.net.ns.iter() {
+            for (key, dev) in &ns.udp.encap {
+                let takes = |d: &NetDevice| match &d.kind {
+                    DevKind::Vxlan(v) => d.up && v.ns == id && (v.port, v.vni) == *key,
+                    _ => false,
+                };
+                ensure(devs.get(*dev).is_some_and(takes), || format!("{}: nobody takes {key:?}", ns.name))?;
             }
         }
         Ok(())

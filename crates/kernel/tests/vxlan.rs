@@ -89,7 +89,11 @@ fn what_nobody_is_known_for_goes_to_all() {
     assert!(w.reaches(1, 2, [10, 0, 0, 2]));
     assert_eq!(w.d(3, "vx").stats.rx_packets, rx, "known by now: to it alone");
     assert_eq!(fdb(&mut w, false, 0, [0; 6], Some([192, 0, 2, 3])).0, 0);
-    assert_eq!(fdb(&mut w, false, 0, [0; 6], Some([192, 0, 2, 3])).0, 2);
+    assert_eq!(fdb(&mut w, false, 0, [0; 6], Some([192, 0, 2, 3])).0, 0, "not there, as wanted");
+    // By the device named at its birth: another destination than this one.
+    assert_eq!(fdb(&mut w, false, 0, [0; 6], Some([192, 0, 2, 2])).0, 0);
+    assert_eq!(table(&w, 1)[0], (Mac::ZERO, vec![2]));
+    assert_eq!(fdb(&mut w, false, 0, [2, 0, 0, 0, 0, 7], None).0, 2);
     assert_eq!(fdb(&mut w, false, 0, [0; 6], None).0, 0);
     w.watch();
     let a = w.udp(1, 0);

@@ -73,7 +73,7 @@ r bridge fdb add 02:00:00:00:00:77 dev vx0 dst 10.0.0.6
 r bridge fdb append 02:00:00:00:00:77 dev vx0 dst 10.0.0.6
 r bridge fdb replace 02:00:00:00:00:77 dev vx0 dst 10.0.0.6 port 9 vni 7 via d0
 r bridge fdb add 02:00:00:00:00:78 dev vx0
-r bridge fdb show dev vx0
+r sh -c "bridge fdb show dev vx0 | sort"
 r bridge fdb del 02:00:00:00:00:77 dev vx0
 r bridge fdb del 02:00:00:00:00:77 dev vx0
 r bridge fdb show dev vx0

@@ -301,12 +301,11 @@ pub(crate) fn fdb_del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let Entry { dev, mac, to, .. } = entry(net, c, r)?;
     let known = vxlan::of(net, dev).and_then(|v| v.fdb.get(&mac)).cloned().ok_or(Errno::ENOENT)?;
     if let Some(to) = to {
-        let is =
-            |r: &Remote| (r.ip, r.port, r.vni) == (to.ip, to.port, to.vni) && (to.dev.is_none() || r.dev == to.dev);
-        if !known.remotes.iter().any(is) {
-            return Err(Errno::ENOENT.into());
+        // One that is not there is no mistake; the device that it leaves by is a part of it.
+        if !known.remotes.contains(&to) {
+            return Ok(());
         }
-        let rest: Vec<Remote> = known.remotes.iter().filter(|r| !is(r)).copied().collect();
+        let rest: Vec<Remote> = known.remotes.iter().filter(|r| **r != to).copied().collect();
         if !rest.is_empty() {
             vxlan::fdb_set(net, dev, mac, known.state, rest);
             return Ok(());
