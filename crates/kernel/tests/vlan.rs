@@ -141,6 +141,7 @@ fn bad_requests_are_refused_with_the_kernels_words() {
         assert_eq!(w.add(0, "x", "vlan", &link, &data), (errno, text.to_owned()), "{data:?}");
         assert!(!w.has(0, "x"));
     }
+    assert_eq!(w.add(0, "x", "bogus", &[v0], &[]), (95, "Unknown device type".to_owned()));
     // As deep as Linux lets devices stand on one another.
     let mut below = "v0".to_owned();
     for n in 1.. {

@@ -61,7 +61,7 @@ fn vlans_of_devices_and_bridges(env: &Env) -> Result<()> {
         bridge vlan add dev pa vid 10 pvid untagged; bridge vlan del dev pa vid 1; bridge vlan add dev pb vid 10
         ip -n b link add link e name e.10 type vlan id 10; ip -n b link set e.10 up
         ip -n a addr add 10.0.0.1/24 dev e; ip -n b addr add 10.0.0.2/24 dev e.10
-        bridge vlan show; bridge -c vlan show dev pb
+        bridge vlan show; bridge -compressvlans vlan show dev pb
         ip netns exec a ping -c 1 10.0.0.2 | grep received
         ip -d -n b link show e.10; ip netns exec b cat /proc/net/vlan/config
         bridge fdb show br br0 | grep -c 'vlan 10'

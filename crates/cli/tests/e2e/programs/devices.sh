@@ -1,5 +1,6 @@
 # What `ip` and `bridge` of the distribution say about devices on top of others: macvlan and VXLAN.
 r() { echo "\$ $*"; "$@" 2>&1; c=$?; [ $c = 0 ] || echo "=> $c"; }
+r ip link set lo up
 r ip link add d0 address 02:00:00:00:00:d0 type veth peer name d1 address 02:00:00:00:00:d1
 r ip link add m0 link d0 address 02:00:00:00:00:e0 type macvlan
 r ip link add m1 link d0 address 02:00:00:00:00:e1 type macvlan mode bridge

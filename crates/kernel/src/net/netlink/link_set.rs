@@ -119,7 +119,7 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
         None => Link::None,
         Some(index) => net.dev_by_index(c.ns, index).map_or(Link::Gone, Link::Dev),
     };
-    if link != Link::None && !matches!(kind, "vlan" | "macvlan") {
+    if link != Link::None && matches!(kind, "dummy" | "bridge" | "veth") {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let dev = match kind {
