@@ -116,6 +116,53 @@ pub const IFLA_NEW_IFINDEX: u16 = 49;
 pub const IFLA_TARGET_NETNSID: u16 = 46;
 pub const VETH_INFO_PEER: u16 = 1;
 
+// macvlans (`IFLA_INFO_DATA` of kind macvlan)
+pub const IFLA_MACVLAN_MODE: u16 = 1;
+pub const IFLA_MACVLAN_FLAGS: u16 = 2;
+pub const IFLA_MACVLAN_BC_QUEUE_LEN: u16 = 7;
+pub const IFLA_MACVLAN_BC_QUEUE_LEN_USED: u16 = 8;
+/// The mode `source`.
+pub const IFLA_MACVLAN_MODE_SOURCE: u32 = 16;
+
+// VXLANs (`IFLA_INFO_DATA` of kind vxlan)
+pub const IFLA_VXLAN_ID: u16 = 1;
+pub const IFLA_VXLAN_GROUP: u16 = 2;
+pub const IFLA_VXLAN_LINK: u16 = 3;
+pub const IFLA_VXLAN_LOCAL: u16 = 4;
+pub const IFLA_VXLAN_TTL: u16 = 5;
+pub const IFLA_VXLAN_TOS: u16 = 6;
+pub const IFLA_VXLAN_LEARNING: u16 = 7;
+pub const IFLA_VXLAN_AGEING: u16 = 8;
+pub const IFLA_VXLAN_LIMIT: u16 = 9;
+pub const IFLA_VXLAN_PORT_RANGE: u16 = 10;
+pub const IFLA_VXLAN_PROXY: u16 = 11;
+pub const IFLA_VXLAN_RSC: u16 = 12;
+pub const IFLA_VXLAN_L2MISS: u16 = 13;
+pub const IFLA_VXLAN_L3MISS: u16 = 14;
+pub const IFLA_VXLAN_PORT: u16 = 15;
+pub const IFLA_VXLAN_GROUP6: u16 = 16;
+pub const IFLA_VXLAN_LOCAL6: u16 = 17;
+pub const IFLA_VXLAN_UDP_CSUM: u16 = 18;
+pub const IFLA_VXLAN_UDP_ZERO_CSUM6_TX: u16 = 19;
+pub const IFLA_VXLAN_UDP_ZERO_CSUM6_RX: u16 = 20;
+pub const IFLA_VXLAN_REMCSUM_TX: u16 = 21;
+pub const IFLA_VXLAN_REMCSUM_RX: u16 = 22;
+pub const IFLA_VXLAN_GBP: u16 = 23;
+pub const IFLA_VXLAN_REMCSUM_NOPARTIAL: u16 = 24;
+pub const IFLA_VXLAN_COLLECT_METADATA: u16 = 25;
+pub const IFLA_VXLAN_LABEL: u16 = 26;
+pub const IFLA_VXLAN_GPE: u16 = 27;
+pub const IFLA_VXLAN_TTL_INHERIT: u16 = 28;
+pub const IFLA_VXLAN_DF: u16 = 29;
+
+// VLANs (`IFLA_INFO_DATA` of kind vlan)
+pub const IFLA_VLAN_ID: u16 = 1;
+pub const IFLA_VLAN_FLAGS: u16 = 2;
+pub const IFLA_VLAN_EGRESS_QOS: u16 = 3;
+pub const IFLA_VLAN_INGRESS_QOS: u16 = 4;
+pub const IFLA_VLAN_PROTOCOL: u16 = 5;
+pub const IFLA_VLAN_QOS_MAPPING: u16 = 1;
+
 // Bridges (`IFLA_INFO_DATA` of kind bridge)
 pub const IFLA_BR_FORWARD_DELAY: u16 = 1;
 pub const IFLA_BR_HELLO_TIME: u16 = 2;
@@ -124,6 +171,10 @@ pub const IFLA_BR_AGEING_TIME: u16 = 4;
 pub const IFLA_BR_STP_STATE: u16 = 5;
 pub const IFLA_BR_PRIORITY: u16 = 6;
 pub const IFLA_BR_VLAN_FILTERING: u16 = 7;
+pub const IFLA_BR_VLAN_PROTOCOL: u16 = 8;
+pub const IFLA_BR_VLAN_DEFAULT_PVID: u16 = 39;
+pub const IFLA_BR_VLAN_STATS_ENABLED: u16 = 41;
+pub const IFLA_BR_VLAN_STATS_PER_PORT: u16 = 45;
 pub const IFLA_BR_GROUP_FWD_MASK: u16 = 9;
 pub const IFLA_BR_ROOT_ID: u16 = 10;
 pub const IFLA_BR_BRIDGE_ID: u16 = 11;
@@ -136,6 +187,22 @@ pub const IFLA_BR_TCN_TIMER: u16 = 17;
 pub const IFLA_BR_TOPOLOGY_CHANGE_TIMER: u16 = 18;
 pub const IFLA_BR_GC_TIMER: u16 = 19;
 pub const IFLA_BR_GROUP_ADDR: u16 = 20;
+
+// VLANs of bridges (`IFLA_AF_SPEC` of family AF_BRIDGE)
+pub const IFLA_BRIDGE_FLAGS: u16 = 0;
+pub const IFLA_BRIDGE_MODE: u16 = 1;
+pub const IFLA_BRIDGE_VLAN_INFO: u16 = 2;
+pub const BRIDGE_FLAGS_MASTER: u16 = 1;
+pub const BRIDGE_FLAGS_SELF: u16 = 2;
+pub const BRIDGE_VLAN_INFO_MASTER: u16 = 1;
+pub const BRIDGE_VLAN_INFO_PVID: u16 = 2;
+pub const BRIDGE_VLAN_INFO_UNTAGGED: u16 = 4;
+pub const BRIDGE_VLAN_INFO_RANGE_BEGIN: u16 = 8;
+pub const BRIDGE_VLAN_INFO_RANGE_END: u16 = 16;
+pub const BRIDGE_VLAN_INFO_BRENTRY: u16 = 32;
+/// IFLA_EXT_MASK: VLANs of bridges and their ports, each by itself or as ranges.
+pub const RTEXT_FILTER_BRVLAN: u32 = 2;
+pub const RTEXT_FILTER_BRVLAN_COMPRESSED: u32 = 4;
 
 // Ports of bridges (`IFLA_PROTINFO`, `IFLA_INFO_SLAVE_DATA`)
 pub const IFLA_BRPORT_STATE: u16 = 1;

@@ -6,7 +6,7 @@
 use crate::devices::Device;
 use crate::machine::Machine;
 use belljar_abi::Errno;
-use belljar_kernel::fs::proc::FILES;
+use belljar_kernel::fs::proc::{FILES, vlan};
 use belljar_kernel::ids::DevId;
 use belljar_kernel::net::core::net_sysfs::{BQL_FILES, IRQ_FILES, NAPI_FILES};
 use std::collections::BTreeMap;
@@ -124,8 +124,11 @@ impl Machine {
         }
         if let Some(rest) = below(path, PROC_NET) {
             return match rest {
-                "" | "stat" => Some(DIR),
+                "" | "stat" | "vlan" => Some(DIR),
                 "unix" => Some(Node::Host),
+                _ if self.vlan_files(path).is_some_and(|all| all.iter().any(|f| rest.ends_with(f.as_str()))) => {
+                    Some(Node::File { mode: 0o600, size: 0 })
+                }
                 _ => FILES.contains(&kernels_name(path).as_str()).then_some(Node::File { mode: 0o444, size: 0 }),
             };
         }
@@ -143,6 +146,15 @@ impl Machine {
             return self.irq_node(rest);
         }
         self.device_node(below(path, DEVICES)?)
+    }
+
+    /// What is in the directory of VLANs, for it and what is below it.
+    fn vlan_files(&self, path: &str) -> Option<Vec<String>> {
+        let rest = below(path, PROC_NET).and_then(|p| below(p, "vlan"))?;
+        let mut all = vlan::names(&self.k.net, self.ns);
+        all.push("config".to_owned());
+        all.retain(|name| rest.is_empty() || name == rest);
+        Some(all)
     }
 
     fn setting_node(&self, rest: &str) -> Option<Node> {
@@ -270,10 +282,11 @@ impl Machine {
                 self.k.vectors(self.ns).iter().map(u32::to_string).collect()
             }
             None if below(dir, IRQ).is_some() => IRQ_FILES.iter().map(|f| f.0.to_owned()).collect(),
+            None if below(dir, PROC_NET).is_some_and(|d| d == "vlan") => self.vlan_files(dir).unwrap_or_default(),
             None if below(dir, PROC_NET).is_some() => {
                 let inside = format!("{}/", kernels_name(dir).trim_end_matches('/'));
                 let here = FILES.iter().filter_map(|f| f.strip_prefix(&inside)).filter(|f| !f.contains('/'));
-                let more: &[&str] = if dir == PROC_NET { &["stat", "unix"] } else { &[] };
+                let more: &[&str] = if dir == PROC_NET { &["stat", "unix", "vlan"] } else { &[] };
                 here.chain(more.iter().copied()).map(str::to_owned).collect()
             }
             None => self.devices().into_iter().map(|d| d.name).collect(),

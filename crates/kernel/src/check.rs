@@ -4,6 +4,7 @@ use crate::env::TimerKey;
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::errqueue;
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::ipv6::addrconf;
@@ -63,9 +64,38 @@ impl Kernel {
                 format!("{}: a local route without its address", ns.name)
             })?;
         }
+        self.stacked()?;
         self.files()?;
         self.waits()?;
         self.packets()
+    }
+
+    /// Who stands on a device is known there, and nobody else.
+    fn stacked(&self) -> Checked {
+        let devs = &self.net.devs;
+        for (id, d) in devs.iter() {
+            for upper in &d.uppers {
+                let below = devs.get(*upper).and_then(|u| u.lower());
+                ensure(below == Some(id), || format!("{} has {upper:?} on top, which is on {below:?}", d.name))?;
+            }
+            for (key, upper) in &d.vlans {
+                ensure(d.uppers.contains(upper), || format!("{}: VLAN {key:?} is not on top of it", d.name))?;
+            }
+            if let Some(l) = d.lower() {
+                let times = devs.get(l).map_or(0, |l| l.uppers.iter().filter(|u| **u == id).count());
+                ensure(times == 1, || format!("{} stands {times} times on its device", d.name))?;
+            }
+        }
+        for (id, ns) in self.net.ns.iter() {
+            for (key, dev) in &ns.udp.encap {
+                let takes = |d: &NetDevice| match &d.kind {
+                    DevKind::Vxlan(v) => d.up && v.ns == id && (v.port, v.vni) == *key,
+                    _ => false,
+                };
+                ensure(devs.get(*dev).is_some_and(takes), || format!("{}: nobody takes {key:?}", ns.name))?;
+            }
+        }
+        Ok(())
     }
 
     fn tcp_sock(&self, id: TcpId, sk: &TcpSock) -> Checked {

@@ -85,6 +85,8 @@ impl Kernel {
                 ct: Default::default(),
                 kmsg: Default::default(),
                 tc: Default::default(),
+                xmit_depth: 0,
+                xmit_nested: 0,
                 frames: VecDeque::new(),
             },
         }

@@ -6,9 +6,20 @@ pub const ETH_HLEN: usize = 14;
 pub const ETH_P_IP: u16 = 0x0800;
 pub const ETH_P_ARP: u16 = 0x0806;
 pub const ETH_P_8021Q: u16 = 0x8100;
+/// The outer tag of a provider (IEEE 802.1ad).
+pub const ETH_P_8021AD: u16 = 0x88a8;
 pub const ETH_P_IPV6: u16 = 0x86dd;
 /// Every protocol: for packet sockets, never on the wire.
 pub const ETH_P_ALL: u16 = 0x0003;
+
+/// A VLAN tag's bytes.
+pub const VLAN_HLEN: usize = 4;
+
+/// The frame begins its payload with a VLAN tag (`eth_type_vlan`).
+#[inline]
+pub fn is_vlan(ethertype: u16) -> bool {
+    ethertype == ETH_P_8021Q || ethertype == ETH_P_8021AD
+}
 
 /// A hardware address.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]

@@ -1,5 +1,5 @@
 //! [`FlowKey`]: which conversation a frame belongs to, and where its headers lie.
-use crate::ethernet::{ETH_HLEN, ETH_P_8021Q, ETH_P_IP, ETH_P_IPV6};
+use crate::ethernet::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, VLAN_HLEN, is_vlan};
 use crate::ipv4::{IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE, Ipv4Header};
 use crate::ipv6::{self, IPV6_HLEN, Ipv6Header};
 use crate::{Frame, Malformed};
@@ -67,18 +67,21 @@ impl fmt::Display for FlowKey {
     }
 }
 
-/// Where the IP header begins: behind Ethernet (and one VLAN tag), or at 0 on a device without link header.
+/// VLAN tags that are looked behind.
+const MOST_TAGS: usize = 8;
+
+/// Where the IP header begins: behind Ethernet (and its VLAN tags), or at 0 on a device without link header.
 ///
 /// A frame does not say which it is. Ethernet is tried first: a bare packet would need a source like 8.0.69-79.x and a
 /// length that fits by chance to be mistaken.
 pub fn net_offset(frame: &Frame) -> Option<usize> {
     let b = frame.head.bytes();
     let behind = |at: usize| Some(u16::from_be_bytes([*b.get(at)?, *b.get(at + 1)?]));
-    let at = match behind(12) {
-        Some(ETH_P_IP | ETH_P_IPV6) => ETH_HLEN,
-        Some(ETH_P_8021Q) if matches!(behind(16), Some(ETH_P_IP | ETH_P_IPV6)) => ETH_HLEN + 4,
-        _ => 0,
-    };
+    let mut at = ETH_HLEN;
+    while at <= ETH_HLEN + MOST_TAGS * VLAN_HLEN && behind(at - 2).is_some_and(is_vlan) {
+        at += VLAN_HLEN;
+    }
+    let at = if matches!(behind(at - 2), Some(ETH_P_IP | ETH_P_IPV6)) { at } else { 0 };
     [at, 0].into_iter().find(|at| fits(frame, *at))
 }
 

@@ -90,6 +90,21 @@ impl Head {
         Some(&mut self.buf[start..start + n])
     }
 
+    /// Moves the bytes so that `n` can be pushed in front of them; what was pulled is forgotten. Returns by how much they moved,
+    /// and what had to give way at the end. `None` (and no change) when `n` is more than there is room for at all.
+    pub fn make_room(&mut self, n: usize) -> Option<(i16, Option<Vec<u8>>)> {
+        let (from, len) = (self.start as usize, self.len());
+        if n > HEAD_CAPACITY {
+            return None;
+        }
+        let keep = len.min(HEAD_CAPACITY - n);
+        let rest = (keep < len).then(|| self.buf[from + keep..from + len].to_vec());
+        let to = HEAD_CAPACITY - keep;
+        self.buf.copy_within(from..from + keep, to);
+        (self.start, self.end) = (to as u8, HEAD_CAPACITY as u8);
+        Some((to as i16 - from as i16, rest))
+    }
+
     /// Takes `n` bytes off the front; `None` (and no change) when there are fewer.
     #[inline]
     pub fn pull(&mut self, n: usize) -> Option<()> {
@@ -192,6 +207,22 @@ mod tests {
         assert!(h.pull(9).is_none() && h.push(HEAD_CAPACITY).is_none());
         h.trim(3);
         assert_eq!(h.bytes(), b"tcp");
+    }
+
+    #[test]
+    fn room_is_made_in_front_of_what_came_from_a_wire() {
+        let bytes: Vec<u8> = (0..HEAD_CAPACITY as u8).collect();
+        let mut h = Head::new();
+        h.fill(&bytes);
+        assert!(h.push(4).is_none() && h.make_room(HEAD_CAPACITY + 1).is_none());
+        let (by, rest) = h.make_room(4).unwrap();
+        assert_eq!((by, rest.unwrap()), (4, bytes[HEAD_CAPACITY - 4..].to_vec()));
+        assert_eq!(h.bytes(), &bytes[..HEAD_CAPACITY - 4]);
+        assert!(h.push(4).is_some());
+        h.fill(b"abc");
+        h.pull(1).unwrap();
+        assert_eq!(h.make_room(8), Some((HEAD_CAPACITY as i16 - 3, None)));
+        assert_eq!(h.bytes(), b"bc");
     }
 
     #[test]

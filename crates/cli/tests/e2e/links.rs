@@ -6,6 +6,8 @@ use anyhow::{Context, Result, ensure};
 pub fn tests() -> Vec<Test> {
     vec![
         test("ip_changes_as_linux", &["ip", "bridge"], ip_changes_as_linux),
+        test("devices_as_linux", &["ip", "bridge"], devices_as_linux),
+        test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
         test("network_of_containers", &["ip", "iptables-legacy", "python3", "curl", "ping", "sysctl"], containers),
         test("ip_monitor_hears_of_changes", &["ip"], ip_monitor_hears_of_changes),
         test("namespaces_joined_by_a_router", &["ip", "python3", "curl"], namespaces_joined_by_a_router),
@@ -29,6 +31,60 @@ fn ip_changes_as_linux(env: &Env) -> Result<()> {
         ensure!(there == here, "line {}, {asked}:\nLinux   {there}\nbelljar {here}", n + 1);
     }
     ensure!(linux.lines().count() == out.stdout.lines().count(), "{}", out.stdout);
+    Ok(())
+}
+
+/// macvlan and VXLAN: the same lines as in a network namespace of the host's.
+fn devices_as_linux(env: &Env) -> Result<()> {
+    let script = env.program("devices.sh");
+    let host = env.finish(env.in_own_network(&script, &[]), 60)?;
+    if host.stdout.contains("Unknown device type") {
+        println!("        this machine's kernel has no macvlan or no VXLAN");
+        return Ok(());
+    }
+    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc"], &["sh", &script])?.wait(60)?;
+    let mut asked = "";
+    for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
+        asked = if there.starts_with("$ ") { there } else { asked };
+        ensure!(there == here, "{asked}:\nLinux   {there}\nbelljar {here}");
+    }
+    Ok(())
+}
+
+/// Not every kernel has VLANs: what Linux says is written down here.
+fn vlans_of_devices_and_bridges(env: &Env) -> Result<()> {
+    let script = "ip netns add a; ip netns add b
+        ip link add br0 type bridge vlan_filtering 1; ip link set br0 up
+        for n in a b; do ip link add e netns $n type veth peer name p$n
+            ip link set p$n master br0; ip link set p$n up; ip -n $n link set e up; done
+        bridge vlan add dev pa vid 10 pvid untagged; bridge vlan del dev pa vid 1; bridge vlan add dev pb vid 10
+        ip -n b link add link e name e.10 type vlan id 10; ip -n b link set e.10 up
+        ip -n a addr add 10.0.0.1/24 dev e; ip -n b addr add 10.0.0.2/24 dev e.10
+        bridge vlan show; bridge -compressvlans vlan show dev pb
+        ip netns exec a ping -c 1 10.0.0.2 | grep received
+        ip -d -n b link show e.10; ip netns exec b cat /proc/net/vlan/config
+        bridge fdb show br br0 | grep -c 'vlan 10'
+        ip link add link br0 name x type vlan id 4095; ip -n b link set e down; ip -n b link set e.10 up";
+    let jar = env.run(&["--net", "none", "--with-proc"], &["sh", "-c", script])?.wait(60)?;
+    let text = format!("{}{}", jar.stdout, jar.stderr);
+    let mut lines = text.lines();
+    for wanted in [
+        "port              vlan-id  ",
+        "br0               1 PVID Egress Untagged",
+        "pa                10 PVID Egress Untagged",
+        "pb                1 PVID Egress Untagged",
+        "                  10",
+        "1 packets transmitted, 1 received, 0% packet loss, time 0ms",
+        "    vlan protocol 802.1Q id 10 <REORDER_HDR> addrgenmode eui64",
+        "VLAN Dev name\t | VLAN ID",
+        "Name-Type: VLAN_NAME_TYPE_RAW_PLUS_VID_NO_PAD",
+        "e.10           | 10  | e",
+        "Error: Invalid VLAN id.",
+        "RTNETLINK answers: Network is down",
+    ] {
+        ensure!(lines.any(|l| l.starts_with(wanted)), "{wanted:?} is missing, or comes too early:\n{text}");
+    }
     Ok(())
 }
 

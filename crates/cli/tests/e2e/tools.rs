@@ -31,7 +31,7 @@ fn jar(env: &Env) -> Result<(Proc, u16)> {
 }
 
 fn exec_and_ps(env: &Env) -> Result<()> {
-    let (server, _) = jar(env)?;
+    let (mut server, _) = jar(env)?;
     let ps = env.ask(&["ps"])?;
     ensure!(ps.lines().any(|l| l.contains("web") && l.contains("python3")), "{ps}");
     for address in ["127.0.0.1", "10.0.2.15"] {

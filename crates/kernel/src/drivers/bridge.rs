@@ -1,11 +1,13 @@
 //! A bridge: a switch made of devices, and a device of its own machine on it (802.1D without the spanning tree, which is off
-//! as it is on a new Linux bridge; no VLAN filtering, no multicast snooping: groups are flooded).
+//! as it is on a new Linux bridge; no multicast snooping: groups are flooded). Its VLANs are in `bridge_vlan`.
 //!
 //! ```text
 //!   port ─ netif_receive_skb ─▶ handle_frame ─▶ learn ─▶ known: that port, or up to the machine
 //!                                                    └─▶ unknown, groups: all other ports
 //!   machine ─ br_dev_xmit ─▶ the same choice
 //! ```
+use super::bridge_vlan::{self, BrVlans};
+use super::stacked;
 use super::veth::{is_skb_forwardable, scrub};
 use crate::env::Jiffies;
 use crate::ids::{DevId, NsId};
@@ -31,7 +33,7 @@ const MOST_PORTS: usize = 1024;
 #[derive(Clone, Debug)]
 pub struct Bridge {
     pub ports: Vec<DevId>,
-    pub fdb: BTreeMap<Mac, FdbEntry>,
+    pub fdb: BTreeMap<FdbKey, FdbEntry>,
     learned: usize,
     /// When what is old was last looked for.
     swept: Jiffies,
@@ -44,6 +46,7 @@ pub struct Bridge {
     /// The address was given, not taken from the ports; the same of the MTU.
     pub mac_set: bool,
     pub mtu_set: bool,
+    pub vlans: BrVlans,
 }
 
 impl Default for Bridge {
@@ -60,9 +63,13 @@ impl Default for Bridge {
             priority: 0x8000,
             mac_set: false,
             mtu_set: false,
+            vlans: BrVlans::default(),
         }
     }
 }
+
+/// An address in a VLAN, 0 where VLANs do not matter.
+pub type FdbKey = (Mac, u16);
 
 /// Where a hardware address is (`struct net_bridge_fdb_entry`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,15 +113,13 @@ impl Net {
         if let Some(d) = self.devs.get_mut(id) {
             (d.mac, d.carrier) = (mac, false);
         }
-        fdb_local(self, id, mac, None);
+        fdb_local(self, id, (mac, 0), None);
+        bridge_vlan::init(self, id, None);
         Ok(id)
     }
 
     fn bridge(&self, br: DevId) -> Option<&Bridge> {
-        match &self.devs.get(br)?.kind {
-            DevKind::Bridge(b) => Some(b),
-            _ => None,
-        }
+        of(self, br)
     }
 
     pub(crate) fn bridge_mut(&mut self, br: DevId) -> Option<&mut Bridge> {
@@ -122,6 +127,14 @@ impl Net {
             DevKind::Bridge(b) => Some(b),
             _ => None,
         }
+    }
+}
+
+/// A device's part as a bridge, if it is one.
+pub fn of(net: &Net, br: DevId) -> Option<&Bridge> {
+    match &net.devs.get(br)?.kind {
+        DevKind::Bridge(b) => Some(b),
+        _ => None,
     }
 }
 
@@ -146,6 +159,10 @@ pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {
     if matches!(d.kind, DevKind::Bridge(_)) {
         return Err(Errno::ELOOP);
     }
+    if d.macvlan_port {
+        return Err(Errno::EBUSY);
+    }
+    stacked::may_join(net, br, dev)?;
     let no = (1..=MOST_PORTS as u16).find(|n| !b.ports.iter().any(|p| port(net, *p).is_some_and(|p| p.no == *n)));
     let no = no.ok_or(Errno::EXFULL)?;
     let mac = d.mac;
@@ -168,7 +185,8 @@ pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {
     if let Some(b) = net.bridge_mut(br) {
         b.ports.push(dev);
     }
-    fdb_local(net, br, mac, Some(dev));
+    fdb_local(net, br, (mac, 0), Some(dev));
+    bridge_vlan::init(net, br, Some(dev));
     adjust(net, br);
     notify::link(net, RTM_NEWLINK, dev);
     follow(net, br);
@@ -189,6 +207,7 @@ pub fn release(net: &mut Net, dev: DevId) {
     }
     if let Some(b) = net.bridge_mut(br) {
         b.ports.retain(|p| *p != dev);
+        b.vlans.ports.remove(&dev);
     }
     forget(net, br, |_, e| e.port == Some(dev));
     adjust(net, br);
@@ -231,8 +250,12 @@ pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
         },
         None => return,
     };
-    forget(net, br, |mac, e| *mac == old && e.port == port && e.kind == FdbKind::Local);
-    fdb_local(net, br, new, port);
+    forget(net, br, |key, e| key.0 == old && e.port == port && e.kind == FdbKind::Local);
+    let group = of(net, br).and_then(|b| b.vlans.group(port));
+    let vids: Vec<u16> = group.map_or_else(Vec::new, |g| g.vlans.keys().copied().collect());
+    for vid in std::iter::once(0).chain(vids) {
+        fdb_local(net, br, (new, vid), port);
+    }
 }
 
 /// The bridge has a carrier while a port forwards.
@@ -245,46 +268,46 @@ pub fn follow(net: &mut Net, br: DevId) {
     }
 }
 
-fn fdb_local(net: &mut Net, br: DevId, mac: Mac, port: Option<DevId>) {
+pub(super) fn fdb_local(net: &mut Net, br: DevId, key: FdbKey, port: Option<DevId>) {
     let now = net.env.jiffies();
     // The bridge's own address stands before that of a port which has the same.
-    let known = net.bridge(br).and_then(|b| b.fdb.get(&mac));
-    if mac.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local && e.port.is_none()) {
+    let known = net.bridge(br).and_then(|b| b.fdb.get(&key));
+    if key.0.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local && e.port.is_none()) {
         return;
     }
-    insert(net, br, mac, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now });
+    insert(net, br, key, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now });
 }
 
 /// Into the table, over what was there.
-pub fn insert(net: &mut Net, br: DevId, mac: Mac, e: FdbEntry) {
+pub fn insert(net: &mut Net, br: DevId, key: FdbKey, e: FdbEntry) {
     let Some(b) = net.bridge_mut(br) else { return };
-    let old = b.fdb.insert(mac, e);
+    let old = b.fdb.insert(key, e);
     b.learned += usize::from(e.kind == FdbKind::Learned);
     b.learned -= usize::from(old.is_some_and(|o| o.kind == FdbKind::Learned));
-    notify::fdb(net, RTM_NEWNEIGH, br, mac, &e);
+    notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
 }
 
 /// Out of the table, what `which` names.
-pub fn forget(net: &mut Net, br: DevId, which: impl Fn(&Mac, &FdbEntry) -> bool) -> usize {
+pub fn forget(net: &mut Net, br: DevId, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> usize {
     let Some(b) = net.bridge_mut(br) else { return 0 };
-    let gone: Vec<(Mac, FdbEntry)> = b.fdb.iter().filter(|(m, e)| which(m, e)).map(|(m, e)| (*m, *e)).collect();
-    for (mac, e) in &gone {
+    let gone: Vec<(FdbKey, FdbEntry)> = b.fdb.iter().filter(|(m, e)| which(m, e)).map(|(m, e)| (*m, *e)).collect();
+    for (key, e) in &gone {
         if let Some(b) = net.bridge_mut(br) {
-            b.fdb.remove(mac);
+            b.fdb.remove(key);
             b.learned -= usize::from(e.kind == FdbKind::Learned);
         }
-        notify::fdb(net, RTM_DELNEIGH, br, *mac, e);
+        notify::fdb(net, RTM_DELNEIGH, br, *key, e);
     }
     gone.len()
 }
 
 /// What the table knows of an address.
-pub fn entry(net: &Net, br: DevId, mac: Mac) -> Option<FdbEntry> {
-    net.bridge(br)?.fdb.get(&mac).copied().filter(|e| !expired(net, br, e))
+pub fn entry(net: &Net, br: DevId, key: FdbKey) -> Option<FdbEntry> {
+    net.bridge(br)?.fdb.get(&key).copied().filter(|e| !expired(net, br, e))
 }
 
 /// The table, by address, without what is too old.
-pub fn entries(net: &Net, br: DevId) -> impl Iterator<Item = (Mac, FdbEntry)> + '_ {
+pub fn entries(net: &Net, br: DevId) -> impl Iterator<Item = (FdbKey, FdbEntry)> + '_ {
     let all = net.bridge(br).into_iter().flat_map(|b| b.fdb.iter());
     all.map(|(m, e)| (*m, *e)).filter(move |(_, e)| !expired(net, br, e))
 }
@@ -307,13 +330,13 @@ pub fn sweep(net: &mut Net, br: DevId) {
 
 /// The sender of a frame is where the frame came from; an address of this machine is believed of nobody else.
 #[doc(alias = "br_fdb_update")]
-fn learn(net: &mut Net, br: DevId, from: DevId, mac: Mac) {
+fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
     let now = net.env.jiffies();
     let Some(b) = net.bridge_mut(br) else { return };
     if b.ageing_time == 0 {
         return;
     }
-    if let Some(e) = b.fdb.get_mut(&mac) {
+    if let Some(e) = b.fdb.get_mut(&key) {
         match e.kind {
             FdbKind::Local => return,
             FdbKind::Static if e.port == Some(from) => return,
@@ -323,7 +346,7 @@ fn learn(net: &mut Net, br: DevId, from: DevId, mac: Mac) {
         if e.port != Some(from) {
             e.port = Some(from);
             let e = *e;
-            notify::fdb(net, RTM_NEWNEIGH, br, mac, &e);
+            notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
         }
         return;
     }
@@ -332,7 +355,7 @@ fn learn(net: &mut Net, br: DevId, from: DevId, mac: Mac) {
         sweep(net, br);
     }
     if net.bridge(br).is_some_and(|b| b.learned < MOST_LEARNED) {
-        insert(net, br, mac, FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now });
+        insert(net, br, key, FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now });
     }
 }
 
@@ -345,7 +368,7 @@ enum Way {
     Flood,
 }
 
-fn lookup(net: &mut Net, br: DevId, to: Mac) -> Way {
+fn lookup(net: &mut Net, br: DevId, to: FdbKey) -> Way {
     let now = net.env.jiffies();
     let e = net.bridge(br).and_then(|b| b.fdb.get(&to)).copied().filter(|e| !expired(net, br, e));
     match e {
@@ -390,48 +413,54 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
         return None;
     }
     k.net.stage(&skb, "br_handle_frame");
-    handle_finish(k, br, from, eth, skb);
+    match bridge_vlan::ingress(&k.net, br, Some(from), &mut skb) {
+        Some(vid) => handle_finish(k, br, from, (eth, vid), skb),
+        None => k.net.kfree_skb(skb, DropReason::NotSpecified, "br_allowed_ingress"),
+    }
     None
 }
 
 #[doc(alias = "br_handle_frame_finish")]
-fn handle_finish(k: &mut Kernel, br: DevId, from: DevId, eth: EthHeader, skb: Skb) {
+fn handle_finish(k: &mut Kernel, br: DevId, from: DevId, (eth, vid): (EthHeader, u16), skb: Skb) {
     if port(&k.net, from).is_some_and(|p| p.learning) {
-        learn(&mut k.net, br, from, eth.src);
+        learn(&mut k.net, br, from, (eth.src, vid));
     }
+    let to = (eth.dst, vid);
     if eth.dst.is_multicast() {
         let copy = k.net.clone_skb(&skb);
         flood(&mut k.net, br, Some(from), eth.dst, skb);
-        return pass_up(k, br, copy);
+        return pass_up(k, br, copy, vid);
     }
     let promisc = k.net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
-    match lookup(&mut k.net, br, eth.dst) {
-        Way::Here => return pass_up(k, br, skb),
+    match lookup(&mut k.net, br, to) {
+        Way::Here => return pass_up(k, br, skb, vid),
         _ if promisc => {
             let copy = k.net.clone_skb(&skb);
-            send(&mut k.net, br, Some(from), eth.dst, skb);
-            return pass_up(k, br, copy);
+            send(&mut k.net, br, Some(from), to, skb);
+            return pass_up(k, br, copy, vid);
         }
         _ => {}
     }
-    send(&mut k.net, br, Some(from), eth.dst, skb);
+    send(&mut k.net, br, Some(from), to, skb);
 }
 
 /// To the port that is known, or to all.
-fn send(net: &mut Net, br: DevId, from: Option<DevId>, to: Mac, skb: Skb) {
+fn send(net: &mut Net, br: DevId, from: Option<DevId>, to: FdbKey, skb: Skb) {
     match lookup(net, br, to) {
-        Way::Port(p) if may_deliver(net, from, p) => forward(net, br, p, skb),
-        Way::Flood => flood(net, br, from, to, skb),
+        Way::Port(p) if may_deliver(net, br, (from, p), &skb) => forward(net, br, p, skb),
+        Way::Flood => flood(net, br, from, to.0, skb),
         // Its receiver is where it came from, or behind a port that is isolated from that one, or out of service.
         _ => net.kfree_skb(skb, DropReason::NotSpecified, "br_forward"),
     }
 }
 
 #[doc(alias = "should_deliver")]
-fn may_deliver(net: &Net, from: Option<DevId>, to: DevId) -> bool {
+fn may_deliver(net: &Net, br: DevId, (from, to): (Option<DevId>, DevId), skb: &Skb) -> bool {
     let Some(p) = port(net, to).filter(|_| forwards(net, to)) else { return false };
     let isolated = |d: DevId| port(net, d).is_some_and(|p| p.isolated);
-    (p.hairpin || from != Some(to)) && !(p.isolated && from.is_some_and(isolated))
+    (p.hairpin || from != Some(to))
+        && !(p.isolated && from.is_some_and(isolated))
+        && bridge_vlan::egress(net, br, Some(to), skb.vlan)
 }
 
 /// A copy out of every port but the one that it came in by.
@@ -446,7 +475,7 @@ fn flood(net: &mut Net, br: DevId, from: Option<DevId>, to: Mac, skb: Skb) {
     let count = net.bridge(br).map_or(0, |b| b.ports.len());
     for n in 0..count {
         let Some(p) = net.bridge(br).and_then(|b| b.ports.get(n).copied()) else { break };
-        if !port(net, p).is_some_and(wants) || !may_deliver(net, from, p) {
+        if !port(net, p).is_some_and(wants) || !may_deliver(net, br, (from, p), &skb) {
             continue;
         }
         if let Some(before) = last.replace(p) {
@@ -468,6 +497,7 @@ fn forward(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
         skb.head.rewind(skb.mac_header);
     }
     skb.network_header = skb.mac_header + ETH_HLEN as u8;
+    bridge_vlan::leave(net, br, Some(to), &mut skb);
     if !is_skb_forwardable(mtu, &skb) {
         return net.kfree_skb(skb, DropReason::PktTooBig, "br_dev_queue_push_xmit");
     }
@@ -481,8 +511,13 @@ fn forward(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
 
 /// Up to this machine, through the bridge's own device.
 #[doc(alias = "br_pass_frame_up")]
-fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb) {
+fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb, vid: u16) {
     let len = skb.len() as u64;
+    let promisc = k.net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
+    if !promisc && !bridge_vlan::egress(&k.net, br, None, skb.vlan) {
+        return k.net.kfree_skb(skb, DropReason::NotSpecified, "br_pass_frame_up");
+    }
+    bridge_vlan::leave(&k.net, br, None, &mut skb);
     let Some(d) = k.net.devs.get_mut(br) else { return k.net.consume_skb(skb) };
     d.stats.rx(1, len);
     d.stats.multicast += u64::from(skb.pkt_type == PktType::Multicast);
@@ -494,7 +529,7 @@ fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb) {
     if let Ok(to) = to
         && !to.is_multicast()
         && to != own
-        && matches!(lookup(&mut k.net, br, to), Way::Here)
+        && matches!(lookup(&mut k.net, br, (to, vid)), Way::Here)
     {
         let _ = skb.head.pull(ETH_HLEN);
         skb.pkt_type = PktType::Host;
@@ -506,17 +541,20 @@ fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb) {
 
 /// The machine itself sends through the bridge.
 #[inline(never)]
-pub fn br_dev_xmit(net: &mut Net, br: DevId, skb: Skb) {
+pub fn br_dev_xmit(net: &mut Net, br: DevId, mut skb: Skb) {
     let to = EthHeader::parse(skb.head.bytes()).map(|e| e.dst);
     let Ok(to) = to else { return net.kfree_skb(skb, DropReason::PktTooSmall, "br_dev_xmit") };
     if let Some(d) = net.devs.get_mut(br) {
         d.stats.tx(1, skb.len() as u64);
     }
+    let Some(vid) = bridge_vlan::ingress(net, br, None, &mut skb) else {
+        return net.kfree_skb(skb, DropReason::NotSpecified, "br_allowed_ingress");
+    };
     if to.is_multicast() {
         return flood(net, br, None, to, skb);
     }
-    match lookup(net, br, to) {
+    match lookup(net, br, (to, vid)) {
         Way::Here => net.kfree_skb(skb, DropReason::NotSpecified, "br_dev_xmit"),
-        _ => send(net, br, None, to, skb),
+        _ => send(net, br, None, (to, vid), skb),
     }
 }

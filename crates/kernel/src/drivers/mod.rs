@@ -1,6 +1,12 @@
-//! Devices: loopback, a NIC with rings, interrupts and NAPI, TUN/TAP, and those that are software only: dummy, veth, bridge.
+//! Devices: loopback, a NIC with rings, interrupts and NAPI, TUN/TAP, and those that are software only: dummy, veth, bridge
+//! and those on top of another one: VLANs, macvlan, VXLAN.
 pub mod bridge;
+pub mod bridge_vlan;
 pub mod loopback;
+pub mod macvlan;
 pub mod nic;
+pub mod stacked;
 pub mod tun;
 pub mod veth;
+pub mod vlan;
+pub mod vxlan;

@@ -60,6 +60,9 @@ pub struct Net {
     pub ct: netfilter::conntrack::Conntrack,
     pub kmsg: netfilter::Kmsg,
     pub tc: sched::Global,
+    /// Tunnels that the packet on its way goes through.
+    pub xmit_depth: u32,
+    pub xmit_nested: u32,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
 }
@@ -196,6 +199,12 @@ impl Net {
         let mut frame = Box::new(skb.to_frame());
         if dir == Dir::In {
             frame.head.rewind(skb.mac_header);
+        }
+        if skb.vlan.present() {
+            // As it is on the wire.
+            let mut tagged = SkBuff { head: frame.head, frags: frame.payload, vlan: skb.vlan, ..SkBuff::default() };
+            core::vlan::push_inside(&mut tagged);
+            (frame.head, frame.payload) = (tagged.head, tagged.frags);
         }
         self.env.trace.push(self.env.now, Event::Tap { dev, dir, frame });
     }

@@ -3,7 +3,7 @@ use crate::drivers::nic::NicConfig;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev::{DevKind, InetConf};
+use crate::net::core::dev::{DevKind, InetConf, NetDevice};
 use crate::net::core::neighbour::{NeighTable, Neighbour};
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
@@ -179,6 +179,10 @@ impl Kernel {
 
 impl Net {
     fn tear_down(&mut self, ns: NsId, heir: Option<NsId>) {
+        // Tunnels through this network, wherever their devices are.
+        let through = |d: &NetDevice| matches!(&d.kind, DevKind::Vxlan(v) if v.ns == ns);
+        let tunnels: Vec<DevId> = self.devs.iter().filter(|(_, d)| through(d)).map(|(id, _)| id).collect();
+        tunnels.into_iter().for_each(|id| self.unregister_netdev(id));
         while let Some(dev) = self.ns.get(ns).and_then(|n| n.devs.last().copied()) {
             let hardware = self.devs.get(dev).is_some_and(|d| d.nic().is_some());
             let moved = hardware

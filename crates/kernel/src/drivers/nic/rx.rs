@@ -147,7 +147,9 @@ pub(super) fn drop_full(net: &mut Net, dev: DevId, frame: Frame) {
 /// The card's multicast filter: frames to IPv6 groups that nobody here joined never get to the host (`ndo_set_rx_mode`).
 fn is_filtered(d: &NetDevice, frame: &Frame) -> bool {
     let Some(to) = frame.head.bytes().first_chunk::<6>().filter(|m| m[..2] == [0x33, 0x33]) else { return false };
+    // What devices on top of it want, the card takes (`dev_mc_sync`).
     d.promiscuity == 0
+        && d.uppers.is_empty()
         && d.allmulti == 0
         && !d.packet_groups.contains(to)
         && !d.inet6.groups.iter().any(|g| !g.left && multicast_mac(g.addr).0 == *to)

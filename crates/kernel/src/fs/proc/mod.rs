@@ -5,6 +5,7 @@ mod dev;
 mod igmp;
 mod ipv6;
 mod packet;
+pub mod vlan;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -90,7 +91,7 @@ impl Kernel {
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
             "/proc/interrupts" => dev::interrupts(&self.net, ns),
             "/proc/slabinfo" => self.slabinfo(),
-            _ => return None,
+            _ => return vlan::file(&self.net, ns, path.strip_prefix("/proc/net/vlan/")?),
         })
     }
 

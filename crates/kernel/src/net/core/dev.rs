@@ -1,8 +1,11 @@
 //! Network devices: what each has, and how they are made, addressed and set up (the `ip` commands of a namespace).
 use crate::drivers::bridge::{BrPort, Bridge};
+use crate::drivers::macvlan::Macvlan;
 use crate::drivers::nic::{Nic, NicConfig};
 use crate::drivers::tun::Tun;
 use crate::drivers::veth::Veth;
+use crate::drivers::vlan::Vlan;
+use crate::drivers::vxlan::Vxlan;
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -21,6 +24,7 @@ use belljar_abi::{self as abi, Errno};
 use belljar_wire::ipv6::IPV6_MIN_MTU;
 use belljar_wire::{Gso, GsoType, Mac};
 use core::net::Ipv4Addr;
+use std::collections::BTreeMap;
 
 /// The name of a device, also of one that is not there (yet).
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -65,6 +69,9 @@ pub enum DevKind {
     Dummy,
     Veth(Veth),
     Bridge(Box<Bridge>),
+    Vlan(Box<Vlan>),
+    Macvlan(Macvlan),
+    Vxlan(Box<Vxlan>),
 }
 
 /// Offloads (`ethtool -k`).
@@ -227,6 +234,11 @@ pub struct NetDevice {
     pub kind: DevKind,
     /// The bridge that it is a port of.
     pub master: Option<DevId>,
+    /// Devices that were made on top of this one, oldest first.
+    pub uppers: Vec<DevId>,
+    /// Of these the VLANs, by protocol and number; and whether others take frames by their addresses.
+    pub vlans: BTreeMap<(u16, u16), DevId>,
+    pub macvlan_port: bool,
     /// As a port of a bridge.
     pub brport: Option<Box<BrPort>>,
     pub group: u32,
@@ -307,6 +319,9 @@ impl NetDevice {
             DevKind::Dummy => "dummy",
             DevKind::Veth(_) => "veth",
             DevKind::Bridge(_) => "bridge",
+            DevKind::Vlan(_) => "vlan",
+            DevKind::Macvlan(_) => "macvlan",
+            DevKind::Vxlan(_) => "vxlan",
         })
     }
 
@@ -314,14 +329,32 @@ impl NetDevice {
     pub fn iflink(&self) -> Option<DevId> {
         match &self.kind {
             DevKind::Veth(v) => v.peer,
+            DevKind::Vxlan(_) => None,
+            _ => self.lower(),
+        }
+    }
+
+    /// The device that it was made on top of.
+    pub fn lower(&self) -> Option<DevId> {
+        match &self.kind {
+            DevKind::Vlan(v) => Some(v.lower),
+            DevKind::Macvlan(m) => Some(m.lower),
+            DevKind::Vxlan(v) => v.lower,
             _ => None,
         }
+    }
+
+    /// It sends frames with a tag beside them, and hands them to its other end so (NETIF_F_HW_VLAN_CTAG_TX).
+    pub fn keeps_vlan_tag(&self) -> bool {
+        matches!(self.kind, DevKind::Veth(_) | DevKind::Bridge(_))
     }
 
     /// The smallest and largest MTU; 0: no limit but that of the number.
     pub fn mtu_range(&self) -> (u32, u32) {
         match self.kind {
             DevKind::Loopback | DevKind::Dummy => (0, 0),
+            DevKind::Vlan(_) => (0, 65_535),
+            DevKind::Macvlan(m) => m.mtus,
             _ => (68, 65_535),
         }
     }
@@ -344,7 +377,7 @@ impl NetDevice {
 
     /// `IF_OPER_*` (RFC 2863): of a device that nobody watches the link of, nothing is known.
     pub fn operstate(&self) -> u8 {
-        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy);
+        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy | DevKind::Vxlan(_));
         match (self.up, self.carrier) {
             (true, true) if unwatched => abi::IF_OPER_UNKNOWN,
             (true, true) => abi::IF_OPER_UP,
@@ -444,6 +477,9 @@ impl Net {
             packet_groups: Vec::new(),
             kind,
             master: None,
+            uppers: Vec::new(),
+            vlans: BTreeMap::new(),
+            macvlan_port: false,
             brport: None,
             group: 0,
             alias: None,

@@ -1,15 +1,17 @@
 //! From a driver to the protocols: the backlog, taps, and whose packet it is.
 use crate::drivers::bridge;
+use crate::drivers::macvlan;
 use crate::env::trace::Dir;
+use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::rps;
 use crate::net::core::skb::{Owner, Skb};
-use crate::net::core::{softirq, xdp};
+use crate::net::core::{softirq, vlan, xdp};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
 use crate::net::ipv6;
-use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6};
+use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, is_vlan};
 
 /// For devices without NAPI: the packet, with its Ethernet header pulled, waits for the softirq.
 #[doc(alias = "netif_rx_internal")]
@@ -21,34 +23,59 @@ pub fn netif_rx(net: &mut Net, skb: Skb) {
     softirq::enqueue_to_backlog(net, skb);
 }
 
-/// Taps, then the protocol's handler.
+/// Taps, devices on top, then the protocol's handler.
+pub fn netif_receive_skb(k: &mut Kernel, skb: Skb) {
+    let mut next = skb;
+    while let Err(Some(again)) = receive_core(k, next) {
+        next = again;
+    }
+}
+
+/// `Err`: it is a packet of another device now, on top of this one, or nobody's any more.
 #[doc(alias = "__netif_receive_skb_core")]
-pub fn netif_receive_skb(k: &mut Kernel, mut skb: Skb) {
-    let Some(dev) = skb.dev else { return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb") };
-    let Some(d) = k.net.devs.get(dev).filter(|d| d.up) else {
-        return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
+#[inline(always)]
+fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
+    let Some((dev, d)) = skb.dev.and_then(|dev| Some((dev, k.net.devs.get(dev).filter(|d| d.up)?))) else {
+        k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
+        return Err(None);
     };
     let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some());
+    let handled = master.is_some() || d.macvlan_port;
     if d.xdp.as_ref().is_some_and(|x| !x.native) {
-        match xdp::generic(&mut k.net, dev, skb) {
-            Some(passed) => skb = passed,
-            None => return,
-        }
+        skb = xdp::generic(&mut k.net, dev, skb).ok_or(None)?;
     }
     skb.ns = Some(ns);
     skb.network_header = skb.head.start();
+    let tagged = is_vlan(skb.protocol) || skb.vlan.present();
+    if tagged && is_vlan(skb.protocol) && !vlan::untag(&mut skb) {
+        k.net.kfree_skb(skb, DropReason::NotSpecified, "skb_vlan_untag");
+        return Err(None);
+    }
     k.net.tap(dev, Dir::In, &skb);
     k.net.stage(&skb, "netif_receive_skb");
     let watched = crate::net::packet::rcv::incoming(k, ns, dev, &skb);
     if ingress && let Some(ingress) = k.net.devs.get_mut(dev).and_then(|d| d.qdisc.ingress.as_mut()) {
         ingress.receive(&skb);
     }
-    if let Some(br) = master {
-        match bridge::handle_frame(k, br, dev, skb) {
-            Some(back) => skb = back,
-            None => return,
-        }
+    if tagged {
+        skb = vlan::do_receive(&mut k.net, dev, skb)?;
     }
+    if handled {
+        skb = match master {
+            Some(br) => bridge::handle_frame(k, br, dev, skb).ok_or(None)?,
+            None => macvlan::handle_frame(k, dev, skb)?,
+        };
+    }
+    if tagged {
+        skb = vlan::clear(&mut k.net, dev, skb)?;
+    }
+    deliver(k, ns, dev, watched, skb);
+    Ok(())
+}
+
+/// To the network layer; `watched`: a tap has it already.
+#[inline(always)]
+fn deliver(k: &mut Kernel, ns: NsId, dev: DevId, watched: bool, mut skb: Skb) {
     if skb.owner != Owner::None {
         // A sender's memory is free once its packet is here (`ip_rcv_core`, `skb_orphan`).
         k.net.skb_orphan(&mut skb);

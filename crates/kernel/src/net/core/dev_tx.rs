@@ -1,5 +1,5 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
-use crate::drivers::{bridge, loopback, nic, tun, veth};
+use crate::drivers::{bridge, loopback, macvlan, nic, tun, veth, vlan as vlan_dev, vxlan};
 use crate::env::TimerKey;
 use crate::env::trace::Dir;
 use crate::ids::DevId;
@@ -9,6 +9,7 @@ use crate::net::core::skb::{SKBTX_SCHED_TSTAMP, SKBTX_SW_TSTAMP, SkBuff, Skb};
 use crate::net::core::softirq;
 use crate::net::core::timestamp;
 use crate::net::core::txq;
+use crate::net::core::vlan;
 use crate::net::drop::DropReason;
 use crate::net::packet;
 use crate::net::sched::{Ctx, Sched, Xmit};
@@ -110,6 +111,9 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     };
     d.trans_start = net.env.now;
     let features = d.features;
+    if skb.vlan.present() && !d.keeps_vlan_tag() && !vlan::push_inside(&mut skb) {
+        return net.kfree_skb(skb, DropReason::NoMem, "validate_xmit_vlan");
+    }
     if !features.takes(skb.gso) {
         return segment(net, dev, skb);
     }
@@ -167,6 +171,11 @@ pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Er
             return Err(Errno::ENOBUFS);
         }
     };
+    let keeps = net.devs.get(dev).is_some_and(|d| d.keeps_vlan_tag());
+    if skb.vlan.present() && !keeps && !vlan::push_inside(&mut skb) {
+        net.kfree_skb(skb, DropReason::NoMem, "validate_xmit_vlan");
+        return Err(Errno::ENOBUFS);
+    }
     if skb.csum == Csum::Partial && !features.tx_csum {
         skb_checksum_help(&mut skb);
     }
@@ -185,6 +194,9 @@ fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
         Some(DevKind::Nic(_)) => nic::tx::start_xmit(net, dev, skb),
         Some(DevKind::Veth(_)) => veth::veth_xmit(net, dev, skb),
         Some(DevKind::Bridge(_)) => bridge::br_dev_xmit(net, dev, skb),
+        Some(DevKind::Macvlan(_)) => macvlan::macvlan_xmit(net, dev, skb),
+        Some(DevKind::Vxlan(_)) => vxlan::vxlan_xmit(net, dev, skb),
+        Some(DevKind::Vlan(_)) => vlan_dev::vlan_xmit(net, dev, skb),
         Some(DevKind::Dummy) => {
             let len = skb.len() as u64;
             if let Some(d) = net.devs.get_mut(dev) {

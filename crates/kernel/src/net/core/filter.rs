@@ -2,7 +2,7 @@
 //! Checked when it is attached, so that running it needs no care: every jump goes forward and stays inside, every word of
 //! memory is written before it is read, the last instruction returns.
 //!
-//! Left out: netlink attributes (SKF_AD_NLATTR finds none), VLAN tags (there are none).
+//! Left out: netlink attributes (SKF_AD_NLATTR finds none).
 use crate::net::core::skb::SkBuff;
 use belljar_abi::Errno;
 use belljar_wire::Segs;
@@ -155,8 +155,11 @@ impl<'a> Packet<'a> {
             32 => self.skb.hash,
             36 => anc.cpu,
             40 => a ^ x,
+            44 => self.skb.vlan.tci.into(),
+            48 => self.skb.vlan.present().into(),
             52 => self.header_len,
             56 => anc.random,
+            60 => self.skb.vlan.proto.into(),
             _ => 0,
         }
     }

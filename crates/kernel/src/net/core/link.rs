@@ -1,5 +1,5 @@
 //! What is done to a device: up and down, carrier, MTU, name, address, and its end.
-use crate::drivers::{bridge, veth};
+use crate::drivers::{bridge, macvlan, stacked, veth};
 use crate::env::Rise;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
@@ -23,15 +23,20 @@ impl Net {
         if self.devs.get(dev).ok_or(Errno::ENODEV)?.up == up {
             return Ok(());
         }
+        if up {
+            stacked::open(self, dev)?;
+        }
         self.netdev_event(dev, if up { NetdevEvent::Up } else { NetdevEvent::Down });
         let done = if up { self.dev_open(dev) } else { self.dev_close(dev) };
         notify::link(self, RTM_NEWLINK, dev);
+        stacked::lower_updown(self, dev, up);
         self.follow_link(dev);
         done
     }
 
     #[doc(alias = "__dev_close")]
     fn dev_close(&mut self, dev: DevId) -> Result<(), Errno> {
+        stacked::stop(self, dev);
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         d.up = false;
         let ns = d.ns;
@@ -77,6 +82,7 @@ impl Net {
     #[doc(alias = "netif_stacked_transfer_operstate")]
     pub(crate) fn follow_link(&mut self, dev: DevId) {
         veth::follow(self, dev);
+        stacked::follow(self, dev);
         if self.devs.get(dev).is_some_and(|d| matches!(d.kind, DevKind::Bridge(_))) {
             bridge::follow(self, dev);
         }
@@ -107,6 +113,8 @@ impl Net {
     fn unregister_one(&mut self, dev: DevId) {
         self.strip_netdev(dev);
         bridge::release_all(self, dev);
+        stacked::unregister_uppers(self, dev);
+        stacked::unlink(self, dev);
         self.netdev_event(dev, NetdevEvent::Unregister);
         notify::link(self, RTM_DELLINK, dev);
         self.unlist_netdev(dev);
@@ -193,10 +201,12 @@ impl Net {
 
     /// `ip link set DEV mtu N`; below 68 IPv4 is impossible.
     pub fn set_mtu(&mut self, dev: DevId, mtu: u32) -> Result<(), Errno> {
-        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        self.devs.get(dev).ok_or(Errno::ENODEV)?;
         if !(68..=65_536).contains(&mtu) {
             return Err(Errno::EINVAL);
         }
+        stacked::mtu_fits(self, dev, mtu)?;
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         let (before, ns, up) = (std::mem::replace(&mut d.mtu, mtu), d.ns, d.up);
         // Below 1280 there is no IPv6 (RFC 8200 §5).
         match (before >= IPV6_MIN_MTU, mtu >= IPV6_MIN_MTU) {
@@ -205,6 +215,7 @@ impl Net {
             _ => {}
         }
         self.rt_cache_flush(ns);
+        stacked::mtu_changed(self, dev);
         if let Some(br) = self.devs.get(dev).and_then(|d| d.master) {
             bridge::adjust(self, br);
         }
@@ -250,13 +261,17 @@ impl Net {
         if !d.is_loopback() && (mac.is_multicast() || mac.is_zero()) {
             return Err(Errno::EADDRNOTAVAIL);
         }
+        macvlan::addr_free(self, dev, mac)?;
+        let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         let old = std::mem::replace(&mut d.mac, mac);
         let (ns, master) = (d.ns, d.master);
         if old == mac {
             return Ok(());
         }
+        macvlan::address(self, dev, mac);
         neighbour::changeaddr(self, ns, dev);
         bridge::mac_changed(self, dev, old, mac);
+        stacked::mac_changed(self, dev);
         if let Some(br) = master {
             bridge::adjust(self, br);
         }

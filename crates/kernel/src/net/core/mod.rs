@@ -25,5 +25,6 @@ pub mod softirq;
 pub mod timestamp;
 pub mod txq;
 pub mod virtio_net;
+pub mod vlan;
 pub mod xdp;
 pub mod zerocopy;

@@ -25,6 +25,28 @@ pub enum PktType {
     Outgoing,
 }
 
+/// A VLAN tag beside the packet (`vlan_proto`, `vlan_tci`); without a protocol there is none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VlanTag {
+    pub proto: u16,
+    pub tci: u16,
+}
+
+impl VlanTag {
+    pub const NONE: VlanTag = VlanTag { proto: 0, tci: 0 };
+
+    /// `skb_vlan_tag_present`.
+    #[inline]
+    pub fn present(self) -> bool {
+        self.proto != 0
+    }
+
+    /// The network's number.
+    pub fn vid(self) -> u16 {
+        self.tci & 0xfff
+    }
+}
+
 /// Which socket's memory the packet is charged to; released by the destructor in `kfree_skb`/`consume_skb`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Owner {
@@ -82,6 +104,8 @@ pub struct SkBuff {
     /// Receive: where it came in. Send: where it goes out.
     pub dev: Option<DevId>,
     pub protocol: u16,
+    /// A tag that was taken off, or is still to be put on.
+    pub vlan: VlanTag,
     pub pkt_type: PktType,
     pub mac_header: u8,
     pub network_header: u8,
@@ -141,7 +165,7 @@ impl SkBuff {
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
         (self.nf, self.tproxy) = (NfCt::default(), None);
-        self.pacing_rate = 0;
+        (self.pacing_rate, self.vlan) = (0, VlanTag::NONE);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
         (*owner, *tstamp, *dst, *tcp, *tx) = (Owner::None, 0, None, TcpCb::default(), None);
@@ -274,6 +298,26 @@ impl SkBuff {
         true
     }
 
+    /// Room for `n` bytes in front of the first that is not pulled (`skb_cow_head`); false when there can be none.
+    #[inline]
+    pub fn cow_head(&mut self, n: usize) -> bool {
+        self.head.start() as usize >= n || self.expand_head(n)
+    }
+
+    #[doc(alias = "pskb_expand_head")]
+    #[cold]
+    fn expand_head(&mut self, n: usize) -> bool {
+        let Some((by, rest)) = self.head.make_room(n) else { return false };
+        if let Some(rest) = rest {
+            let behind = std::mem::replace(&mut self.frags, Segs::from(rest));
+            self.frags.append(behind);
+        }
+        for offset in [&mut self.mac_header, &mut self.network_header, &mut self.transport_header] {
+            *offset = u8::try_from(i16::from(*offset) + by).unwrap_or(0);
+        }
+        true
+    }
+
     /// Cuts the packet to `n` bytes behind the pulled headers (`pskb_trim`).
     pub fn trim(&mut self, n: usize) {
         let linear = self.head.len();
@@ -295,7 +339,7 @@ impl SkBuff {
 
     /// Becomes the packet around a frame that was cut out of this one.
     pub fn piece(&self, s: &mut SkBuff, frame: belljar_wire::Frame) {
-        (s.ns, s.dev, s.protocol) = (self.ns, self.dev, self.protocol);
+        (s.ns, s.dev, s.protocol, s.vlan) = (self.ns, self.dev, self.protocol, self.vlan);
         (s.priority, s.mark, s.pkt_type) = (self.priority, self.mark, self.pkt_type);
         (s.tstamp, s.pacing_rate, s.queue_mapping) = (self.tstamp, self.pacing_rate, self.queue_mapping);
         (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);

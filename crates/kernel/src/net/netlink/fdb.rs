@@ -1,6 +1,8 @@
 //! What `bridge link` and `bridge fdb` ask for: ports and the table of hardware addresses (family AF_BRIDGE).
-use super::{Caller, Done, Dump, Head, Req, device, index, notify, refuse, u32_of};
-use crate::drivers::bridge::{self, BrPort, FdbEntry, FdbKind};
+use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, u32_of, vxlan};
+use crate::drivers::bridge::{self, BrPort, FdbEntry, FdbKey, FdbKind};
+use crate::drivers::bridge_vlan::VLAN_VID_MASK;
+use crate::drivers::vxlan as vxlan_dev;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
@@ -35,48 +37,99 @@ pub(crate) fn port_attrs(net: &Net, dev: DevId, p: &BrPort, m: &mut Msg<'_>) {
     }
 }
 
-/// The ports of all bridges.
-#[doc(alias = "br_getlink")]
-pub(crate) fn dump_ports(net: &Net, c: &Caller<'_>, d: &mut Dump) {
+/// The ports of all bridges; with their VLANs, if asked for those, and the bridges' own.
+#[doc(alias = "rtnl_bridge_getlink")]
+pub(crate) fn dump_ports(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
+    let mask = r.attr(IfInfoMsg::LEN, IFLA_EXT_MASK).and_then(|v| nl::u32_at(v, 0)).unwrap_or(0);
     for dev in net.ns_devs(c.ns) {
-        let (Some(n), Some(p)) = (net.devs.get(dev), bridge::port(net, dev)) else { continue };
-        let h = Head::dump(RTM_NEWLINK, d);
-        let info = IfInfoMsg {
-            family: abi::AF_BRIDGE as u8,
-            kind: abi::ARPHRD_ETHER,
-            index: n.ifindex as i32,
-            flags: n.flags(),
-            change: 0,
-        };
-        let mut m = Msg::new(d.room(), h.kind, h.flags, h.seq, h.port);
-        m.body(&info.to_bytes()).attr_str(IFLA_IFNAME, &n.name).attr_u32(IFLA_MASTER, index(net, n.master));
-        m.attr_u32(IFLA_MTU, n.mtu).attr_u8(IFLA_OPERSTATE, n.operstate()).attr(IFLA_ADDRESS, &n.mac.0);
-        if let Some(l) = n.iflink().and_then(|l| net.devs.get(l)) {
-            m.attr_u32(IFLA_LINK, l.ifindex);
+        let is_bridge = bridge::of(net, dev).is_some();
+        if bridge::port(net, dev).is_some() {
+            let h = Head::dump(RTM_NEWLINK, d);
+            fill_port(net, dev, false, mask, d.room(), h);
         }
-        m.nest(IFLA_PROTINFO | NLA_F_NESTED, |m| port_attrs(net, dev, p, m));
+        if is_bridge && mask & (RTEXT_FILTER_BRVLAN | RTEXT_FILTER_BRVLAN_COMPRESSED) != 0 {
+            let h = Head::dump(RTM_NEWLINK, d);
+            fill_port(net, dev, true, mask, d.room(), h);
+        }
     }
 }
 
-/// `bridge link set dev PORT …`.
-#[doc(alias = "br_setlink")]
-pub(crate) fn set_port(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+/// A port, or a bridge as a port of its machine.
+#[doc(alias = "br_fill_ifinfo")]
+fn fill_port(net: &Net, dev: DevId, as_bridge: bool, mask: u32, out: &mut Vec<u8>, h: Head) {
+    let Some(n) = net.devs.get(dev) else { return };
+    let info = IfInfoMsg {
+        family: abi::AF_BRIDGE as u8,
+        kind: abi::ARPHRD_ETHER,
+        index: n.ifindex as i32,
+        flags: n.flags(),
+        change: 0,
+    };
+    let master = if as_bridge { Some(dev) } else { n.master };
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&info.to_bytes()).attr_str(IFLA_IFNAME, &n.name).attr_u32(IFLA_MASTER, index(net, master));
+    m.attr_u32(IFLA_MTU, n.mtu).attr_u8(IFLA_OPERSTATE, n.operstate()).attr(IFLA_ADDRESS, &n.mac.0);
+    if let Some(l) = n.iflink().and_then(|l| net.devs.get(l)) {
+        m.attr_u32(IFLA_LINK, l.ifindex);
+    }
+    if let Some(p) = bridge::port(net, dev).filter(|_| !as_bridge) {
+        m.nest(IFLA_PROTINFO | NLA_F_NESTED, |m| port_attrs(net, dev, p, m));
+    }
+    let ranges = mask & RTEXT_FILTER_BRVLAN_COMPRESSED != 0;
+    if (ranges || mask & RTEXT_FILTER_BRVLAN != 0)
+        && let Some(g) = bridge_vlan::group(net, dev).filter(|g| !g.vlans.is_empty())
+    {
+        m.nest(IFLA_AF_SPEC, |m| bridge_vlan::fill(g, ranges, m));
+    }
+}
+
+/// The device of a request, its settings as a port and what is said of VLANs.
+type PortRequest<'a> = (DevId, Option<&'a [u8]>, Option<&'a [u8]>);
+
+/// What a request of family AF_BRIDGE says of a port or of a bridge.
+fn port_request<'a>(net: &Net, c: &Caller<'_>, r: Req<'a>) -> Done<PortRequest<'a>> {
     let info = IfInfoMsg::parse(r.body).ok_or(Errno::EINVAL)?;
     let dev = device(net, c, info.index as u32)?;
-    let p = bridge::port(net, dev).copied().ok_or(Errno::EOPNOTSUPP)?;
-    let mut new = p;
+    let (mut port, mut spec) = (None, None);
     for (kind, v) in r.attrs(IfInfoMsg::LEN) {
         match kind {
-            IFLA_PROTINFO => nl::attrs(v).try_for_each(|(kind, v)| set_attr(&mut new, kind, v))?,
-            // A bridge's own VLANs are not there.
+            IFLA_PROTINFO => port = Some(v),
+            IFLA_AF_SPEC => spec = Some(v),
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
-    if let Some(d) = net.devs.get_mut(dev) {
-        d.brport = Some(Box::new(new));
+    Ok((dev, port, spec))
+}
+
+/// `bridge link set dev PORT …`, `bridge vlan add …`.
+#[doc(alias = "br_setlink")]
+pub(crate) fn set_port(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let (dev, settings, spec) = port_request(net, c, r)?;
+    if let Some(spec) = spec {
+        bridge_vlan::change(net, dev, spec, true)?;
+    }
+    if let Some(v) = settings {
+        let mut new = bridge::port(net, dev).copied().ok_or(Errno::EOPNOTSUPP)?;
+        nl::attrs(v).try_for_each(|(kind, v)| set_attr(&mut new, kind, v))?;
+        if let Some(d) = net.devs.get_mut(dev) {
+            d.brport = Some(Box::new(new));
+        }
+    }
+    if spec.is_none() && settings.is_none() && bridge::port(net, dev).is_none() {
+        return Err(Errno::EOPNOTSUPP.into());
     }
     notify::link(net, RTM_NEWLINK, dev);
     Ok(())
+}
+
+/// `bridge vlan del …`.
+#[doc(alias = "br_dellink")]
+pub(crate) fn del_port(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    let (dev, _, spec) = port_request(net, c, r)?;
+    match spec {
+        Some(spec) => bridge_vlan::change(net, dev, spec, false),
+        None => Err(Errno::EOPNOTSUPP.into()),
+    }
 }
 
 fn set_attr(p: &mut BrPort, kind: u16, v: &[u8]) -> Done {
@@ -104,7 +157,7 @@ fn set_attr(p: &mut BrPort, kind: u16, v: &[u8]) -> Done {
 
 /// One entry of a bridge's table.
 #[doc(alias = "fdb_fill_info")]
-pub(crate) fn fill(net: &Net, br: DevId, mac: Mac, e: &FdbEntry, out: &mut Vec<u8>, h: Head) {
+pub(crate) fn fill(net: &Net, br: DevId, (mac, vid): FdbKey, e: &FdbEntry, out: &mut Vec<u8>, h: Head) {
     let state = match e.kind {
         FdbKind::Local => NUD_PERMANENT,
         FdbKind::Static => NUD_NOARP,
@@ -118,6 +171,9 @@ pub(crate) fn fill(net: &Net, br: DevId, mac: Mac, e: &FdbEntry, out: &mut Vec<u
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
     m.body(&msg.to_bytes()).attr(NDA_LLADDR, &mac.0).attr_u32(NDA_MASTER, index(net, Some(br)));
     m.attr(NDA_CACHEINFO, &info);
+    if vid != 0 {
+        m.attr_u16(NDA_VLAN, vid);
+    }
 }
 
 /// Device by device: what its bridge knows of it, then the groups that the device itself takes.
@@ -141,12 +197,19 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
         }
         if let Some(br) = br {
             let port = (!is_bridge).then_some(dev);
-            for (mac, e) in bridge::entries(net, br).filter(|(_, e)| e.port == port) {
+            for (key, e) in bridge::entries(net, br).filter(|(_, e)| e.port == port) {
                 let h = Head::dump(RTM_NEWNEIGH, d);
-                fill(net, br, mac, &e, d.room(), h);
+                fill(net, br, key, &e, d.room(), h);
             }
         }
-        for mac in net.mc_addresses(dev) {
+        for (mac, e) in vxlan_dev::entries(net, dev) {
+            for to in &e.remotes {
+                let h = Head::dump(RTM_NEWNEIGH, d);
+                vxlan::fill_fdb(net, dev, mac, e, to, d.room(), h);
+            }
+        }
+        let own = if vxlan_dev::of(net, dev).is_some() { Vec::new() } else { net.mc_addresses(dev) };
+        for mac in own {
             let h = Head::dump(RTM_NEWNEIGH, d);
             let family = abi::AF_BRIDGE as u8;
             let msg = NdMsg { family, ifindex: n.ifindex as i32, state: NUD_PERMANENT, flags: NTF_SELF, kind: 0 };
@@ -158,7 +221,7 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
 
 impl Net {
     /// Group addresses that a device takes.
-    fn mc_addresses(&self, dev: DevId) -> Vec<Mac> {
+    pub(crate) fn mc_addresses(&self, dev: DevId) -> Vec<Mac> {
         let Some(d) = self.devs.get(dev) else { return Vec::new() };
         let four = d.mc.groups.iter().map(|g| multicast_mac(g.addr));
         let six = d.inet6.groups.iter().filter(|g| !g.left).map(|g| ipv6::output::multicast_mac(g.addr));
@@ -169,18 +232,44 @@ impl Net {
     }
 }
 
-/// Port, its bridge and the address that a request is about.
-fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<(DevId, DevId, Mac, NdMsg)> {
+/// What a request is about: a device, its bridge, an address, a VLAN or none.
+struct Entry {
+    dev: DevId,
+    br: DevId,
+    mac: Mac,
+    vid: u16,
+    msg: NdMsg,
+}
+
+impl Entry {
+    /// `None`: the bridge itself.
+    fn port(&self) -> Option<DevId> {
+        (self.dev != self.br).then_some(self.dev)
+    }
+
+    /// Who names no VLAN means none and all that the port has.
+    fn keys(&self, net: &Net) -> Vec<FdbKey> {
+        let all = bridge_vlan::group(net, self.dev).filter(|_| self.vid == 0);
+        let more = all.into_iter().flat_map(|g| g.vlans.keys().copied());
+        std::iter::once(self.vid).chain(more).map(|vid| (self.mac, vid)).collect()
+    }
+}
+
+fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Entry> {
     let msg = NdMsg::parse(r.body).ok_or(Errno::EINVAL)?;
     if msg.ifindex <= 0 {
         return refuse(Errno::EINVAL, "invalid ifindex");
     }
     let dev = device(net, c, msg.ifindex as u32)?;
-    let mut mac = None;
+    let (mut mac, mut vid) = (None, 0);
     for (kind, v) in r.attrs(NdMsg::LEN) {
         match kind {
             NDA_LLADDR => mac = v.first_chunk().map(|m| Mac(*m)),
             NDA_CACHEINFO => {}
+            NDA_VLAN => match v.first_chunk().map(|b| u16::from_ne_bytes(*b)) {
+                Some(id) if id != 0 && id < VLAN_VID_MASK => vid = id,
+                _ => return refuse(Errno::EINVAL, "invalid vlan id"),
+            },
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
@@ -189,35 +278,40 @@ fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<(DevId, DevId, Mac, NdMs
     // Addresses of the device's own filter (`self`) are not kept: it takes every frame.
     let master = d.master.filter(|_| msg.flags & NTF_MASTER != 0);
     let br = if matches!(d.kind, DevKind::Bridge(_)) { Some(dev) } else { master };
-    Ok((dev, br.ok_or(Errno::EOPNOTSUPP)?, mac, msg))
+    let br = br.ok_or(Errno::EOPNOTSUPP)?;
+    if vid != 0 && bridge_vlan::group(net, dev).is_none_or(|g| !g.vlans.contains_key(&vid)) {
+        return Err(Errno::EINVAL.into());
+    }
+    Ok(Entry { dev, br, mac, vid, msg })
 }
 
 #[doc(alias = "rtnl_fdb_add")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
-    let (dev, br, mac, msg) = entry(net, c, r)?;
-    let has = |bit| msg.state & bit != 0;
+    let want = entry(net, c, r)?;
+    let has = |bit| want.msg.state & bit != 0;
     let kind = match () {
         () if has(NUD_PERMANENT) => FdbKind::Local,
         () if has(NUD_NOARP) => FdbKind::Static,
         () if has(NUD_REACHABLE) => FdbKind::Learned,
         () => return refuse(Errno::EINVAL, "RTM_NEWNEIGH with invalid state"),
     };
-    match bridge::entry(net, br, mac) {
-        Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
-        None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
-        _ => {}
-    }
     let now = net.env.jiffies();
-    let port = (dev != br).then_some(dev);
-    bridge::insert(net, br, mac, FdbEntry { port, kind, updated: now, used: now });
+    for key in want.keys(net) {
+        match bridge::entry(net, want.br, key) {
+            Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
+            None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
+            _ => {}
+        }
+        bridge::insert(net, want.br, key, FdbEntry { port: want.port(), kind, updated: now, used: now });
+    }
     Ok(())
 }
 
 #[doc(alias = "rtnl_fdb_del")]
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
-    let (dev, br, mac, _) = entry(net, c, r)?;
-    let port = (dev != br).then_some(dev);
-    match bridge::forget(net, br, |m, e| *m == mac && e.port == port) {
+    let want = entry(net, c, r)?;
+    let (keys, port) = (want.keys(net), want.port());
+    match bridge::forget(net, want.br, |key, e| keys.contains(key) && e.port == port) {
         0 => Err(Errno::ENOENT.into()),
         _ => Ok(()),
     }

@@ -34,7 +34,8 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     let queues = d.num_tx_queues().into();
     m.attr_u32(IFLA_NUM_TX_QUEUES, queues).attr_u32(IFLA_GSO_MAX_SEGS, GSO_MAX_SEGS);
     m.attr_u32(IFLA_GSO_MAX_SIZE, GSO_MAX_SIZE).attr_u32(IFLA_GRO_MAX_SIZE, GSO_MAX_SIZE);
-    let tso = if d.nic().is_some() { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
+    let bare = matches!(&d.kind, DevKind::Vxlan(v) if v.lower.is_none());
+    let tso = if d.nic().is_some() || bare { GSO_MAX_SIZE } else { TSO_MAX_SIZE };
     m.attr_u32(IFLA_TSO_MAX_SIZE, tso).attr_u32(IFLA_TSO_MAX_SEGS, GSO_MAX_SEGS);
     m.attr_u32(IFLA_NUM_RX_QUEUES, queues);
     link_and_master(net, d, &mut m);
@@ -115,9 +116,13 @@ fn linkinfo(net: &Net, dev: DevId, d: &NetDevice, m: &mut Msg<'_>) {
         if let Some(kind) = d.info_kind() {
             m.attr_str(IFLA_INFO_KIND, kind);
         }
-        if let DevKind::Bridge(b) = &d.kind {
-            m.nest(IFLA_INFO_DATA, |m| bridge_info(d, b, m));
-        }
+        match &d.kind {
+            DevKind::Bridge(b) => m.nest(IFLA_INFO_DATA, |m| bridge_info(d, b, m)),
+            DevKind::Macvlan(v) => m.nest(IFLA_INFO_DATA, |m| super::macvlan::fill(v, m)),
+            DevKind::Vxlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vxlan::fill(net, v, m)),
+            DevKind::Vlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vlan::fill(v, m)),
+            _ => m,
+        };
         if let Some(p) = bridge::port(net, dev) {
             m.attr_str(IFLA_INFO_SLAVE_KIND, "bridge");
             m.nest(IFLA_INFO_SLAVE_DATA, |m| super::fdb::port_attrs(net, dev, p, m));
@@ -130,9 +135,14 @@ fn bridge_info(d: &NetDevice, b: &Bridge, m: &mut Msg<'_>) {
     let wide = |m: &mut Msg<'_>, kind| {
         m.attr(kind, &0u64.to_ne_bytes());
     };
+    let v = &b.vlans;
     m.attr_u32(IFLA_BR_FORWARD_DELAY, b.forward_delay).attr_u32(IFLA_BR_HELLO_TIME, b.hello_time);
     m.attr_u32(IFLA_BR_MAX_AGE, b.max_age).attr_u32(IFLA_BR_AGEING_TIME, b.ageing_time);
-    m.attr_u32(IFLA_BR_STP_STATE, 0).attr_u16(IFLA_BR_PRIORITY, b.priority).attr_u8(IFLA_BR_VLAN_FILTERING, 0);
+    m.attr_u32(IFLA_BR_STP_STATE, 0)
+        .attr_u16(IFLA_BR_PRIORITY, b.priority)
+        .attr_u8(IFLA_BR_VLAN_FILTERING, v.filtering.into());
+    m.attr(IFLA_BR_VLAN_PROTOCOL, &v.proto.to_be_bytes()).attr_u16(IFLA_BR_VLAN_DEFAULT_PVID, v.default_pvid);
+    m.attr_u8(IFLA_BR_VLAN_STATS_ENABLED, 0).attr_u8(IFLA_BR_VLAN_STATS_PER_PORT, 0);
     m.attr_u16(IFLA_BR_GROUP_FWD_MASK, 0).attr(IFLA_BR_BRIDGE_ID, &id).attr(IFLA_BR_ROOT_ID, &id);
     m.attr_u16(IFLA_BR_ROOT_PORT, 0).attr_u32(IFLA_BR_ROOT_PATH_COST, 0);
     m.attr_u8(IFLA_BR_TOPOLOGY_CHANGE, 0).attr_u8(IFLA_BR_TOPOLOGY_CHANGE_DETECTED, 0);

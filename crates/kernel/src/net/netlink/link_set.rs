@@ -1,5 +1,7 @@
 //! Devices made, changed and removed by netlink: RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK.
-use super::{Caller, Done, NetnsRef, Req, notify, refuse, str_of, u32_of};
+use super::vlan::{self, Link};
+use super::{Caller, Done, NetnsRef, Req, macvlan, notify, refuse, str_of, u32_of, vxlan};
+use crate::drivers::bridge_vlan;
 use crate::drivers::veth::Veth;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
@@ -93,7 +95,7 @@ pub(crate) fn newlink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             if net.devs.get(dev).and_then(|d| d.info_kind()) != Some(kind) {
                 return Err(Errno::EOPNOTSUPP.into());
             }
-            change_kind(net, dev, s.data)?;
+            change_kind(net, dev, kind, s.data)?;
         }
         return apply(net, c, dev, &s);
     }
@@ -113,6 +115,13 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
         (Some(name), _) => name.to_owned(),
         (None, _) => format!("{kind}%d"),
     };
+    let link = match s.link {
+        None => Link::None,
+        Some(index) => net.dev_by_index(c.ns, index).map_or(Link::Gone, Link::Dev),
+    };
+    if link != Link::None && matches!(kind, "dummy" | "bridge" | "veth") {
+        return Err(Errno::EOPNOTSUPP.into());
+    }
     let dev = match kind {
         "dummy" => {
             let name = net.alloc_name(ns, &template)?;
@@ -123,6 +132,9 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
             net.add_bridge(ns, &name)?
         }
         "veth" => veth(net, c, (ns, &template), s)?,
+        "macvlan" => macvlan::create(net, (ns, &template), link, s.mtu, s.data)?,
+        "vxlan" => vxlan::create(net, c.ns, (ns, &template), link, s.data)?,
+        "vlan" => vlan::create(net, (ns, &template), link, s.mtu, s.data)?,
         _ => return refuse(Errno::EOPNOTSUPP, "Unknown device type"),
     };
     let done = finish(net, c, dev, ns, kind, s);
@@ -134,9 +146,6 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
 
 /// Number, address and the rest of a device that was just made.
 fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &Spec<'_>) -> Done {
-    if s.link.is_some() {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
     if let Ok(index) = u32::try_from(s.info.index)
         && index > 0
     {
@@ -146,12 +155,13 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
         set_mac(net, dev, mac)?;
     }
     if let Some(mtu) = s.mtu {
-        set_mtu(net, dev, mtu)?;
+        // More than a VXLAN's device below carries is not asked for at its birth.
+        set_mtu(net, dev, vxlan::most_mtu(net, dev).map_or(mtu, |most| most.min(mtu)))?;
     }
     if kind == "bridge" {
-        change_kind(net, dev, s.data)?;
+        change_bridge(net, dev, s.data)?;
     }
-    let rest = Spec { name: None, mac: None, mtu: None, netns: None, kind: None, ..*s };
+    let rest = Spec { name: None, mac: None, mtu: None, netns: None, kind: None, link: None, ..*s };
     let here = Caller {
         ns,
         port: c.port,
@@ -214,6 +224,9 @@ fn set_mac(net: &mut Net, dev: DevId, mac: Mac) -> Done {
     net.set_mac(dev, mac)?;
     if let Some(b) = net.bridge_mut(dev) {
         b.mac_set = true;
+    }
+    if let Some(v) = net.vlan_mut(dev) {
+        v.mac_set = true;
     }
     Ok(())
 }
@@ -307,9 +320,19 @@ fn change_flags(net: &mut Net, dev: DevId, info: &IfInfoMsg) -> Done {
     Ok(net.set_if_flags(dev, flags as u16)?)
 }
 
+/// Settings of a device that is there.
+fn change_kind(net: &mut Net, dev: DevId, kind: &str, data: &[u8]) -> Done {
+    match kind {
+        "macvlan" => macvlan::change(net, dev, data),
+        "vxlan" => vxlan::change(net, dev, data),
+        "vlan" => vlan::change(net, dev, data),
+        _ => change_bridge(net, dev, data),
+    }
+}
+
 /// Settings of a bridge.
 #[doc(alias = "br_changelink")]
-fn change_kind(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
+fn change_bridge(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
     for (kind, v) in nl::attrs(data) {
         let Some(b) = net.bridge_mut(dev) else { return Err(Errno::EOPNOTSUPP.into()) };
         match kind {
@@ -324,9 +347,18 @@ fn change_kind(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
                 _ => return Err(Errno::ERANGE.into()),
             },
             IFLA_BR_PRIORITY => b.priority = v.first_chunk().map(|b| u16::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?,
-            // The spanning tree and VLAN filtering are off and stay off.
+            IFLA_BR_VLAN_FILTERING => b.vlans.filtering = *v.first().ok_or(Errno::EINVAL)? != 0,
+            IFLA_BR_VLAN_PROTOCOL => {
+                let proto = v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL)?;
+                bridge_vlan::set_proto(net, dev, proto)?;
+            }
+            IFLA_BR_VLAN_DEFAULT_PVID => {
+                let vid = v.first_chunk().map(|b| u16::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?;
+                bridge_vlan::set_default_pvid(net, dev, vid)?;
+            }
+            // Neither the spanning tree nor counters of single VLANs are there.
             IFLA_BR_STP_STATE if u32_of(v)? == 0 => {}
-            IFLA_BR_VLAN_FILTERING if v.first() == Some(&0) => {}
+            IFLA_BR_VLAN_STATS_ENABLED | IFLA_BR_VLAN_STATS_PER_PORT if v.first() == Some(&0) => {}
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }

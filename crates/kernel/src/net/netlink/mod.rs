@@ -3,18 +3,22 @@
 //! Pure functions over [`Net`]; the socket itself (port id, groups, queue) is its owner's. What a request asks for and is not
 //! there is refused, never passed over.
 pub mod addr;
+pub mod bridge_vlan;
 pub mod compat;
 pub mod ethtool;
 pub mod fdb;
 pub mod genl;
 pub mod link;
 pub mod link_set;
+pub mod macvlan;
 pub mod neigh;
 pub mod notify;
 pub mod route;
 pub mod route6;
 pub mod rule;
 pub mod tc;
+pub mod vlan;
+pub mod vxlan;
 
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
@@ -169,6 +173,7 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
     let family = i32::from(request_family(r.body));
     match (r.hdr.kind, family) {
         (RTM_NEWLINK | RTM_SETLINK, abi::AF_BRIDGE) => fdb::set_port(net, c, r),
+        (RTM_DELLINK, abi::AF_BRIDGE) => fdb::del_port(net, c, r),
         (RTM_NEWLINK, _) => link_set::newlink(net, c, r),
         (RTM_SETLINK, _) => link_set::setlink(net, c, r),
         (RTM_DELLINK, _) => link_set::dellink(net, c, r),
@@ -181,6 +186,8 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
         (RTM_NEWROUTE, abi::AF_INET) => route::new(net, c, r),
         (RTM_DELROUTE, abi::AF_INET) => route::del(net, c, r),
         (RTM_GETROUTE, abi::AF_INET) => route::get(net, c, r, out),
+        (RTM_NEWNEIGH, abi::AF_BRIDGE) if vxlan::is_mine(net, c, r) => vxlan::fdb_add(net, c, r),
+        (RTM_DELNEIGH, abi::AF_BRIDGE) if vxlan::is_mine(net, c, r) => vxlan::fdb_del(net, c, r),
         (RTM_NEWNEIGH, abi::AF_BRIDGE) => fdb::new(net, c, r),
         (RTM_DELNEIGH, abi::AF_BRIDGE) => fdb::del(net, c, r),
         (RTM_NEWNEIGH, _) => neigh::new(net, c, r),
@@ -200,7 +207,7 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
     let family = i32::from(request_family(r.body));
     let wants = |f: i32| family == abi::AF_UNSPEC || family == f;
     match r.hdr.kind {
-        RTM_GETLINK if family == abi::AF_BRIDGE => fdb::dump_ports(net, c, &mut d),
+        RTM_GETLINK if family == abi::AF_BRIDGE => fdb::dump_ports(net, c, r, &mut d),
         RTM_GETLINK => link::dump(net, c, r, &mut d),
         RTM_GETADDR => addr::dump(net, c, r, &mut d)?,
         RTM_GETROUTE => {

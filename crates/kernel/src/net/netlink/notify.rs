@@ -1,7 +1,8 @@
 //! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
 //! listens.
-use super::{Head, addr, fdb, link, neigh, route, route6, rule};
-use crate::drivers::bridge::FdbEntry;
+use super::{Head, addr, fdb, link, neigh, route, route6, rule, vxlan};
+use crate::drivers::bridge::{FdbEntry, FdbKey};
+use crate::drivers::vxlan::{Remote, VxFdb};
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
 use crate::net::ipv4::devinet::IfAddr;
@@ -126,7 +127,13 @@ pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {
     tell(net, ns, RTNLGRP_NEIGH, |net, out| neigh::fill(net, ns, id, out, head(kind)));
 }
 
-pub fn fdb(net: &mut Net, kind: u16, br: DevId, mac: Mac, e: &FdbEntry) {
+/// A destination of an address of a VXLAN.
+pub fn vxlan_fdb(net: &mut Net, kind: u16, dev: DevId, mac: Mac, e: &VxFdb, r: &Remote) {
+    let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_NEIGH, |net, out| vxlan::fill_fdb(net, dev, mac, e, r, out, head(kind)));
+}
+
+pub fn fdb(net: &mut Net, kind: u16, br: DevId, key: FdbKey, e: &FdbEntry) {
     let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
-    tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, mac, e, out, head(kind)));
+    tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, key, e, out, head(kind)));
 }

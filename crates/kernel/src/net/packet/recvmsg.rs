@@ -97,6 +97,9 @@ pub fn status(w: &Waiting) -> u32 {
     if w.skb.gso.is_some_and(|g| matches!(g.kind, GsoType::TcpV4 | GsoType::TcpV6)) {
         status |= TP_STATUS_GSO_TCP;
     }
+    if w.skb.vlan.present() {
+        status |= TP_STATUS_VLAN_VALID | TP_STATUS_VLAN_TPID_VALID;
+    }
     status
 }
 
@@ -105,7 +108,7 @@ fn auxdata(w: &Waiting) -> Vec<u8> {
     let net = u16::from(w.skb.network_header.saturating_sub(w.skb.head.start()));
     let words = [TP_STATUS_USER | status(w), w.orig_len, w.skb.len() as u32];
     let mut out: Vec<u8> = words.iter().flat_map(|v| v.to_ne_bytes()).collect();
-    // Where the link header begins, the network header, and a VLAN tag that was taken off: there is none.
-    out.extend([0, net, 0, 0].iter().flat_map(|v: &u16| v.to_ne_bytes()));
+    // Where the link header begins, the network header, and a VLAN tag that was taken off.
+    out.extend([0, net, w.skb.vlan.tci, w.skb.vlan.proto].iter().flat_map(|v: &u16| v.to_ne_bytes()));
     out
 }

@@ -5,6 +5,7 @@
 //! in each frame or block says whose it is; nothing else there is believed.
 use super::{PacketSock, Waiting, recvmsg};
 use crate::env::{MSEC, Nanos, SEC, USEC};
+use crate::net::core::skb::VlanTag;
 use crate::net::core::virtio_net;
 use belljar_abi::*;
 
@@ -123,6 +124,7 @@ pub struct Record {
     from: LinkAddr,
     status: u32,
     hash: u32,
+    vlan: VlanTag,
     /// Since 1970.
     at: Nanos,
 }
@@ -142,6 +144,7 @@ impl Record {
             from: w.from,
             status: TP_STATUS_USER | recvmsg::status(w) | losing,
             hash: w.skb.hash,
+            vlan: w.skb.vlan,
             at: w.skb.tstamp.saturating_add(wall_offset),
         }
     }
@@ -178,9 +181,10 @@ impl Record {
         out.extend(net16.to_ne_bytes());
         let mut words = |w: &[u32]| w.iter().for_each(|v| out.extend(v.to_ne_bytes()));
         match g.version {
-            // The hash; no VLAN tag.
-            TPACKET_V3 => words(&[self.hash, 0, 0]),
-            TPACKET_V2 => words(&[self.sec(), self.nsec(), 0]),
+            TPACKET_V3 => words(&[self.hash, self.vlan.tci.into(), u32::from_ne_bytes(half(self.vlan.proto, 0))]),
+            TPACKET_V2 => {
+                words(&[self.sec(), self.nsec(), u32::from_ne_bytes(half(self.vlan.tci, self.vlan.proto))]);
+            }
             _ => words(&[self.sec(), (u64::from(self.nsec()) / USEC) as u32]),
         }
         out.resize(align(header_len(g.version).unwrap_or(0)) as usize, 0);
@@ -190,6 +194,12 @@ impl Record {
         out.extend(self.bytes.get(..snap as usize).unwrap_or(&[]));
         (out, mac + snap)
     }
+}
+
+/// Two numbers of 16 bits side by side.
+fn half(a: u16, b: u16) -> [u8; 4] {
+    let ([a, b], [c, d]) = (a.to_ne_bytes(), b.to_ne_bytes());
+    [a, b, c, d]
 }
 
 /// A block that is being filled.
@@ -356,6 +366,7 @@ mod tests {
         let from = LinkAddr { protocol: 0x800, ifindex: 2, halen: 6, ..LinkAddr::default() };
         let status = TP_STATUS_USER;
         Record {
+            vlan: VlanTag::NONE,
             bytes: vec![7; n],
             vnet: vec![],
             orig_len: n as u32,

@@ -12,7 +12,7 @@ mod fq;
 mod fq_codel;
 mod fq_flow;
 mod fq_opt;
-mod headers;
+pub(crate) mod headers;
 mod htb;
 mod htb_class;
 mod mq;

@@ -66,7 +66,9 @@ fn conflicts(a: &UdpSock, b: &UdpSock) -> bool {
 
 fn in_use(k: &Kernel, ns: NsId, id: UdpId, port: u16) -> bool {
     let (Some(n), Some(s)) = (k.net.ns.get(ns), k.socks.udp.get(id)) else { return true };
-    n.udp.on_port(port).iter().any(|o| *o != id && k.socks.udp.get(*o).is_some_and(|o| conflicts(s, o)))
+    // A device's own socket takes all addresses of IPv4.
+    let device = n.udp.is_encap(port) && !s.sk.flags.ipv6only;
+    device || n.udp.on_port(port).iter().any(|o| *o != id && k.socks.udp.get(*o).is_some_and(|o| conflicts(s, o)))
 }
 
 /// Takes `port`, or for 0 a random one of the range that does not conflict.

@@ -1,6 +1,7 @@
 //! Datagrams from the network: checks, lookup, receive queue.
 use super::tables::{Lookup, lookup};
 use super::{UdpSock, gso, truesize, wake};
+use crate::drivers::vxlan;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af;
@@ -45,6 +46,9 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         return bad_checksum(k, ns, skb, six);
     }
     skb.transport_header = skb.head.start();
+    if !six && k.net.ns.get(ns).is_some_and(|n| n.udp.is_encap(h.dst_port)) {
+        return vxlan::rcv(&mut k.net, ns, h.dst_port, skb);
+    }
     let everybody = skb.dst.is_some_and(|d| matches!(d.kind, RouteKind::Broadcast | RouteKind::Multicast));
     if everybody {
         return deliver_to_all(k, ns, skb, &h, ends);

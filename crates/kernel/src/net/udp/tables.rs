@@ -8,6 +8,7 @@ use crate::net::tcp::tables::{pair, wildcard};
 use crate::net::udp::UdpSock;
 use core::net::{IpAddr, Ipv4Addr};
 use hashbrown::HashMap;
+use std::collections::BTreeMap;
 use std::hash::Hasher;
 
 /// Local address and port, peer's address and port.
@@ -19,6 +20,8 @@ pub struct UdpTables {
     by_port: HashMap<u16, Vec<UdpId>, Hash>,
     by_addr: HashMap<End, Vec<UdpId>, Hash>,
     by_peer: HashMap<(End, End), Vec<UdpId>, Hash>,
+    /// Devices that take datagrams to a port, by it and their network's number (`encap_rcv`).
+    pub encap: BTreeMap<(u16, u32), DevId>,
     /// A program was attached to a group of this namespace, ever.
     pub programs: bool,
     /// A socket of this namespace asked for UDP_GRO, ever.
@@ -95,6 +98,11 @@ impl UdpTables {
     /// Sockets on a port, oldest first.
     pub fn on_port(&self, port: u16) -> &[UdpId] {
         self.by_port.get(&port).map_or(&[], |l| l)
+    }
+
+    /// A device takes what comes to the port.
+    pub fn is_encap(&self, port: u16) -> bool {
+        !self.encap.is_empty() && self.encap.range((port, 0)..=(port, u32::MAX)).next().is_some()
     }
 
     fn on_addr(&self, addr: IpAddr, port: u16) -> &[UdpId] {
