@@ -124,7 +124,9 @@ impl World {
             NetnsRef::Pid(_) => None,
         };
         let form = ErrorForm { ext_ack: true, cap_ack: true };
-        let c = Caller { ns: self.ns(n), port: 77, uid: 0, net_admin: true, strict: true, form, netns: &netns };
+        let process = (1, "");
+        let (ns, port, uid) = (self.ns(n), 77, 0);
+        let c = Caller { ns, port, uid, process, net_admin: true, strict: true, form, netns: &netns };
         let answers = self.k.rtnetlink(self.now, &c, &out).concat();
         self.settle();
         let (mut errno, mut text, mut bodies) = (0, String::new(), Vec::new());
