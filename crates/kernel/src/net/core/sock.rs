@@ -132,6 +132,10 @@ pub struct ColdOpts {
     pub recverr6_rfc4884: bool,
     /// IP_PASSSEC: there is no security module that would have something to pass.
     pub passsec: bool,
+    /// Soft error (`sk_err_soft`): only told when the connection gives up, or by SO_ERROR.
+    pub err_soft: i32,
+    /// SO_RCVLOWAT; 0: never set, one byte.
+    pub rcvlowat: u32,
     /// IP_CHECKSUM.
     pub checksum: bool,
     /// IP_OPTIONS: what every packet carries, padded to words.
@@ -179,8 +183,6 @@ pub struct Sock {
     pub flags: SockFlags,
     /// Pending error (`sk_err`), an errno or 0; reported and cleared by the next call.
     pub err: i32,
-    /// Soft error (`sk_err_soft`): only told when the connection gives up, or by SO_ERROR.
-    pub err_soft: i32,
     /// Bound local address (`inet_rcv_saddr`, `sk_v6_rcv_saddr`); 0.0.0.0 and `::` are the wildcards. A socket that speaks
     /// IPv4 through mapped addresses has IPv4 addresses here.
     pub rcv_saddr: IpAddr,
@@ -197,7 +199,6 @@ pub struct Sock {
     pub priority: u32,
     pub rcvbuf: u32,
     pub sndbuf: u32,
-    pub rcvlowat: u32,
     /// Charged for packets in the receive queues (`sk_rmem_alloc`), by Linux's truesize.
     pub rmem_alloc: u32,
     /// Charged for packets on their way through devices (`sk_wmem_alloc`).
@@ -230,7 +231,6 @@ impl Sock {
             pmtudisc: 1,
             flags: SockFlags::default(),
             err: 0,
-            err_soft: 0,
             rcv_saddr: family.any(),
             saddr: family.any(),
             daddr: family.any(),
@@ -243,7 +243,6 @@ impl Sock {
             priority: 0,
             rcvbuf: 0,
             sndbuf: 0,
-            rcvlowat: 1,
             rmem_alloc: 0,
             wmem_alloc: 0,
             wmem_queued: 0,
@@ -340,6 +339,20 @@ impl Sock {
     /// One of the options that few set.
     pub fn rare(&self, of: impl Fn(&ColdOpts) -> bool) -> bool {
         self.cold.as_deref().is_some_and(of)
+    }
+
+    /// SO_RCVLOWAT.
+    pub fn rcvlowat(&self) -> u32 {
+        self.cold.as_ref().map_or(1, |c| c.rcvlowat.max(1))
+    }
+
+    pub fn err_soft(&self) -> i32 {
+        self.cold.as_ref().map_or(0, |c| c.err_soft)
+    }
+
+    /// The soft error, which is none any more.
+    pub fn take_err_soft(&mut self) -> i32 {
+        self.cold.as_mut().map_or(0, |c| std::mem::take(&mut c.err_soft))
     }
 
     pub fn cold(&mut self) -> &mut ColdOpts {

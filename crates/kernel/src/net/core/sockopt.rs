@@ -226,7 +226,7 @@ fn set_rcvlowat(k: &mut Kernel, sock: SockId, val: i32) {
             sk.rcvbuf = sk.rcvbuf.max(val.saturating_mul(2));
         }
     }
-    sk.rcvlowat = val.max(1);
+    sk.cold().rcvlowat = val.max(1);
     wake(k, sock, POLLIN | POLLRDNORM);
 }
 
@@ -307,7 +307,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_RCVBUF => sk.rcvbuf as i32,
         SO_PRIORITY => sk.priority as i32,
         SO_MARK => sk.mark as i32,
-        SO_RCVLOWAT => sk.rcvlowat as i32,
+        SO_RCVLOWAT => sk.rcvlowat() as i32,
         SO_SNDLOWAT => 1,
         SO_PEEK_OFF => cold.and_then(|c| c.peek_off).map_or(-1, |v| v as i32),
         SO_NO_CHECK => f.no_check_tx.into(),
@@ -328,7 +328,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_TXREHASH if sock.tcp().is_none() => return Err(Errno::EOPNOTSUPP),
         SO_TXREHASH => (!f.no_txrehash).into(),
         // The pending error, then a soft one; telling clears it.
-        SO_ERROR => sk.take_err().unwrap_or_else(|| std::mem::take(&mut sk.err_soft)),
+        SO_ERROR => sk.take_err().unwrap_or_else(|| sk.take_err_soft()),
         SO_LINGER => {
             let (on, seconds) = match sk.linger {
                 Linger::Off => (0, 0),

@@ -122,7 +122,7 @@ pub fn out_of_resources(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut reset: b
     if silent > 2 * u64::from(super::bounds(net, sk).max_us) || !reset {
         shift += 1;
     }
-    shift += u32::from(sk.sk.err_soft != 0);
+    shift += u32::from(sk.sk.err_soft() != 0);
     if !too_many_orphans(net, shift) {
         return false;
     }

@@ -405,7 +405,7 @@ pub fn tcp_v4_err(k: &mut Kernel, ns: NsId, tuple: &Tuple, what: &IcmpError, skb
         sk.sk.err = errno.0;
         wake(net, sk, id, EVERYTHING);
     } else {
-        sk.sk.err_soft = errno.0;
+        sk.sk.cold().err_soft = errno.0;
     }
     mem::settle(sk, net);
 }

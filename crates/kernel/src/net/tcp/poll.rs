@@ -31,7 +31,7 @@ pub fn tcp_poll(sk: &mut TcpSock, net: &Net) -> PollMask {
         let readable = sk.readable();
         // The urgent byte is not part of what can be read.
         let hole = u32::from(sk.urg().is_some() && urgent::at_mark(sk) && !sk.sk.flags.oobinline);
-        if readable > hole && (readable >= sk.sk.rcvlowat.saturating_add(hole) || shutdown & RCV_SHUTDOWN != 0) {
+        if readable > hole && (readable >= sk.sk.rcvlowat().saturating_add(hole) || shutdown & RCV_SHUTDOWN != 0) {
             mask |= POLLIN | POLLRDNORM;
         }
         if shutdown & SEND_SHUTDOWN != 0 || is_writeable(sk, net) {

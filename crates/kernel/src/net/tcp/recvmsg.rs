@@ -29,7 +29,7 @@ pub fn tcp_recvmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut RecvMsg, 
     }
     let got = &mut m.got;
     let wait_all = flags & MSG_WAITALL != 0;
-    let target = if wait_all { len } else { (sk.sk.rcvlowat as usize).clamp(1, len.max(1)) };
+    let target = if wait_all { len } else { (sk.sk.rcvlowat() as usize).clamp(1, len.max(1)) };
     let took = take(sk, net, len - got.len().min(len), got, &mut m.tstamp);
     if took > 0 {
         window::rcv_space_adjust(sk, net);

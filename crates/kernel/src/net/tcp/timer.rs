@@ -200,7 +200,7 @@ fn orphan_retries(sk: &TcpSock, net: &Net, alive: bool) -> u32 {
     let n = setting(net, sk, |s| s.tcp_orphan_retries);
     match (n, alive) {
         (0, true) => 8,
-        (_, false) if sk.sk.err_soft != 0 => 0,
+        (_, false) if sk.sk.err_soft() != 0 => 0,
         (n, _) => n,
     }
 }
@@ -233,7 +233,7 @@ fn window_timed_out(sk: &TcpSock, net: &Net) -> bool {
 
 /// ETIMEDOUT, or what ICMP said meanwhile (`tcp_write_err`).
 pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
-    sk.sk.err = if sk.sk.err_soft != 0 { sk.sk.err_soft } else { Errno::ETIMEDOUT.0 };
+    sk.sk.err = if sk.sk.err_soft() != 0 { sk.sk.err_soft() } else { Errno::ETIMEDOUT.0 };
     super::close::purge_write_queue(sk, net, id);
     tcp_done(sk, net, id);
     wake(net, sk, id, EVERYTHING);

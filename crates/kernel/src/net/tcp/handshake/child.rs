@@ -62,7 +62,8 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
     sk.file = None;
     sk.inode = 0;
     sk.shutdown = 0;
-    (sk.err, sk.err_soft, sk.drops) = (0, 0, 0);
+    (sk.err, sk.drops) = (0, 0);
+    sk.take_err_soft();
     (sk.rmem_alloc, sk.wmem_alloc, sk.wmem_queued) = (0, 0, 0);
     sk.flags.dead = false;
     if let Some(c) = &mut sk.cold {

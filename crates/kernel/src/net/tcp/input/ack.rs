@@ -136,7 +136,7 @@ pub fn tcp_ack(
         a.flag |= FLAG_ECE;
     }
     // Any ACK shows that the peer lives, whatever ICMP said.
-    sk.sk.err_soft = 0;
+    sk.sk.take_err_soft();
     super::super::timer::probes_answered(sk);
     sk.rcv.ack.heard_us = net.env.now_us();
     if sk.snd.packets_out == 0 {

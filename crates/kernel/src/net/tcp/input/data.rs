@@ -100,7 +100,7 @@ fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
 /// Wakes readers when there is enough for them (`tcp_data_ready`).
 fn data_ready(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let avail = sk.readable();
-    if avail >= sk.sk.rcvlowat || sk.rcv.fin || 2 * sk.receive_window() < sk.rcv.window_clamp.min(65_535) {
+    if avail >= sk.sk.rcvlowat() || sk.rcv.fin || 2 * sk.receive_window() < sk.rcv.window_clamp.min(65_535) {
         wake(net, sk, id, READABLE);
     }
 }

@@ -243,7 +243,7 @@ pub fn ack_snd_check(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let unacked = sk.rcv.nxt.wrapping_sub(sk.rcv.wup);
     // More than one full segment, and the reader keeps the window open or has not enough yet.
     let two_segments =
-        unacked > u32::from(sk.rcv.mss) && (sk.readable() < sk.sk.rcvlowat || window_to_offer(sk, net) >= sk.rcv.wnd);
+        unacked > u32::from(sk.rcv.mss) && (sk.readable() < sk.sk.rcvlowat() || window_to_offer(sk, net) >= sk.rcv.wnd);
     let now = sk.rcv.ack.pending & ICSK_ACK_NOW != 0;
     if two_segments || now || in_quickack_mode(sk, net) {
         send_ack(sk, net, id);
