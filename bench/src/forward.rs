@@ -1,31 +1,14 @@
 //! `udp_forward`: datagrams of 64 bytes from a host through a router to another host, three namespaces joined by veth on
-//! one core. The calls of the sender and the receiver are part of it, on both sides.
+//! one core. The calls of the sender and the receiver are part of it.
 
-use crate::linux::{TIME, pin};
+use crate::linux::TIME;
 use crate::machine::{Machine, host};
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use belljar_abi::{SOCK_DGRAM, SockAddr};
 use belljar_kernel::task::call::Call;
-use nix::sched::{CloneFlags, setns};
-use std::fs::File;
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::Ipv4Addr;
 use std::time::Instant;
 
-/// The host kernel's router is the namespace this runs in.
-pub const NETWORK: &str = "\
-mount -t tmpfs tmpfs /run
-n=1
-for end in a b; do
-    ip netns add $end
-    ip link add name $end type veth peer name eth0 netns $end
-    ip addr add 10.$n.0.1/24 dev $end
-    ip link set $end up
-    ip -n $end addr add 10.$n.0.2/24 dev eth0
-    ip -n $end link set eth0 up
-    ip -n $end route add default via 10.$n.0.1
-    n=2
-done
-echo 1 > /proc/sys/net/ipv4/ip_forward";
 const B: Ipv4Addr = Ipv4Addr::new(10, 2, 0, 2);
 const PORT: u16 = 9000;
 /// So many are sent before the receiver looks: they fit a socket's default buffer on both sides.
@@ -70,35 +53,6 @@ pub fn belljar() -> Result<f64> {
             ensure!(m.recv(rx, &mut buf)? == 64, "recv");
         }
         n += BURST as u64;
-    }
-    Ok(n as f64 / t0.elapsed().as_secs_f64())
-}
-
-/// The same on the host kernel, by one thread on one core.
-pub fn linux() -> Result<f64> {
-    pin(0)?;
-    let enter = |name: &str| -> Result<()> {
-        let ns = File::open(format!("/run/netns/{name}")).context("this user may not make network namespaces")?;
-        Ok(setns(ns, CloneFlags::CLONE_NEWNET)?)
-    };
-    enter("b")?;
-    let rx = UdpSocket::bind((B, PORT))?;
-    enter("a")?;
-    let tx = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0))?;
-    tx.connect((B, PORT))?;
-    let mut buf = [0; 128];
-    tx.send(&[7; 64])?;
-    ensure!(rx.recv(&mut buf)? == 64, "nothing came through");
-    rx.set_nonblocking(true)?;
-    let (t0, mut n) = (Instant::now(), 0_u64);
-    while t0.elapsed() < TIME {
-        for _ in 0..BURST {
-            tx.send(&[7; 64])?;
-        }
-        // What a softirq of another moment still holds comes with the next burst.
-        while rx.recv(&mut buf).is_ok() {
-            n += 1;
-        }
     }
     Ok(n as f64 / t0.elapsed().as_secs_f64())
 }

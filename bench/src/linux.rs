@@ -30,7 +30,6 @@ pub fn sample(name: &str, one_core: bool) -> Result<f64> {
         "tcp_rr_1b_idle10k" => round_trips(1, 10_000, one_core),
         "tcp_crr" => connections(),
         "udp_64b" => datagrams(),
-        "udp_forward" => crate::forward::linux(),
         "udp_gso_64k" => super_datagrams(),
         "epoll_add" | "epoll_mod" | "epoll_wait_empty" => epoll_row(name),
         "sock_idle_bytes" => idle_bytes(),
@@ -39,7 +38,7 @@ pub fn sample(name: &str, one_core: bool) -> Result<f64> {
     }
 }
 
-pub fn pin(core: usize) -> Result<()> {
+fn pin(core: usize) -> Result<()> {
     let mut set = CpuSet::new();
     set.set(core);
     Ok(sched_setaffinity(None, &set)?)

@@ -43,7 +43,7 @@ const ROWS: &[Row] = &[
     row("tcp_crr", "conn/s", true, &["belljar", "linux", "smoltcp"]),
     row("tcp_send_64b", "sends/s", true, &["belljar", "linux"]),
     row("udp_64b", "packets/s", true, &["belljar", "linux"]),
-    row("udp_forward", "packets/s", true, &["belljar", "linux"]),
+    row("udp_forward", "packets/s", true, &["belljar"]),
     row("udp_gso_64k", "Gbit/s", true, &["belljar", "linux"]),
     row("tap_bulk", "Gbit/s", true, &["belljar", "linux", "smoltcp"]),
     row("epoll_add", "ns", false, &["belljar", "linux"]),
@@ -199,7 +199,6 @@ fn own_network(name: &str) -> Option<&'static str> {
     match name {
         // TIME_WAIT sockets of the last round are still there, and their number is bounded.
         "tcp_crr" | "tw_bytes" => Some("ip link set lo up"),
-        "udp_forward" => Some(forward::NETWORK),
         "tap_bulk" => Some(tap::NETWORK),
         _ => None,
     }
