@@ -50,7 +50,7 @@ pub fn run(c: &TcCommand) -> Done {
         }
         None => {
             let index = |name: &str| links.iter().find(|l| l.name == name).map(|l| l.ifindex);
-            let r = words::build(&words, &index).map_err(Fail::usage)?;
+            let r = words::build(&words, index).map_err(Fail::usage)?;
             if let Some(w) = ask(&mut s, r.kind, r.flags, r.body)?["warning"].as_str() {
                 out::say(format!("Warning: {w}"));
             }

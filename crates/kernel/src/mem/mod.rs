@@ -2,7 +2,7 @@
 pub mod cache;
 
 use crate::kernel::Kernel;
-use crate::net::core::skb::{SkBuff, Skb};
+use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::task::call::{Received, Ret};
 use belljar_wire::seg::Page;
@@ -138,12 +138,6 @@ impl Pool {
             65_536 => "kmalloc-64k",
             _ => "kmalloc-256k",
         }
-    }
-
-    /// Bytes kept for reuse.
-    pub fn bytes(&self) -> usize {
-        let pages: usize = self.pages.iter().flatten().map(|p| p.capacity()).sum();
-        pages + self.skbs.len() * size_of::<SkBuff>()
     }
 }
 

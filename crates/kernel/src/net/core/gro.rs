@@ -78,9 +78,14 @@ pub fn gro_receive(net: &mut Net, held: &mut Held, mut skb: Skb, out: &mut Vec<S
 /// The poll ends: everything goes up, or what is older than this tick, or nothing.
 #[doc(alias = "napi_gro_flush")]
 pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, which: Flush) {
+    flush(held, out, which, |t| t.age, complete);
+}
+
+/// The same for trains of either protocol.
+pub fn flush<T>(held: &mut Vec<T>, out: &mut Vec<Skb>, which: Flush, age: fn(&T) -> Jiffies, complete: fn(T) -> Skb) {
     match which {
         Flush::All => out.extend(held.drain(..).map(complete)),
-        Flush::Old(now) => out.extend(held.extract_if(.., |t| t.age != now).map(complete)),
+        Flush::Old(now) => out.extend(held.extract_if(.., |t| age(t) != now).map(complete)),
         Flush::Nothing => {}
     }
 }

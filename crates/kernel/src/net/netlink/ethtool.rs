@@ -301,7 +301,7 @@ fn bitset(m: &mut Msg<'_>, kind: u16, names: &[&str], value: u64, mask: Option<u
 
 /// Value and mask of a set in a request, in either form.
 #[doc(alias = "ethnl_parse_bitset")]
-fn read_bitset(b: &[u8], names: &[&str], offset: &dyn Fn(&[u8]) -> Option<u32>) -> Done<(u64, u64)> {
+fn read_bitset(b: &[u8], names: &[&str], offset: impl Fn(&[u8]) -> Option<u32>) -> Done<(u64, u64)> {
     let get = |kind| nl::attrs(b).find(|(a, _)| *a == kind).map(|(_, v)| v);
     let nomask = get(ETHTOOL_A_BITSET_NOMASK).is_some();
     let wide = |v: &[u8]| {
@@ -331,7 +331,7 @@ fn read_bitset(b: &[u8], names: &[&str], offset: &dyn Fn(&[u8]) -> Option<u32>) 
             (None, Some(name)) => {
                 let name = str_of(name)?;
                 let found = names.iter().position(|n| !n.is_empty() && *n == name);
-                let at = get(ETHTOOL_A_BITSET_BIT_NAME).and_then(offset);
+                let at = get(ETHTOOL_A_BITSET_BIT_NAME).and_then(&offset);
                 found.ok_or(Refusal { errno: Errno::EOPNOTSUPP, text: Some("bit name not found"), at })?
             }
             (None, None) => return refuse(Errno::EINVAL, "neither bit index nor name specified"),
@@ -384,7 +384,7 @@ fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
 #[doc(alias = "ethnl_set_features")]
 fn set_features(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, asked: Asked, dev: DevId, out: &mut Vec<Vec<u8>>) -> Done {
     let wanted = r.attr(GENL_HDRLEN, ETHTOOL_A_FEATURES_WANTED).ok_or(Errno::EINVAL)?;
-    let (value, mask) = read_bitset(wanted, &FEATURES, &|v| r.offset_of(v))?;
+    let (value, mask) = read_bitset(wanted, &FEATURES, |v| r.offset_of(v))?;
     let old = features(k, dev)?;
     let able = mask & old.hw;
     if let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.nic().is_none()) {
@@ -556,16 +556,16 @@ mod tests {
             bitset(&mut Msg::new(&mut b, 16, 0, 0, 0), 3, &FEATURES, 1 << 16, Some(1 << 16 | 1 << 40), compact);
             let (_, body) = nl::messages(&b).next().unwrap();
             let (_, set) = nl::attrs(body).next().unwrap();
-            assert_eq!(read_bitset(set, &FEATURES, &|_| None), Ok((1 << 16, 1 << 16 | 1 << 40)));
+            assert_eq!(read_bitset(set, &FEATURES, |_| None), Ok((1 << 16, 1 << 16 | 1 << 40)));
         }
-        assert!(read_bitset(&[], &FEATURES, &|_| None).is_err());
+        assert!(read_bitset(&[], &FEATURES, |_| None).is_err());
         // A length that is not its size's.
         let mut b = Vec::new();
         Msg::new(&mut b, 16, 0, 0, 0)
             .attr_u32(ETHTOOL_A_BITSET_SIZE, u32::MAX)
             .attr(ETHTOOL_A_BITSET_VALUE, &[0; 4])
             .attr(ETHTOOL_A_BITSET_MASK, &[0; 4]);
-        assert!(read_bitset(&b[16..], &FEATURES, &|_| None).is_err());
+        assert!(read_bitset(&b[16..], &FEATURES, |_| None).is_err());
     }
 
     #[test]

@@ -26,7 +26,7 @@ impl Bench {
 
     fn try_tc(&mut self, line: &str) -> Result<Option<String>, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let r = words::build(&words, &|_| Some(1))?;
+        let r = words::build(&words, |_| Some(1))?;
         let mut cx = Ctx::new(&mut self.env, &mut self.pool, 1500, 1000);
         let done = self.q.request(r.kind, r.flags, &r.body, &mut cx, &mut 0x8000_0000);
         let gone = std::mem::take(&mut cx.drops);

@@ -4,7 +4,7 @@ use super::tables::{Lookup, lookup};
 use crate::env::time::Jiffies;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
-use crate::net::core::gro::{MAX_HELD, MAX_LEN, eth, ip_continues, payload};
+use crate::net::core::gro::{self, MAX_HELD, MAX_LEN, eth, ip_continues, payload};
 use crate::net::core::napi::Flush;
 use crate::net::core::skb::{PktType, Skb};
 use belljar_wire::ethernet::ETH_P_IP;
@@ -75,11 +75,7 @@ pub fn gro_receive(k: &mut Kernel, dev: DevId, held: &mut Held, mut skb: Skb, ou
 
 /// The poll ends: everything goes up, or what is older than this tick, or nothing.
 pub fn gro_flush(held: &mut Held, out: &mut Vec<Skb>, which: Flush) {
-    match which {
-        Flush::All => out.extend(held.drain(..).map(complete)),
-        Flush::Old(now) => out.extend(held.extract_if(.., |t| t.age != now).map(complete)),
-        Flush::Nothing => {}
-    }
+    gro::flush(held, out, which, |t| t.age, complete);
 }
 
 /// What is held, for who counts packets.

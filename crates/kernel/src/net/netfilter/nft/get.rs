@@ -125,7 +125,7 @@ pub(crate) fn dump(net: &mut Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> D
                 }
             }
             NFT_MSG_GETRULE | NFT_MSG_GETRULE_RESET => {
-                each_rule(nft, r, &mut |t, c, rule| {
+                each_rule(nft, r, |t, c, rule| {
                     let h = Head::dump(kind(NFT_MSG_NEWRULE), d);
                     fill::rule(d.room(), h, g, (t, c), rule);
                 })?;
@@ -165,7 +165,7 @@ pub(crate) fn dump(net: &mut Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> D
 }
 
 /// Rules of the tables and chain that a request names.
-fn each_rule(nft: &Nft, r: Req<'_>, f: &mut dyn FnMut(&Table, &Chain, &Rule)) -> Done {
+fn each_rule(nft: &Nft, r: Req<'_>, mut f: impl FnMut(&Table, &Chain, &Rule)) -> Done {
     let (table, chain) = (text(r, NFTA_RULE_TABLE)?, text(r, NFTA_RULE_CHAIN)?);
     let family = family(r);
     for t in nft.tables.iter().filter(|t| family == NFPROTO_UNSPEC || t.family == family) {

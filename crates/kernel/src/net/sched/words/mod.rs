@@ -92,7 +92,7 @@ impl Place {
 }
 
 /// A line without the word `tc`. `index` knows the devices.
-pub fn build(words: &[&str], index: &dyn Fn(&str) -> Option<u32>) -> Result<Request, Wrong> {
+pub fn build(words: &[&str], index: impl Fn(&str) -> Option<u32>) -> Result<Request, Wrong> {
     let mut l = Line { words };
     let object = l.next().unwrap_or("");
     let short = |full: &str| full.starts_with(object) && !object.is_empty();
@@ -135,7 +135,7 @@ impl Kernel {
             let id = self.net.dev_by_name(ns, name)?;
             self.net.devs.get(id).map(|d| d.ifindex)
         };
-        let r = build(&words, &index)?;
+        let r = build(&words, index)?;
         self.tc(ns, r.kind, r.flags, &r.body).map_err(|e| e.to_string())
     }
 }
