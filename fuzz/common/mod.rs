@@ -83,6 +83,8 @@ pub struct Machine {
     /// What the NIC sent, for whoever plays the peer.
     pub sent: Vec<Frame>,
     pub results: Vec<(CallId, Result<Ret, Errno>)>,
+    /// A raw socket was there whose checksums are its program's.
+    raw: bool,
     /// With BELLJAR_FUZZ_TRACE set: what goes in and out, on stderr.
     trace: Option<belljar_capture::Printer>,
 }
@@ -116,7 +118,7 @@ pub fn machine_from(r: Reached) -> Machine {
 
 fn with(k: Kernel, now: u64, dev: DevId, task: TaskId, ends: Ends) -> Machine {
     let (parked, sent, results) = (Vec::new(), Vec::new(), Vec::new());
-    let mut m = Machine { k, now, dev, task, ends, parked, sent, results, trace: trace() };
+    let mut m = Machine { k, now, dev, task, ends, parked, sent, results, raw: false, trace: trace() };
     if m.trace.is_some() {
         let w = &mut m.k.net.env.trace.wanted;
         (w.taps, w.drops, w.sockets) = (true, true, true);
@@ -149,6 +151,9 @@ impl Machine {
     }
 
     pub fn call(&mut self, call: Call<'_>) -> Option<Result<Ret, Errno>> {
+        if let Call::Socket { family, kind, protocol } = call {
+            self.raw |= kind & 0xf == SOCK_RAW && (family == AF_INET || protocol != i32::from(IPPROTO_ICMPV6));
+        }
         let said = self.trace.is_some().then(|| format!("{call:?}"));
         let r = match self.k.call(self.now, self.task, call) {
             Submitted::Done(r) => Some(r),
@@ -190,7 +195,8 @@ impl Machine {
                     Output::Frame { frame, .. } => {
                         // What leaves is whole and right, or says that a device must finish it.
                         // What is only passed on is as its sender made it.
-                        if frame.csum != belljar_wire::Csum::Partial && frame.gso.is_none() && frame.id != FOREIGN {
+                        let ours = frame.csum != belljar_wire::Csum::Partial && frame.gso.is_none() && frame.id != FOREIGN;
+                        if ours && !self.raw {
                             gso::verify(&Frame::from_bytes(&frame.to_vec(), 0)).expect("a frame with right checksums");
                         }
                         let asks = frame.head.bytes().get(14..).map(ArpPacket::parse);

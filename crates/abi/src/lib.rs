@@ -15,6 +15,7 @@ pub mod nfnetlink;
 pub mod packet;
 pub mod pkt_sched;
 pub mod poll;
+pub mod rtax;
 pub mod rtnetlink;
 pub mod sock_diag;
 pub mod sockaddr;

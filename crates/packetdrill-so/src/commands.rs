@@ -71,6 +71,15 @@ fn run(w: &mut World, words: &[&str]) {
                 d.tx_queue_len = limit.unwrap_or(QUEUE);
             }
         }
+        ["ip", "route", "add" | "replace" | "change", to, rest @ ..] => {
+            // The script's device is a TUN, where a gateway changes nothing.
+            let mut rest = rest.to_vec();
+            if let Some(via) = rest.iter().position(|w| *w == "via") {
+                rest.drain(via..(via + 2).min(rest.len()));
+            }
+            let _ = w.k.ip(w.ns, &format!("route del {to}"));
+            let _ = w.k.ip(w.ns, &format!("route add {to} {}", rest.join(" ")));
+        }
         _ => {}
     }
 }

@@ -26,7 +26,7 @@ Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the de
           link delete [dev] NAME
           address add|change|replace|del ADDRESS/PREFIX [brd +|ADDRESS] [label L] [scope S] dev NAME
           route add|append|change|replace|del [TYPE] NETWORK|default [via ADDRESS] [dev NAME] [src ADDRESS]
-                [metric N] [table T] [scope S] [mtu N] [onlink]
+                [metric N] [table T] [scope S] [onlink] [METRIC [lock] N]...
           neighbour add|change|replace|del ADDRESS [lladdr MAC] [nud STATE] dev NAME
 Objects and commands may be shortened as with ip: a, l, r, n; s, sh, ls.
 
@@ -379,7 +379,7 @@ pub mod tests {
                     scope: scope.map(str::to_owned),
                     prefsrc: src.map(|s| s.parse().unwrap()),
                     metric: None,
-                    mtu: None,
+                    metrics: Vec::new(),
                 }
             };
         let default = route("unicast", "0.0.0.0", 0, "v0", "main", None, None);

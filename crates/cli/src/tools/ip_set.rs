@@ -4,10 +4,12 @@
 //! and words for which the stack has nothing (it refuses them as well).
 use crate::out::Fail;
 use belljar_abi::netlink::*;
+use belljar_abi::rtax::{rtax_of, rtax_value};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{AF_INET, AF_INET6, AF_UNSPEC, IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP};
 use belljar_kernel::view::LinkView;
 use core::net::IpAddr;
+use std::collections::BTreeMap;
 
 /// A request, and the namespace that it speaks of.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -27,6 +29,9 @@ struct Words<'a> {
     words: std::iter::Peekable<std::slice::Iter<'a, String>>,
     links: &'a [LinkView],
 }
+
+/// Attributes of RTA_METRICS.
+type Metrics = BTreeMap<u16, Vec<u8>>;
 
 impl<'a> Words<'a> {
     fn next(&mut self) -> Option<&'a str> {
@@ -50,6 +55,27 @@ impl<'a> Words<'a> {
     fn dev(&mut self) -> Done<u32> {
         let name = self.value()?;
         self.index_of(name)
+    }
+
+    /// `lock`, if it is there, and the value of a route's metric.
+    fn metric(&mut self, word: &str, to: &mut Metrics) -> Done<()> {
+        let which = rtax_of(word).unwrap_or(RTAX_UNSPEC);
+        let mut v = self.value()?;
+        let locks = v == "lock";
+        if locks {
+            v = self.value()?;
+        }
+        if locks || which == RTAX_RTO_MIN {
+            let before = to.get(&RTAX_LOCK).and_then(|v| v.first_chunk()).map_or(0, |b| u32::from_ne_bytes(*b));
+            to.insert(RTAX_LOCK, (before | 1 << which).to_ne_bytes().to_vec());
+        }
+        let value = match which {
+            RTAX_CC_ALGO => Some([v.as_bytes(), &[0]].concat()),
+            _ => rtax_value(which, v).map(|n| n.to_ne_bytes().to_vec()),
+        };
+        let wrong = || Fail::usage(format!("Error: argument \"{v}\" is wrong: \"{word}\" value is invalid"));
+        to.insert(which, value.ok_or_else(wrong)?);
+        Ok(())
     }
 
     fn addr(&mut self) -> Done<IpAddr> {
@@ -354,7 +380,7 @@ fn route(mut w: Words<'_>, verb: &str) -> Done<Change> {
     };
     let (mut scoped, mut to, mut attrs) = (false, None, Vec::<(u16, Vec<u8>)>::new());
     let (mut via, mut wide) = (false, 254);
-    let mut mtu = None;
+    let mut metrics = Metrics::new();
     while let Some(word) = w.next() {
         let number = |n: u32| n.to_ne_bytes().to_vec();
         match word {
@@ -373,7 +399,6 @@ fn route(mut w: Words<'_>, verb: &str) -> Done<Change> {
             "table" => wide = table(w.value()?)?,
             "scope" => (r.scope, scoped) = (scope(w.value()?)?, true),
             "onlink" => r.flags |= RTNH_F_ONLINK,
-            "mtu" => mtu = Some(w.number(word)?),
             "proto" | "protocol" => match w.value()? {
                 "static" => r.protocol = RTPROT_STATIC,
                 "boot" => r.protocol = RTPROT_BOOT,
@@ -386,6 +411,7 @@ fn route(mut w: Words<'_>, verb: &str) -> Done<Change> {
             },
             "default" if to.is_none() => to = Some(None),
             "to" => to = Some(Some(prefix(w.value()?)?)),
+            _ if rtax_of(word).is_some() => w.metric(word, &mut metrics)?,
             _ => match TYPES.iter().find(|t| t.0 == word) {
                 Some(t) => r.kind = t.1,
                 None if to.is_none() => to = Some(Some(prefix(word)?)),
@@ -422,10 +448,8 @@ fn route(mut w: Words<'_>, verb: &str) -> Done<Change> {
         if wide > 255 {
             m.attr_u32(RTA_TABLE, wide);
         }
-        if let Some(mtu) = mtu {
-            m.nest(RTA_METRICS, |m| {
-                m.attr_u32(RTAX_MTU, mtu);
-            });
+        if !metrics.is_empty() {
+            m.nest(RTA_METRICS, |m| metrics.iter().for_each(|(k, v)| _ = m.attr(*k, v)));
         }
         Ok(())
     })?;

@@ -1,7 +1,8 @@
 //! The texts and JSON of `belljar ip`, as iproute2 6.1 writes them.
 use super::ip::Opts;
 use crate::out::{self, map};
-use belljar_kernel::view::{AddrView, LinkView, NeighView, RouteView, TcpMetricView, Value, View};
+use belljar_abi::rtax::{rtax_of, rtax_per_ms};
+use belljar_kernel::view::{AddrView, LinkView, MetricView, NeighView, RouteView, TcpMetricView, Value, View};
 use core::net::IpAddr;
 use std::fmt::Write;
 
@@ -243,16 +244,45 @@ fn route(r: &RouteView, table: bool, device: bool) -> String {
         let _ = write!(out, " table {}", r.table);
     }
     let words = [("proto", r.protocol.clone()), ("scope", r.scope.clone()), ("src", r.prefsrc.map(|s| s.to_string()))];
-    let numbers = [("metric", r.metric), ("mtu", r.mtu)].map(|(k, v)| (k, v.map(|v| v.to_string())));
-    for (k, v) in words.into_iter().chain(numbers) {
+    for (k, v) in words.into_iter().chain([("metric", r.metric.map(|m| m.to_string()))]) {
         if let Some(v) = v {
             let _ = write!(out, " {k} {v}");
         }
     }
+    let metrics = metrics(r);
     if r.dst.is_ipv6() {
-        return out + " pref medium\n";
+        return out + " " + &metrics + "pref medium\n";
     }
-    out + " \n"
+    out + " " + &metrics + "\n"
+}
+
+/// Each with its space behind it; times in milliseconds or seconds.
+fn metrics(r: &RouteView) -> String {
+    let mut out = String::new();
+    for m in &r.metrics {
+        let _ = write!(out, "{} {}", m.name, if m.lock { "lock " } else { "" });
+        let ms = m.value / rtax_per_ms(rtax_of(&m.name).unwrap_or(0));
+        let _ = match (m.name.as_str(), &m.text) {
+            (_, Some(text)) => write!(out, "{text} "),
+            ("rtt" | "rttvar" | "rto_min", _) if ms >= 1000 => write!(out, "{}s ", f64::from(ms) / 1000.0),
+            ("rtt" | "rttvar" | "rto_min", _) => write!(out, "{ms}ms "),
+            _ => write!(out, "{} ", m.value),
+        };
+    }
+    out
+}
+
+fn metrics_json(r: &RouteView) -> Option<(std::borrow::Cow<'static, str>, Value)> {
+    let one = |m: &MetricView| {
+        let (name, value) = match (m.name.as_str(), &m.text) {
+            ("features", Some(text)) => return (text.clone().into(), Value::Null),
+            ("congctl", Some(text)) => ("congestion".to_owned(), Value::Text(text.clone())),
+            (name, _) => (name.to_owned(), Value::Uint((m.value / rtax_per_ms(rtax_of(name).unwrap_or(0))).into())),
+        };
+        (name.into(), value)
+    };
+    let all: Vec<_> = r.metrics.iter().map(one).collect();
+    (!all.is_empty()).then(|| ("metrics".into(), Value::List(vec![Value::Map(all)])))
 }
 
 pub fn routes(routes: &[RouteView], all: bool, one_device: bool, o: Opts) -> String {
@@ -278,6 +308,7 @@ fn route_json(r: &RouteView, table: bool) -> Value {
     f.extend(r.prefsrc.map(|s| ("prefsrc".into(), s.to_value())));
     f.extend(r.metric.map(|m| ("metric".into(), m.to_value())));
     f.push(("flags".into(), Value::List(Vec::new())));
+    f.extend(metrics_json(r));
     Value::Map(f)
 }
 
@@ -298,6 +329,7 @@ pub fn route_get(addr: IpAddr, r: &RouteView, o: Opts) -> String {
             ("uid".into(), Value::Uint(0)),
             ("cache".into(), Value::List(cache)),
         ]);
+        f.extend(metrics_json(r));
         return out::json(&Value::List(vec![Value::Map(f)]));
     }
     let kind = if r.kind == "unicast" { String::new() } else { format!("{} ", r.kind) };
@@ -308,8 +340,7 @@ pub fn route_get(addr: IpAddr, r: &RouteView, o: Opts) -> String {
         "broadcast" => "<local,brd> ",
         _ => "",
     };
-    let mtu = r.mtu.map_or(String::new(), |m| format!("mtu {m} "));
-    joined(&format!("{kind}{addr}{via} dev {}{src} uid 0 \n    cache {cache}{mtu}\n", r.dev), o)
+    joined(&format!("{kind}{addr}{via} dev {}{src} uid 0 \n    cache {cache}{}\n", r.dev, metrics(r)), o)
 }
 
 pub fn neighs(neighs: &[NeighView], one_device: bool, o: Opts) -> String {

@@ -281,9 +281,11 @@ fn routing(routes: &[RouteView], names: Option<&Names>) -> String {
         let mut flags = String::from(if rejects { "!" } else { "U" });
         flags.push_str(if r.gateway.is_some() { "G" } else { "" });
         flags.push_str(if r.prefixlen == 32 { "H" } else { "" });
-        let mss = r.mtu.map_or(0, |m| m.saturating_sub(40));
+        let metric = |name| r.metric_of(name).unwrap_or(0);
+        let mss = r.metric_of("advmss").map_or(0, |m| m + 40);
+        let (window, irtt) = (metric("window"), metric("rtt") >> 3);
         let dev = if rejects { "-" } else { &r.dev };
-        let _ = writeln!(out, "{dst:<15} {gateway:<15} {mask:<15} {flags:<5} {mss:>5} {:<5} {:>6} {dev}", 0, 0);
+        let _ = writeln!(out, "{dst:<15} {gateway:<15} {mask:<15} {flags:<5} {mss:>5} {window:<5} {irtt:>6} {dev}");
     }
     out
 }

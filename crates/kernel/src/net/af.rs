@@ -2,6 +2,7 @@
 //! addresses of either family.
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::dst_metrics;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::fib::RouteType;
@@ -11,6 +12,7 @@ use crate::net::ipv6::output::{Ip6Tx, ip6_xmit};
 use crate::net::ipv6::{self, route::ip6_route_output};
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::RTAX_HOPLIMIT;
 use belljar_wire::ipv4::IPV4_HLEN;
 use belljar_wire::ipv6::IPV6_HLEN;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -105,7 +107,7 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
     let Tx { ns, proto, tos, df, optlen, .. } = *tx;
     match (tx.saddr, tx.daddr) {
         (IpAddr::V4(saddr), IpAddr::V4(daddr)) => {
-            let ttl = tx.ttl.unwrap_or_else(|| net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8));
+            let ttl = tx.ttl.unwrap_or_else(|| hop_limit(net, ns, dst));
             ip_queue_xmit(net, &IpTx { ns, saddr, daddr, proto, tos, ttl, df, optlen }, dst, skb)
         }
         (IpAddr::V6(saddr), IpAddr::V6(daddr)) => {
@@ -127,6 +129,15 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
             net.kfree_skb(skb, crate::net::drop::DropReason::NotSpecified, "queue_xmit");
             Err(Errno::EAFNOSUPPORT)
         }
+    }
+}
+
+/// The route's, or the setting's.
+#[doc(alias = "ip4_dst_hoplimit")]
+fn hop_limit(net: &Net, ns: NsId, dst: &Dst) -> u8 {
+    match dst_metrics::metric(net, ns, Some(dst), RTAX_HOPLIMIT) {
+        0 => net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8),
+        hops => hops as u8,
     }
 }
 

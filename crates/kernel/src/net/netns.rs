@@ -4,6 +4,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, InetConf, NetDevice};
+use crate::net::core::dst_metrics::MetricsTable;
 use crate::net::core::neighbour::{NeighTable, Neighbour};
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
@@ -45,6 +46,7 @@ pub struct NetNs {
     pub frags: Slab<FragQueue>,
     pub frag_table: FragTable,
     pub fib: Fib,
+    pub metrics: MetricsTable,
     /// Path MTUs learned from ICMP.
     pub exceptions: Exceptions,
     pub v6: Ns6,
@@ -106,6 +108,7 @@ impl Net {
             frags: Slab::default(),
             frag_table: FragTable::default(),
             fib: Fib::default(),
+            metrics: MetricsTable::default(),
             exceptions: Exceptions::default(),
             v6: Ns6::default(),
             peers: Peers::default(),

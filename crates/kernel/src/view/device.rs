@@ -7,14 +7,18 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
 use crate::net::core::dev::{IfAddr, NetDevice};
+use crate::net::core::dst_metrics::{DstMetrics, RTAX_FEATURE_ECN, of_path};
 use crate::net::core::neighbour::Neighbour;
 use crate::net::core::softirq::Cpu;
 use crate::net::ipv4::fib::{Route, RouteType, Scope, Table};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::addrconf::{If6Addr, Scope6};
 use crate::net::ipv6::fib::{PROTO_KERNEL, PROTO_RA, Route6, Table6};
+use crate::net::netns::NetNs;
 use crate::net::tcp::metrics::Metric;
 use belljar_abi::Errno;
+use belljar_abi::rtax::rtax_word;
+use belljar_abi::rtnetlink::{RTAX_CC_ALGO, RTAX_FASTOPEN_NO_COOKIE, RTAX_FEATURES, RTAX_MTU};
 use belljar_wire::Mac;
 use core::net::{IpAddr, Ipv6Addr};
 
@@ -83,7 +87,17 @@ views! {
         scope: Option<String>,
         prefsrc: Option<IpAddr>,
         metric: Option<u32>,
-        mtu: Option<u32>,
+        metrics: Vec<MetricView>,
+    }
+
+    /// `mtu`, `initcwnd`, …: what a route says of its paths (RTA_METRICS).
+    struct MetricView {
+        name: String,
+        lock: bool,
+        /// Round trips in eighths of a millisecond, their deviation in quarters.
+        value: u32,
+        /// Of `congctl` and `features`.
+        text: Option<String>,
     }
 
     struct NeighView {
@@ -124,6 +138,31 @@ fn scope6(a: &If6Addr, now: u64) -> String {
     ];
     words.iter().filter(|w| w.0).for_each(|w| out.push_str(w.1));
     out
+}
+
+impl RouteView {
+    /// One of its metrics, by the word of `ip route`.
+    pub fn metric_of(&self, name: &str) -> Option<u32> {
+        self.metrics.iter().find(|m| m.name == name).map(|m| m.value)
+    }
+}
+
+fn metric_views(m: &DstMetrics) -> Vec<MetricView> {
+    let one = |which| {
+        let text = match which {
+            RTAX_CC_ALGO => Some(m.congestion()?.name().to_owned()),
+            RTAX_FEATURES if m.get(which) & RTAX_FEATURE_ECN != 0 => Some("ecn".to_owned()),
+            _ => None,
+        };
+        let is = text.is_some() || m.get(which) != 0 || m.locked(which);
+        is.then(|| MetricView {
+            name: rtax_word(which).unwrap_or_default().to_owned(),
+            lock: m.locked(which),
+            value: m.get(which),
+            text,
+        })
+    };
+    (RTAX_MTU..=RTAX_FASTOPEN_NO_COOKIE).filter_map(one).collect()
 }
 
 impl Kernel {
@@ -167,12 +206,12 @@ impl Kernel {
     pub fn view_routes(&self, ns: NsId) -> Vec<RouteView> {
         let Some(n) = self.net.ns.get(ns) else { return Vec::new() };
         let table = |name: &str, t: &Table| {
-            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route(name, dst.into(), len, r)).collect();
+            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route(n, name, dst.into(), len, r)).collect();
             rows.sort_by_key(|r| (r.dst, r.prefixlen));
             rows
         };
         let six = |name: &str, t: &Table6| {
-            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route6(name, dst, len, r)).collect();
+            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route6(n, name, dst, len, r)).collect();
             rows.sort_by_key(|r| (r.dst, r.prefixlen));
             rows
         };
@@ -181,7 +220,7 @@ impl Kernel {
         [four, six("main", &n.v6.fib.main), six("local", &n.v6.fib.local)].concat()
     }
 
-    fn route6(&self, table: &str, dst: Ipv6Addr, prefixlen: u8, r: &Route6) -> RouteView {
+    fn route6(&self, n: &NetNs, table: &str, dst: Ipv6Addr, prefixlen: u8, r: &Route6) -> RouteView {
         let kind = match r.kind {
             RouteType::Local => "local",
             RouteType::Anycast => "anycast",
@@ -207,7 +246,7 @@ impl Kernel {
             scope: None,
             prefsrc: r.prefsrc.map(IpAddr::V6),
             metric: Some(r.metric),
-            mtu: r.mtu,
+            metrics: n.metrics.get(r.metrics).map_or_else(Vec::new, metric_views),
         }
     }
 
@@ -215,7 +254,7 @@ impl Kernel {
         self.net.devs.get(dev).map_or_else(String::new, |d| d.name.clone())
     }
 
-    fn route(&self, table: &str, dst: IpAddr, prefixlen: u8, r: &Route) -> RouteView {
+    fn route(&self, n: &NetNs, table: &str, dst: IpAddr, prefixlen: u8, r: &Route) -> RouteView {
         let kind = match r.kind {
             RouteType::Unicast => "unicast",
             RouteType::Local => "local",
@@ -242,7 +281,7 @@ impl Kernel {
             scope: scope.map(str::to_owned),
             prefsrc: r.src.map(IpAddr::V4),
             metric: Some(r.metric).filter(|m| *m != 0),
-            mtu: r.mtu,
+            metrics: n.metrics.get(r.metrics).map_or_else(Vec::new, metric_views),
         }
     }
 
@@ -255,8 +294,6 @@ impl Kernel {
             RouteKind::Broadcast => "broadcast",
             RouteKind::Multicast => "multicast",
         };
-        // A path MTU learned by ICMP is shown, the device's own is not.
-        let own = self.net.devs.get(d.dev).map(|dev| dev.mtu);
         Ok(RouteView {
             kind: kind.into(),
             dst,
@@ -268,7 +305,7 @@ impl Kernel {
             scope: None,
             prefsrc: Some(d.src).filter(|s| !s.is_unspecified()),
             metric: None,
-            mtu: Some(d.mtu).filter(|m| own.is_some_and(|own| *m < own)),
+            metrics: of_path(&self.net, ns, dst, &d).map_or_else(Vec::new, |m| metric_views(&m)),
         })
     }
 

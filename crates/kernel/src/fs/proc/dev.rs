@@ -70,13 +70,15 @@ pub fn route(routes: &[RouteView]) -> String {
         let flags: u16 = bits.iter().filter(|b| b.0).map(|b| b.1).sum();
         let mask = Ipv4Addr::from_bits(crate::net::core::dev::mask(r.prefixlen));
         let line = format!(
-            "{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t{}\t0\t0",
+            "{}\t{}\t{}\t{flags:04X}\t0\t0\t{}\t{}\t{}\t{}\t{}",
             if refuses { "*" } else { &r.dev },
             word(r.dst),
             word(r.gateway.unwrap_or(Ipv4Addr::UNSPECIFIED.into())),
             r.metric.unwrap_or(0),
             word(mask.into()),
-            r.mtu.map_or(0, |m| m.saturating_sub(40)),
+            r.metric_of("advmss").map_or(0, |m| m + 40),
+            r.metric_of("window").unwrap_or(0),
+            r.metric_of("rtt").unwrap_or(0) >> 3,
         );
         let _ = writeln!(out, "{line:<127}");
     }
@@ -229,7 +231,7 @@ mod tests {
             scope: None,
             prefsrc: None,
             metric: None,
-            mtu: None,
+            metrics: Vec::new(),
         };
         let subnet = RouteView { dst: Ipv4Addr::new(10, 9, 0, 0).into(), prefixlen: 24, gateway: None, ..r.clone() };
         let text = route(&[r, subnet]);

@@ -5,6 +5,7 @@ pub mod datagram;
 pub mod dev;
 pub mod dev_rx;
 pub mod dev_tx;
+pub mod dst_metrics;
 pub mod errqueue;
 pub mod filter;
 pub mod frag;

@@ -2,6 +2,7 @@
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::{IfName, mask};
+use crate::net::core::dst_metrics::MetricsId;
 use crate::net::ipv4::rule::{self, Action, FibFlow, Rule};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -43,7 +44,7 @@ pub struct Route {
     pub scope: Scope,
     /// `RTPROT_*`: who made it.
     pub proto: u8,
-    pub mtu: Option<u32>,
+    pub metrics: MetricsId,
     /// The gateway is taken to be on the device's link, whatever the routes say (RTNH_F_ONLINK).
     pub onlink: bool,
     /// Next hops of one route share a number and part the flows by their weights; 0 is a route with one.
@@ -65,7 +66,7 @@ impl Route {
             metric: 0,
             scope,
             proto: Route::PROTO_BOOT,
-            mtu: None,
+            metrics: MetricsId::default(),
             onlink: false,
             group: 0,
             weight: 1,
@@ -221,6 +222,12 @@ impl Fib {
             RT_TABLE_MAIN => &mut self.main,
             id => self.others.entry(id).or_default(),
         }
+    }
+
+    /// Of every route.
+    pub(in crate::net) fn metrics(&self) -> impl Iterator<Item = MetricsId> {
+        let tables = [&self.local, &self.main].into_iter().chain(self.others.values());
+        tables.flat_map(|t| t.iter().map(|(_, _, r)| r.metrics))
     }
 
     /// A device of this name is there: rules that name it count from now on.

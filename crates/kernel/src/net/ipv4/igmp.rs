@@ -3,6 +3,7 @@
 use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::Scope;
@@ -356,7 +357,15 @@ fn send(net: &mut Net, dev: DevId, to: Ipv4Addr, message: &[u8]) {
     skb.no_mc_loop = true;
     skb.set_truesize();
     net.inc(ns, Mib::IpOutRequests);
-    let dst = Dst { kind: RouteKind::Multicast, dev, gateway: None, src: src.into(), mtu, genid };
+    let dst = Dst {
+        kind: RouteKind::Multicast,
+        dev,
+        gateway: None,
+        src: src.into(),
+        mtu,
+        genid,
+        metrics: MetricsId::default(),
+    };
     let _ = ip_local_out(net, ns, &dst, to, skb);
 }
 

@@ -5,9 +5,12 @@ use super::rule::{Action, Rule, RuleDev};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::dev::IfName;
+use crate::net::core::dst_metrics::{DstMetrics, MetricsId};
 use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::ipv6;
 use belljar_abi::Errno;
+use belljar_abi::rtax::{rtax_of, rtax_value};
+use belljar_abi::rtnetlink::{RTAX_CC_ALGO, RTAX_RTO_MIN};
 use belljar_wire::Mac;
 use core::net::{IpAddr, Ipv4Addr};
 use core::str::FromStr;
@@ -64,6 +67,20 @@ impl<'a> Line<'a> {
         let (a, len) = w.split_once('/').unwrap_or((w, "32"));
         let found = a.parse().ok().zip(len.parse().ok().filter(|l| *l <= 32));
         found.ok_or_else(|| words(format!("`{w}` is not a prefix")))
+    }
+
+    /// `lock`, if it is there, and the value of a route's metric.
+    pub fn metric(&mut self, which: u16, to: &mut DstMetrics) -> Done {
+        if self.words.next_if(|w| *w == "lock").is_some() || which == RTAX_RTO_MIN {
+            to.lock(which);
+        }
+        let w = self.next("a value")?;
+        let set = match rtax_value(which, w) {
+            _ if which == RTAX_CC_ALGO => to.set_congestion(w),
+            Some(value) => to.set(which, value),
+            None => Err("not a value of this metric"),
+        };
+        set.map_err(|text| words(format!("`{w}`: {text}")))
     }
 
     fn table(&mut self) -> Done<u32> {
@@ -127,6 +144,10 @@ impl Kernel {
         Ok(RuleDev { name: IfName::new(name), dev: self.net.dev_by_name(ns, name) })
     }
 
+    pub(in crate::net) fn metrics_id(&mut self, ns: NsId, m: &DstMetrics) -> Done<MetricsId> {
+        Ok(self.net.ns.get_mut(ns).ok_or(Errno::ENODEV)?.metrics_id(m)?)
+    }
+
     fn ip_route(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
         let mut route = Route::unicast(None, None);
         if let Some(kind) = l.words.peek().and_then(|w| refusing(w)) {
@@ -137,16 +158,13 @@ impl Kernel {
         }
         let (dst, len) = l.prefix()?;
         let (mut table, mut hops) = (RT_TABLE_MAIN, Vec::new());
+        let mut metrics = DstMetrics::default();
         while let Some(w) = l.words.next() {
             match w {
                 "nexthop" => hops.push(Route::unicast(None, None)),
                 "table" => table = l.table()?,
                 "metric" | "priority" => route.metric = l.number("a metric")?,
                 "src" => route.src = Some(l.parse("an address")?),
-                "mtu" => {
-                    let _ = l.words.next_if(|w| *w == "lock");
-                    route.mtu = Some(l.number("an MTU")?);
-                }
                 "via" => hops.last_mut().unwrap_or(&mut route).gateway = Some(l.parse("an address")?),
                 "dev" => {
                     let dev = self.dev(ns, l)?;
@@ -158,7 +176,10 @@ impl Kernel {
                     hop.weight = weight.max(1);
                 }
                 "scope" | "proto" | "onlink" => return Err(words(format!("`{w}` is not understood"))),
-                _ => return Err(words(format!("`{w}` means nothing to a route"))),
+                _ => match rtax_of(w) {
+                    Some(which) => l.metric(which, &mut metrics)?,
+                    None => return Err(words(format!("`{w}` means nothing to a route"))),
+                },
             }
         }
         if !add {
@@ -171,6 +192,7 @@ impl Kernel {
             };
             return Ok(self.net.del_route_of(ns, table, dst, len, fits)?);
         }
+        route.metrics = self.metrics_id(ns, &metrics)?;
         if hops.is_empty() {
             hops.push(route);
         }

@@ -1,7 +1,9 @@
 //! The send path of IPv4: header, fragmentation, down to the neighbour.
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::core::dst_metrics::mtu_locked;
 use crate::net::core::skb::{PktType, Skb};
+use crate::net::core::sock::Sock;
 use crate::net::core::{dev_rx, dev_tx, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
@@ -10,9 +12,11 @@ use crate::net::ipv4::{fragment, mcast};
 use crate::net::mib::Mib;
 use crate::net::netfilter::{Hook, Pf, STOLEN, nf_hook};
 use belljar_abi::Errno;
+use belljar_abi::{IP_PMTUDISC_DONT, IP_PMTUDISC_WANT};
 use belljar_wire::ethernet::ETH_P_IP;
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
 use belljar_wire::{Csum, Mac};
+use core::net::IpAddr;
 use core::net::Ipv4Addr;
 
 /// What the header needs that the packet does not know.
@@ -28,6 +32,15 @@ pub struct IpTx {
     pub df: bool,
     /// Bytes of options, which the packet begins with.
     pub optlen: u8,
+}
+
+/// Routers must not cut what this socket sends.
+pub fn ip_dont_fragment(net: &Net, sk: &Sock, daddr: IpAddr, dst: &Dst) -> bool {
+    match i32::from(sk.pmtudisc) {
+        IP_PMTUDISC_DONT => false,
+        IP_PMTUDISC_WANT => !mtu_locked(net, sk.ns, daddr, dst),
+        _ => true,
+    }
 }
 
 /// Options and transport header in `skb.head`, payload in `skb.frags`: adds the IP header and sends (`ip_queue_xmit`).

@@ -3,12 +3,14 @@ use crate::env::timers::Fire;
 use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::mcast;
 use crate::net::ipv4::rule::{FibFlow, HashKeys};
 use crate::net::mib::Mib;
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::RTAX_MTU;
 use belljar_wire::igmp::IPPROTO_IGMP;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use core::net::{IpAddr, Ipv4Addr};
@@ -57,6 +59,8 @@ pub struct Dst {
     pub mtu: u32,
     /// Generation of the tables; when the namespace's moved on, look up again.
     pub genid: u32,
+    /// What the route says of its paths.
+    pub metrics: MetricsId,
 }
 
 /// Path MTUs learned, kept for mtu_expires (600 s). Bounded: the oldest goes first.
@@ -149,6 +153,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
             src: pick(net, dev, Scope::Link).into(),
             mtu: mtu(net, dev),
             genid,
+            metrics: MetricsId::default(),
         });
     }
     let by_ports = net.ns.get(ns).is_some_and(|n| n.sysctl.fib_multipath_hash_policy == 1);
@@ -163,14 +168,30 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
             net,
             ns,
             daddr,
-            Dst { kind: RouteKind::Unicast, dev, gateway: None, src: src.into(), mtu: 0, genid },
+            Dst {
+                kind: RouteKind::Unicast,
+                dev,
+                gateway: None,
+                src: src.into(),
+                mtu: 0,
+                genid,
+                metrics: MetricsId::default(),
+            },
         );
     };
     let kind = match r.kind {
         RouteType::Local => {
             let src = if any { r.src.unwrap_or(daddr) } else { saddr };
             let up = net.devs.get(lo).is_some_and(|d| d.up);
-            let dst = Dst { kind: RouteKind::Local, dev: lo, gateway: None, src: src.into(), mtu: mtu(net, lo), genid };
+            let dst = Dst {
+                kind: RouteKind::Local,
+                dev: lo,
+                gateway: None,
+                src: src.into(),
+                mtu: route_mtu(net, ns, lo, r.metrics),
+                genid,
+                metrics: r.metrics,
+            };
             return if up { Ok(dst) } else { Err(Errno::ENETUNREACH) };
         }
         RouteType::Throw => return Err(Errno::ENETUNREACH),
@@ -192,7 +213,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
         _ => pick_via(net, ns, dev, r.gateway.unwrap_or(daddr), saddr),
     };
     let gateway = r.gateway.filter(|_| kind == RouteKind::Unicast).map(IpAddr::V4);
-    finish(net, ns, daddr, Dst { kind, dev, gateway, src: src.into(), mtu: r.mtu.unwrap_or(0), genid })
+    finish(net, ns, daddr, Dst { kind, dev, gateway, src: src.into(), mtu: 0, genid, metrics: r.metrics })
 }
 
 /// The source for a next hop: the caller's, or the device's address on the hop's subnet.
@@ -211,8 +232,7 @@ fn any_addr(net: &Net, ns: NsId, scope: Scope) -> Option<Ipv4Addr> {
 
 /// Device MTU and what was learned about the path.
 fn finish(net: &Net, ns: NsId, daddr: Ipv4Addr, mut dst: Dst) -> Result<Dst, Errno> {
-    let dev_mtu = mtu(net, dst.dev);
-    dst.mtu = if dst.mtu == 0 { dev_mtu } else { dst.mtu.min(dev_mtu) };
+    dst.mtu = route_mtu(net, ns, dst.dev, dst.metrics);
     if let Some(e) = net.ns.get(ns).and_then(|n| n.exceptions.get(daddr, net.env.jiffies())) {
         if e.mtu != 0 {
             dst.mtu = dst.mtu.min(e.mtu);
@@ -222,6 +242,16 @@ fn finish(net: &Net, ns: NsId, daddr: Ipv4Addr, mut dst: Dst) -> Result<Dst, Err
         }
     }
     Ok(dst)
+}
+
+/// The route's, but never more than the device takes.
+#[doc(alias = "ip_dst_mtu_maybe_forward")]
+fn route_mtu(net: &Net, ns: NsId, dev: DevId, metrics: MetricsId) -> u32 {
+    let own = mtu(net, dev);
+    match net.ns.get(ns).and_then(|n| n.metrics.get(metrics)).map_or(0, |m| m.get(RTAX_MTU)) {
+        0 => own,
+        mtu => mtu.min(own),
+    }
 }
 
 /// No IPv4 packet is longer (`IP_MAX_MTU`), whatever the device takes.
@@ -290,7 +320,8 @@ pub fn ip_route_input(
     let (lo, genid) = (n.lo, n.rt_genid);
     let Some(d) = net.devs.get(dev) else { return Err(InputError::NotForwarding) };
     let (conf, loopback_dev) = (d.conf, d.is_loopback());
-    let to = |kind, dev, mtu| Dst { kind, dev, gateway: None, src: dst.into(), mtu, genid };
+    let to =
+        |kind, dev, mtu| Dst { kind, dev, gateway: None, src: dst.into(), mtu, genid, metrics: MetricsId::default() };
     if src.is_multicast() || src.is_broadcast() {
         return Err(InputError::MartianSource);
     }
@@ -350,8 +381,9 @@ pub fn ip_route_input(
                 dev: out,
                 gateway: r.gateway.map(IpAddr::V4),
                 src: dst.into(),
-                mtu: r.mtu.unwrap_or(0),
+                mtu: 0,
                 genid,
+                metrics: r.metrics,
             };
             finish(net, ns, dst, hop).map_err(InputError::Refused)
         }
@@ -407,6 +439,10 @@ fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr) -> Result<(),
 pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv4Addr, mtu: u32) {
     let now = net.env.jiffies();
     let (hz, at) = (net.env.hz, net.env.now);
+    let Some(n) = net.ns.get(ns) else { return };
+    if fib::lookup(net, ns, daddr, None).is_some_and(|r| n.metrics.get(r.metrics).is_some_and(|m| m.locked(RTAX_MTU))) {
+        return;
+    }
     let Some(n) = net.ns.get_mut(ns) else { return };
     let floor = n.sysctl.min_pmtu;
     let locked = mtu < floor;

@@ -1,6 +1,7 @@
 //! The routing tables of IPv6: local before main, longest prefix first, then the smallest metric.
 use crate::env::Nanos;
 use crate::ids::*;
+use crate::net::core::dst_metrics::MetricsId;
 use crate::net::ipv4::fib::RouteType;
 use core::net::Ipv6Addr;
 use std::collections::BTreeMap;
@@ -22,7 +23,7 @@ pub struct Route6 {
     pub prefsrc: Option<Ipv6Addr>,
     pub metric: u32,
     pub proto: u8,
-    pub mtu: Option<u32>,
+    pub metrics: MetricsId,
     /// When it ends, for what a router advertised.
     pub expires: Option<Nanos>,
     /// How a router ranks itself among others (RFC 4191).
@@ -58,7 +59,7 @@ impl Route6 {
             prefsrc: None,
             metric: PRIO_USER,
             proto: PROTO_BOOT,
-            mtu: None,
+            metrics: MetricsId::default(),
             expires: None,
             pref: Pref::Medium,
         }
@@ -182,6 +183,11 @@ pub struct Fib6 {
 }
 
 impl Fib6 {
+    /// Of every route.
+    pub(in crate::net) fn metrics(&self) -> impl Iterator<Item = MetricsId> {
+        [&self.local, &self.main].into_iter().flat_map(|t| t.iter().map(|(_, _, r)| r.metrics))
+    }
+
     /// The route for `dst`; `oif`: only one through that device.
     #[doc(alias = "fib6_rule_lookup")]
     pub fn lookup(&self, dst: Ipv6Addr, oif: Option<DevId>, now: Nanos) -> Option<Route6> {

@@ -3,7 +3,9 @@
 use super::fib::{Route6, mask};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::core::dst_metrics::DstMetrics;
 use crate::net::ipv4::ip_cmd::{Done, Line, refusing, words};
+use belljar_abi::rtax::rtax_of;
 use core::net::Ipv6Addr;
 
 /// Whether words are about this family: `-6` in front says so, or an address.
@@ -42,20 +44,21 @@ impl Kernel {
             route.kind = kind;
         }
         let (dst, len) = l.prefix6()?;
+        let mut metrics = DstMetrics::default();
         while let Some(w) = l.words.next() {
             match w {
                 "metric" | "priority" => route.metric = l.number("a metric")?,
                 "src" => route.prefsrc = Some(l.parse("an address")?),
-                "mtu" => {
-                    let _ = l.words.next_if(|w| *w == "lock");
-                    route.mtu = Some(l.number("an MTU")?);
-                }
                 "via" => route.gateway = Some(l.parse("an address")?),
                 "dev" => route.dev = Some(self.dev(ns, l)?),
-                _ => return Err(words(format!("`{w}` means nothing to a route"))),
+                _ => match rtax_of(w) {
+                    Some(which) => l.metric(which, &mut metrics)?,
+                    None => return Err(words(format!("`{w}` means nothing to a route"))),
+                },
             }
         }
         let dst = Ipv6Addr::from_bits(dst.to_bits() & mask(len));
+        route.metrics = self.metrics_id(ns, &metrics)?;
         match add {
             true => self.net.add_route6(ns, dst, len, route)?,
             false => self.net.del_route6(ns, dst, len, route.dev)?,

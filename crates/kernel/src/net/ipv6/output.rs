@@ -2,6 +2,7 @@
 use super::{icmp, redirect};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::core::dst_metrics::{self, MetricsId};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::core::{dev_rx, dev_tx, neighbour};
 use crate::net::drop::DropReason;
@@ -11,6 +12,7 @@ use crate::net::mib::Mib;
 use crate::net::netfilter::{Hook, Pf, STOLEN, nf_hook};
 use crate::net::tcp::tables::{keyed, pair};
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::RTAX_HOPLIMIT;
 use belljar_wire::ethernet::ETH_P_IPV6;
 use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::*;
@@ -46,14 +48,18 @@ pub fn ip6_xmit(net: &mut Net, tx: &Ip6Tx, dst: &Dst, mut skb: Skb) -> Result<()
         net.kfree_skb(skb, DropReason::PktTooBig, "ip6_xmit");
         return Err(Errno::EMSGSIZE);
     }
-    let device = net.devs.get(dst.dev).map_or(64, |d| d.inet6.hop_limit());
+    let usual = match dst_metrics::metric(net, tx.ns, Some(dst), RTAX_HOPLIMIT) {
+        _ if dst.kind == RouteKind::Multicast => 1,
+        0 => net.devs.get(dst.dev).map_or(64, |d| d.inet6.hop_limit()),
+        hops => hops as u8,
+    };
     let header = Ipv6Header {
         tclass: tx.tclass,
         flow: if tx.flow != 0 { tx.flow } else { auto_flowlabel(net, tx, skb.hash) },
         // BIG TCP: a super-segment beyond 64 KB has no length in its header.
         payload_len: if len > IPV6_MAXPLEN { 0 } else { len as u16 },
         next: tx.proto,
-        hop_limit: tx.hop_limit.unwrap_or(if dst.kind == RouteKind::Multicast { 1 } else { device }),
+        hop_limit: tx.hop_limit.unwrap_or(usual),
         src: tx.saddr,
         dst: tx.daddr,
     };
@@ -299,7 +305,7 @@ pub(super) fn send_control(
     };
     let genid = net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let kind = if dst.is_multicast() { RouteKind::Multicast } else { RouteKind::Unicast };
-    let way = Dst { kind, dev, gateway: None, src: src.into(), mtu: u32::MAX, genid };
+    let way = Dst { kind, dev, gateway: None, src: src.into(), mtu: u32::MAX, genid, metrics: MetricsId::default() };
     if !net.nf_active {
         return ip6_finish_output2(net, ns, &way, (dst, false), skb);
     }

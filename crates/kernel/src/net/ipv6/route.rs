@@ -6,12 +6,13 @@ use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
+use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::neighbour::Nud;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{RTM_DELROUTE, RTM_NEWROUTE};
+use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_wire::ipv6::{IPV6_MIN_MTU, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
@@ -78,8 +79,8 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
         return Err(Errno::ENETUNREACH);
     }
     let gateway = next_hop(net, ns, daddr, dev, &route).filter(|_| kind == RouteKind::Unicast);
-    let mtu = path_mtu(net, ns, daddr, dev, route.mtu);
-    Ok(Dst { kind, dev, gateway, src: src.into(), mtu, genid })
+    let mtu = path_mtu(net, ns, daddr, dev, route.metrics);
+    Ok(Dst { kind, dev, gateway, src: src.into(), mtu, genid, metrics: route.metrics })
 }
 
 /// Among routers, the one that can be reached and ranks itself highest; hosts that forward do not ask who answers. And one
@@ -143,10 +144,14 @@ fn kind_of(r: &Route6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
 }
 
 /// What the device takes, less where the path is narrower.
-fn path_mtu(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, route: Option<u32>) -> u32 {
+fn path_mtu(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, metrics: MetricsId) -> u32 {
     let own = device_mtu(net, dev);
-    let mtu = route.map_or(own, |m| m.min(own));
-    let learned = net.ns.get(ns).and_then(|n| n.v6.exceptions.get(daddr, net.env.jiffies()));
+    let Some(n) = net.ns.get(ns) else { return own };
+    let mtu = match n.metrics.get(metrics).map_or(0, |m| m.get(RTAX_MTU)) {
+        0 => own,
+        mtu => mtu.min(own),
+    };
+    let learned = n.v6.exceptions.get(daddr, net.env.jiffies());
     learned.map_or(mtu, |m| m.min(mtu))
 }
 
@@ -226,18 +231,27 @@ pub enum Input6 {
 /// Local delivery, forwarding, or why not.
 pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Input6 {
     let Some(n) = net.ns.get(ns) else { return Input6::NotForwarding };
-    let to = |kind, dev, gateway, mtu| Dst { kind, dev, gateway, src: daddr.into(), mtu, genid: n.rt_genid };
+    let none = MetricsId::default();
+    let to = |kind, dev, gateway, mtu, metrics| Dst {
+        kind,
+        dev,
+        gateway,
+        src: daddr.into(),
+        mtu,
+        genid: n.rt_genid,
+        metrics,
+    };
     let Some(d) = net.devs.get(dev) else { return Input6::NotForwarding };
     if daddr.is_multicast() {
         let joined = d.inet6.has_group(daddr) || d.is_loopback();
-        let dst = to(RouteKind::Multicast, dev, None, d.inet6.mtu(d.mtu));
+        let dst = to(RouteKind::Multicast, dev, None, d.inet6.mtu(d.mtu), none);
         return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
     }
     let oif = needs_scope(daddr).then_some(dev);
     let (found, _) = select(net, ns, daddr, oif);
     let local = found.is_some_and(|r| r.is_here());
     if local || n.tproxy.is_some_and(|t| t.dev == dev) {
-        return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev)));
+        return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev), none));
     }
     if d.inet6.conf.forwarding == 0 && n.v6.conf_all.forwarding == 0 {
         return Input6::NotForwarding;
@@ -245,8 +259,8 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
     let Some(r) = found else { return Input6::Refused(Errno::ENETUNREACH) };
     match (kind_of(&r, daddr), r.dev) {
         (Ok(kind), Some(out)) => {
-            let mtu = path_mtu(net, ns, daddr, out, r.mtu);
-            Input6::Forward(to(kind, out, next_hop(net, ns, daddr, out, &r), mtu))
+            let mtu = path_mtu(net, ns, daddr, out, r.metrics);
+            Input6::Forward(to(kind, out, next_hop(net, ns, daddr, out, &r), mtu, r.metrics))
         }
         (Err(e), _) => Input6::Refused(e),
         _ => Input6::Refused(Errno::ENETUNREACH),
@@ -258,7 +272,8 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
 pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: Ipv6Addr, mtu: u32) {
     let (now, at, hz) = (net.env.jiffies(), net.env.now, net.env.hz);
     let Some(n) = net.ns.get_mut(ns) else { return };
-    if mtu < IPV6_MIN_MTU {
+    let route = n.v6.fib.lookup(daddr, None, at).and_then(|r| n.metrics.get(r.metrics));
+    if mtu < IPV6_MIN_MTU || route.is_some_and(|m| m.locked(RTAX_MTU)) {
         return;
     }
     if n.v6.exceptions.get(daddr, now).is_some_and(|old| old < mtu) {

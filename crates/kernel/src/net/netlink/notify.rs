@@ -111,12 +111,12 @@ pub fn addr6(net: &mut Net, kind: u16, dev: DevId, a: &If6Addr) {
 
 pub fn route4(net: &mut Net, kind: u16, flags: u16, ns: NsId, table: u32, (dst, len): (Ipv4Addr, u8), hops: &[Route]) {
     tell(net, ns, RTNLGRP_IPV4_ROUTE, |net, out| {
-        route::fill(net, table, (dst, len), hops, out, Head { flags, ..head(kind) });
+        route::fill(net, ns, table, (dst, len), hops, out, Head { flags, ..head(kind) });
     });
 }
 
 pub fn route6(net: &mut Net, kind: u16, ns: NsId, table: u32, (dst, len): (Ipv6Addr, u8), r: &Route6) {
-    tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| route6::fill(net, table, (dst, len), r, out, head(kind)));
+    tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| route6::fill(net, ns, table, (dst, len), r, out, head(kind)));
 }
 
 pub fn rule(net: &mut Net, kind: u16, ns: NsId, r: &Rule) {

@@ -1,8 +1,9 @@
 //! Routes of IPv4: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE and dumps.
 use super::addr::{scope_number, scope_of};
-use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v4_of};
+use super::{Caller, Done, Dump, Head, Req, device, index, refuse, str_of, u32_of, v4_of};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::core::dst_metrics::{self, DstMetrics};
 use crate::net::ipv4::fib::{self, Route, RouteType, Table};
 use crate::net::ipv4::route::{self as ip_route, Dst, Flow4, InputError, RouteKind};
 use crate::net::ipv4::rule::{FibFlow, HashKeys, Insert};
@@ -51,7 +52,15 @@ pub(crate) fn short_table(table: u32) -> u8 {
 
 /// One route with its next hops.
 #[doc(alias = "fib_dump_info")]
-pub(crate) fn fill(net: &Net, table: u32, (dst, len): (Ipv4Addr, u8), hops: &[Route], out: &mut Vec<u8>, h: Head) {
+pub(crate) fn fill(
+    net: &Net,
+    ns: NsId,
+    table: u32,
+    (dst, len): (Ipv4Addr, u8),
+    hops: &[Route],
+    out: &mut Vec<u8>,
+    h: Head,
+) {
     let Some(first) = hops.first() else { return };
     let onlink = |r: &Route| if r.onlink { RTNH_F_ONLINK } else { 0 };
     let down = |r: &Route| {
@@ -76,7 +85,7 @@ pub(crate) fn fill(net: &Net, table: u32, (dst, len): (Ipv4Addr, u8), hops: &[Ro
     if first.metric != 0 {
         m.attr_u32(RTA_PRIORITY, first.metric);
     }
-    mtu(first.mtu, &mut m);
+    put_metrics(net.ns.get(ns).and_then(|n| n.metrics.get(first.metrics)), &mut m);
     if let Some(src) = first.src {
         m.attr(RTA_PREFSRC, &src.octets());
     }
@@ -101,12 +110,18 @@ pub(crate) fn fill(net: &Net, table: u32, (dst, len): (Ipv4Addr, u8), hops: &[Ro
     m.attr(RTA_MULTIPATH, &list);
 }
 
-pub(crate) fn mtu(mtu: Option<u32>, m: &mut Msg<'_>) {
-    if let Some(mtu) = mtu {
-        m.nest(RTA_METRICS, |m| {
-            m.attr_u32(RTAX_MTU, mtu);
-        });
-    }
+#[doc(alias = "rtnetlink_put_metrics")]
+pub(crate) fn put_metrics(metrics: Option<&DstMetrics>, m: &mut Msg<'_>) {
+    let Some(metrics) = metrics else { return };
+    m.nest(RTA_METRICS, |m| {
+        for which in 1..=RTAX_FASTOPEN_NO_COOKIE {
+            match (which, metrics.congestion()) {
+                (RTAX_CC_ALGO, Some(name)) => _ = m.attr_str(RTAX_CC_ALGO, name.name()),
+                _ if metrics.get(which) != 0 => _ = m.attr_u32(which, metrics.get(which)),
+                _ => {}
+            }
+        }
+    });
 }
 
 /// By table, then by destination, longer prefixes first; with NETLINK_GET_STRICT_CHK what the header names filters.
@@ -139,7 +154,7 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done 
             for hops in t.get(dst, len).chunk_by(|a, b| a.group != 0 && a.group == b.group) {
                 if hops.first().is_some_and(fits) {
                     let h = Head::dump(RTM_NEWROUTE, d);
-                    fill(net, id, (dst, len), hops, d.room(), h);
+                    fill(net, c.ns, id, (dst, len), hops, d.room(), h);
                 }
             }
         }
@@ -155,6 +170,7 @@ struct Spec {
     route: Route,
     /// Next hops where there are several.
     hops: Vec<Route>,
+    metrics: DstMetrics,
     has_type: bool,
 }
 
@@ -172,6 +188,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
         table: msg.table.into(),
         route: Route { kind: rtn_of(msg.kind)?, proto: msg.protocol, ..Route::unicast(None, None) },
         hops: Vec::new(),
+        metrics: DstMetrics::default(),
         has_type: msg.kind != RTN_UNSPEC,
     };
     s.route.onlink = msg.flags & RTNH_F_ONLINK != 0;
@@ -186,7 +203,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             RTA_PRIORITY => s.route.metric = u32_of(v)?,
             RTA_PREFSRC => s.route.src = Some(v4_of(v)?),
             RTA_TABLE => s.table = u32_of(v)?,
-            RTA_METRICS => s.route.mtu = metrics(v)?,
+            RTA_METRICS => s.metrics = metrics(v)?,
             RTA_MULTIPATH => s.hops = multipath(net, c, v)?,
             RTA_CACHEINFO => {}
             _ => return Err(Errno::EOPNOTSUPP.into()),
@@ -201,17 +218,17 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     Ok(s)
 }
 
-/// Of a route's metrics the MTU is known here.
-pub(crate) fn metrics(v: &[u8]) -> Done<Option<u32>> {
-    let mut mtu = None;
+pub(crate) fn metrics(v: &[u8]) -> Done<DstMetrics> {
+    let mut metrics = DstMetrics::default();
     for (kind, v) in nl::attrs(v) {
-        match kind {
-            RTAX_MTU => mtu = Some(u32_of(v)?).filter(|m| *m != 0),
-            RTAX_LOCK if u32_of(v)? == 0 => {}
-            _ => return Err(Errno::EOPNOTSUPP.into()),
-        }
+        let set = match kind {
+            RTAX_UNSPEC => Ok(()),
+            RTAX_CC_ALGO => metrics.set_congestion(str_of(v)?),
+            _ => metrics.set(kind, u32_of(v).or_else(|_| refuse(Errno::EINVAL, "Invalid attribute in metrics"))?),
+        };
+        set.or_else(|text| refuse(Errno::EINVAL, text))?;
     }
-    Ok(mtu)
+    Ok(metrics)
 }
 
 #[doc(alias = "fib_get_nhs")]
@@ -243,6 +260,7 @@ fn multipath(net: &Net, c: &Caller<'_>, mut v: &[u8]) -> Done<Vec<Route>> {
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
     let mut route = s.route;
+    route.metrics = net.ns.get_mut(c.ns).ok_or(Errno::ENODEV)?.metrics_id(&s.metrics)?;
     route.scope = scope_of(s.msg.scope)?;
     if let Some(src) = route.src
         && route.kind != RouteType::Local
@@ -277,6 +295,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
     let want = s.route;
+    let metrics = net.ns.get(c.ns).map(|n| n.metrics.clone()).unwrap_or_default();
     let scope = match s.msg.scope {
         RT_SCOPE_NOWHERE => None,
         n => Some(scope_of(n)?),
@@ -288,6 +307,7 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             && (want.proto == 0 || r.proto == want.proto)
             && (want.metric == 0 || r.metric == want.metric)
             && (want.dev.is_none() || r.dev == want.dev)
+            && s.metrics.fit(metrics.get(r.metrics))
             && (want.gateway.is_none() || r.gateway == want.gateway)
             && s.hops.first().is_none_or(|h| r.gateway == h.gateway && r.group != 0)
     };
@@ -413,9 +433,7 @@ fn answer(
     if let Some(IpAddr::V4(gw)) = found.gateway {
         m.attr(RTA_GATEWAY, &gw.octets());
     }
-    // Learned by ICMP or set on the route; the device's own is not shown.
-    let own = net.devs.get(found.dev).map_or(0, |d| d.mtu.min(65_535));
-    mtu(Some(found.mtu).filter(|m| *m < own), &mut m);
+    put_metrics(dst_metrics::of_path(net, c.ns, fl.daddr.into(), found).as_ref(), &mut m);
     if fl.mark != 0 {
         m.attr_u32(RTA_MARK, fl.mark);
     }

@@ -1,8 +1,10 @@
 //! Routes of IPv6: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE and dumps.
-use super::route::{metrics, mtu, rtn, rtn_of, short_table};
+use super::route::{metrics, put_metrics, rtn, rtn_of, short_table};
 use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v6_of};
+use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::af::{self, Flow};
+use crate::net::core::dst_metrics::{self, DstMetrics};
 use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, Table6, mask};
@@ -13,7 +15,15 @@ use core::net::{IpAddr, Ipv6Addr};
 
 /// One route.
 #[doc(alias = "rt6_fill_node")]
-pub(crate) fn fill(net: &Net, table: u32, (dst, len): (Ipv6Addr, u8), r: &Route6, out: &mut Vec<u8>, h: Head) {
+pub(crate) fn fill(
+    net: &Net,
+    ns: NsId,
+    table: u32,
+    (dst, len): (Ipv6Addr, u8),
+    r: &Route6,
+    out: &mut Vec<u8>,
+    h: Head,
+) {
     let down = r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.up && !d.carrier);
     let msg = RtMsg {
         family: abi::AF_INET6 as u8,
@@ -33,7 +43,7 @@ pub(crate) fn fill(net: &Net, table: u32, (dst, len): (Ipv6Addr, u8), r: &Route6
         m.attr(RTA_PREFSRC, &src.octets());
     }
     m.attr_u32(RTA_PRIORITY, r.metric);
-    mtu(r.mtu, &mut m);
+    put_metrics(net.ns.get(ns).and_then(|n| n.metrics.get(r.metrics)), &mut m);
     if let Some(gw) = r.gateway {
         m.attr(RTA_GATEWAY, &gw.octets());
     }
@@ -78,7 +88,7 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done 
                 continue;
             }
             let h = Head::dump(RTM_NEWROUTE, d);
-            fill(net, id, (dst, len), r, d.room(), h);
+            fill(net, c.ns, id, (dst, len), r, d.room(), h);
         }
     }
     Ok(())
@@ -97,6 +107,7 @@ struct Spec {
     has_type: bool,
     has_metric: bool,
     route: Route6,
+    metrics: DstMetrics,
 }
 
 fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
@@ -113,6 +124,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
         len: msg.dst_len,
         has_type: msg.kind != RTN_UNSPEC,
         has_metric: false,
+        metrics: DstMetrics::default(),
         route: Route6 { kind: rtn_of(msg.kind)?, proto: msg.protocol, ..Route6::unicast(None, None) },
     };
     for (kind, v) in r.attrs(RtMsg::LEN) {
@@ -129,7 +141,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             }
             RTA_PREFSRC => s.route.prefsrc = Some(v6_of(v)?),
             RTA_TABLE => table = u32_of(v)?,
-            RTA_METRICS => s.route.mtu = metrics(v)?,
+            RTA_METRICS => s.metrics = metrics(v)?,
             RTA_PREF => {
                 s.route.pref = match v.first() {
                     Some(1) => Pref::High,
@@ -175,7 +187,8 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         true => net.take_route6(c.ns, s.dst, s.len, s.route.metric),
         false => None,
     };
-    let done = net.add_route6(c.ns, s.dst, s.len, s.route);
+    let metrics = net.ns.get_mut(c.ns).ok_or(Errno::ENODEV)?.metrics_id(&s.metrics);
+    let done = metrics.and_then(|metrics| net.add_route6(c.ns, s.dst, s.len, Route6 { metrics, ..s.route }));
     if let (Err(_), Some(old), Some(n)) = (done, old, net.ns.get_mut(c.ns)) {
         n.v6.fib.main.insert(s.dst, s.len, old);
     }
@@ -243,6 +256,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
         m.attr(RTA_PREFSRC, &prefsrc.octets());
     }
     m.attr_u32(RTA_PRIORITY, entry.map_or(0, |e| e.metric));
+    put_metrics(dst_metrics::of_path(net, c.ns, fl.daddr, &found).as_ref(), &mut m);
     if let Some(IpAddr::V6(gw)) = found.gateway {
         m.attr(RTA_GATEWAY, &gw.octets());
     }

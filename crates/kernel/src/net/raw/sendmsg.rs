@@ -4,6 +4,7 @@ use super::{Kind, Pending, RawSock, bind};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow, Tx};
+use crate::net::core::dst_metrics::mtu_locked;
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::sock::{Family, SEND_SHUTDOWN};
@@ -13,7 +14,7 @@ use crate::net::ipv4::output::{dev_mtu, ip_local_out};
 use crate::net::ipv4::route::*;
 use crate::net::ipv4::{mcast, options};
 use crate::net::mib::Mib;
-use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu, path_locked};
+use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
@@ -255,7 +256,7 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let df = match i32::from(s.sk.pmtudisc) {
         _ if p.daddr.is_ipv6() => false,
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
-        IP_PMTUDISC_WANT => fits && !path_locked(net, ns, p.daddr),
+        IP_PMTUDISC_WANT => fits && !mtu_locked(net, ns, p.daddr, &p.dst),
         _ => false,
     };
     if let (IpAddr::V6(_), Some(at)) = (p.daddr, s.csum_offset) {

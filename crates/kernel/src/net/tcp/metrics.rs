@@ -1,13 +1,14 @@
 //! What is remembered of a peer from one connection to the next (Linux: `tcp_metrics.c`): round trip, threshold, window,
 //! reordering, and what Fast Open needs. A connection that ends leaves it, one that begins takes it.
-//!
-//! Metrics that a route locks are not here: routes have none.
+//! What a route says is where they begin, and what it locks stays.
 use super::cong::TCP_INFINITE_SSTHRESH;
 use super::sock::{CaState, TcpSock};
 use super::tables::Tuple;
 use super::{bounds, sysctl};
 use crate::env::{Nanos, SEC};
 use crate::net::Net;
+use crate::net::core::dst_metrics::{self, DstMetrics};
+use belljar_abi::rtnetlink::*;
 use belljar_wire::tcp::FastOpenCookie;
 use core::net::IpAddr;
 
@@ -43,19 +44,36 @@ pub struct Metric {
     pub ssthresh: u32,
     pub cwnd: u32,
     pub reordering: u32,
+    /// `RTAX_*` of those that the route locks, as bits.
+    pub lock: u32,
     pub tfo: FastOpenMetrics,
 }
 
 impl Metric {
-    fn new(pair: Pair, now: Nanos) -> Metric {
-        let tfo = FastOpenMetrics::default();
-        Metric { pair, stamp: now, rtt_us: 0, rttvar_us: 0, ssthresh: 0, cwnd: 0, reordering: 0, tfo }
+    /// As the route has it.
+    #[doc(alias = "tcpm_suck_dst")]
+    fn new(pair: Pair, now: Nanos, route: &DstMetrics) -> Metric {
+        Metric {
+            pair,
+            stamp: now,
+            rtt_us: route.get(RTAX_RTT).saturating_mul(1000),
+            rttvar_us: route.get(RTAX_RTTVAR).saturating_mul(1000),
+            ssthresh: route.get(RTAX_SSTHRESH),
+            cwnd: route.get(RTAX_CWND),
+            reordering: route.get(RTAX_REORDERING),
+            lock: route.get(RTAX_LOCK),
+            tfo: FastOpenMetrics::default(),
+        }
+    }
+
+    fn locked(&self, which: u16) -> bool {
+        self.lock & 1 << which != 0
     }
 
     /// Old numbers go, the cookie stays (`tcpm_check_stamp`).
-    fn check_stamp(&mut self, now: Nanos) {
+    fn check_stamp(&mut self, now: Nanos, route: &DstMetrics) {
         if now.saturating_sub(self.stamp) > TIMEOUT {
-            *self = Metric { tfo: self.tfo, ..Metric::new(self.pair, now) };
+            *self = Metric { tfo: self.tfo, ..Metric::new(self.pair, now, route) };
         }
     }
 }
@@ -73,15 +91,15 @@ fn bucket_of(secret: [u64; 2], pair: Pair) -> usize {
 impl Metrics {
     /// What is known of a peer.
     #[doc(alias = "tcp_get_metrics")]
-    pub fn get(&mut self, secret: [u64; 2], pair: Pair, now: Nanos) -> Option<&mut Metric> {
+    pub fn get(&mut self, secret: [u64; 2], pair: Pair, now: Nanos, route: &DstMetrics) -> Option<&mut Metric> {
         let m = self.buckets.get_mut(bucket_of(secret, pair))?.iter_mut().find(|m| m.pair == pair)?;
-        m.check_stamp(now);
+        m.check_stamp(now, route);
         Some(m)
     }
 
     /// A place for a peer, which may be another's.
     #[doc(alias = "tcpm_new")]
-    fn create(&mut self, secret: [u64; 2], pair: Pair, now: Nanos) -> Option<&mut Metric> {
+    fn create(&mut self, secret: [u64; 2], pair: Pair, now: Nanos, route: &DstMetrics) -> Option<&mut Metric> {
         if self.buckets.is_empty() {
             self.buckets.resize(BUCKETS, Vec::new());
         }
@@ -89,17 +107,17 @@ impl Metrics {
         let at = match bucket.iter().position(|m| m.pair == pair) {
             Some(at) => at,
             None if bucket.len() < DEPTH => {
-                bucket.push(Metric::new(pair, now));
+                bucket.push(Metric::new(pair, now, route));
                 bucket.len() - 1
             }
             None => {
                 let oldest = (0..bucket.len()).min_by_key(|i| bucket.get(*i).map(|m| m.stamp))?;
-                *bucket.get_mut(oldest)? = Metric::new(pair, now);
+                *bucket.get_mut(oldest)? = Metric::new(pair, now, route);
                 oldest
             }
         };
         let m = bucket.get_mut(at)?;
-        m.check_stamp(now);
+        m.check_stamp(now, route);
         Some(m)
     }
 
@@ -120,7 +138,7 @@ impl Metrics {
         try_exp: u8,
         now: Nanos,
     ) {
-        let Some(m) = self.create(secret, pair, now) else { return };
+        let Some(m) = self.create(secret, pair, now, &DstMetrics::default()) else { return };
         if mss != 0 {
             m.tfo.mss = mss;
         }
@@ -145,7 +163,7 @@ impl Metrics {
 /// Someone with this address has completed a connection and its round trip is known.
 #[doc(alias = "tcp_peer_is_proven")]
 pub fn peer_is_proven(m: &mut Metrics, secret: [u64; 2], pair: Pair, now: Nanos) -> bool {
-    m.get(secret, pair, now).is_some_and(|m| m.rtt_us != 0)
+    m.get(secret, pair, now, &DstMetrics::default()).is_some_and(|m| m.rtt_us != 0)
 }
 
 /// A connection begins: threshold and reordering of the last one, and a first timeout that fits its round trip.
@@ -153,12 +171,16 @@ pub fn peer_is_proven(m: &mut Metrics, secret: [u64; 2], pair: Pair, now: Nanos)
 pub fn init_metrics(sk: &mut TcpSock, net: &mut Net) {
     sk.cong.ssthresh = TCP_INFINITE_SSTHRESH;
     let (pair, now, hz) = ((sk.sk.saddr, sk.sk.daddr), net.env.now, u64::from(net.env.hz.max(1)));
+    let route = dst_metrics::of(net, sk.sk.ns, sk.dst.as_ref()).copied().unwrap_or_default();
     let known = sk.dst.and_then(|_| net.ns.get_mut(sk.sk.ns)).and_then(|n| {
         let ssthresh = n.sysctl.tcp_no_ssthresh_metrics_save == 0;
-        n.tcp.metrics.get(n.secret, pair, now).map(|m| (*m, ssthresh))
+        n.tcp.metrics.get(n.secret, pair, now, &route).map(|m| (*m, ssthresh))
     });
     let mut crtt = 0;
     if let Some((m, ssthresh)) = known {
+        if m.locked(RTAX_CWND) {
+            sk.cong.cwnd_clamp = m.cwnd;
+        }
         if ssthresh && m.ssthresh != 0 {
             sk.cong.ssthresh = m.ssthresh.min(sk.cong.cwnd_clamp);
         }
@@ -187,17 +209,18 @@ pub fn update_metrics(sk: &TcpSock, net: &mut Net) {
         return;
     }
     let (pair, now) = ((sk.sk.saddr, sk.sk.daddr), net.env.now);
+    let route = dst_metrics::of(net, sk.sk.ns, sk.dst.as_ref()).copied().unwrap_or_default();
     let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
     if sk.rtt.backoff != 0 || sk.rtt.srtt_us == 0 {
         // It could not measure: perhaps the path is not what it was.
-        if let Some(m) = n.tcp.metrics.get(n.secret, pair, now) {
+        if let Some(m) = n.tcp.metrics.get(n.secret, pair, now, &route).filter(|m| !m.locked(RTAX_RTT)) {
             m.rtt_us = 0;
         }
         return;
     }
     let save_ssthresh = n.sysctl.tcp_no_ssthresh_metrics_save == 0;
     let default_reordering = n.sysctl.tcp_reordering;
-    let Some(m) = n.tcp.metrics.create(n.secret, pair, now) else { return };
+    let Some(m) = n.tcp.metrics.create(n.secret, pair, now, &route) else { return };
     save_rtt(m, sk);
     save_window(m, sk, save_ssthresh, default_reordering);
     m.stamp = now;
@@ -206,7 +229,12 @@ pub fn update_metrics(sk: &TcpSock, net: &mut Net) {
 /// A longer round trip counts at once, a shorter one by an eighth: too long a timeout hurts less than too short a one.
 fn save_rtt(m: &mut Metric, sk: &TcpSock) {
     let behind = i64::from(m.rtt_us) - i64::from(sk.rtt.srtt_us);
-    m.rtt_us = if behind <= 0 { sk.rtt.srtt_us } else { m.rtt_us - (behind >> 3) as u32 };
+    if !m.locked(RTAX_RTT) {
+        m.rtt_us = if behind <= 0 { sk.rtt.srtt_us } else { m.rtt_us - (behind >> 3) as u32 };
+    }
+    if m.locked(RTAX_RTTVAR) {
+        return;
+    }
     let deviation = (behind.unsigned_abs() >> 1).max(u64::from(sk.rtt.mdev_us)).min(u64::from(u32::MAX)) as u32;
     m.rttvar_us = match deviation >= m.rttvar_us {
         true => deviation,
@@ -216,6 +244,8 @@ fn save_rtt(m: &mut Metric, sk: &TcpSock) {
 
 fn save_window(m: &mut Metric, sk: &TcpSock, save_ssthresh: bool, default_reordering: u32) {
     let (cwnd, ssthresh) = (sk.cong.cwnd, sk.cong.ssthresh);
+    let save_ssthresh = save_ssthresh && !m.locked(RTAX_SSTHRESH);
+    let before = m.cwnd;
     if ssthresh >= TCP_INFINITE_SSTHRESH {
         // Still in the first slow start: the window has been at least this.
         if save_ssthresh && m.ssthresh != 0 && cwnd >> 1 > m.ssthresh {
@@ -233,9 +263,12 @@ fn save_window(m: &mut Metric, sk: &TcpSock, save_ssthresh: bool, default_reorde
         if save_ssthresh && m.ssthresh != 0 && ssthresh > m.ssthresh {
             m.ssthresh = ssthresh;
         }
-        if m.reordering < sk.loss.reordering && sk.loss.reordering != default_reordering {
+        if !m.locked(RTAX_REORDERING) && m.reordering < sk.loss.reordering && sk.loss.reordering != default_reordering {
             m.reordering = sk.loss.reordering;
         }
+    }
+    if m.locked(RTAX_CWND) {
+        m.cwnd = before;
     }
 }
 
@@ -245,10 +278,10 @@ mod tests {
 
     #[test]
     fn a_bucket_holds_six_and_the_oldest_goes() {
-        let (mut all, key) = (Metrics::default(), [7, 9]);
+        let (mut all, key, none) = (Metrics::default(), [7, 9], DstMetrics::default());
         let peer = |n: u32| (IpAddr::from([127, 0, 0, 1]), IpAddr::from(n.to_be_bytes()));
         for n in 0..100_000u32 {
-            if let Some(m) = all.create(key, peer(n), u64::from(n)) {
+            if let Some(m) = all.create(key, peer(n), u64::from(n), &none) {
                 m.rtt_us = n + 1;
             }
         }
@@ -258,7 +291,7 @@ mod tests {
         );
         all.set_fastopen(key, peer(99_999), 1460, None, 1, 100_000);
         // An hour later only what Fast Open keeps is left.
-        let later = all.get(key, peer(99_999), TIMEOUT + 200_000).map(|m| (m.rtt_us, m.tfo.mss, m.tfo.try_exp));
+        let later = all.get(key, peer(99_999), TIMEOUT + 200_000, &none).map(|m| (m.rtt_us, m.tfo.mss, m.tfo.try_exp));
         assert_eq!(later, Some((0, 1460, 1)));
         all.flush();
         assert_eq!(all.iter().count(), 0);

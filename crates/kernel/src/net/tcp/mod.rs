@@ -40,10 +40,12 @@ use self::state::State;
 use crate::env::{Event, Rise, TimerKey, time};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
+use crate::net::core::dst_metrics;
 use crate::net::core::sock::SOCK_BINDPORT_LOCK;
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
 use crate::task::wait::PollMask;
+use belljar_abi::rtnetlink::RTAX_RTO_MIN;
 
 /// The settings of the socket's namespace.
 pub(crate) fn sysctl<'a>(net: &'a Net, sk: &TcpSock) -> Option<&'a Sysctl> {
@@ -57,7 +59,13 @@ pub(crate) fn setting(net: &Net, sk: &TcpSock, of: impl Fn(&Sysctl) -> u32) -> u
 
 pub(crate) fn bounds(net: &Net, sk: &TcpSock) -> Bounds {
     match sysctl(net, sk) {
-        Some(s) => Bounds::of(sk.tune.as_deref(), s),
+        Some(s) => {
+            let own = Bounds::of(sk.tune.as_deref(), s);
+            match dst_metrics::of(net, sk.sk.ns, sk.dst.as_ref()).filter(|m| m.locked(RTAX_RTO_MIN)) {
+                Some(m) => Bounds { min_us: m.get(RTAX_RTO_MIN).saturating_mul(1000), ..own },
+                None => own,
+            }
+        }
         None => Bounds { min_us: 200_000, max_us: 120_000_000 },
     }
 }

@@ -9,7 +9,9 @@ use super::{info, md5sig, setting, timer, wake};
 use crate::env::{SEC, USEC};
 use crate::ids::TcpId;
 use crate::net::Net;
+use crate::net::core::dst_metrics;
 use crate::net::sysctl::CongName;
+use belljar_abi::rtnetlink::RTAX_CC_ALGO;
 use belljar_abi::*;
 
 const MAX_TCP_KEEPIDLE: i32 = 32_767;
@@ -202,6 +204,9 @@ fn push(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 fn set_congestion(sk: &mut TcpSock, net: &mut Net, value: &[u8], net_admin: bool) -> Result<(), Errno> {
     if value.is_empty() {
         return Err(Errno::EINVAL);
+    }
+    if dst_metrics::of(net, sk.sk.ns, sk.dst.as_ref()).is_some_and(|m| m.locked(RTAX_CC_ALGO)) {
+        return Err(Errno::EPERM);
     }
     let name = value.get(..TCP_CA_NAME_MAX - 1).unwrap_or(value).split(|b| *b == 0).next().unwrap_or_default();
     let name = std::str::from_utf8(name).ok().and_then(CongName::parse).ok_or(Errno::ENOENT)?;

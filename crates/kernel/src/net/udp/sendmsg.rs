@@ -4,6 +4,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::af::{self, Flow, Tx};
+use crate::net::core::dst_metrics::mtu_locked;
 use crate::net::core::errqueue::{self, SockErr};
 use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
@@ -476,7 +477,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
         // Routers never cut IPv6: whether we do is decided already.
         _ if six => false,
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
-        IP_PMTUDISC_WANT => fits && !path_locked(net, ns, daddr),
+        IP_PMTUDISC_WANT => fits && !mtu_locked(net, ns, daddr, &dst),
         _ => false,
     };
     let mut skb = net.alloc_skb();
@@ -539,11 +540,4 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     }
     net.inc(ns, Mib::UdpOutDatagrams.of(six));
     Ok(())
-}
-
-/// The path is narrower than any MTU we believe: routers have to cut.
-pub(crate) fn path_locked(net: &Net, ns: NsId, daddr: IpAddr) -> bool {
-    let IpAddr::V4(daddr) = daddr else { return false };
-    let Some(n) = net.ns.get(ns).filter(|n| !n.exceptions.is_empty()) else { return false };
-    n.exceptions.get(daddr, net.env.jiffies()).is_some_and(|e| e.locked)
 }

@@ -10,6 +10,7 @@ use crate::net::core::skb::Skb;
 use crate::net::core::sock::SOCK_BINDPORT_LOCK;
 use crate::net::ipv4::options;
 use crate::net::mib::Mib;
+use crate::net::tcp::cong::Cong;
 use crate::net::tcp::input::{READABLE, destroy};
 use crate::net::tcp::output::segment;
 use crate::net::tcp::sock::*;
@@ -42,6 +43,9 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
     }
     if req.ip_options.is_some() || options::len_of(&child.sk, req.raddr) != 0 {
         child.sk.cold().ip_options = req.ip_options.clone();
+    }
+    if let Some(name) = net.ns.get(ns)?.metrics.get(dst.metrics).and_then(|m| m.congestion()) {
+        child.cong = Cong::new(name);
     }
     segment::sync_mss(&mut child, net, dst.mtu);
     if req.snt_synack_us != 0 && req.num_retrans == 0 {
@@ -78,7 +82,7 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
     (child.sk.rcvbuf, child.sk.sndbuf) = (rcvbuf, sndbuf);
     child.state = State::SynRecv;
     child.tune = lsk.tune.clone();
-    child.cong = super::super::cong::Cong::new(lsk.cong.name());
+    child.cong = Cong::new(lsk.cong.name());
     child.snd.user_mss = lsk.snd.user_mss;
     let f = &lsk.flags;
     child.flags.nodelay = f.nodelay;

@@ -48,11 +48,10 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
     };
     let Some(n) = net.ns.get(ns) else { return Err(Some(skb)) };
     let syn = TcpOptions { mss: Some(mss), wscale, sack_ok, ts: o.ts, ..TcpOptions::default() };
-    let mut req = RequestSock::new(listener, lsk, &t, &skb, &syn, &n.sysctl);
+    let mut req = RequestSock::new(listener, lsk, &t, &skb, &syn, (n, &dst));
     (req.rcv_isn, req.snt_isn, req.tsoffset, req.hash) = (isn, cookie, tsoffset, hash);
     req.rcv_nxt = isn.wrapping_add(1);
     req.ecn_ok = ecn_ok;
-    req.init_rwin(lsk, &dst, &n.sysctl);
     let full = l.accept_full();
     if full {
         net.inc(ns, Mib::TcpExtListenOverflows);

@@ -10,12 +10,14 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::af::{self, Flow};
+use crate::net::core::dst_metrics::RTAX_FEATURE_ECN;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::options;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::ipv6::anycast::is_anycast;
 use crate::net::mib::Mib;
+use crate::net::netns::NetNs;
 use crate::net::tcp::input::ecn;
 use crate::net::tcp::ipv4::{self, Reply};
 use crate::net::tcp::output::ack;
@@ -25,6 +27,7 @@ use crate::net::tcp::state::State;
 use crate::net::tcp::tables::{self, EhashRef, Tuple};
 use crate::net::tcp::{md5sig, metrics};
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::RTAX_FEATURES;
 use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use core::net::IpAddr;
@@ -77,19 +80,21 @@ impl RequestSock {
         Tuple { laddr: self.laddr, raddr: self.raddr, lport: self.lport, rport: self.rport }
     }
 
-    /// A SYN with its options, as the settings allow them (`tcp_openreq_init`).
+    /// A SYN with its options, as settings and route allow them (`tcp_openreq_init`).
     pub(super) fn new(
         listener: TcpId,
         lsk: &TcpSock,
         t: &Tuple,
         skb: &Skb,
         o: &TcpOptions,
-        s: &crate::net::sysctl::Sysctl,
+        (n, dst): (&NetNs, &Dst),
     ) -> Self {
+        let s = &n.sysctl;
+        let ecn_route = n.metrics.get(dst.metrics).is_some_and(|m| m.get(RTAX_FEATURES) & RTAX_FEATURE_ECN != 0);
         let ts = o.ts.filter(|_| s.tcp_timestamps != 0);
         let wscale = o.wscale.filter(|_| s.tcp_window_scaling != 0);
         let user = if lsk.snd.user_mss == 0 { u16::MAX } else { lsk.snd.user_mss };
-        RequestSock {
+        let mut req = RequestSock {
             listener,
             laddr: t.laddr,
             raddr: t.raddr,
@@ -112,7 +117,7 @@ impl RequestSock {
             tstamp_ok: ts.is_some(),
             sack_ok: o.sack_ok && s.tcp_sack != 0,
             wscale_ok: wscale.is_some(),
-            ecn_ok: ecn::create_request(skb, s),
+            ecn_ok: ecn::create_request(skb, s, ecn_route),
             acked: false,
             num_retrans: 0,
             num_timeout: 0,
@@ -122,14 +127,17 @@ impl RequestSock {
             hash: 0,
             saved_syn: None,
             ip_options: None,
-        }
+        };
+        req.init_rwin(lsk, n, dst);
+        req
     }
 
-    /// MSS and window to announce on this route (`tcp_openreq_init_rwin`).
-    pub(super) fn init_rwin(&mut self, lsk: &TcpSock, dst: &Dst, s: &crate::net::sysctl::Sysctl) {
-        self.advmss = ack::advertised_mss(lsk, self.raddr, dst.mtu);
+    /// MSS and window to announce on this route.
+    #[doc(alias = "tcp_openreq_init_rwin")]
+    fn init_rwin(&mut self, lsk: &TcpSock, n: &NetNs, dst: &Dst) {
+        self.advmss = ack::advertised_mss(lsk, self.raddr, n, dst);
         let mss = u32::from(self.advmss) - if self.tstamp_ok { 12 } else { 0 };
-        let w = ack::select_initial_window(ack::WindowSpace::of(lsk, s), mss, self.wscale_ok);
+        let w = ack::select_initial_window(ack::WindowSpace::of(lsk, n, dst), mss, self.wscale_ok);
         (self.rcv_wnd, self.window_clamp, self.rcv_wscale) = (w.rcv_wnd, w.window_clamp, w.wscale);
     }
 }
@@ -235,10 +243,9 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     };
     let now = net.env.now;
     let Some(n) = net.ns.get_mut(ns) else { return };
-    let mut req = RequestSock::new(listener, lsk, &t, &skb, &o, &n.sysctl);
+    let mut req = RequestSock::new(listener, lsk, &t, &skb, &o, (n, &dst));
     req.hash = t.hash(n.secret);
     req.tsoffset = if n.sysctl.tcp_timestamps == 1 { isn::ts_offset(n.secret, t.laddr, t.raddr) } else { 0 };
-    req.init_rwin(lsk, &dst, &n.sysctl);
     if cookie {
         req.ecn_ok &= o.ts.is_some();
         (req.snt_isn, req.mss) = cookies::cookie_init_sequence(n.secret, &t, req.rcv_isn, req.mss, now);
@@ -254,7 +261,7 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     req.ip_options = (!echo.is_empty()).then(|| echo.into());
     req.snt_isn = if again { skb.tcp.tw_isn } else { isn::secure_tcp_seq(n.secret, &t, now) };
     let mut skb = Some(skb);
-    let (child, fresh) = fastopen::server::try_fastopen(k, ns, &mut req, &mut skb, o.fastopen);
+    let (child, fresh) = fastopen::server::try_fastopen(k, ns, &mut req, &mut skb, &dst, o.fastopen);
     match child {
         Some(child) => {
             fastopen::server::first_synack(k, ns, child, req, fresh);

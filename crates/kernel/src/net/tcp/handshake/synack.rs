@@ -5,6 +5,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::{self, Tx};
 use crate::net::ipv4::options as ip_options;
+use crate::net::ipv4::output::ip_dont_fragment;
 use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
 use crate::net::tcp::md5sig;
@@ -93,7 +94,7 @@ pub fn send_synack(
         proto: 6,
         tos: tos & !crate::net::tcp::input::ecn::INET_ECN_MASK,
         ttl,
-        df: listener.sk.pmtudisc != 0,
+        df: ip_dont_fragment(net, &listener.sk, req.raddr, dst),
         mc_loop: false,
         autolabel: listener.sk.autolabel(),
         flow: 0,

@@ -34,11 +34,11 @@ pub fn ip_ecn(skb: &SkBuff) -> u8 {
     skb.head.at(skb.network_header).get(1).map_or(0, |tos| tos & INET_ECN_MASK)
 }
 
-/// Our SYN asks for it with both bits, when tcp_ecn is 1.
+/// Our SYN asks for it with both bits, when tcp_ecn is 1 or the route says so.
 #[doc(alias = "tcp_ecn_send_syn")]
-pub fn send_syn(sk: &mut TcpSock, s: &Sysctl) -> Flags {
+pub fn send_syn(sk: &mut TcpSock, s: &Sysctl, route: bool) -> Flags {
     sk.flags.ecn = 0;
-    if s.tcp_ecn != 1 {
+    if s.tcp_ecn != 1 && !route {
         return Flags::NONE;
     }
     sk.flags.ecn = TCP_ECN_OK;
@@ -47,11 +47,11 @@ pub fn send_syn(sk: &mut TcpSock, s: &Sysctl) -> Flags {
 
 /// Does a SYN's request hold? It must not be marked itself (RFC 3168 §6.1.1).
 #[doc(alias = "tcp_ecn_create_request")]
-pub fn create_request(skb: &SkBuff, s: &Sysctl) -> bool {
+pub fn create_request(skb: &SkBuff, s: &Sysctl, route: bool) -> bool {
     let flags = skb.tcp.flags;
     let asks = flags.contains(Flags::ECE | Flags::CWR);
     let ect = ip_ecn(skb) != 0;
-    asks && s.tcp_ecn != 0 && (!ect || flags.contains(Flags::AE))
+    asks && (s.tcp_ecn != 0 || route) && (!ect || flags.contains(Flags::AE))
 }
 
 /// The SYN-ACK agrees with ECE alone; one that only mirrors our bits comes from something broken.

@@ -19,10 +19,13 @@ use super::{close, inc, set_state, setting, urgent, wake};
 use crate::env::{Rise, SEC};
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
+use crate::net::core::dst_metrics;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, SOCK_BINDPORT_LOCK};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
+use crate::net::tcp::cong::TCP_INIT_CWND;
+use belljar_abi::rtnetlink::RTAX_INITCWND;
 use belljar_abi::{Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
 use belljar_wire::tcp::{Flags, TcpOptions};
 
@@ -217,7 +220,9 @@ pub fn init_transfer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         // The SYN was lost: begin with one segment (RFC 5681 §3.1).
         sk.cong.cwnd = 1;
     } else {
-        sk.cong.cwnd = sk.cong.cwnd.max(10);
+        let route = dst_metrics::metric(net, sk.sk.ns, sk.dst.as_ref(), RTAX_INITCWND);
+        let init = if route == 0 { TCP_INIT_CWND } else { route };
+        sk.cong.cwnd = init.min(sk.cong.cwnd_clamp);
     }
     sk.snd.last_us = now;
     (sk.rcv.ack.last_us, sk.rcv.ack.heard_us) = (now, now);

@@ -5,12 +5,15 @@ use crate::ids::TcpId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::af;
+use crate::net::core::dst_metrics;
 use crate::net::core::sock::{RCV_SHUTDOWN, SOCK_RCVBUF_LOCK};
+use crate::net::ipv4::route::Dst;
 use crate::net::mib::Mib;
-use crate::net::sysctl::Sysctl;
+use crate::net::netns::NetNs;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::state::State;
 use crate::net::tcp::{mem, pacing, setting};
+use belljar_abi::rtnetlink::{RTAX_ADVMSS, RTAX_INITRWND, RTAX_QUICKACK, RTAX_WINDOW};
 use belljar_wire::tcp::{Flags, TCP_HLEN};
 use core::net::IpAddr;
 
@@ -41,16 +44,21 @@ pub struct WindowSpace {
     /// Most the buffer may grow to, for the scale.
     pub most: u32,
     pub clamp: u32,
+    /// No more segments than this, if not 0 (`initrwnd` of the route).
+    pub segments: u32,
 }
 
 impl WindowSpace {
-    pub fn of(sk: &TcpSock, s: &Sysctl) -> WindowSpace {
+    pub fn of(sk: &TcpSock, n: &NetNs, dst: &Dst) -> WindowSpace {
+        let metrics = n.metrics.get(dst.metrics);
+        let metric = |which| metrics.map_or(0, |m| m.get(which));
         let locked = sk.sk.userlocks & SOCK_RCVBUF_LOCK != 0;
-        let clamp = sk.tune.as_ref().map_or(0, |t| t.window_clamp);
+        let clamp = sk.tune.as_ref().map(|t| t.window_clamp).filter(|c| *c != 0);
         WindowSpace {
             space: tcp_full_space(sk),
-            most: if locked { tcp_full_space(sk) } else { (s.tcp_rmem[2] as u32).max(s.rmem_max) },
-            clamp,
+            most: if locked { tcp_full_space(sk) } else { (n.sysctl.tcp_rmem[2] as u32).max(n.sysctl.rmem_max) },
+            clamp: clamp.unwrap_or_else(|| metric(RTAX_WINDOW)),
+            segments: metric(RTAX_INITRWND),
         }
     }
 }
@@ -72,7 +80,10 @@ pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> In
     if space > mss && mss > 0 {
         space = space / mss * mss;
     }
-    let rcv_wnd = space.min(65_535);
+    let mut rcv_wnd = space.min(65_535);
+    if from.segments != 0 {
+        rcv_wnd = rcv_wnd.min(from.segments.saturating_mul(mss));
+    }
     let mut wscale = 0;
     if wscale_ok {
         let reach = space.max(from.most).min(clamp);
@@ -83,14 +94,16 @@ pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> In
     InitialWindow { rcv_wnd, window_clamp: clamp, wscale }
 }
 
-/// MSS to announce to `peer` for a route's MTU; TCP_MAXSEG lowers it.
+/// MSS to announce to `peer`: the route's own or by its MTU; TCP_MAXSEG lowers it.
 #[doc(alias = "ip6_default_advmss")]
-pub fn advertised_mss(sk: &TcpSock, peer: IpAddr, mtu: u32) -> u16 {
+pub fn advertised_mss(sk: &TcpSock, peer: IpAddr, n: &NetNs, dst: &Dst) -> u16 {
     /// Of IPv6: what the least MTU leaves; beyond the other, only a path MTU says more (RFC 2675 §5.1).
     const LEAST6: u32 = 1220;
     const MOST6: u32 = 65_515;
-    let mss = mtu.saturating_sub(af::header_len(peer) + TCP_HLEN as u32);
+    let advmss = n.metrics.get(dst.metrics).map_or(0, |m| m.get(RTAX_ADVMSS));
+    let mss = dst.mtu.saturating_sub(af::header_len(peer) + TCP_HLEN as u32);
     let mss = match peer {
+        _ if advmss != 0 => advmss as u16,
         IpAddr::V4(_) => mss.clamp(256.min(u32::from(TCP_MIN_MSS)), 65_495) as u16,
         IpAddr::V6(_) if mss > MOST6 => u16::MAX,
         IpAddr::V6(_) => mss.max(LEAST6) as u16,
@@ -212,7 +225,8 @@ pub fn event_ack_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 }
 
 pub fn in_quickack_mode(sk: &TcpSock, net: &Net) -> bool {
-    sk.rcv.ack.quick > 0 && !in_pingpong_mode(sk, net)
+    let route = || dst_metrics::metric(net, sk.sk.ns, sk.dst.as_ref(), RTAX_QUICKACK) != 0;
+    (sk.rcv.ack.quick > 0 && !in_pingpong_mode(sk, net)) || route()
 }
 
 pub fn in_pingpong_mode(sk: &TcpSock, net: &Net) -> bool {
@@ -377,7 +391,7 @@ mod tests {
 
     #[test]
     fn the_first_window_and_scale_are_those_of_linux() {
-        let of = |rmem: u32, most: u32| WindowSpace { space: rmem / 2, most, clamp: 0 };
+        let of = |rmem: u32, most: u32| WindowSpace { space: rmem / 2, most, clamp: 0, segments: 0 };
         let mss = 1460;
         // Measured on 6.18: tcp_rmem[1] of 131072, 87380 and 16384; tcp_rmem[2] of 32 MB and 6 MB.
         assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, true).rcv_wnd, 64_240);

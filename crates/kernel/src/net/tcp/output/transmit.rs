@@ -5,11 +5,14 @@ use crate::env::Rise;
 use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::af::{self, Tx};
+use crate::net::core::dst_metrics::RTAX_FEATURE_ECN;
 use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
 use crate::net::core::zerocopy;
 use crate::net::ipv4::options as ip_options;
+use crate::net::ipv4::output::ip_dont_fragment;
 use crate::net::mib::Mib;
 use crate::net::sysctl::Sysctl;
+use crate::net::tcp::cong::Cong;
 use crate::net::tcp::handshake::fastopen::client;
 use crate::net::tcp::input::{ecn, recovery};
 use crate::net::tcp::sock::*;
@@ -18,6 +21,7 @@ use crate::net::tcp::track::Limit;
 use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, urgent};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
+use belljar_abi::rtnetlink::RTAX_FEATURES;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, Gso, GsoType, Segs, checksum};
 
@@ -153,7 +157,7 @@ pub fn send_segment(
         proto: 6,
         tos: tos & !ecn::INET_ECN_MASK | ect,
         ttl,
-        df: sk.sk.pmtudisc != 0,
+        df: ip_dont_fragment(net, &sk.sk, sk.sk.daddr, &dst),
         mc_loop: false,
         autolabel: sk.sk.autolabel(),
         flow: sk.sk.flow_label(),
@@ -249,7 +253,9 @@ fn syn_options(sk: &mut TcpSock, net: &Net, flags: Flags, o: &mut TcpOptions) {
         o.ts = Some((net.env.now_ms().wrapping_add(sk.tsoffset), 0));
     }
     // The route may have become narrower since connect().
-    sk.rcv.advmss = sk.dst.map_or(sk.rcv.advmss, |d| sk.rcv.advmss.min(ack::advertised_mss(sk, sk.sk.daddr, d.mtu)));
+    if let (Some(d), Some(n)) = (&sk.dst, net.ns.get(sk.sk.ns)) {
+        sk.rcv.advmss = sk.rcv.advmss.min(ack::advertised_mss(sk, sk.sk.daddr, n, d));
+    }
     o.mss = Some(sk.rcv.advmss);
     o.sack_ok = on(|s| s.tcp_sack);
     o.wscale = on(|s| s.tcp_window_scaling).then_some(sk.rcv.wscale);
@@ -293,15 +299,20 @@ pub fn send_active_reset(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 #[doc(alias = "tcp_connect")]
 pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&mut SendMsg<'_>>) -> Result<(), Errno> {
     let Some(&dst) = check_dst(sk, net) else { return Err(Errno::ENETUNREACH) };
-    let Some(s) = crate::net::tcp::sysctl(net, sk) else { return Err(Errno::ENETUNREACH) };
+    let Some(n) = net.ns.get(sk.sk.ns) else { return Err(Errno::ENETUNREACH) };
+    let s = &n.sysctl;
     let (ts, scaling, sack) = (s.tcp_timestamps != 0, s.tcp_window_scaling != 0, s.tcp_sack != 0);
-    let space = ack::WindowSpace::of(sk, s);
+    let space = ack::WindowSpace::of(sk, n, &dst);
+    let metrics = n.metrics.get(dst.metrics).copied().unwrap_or_default();
+    sk.rcv.advmss = ack::advertised_mss(sk, sk.sk.daddr, n, &dst);
+    if let Some(name) = metrics.congestion() {
+        sk.cong = Cong::new(name);
+    }
     sk.flags.active = true;
     // There would be no room for SACK blocks beside both.
     sk.flags.tstamp_ok = ts && md5sig::own(sk).is_none();
     sk.flags.wscale_ok = scaling;
     sk.flags.sack_ok = sack;
-    sk.rcv.advmss = ack::advertised_mss(sk, sk.sk.daddr, dst.mtu);
     sk.snd.mss_clamp = u16::MAX;
     sk.snd.pmtu = dst.mtu;
     mtup::init(sk, net);
@@ -320,7 +331,10 @@ pub fn connect_init(sk: &mut TcpSock, net: &mut Net, id: TcpId, first: Option<&m
     sk.snd.sml = sk.snd.write_seq;
     sk.snd.nxt = sk.snd.write_seq;
     sk.cong.cwnd = 10;
-    let ecn = net.ns.get(sk.sk.ns).map_or(Flags::NONE, |n| ecn::send_syn(sk, &n.sysctl));
+    let ecn = net
+        .ns
+        .get(sk.sk.ns)
+        .map_or(Flags::NONE, |n| ecn::send_syn(sk, &n.sysctl, metrics.get(RTAX_FEATURES) & RTAX_FEATURE_ECN != 0));
     let syn = TxSeg::new(sk.snd.write_seq, Segs::new(), Flags::SYN | ecn);
     sk.snd.write_seq = syn.end_seq;
     sk.snd.pushed_seq = syn.end_seq;

@@ -1,12 +1,14 @@
 //! Fast Open as a client: data that goes with the SYN, and what the SYN-ACK says about it.
 use super::*;
 use crate::ids::SockId;
+use crate::net::core::dst_metrics;
 use crate::net::core::skb::Skb;
 use crate::net::tcp::connect;
 use crate::net::tcp::input::{self, EVERYTHING, recovery};
 use crate::net::tcp::output::{event_new_data_sent, segment, transmit};
 use crate::net::tcp::{close, inc, setting, zerocopy};
 use crate::task::call::{Ret, RunCtx, SendMsg, Sleep, Step};
+use belljar_abi::rtnetlink::RTAX_FASTOPEN_NO_COOKIE;
 use belljar_abi::{MSG_FASTOPEN, SockAddr};
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TcpOptions};
 
@@ -109,7 +111,8 @@ fn cookie_check(sk: &mut TcpSock, net: &Net) -> (bool, u16, Option<FastOpenCooki
     if active_should_disable(sk, net) {
         return (false, known.mss, None);
     }
-    if n.sysctl.tcp_fastopen & TFO_CLIENT_NO_COOKIE != 0 || sk.tfo.as_ref().is_some_and(|t| t.no_cookie) {
+    let route = dst_metrics::metric(net, sk.sk.ns, sk.dst.as_ref(), RTAX_FASTOPEN_NO_COOKIE) != 0;
+    if n.sysctl.tcp_fastopen & TFO_CLIENT_NO_COOKIE != 0 || route || sk.tfo.as_ref().is_some_and(|t| t.no_cookie) {
         return (true, known.mss, None);
     }
     if known.cookie.is_some() {

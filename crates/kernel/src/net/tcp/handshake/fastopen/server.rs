@@ -5,6 +5,7 @@ use super::*;
 use crate::env::Rise;
 use crate::ids::NsId;
 use crate::net::core::skb::Skb;
+use crate::net::ipv4::route::Dst;
 use crate::net::tcp::handshake::child::syn_recv_sock;
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::handshake::synack::send_synack;
@@ -16,6 +17,7 @@ use crate::net::tcp::output::segment::check_dst;
 use crate::net::tcp::seq::{after, between};
 use crate::net::tcp::tables::EhashRef;
 use crate::net::tcp::{output, reset_write_timer, setting, timer};
+use belljar_abi::rtnetlink::RTAX_FASTOPEN_NO_COOKIE;
 use belljar_wire::tcp::{Flags, TcpOptions};
 
 /// Room for one more (`tcp_fastopen_queue_check`)? Those that a RST ended give way when their minute is over.
@@ -54,6 +56,7 @@ pub(in super::super) fn try_fastopen(
     ns: NsId,
     req: &mut RequestSock,
     skb: &mut Option<Skb>,
+    dst: &Dst,
     asked: Option<FastOpenCookie>,
 ) -> (Option<TcpId>, Option<FastOpenCookie>) {
     let listener = req.listener;
@@ -72,7 +75,8 @@ pub(in super::super) fn try_fastopen(
     let keys = keys(Some(tfo), n);
     let (client, server) = (req.raddr, req.laddr);
     let fresh = |exp| keys.primary.and_then(|key| cookie(key, client, server, exp));
-    let not_reqd = on & TFO_SERVER_COOKIE_NOT_REQD != 0 || tfo.no_cookie;
+    let route = n.metrics.get(dst.metrics).is_some_and(|m| m.get(RTAX_FASTOPEN_NO_COOKIE) != 0);
+    let not_reqd = on & TFO_SERVER_COOKIE_NOT_REQD != 0 || tfo.no_cookie || route;
     let which = match asked {
         _ if not_reqd => 1,
         None => return (None, None),
