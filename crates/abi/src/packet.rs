@@ -103,7 +103,8 @@ impl LinkAddr {
             ifindex: i32::from_ne_bytes([i0, i1, i2, i3]),
             hatype: u16::from_ne_bytes([h0, h1]),
             pkttype,
-            halen,
+            // No device here has a longer one, and nothing keeps what is beyond.
+            halen: halen.min(8),
             addr,
             short: false,
         })

@@ -218,6 +218,10 @@ mod tests {
         for a in [SockAddr::Unspec, v4, v6, SockAddr::Netlink { pid: 7, groups: 0x11 }, SockAddr::Link(link)] {
             assert_eq!(SockAddr::parse(&a.emit()), Ok(a), "{a}");
         }
+        // Thirteen bytes of hardware address, of which eight are kept.
+        let mut long = [SockAddr::Link(link).emit().to_vec(), vec![7; 5]].concat();
+        long[11] = 13;
+        assert_eq!(SockAddr::parse(&long), Ok(SockAddr::Link(LinkAddr { halen: 8, ..link })));
         assert_eq!(SockAddr::Link(LinkAddr { short: true, ..link }).emit().len(), 18);
         assert_eq!(v4.emit()[2..8], [0x1f, 0x90, 10, 0, 2, 15]);
         assert_eq!((v4.to_string(), v6.to_string()), ("10.0.2.15:8080".into(), "[::1%3]:80".into()));
