@@ -1,7 +1,8 @@
 //! [`Slab`]: entries with typed generational ids. A stale id is `None`, never somebody else's entry.
 //!
 //! Chunked: an entry never moves and growing copies nothing, so a million sockets cost no pause. Chunks without an entry
-//! are given back when most of the slots are free. Iteration is by slot number, which is deterministic.
+//! are given back when most of the slots are free. Iteration is by slot number, which is deterministic. The first chunk lies
+//! apart: where there are few entries (namespaces, devices, tasks), finding one takes a single step.
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
@@ -72,7 +73,9 @@ struct Slot<T> {
 /// See the module.
 #[derive(Clone, Debug)]
 pub struct Slab<T> {
-    chunks: Vec<Vec<Slot<T>>>,
+    first: Vec<Slot<T>>,
+    /// From number 1 on.
+    others: Vec<Vec<Slot<T>>>,
     about: Vec<About>,
     free: Vec<u32>,
     live: usize,
@@ -93,8 +96,9 @@ struct About {
 
 impl<T> Default for Slab<T> {
     fn default() -> Self {
-        let (chunks, about, free, gone) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        Slab { chunks, about, free, live: 0, filling: 0, gone, most: 0 }
+        let about = vec![About { used: 0, first: NonZeroU32::MIN }];
+        let (free, gone) = (Vec::new(), Vec::new());
+        Slab { first: Vec::new(), others: Vec::new(), about, free, live: 0, filling: 0, gone, most: 0 }
     }
 }
 
@@ -119,38 +123,71 @@ impl<T> Slab<T> {
             return id;
         }
         let chunk = self.growing();
-        let (slots, about) = (&mut self.chunks[chunk], &mut self.about[chunk]);
-        slots.push(Slot { generation: about.first, value: Some(value) });
+        let about = &mut self.about[chunk];
         about.used += 1;
-        Id { ix: (chunk * Self::CHUNK + slots.len() - 1) as u32, generation: about.first, of: PhantomData }
+        let generation = about.first;
+        let slots = self.chunk_mut(chunk);
+        slots.push(Slot { generation, value: Some(value) });
+        Id { ix: (chunk * Self::CHUNK + slots.len() - 1) as u32, generation, of: PhantomData }
+    }
+
+    /// One that there is.
+    fn chunk_mut(&mut self, chunk: usize) -> &mut Vec<Slot<T>> {
+        match chunk.checked_sub(1) {
+            None => &mut self.first,
+            Some(other) => &mut self.others[other],
+        }
+    }
+
+    fn chunks(&self) -> impl Iterator<Item = &Vec<Slot<T>>> {
+        std::iter::once(&self.first).chain(&self.others)
     }
 
     /// A chunk with room behind its last slot.
     fn growing(&mut self) -> usize {
-        if self.chunks.get(self.filling).is_none_or(|c| c.len() == Self::CHUNK) {
+        if self.chunk_mut(self.filling).len() == Self::CHUNK {
             self.filling = match self.gone.pop() {
                 Some(chunk) => chunk as usize,
                 None => {
-                    self.chunks.push(Vec::new());
+                    self.others.push(Vec::new());
                     self.about.push(About { used: 0, first: NonZeroU32::MIN });
-                    self.chunks.len() - 1
+                    self.others.len()
                 }
             };
         }
-        let slots = &mut self.chunks[self.filling];
+        let slots = self.chunk_mut(self.filling);
         if slots.is_empty() {
             slots.reserve_exact(Self::CHUNK);
         }
         self.filling
     }
 
+    #[inline]
+    fn slot(&self, ix: u32) -> Option<&Slot<T>> {
+        match self.first.get(ix as usize) {
+            None => self.other_slot(ix),
+            slot => slot,
+        }
+    }
+
+    #[inline]
     fn slot_mut(&mut self, ix: u32) -> Option<&mut Slot<T>> {
-        self.chunks.get_mut(ix as usize / Self::CHUNK)?.get_mut(ix as usize % Self::CHUNK)
+        if (ix as usize) < self.first.len() { self.first.get_mut(ix as usize) } else { self.other_slot_mut(ix) }
+    }
+
+    #[inline(never)]
+    fn other_slot(&self, ix: u32) -> Option<&Slot<T>> {
+        self.others.get((ix as usize / Self::CHUNK).checked_sub(1)?)?.get(ix as usize % Self::CHUNK)
+    }
+
+    #[inline(never)]
+    fn other_slot_mut(&mut self, ix: u32) -> Option<&mut Slot<T>> {
+        self.others.get_mut((ix as usize / Self::CHUNK).checked_sub(1)?)?.get_mut(ix as usize % Self::CHUNK)
     }
 
     #[inline]
     pub fn get(&self, id: Id<T>) -> Option<&T> {
-        let slot = self.chunks.get(id.ix as usize / Self::CHUNK)?.get(id.ix as usize % Self::CHUNK)?;
+        let slot = self.slot(id.ix)?;
         if slot.generation == id.generation { slot.value.as_ref() } else { None }
     }
 
@@ -163,7 +200,7 @@ impl<T> Slab<T> {
     /// The entry in slot number `ix`, whoever it is: for tables that forget an entry before it ends.
     #[inline]
     pub fn at_slot(&self, ix: u32) -> Option<(Id<T>, &T)> {
-        let slot = self.chunks.get(ix as usize / Self::CHUNK)?.get(ix as usize % Self::CHUNK)?;
+        let slot = self.slot(ix)?;
         let id = Id { ix, generation: slot.generation, of: PhantomData };
         slot.value.as_ref().map(|v| (id, v))
     }
@@ -210,7 +247,8 @@ impl<T> Slab<T> {
     /// Gives back the chunks that have no entry. Their slots go on with higher generations: old ids stay stale.
     #[cold]
     fn shrink(&mut self) {
-        for (c, (slots, about)) in self.chunks.iter_mut().zip(&mut self.about).enumerate() {
+        let chunks = std::iter::once(&mut self.first).chain(&mut self.others);
+        for (c, (slots, about)) in chunks.zip(&mut self.about).enumerate() {
             let next = slots.iter().map(|s| s.generation).max();
             if let Some(next) = next.filter(|n| about.used == 0 && *n < NonZeroU32::MAX) {
                 about.first = next;
@@ -220,10 +258,23 @@ impl<T> Slab<T> {
                 }
             }
         }
-        let chunks = &self.chunks;
-        self.free.retain(|ix| !chunks[*ix as usize / Self::CHUNK].is_empty());
+        let there: Vec<bool> = self.chunks().map(|c| !c.is_empty()).collect();
+        self.free.retain(|ix| there[*ix as usize / Self::CHUNK]);
         self.free.shrink_to_fit();
         self.most = self.live;
+    }
+
+    fn existing_mut(&mut self, chunk: usize) -> Option<&mut Vec<Slot<T>>> {
+        (chunk <= self.others.len()).then(|| self.chunk_mut(chunk))
+    }
+
+    fn two_mut(&mut self, a: usize, b: usize) -> Option<[&mut Vec<Slot<T>>; 2]> {
+        match (a.checked_sub(1), b.checked_sub(1)) {
+            (Some(a), Some(b)) => self.others.get_disjoint_mut([a, b]).ok(),
+            (None, Some(b)) => Some([&mut self.first, self.others.get_mut(b)?]),
+            (Some(a), None) => Some([self.others.get_mut(a)?, &mut self.first]),
+            (None, None) => None,
+        }
     }
 
     /// Two different entries at once (listener and child).
@@ -231,10 +282,10 @@ impl<T> Slab<T> {
         let (ca, cb) = (a.ix as usize / Self::CHUNK, b.ix as usize / Self::CHUNK);
         let (sa, sb) = (a.ix as usize % Self::CHUNK, b.ix as usize % Self::CHUNK);
         let (x, y) = if ca == cb {
-            let [x, y] = self.chunks.get_mut(ca)?.get_disjoint_mut([sa, sb]).ok()?;
+            let [x, y] = self.existing_mut(ca)?.get_disjoint_mut([sa, sb]).ok()?;
             (x, y)
         } else {
-            let [p, q] = self.chunks.get_disjoint_mut([ca, cb]).ok()?;
+            let [p, q] = self.two_mut(ca, cb)?;
             (p.get_mut(sa)?, q.get_mut(sb)?)
         };
         if x.generation != a.generation || y.generation != b.generation {
@@ -245,7 +296,7 @@ impl<T> Slab<T> {
 
     /// Entries by slot number.
     pub fn iter(&self) -> impl Iterator<Item = (Id<T>, &T)> {
-        self.chunks.iter().enumerate().flat_map(|(c, slots)| {
+        self.chunks().enumerate().flat_map(|(c, slots)| {
             slots.iter().enumerate().filter_map(move |(s, slot)| {
                 let id = Id { ix: (c * Self::CHUNK + s) as u32, generation: slot.generation, of: PhantomData };
                 slot.value.as_ref().map(|v| (id, v))
@@ -254,7 +305,8 @@ impl<T> Slab<T> {
     }
 
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Id<T>, &mut T)> {
-        self.chunks.iter_mut().enumerate().flat_map(|(c, slots)| {
+        let chunks = std::iter::once(&mut self.first).chain(&mut self.others);
+        chunks.enumerate().flat_map(|(c, slots)| {
             slots.iter_mut().enumerate().filter_map(move |(s, slot)| {
                 let id = Id { ix: (c * Self::CHUNK + s) as u32, generation: slot.generation, of: PhantomData };
                 slot.value.as_mut().map(|v| (id, v))
@@ -264,14 +316,14 @@ impl<T> Slab<T> {
 
     /// Bytes the chunks and the free list really hold (`slabinfo`, bench).
     pub fn bytes(&self) -> usize {
-        let slots: usize = self.chunks.iter().map(Vec::capacity).sum();
+        let slots = self.slots();
         let lists = (self.free.capacity() + self.gone.capacity()) * 4 + self.about.capacity() * size_of::<About>();
-        slots * size_of::<Slot<T>>() + lists + self.chunks.capacity() * size_of::<Vec<Slot<T>>>()
+        slots * size_of::<Slot<T>>() + lists + self.others.capacity() * size_of::<Vec<Slot<T>>>()
     }
 
     /// Slots that exist, in use or not.
     pub fn slots(&self) -> usize {
-        self.chunks.iter().map(Vec::capacity).sum()
+        self.chunks().map(Vec::capacity).sum()
     }
 
     /// Bytes of one slot.

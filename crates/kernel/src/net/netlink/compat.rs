@@ -86,10 +86,6 @@ fn rtentry(net: &mut Net, ns: NsId, add: bool, rt: &[u8], dev: Option<&str>) -> 
             return Err(Errno::EINVAL);
         }
     }
-    if flags & (RTF_MTU | RTF_WINDOW | RTF_IRTT) != 0 {
-        // Metrics that routes have not got here.
-        return Err(Errno::EOPNOTSUPP);
-    }
     let mut attrs = vec![(RTA_DST, dst.octets().to_vec())];
     let metric = u16_at(rt, 80);
     if metric != 0 {
@@ -129,7 +125,20 @@ fn rtentry(net: &mut Net, ns: NsId, add: bool, rt: &[u8], dev: Option<&str>) -> 
     if msg.scope == RT_SCOPE_NOWHERE {
         msg.scope = RT_SCOPE_LINK;
     }
+    attrs.extend(rt_metrics(rt, flags));
     ask(net, ns, RTM_NEWROUTE, msg, &attrs)
+}
+
+/// `mss` (an MTU by name), `window` and `irtt`, as RTA_METRICS.
+fn rt_metrics(rt: &[u8], flags: u32) -> Option<(u16, Vec<u8>)> {
+    let given = [
+        (RTF_MTU, RTAX_ADVMSS, u32_at(rt, 96).wrapping_sub(40)),
+        (RTF_WINDOW, RTAX_WINDOW, u32_at(rt, 104)),
+        (RTF_IRTT, RTAX_RTT, u32::from(u16_at(rt, 112)) << 3),
+    ];
+    let one = |which: u16, value: u32| [&[8, 0], &which.to_ne_bytes()[..], &value.to_ne_bytes()].concat();
+    let all: Vec<u8> = given.iter().filter(|g| flags & g.0 != 0).flat_map(|g| one(g.1, g.2)).collect();
+    (!all.is_empty()).then_some((RTA_METRICS, all))
 }
 
 /// The same of IPv6.
