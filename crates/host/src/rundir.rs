@@ -82,7 +82,7 @@ impl Drop for Claim {
     fn drop(&mut self) {
         // The socket first, the lock last: a file without its lock would be nobody's.
         let _ = fs::remove_file(self.socket());
-        let _ = fs::remove_dir_all(tree_path(&self.dir, &self.name));
+        remove_tree(&self.dir, &self.name);
         let _ = fs::remove_file(xtables_path(&self.dir, &self.name));
         let _ = fs::remove_file(lock_path(&self.dir, &self.name));
     }
@@ -94,10 +94,43 @@ pub fn socket_path(dir: &Path, name: &str) -> PathBuf {
 }
 
 /// Makes the directory of jar `name` for what its programs are given in the place of `/proc` and `/sys`.
+///
+/// On tmpfs where that can be: there, as in `/proc`, `.` and `..` come before all other names, which sysctl(8) relies on.
 pub fn make_tree(name: &str) -> io::Result<PathBuf> {
-    let path = tree_path(&dir()?, name);
-    private(&path, euid())?;
+    let (dir, uid) = (dir()?, euid());
+    let quick = Some(shm_home(uid)).filter(|home| !on_tmpfs(&dir) && on_tmpfs(home.parent().unwrap_or(home)));
+    let mut path = tree_path(&dir, name);
+    if let Some(home) = quick.filter(|home| private(home, uid).is_ok()) {
+        path = home.join(shm_name(&dir, name)?);
+    }
+    private(&path, uid)?;
     fs::canonicalize(path)
+}
+
+fn on_tmpfs(path: &Path) -> bool {
+    const TMPFS_MAGIC: i64 = 0x0102_1994;
+    crate::stat::filesystem(path).is_ok_and(|kind| kind == TMPFS_MAGIC)
+}
+
+/// This user's directory in memory.
+fn shm_home(uid: u32) -> PathBuf {
+    PathBuf::from(format!("/dev/shm/belljar-{uid}"))
+}
+
+/// Told apart from jars of that name in another directory.
+fn shm_name(dir: &Path, name: &str) -> io::Result<String> {
+    Ok(format!("{name}.{:x}.tree", fs::metadata(dir)?.ino()))
+}
+
+fn remove_tree(dir: &Path, name: &str) {
+    let _ = fs::remove_dir_all(tree_path(dir, name));
+    let (home, uid) = (shm_home(euid()), euid());
+    let ours = fs::symlink_metadata(&home).is_ok_and(|m| m.is_dir() && m.uid() == uid);
+    if let Some(name) = shm_name(dir, name).ok().filter(|_| ours) {
+        let _ = fs::remove_dir_all(home.join(name));
+        // Goes with its last entry.
+        let _ = fs::remove_dir(home);
+    }
 }
 
 /// The lock file of iptables in jar `name` (XTABLES_LOCKFILE).
@@ -135,7 +168,7 @@ pub fn claim(dir: &Path, name: &str) -> io::Result<Option<Claim>> {
         let same = fs::metadata(&path).is_ok_and(|m| lock.metadata().is_ok_and(|l| l.ino() == m.ino()));
         if same {
             let _ = fs::remove_file(socket_path(dir, name));
-            let _ = fs::remove_dir_all(tree_path(dir, name));
+            remove_tree(dir, name);
             let _ = fs::remove_file(xtables_path(dir, name));
             return Ok(Some(Claim { name: name.to_owned(), dir: dir.to_owned(), lock }));
         }
@@ -166,7 +199,7 @@ pub fn living(dir: &Path) -> io::Result<Vec<Living>> {
             let current = fs::metadata(&path).is_ok_and(|m| f.metadata().is_ok_and(|l| l.ino() == m.ino()));
             if current && flock(&f, libc::LOCK_EX | libc::LOCK_NB)? {
                 let _ = fs::remove_file(socket_path(dir, name));
-                let _ = fs::remove_dir_all(tree_path(dir, name));
+                remove_tree(dir, name);
                 let _ = fs::remove_file(xtables_path(dir, name));
                 let _ = fs::remove_file(&path);
             }

@@ -1,8 +1,11 @@
 //! What stat(2) and statx(2) write into a program's memory, in the layout of this machine.
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 /// Attributes of a file that is made up; the file that stands for it lends its identity and its times.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -60,6 +63,16 @@ impl Attr {
 fn bytes<T: Copy>(s: &T) -> Vec<u8> {
     // SAFETY: every byte of `s` is initialised, padding too, and the slice is copied before `s` ends.
     unsafe { std::slice::from_raw_parts((&raw const *s).cast::<u8>(), size_of::<T>()) }.to_vec()
+}
+
+/// The kind of filesystem that a path is on (`f_type` of statfs(2)).
+pub fn filesystem(path: &Path) -> io::Result<i64> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: plain integers, for which all-zero is a value.
+    let mut s: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `path` is a C string and `s` a structure of ours; both live through the call.
+    crate::cvt(unsafe { libc::statfs(path.as_ptr(), &raw mut s) })?;
+    Ok(s.f_type as i64)
 }
 
 #[cfg(test)]
