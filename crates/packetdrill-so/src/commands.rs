@@ -65,6 +65,9 @@ fn run(w: &mut World, words: &[&str]) {
                 }
             }
         }
+        ["tc", "qdisc", "add" | "replace" | "change", "dev", "tun0", "root", "fq", ..] => {
+            let _ = w.k.tc_line(w.ns, &words.get(1..).unwrap_or_default().join(" "));
+        }
         ["tc", "qdisc", "add" | "replace" | "change", "dev", "tun0", "root", rest @ ..] => {
             let limit = rest.iter().skip_while(|w| **w != "limit").nth(1).and_then(|n| n.parse().ok());
             if let Some(d) = w.k.net.devs.get_mut(w.dev) {

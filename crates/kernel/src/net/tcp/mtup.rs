@@ -65,7 +65,7 @@ fn enable(sk: &mut TcpSock, net: &Net) {
     let base = sysctl(net, sk).map_or(0, |s| s.tcp_base_mss);
     // A negative size is one that the floor replaces.
     let search_low = mss_to_mtu(sk, u32::try_from(base).unwrap_or(0));
-    let search_high = u32::from(sk.snd.mss_clamp).saturating_add(headers(sk)).min(sk.snd.pmtu.max(headers(sk)));
+    let search_high = u32::from(sk.snd.mss_clamp).saturating_add(headers(sk));
     let stamp_ms = net.env.now_ms();
     sk.rare().mtup = Some(Mtup { search_high, search_low, stamp_ms, ..Mtup::default() });
 }

@@ -33,8 +33,9 @@ pub fn sack_blocks_due(sk: &TcpSock) -> usize {
 
 /// The payload a wire segment takes now: the cached MSS, less what SACK blocks cost.
 #[doc(alias = "tcp_current_mss")]
-pub fn current_mss(sk: &mut TcpSock, net: &mut Net) -> u32 {
-    if let Some(mtu) = check_dst(sk, net).map(|d| d.mtu)
+pub fn current_mss(sk: &mut TcpSock, net: &Net) -> u32 {
+    // The route as the last packet found it: the next one looks whether it still holds.
+    if let Some(mtu) = sk.dst.map(|d| d.mtu)
         && mtu != sk.snd.pmtu
     {
         sync_mss(sk, net, mtu);
