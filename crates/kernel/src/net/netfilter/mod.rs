@@ -9,6 +9,7 @@ pub mod edit;
 mod log;
 mod matches;
 pub mod nat;
+pub mod nflog;
 pub mod nfnetlink;
 pub mod nft;
 pub mod packet;

@@ -1,6 +1,6 @@
 //! NETLINK_NETFILTER: requests by subsystem, and batches, of which all messages count or none.
 use super::conntrack::netlink as ct;
-use super::nft;
+use super::{nflog, nft};
 use crate::env::Nanos;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -67,7 +67,8 @@ fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
         NFNL_SUBSYS_NFTABLES if is_dump => nft::get::dump(net, c, r, &mut d),
         NFNL_SUBSYS_NFTABLES => nft::get::single(net, c, r, &mut answer),
         NFNL_SUBSYS_NFT_COMPAT => nft::compat::get(c, r, &mut answer),
-        // Logging, queues, accounting, sets: as where their modules are not there.
+        NFNL_SUBSYS_ULOG => nflog::request(net, c, r),
+        // Queues, accounting, sets: as where their modules are not there.
         _ => Err(Errno::EINVAL.into()),
     };
     match done {

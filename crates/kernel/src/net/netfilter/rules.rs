@@ -404,6 +404,7 @@ pub enum Target {
         flags: u8,
         prefix: Arc<str>,
     },
+    Nflog(Nflog),
     Tproxy {
         addr: u128,
         port: u16,
@@ -415,6 +416,22 @@ pub enum Target {
         ct: bool,
     },
 }
+
+/// What a rule shows to the program of a group (`struct xt_nflog_info`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nflog {
+    pub group: u16,
+    pub prefix: Arc<str>,
+    /// Bytes of the packet, where the rule says so.
+    pub size: Option<u32>,
+    /// An old number of bytes, which says nothing.
+    pub range: u32,
+    /// Packets that go together; 0: as the program has it.
+    pub threshold: u16,
+}
+
+/// Bytes of its prefix, with the zero at the end.
+pub const NFLOG_PREFIX: usize = 64;
 
 pub const LOG_TCPSEQ: u8 = 1;
 pub const LOG_TCPOPT: u8 = 2;

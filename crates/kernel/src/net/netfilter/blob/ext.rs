@@ -40,6 +40,7 @@ pub const TARGETS: &[(&str, u8)] = &[
     ("CONNMARK", 1),
     ("CONNMARK", 2),
     ("LOG", 0),
+    ("NFLOG", 0),
     ("TPROXY", 0),
     ("TPROXY", 1),
     ("CT", 0),
@@ -462,6 +463,15 @@ pub fn read_target(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Target
             }
             Target::Log { level, flags, prefix: r.text(30)?.into() }
         }
+        "NFLOG" => {
+            let (len, group, threshold, flags) = (r.u32()?, r.u16()?, r.u16()?, r.u16()?);
+            r.u16()?;
+            if flags & !1 != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let (size, range) = if flags & 1 != 0 { (Some(len), 0) } else { (None, len) };
+            Target::Nflog(Nflog { group, prefix: r.text(NFLOG_PREFIX)?.into(), size, range, threshold })
+        }
         "TPROXY" => {
             let (mask, mark) = (r.u32()?, r.u32()?);
             let addr = if revision == 0 { r.addr(Pf::V4)? } else { r.inet(pf)? };
@@ -522,6 +532,15 @@ pub fn write_target(pf: Pf, t: &Target) -> Option<(&'static str, u8, Vec<u8>)> {
             w.0.extend([*level, *flags]);
             w.text(prefix, 30);
             ("LOG", 0)
+        }
+        Target::Nflog(l) => {
+            w.u32(l.size.unwrap_or(l.range));
+            w.u16(l.group);
+            w.u16(l.threshold);
+            w.u16(l.size.is_some().into());
+            w.zeros(2);
+            w.text(&l.prefix, NFLOG_PREFIX);
+            ("NFLOG", 0)
         }
         Target::Tproxy { addr, port, mark, mask } => {
             w.u32(*mask);

@@ -13,7 +13,7 @@ use crate::net::netfilter::matches::match_one;
 use crate::net::netfilter::packet::Pkt;
 use crate::net::netfilter::rules::*;
 use crate::net::netfilter::table::{self, Said};
-use crate::net::netfilter::{Devs, Hook, Pf, Verdict, log, nat};
+use crate::net::netfilter::{Devs, Hook, Pf, Verdict, log, nat, nflog};
 use belljar_abi::Errno;
 use belljar_abi::nf_tables::*;
 use std::cmp::Ordering;
@@ -267,6 +267,10 @@ fn one(net: &mut Net, e: &mut Expr, sets: &[Set], regs: &mut Regs, a: At, p: &Pk
         Expr::Log { prefix, flags, .. } => {
             let line = log::line(net, prefix, (*flags & 0xf) as u8, p, skb, a.devs);
             net.kmsg(line);
+            Then::Next
+        }
+        Expr::Nflog(l) => {
+            nflog::log(net, a.ns, l, a.hook, p, skb, a.devs);
             Then::Next
         }
         Expr::Reject { kind, code } => match reject(p.pf, *kind, *code) {

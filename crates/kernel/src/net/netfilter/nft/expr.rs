@@ -2,8 +2,7 @@
 use super::compat::{Xt, XtKind};
 use super::{Data, Rule, Say, Table, Value};
 use crate::net::netfilter::nfnetlink::{be32, be64};
-use crate::net::netfilter::rules::Counters;
-use crate::net::netfilter::rules::NAT_PROTO_SPECIFIED;
+use crate::net::netfilter::rules::{Counters, NAT_PROTO_SPECIFIED, Nflog};
 use crate::net::netlink::{Done, str_of};
 use belljar_abi::Errno;
 use belljar_abi::netlink as nl;
@@ -140,6 +139,7 @@ pub enum Expr {
         level: Option<u32>,
         flags: u32,
     },
+    Nflog(Nflog),
     Reject {
         kind: u32,
         code: u8,
@@ -194,6 +194,10 @@ pub type Attrs<'a> = &'a dyn Fn(u16) -> Option<&'a [u8]>;
 
 fn number(a: Attrs<'_>, kind: u16) -> Done<u32> {
     be32(a(kind).ok_or(Errno::EINVAL)?)
+}
+
+fn be16(v: &[u8]) -> Done<u16> {
+    v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL.into())
 }
 
 fn number_or(a: Attrs<'_>, kind: u16, none: u32) -> Done<u32> {
@@ -453,14 +457,18 @@ fn limit(a: Attrs<'_>) -> Done<Expr> {
 }
 
 fn log(a: Attrs<'_>) -> Done<Expr> {
-    if a(1).is_some() {
-        // To a program that listens: nfnetlink_log is not here.
-        return Err(Errno::ENOENT.into());
-    }
     let prefix = a(2).map(str_of).transpose()?.unwrap_or("");
     let level = a(5).map(be32).transpose()?;
     let flags = number_or(a, 6, 0)?;
-    if prefix.len() > 127 || level.is_some_and(|l| l > 7) || flags & !0x2f != 0 {
+    if let Some(group) = a(1) {
+        if prefix.len() > 127 || level.is_some() || a(6).is_some() {
+            return Err(Errno::EINVAL.into());
+        }
+        let size = a(3).map(be32).transpose()?;
+        let threshold = a(4).map(be16).transpose()?.unwrap_or(0);
+        return Ok(Expr::Nflog(Nflog { group: be16(group)?, prefix: prefix.into(), size, range: 0, threshold }));
+    }
+    if prefix.len() > 127 || a(3).is_some() || a(4).is_some() || level.is_some_and(|l| l > 7) || flags & !0x2f != 0 {
         return Err(Errno::EINVAL.into());
     }
     Ok(Expr::Log { prefix: prefix.into(), level, flags })

@@ -35,7 +35,7 @@ impl Expr {
             Expr::Counter(_) => "counter",
             Expr::Lookup { .. } => "lookup",
             Expr::Limit(_) => "limit",
-            Expr::Log { .. } => "log",
+            Expr::Log { .. } | Expr::Nflog(_) => "log",
             Expr::Reject { .. } => "reject",
             Expr::Nat { kind: NatKind::Snat | NatKind::Dnat, .. } => "nat",
             Expr::Nat { kind: NatKind::Masquerade, .. } => "masq",
@@ -154,6 +154,18 @@ impl Expr {
                 be(m, 5, level.unwrap_or(4));
                 if *flags != 0 {
                     be(m, 6, *flags);
+                }
+            }
+            Expr::Nflog(l) => {
+                if !l.prefix.is_empty() {
+                    m.attr_str(2, &l.prefix);
+                }
+                m.attr(1, &l.group.to_be_bytes());
+                if let Some(n) = l.size.filter(|n| *n != 0) {
+                    be(m, 3, n);
+                }
+                if l.threshold != 0 {
+                    m.attr(4, &l.threshold.to_be_bytes());
                 }
             }
             Expr::Reject { kind, code } => {

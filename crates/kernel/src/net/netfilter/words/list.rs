@@ -302,6 +302,12 @@ impl Lister<'_> {
                 };
                 if prefix.is_empty() { Ok(()) } else { write!(o, " prefix \"{prefix}\"") }
             }
+            Target::Nflog(l) => {
+                if !l.prefix.is_empty() {
+                    let _ = write!(o, " nflog-prefix {}", quoted(&l.prefix));
+                }
+                nflog(o, l, "nflog-")
+            }
             Target::Tproxy { addr, port, mark, mask } => {
                 let ip = packet::addr(pf, *addr);
                 write!(o, " TPROXY redirect {ip}:{port} mark 0x{mark:x}/0x{mask:x}")

@@ -303,6 +303,7 @@ pub(super) fn target_name(t: &Table, target: &Target) -> String {
         Target::Mark { .. } => "MARK",
         Target::Connmark { .. } => "CONNMARK",
         Target::Log { .. } => "LOG",
+        Target::Nflog(_) => "NFLOG",
         Target::Tproxy { .. } => "TPROXY",
         Target::Notrack { ct: true } => "CT",
         Target::Notrack { ct: false } => "NOTRACK",
@@ -348,6 +349,12 @@ fn save_target(o: &mut String, pf: Pf, t: &Target) {
             }
             LOG_FLAGS.iter().filter(|f| flags & f.0 != 0).try_for_each(|f| write!(o, " --log-{}", f.1))
         }
+        Target::Nflog(l) => {
+            if !l.prefix.is_empty() {
+                let _ = write!(o, " --nflog-prefix {}", quoted(&l.prefix));
+            }
+            nflog(o, l, "--nflog-")
+        }
         Target::Tproxy { addr, port, mark, mask } => {
             let ip = packet::addr(pf, *addr);
             write!(o, " --on-port {port} --on-ip {ip} --tproxy-mark 0x{mark:x}/0x{mask:x}")
@@ -355,6 +362,19 @@ fn save_target(o: &mut String, pf: Pf, t: &Target) {
         Target::Notrack { ct: true } => write!(o, " --notrack"),
         _ => Ok(()),
     };
+}
+
+/// Group, size and threshold of an NFLOG as `iptables` writes them.
+pub(super) fn nflog(o: &mut String, l: &Nflog, dashes: &str) -> std::fmt::Result {
+    if l.group != 0 {
+        write!(o, " {dashes}group {}", l.group)?;
+    }
+    match (l.size, l.range) {
+        (Some(n), _) => write!(o, " {dashes}size {n}")?,
+        (None, 0) => {}
+        (None, n) => write!(o, " {dashes}range {n}")?,
+    }
+    if l.threshold != 0 { write!(o, " {dashes}threshold {}", l.threshold) } else { Ok(()) }
 }
 
 /// Bit, word of the option, word of the list.
