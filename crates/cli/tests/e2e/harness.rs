@@ -70,6 +70,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
     ("devices.sh", include_str!("programs/devices.sh")),
+    ("ipset.sh", include_str!("programs/ipset.sh")),
     ("nflog.py", include_str!("programs/nflog.py")),
     ("nft.sh", include_str!("programs/nft.sh")),
     ("interop.sh", include_str!("programs/interop.sh")),

@@ -6,6 +6,7 @@
 pub mod blob;
 pub mod conntrack;
 pub mod edit;
+pub(crate) mod ipset;
 mod log;
 mod matches;
 pub mod nat;

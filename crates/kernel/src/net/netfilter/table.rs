@@ -3,7 +3,7 @@ use super::matches::{ip_matches, match_one};
 use super::packet::Pkt;
 use super::rules::*;
 use super::words::print;
-use super::{Devs, Hook, Pf, Verdict, conntrack::CtInfo, conntrack::NfCt, log, nat, nflog};
+use super::{Devs, Hook, Pf, Verdict, conntrack::CtInfo, conntrack::NfCt, ipset, log, nat, nflog};
 use crate::env::trace::RuleHit;
 use crate::ids::NsId;
 use crate::net::Net;
@@ -136,6 +136,10 @@ pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb:
         }
         Target::Nflog(l) => {
             nflog::log(net, ns, l, hook, p, skb, devs);
+            Said::GoOn
+        }
+        Target::Set(t) => {
+            ipset::target(net, ns, t, p, skb);
             Said::GoOn
         }
         Target::Notrack { .. } => {

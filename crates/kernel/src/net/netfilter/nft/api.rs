@@ -4,6 +4,7 @@ use super::fill;
 use super::parts::*;
 use super::{Chain, MAX_TABLES, Pf, Rule, Table, Transaction, verify};
 use crate::net::Net;
+use crate::net::netfilter::ipset;
 use crate::net::netfilter::rules::{MAX_CHAINS, MAX_RULES};
 use crate::net::netlink::{Caller, Done, Req};
 use belljar_abi::Errno;
@@ -12,7 +13,7 @@ use belljar_abi::nf_tables::*;
 
 impl Transaction {
     /// Carries out one message of a batch.
-    pub fn message(&mut self, _: &Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    pub fn message(&mut self, net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         let m = Msg { r, family: r.body.first().copied().unwrap_or(0), port: c.port };
         let message = r.hdr.kind as u8;
         match message {
@@ -20,7 +21,7 @@ impl Transaction {
             NFT_MSG_DELTABLE => self.del_table(m),
             NFT_MSG_NEWCHAIN => self.new_chain(m),
             NFT_MSG_DELCHAIN => self.del_chain(m),
-            NFT_MSG_NEWRULE => self.new_rule(m),
+            NFT_MSG_NEWRULE => self.new_rule(net, m),
             NFT_MSG_DELRULE => self.del_rule(m),
             NFT_MSG_NEWSET => self.new_set(m),
             NFT_MSG_DELSET => self.del_set(m),
@@ -217,17 +218,19 @@ impl Transaction {
     }
 
     #[doc(alias = "nf_tables_newrule")]
-    fn new_rule(&mut self, m: Msg<'_>) -> Done {
+    fn new_rule(&mut self, net: &Net, m: Msg<'_>) -> Done {
         let at = self.table(m, NFTA_RULE_TABLE)?;
-        let batch = self.batch();
+        let (batch, none) = (self.batch(), ipset::Sets::default());
+        let ipsets = net.ns.get(self.ns).and_then(|n| n.ipset.as_deref()).unwrap_or(&none);
         let t = self.of(at)?;
         let chain = rule_chain(t, m, batch)?.ok_or(Errno::EINVAL)?;
         let compat = m.get(NFTA_RULE_COMPAT).map(read_compat).transpose()?;
-        let exprs = parse_all(&Names { table: t, batch }, compat, m.get(NFTA_RULE_EXPRESSIONS).unwrap_or(&[]))?;
+        let mut exprs = parse_all(&Names { table: t, batch }, compat, m.get(NFTA_RULE_EXPRESSIONS).unwrap_or(&[]))?;
         let pf = if t.family == NFPROTO_IPV6 { Pf::V6 } else { Pf::V4 };
         let base = t.chains.get(chain).and_then(|c| c.base);
-        for e in &exprs {
+        for e in &mut exprs {
             if let super::Expr::Xt(x) = e {
+                x.resolve(ipsets)?;
                 x.check(&t.name, pf, base.as_ref())?;
             }
             base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e))?;

@@ -214,6 +214,12 @@ impl Nft {
         self.filter[pf as usize][hook as usize].is_empty()
     }
 
+    /// Sets of `ipset` that rules name, each as often as it is named.
+    pub(super) fn ipsets(&self) -> impl Iterator<Item = u16> {
+        let rules = self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        rules.flat_map(|r| &r.exprs).filter_map(|e| if let Expr::Xt(x) = e { Some(x.ipsets()) } else { None }).flatten()
+    }
+
     /// Where chains stand, after a change.
     fn index(&mut self) {
         (self.filter, self.nat) = Default::default();

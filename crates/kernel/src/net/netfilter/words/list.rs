@@ -237,6 +237,7 @@ impl Lister<'_> {
                 Ok(())
             }
             Match::Limit { avg, burst, .. } => write!(o, " limit: avg {} burst {burst}", rate_text(*avg)),
+            Match::Set(m) => set_match(o, m, ""),
             Match::Length { min, max, inv } => {
                 write!(o, " length {}{}", if *inv { "!" } else { "" }, port_text(Ports { lo: *min, hi: *max }))
             }
@@ -308,6 +309,7 @@ impl Lister<'_> {
                 }
                 nflog(o, l, "nflog-")
             }
+            Target::Set(t) => set_target(o, t, ""),
             Target::Tproxy { addr, port, mark, mask } => {
                 let ip = packet::addr(pf, *addr);
                 write!(o, " TPROXY redirect {ip}:{port} mark 0x{mark:x}/0x{mask:x}")
