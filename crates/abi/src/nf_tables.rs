@@ -31,6 +31,7 @@ pub const NFT_MSG_DESTROYSETELEM: u8 = 30;
 pub const NFPROTO_UNSPEC: u8 = 0;
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;
+pub const NFPROTO_NETDEV: u8 = 5;
 pub const NFPROTO_IPV6: u8 = 10;
 
 /// Longest name of anything (`NFT_NAME_MAXLEN`), and bytes of user data.
@@ -65,6 +66,13 @@ pub const NFT_CHAIN_BASE: u32 = 1;
 pub const NFT_CHAIN_BINDING: u32 = 4;
 pub const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub const NFTA_HOOK_PRIORITY: u16 = 2;
+pub const NFTA_HOOK_DEV: u16 = 3;
+pub const NFTA_HOOK_DEVS: u16 = 4;
+pub const NFTA_DEVICE_NAME: u16 = 1;
+/// Of the family netdev; of inet the first has the number behind those of the network layer.
+pub const NF_NETDEV_INGRESS: u32 = 0;
+pub const NF_NETDEV_EGRESS: u32 = 1;
+pub const NF_INET_INGRESS: u32 = 5;
 
 pub const NFTA_RULE_TABLE: u16 = 1;
 pub const NFTA_RULE_CHAIN: u16 = 2;

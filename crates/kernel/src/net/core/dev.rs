@@ -19,6 +19,7 @@ pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
 use crate::net::ipv4::mcast::McDev;
 use crate::net::ipv6::addrconf::Inet6Dev;
+use crate::net::netfilter::nft::netdev;
 use crate::net::sched::{Qdisc, Sched};
 use belljar_abi::{self as abi, Errno};
 use belljar_wire::ipv6::IPV6_MIN_MTU;
@@ -239,6 +240,8 @@ pub struct NetDevice {
     /// Of these the VLANs, by protocol and number; and whether others take frames by their addresses.
     pub vlans: BTreeMap<(u16, u16), DevId>,
     pub macvlan_port: bool,
+    /// Chains of nf_tables stand there (the family netdev).
+    pub nf_netdev: bool,
     /// As a port of a bridge.
     pub brport: Option<Box<BrPort>>,
     pub group: u32,
@@ -480,6 +483,7 @@ impl Net {
             uppers: Vec::new(),
             vlans: BTreeMap::new(),
             macvlan_port: false,
+            nf_netdev: false,
             brport: None,
             group: 0,
             alias: None,
@@ -518,6 +522,7 @@ impl Net {
             n.devs.insert(at, dev);
             n.fib.attach(name, dev);
         }
+        netdev::watch(self, ns, dev);
     }
 
     /// The next number; one that is taken is passed over.

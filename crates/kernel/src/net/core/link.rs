@@ -8,6 +8,7 @@ use crate::net::core::{napi, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::{arp, igmp, mcast};
+use crate::net::netfilter::nft::netdev;
 use crate::net::netlink::notify;
 use crate::net::packet::bind::NetdevEvent;
 use belljar_abi::Errno;
@@ -248,6 +249,7 @@ impl Net {
             n.fib.detach(IfName::new(&old));
             n.fib.attach(IfName::new(&name), dev);
         }
+        netdev::watch(self, ns, dev);
         Ok(())
     }
 

@@ -53,7 +53,7 @@ impl Transaction {
 
     #[doc(alias = "nf_tables_newtable")]
     fn new_table(&mut self, m: Msg<'_>) -> Done {
-        if !matches!(m.family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) {
+        if !matches!(m.family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_NETDEV) {
             return Err(Errno::EOPNOTSUPP.into());
         }
         let name = m.name(NFTA_TABLE_NAME)?;
@@ -227,11 +227,14 @@ impl Transaction {
         let compat = m.get(NFTA_RULE_COMPAT).map(read_compat).transpose()?;
         let mut exprs = parse_all(&Names { table: t, batch }, compat, m.get(NFTA_RULE_EXPRESSIONS).unwrap_or(&[]))?;
         let pf = if t.family == NFPROTO_IPV6 { Pf::V6 } else { Pf::V4 };
-        let base = t.chains.get(chain).and_then(|c| c.base);
+        let base = t.chains.get(chain).and_then(|c| c.base.clone());
         for e in &mut exprs {
             if let super::Expr::Xt(x) = e {
                 x.resolve(ipsets)?;
                 x.check(&t.name, pf, base.as_ref())?;
+            }
+            if t.family == NFPROTO_NETDEV {
+                verify::at_device(e)?;
             }
             base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e))?;
         }

@@ -2,6 +2,7 @@
 //! as is allowed.
 use super::compat::Body;
 use super::expr::*;
+use super::netdev::Way;
 use super::set::Set;
 use super::{Data, Nft, Say, Stand, Table, Value};
 use crate::env::trace::RuleHit;
@@ -26,6 +27,23 @@ pub struct At {
     pub ns: NsId,
     pub hook: Hook,
     pub devs: Devs,
+    /// Not in the network layer.
+    pub link: Option<Link>,
+}
+
+/// Of a frame at a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub protocol: u16,
+    pub is_ip: bool,
+    pub way: Way,
+}
+
+impl At {
+    /// As it is told.
+    fn name(&self) -> &'static str {
+        self.link.map_or_else(|| self.hook.chain(), |l| l.way.name())
+    }
 }
 
 /// What an expression left behind.
@@ -92,7 +110,8 @@ pub fn run(
         if verdict != Verdict::Accept {
             return (verdict, false);
         }
-        let kind = nft.tables.get(s.table).and_then(|t| t.chains.get(s.chain)).and_then(|c| c.base).map(|b| b.kind);
+        let kind =
+            nft.tables.get(s.table).and_then(|t| t.chains.get(s.chain)).and_then(|c| c.base.as_ref()).map(|b| b.kind);
         routes |= kind == Some(super::ChainType::Route) && mark != skb.mark;
     }
     (Verdict::Accept, routes)
@@ -116,7 +135,7 @@ pub fn translate(net: &mut Net, nft: &mut Nft, behind: bool, a: At, p: &Pkt, skb
 }
 
 #[doc(alias = "nft_do_chain")]
-fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuff) -> Verdict {
+pub fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuff) -> Verdict {
     let Some(t) = nft.tables.get_mut(s.table) else { return Verdict::Accept };
     let verdict = chains(net, t, s.chain, a, p, skb);
     if let Some(v) = verdict {
@@ -129,7 +148,7 @@ fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuf
     }
     let accept = b.accept;
     let policy = if accept { Then::End(Verdict::Accept) } else { Then::End(DROP) };
-    net.rule_hit(skb, || hit(t, a.hook, s.chain, 0, &policy));
+    net.rule_hit(skb, || hit(t, a, s.chain, 0, &policy));
     if accept { Verdict::Accept } else { DROP }
 }
 
@@ -150,7 +169,7 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
         at += 1;
         let then = rule_says(net, &mut rule.exprs, sets, &mut regs, a, p, skb);
         if !matches!(then, Then::Break) {
-            net.rule_hit(skb, || hit(t, a.hook, chain, at, &then));
+            net.rule_hit(skb, || hit(t, a, chain, at, &then));
         }
         let say = match then {
             Then::Next | Then::Break => continue,
@@ -179,7 +198,7 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
 
 /// A rule that decided, as it is told.
 #[cold]
-fn hit(t: &Table, hook: Hook, chain: usize, number: usize, then: &Then) -> RuleHit {
+fn hit(t: &Table, a: At, chain: usize, number: usize, then: &Then) -> RuleHit {
     let name = |at: usize| t.chains.get(at).map_or_else(String::new, |c| c.name.to_string());
     let says = match then {
         Then::Next | Then::Break => "continue".to_owned(),
@@ -197,7 +216,7 @@ fn hit(t: &Table, hook: Hook, chain: usize, number: usize, then: &Then) -> RuleH
             _ => "drop".to_owned(),
         },
     };
-    RuleHit { hook: hook.chain(), table: t.name.to_string(), chain: name(chain), number: number as u32, says }
+    RuleHit { hook: a.name(), table: t.name.to_string(), chain: name(chain), number: number as u32, says }
 }
 
 fn rule_says(
@@ -397,9 +416,15 @@ fn meta(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt, skb
             return true;
         }
         NFT_META_PROTOCOL => {
-            regs.put(dreg, &(if p.pf == Pf::V4 { 0x0800u16 } else { 0x86dd }).to_be_bytes());
+            let of = if p.pf == Pf::V4 { 0x0800u16 } else { 0x86dd };
+            regs.put(dreg, &a.link.map_or(of, |l| l.protocol).to_be_bytes());
             return true;
         }
+        NFT_META_NFPROTO if a.link.is_some() => {
+            regs.put(dreg, &[NFPROTO_NETDEV]);
+            return true;
+        }
+        NFT_META_L4PROTO if a.link.is_some_and(|l| !l.is_ip) => return false,
         NFT_META_NFPROTO => {
             regs.put(dreg, &[if p.pf == Pf::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]);
             return true;

@@ -51,8 +51,23 @@ pub fn chain(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table, c: &Chain) {
     m.attr_str(NFTA_CHAIN_NAME, &c.name);
     if let Some(b) = &c.base {
         m.nest(NFTA_CHAIN_HOOK | NLA_F_NESTED, |m| {
-            be(m, NFTA_HOOK_HOOKNUM, b.hook as u32);
+            let number = match &b.at {
+                None => b.hook as u32,
+                Some(_) if t.family == NFPROTO_INET => NF_INET_INGRESS,
+                Some(a) => a.way as u32,
+            };
+            be(m, NFTA_HOOK_HOOKNUM, number);
             be(m, NFTA_HOOK_PRIORITY, b.priority as u32);
+            if let Some(a) = &b.at {
+                m.nest(NFTA_HOOK_DEVS | NLA_F_NESTED, |m| {
+                    a.devices.iter().for_each(|d| {
+                        m.attr_str(NFTA_DEVICE_NAME, d);
+                    });
+                });
+                if let [one] = &a.devices[..] {
+                    m.attr_str(NFTA_HOOK_DEV, one);
+                }
+            }
         });
         be(&mut m, NFTA_CHAIN_POLICY, b.accept.into());
         m.attr_str(NFTA_CHAIN_TYPE, b.kind.name());

@@ -1,8 +1,9 @@
 //! What messages of nf_tables have in them: names, numbers, places, and the descriptions of chains and sets.
 use super::expr::sets_of;
 use super::fill::kind;
+use super::netdev::Way;
 use super::set::Set;
-use super::{Base, ChainType, Table};
+use super::{AtDevices, Base, ChainType, Table};
 use crate::net::netfilter::Hook;
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
@@ -75,9 +76,17 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
         None => ChainType::Filter,
         Some(n) => ChainType::parse(n).ok_or(Errno::ENOENT)?,
     };
-    let hook = *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?;
+    let at = devices(m, number, hook)?;
+    let hook = match &at {
+        Some(a) => a.way.hook(),
+        None => *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?,
+    };
     let allowed: &[Hook] = match kind {
         ChainType::Filter => &Hook::ALL,
+        // Devices have but filters.
+        _ if at.is_some() => {
+            return Err(if m.family == NFPROTO_NETDEV { Errno::ENOENT } else { Errno::EOPNOTSUPP }.into());
+        }
         ChainType::Nat => &[Hook::PreRouting, Hook::LocalIn, Hook::LocalOut, Hook::PostRouting],
         ChainType::Route => &[Hook::LocalOut],
     };
@@ -87,8 +96,36 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
         return Err(Errno::EOPNOTSUPP.into());
     }
     let counters = m.get(NFTA_CHAIN_COUNTERS).map(read_counters).transpose()?;
-    Ok(Base { kind, hook, priority, accept: policy != Some(0), counters, order })
+    Ok(Base { at, kind, hook, priority, accept: policy != Some(0), counters, order })
 }
+
+/// Devices that a chain names, where its hook is at devices. EINVAL without any, EOPNOTSUPP for those of another hook.
+#[doc(alias = "nft_chain_parse_netdev")]
+fn devices(m: Msg<'_>, number: u32, hook: &[u8]) -> Done<Option<AtDevices>> {
+    let get = |kind| nl::attrs(hook).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    let way = match (m.family, number) {
+        (NFPROTO_NETDEV, NF_NETDEV_INGRESS) | (NFPROTO_INET, NF_INET_INGRESS) => Way::Ingress,
+        (NFPROTO_NETDEV, NF_NETDEV_EGRESS) => Way::Egress,
+        (NFPROTO_NETDEV, _) => return Err(Errno::EOPNOTSUPP.into()),
+        _ if get(NFTA_HOOK_DEV).is_some() || get(NFTA_HOOK_DEVS).is_some() => return Err(Errno::EOPNOTSUPP.into()),
+        _ => return Ok(None),
+    };
+    let list = nl::attrs(get(NFTA_HOOK_DEVS).unwrap_or(&[])).map(|(_, v)| v);
+    let mut devices: Vec<Arc<str>> = Vec::new();
+    for name in get(NFTA_HOOK_DEV).into_iter().chain(list) {
+        let name = str_of(name)?;
+        if name.is_empty() || name.len() > 15 || devices.len() >= MAX_DEVICES {
+            return Err(Errno::EINVAL.into());
+        }
+        if !devices.iter().any(|d| **d == *name) {
+            devices.push(name.into());
+        }
+    }
+    if devices.is_empty() { Err(Errno::EINVAL.into()) } else { Ok(Some(AtDevices { way, devices })) }
+}
+
+/// Devices of one chain (`NFT_NETDEVICE_MAX`).
+const MAX_DEVICES: usize = 256;
 
 pub(super) fn read_counters(b: &[u8]) -> Done<Counters> {
     let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| be64(v)).transpose();
@@ -105,10 +142,16 @@ pub(super) fn update_chain(t: &mut Table, chain: usize, m: Msg<'_>, policy: Opti
         let same = t
             .chains
             .get(chain)
-            .and_then(|c| c.base)
+            .and_then(|c| c.base.as_ref())
             .is_some_and(|b| (b.kind, b.hook, b.priority) == (asked.kind, asked.hook, asked.priority));
         if !same {
             return Err(Errno::EEXIST.into());
+        }
+        let old = t.chains.get_mut(chain).and_then(|c| c.base.as_mut()).and_then(|b| b.at.as_mut());
+        if let (Some(old), Some(new)) = (old, asked.at) {
+            let more = new.devices.into_iter().filter(|d| !old.devices.contains(d)).collect::<Vec<_>>();
+            old.devices.extend(more);
+            old.devices.truncate(MAX_DEVICES);
         }
     }
     let renamed = m.get(NFTA_CHAIN_HANDLE).is_some().then_some(name).flatten();
