@@ -6,6 +6,7 @@ use crate::net::netfilter::Pf;
 use crate::net::netfilter::blob::ext;
 use crate::net::netfilter::nfnetlink::be32;
 use crate::net::netfilter::rules::*;
+use crate::net::netfilter::words::print::target_words;
 use crate::net::netfilter::{edit, ipset};
 use crate::net::netlink::{Caller, Done, Head, Req, str_of};
 use belljar_abi::Errno;
@@ -108,6 +109,14 @@ impl Xt {
             Body::Match(m) => sets.resolve_match(m),
             Body::Target(t) => sets.resolve_target(t),
         }
+    }
+
+    /// A target as `iptables` writes it.
+    pub fn target_words(&self, pf: Pf) -> Option<String> {
+        let Body::Target(t) = &self.body else { return None };
+        let mut o = String::new();
+        target_words(&mut o, &Table::new(TableName::Filter), pf, t);
+        Some(o.trim_start().to_owned())
     }
 
     /// Sets of `ipset` that it names.

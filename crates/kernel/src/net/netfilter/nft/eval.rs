@@ -2,10 +2,10 @@
 //! as is allowed.
 use super::compat::Body;
 use super::expr::*;
+use super::hit::hit;
 use super::netdev::Way;
 use super::set::Set;
 use super::{Data, Nft, Say, Stand, Table, Value};
-use crate::env::trace::RuleHit;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::{PktType, SkBuff};
@@ -41,13 +41,13 @@ pub struct Link {
 
 impl At {
     /// As it is told.
-    fn name(&self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         self.link.map_or_else(|| self.hook.chain(), |l| l.way.name())
     }
 }
 
 /// What an expression left behind.
-enum Then {
+pub enum Then {
     Next,
     /// The rule is not about this packet.
     Break,
@@ -194,29 +194,6 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
             _ => return Some(DROP),
         }
     }
-}
-
-/// A rule that decided, as it is told.
-#[cold]
-fn hit(t: &Table, a: At, chain: usize, number: usize, then: &Then) -> RuleHit {
-    let name = |at: usize| t.chains.get(at).map_or_else(String::new, |c| c.name.to_string());
-    let says = match then {
-        Then::Next | Then::Break => "continue".to_owned(),
-        Then::End(Verdict::Accept) => "accept".to_owned(),
-        Then::End(Verdict::Drop(_)) => "drop".to_owned(),
-        Then::End(Verdict::Reject(_)) => "reject".to_owned(),
-        Then::Say(s) => match s.code {
-            NF_ACCEPT => "accept".to_owned(),
-            NFT_CONTINUE | NFT_BREAK => "continue".to_owned(),
-            NFT_RETURN => "return".to_owned(),
-            NFT_JUMP | NFT_GOTO => {
-                let to = t.chain_at(s.chain).map(name).unwrap_or_default();
-                format!("{} {to}", if s.code == NFT_JUMP { "jump" } else { "goto" })
-            }
-            _ => "drop".to_owned(),
-        },
-    };
-    RuleHit { hook: a.name(), table: t.name.to_string(), chain: name(chain), number: number as u32, says }
 }
 
 fn rule_says(

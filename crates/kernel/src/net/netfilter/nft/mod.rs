@@ -10,6 +10,7 @@ mod eval;
 mod expr;
 mod fill;
 pub mod get;
+mod hit;
 pub mod netdev;
 mod parts;
 mod set;
