@@ -72,6 +72,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("devices.sh", include_str!("programs/devices.sh")),
     ("ipset.sh", include_str!("programs/ipset.sh")),
     ("nflog.py", include_str!("programs/nflog.py")),
+    ("nft_sets.sh", include_str!("programs/nft_sets.sh")),
     ("nft.sh", include_str!("programs/nft.sh")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),

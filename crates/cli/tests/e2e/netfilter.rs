@@ -6,6 +6,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("nft_as_linux", &["nft", "iptables-nft", "conntrack", "ping", "python3"], nft_as_linux),
         test("conntrack_hears_of_connections", &["conntrack", "iptables-legacy", "python3"], conntrack_hears),
+        test("nft_sets_as_linux", &["nft", "python3"], nft_sets_as_linux),
         test("ipset_as_linux", &["ipset", "iptables-nft", "iptables-legacy", "python3"], ipset_as_linux),
         test("nflog_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nflog_as_linux),
         test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
@@ -25,6 +26,10 @@ fn nft_as_linux(env: &Env) -> Result<()> {
         ensure!(same(there, here), "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
     }
     Ok(())
+}
+
+fn nft_sets_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "nft_sets.sh")
 }
 
 fn ipset_as_linux(env: &Env) -> Result<()> {

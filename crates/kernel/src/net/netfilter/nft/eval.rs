@@ -4,8 +4,9 @@ use super::compat::Body;
 use super::expr::*;
 use super::hit::hit;
 use super::netdev::Way;
+use super::object::Object;
 use super::set::Set;
-use super::{Data, Nft, Say, Stand, Table, Value};
+use super::{Data, Nft, Say, Stand, Table, Value, dynamic};
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::{PktType, SkBuff};
@@ -15,6 +16,7 @@ use crate::net::netfilter::packet::Pkt;
 use crate::net::netfilter::rules::*;
 use crate::net::netfilter::table::{self, Said};
 use crate::net::netfilter::{Devs, Hook, Pf, Verdict, log, nat, nflog};
+use crate::net::packet::link_of;
 use belljar_abi::Errno;
 use belljar_abi::nf_tables::*;
 use std::cmp::Ordering;
@@ -56,11 +58,17 @@ pub enum Then {
     End(Verdict),
 }
 
+/// What rules look into and change, beside themselves.
+struct Kept<'a> {
+    sets: &'a mut [Set],
+    objects: &'a mut [Object],
+}
+
 /// Registers.
-struct Regs([u8; NFT_DATA_VALUE_MAXLEN]);
+pub struct Regs([u8; NFT_DATA_VALUE_MAXLEN]);
 
 impl Regs {
-    fn get(&self, r: Reg, len: usize) -> &[u8] {
+    pub fn get(&self, r: Reg, len: usize) -> &[u8] {
         let at = usize::from(r.0);
         self.0.get(at..at + len).unwrap_or(&[])
     }
@@ -159,7 +167,7 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
     let mut depth = 0;
     let (mut chain, mut at) = (base, 0);
     loop {
-        let Table { chains, sets, .. } = t;
+        let Table { chains, sets, objects, .. } = t;
         let rule = chains.get_mut(chain).and_then(|c| c.rules.get_mut(at));
         let Some(rule) = rule else {
             depth = usize::checked_sub(depth, 1)?;
@@ -167,7 +175,7 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
             continue;
         };
         at += 1;
-        let then = rule_says(net, &mut rule.exprs, sets, &mut regs, a, p, skb);
+        let then = rule_says(net, &mut rule.exprs, &mut Kept { sets, objects }, &mut regs, a, p, skb);
         if !matches!(then, Then::Break) {
             net.rule_hit(skb, || hit(t, a, chain, at, &then));
         }
@@ -199,14 +207,14 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
 fn rule_says(
     net: &mut Net,
     exprs: &mut [Expr],
-    sets: &[Set],
+    kept: &mut Kept<'_>,
     regs: &mut Regs,
     a: At,
     p: &Pkt,
     skb: &mut SkBuff,
 ) -> Then {
     for e in exprs {
-        match one(net, e, sets, regs, a, p, skb) {
+        match one(net, e, kept, regs, a, p, skb) {
             Then::Next => {}
             then => return then,
         }
@@ -214,11 +222,11 @@ fn rule_says(
     Then::Next
 }
 
-fn when(yes: bool) -> Then {
+pub fn when(yes: bool) -> Then {
     if yes { Then::Next } else { Then::Break }
 }
 
-fn one(net: &mut Net, e: &mut Expr, sets: &[Set], regs: &mut Regs, a: At, p: &Pkt, skb: &mut SkBuff) -> Then {
+fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At, p: &Pkt, skb: &mut SkBuff) -> Then {
     match e {
         Expr::Immediate { dreg: Some(r), data: Data::Value(v) } => {
             regs.put(*r, v.get());
@@ -253,13 +261,13 @@ fn one(net: &mut Net, e: &mut Expr, sets: &[Set], regs: &mut Regs, a: At, p: &Pk
             }
             Then::Next
         }
-        Expr::Counter(c) => {
-            c.packets += 1;
-            c.bytes += p.len as u64;
-            Then::Next
+        Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_) => dynamic::count(e, net.env.now, p.len as u64),
+        Expr::ObjRef(handle) => dynamic::object(kept.objects, *handle, net.env.now, p.len as u64),
+        Expr::Dynset(d) => d.eval(kept.sets, regs, net.env.now, p.len as u64),
+        Expr::Lookup { set, sreg, dreg, verdict, invert } => {
+            let now = (net.env.now, p.len as u64);
+            lookup(kept.sets, *set, regs, (*sreg, *dreg), *verdict, *invert, now)
         }
-        Expr::Lookup { set, sreg, dreg, verdict, invert } => lookup(sets, *set, regs, *sreg, *dreg, *verdict, *invert),
-        Expr::Limit(l) => when(limit(l, net.env.now, p.len as u64)),
         Expr::Log { prefix, flags, .. } => {
             let line = log::line(net, prefix, (*flags & 0xf) as u8, p, skb, a.devs);
             net.kmsg(line);
@@ -384,6 +392,12 @@ fn meta(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt, skb
         NFT_META_OIF => index(a.devs.1),
         NFT_META_CPU => net.cpu as u32,
         NFT_META_PRANDOM => net.env.rng.next_u32(),
+        NFT_META_IIFTYPE | NFT_META_OIFTYPE => {
+            let dev = if key == NFT_META_IIFTYPE { a.devs.0 } else { a.devs.1 };
+            let Some(d) = dev.and_then(|d| net.devs.get(d)) else { return false };
+            regs.put(dreg, &link_of(d).1.to_ne_bytes());
+            return true;
+        }
         NFT_META_IIFNAME => {
             regs.put(dreg, &p.in_name);
             return true;
@@ -478,12 +492,27 @@ fn put_addr(regs: &mut Regs, dreg: Reg, pf: Pf, a: u128) {
     }
 }
 
-fn lookup(sets: &[Set], set: u64, regs: &mut Regs, sreg: Reg, dreg: Option<Reg>, verdict: bool, invert: bool) -> Then {
-    let found = sets.binary_search_by_key(&set, |s| s.handle).ok().and_then(|s| sets.get(s));
+#[doc(alias = "nft_lookup_eval")]
+fn lookup(
+    sets: &mut [Set],
+    set: u64,
+    regs: &mut Regs,
+    (sreg, dreg): (Reg, Option<Reg>),
+    verdict: bool,
+    invert: bool,
+    (now, len): (u64, u64),
+) -> Then {
+    let found = sets.binary_search_by_key(&set, |s| s.handle).ok().and_then(|s| sets.get_mut(s));
     let Some(s) = found else { return Then::Break };
     let Some(key) = Value::new(regs.get(sreg, s.key_len)) else { return Then::Break };
-    let found = s.find(&key);
-    match (found.map(|e| &e.data), dreg) {
+    let mut found = s.find(&key, now);
+    if let Some(e) = &mut found
+        && !e.exprs.is_empty()
+        && !matches!(e.eval(now, len), Then::Next)
+    {
+        return Then::Break;
+    }
+    match (found.as_ref().map(|e| &e.data), dreg) {
         (Some(Some(Data::Verdict(say))), _) if verdict => Then::Say(*say),
         (Some(Some(Data::Value(v))), Some(r)) => {
             regs.put(r, v.get());
@@ -492,17 +521,6 @@ fn lookup(sets: &[Set], set: u64, regs: &mut Regs, sreg: Reg, dreg: Option<Reg>,
         (found, None) if !verdict => when(found.is_some() != invert),
         _ => Then::Break,
     }
-}
-
-/// Credit that grows with time; whether there is enough of it.
-#[doc(alias = "nft_limit_eval")]
-fn limit(l: &mut Limit, now: u64, len: u64) -> bool {
-    let tokens = l.tokens.saturating_add(now.saturating_sub(l.last)).min(l.most());
-    l.last = now;
-    let cost = l.cost(len);
-    let enough = tokens >= cost;
-    l.tokens = if enough { tokens - cost } else { tokens };
-    enough != l.invert
 }
 
 /// Numbers of `--reject-with` by ICMP code.

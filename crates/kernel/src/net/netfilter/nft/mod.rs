@@ -6,12 +6,15 @@
 //! the error of a kernel without that module.
 mod api;
 pub mod compat;
+mod dynamic;
 mod eval;
 mod expr;
 mod fill;
 pub mod get;
 mod hit;
+mod limit;
 pub mod netdev;
+mod object;
 mod parts;
 mod set;
 mod tell;
@@ -145,6 +148,7 @@ struct Table {
     /// In order of handle, as sets are.
     chains: Vec<Chain>,
     sets: Vec<Set>,
+    objects: Vec<object::Object>,
     /// Of chains, rules and sets together.
     last_handle: u64,
 }

@@ -1,9 +1,9 @@
 //! What messages of nf_tables have in them: names, numbers, places, and the descriptions of chains and sets.
-use super::expr::sets_of;
+use super::expr::{Names, sets_of};
 use super::fill::kind;
 use super::netdev::Way;
 use super::set::Set;
-use super::{AtDevices, Base, ChainType, Table};
+use super::{AtDevices, Base, ChainType, Table, dynamic};
 use crate::net::netfilter::Hook;
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
@@ -74,7 +74,7 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
     let priority = get(NFTA_HOOK_PRIORITY)?.ok_or(Errno::ENOENT)? as i32;
     let kind = match m.text(NFTA_CHAIN_TYPE)? {
         None => ChainType::Filter,
-        Some(n) => ChainType::parse(n).ok_or(Errno::ENOENT)?,
+        Some(n) => ChainType::parse(n).ok_or_else(|| m.bad(NFTA_CHAIN_TYPE, Errno::ENOENT))?,
     };
     let at = devices(m, number, hook)?;
     let hook = match &at {
@@ -84,9 +84,8 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
     let allowed: &[Hook] = match kind {
         ChainType::Filter => &Hook::ALL,
         // Devices have but filters.
-        _ if at.is_some() => {
-            return Err(if m.family == NFPROTO_NETDEV { Errno::ENOENT } else { Errno::EOPNOTSUPP }.into());
-        }
+        _ if at.is_some() && m.family == NFPROTO_NETDEV => return Err(m.bad(NFTA_CHAIN_TYPE, Errno::ENOENT)),
+        _ if at.is_some() => return Err(Errno::EOPNOTSUPP.into()),
         ChainType::Nat => &[Hook::PreRouting, Hook::LocalIn, Hook::LocalOut, Hook::PostRouting],
         ChainType::Route => &[Hook::LocalOut],
     };
@@ -245,12 +244,12 @@ pub(super) fn unbind(t: &mut Table, sets: &[u64]) {
 }
 
 #[doc(alias = "nf_tables_set_desc_parse")]
-pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
+pub(super) fn read_set(names: &Names<'_>, m: Msg<'_>, now: u64) -> Done<Set> {
     let flags = m.number(NFTA_SET_FLAGS)?.unwrap_or(0);
     let known = NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_CONCAT;
-    let strange = [NFTA_SET_TIMEOUT, NFTA_SET_GC_INTERVAL, NFTA_SET_OBJ_TYPE, NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS];
+    let known = known | NFT_SET_TIMEOUT | NFT_SET_EVAL | NFT_SET_EXPR;
     let ranges = flags & NFT_SET_CONCAT != 0 && flags & NFT_SET_INTERVAL != 0;
-    if flags & !known != 0 || ranges || strange.into_iter().any(|k| m.get(k).is_some()) {
+    if flags & !known != 0 || ranges || m.get(NFTA_SET_OBJ_TYPE).is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let key_len = m.number(NFTA_SET_KEY_LEN)?.ok_or(Errno::EINVAL)? as usize;
@@ -261,6 +260,11 @@ pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
     if !room.contains(&key_len) || is_map != data_type.is_some() || (value && !room.contains(&data_len)) {
         return Err(Errno::EINVAL.into());
     }
+    let timeout = m.wide(NFTA_SET_TIMEOUT)?.unwrap_or(0);
+    if m.get(NFTA_SET_TIMEOUT).is_some() && flags & NFT_SET_TIMEOUT == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let exprs = dynamic::stateful(names, m.get(NFTA_SET_EXPR), m.get(NFTA_SET_EXPRESSIONS))?;
     let desc = m.get(NFTA_SET_DESC).unwrap_or(&[]);
     let within = |kind| nl::attrs(desc).find(|(k, _)| *k == kind).map(|(_, v)| v);
     let concat = within(NFTA_SET_DESC_CONCAT).unwrap_or(&[]);
@@ -280,7 +284,11 @@ pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
         size: within(NFTA_SET_DESC_SIZE).map(be32).transpose()?.unwrap_or(0),
         concat: concat.into(),
         userdata: m.userdata(NFTA_SET_USERDATA)?,
-        txn: (batch, m.number(NFTA_SET_ID)?.unwrap_or(0)),
+        txn: (names.batch, m.number(NFTA_SET_ID)?.unwrap_or(0)),
+        timeout: timeout.checked_mul(1_000_000).ok_or(Errno::ERANGE)?,
+        gc_interval: m.number(NFTA_SET_GC_INTERVAL)?.unwrap_or(0),
+        created: now,
+        exprs,
         elements: BTreeMap::new(),
     })
 }
