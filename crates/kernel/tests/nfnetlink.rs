@@ -270,7 +270,8 @@ fn loops_wrong_places_and_strange_things_are_refused() {
     refused(Errno::EMLINK, &|b| rule(b, f, "b", |m| verdict(m, NFT_JUMP, "a")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "a", |m| verdict(m, NFT_JUMP, "in")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "in", |m| expr(m, "masq", |_| {})));
-    refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "quota", |_| {})));
+    refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "fib", |_| {})));
+    refused(Errno::EINVAL, &|b| rule(b, f, "in", |m| expr(m, "quota", |_| {})));
     refused(Errno::EINVAL, &|b| rule(b, f, "in", |m| expr(m, "cmp", |_| {})));
     refused(Errno::EOPNOTSUPP, &|b| chain(b, f, "x", Some((7, 0, "filter", 1))));
     refused(Errno::ENOENT, &|b| chain(b, f, "x", Some((1, 0, "bogus", 1))));
@@ -280,7 +281,7 @@ fn loops_wrong_places_and_strange_things_are_refused() {
             m.attr_str(NFTA_CHAIN_TABLE, "t").attr_str(NFTA_CHAIN_NAME, "b");
         });
     });
-    refused(Errno::EOPNOTSUPP, &|b| table(b, 5));
+    refused(Errno::EOPNOTSUPP, &|b| table(b, 7));
 }
 
 #[test]

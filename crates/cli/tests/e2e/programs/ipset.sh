@@ -2,11 +2,12 @@
 ip link set lo up
 x() {
     echo "$ $*"
-    "$@" > out 2>&1
+    out=$("$@" 2>&1)
     echo "rc $?"
-    sed 's/ initval 0x[0-9a-f]*//; s/timeout 9[0-9]*/timeout 9x/; /^Size in memory/d; s/<memsize>.*<.memsize>//' out > text
+    [ "$out" ] || return
+    text=$(echo "$out" | sed 's/ initval 0x[0-9a-f]*//; s/timeout 9[0-9]*/timeout 9x/; /^Size in memory/d; s/<memsize>.*<.memsize>//')
     # Members have no order.
-    case "$*" in "ipset list -"*) cat text ;; *save | "ipset list"*) sort text ;; *) cat text ;; esac
+    case "$*" in *save | "ipset list" | "ipset list "[a-z]*) echo "$text" | sort ;; *) echo "$text" ;; esac
 }
 x ipset create a hash:ip
 x ipset create a hash:ip

@@ -20,7 +20,7 @@ def bind(s, group): return config(s, group, (1, b"\1"))
 def number(kind, v): return kind, struct.pack("!I", v)
 def mode(range, kind): return 2, struct.pack("!IBx", range, kind)
 
-def shown(s, wait=0.3):
+def shown(s, wait=0.15):
     while select.select([s], [], [], wait)[0]:
         d = s.recv(65536); at = 0
         print("datagram")

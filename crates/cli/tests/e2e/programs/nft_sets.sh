@@ -6,9 +6,9 @@ ip addr add 10.9.0.1/24 dev v0
 ip link set v0 up; ip link set v1 up
 x() {
     echo "$ $*"
-    "$@" > out 2>&1
+    out=$("$@" 2>&1)
     echo "rc $?"
-    sed 's/expires [0-9a-z]*/expires T/g; s/‘/"/g; s/’/"/g' out
+    [ -z "$out" ] || echo "$out" | sed 's/expires [0-9a-z]*/expires T/g; s/‘/"/g; s/’/"/g'
 }
 send() { python3 -c "
 import socket
