@@ -557,3 +557,42 @@ fn broken_keepers_and_devices_break_nothing() {
         }
     }
 }
+
+/// A rule of `iptables-nft` is told by the words of its target, one of nft by what it does.
+#[test]
+fn what_rules_do_is_told() {
+    use belljar_kernel::env::trace::{Event, Wanted};
+    let mut t = Three::new();
+    let rules = batch(|b| {
+        table(b, NFPROTO_IPV4);
+        chain(b, NFPROTO_IPV4, "post", Some((4, 100, "nat", 1)));
+        chain(b, NFPROTO_IPV4, "pre", Some((0, -100, "nat", 1)));
+        rule(b, NFPROTO_IPV4, "post", |m| {
+            expr(m, "target", |m| {
+                m.attr_str(1, "NFLOG");
+                be(m, 2, 0);
+                let mut info = [0; 80];
+                info[4] = 2;
+                m.attr(3, &info);
+            });
+        });
+        rule(b, NFPROTO_IPV4, "pre", |m| {
+            dport(m, 53);
+            expr(m, "redir", |_| {});
+        });
+    });
+    assert_eq!(errno(&mut t, ROUTER, &rules), 0);
+    t.k[ROUTER].net.env.trace.wanted = Wanted { stages: true, ..Wanted::default() };
+    let c = t.socket(CLIENT, DGRAM);
+    t.send_to(CLIENT, c, b"x", B, 9).unwrap();
+    t.send_to(CLIENT, c, b"x", B, 53).unwrap();
+    t.settle();
+    let mut told = Vec::new();
+    while let Some(r) = t.k[ROUTER].net.env.trace.pop() {
+        if let Event::Rule { hit, .. } = r.event {
+            told.push(format!("{} {} {}", hit.chain, hit.number, hit.says));
+        }
+    }
+    assert!(told.contains(&"post 1 -j NFLOG --nflog-group 2".to_owned()), "{told:?}");
+    assert!(told.contains(&"pre 1 redirect".to_owned()), "{told:?}");
+}

@@ -19,7 +19,6 @@ pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
 use crate::net::ipv4::mcast::McDev;
 use crate::net::ipv6::addrconf::Inet6Dev;
-use crate::net::netfilter::nft::netdev;
 use crate::net::sched::{Qdisc, Sched};
 use belljar_abi::{self as abi, Errno};
 use belljar_wire::ipv6::IPV6_MIN_MTU;
@@ -510,19 +509,6 @@ impl Net {
         let id = self.devs.insert(dev);
         self.list_netdev(ns, id);
         Ok(id)
-    }
-
-    /// Into the namespace's list, which is in order of ifindex; rules that name it begin to count.
-    pub(crate) fn list_netdev(&mut self, ns: NsId, dev: DevId) {
-        let index = |id: &DevId| self.devs.get(*id).map_or(0, |d| d.ifindex);
-        let Some(n) = self.ns.get(ns) else { return };
-        let at = n.devs.partition_point(|id| index(id) < index(&dev));
-        let name = self.devs.get(dev).map(|d| IfName::new(&d.name)).unwrap_or_default();
-        if let Some(n) = self.ns.get_mut(ns) {
-            n.devs.insert(at, dev);
-            n.fib.attach(name, dev);
-        }
-        netdev::watch(self, ns, dev);
     }
 
     /// The next number; one that is taken is passed over.

@@ -177,7 +177,7 @@ pub fn log(net: &mut Net, ns: NsId, l: &Nflog, hook: Hook, p: &Pkt, skb: &SkBuff
     fill(net, &mut one, l.group, &Shown { prefix: &l.prefix, hook, p, skb, devs }, numbers, len);
     let size = room(&l.prefix, devs.0.is_some(), numbers, len);
     let full = |i: &Instance| !i.queued.is_empty() && i.queued.len() + size > nlbufsiz;
-    if net.nflog(ns, l.group).is_some_and(|i| full(i)) {
+    if net.nflog(ns, l.group).is_some_and(full) {
         net.nflog_flush(ns, l.group);
     }
     let (now, hz) = (net.env.jiffies(), net.env.hz);

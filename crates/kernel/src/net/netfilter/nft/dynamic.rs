@@ -86,9 +86,9 @@ const MSEC: u64 = 1_000_000;
 
 /// Expressions of elements.
 pub fn stateful(names: &Names<'_>, one: Option<&[u8]>, list: Option<&[u8]>) -> Done<Vec<Expr>> {
-    let items = nl::attrs(list.unwrap_or(&[])).map(|(_, v)| v).chain(one);
+    let all = nl::attrs(list.unwrap_or(&[])).map(|(_, v)| v).chain(one);
     let mut out = Vec::new();
-    for b in items {
+    for b in all {
         let e = parse(names, None, b)?;
         if !matches!(e, Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_)) || out.len() == NFT_SET_EXPR_MAX {
             return Err(Errno::EOPNOTSUPP.into());
