@@ -27,6 +27,7 @@ const NEEDED: &[(&str, &str)] = &[
     ("iptables-legacy", "iptables"),
     ("iptables-nft", "iptables"),
     ("nft", "nftables"),
+    ("ipset", "ipset"),
     ("conntrack", "conntrack"),
     ("sysctl", "procps"),
     ("dig", "bind9-dnsutils"),

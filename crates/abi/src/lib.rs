@@ -9,6 +9,7 @@ pub mod errqueue;
 pub mod ethtool;
 pub mod genl;
 pub mod ioctl;
+pub mod ipset;
 pub mod netlink;
 pub mod nf_tables;
 pub mod nfnetlink;

@@ -31,6 +31,7 @@ pub const NFT_MSG_DESTROYSETELEM: u8 = 30;
 pub const NFPROTO_UNSPEC: u8 = 0;
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;
+pub const NFPROTO_NETDEV: u8 = 5;
 pub const NFPROTO_IPV6: u8 = 10;
 
 /// Longest name of anything (`NFT_NAME_MAXLEN`), and bytes of user data.
@@ -65,6 +66,13 @@ pub const NFT_CHAIN_BASE: u32 = 1;
 pub const NFT_CHAIN_BINDING: u32 = 4;
 pub const NFTA_HOOK_HOOKNUM: u16 = 1;
 pub const NFTA_HOOK_PRIORITY: u16 = 2;
+pub const NFTA_HOOK_DEV: u16 = 3;
+pub const NFTA_HOOK_DEVS: u16 = 4;
+pub const NFTA_DEVICE_NAME: u16 = 1;
+/// Of the family netdev; of inet the first has the number behind those of the network layer.
+pub const NF_NETDEV_INGRESS: u32 = 0;
+pub const NF_NETDEV_EGRESS: u32 = 1;
+pub const NF_INET_INGRESS: u32 = 5;
 
 pub const NFTA_RULE_TABLE: u16 = 1;
 pub const NFTA_RULE_CHAIN: u16 = 2;
@@ -170,3 +178,47 @@ pub const NFT_CT_DST_IP: u32 = 20;
 pub const NFT_CT_SRC_IP6: u32 = 21;
 pub const NFT_CT_DST_IP6: u32 = 22;
 pub const NFT_CT_ID: u32 = 23;
+
+// Objects, and what keeps something
+pub const NFT_MSG_NEWOBJ: u8 = 18;
+pub const NFT_MSG_DELOBJ: u8 = 20;
+pub const NFT_MSG_DESTROYOBJ: u8 = 31;
+pub const NFTA_OBJ_TABLE: u16 = 1;
+pub const NFTA_OBJ_NAME: u16 = 2;
+pub const NFTA_OBJ_TYPE: u16 = 3;
+pub const NFTA_OBJ_DATA: u16 = 4;
+pub const NFTA_OBJ_USE: u16 = 5;
+pub const NFTA_OBJ_HANDLE: u16 = 6;
+pub const NFTA_OBJ_USERDATA: u16 = 8;
+pub const NFT_OBJECT_COUNTER: u32 = 1;
+pub const NFT_OBJECT_QUOTA: u32 = 2;
+pub const NFT_OBJECT_LIMIT: u32 = 4;
+pub const NFTA_OBJREF_IMM_TYPE: u16 = 1;
+pub const NFTA_OBJREF_IMM_NAME: u16 = 2;
+pub const NFTA_QUOTA_BYTES: u16 = 1;
+pub const NFTA_QUOTA_FLAGS: u16 = 2;
+pub const NFTA_QUOTA_CONSUMED: u16 = 4;
+pub const NFT_QUOTA_F_INV: u32 = 1;
+pub const NFT_QUOTA_F_DEPLETED: u32 = 2;
+
+// Sets that packets change, and elements that end
+pub const NFT_SET_TIMEOUT: u32 = 16;
+pub const NFT_SET_EVAL: u32 = 32;
+pub const NFT_SET_EXPR: u32 = 256;
+/// Expressions of one element.
+pub const NFT_SET_EXPR_MAX: usize = 2;
+pub const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+pub const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+pub const NFTA_SET_ELEM_EXPR: u16 = 7;
+pub const NFTA_SET_ELEM_EXPRESSIONS: u16 = 11;
+pub const NFTA_DYNSET_SET_NAME: u16 = 1;
+pub const NFTA_DYNSET_SET_ID: u16 = 2;
+pub const NFTA_DYNSET_OP: u16 = 3;
+pub const NFTA_DYNSET_SREG_KEY: u16 = 4;
+pub const NFTA_DYNSET_SREG_DATA: u16 = 5;
+pub const NFTA_DYNSET_TIMEOUT: u16 = 6;
+pub const NFTA_DYNSET_EXPR: u16 = 7;
+pub const NFTA_DYNSET_FLAGS: u16 = 9;
+pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
+pub const NFT_DYNSET_F_INV: u32 = 1;
+pub const NFT_DYNSET_F_EXPR: u32 = 2;

@@ -3,6 +3,7 @@
 
 pub const NFNL_SUBSYS_CTNETLINK: u8 = 1;
 pub const NFNL_SUBSYS_CTNETLINK_EXP: u8 = 2;
+pub const NFNL_SUBSYS_ULOG: u8 = 4;
 pub const NFNL_SUBSYS_NFTABLES: u8 = 10;
 pub const NFNL_SUBSYS_NFT_COMPAT: u8 = 11;
 
@@ -91,3 +92,38 @@ pub const NFNL_MSG_COMPAT_GET: u8 = 0;
 pub const NFTA_COMPAT_NAME: u16 = 1;
 pub const NFTA_COMPAT_REV: u16 = 2;
 pub const NFTA_COMPAT_TYPE: u16 = 3;
+
+// nfnetlink_log: packets for programs
+pub const NFULNL_MSG_PACKET: u8 = 0;
+pub const NFULNL_MSG_CONFIG: u8 = 1;
+pub const NFULNL_CFG_CMD_BIND: u8 = 1;
+pub const NFULNL_CFG_CMD_UNBIND: u8 = 2;
+pub const NFULNL_CFG_CMD_PF_BIND: u8 = 3;
+pub const NFULNL_CFG_CMD_PF_UNBIND: u8 = 4;
+pub const NFULA_CFG_CMD: u16 = 1;
+/// `struct nfulnl_msg_config_mode`: how many bytes of a packet, and a `NFULNL_COPY_*`.
+pub const NFULA_CFG_MODE: u16 = 2;
+pub const NFULA_CFG_NLBUFSIZ: u16 = 3;
+/// In hundredths of a second.
+pub const NFULA_CFG_TIMEOUT: u16 = 4;
+pub const NFULA_CFG_QTHRESH: u16 = 5;
+pub const NFULA_CFG_FLAGS: u16 = 6;
+pub const NFULNL_COPY_NONE: u8 = 0;
+pub const NFULNL_COPY_META: u8 = 1;
+pub const NFULNL_COPY_PACKET: u8 = 2;
+pub const NFULNL_CFG_F_SEQ: u16 = 1;
+pub const NFULNL_CFG_F_SEQ_GLOBAL: u16 = 2;
+pub const NFULNL_CFG_F_CONNTRACK: u16 = 4;
+pub const NFULA_PACKET_HDR: u16 = 1;
+pub const NFULA_MARK: u16 = 2;
+pub const NFULA_TIMESTAMP: u16 = 3;
+pub const NFULA_IFINDEX_INDEV: u16 = 4;
+pub const NFULA_IFINDEX_OUTDEV: u16 = 5;
+pub const NFULA_HWADDR: u16 = 8;
+pub const NFULA_PAYLOAD: u16 = 9;
+pub const NFULA_PREFIX: u16 = 10;
+pub const NFULA_SEQ: u16 = 12;
+pub const NFULA_SEQ_GLOBAL: u16 = 13;
+pub const NFULA_HWTYPE: u16 = 15;
+pub const NFULA_HWHEADER: u16 = 16;
+pub const NFULA_HWLEN: u16 = 17;

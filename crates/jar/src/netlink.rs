@@ -70,6 +70,21 @@ impl Netlink {
         }
     }
 
+    /// Whether a notice is for it.
+    fn hears(&self, n: &Notice) -> bool {
+        match n.port {
+            0 => self.listens(n.ns, n.protocol) & (1 << n.group) != 0,
+            port => self.ns == Some(n.ns) && self.protocol == n.protocol && self.portid == port,
+        }
+    }
+
+    /// Its end: groups of nfnetlink_log that it was bound to are free.
+    pub fn closed(&self, m: &mut Machine) {
+        if let Some(ns) = self.ns.filter(|_| self.protocol == nl::NETLINK_NETFILTER) {
+            m.k.net.nflog_release(ns, self.portid);
+        }
+    }
+
     pub fn addr(&self) -> SockAddr {
         SockAddr::Netlink { pid: self.portid, groups: (self.groups >> 1) as u32 }
     }
@@ -237,6 +252,19 @@ impl Jar {
         })
     }
 
+    /// The port id that a socket gets: its process's number, or, where another one of the protocol has that, one that is
+    /// nobody's (`netlink_autobind`).
+    pub(crate) fn netlink_port(&self, id: SockId, wanted: u32) -> u32 {
+        let Some(host) = self.socks.get(id).map(|s| s.host) else { return wanted };
+        let Some((_, me)) = self.netlinks(host).find(|(n, _)| *n == id) else { return wanted };
+        let is_taken = |port: u32| {
+            self.netlinks(host).any(|(n, nl)| n != id && (nl.ns, nl.protocol, nl.portid) == (me.ns, me.protocol, port))
+        };
+        /// `-4097`: below are those that no process has.
+        const ROVER: u32 = -4097i32 as u32;
+        if is_taken(wanted) { (0..=ROVER).rev().find(|p| !is_taken(*p)).unwrap_or(wanted) } else { wanted }
+    }
+
     /// Tells the kernel which groups somebody is a member of.
     pub(crate) fn nl_listen(&mut self, host: usize) {
         let spaces: Vec<NsId> =
@@ -265,7 +293,7 @@ impl Jar {
                 };
                 let mut any = false;
                 for n in &notices {
-                    if nl.listens(n.ns, n.protocol) & (1 << n.group) == 0 {
+                    if !nl.hears(n) {
                         continue;
                     }
                     any = true;

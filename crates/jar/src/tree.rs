@@ -124,7 +124,7 @@ impl Machine {
         }
         if let Some(rest) = below(path, PROC_NET) {
             return match rest {
-                "" | "stat" | "vlan" => Some(DIR),
+                "" | "netfilter" | "stat" | "vlan" => Some(DIR),
                 "unix" => Some(Node::Host),
                 _ if self.vlan_files(path).is_some_and(|all| all.iter().any(|f| rest.ends_with(f.as_str()))) => {
                     Some(Node::File { mode: 0o600, size: 0 })
@@ -286,7 +286,7 @@ impl Machine {
             None if below(dir, PROC_NET).is_some() => {
                 let inside = format!("{}/", kernels_name(dir).trim_end_matches('/'));
                 let here = FILES.iter().filter_map(|f| f.strip_prefix(&inside)).filter(|f| !f.contains('/'));
-                let more: &[&str] = if dir == PROC_NET { &["stat", "unix", "vlan"] } else { &[] };
+                let more: &[&str] = if dir == PROC_NET { &["netfilter", "stat", "unix", "vlan"] } else { &[] };
                 here.chain(more.iter().copied()).map(str::to_owned).collect()
             }
             None => self.devices().into_iter().map(|d| d.name).collect(),

@@ -244,6 +244,7 @@ impl Kernel {
             TimerKey::ArpProxy(dev) => crate::net::ipv4::arp::proxy_timer(&mut self.net, dev, at),
             TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
             TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
+            TimerKey::Nflog(ns, group) => self.net.nflog_timer(ns, group, at),
             TimerKey::Qdisc(dev) => crate::net::core::dev_tx::qdisc_watchdog(&mut self.net, dev),
             TimerKey::NicCoalesce(dev) => crate::drivers::nic::irq::coalesce_timer(&mut self.net, dev),
             TimerKey::NicLine(dev) => crate::drivers::nic::line::sent(&mut self.net, dev),

@@ -270,7 +270,8 @@ fn loops_wrong_places_and_strange_things_are_refused() {
     refused(Errno::EMLINK, &|b| rule(b, f, "b", |m| verdict(m, NFT_JUMP, "a")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "a", |m| verdict(m, NFT_JUMP, "in")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "in", |m| expr(m, "masq", |_| {})));
-    refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "quota", |_| {})));
+    refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "fib", |_| {})));
+    refused(Errno::EINVAL, &|b| rule(b, f, "in", |m| expr(m, "quota", |_| {})));
     refused(Errno::EINVAL, &|b| rule(b, f, "in", |m| expr(m, "cmp", |_| {})));
     refused(Errno::EOPNOTSUPP, &|b| chain(b, f, "x", Some((7, 0, "filter", 1))));
     refused(Errno::ENOENT, &|b| chain(b, f, "x", Some((1, 0, "bogus", 1))));
@@ -280,7 +281,7 @@ fn loops_wrong_places_and_strange_things_are_refused() {
             m.attr_str(NFTA_CHAIN_TABLE, "t").attr_str(NFTA_CHAIN_NAME, "b");
         });
     });
-    refused(Errno::EOPNOTSUPP, &|b| table(b, 5));
+    refused(Errno::EOPNOTSUPP, &|b| table(b, 7));
 }
 
 #[test]
@@ -386,4 +387,212 @@ fn broken_messages_break_nothing() {
             assert_eq!(errno(&mut t, SERVER, &b), 0);
         }
     }
+}
+
+fn set(b: &mut Vec<u8>, name: &str, flags: u32, size: u32, seconds: u64) {
+    message(b, nft(NFT_MSG_NEWSET), nl::NLM_F_CREATE, NFPROTO_INET, |m| {
+        m.attr_str(NFTA_SET_TABLE, "t").attr_str(NFTA_SET_NAME, name);
+        be(m, NFTA_SET_FLAGS, flags);
+        be(m, NFTA_SET_KEY_LEN, 2);
+        be(m, NFTA_SET_ID, 5);
+        if seconds != 0 {
+            m.attr(NFTA_SET_TIMEOUT, &(seconds * 1000).to_be_bytes());
+        }
+        m.nest(NFTA_SET_DESC | NLA_F_NESTED, |m| be(m, NFTA_SET_DESC_SIZE, size));
+    });
+}
+
+/// A set of ports that packets fill for five seconds each, two of them at most, and what is in it already; a quota with a name.
+fn keepers(b: &mut Vec<u8>) {
+    table(b, NFPROTO_INET);
+    chain(b, NFPROTO_INET, "in", Some((1, 0, "filter", 1)));
+    set(b, "dyn", NFT_SET_TIMEOUT | NFT_SET_EVAL, 2, 5);
+    message(b, nft(NFT_MSG_NEWOBJ), nl::NLM_F_CREATE, NFPROTO_INET, |m| {
+        m.attr_str(NFTA_OBJ_TABLE, "t").attr_str(NFTA_OBJ_NAME, "q");
+        be(m, NFTA_OBJ_TYPE, NFT_OBJECT_QUOTA);
+        m.nest(NFTA_OBJ_DATA | NLA_F_NESTED, |m| {
+            m.attr(NFTA_QUOTA_BYTES, &60u64.to_be_bytes());
+            be(m, NFTA_QUOTA_FLAGS, NFT_QUOTA_F_INV);
+        });
+    });
+    rule(b, NFPROTO_INET, "in", |m| {
+        payload(m, 2, 2, 2);
+        expr(m, "dynset", |m| {
+            m.attr_str(NFTA_DYNSET_SET_NAME, "dyn");
+            be(m, NFTA_DYNSET_SREG_KEY, 1);
+            be(m, NFTA_DYNSET_OP, 0);
+        });
+        counter(m);
+    });
+    rule(b, NFPROTO_INET, "in", |m| {
+        expr(m, "objref", |m| {
+            m.attr_str(NFTA_OBJREF_IMM_NAME, "q");
+            be(m, NFTA_OBJREF_IMM_TYPE, NFT_OBJECT_QUOTA);
+        });
+        counter(m);
+    });
+}
+
+/// Elements of the sets of a table.
+fn elements(t: &mut Three, set: &str) -> usize {
+    let mut q = Vec::new();
+    message(&mut q, nft(NFT_MSG_GETSETELEM), nl::NLM_F_DUMP, NFPROTO_INET, |m| {
+        m.attr_str(NFTA_SET_ELEM_LIST_TABLE, "t").attr_str(NFTA_SET_ELEM_LIST_SET, set);
+    });
+    let all = ask(t, SERVER, &q);
+    let lists = all.iter().filter(|(h, _)| h.kind == nft(NFT_MSG_NEWSETELEM)).filter_map(|(_, b)| {
+        nl::attrs(&b[4..]).find(|a| a.0 == NFTA_SET_ELEM_LIST_ELEMENTS).map(|a| nl::attrs(a.1).count())
+    });
+    lists.sum()
+}
+
+#[test]
+fn packets_fill_sets_that_time_empties() {
+    let mut t = Three::new();
+    assert_eq!(errno(&mut t, SERVER, &batch(keepers)), 0);
+    let c = t.socket(CLIENT, DGRAM);
+    for port in [7, 7, 8, 9] {
+        t.send_to(CLIENT, c, b"xx", B, port).unwrap();
+        t.settle();
+    }
+    // The third port found no room. Of four packets of 30 bytes the second made the quota full.
+    assert_eq!((elements(&mut t, "dyn"), counts(&mut t, SERVER)), (2, vec![3, 3]));
+    t.sleep(6001);
+    assert_eq!(elements(&mut t, "dyn"), 0);
+    t.send_to(CLIENT, c, b"xx", B, 9).unwrap();
+    t.settle();
+    assert_eq!(elements(&mut t, "dyn"), 1);
+    let gone = batch(|b| {
+        message(b, nft(NFT_MSG_DELOBJ), 0, NFPROTO_INET, |m| {
+            m.attr_str(NFTA_OBJ_TABLE, "t").attr_str(NFTA_OBJ_NAME, "q");
+            be(m, NFTA_OBJ_TYPE, NFT_OBJECT_QUOTA);
+        });
+    });
+    assert_eq!(errno(&mut t, SERVER, &gone), Errno::EBUSY.0);
+}
+
+/// A chain at a device; `number`: 0 of what comes in, 1 of what goes out.
+fn at_device(b: &mut Vec<u8>, name: &str, number: u32, device: &str) {
+    message(b, nft(NFT_MSG_NEWCHAIN), nl::NLM_F_CREATE, NFPROTO_NETDEV, |m| {
+        m.attr_str(NFTA_CHAIN_TABLE, "t").attr_str(NFTA_CHAIN_NAME, name);
+        m.nest(NFTA_CHAIN_HOOK | NLA_F_NESTED, |m| {
+            be(m, NFTA_HOOK_HOOKNUM, number);
+            be(m, NFTA_HOOK_PRIORITY, 0);
+            if !device.is_empty() {
+                m.attr_str(NFTA_HOOK_DEV, device);
+            }
+        });
+        m.attr_str(NFTA_CHAIN_TYPE, "filter");
+    });
+}
+
+fn devices(b: &mut Vec<u8>) {
+    table(b, NFPROTO_NETDEV);
+    at_device(b, "come", 0, "eth0");
+    at_device(b, "go", 1, "eth0");
+    at_device(b, "later", 0, "renamed");
+    for (name, port) in [("come", 7), ("go", 8), ("later", 9)] {
+        rule(b, NFPROTO_NETDEV, name, |m| {
+            dport(m, port);
+            counter(m);
+            verdict(m, NF_DROP, "");
+        });
+    }
+}
+
+#[test]
+fn chains_at_devices_see_frames() {
+    let mut t = Three::new();
+    assert_eq!(errno(&mut t, SERVER, &batch(devices)), 0);
+    assert_eq!(errno(&mut t, SERVER, &batch(|b| at_device(b, "x", 0, ""))), Errno::EINVAL.0);
+    assert_eq!(errno(&mut t, SERVER, &batch(|b| at_device(b, "x", 2, "eth0"))), Errno::EOPNOTSUPP.0);
+    let ct = batch(|b| {
+        rule(b, NFPROTO_NETDEV, "come", |m| {
+            expr(m, "ct", |m| {
+                be(m, 2, NFT_CT_STATE);
+                be(m, 1, 1);
+            });
+        });
+    });
+    assert_eq!(errno(&mut t, SERVER, &ct), Errno::EPROTO.0);
+    let (c, s) = (t.socket(CLIENT, DGRAM), t.socket(SERVER, DGRAM));
+    let at: Vec<_> = [7, 9].map(|p| t.bound(SERVER, DGRAM, B, p)).to_vec();
+    t.send_to(CLIENT, c, b"x", B, 7).unwrap();
+    t.send_to(CLIENT, c, b"x", B, 9).unwrap();
+    t.settle();
+    assert_eq!(t.recv(SERVER, at[0]).err(), Some(Errno::EAGAIN));
+    assert!(t.recv(SERVER, at[1]).is_ok());
+    // What is dropped on its way out is as if the queue had been full, which UDP does not tell.
+    t.send_to(SERVER, s, b"x", A, 8).unwrap();
+    t.settle();
+    assert_eq!(counts(&mut t, SERVER), [1, 1, 0]);
+    assert_eq!(t.dropped(SERVER), 2);
+    // A chain stands at every device that gets its name.
+    let dev = t.dev[3];
+    t.k[SERVER].net.rename(dev, "renamed").unwrap();
+    t.send_to(CLIENT, c, b"x", B, 9).unwrap();
+    t.send_to(CLIENT, c, b"x", B, 7).unwrap();
+    t.settle();
+    assert_eq!(counts(&mut t, SERVER), [1, 1, 1]);
+    assert!(t.recv(SERVER, at[0]).is_ok());
+}
+
+#[test]
+fn broken_keepers_and_devices_break_nothing() {
+    for good in [batch(keepers), batch(devices)] {
+        let mut t = Three::new();
+        let c = t.socket(CLIENT, DGRAM);
+        for at in 0..good.len() {
+            for change in [1u8, 0x80, 0xff] {
+                let mut b = good.clone();
+                b[at] ^= change;
+                ask(&mut t, SERVER, &b);
+            }
+            if at % 32 == 0 {
+                t.send_to(CLIENT, c, b"z", B, 9).unwrap();
+                t.settle();
+                let b = batch(|b| message(b, nft(NFT_MSG_DELTABLE), 0, 0, |_| {}));
+                assert_eq!(errno(&mut t, SERVER, &b), 0);
+            }
+        }
+    }
+}
+
+/// A rule of `iptables-nft` is told by the words of its target, one of nft by what it does.
+#[test]
+fn what_rules_do_is_told() {
+    use belljar_kernel::env::trace::{Event, Wanted};
+    let mut t = Three::new();
+    let rules = batch(|b| {
+        table(b, NFPROTO_IPV4);
+        chain(b, NFPROTO_IPV4, "post", Some((4, 100, "nat", 1)));
+        chain(b, NFPROTO_IPV4, "pre", Some((0, -100, "nat", 1)));
+        rule(b, NFPROTO_IPV4, "post", |m| {
+            expr(m, "target", |m| {
+                m.attr_str(1, "NFLOG");
+                be(m, 2, 0);
+                let mut info = [0; 80];
+                info[4] = 2;
+                m.attr(3, &info);
+            });
+        });
+        rule(b, NFPROTO_IPV4, "pre", |m| {
+            dport(m, 53);
+            expr(m, "redir", |_| {});
+        });
+    });
+    assert_eq!(errno(&mut t, ROUTER, &rules), 0);
+    t.k[ROUTER].net.env.trace.wanted = Wanted { stages: true, ..Wanted::default() };
+    let c = t.socket(CLIENT, DGRAM);
+    t.send_to(CLIENT, c, b"x", B, 9).unwrap();
+    t.send_to(CLIENT, c, b"x", B, 53).unwrap();
+    t.settle();
+    let mut told = Vec::new();
+    while let Some(r) = t.k[ROUTER].net.env.trace.pop() {
+        if let Event::Rule { hit, .. } = r.event {
+            told.push(format!("{} {} {}", hit.chain, hit.number, hit.says));
+        }
+    }
+    assert!(told.contains(&"post 1 -j NFLOG --nflog-group 2".to_owned()), "{told:?}");
+    assert!(told.contains(&"pre 1 redirect".to_owned()), "{told:?}");
 }

@@ -70,6 +70,9 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
     ("devices.sh", include_str!("programs/devices.sh")),
+    ("ipset.sh", include_str!("programs/ipset.sh")),
+    ("nflog.py", include_str!("programs/nflog.py")),
+    ("nft_sets.sh", include_str!("programs/nft_sets.sh")),
     ("nft.sh", include_str!("programs/nft.sh")),
     ("interop.sh", include_str!("programs/interop.sh")),
     ("interop.py", include_str!("programs/interop.py")),
@@ -107,11 +110,16 @@ impl Env {
     /// `sh SCRIPT ARGS…` as root of a network namespace of its own: the runner's root, or an ordinary user's own where
     /// that may open TAP devices.
     pub fn in_own_network(&self, script: &str, args: &[&str]) -> Command {
+        self.in_own_network_with("sh", script, args)
+    }
+
+    /// The same of a script of another language's.
+    pub fn in_own_network_with(&self, program: &str, script: &str, args: &[&str]) -> Command {
         let mut c = Command::new("unshare");
         if self.uid.is_none() {
             c.args(["--user", "--map-root-user"]);
         }
-        c.args(["--net", "sh", script]).args(args);
+        c.args(["--net", program, script]).args(args);
         self.dressed(c)
     }
 

@@ -6,6 +6,9 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("nft_as_linux", &["nft", "iptables-nft", "conntrack", "ping", "python3"], nft_as_linux),
         test("conntrack_hears_of_connections", &["conntrack", "iptables-legacy", "python3"], conntrack_hears),
+        test("nft_sets_as_linux", &["nft", "python3"], nft_sets_as_linux),
+        test("ipset_as_linux", &["ipset", "iptables-nft", "iptables-legacy", "python3"], ipset_as_linux),
+        test("nflog_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nflog_as_linux),
         test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
     ]
 }
@@ -21,6 +24,32 @@ fn nft_as_linux(env: &Env) -> Result<()> {
         |a: &str, b: &str| a == b || [a, b].iter().all(|l| l.contains('^') && l.trim_matches([' ', '^']).is_empty());
     for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
         ensure!(same(there, here), "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
+    }
+    Ok(())
+}
+
+fn nft_sets_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "nft_sets.sh")
+}
+
+fn ipset_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "ipset.sh")
+}
+
+fn nflog_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "python3", "nflog.py")
+}
+
+/// A script that says the same in a network namespace of the host's and in a jar.
+fn as_linux(env: &Env, program: &str, script: &str) -> Result<()> {
+    let script = env.program(script);
+    let mut c = env.in_own_network_with(program, &script, &[]);
+    c.stderr(std::process::Stdio::null());
+    let host = env.finish(c, 60)?;
+    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc"], &[program, &script])?.wait(60)?;
+    for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
+        ensure!(there == here, "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
     }
     Ok(())
 }

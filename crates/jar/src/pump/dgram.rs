@@ -234,6 +234,7 @@ impl Jar {
         let is_netlink = |s: &crate::socks::Sock| matches!(&s.flow, Flow::Dgram(d) if d.netlink.is_some());
         let tid = self.socks.get(id).filter(|s| is_netlink(s)).map(|s| s.hint.tid);
         let privileged = tid.is_some_and(|tid| self.privileged(tid));
+        let own = tid.map(|tid| self.netlink_port(id, belljar_host::task::tgid(tid).unwrap_or(tid)));
         let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
@@ -243,6 +244,7 @@ impl Jar {
             let comm = belljar_host::task::comm(tid).unwrap_or_default();
             let who =
                 Asker { privileged, pid: belljar_host::task::tgid(tid).unwrap_or(tid), comm: &comm, netns: &netns };
+            nl.autobind(own.unwrap_or(0));
             nl.request(self.now, m, &who, data);
             self.tell_notices();
             // Who waits already takes the answer; it lies in the pair only for a plain read.

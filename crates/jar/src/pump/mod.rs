@@ -8,7 +8,7 @@ pub mod weight;
 
 use crate::jar::Jar;
 use crate::key::Key;
-use crate::socks::{Flow, SockId};
+use crate::socks::{Dgram, Flow, SockId};
 use belljar_host::{epoll, fd};
 use std::os::fd::OwnedFd;
 
@@ -111,6 +111,9 @@ impl Jar {
         self.fail_parked(id, belljar_abi::Errno::EBADF);
         self.rings.retain(|r| *r != id);
         let Some(s) = self.socks.remove(id) else { return };
+        if let (Flow::Dgram(Dgram { netlink: Some(nl), .. }), Some(m)) = (&s.flow, self.machines.get_mut(s.host)) {
+            nl.closed(m);
+        }
         if let (Some(fd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) {
             m.close(self.now, fd);
         }

@@ -471,14 +471,15 @@ impl Jar {
             Sys::Bind | Sys::Connect => {
                 let addr = attempt!(take_addr(tid, a.note.word(1), a.note.int(2)));
                 let tgid = belljar_host::task::tgid(tid).unwrap_or(tid);
+                let own = self.netlink_port(a.id, tgid);
                 match (abi::SockAddr::parse(&addr), self.netlink_of(a.id)) {
                     (Ok(abi::SockAddr::Netlink { pid, groups }), Some(nl)) if a.note.sys == Sys::Bind => {
-                        nl.bind(if pid == 0 { tgid } else { pid }, groups);
+                        nl.bind(if pid == 0 { own } else { pid }, groups);
                         self.nl_listen(self.socks.get(a.id).map_or(0, |s| s.host));
                         Outcome::Reply(Ok(0))
                     }
                     (Ok(abi::SockAddr::Netlink { .. }), Some(nl)) => {
-                        nl.autobind(tgid);
+                        nl.autobind(own);
                         Outcome::Reply(Ok(0))
                     }
                     _ => Errno::EINVAL.into(),
@@ -486,8 +487,9 @@ impl Jar {
             }
             Sys::Getsockname => {
                 let tgid = belljar_host::task::tgid(tid).unwrap_or(tid);
+                let own = self.netlink_port(a.id, tgid);
                 let Some(nl) = self.netlink_of(a.id) else { return Errno::EBADF.into() };
-                nl.autobind(tgid);
+                nl.autobind(own);
                 give_addr(a.note, 1, 2, nl.addr()).map(|()| 0).into()
             }
             Sys::Getpeername => {

@@ -44,6 +44,8 @@ pub enum TimerKey {
     Call(CallId),
     /// A tracked connection without traffic.
     Conntrack(CtId),
+    /// Packets of a group that wait for more (`nfulnl_timer`).
+    Nflog(NsId, u16),
     /// A queueing discipline that sends later (`qdisc_watchdog`).
     Qdisc(DevId),
     /// A NIC whose interrupt is held back for coalescing.

@@ -13,8 +13,8 @@ use crate::net::ipv4::reassembly::{FragQueue, FragTable};
 use crate::net::ipv4::route::Exceptions;
 use crate::net::ipv6::Ns6;
 use crate::net::mib::Mibs;
-use crate::net::netfilter::Netfilter;
 use crate::net::netfilter::conntrack::CtStat;
+use crate::net::netfilter::{Netfilter, ipset, nflog};
 use crate::net::packet::PacketTables;
 use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
@@ -61,6 +61,10 @@ pub struct NetNs {
     /// Tables of iptables, once one was named; not here while a hook runs.
     pub nf: Option<Box<Netfilter>>,
     pub ct_stat: CtStat,
+    /// Sets of `ipset`, once somebody asked for them.
+    pub ipset: Option<Box<ipset::Sets>>,
+    /// Programs that are shown packets.
+    pub nflog: nflog::Groups,
     /// A rule says TPROXY: answers leave from foreign addresses.
     pub nf_tproxy: bool,
     /// Deliver what is meant for others here: the gateway's way to every address at once.
@@ -120,6 +124,8 @@ impl Net {
             packet: PacketTables::default(),
             nf: None,
             ct_stat: CtStat::default(),
+            ipset: None,
+            nflog: nflog::Groups::default(),
             nf_tproxy: false,
             tproxy: None,
             rt_genid: 1,

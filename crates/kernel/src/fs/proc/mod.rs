@@ -46,6 +46,7 @@ pub const FILES: &[&str] = &[
     "/proc/net/ip_tables_names",
     "/proc/net/ip6_tables_names",
     "/proc/net/nf_conntrack",
+    "/proc/net/netfilter/nfnetlink_log",
     "/proc/net/stat/nf_conntrack",
     "/proc/softirqs",
     "/proc/interrupts",
@@ -84,6 +85,7 @@ impl Kernel {
             "/proc/net/icmp6" => sockets(&self.view_sockets(ns), "icmp", true),
             "/proc/net/ip_tables_names" => self.net.proc_tables_names(ns, Pf::V4),
             "/proc/net/ip6_tables_names" => self.net.proc_tables_names(ns, Pf::V6),
+            "/proc/net/netfilter/nfnetlink_log" => self.net.proc_nfnetlink_log(ns),
             "/proc/net/nf_conntrack" => self.net.proc_nf_conntrack(ns),
             "/proc/net/stat/nf_conntrack" => self.net.proc_stat_nf_conntrack(ns),
             // Nanoseconds of a tick times 1000, ticks of 64 ns; a clock of a microsecond, timers of a nanosecond.

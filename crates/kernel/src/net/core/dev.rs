@@ -239,6 +239,8 @@ pub struct NetDevice {
     /// Of these the VLANs, by protocol and number; and whether others take frames by their addresses.
     pub vlans: BTreeMap<(u16, u16), DevId>,
     pub macvlan_port: bool,
+    /// Chains of nf_tables stand there (the family netdev).
+    pub nf_netdev: bool,
     /// As a port of a bridge.
     pub brport: Option<Box<BrPort>>,
     pub group: u32,
@@ -480,6 +482,7 @@ impl Net {
             uppers: Vec::new(),
             vlans: BTreeMap::new(),
             macvlan_port: false,
+            nf_netdev: false,
             brport: None,
             group: 0,
             alias: None,
@@ -506,18 +509,6 @@ impl Net {
         let id = self.devs.insert(dev);
         self.list_netdev(ns, id);
         Ok(id)
-    }
-
-    /// Into the namespace's list, which is in order of ifindex; rules that name it begin to count.
-    pub(crate) fn list_netdev(&mut self, ns: NsId, dev: DevId) {
-        let index = |id: &DevId| self.devs.get(*id).map_or(0, |d| d.ifindex);
-        let Some(n) = self.ns.get(ns) else { return };
-        let at = n.devs.partition_point(|id| index(id) < index(&dev));
-        let name = self.devs.get(dev).map(|d| IfName::new(&d.name)).unwrap_or_default();
-        if let Some(n) = self.ns.get_mut(ns) {
-            n.devs.insert(at, dev);
-            n.fib.attach(name, dev);
-        }
     }
 
     /// The next number; one that is taken is passed over.

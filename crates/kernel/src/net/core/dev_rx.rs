@@ -11,6 +11,7 @@ use crate::net::core::{softirq, vlan, xdp};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
 use crate::net::ipv6;
+use crate::net::netfilter::nft::netdev;
 use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, is_vlan};
 
 /// For devices without NAPI: the packet, with its Ethernet header pulled, waits for the softirq.
@@ -39,7 +40,7 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
         k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
         return Err(None);
     };
-    let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some());
+    let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some() | d.nf_netdev);
     let handled = master.is_some() || d.macvlan_port;
     if d.xdp.as_ref().is_some_and(|x| !x.native) {
         skb = xdp::generic(&mut k.net, dev, skb).ok_or(None)?;
@@ -54,8 +55,8 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
     k.net.tap(dev, Dir::In, &skb);
     k.net.stage(&skb, "netif_receive_skb");
     let watched = crate::net::packet::rcv::incoming(k, ns, dev, &skb);
-    if ingress && let Some(ingress) = k.net.devs.get_mut(dev).and_then(|d| d.qdisc.ingress.as_mut()) {
-        ingress.receive(&skb);
+    if ingress {
+        skb = filters(k, ns, dev, skb).ok_or(None)?;
     }
     if tagged {
         skb = vlan::do_receive(&mut k.net, dev, skb)?;
@@ -71,6 +72,16 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
     }
     deliver(k, ns, dev, watched, skb);
     Ok(())
+}
+
+/// Filters of traffic control, then chains of nf_tables.
+#[cold]
+fn filters(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb) -> Option<Skb> {
+    let d = k.net.devs.get_mut(dev)?;
+    if let Some(ingress) = &mut d.qdisc.ingress {
+        ingress.receive(&skb);
+    }
+    if d.nf_netdev { netdev::ingress(&mut k.net, ns, dev, skb) } else { Some(skb) }
 }
 
 /// To the network layer; `watched`: a tap has it already.

@@ -11,6 +11,7 @@ use crate::net::core::timestamp;
 use crate::net::core::txq;
 use crate::net::core::vlan;
 use crate::net::drop::DropReason;
+use crate::net::netfilter::nft::netdev;
 use crate::net::packet;
 use crate::net::sched::{Ctx, Sched, Xmit};
 use belljar_abi::{Errno, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
@@ -28,6 +29,10 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
         return Err(Errno::ENETDOWN);
     };
+    if d.nf_netdev {
+        skb = netdev::egress(net, dev, skb).ok_or(Errno::ENOBUFS)?;
+    }
+    let Some(d) = net.devs.get_mut(dev) else { return Err(Errno::ENETDOWN) };
     if d.qdisc.is_noqueue() {
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());

@@ -8,6 +8,7 @@ use crate::net::core::{napi, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::{arp, igmp, mcast};
+use crate::net::netfilter::nft::netdev;
 use crate::net::netlink::notify;
 use crate::net::packet::bind::NetdevEvent;
 use belljar_abi::Errno;
@@ -222,6 +223,19 @@ impl Net {
         Ok(())
     }
 
+    /// Into the namespace's list, which is in order of ifindex; rules that name it begin to count.
+    pub(crate) fn list_netdev(&mut self, ns: NsId, dev: DevId) {
+        let index = |id: &DevId| self.devs.get(*id).map_or(0, |d| d.ifindex);
+        let Some(n) = self.ns.get(ns) else { return };
+        let at = n.devs.partition_point(|id| index(id) < index(&dev));
+        let name = self.devs.get(dev).map(|d| IfName::new(&d.name)).unwrap_or_default();
+        if let Some(n) = self.ns.get_mut(ns) {
+            n.devs.insert(at, dev);
+            n.fib.attach(name, dev);
+        }
+        netdev::watch(self, ns, dev);
+    }
+
     /// `ip link set DEV name NAME`, up or not; rules that name it follow the name, addresses keep theirs behind a colon.
     #[doc(alias = "dev_change_name")]
     pub fn rename(&mut self, dev: DevId, name: &str) -> Result<(), Errno> {
@@ -248,6 +262,7 @@ impl Net {
             n.fib.detach(IfName::new(&old));
             n.fib.attach(IfName::new(&name), dev);
         }
+        netdev::watch(self, ns, dev);
         Ok(())
     }
 

@@ -2,7 +2,7 @@
 use super::conntrack::{self, CtInfo};
 use super::packet::{Pkt, addr};
 use super::rules::*;
-use super::{Devs, Pf};
+use super::{Devs, Pf, ipset};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -93,6 +93,7 @@ pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &SkBuff, 
             hit != *inv
         }
         Match::Limit { avg, burst, credit, prev } => limit(net, *avg, *burst, credit, prev),
+        Match::Set(m) => ipset::matches(net, ns, m, p, skb),
         Match::Length { min, max, inv } => (usize::from(*min)..=usize::from(*max)).contains(&length(p)) != *inv,
     })
 }

@@ -6,9 +6,11 @@
 pub mod blob;
 pub mod conntrack;
 pub mod edit;
+pub(crate) mod ipset;
 mod log;
 mod matches;
 pub mod nat;
+pub mod nflog;
 pub mod nfnetlink;
 pub mod nft;
 pub mod packet;
@@ -268,21 +270,16 @@ fn chains(
     skb: &mut Skb,
     devs: Devs,
 ) -> Verdict {
-    let at = nft::At { ns, hook, devs };
+    let at = nft::At { ns, hook, devs, link: None };
     match nft::run(net, &mut nf.nft, before, next, at, p, skb) {
         (Verdict::Accept, true) => reroute(net, ns, p, skb),
         (verdict, _) => verdict,
     }
 }
 
-fn read(net: &Net, pf: Pf, skb: &mut Skb, (iin, out): Devs) -> Option<Pkt> {
+fn read(net: &Net, pf: Pf, skb: &mut Skb, devs: Devs) -> Option<Pkt> {
     let mut p = Pkt::read(pf, skb)?;
-    for (dev, to) in [(iin, &mut p.in_name), (out, &mut p.out_name)] {
-        if let Some(d) = dev.and_then(|d| net.devs.get(d)) {
-            let n = d.name.len().min(15);
-            to[..n].copy_from_slice(&d.name.as_bytes()[..n]);
-        }
-    }
+    p.name_devs(net, devs);
     Some(p)
 }
 

@@ -45,7 +45,7 @@ pub struct Rules<'a> {
 
 impl Rules<'_> {
     fn ask(&mut self, net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Verdict {
-        let at = nft::At { ns, hook, devs };
+        let at = nft::At { ns, hook, devs, link: None };
         let verdict = nft::translate(net, self.nft, false, at, p, skb);
         if verdict != Verdict::Accept || decided(net, hook, skb) {
             return verdict;

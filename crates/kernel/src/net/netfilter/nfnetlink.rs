@@ -1,11 +1,12 @@
 //! NETLINK_NETFILTER: requests by subsystem, and batches, of which all messages count or none.
 use super::conntrack::netlink as ct;
-use super::nft;
+use super::{ipset, nflog, nft};
 use crate::env::Nanos;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::netlink::{Caller, Done, Dump, Refusal, Req, error};
 use belljar_abi::Errno;
+use belljar_abi::ipset::NFNL_SUBSYS_IPSET;
 use belljar_abi::netlink as nl;
 use belljar_abi::nfnetlink::*;
 
@@ -57,7 +58,8 @@ fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
     if r.body.len() < NFGENMSG_LEN {
         return;
     }
-    let is_dump = r.hdr.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP;
+    let sets = subsystem(r.hdr.kind) == NFNL_SUBSYS_IPSET;
+    let is_dump = if sets { ipset::is_dump(r.hdr.kind) } else { r.hdr.flags & nl::NLM_F_DUMP == nl::NLM_F_DUMP };
     let mut d = Dump::new(c, r);
     let mut answer = Vec::new();
     let done = match subsystem(r.hdr.kind) {
@@ -67,10 +69,15 @@ fn one(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<Vec<u8>>) {
         NFNL_SUBSYS_NFTABLES if is_dump => nft::get::dump(net, c, r, &mut d),
         NFNL_SUBSYS_NFTABLES => nft::get::single(net, c, r, &mut answer),
         NFNL_SUBSYS_NFT_COMPAT => nft::compat::get(c, r, &mut answer),
-        // Logging, queues, accounting, sets: as where their modules are not there.
+        NFNL_SUBSYS_ULOG => nflog::request(net, c, r),
+        NFNL_SUBSYS_IPSET if is_dump => ipset::dump(net, c, r, &mut d),
+        NFNL_SUBSYS_IPSET => ipset::request(net, c, r, &mut answer),
+        // Queues, accounting: as where their modules are not there.
         _ => Err(Errno::EINVAL.into()),
     };
     match done {
+        // What went wrong is in the answer.
+        Err(e) if e.errno == Errno::EINTR && !answer.is_empty() => out.push(answer),
         Err(e) => out.push(error(c, r, e)),
         Ok(()) if is_dump => out.extend(d.done()),
         Ok(()) => {

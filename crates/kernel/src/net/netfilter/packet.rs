@@ -1,5 +1,6 @@
 //! What filters look at in a packet, read once for each hook.
-use super::Pf;
+use super::{Devs, Pf};
+use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use belljar_wire::icmp::ICMP_HLEN;
 use belljar_wire::ipv4::*;
@@ -71,6 +72,21 @@ impl Pkt {
             p.later = header > UDP_HLEN || len < p.at + header;
         }
         Some(p)
+    }
+
+    /// A frame that is no packet of IP: nothing is known of its inside.
+    pub fn of_frame(skb: &SkBuff) -> Pkt {
+        Pkt { later: true, len: skb.len(), ..Pkt::none(Pf::V4) }
+    }
+
+    /// Names of the devices that it came by and leaves by.
+    pub fn name_devs(&mut self, net: &Net, (iin, out): Devs) {
+        for (dev, to) in [(iin, &mut self.in_name), (out, &mut self.out_name)] {
+            if let Some(d) = dev.and_then(|d| net.devs.get(d)) {
+                let n = d.name.len().min(15);
+                to[..n].copy_from_slice(&d.name.as_bytes()[..n]);
+            }
+        }
     }
 
     fn none(pf: Pf) -> Pkt {

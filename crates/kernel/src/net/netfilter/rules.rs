@@ -283,6 +283,56 @@ pub enum Match {
         max: u16,
         inv: bool,
     },
+    Set(Box<SetMatch>),
+}
+
+/// A set as rules name it (`struct xt_set_info`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetRef {
+    pub index: u16,
+    /// Directions that the rule names, and which of them are sources.
+    pub dim: u8,
+    pub flags: u8,
+    /// It has none before the rule is in its table.
+    pub name: Arc<str>,
+}
+
+/// What a counter is compared with: 1 equal, 2 not, 3 less, 4 greater.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct SetCount {
+    pub op: u8,
+    pub value: u64,
+}
+
+impl SetCount {
+    pub fn holds(self, n: u64) -> bool {
+        match self.op {
+            1 => n == self.value,
+            2 => n != self.value,
+            3 => n < self.value,
+            4 => n > self.value,
+            _ => true,
+        }
+    }
+}
+
+/// `struct xt_set_info_match_v4`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetMatch {
+    pub set: SetRef,
+    pub packets: SetCount,
+    pub bytes: SetCount,
+    pub flags: u32,
+}
+
+/// `struct xt_set_info_target_v2`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SetTarget {
+    pub add: SetRef,
+    pub del: SetRef,
+    pub flags: u32,
+    /// What an element lives, where the rule says so.
+    pub timeout: Option<u32>,
 }
 
 pub const TCP_INV_SRCPT: u8 = 1;
@@ -404,6 +454,8 @@ pub enum Target {
         flags: u8,
         prefix: Arc<str>,
     },
+    Nflog(Nflog),
+    Set(Box<SetTarget>),
     Tproxy {
         addr: u128,
         port: u16,
@@ -415,6 +467,22 @@ pub enum Target {
         ct: bool,
     },
 }
+
+/// What a rule shows to the program of a group (`struct xt_nflog_info`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Nflog {
+    pub group: u16,
+    pub prefix: Arc<str>,
+    /// Bytes of the packet, where the rule says so.
+    pub size: Option<u32>,
+    /// An old number of bytes, which says nothing.
+    pub range: u32,
+    /// Packets that go together; 0: as the program has it.
+    pub threshold: u16,
+}
+
+/// Bytes of its prefix, with the zero at the end.
+pub const NFLOG_PREFIX: usize = 64;
 
 pub const LOG_TCPSEQ: u8 = 1;
 pub const LOG_TCPOPT: u8 = 2;

@@ -3,7 +3,7 @@ use super::matches::{ip_matches, match_one};
 use super::packet::Pkt;
 use super::rules::*;
 use super::words::print;
-use super::{Devs, Hook, Pf, Verdict, conntrack::CtInfo, conntrack::NfCt, log, nat};
+use super::{Devs, Hook, Pf, Verdict, conntrack::CtInfo, conntrack::NfCt, ipset, log, nat, nflog};
 use crate::env::trace::RuleHit;
 use crate::ids::NsId;
 use crate::net::Net;
@@ -132,6 +132,14 @@ pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb:
             let line = log::line(net, prefix, *flags, p, skb, devs);
             let _ = level;
             net.kmsg(line);
+            Said::GoOn
+        }
+        Target::Nflog(l) => {
+            nflog::log(net, ns, l, hook, p, skb, devs);
+            Said::GoOn
+        }
+        Target::Set(t) => {
+            ipset::target(net, ns, t, p, skb);
             Said::GoOn
         }
         Target::Notrack { .. } => {

@@ -18,7 +18,7 @@ use core::net::{Ipv4Addr, Ipv6Addr};
 /// Notifications that nobody has taken yet; what comes then is lost, and listeners are told so.
 const MOST_WAITING: usize = 8192;
 
-/// One message for the members of a group.
+/// One message for the members of a group, or for one socket.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Notice {
     pub ns: NsId,
@@ -26,6 +26,8 @@ pub struct Notice {
     pub protocol: i32,
     /// `RTNLGRP_*` or `NFNLGRP_*`.
     pub group: u32,
+    /// The socket that alone gets it, by its port; 0: all of the group.
+    pub port: u32,
     /// Empty: some were lost.
     pub bytes: Vec<u8>,
 }
@@ -48,7 +50,7 @@ fn tell(net: &mut Net, ns: NsId, group: u32, write: impl FnOnce(&Net, &mut Vec<u
     if net.ns.get(ns).is_none_or(|n| n.nl_groups & (1 << group) == 0) {
         return;
     }
-    push(net, ns, NETLINK_ROUTE, group, write);
+    push(net, ns, NETLINK_ROUTE, (group, 0), write);
 }
 
 /// A message of traffic control that is written already.
@@ -59,18 +61,23 @@ pub(crate) fn tc(net: &mut Net, ns: NsId, bytes: Vec<u8>) {
 /// The same for a group of NETLINK_NETFILTER.
 pub(crate) fn nfnetlink(net: &mut Net, ns: NsId, group: u32, write: impl FnOnce(&Net, &mut Vec<u8>)) {
     if net.ns.get(ns).is_some_and(|n| n.nf_groups & (1 << group) != 0) {
-        push(net, ns, NETLINK_NETFILTER, group, write);
+        push(net, ns, NETLINK_NETFILTER, (group, 0), write);
     }
 }
 
-fn push(net: &mut Net, ns: NsId, protocol: i32, group: u32, write: impl FnOnce(&Net, &mut Vec<u8>)) {
+/// To one socket of NETLINK_NETFILTER.
+pub(crate) fn unicast(net: &mut Net, ns: NsId, port: u32, bytes: Vec<u8>) {
+    push(net, ns, NETLINK_NETFILTER, (0, port), |_, out| *out = bytes);
+}
+
+fn push(net: &mut Net, ns: NsId, protocol: i32, (group, port): (u32, u32), write: impl FnOnce(&Net, &mut Vec<u8>)) {
     let mut bytes = Vec::new();
     match net.notices.len() {
         MOST_WAITING.. => return,
         n if n + 1 == MOST_WAITING => {}
         _ => write(net, &mut bytes),
     }
-    net.notices.push_back(Notice { ns, protocol, group, bytes });
+    net.notices.push_back(Notice { ns, protocol, group, port, bytes });
 }
 
 fn head(kind: u16) -> Head {

@@ -2,6 +2,7 @@
 use super::super::Pf;
 use super::super::packet::{addr, bits};
 use super::super::rules::*;
+use super::set;
 use belljar_abi::Errno;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -23,6 +24,10 @@ pub const MATCHES: &[(&str, u8)] = &[
     ("multiport", 1),
     ("limit", 0),
     ("length", 0),
+    ("set", 1),
+    ("set", 2),
+    ("set", 3),
+    ("set", 4),
 ];
 
 /// The same of targets. SNAT and DNAT have had three layouts, REDIRECT and MASQUERADE one for each family.
@@ -40,6 +45,10 @@ pub const TARGETS: &[(&str, u8)] = &[
     ("CONNMARK", 1),
     ("CONNMARK", 2),
     ("LOG", 0),
+    ("NFLOG", 0),
+    ("SET", 1),
+    ("SET", 2),
+    ("SET", 3),
     ("TPROXY", 0),
     ("TPROXY", 1),
     ("CT", 0),
@@ -198,6 +207,7 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
             }
             Match::Limit { avg, burst, credit: State(0), prev: State(0) }
         }
+        "set" => Match::Set(Box::new(set::read_match(r, revision)?)),
         "length" => Match::Length { min: r.u16()?, max: r.u16()?, inv: r.u8()? != 0 },
         _ => return Err(Errno::ENOENT),
     })
@@ -323,6 +333,10 @@ pub fn write_match(pf: Pf, m: &Match) -> (&'static str, u8, Vec<u8>) {
             w.u32(*burst);
             w.zeros(32);
             ("limit", 0)
+        }
+        Match::Set(m) => {
+            set::write_match(&mut w, m);
+            ("set", 4)
         }
         Match::Length { min, max, inv } => {
             w.u16(*min);
@@ -462,6 +476,16 @@ pub fn read_target(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Target
             }
             Target::Log { level, flags, prefix: r.text(30)?.into() }
         }
+        "NFLOG" => {
+            let (len, group, threshold, flags) = (r.u32()?, r.u16()?, r.u16()?, r.u16()?);
+            r.u16()?;
+            if flags & !1 != 0 {
+                return Err(Errno::EINVAL);
+            }
+            let (size, range) = if flags & 1 != 0 { (Some(len), 0) } else { (None, len) };
+            Target::Nflog(Nflog { group, prefix: r.text(NFLOG_PREFIX)?.into(), size, range, threshold })
+        }
+        "SET" => Target::Set(Box::new(set::read_target(r, revision)?)),
         "TPROXY" => {
             let (mask, mark) = (r.u32()?, r.u32()?);
             let addr = if revision == 0 { r.addr(Pf::V4)? } else { r.inet(pf)? };
@@ -522,6 +546,19 @@ pub fn write_target(pf: Pf, t: &Target) -> Option<(&'static str, u8, Vec<u8>)> {
             w.0.extend([*level, *flags]);
             w.text(prefix, 30);
             ("LOG", 0)
+        }
+        Target::Nflog(l) => {
+            w.u32(l.size.unwrap_or(l.range));
+            w.u16(l.group);
+            w.u16(l.threshold);
+            w.u16(l.size.is_some().into());
+            w.zeros(2);
+            w.text(&l.prefix, NFLOG_PREFIX);
+            ("NFLOG", 0)
+        }
+        Target::Set(t) => {
+            set::write_target(&mut w, t);
+            ("SET", 3)
         }
         Target::Tproxy { addr, port, mark, mask } => {
             w.u32(*mask);

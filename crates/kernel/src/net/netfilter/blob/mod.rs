@@ -3,12 +3,14 @@
 //! What comes from a program is data: every offset is checked, every loop ends with the bytes, and a table whose chains are not
 //! laid out as `libiptc` lays them out (built-in chains, then user chains behind their names) is refused with EINVAL.
 pub(super) mod ext;
+mod set;
 
 use super::rules::*;
-use super::{Hook, Pf};
+use super::{Hook, Pf, ipset};
 use crate::ids::NsId;
 use crate::net::Net;
 use belljar_abi::Errno;
+use belljar_abi::ipset::SO_IP_SET;
 use ext::{Reader, Writer};
 
 /// The longest table that is taken.
@@ -26,6 +28,7 @@ const SO_GET_REVISION_TARGET: i32 = 67;
 pub fn is_option(pf: Pf, set: bool, name: i32) -> bool {
     match (set, pf) {
         (true, _) | (false, Pf::V6) if name == 64 || name == 65 => true,
+        (false, Pf::V4) if name == SO_IP_SET => true,
         (false, Pf::V4) => (SO_GET_INFO..=SO_GET_REVISION_TARGET).contains(&name),
         (false, Pf::V6) => matches!(name, 68 | 69),
         _ => false,
@@ -436,6 +439,7 @@ impl Net {
         let shift = if pf == Pf::V6 { 2 } else { 0 };
         match name {
             SO_GET_INFO | SO_GET_ENTRIES => {}
+            SO_IP_SET => return self.ipset_getsockopt(ns, asked),
             n if n == SO_GET_REVISION_MATCH + shift => return revision(asked, ext::MATCHES),
             n if n == SO_GET_REVISION_TARGET + shift => return revision(asked, ext::TARGETS),
             _ => return Err(Errno::EINVAL),
@@ -477,8 +481,14 @@ impl Net {
     }
 
     fn xt_replace(&mut self, ns: NsId, pf: Pf, value: &[u8]) -> Result<OldCounters, Errno> {
-        let (new, count, pointer) = decode(pf, value)?;
+        let (mut new, count, pointer) = decode(pf, value)?;
         new.check_targets(pf)?;
+        let none = ipset::Sets::default();
+        let sets = self.ns.get(ns).and_then(|n| n.ipset.as_deref()).unwrap_or(&none);
+        for r in new.chains.iter_mut().flat_map(|c| &mut c.rules) {
+            r.matches.iter_mut().try_for_each(|m| sets.resolve_match(m))?;
+            sets.resolve_target(&mut r.target)?;
+        }
         let old = self.nf_table(ns, pf, new.name).ok_or(Errno::EINVAL)?;
         let mut w = Writer::default();
         counters(old, |c| {

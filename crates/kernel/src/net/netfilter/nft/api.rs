@@ -2,17 +2,18 @@
 use super::expr::{Names, parse_all, sets_of};
 use super::fill;
 use super::parts::*;
-use super::{Chain, MAX_TABLES, Pf, Rule, Table, Transaction, verify};
+use super::{Chain, MAX_TABLES, Pf, Rule, Table, Transaction, dynamic, verify};
 use crate::net::Net;
+use crate::net::netfilter::ipset;
 use crate::net::netfilter::rules::{MAX_CHAINS, MAX_RULES};
-use crate::net::netlink::{Caller, Done, Req};
+use crate::net::netlink::{Caller, Done, Refusal, Req};
 use belljar_abi::Errno;
 use belljar_abi::netlink as nl;
 use belljar_abi::nf_tables::*;
 
 impl Transaction {
     /// Carries out one message of a batch.
-    pub fn message(&mut self, _: &Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    pub fn message(&mut self, net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         let m = Msg { r, family: r.body.first().copied().unwrap_or(0), port: c.port };
         let message = r.hdr.kind as u8;
         match message {
@@ -20,39 +21,42 @@ impl Transaction {
             NFT_MSG_DELTABLE => self.del_table(m),
             NFT_MSG_NEWCHAIN => self.new_chain(m),
             NFT_MSG_DELCHAIN => self.del_chain(m),
-            NFT_MSG_NEWRULE => self.new_rule(m),
+            NFT_MSG_NEWRULE => self.new_rule(net, m),
             NFT_MSG_DELRULE => self.del_rule(m),
-            NFT_MSG_NEWSET => self.new_set(m),
+            NFT_MSG_NEWSET => self.new_set(net, m),
             NFT_MSG_DELSET => self.del_set(m),
-            NFT_MSG_NEWSETELEM => self.elements(m, true),
-            NFT_MSG_DELSETELEM => self.elements(m, false),
+            NFT_MSG_NEWSETELEM => self.elements(net, m, true),
+            NFT_MSG_DELSETELEM => self.elements(net, m, false),
+            NFT_MSG_NEWOBJ => self.new_object(m),
+            NFT_MSG_DELOBJ => self.del_object(m),
+            NFT_MSG_DESTROYOBJ => destroyed(self.del_object(m)),
             NFT_MSG_DESTROYTABLE => destroyed(self.del_table(m)),
             NFT_MSG_DESTROYCHAIN => destroyed(self.del_chain(m)),
             NFT_MSG_DESTROYRULE => destroyed(self.del_rule(m)),
             NFT_MSG_DESTROYSET => destroyed(self.del_set(m)),
-            NFT_MSG_DESTROYSETELEM => destroyed(self.elements(m, false)),
-            // Objects and flow tables.
+            NFT_MSG_DESTROYSETELEM => destroyed(self.elements(net, m, false)),
+            // Flow tables.
             _ => Err(Errno::EOPNOTSUPP.into()),
         }
     }
 
-    fn tell(&mut self, write: impl FnOnce(&super::Nft, u32, &mut Vec<u8>)) {
+    pub(super) fn tell(&mut self, write: impl FnOnce(&super::Nft, u32, &mut Vec<u8>)) {
         let mut b = Vec::new();
         write(&self.work, self.batch(), &mut b);
         self.told.push(b);
     }
 
-    fn table(&self, m: Msg<'_>, attr: u16) -> Done<usize> {
+    pub(super) fn table(&self, m: Msg<'_>, attr: u16) -> Done<usize> {
         self.work.find(m.family, m.name(attr)?).ok_or_else(|| m.bad(attr, Errno::ENOENT))
     }
 
-    fn of(&mut self, table: usize) -> Done<&mut Table> {
+    pub(super) fn of(&mut self, table: usize) -> Done<&mut Table> {
         Ok(self.work.tables.get_mut(table).ok_or(Errno::ENOENT)?)
     }
 
     #[doc(alias = "nf_tables_newtable")]
     fn new_table(&mut self, m: Msg<'_>) -> Done {
-        if !matches!(m.family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) {
+        if !matches!(m.family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_NETDEV) {
             return Err(Errno::EOPNOTSUPP.into());
         }
         let name = m.name(NFTA_TABLE_NAME)?;
@@ -80,6 +84,7 @@ impl Transaction {
                     userdata: m.userdata(NFTA_TABLE_USERDATA)?,
                     chains: Vec::new(),
                     sets: Vec::new(),
+                    objects: Vec::new(),
                     last_handle: 0,
                 });
                 self.work.tables.len() - 1
@@ -217,26 +222,32 @@ impl Transaction {
     }
 
     #[doc(alias = "nf_tables_newrule")]
-    fn new_rule(&mut self, m: Msg<'_>) -> Done {
+    fn new_rule(&mut self, net: &Net, m: Msg<'_>) -> Done {
         let at = self.table(m, NFTA_RULE_TABLE)?;
-        let batch = self.batch();
+        let (batch, none) = (self.batch(), ipset::Sets::default());
+        let ipsets = net.ns.get(self.ns).and_then(|n| n.ipset.as_deref()).unwrap_or(&none);
         let t = self.of(at)?;
         let chain = rule_chain(t, m, batch)?.ok_or(Errno::EINVAL)?;
         let compat = m.get(NFTA_RULE_COMPAT).map(read_compat).transpose()?;
-        let exprs = parse_all(&Names { table: t, batch }, compat, m.get(NFTA_RULE_EXPRESSIONS).unwrap_or(&[]))?;
+        let list = m.get(NFTA_RULE_EXPRESSIONS).unwrap_or(&[]);
+        let mut exprs = parse_all(&Names { table: t, batch }, compat, m.r, list)?;
         let pf = if t.family == NFPROTO_IPV6 { Pf::V6 } else { Pf::V4 };
-        let base = t.chains.get(chain).and_then(|c| c.base);
-        for e in &exprs {
-            if let super::Expr::Xt(x) = e {
-                x.check(&t.name, pf, base.as_ref())?;
-            }
-            base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e))?;
+        let base = t.chains.get(chain).and_then(|c| c.base.clone());
+        for (e, (_, b)) in exprs.iter_mut().zip(nl::attrs(list)) {
+            let checked = match &mut *e {
+                super::Expr::Xt(x) => x.resolve(ipsets).and_then(|()| x.check(&t.name, pf, base.as_ref())),
+                e if t.family == NFPROTO_NETDEV => verify::at_device(e),
+                _ => Ok(()),
+            };
+            let stands = checked.and_then(|()| base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e)));
+            stands.map_err(|errno| Refusal::from(errno).about(m.r.offset_of(b)))?;
         }
         let place = place(t, chain, m, batch)?;
         let rules: usize = t.chains.iter().map(|c| c.rules.len()).sum();
         if rules >= MAX_RULES {
             return Err(Errno::ENOMEM.into());
         }
+        dynamic::bound(&exprs, &mut t.sets);
         let leads = exprs.iter().any(|e| e.jump().is_some() || e.set().is_some());
         let rule = Rule {
             handle: t.handle(),
@@ -311,12 +322,12 @@ impl Transaction {
     }
 
     #[doc(alias = "nf_tables_newset")]
-    fn new_set(&mut self, m: Msg<'_>) -> Done {
+    fn new_set(&mut self, net: &Net, m: Msg<'_>) -> Done {
         let at = self.table(m, NFTA_SET_TABLE)?;
         let batch = self.batch();
         let name = m.name(NFTA_SET_NAME)?;
         let t = self.of(at)?;
-        let mut s = read_set(m, batch)?;
+        let mut s = read_set(&Names { table: t, batch }, m, net.env.now)?;
         let old = t.sets.iter().position(|s| *s.name == *name);
         let n = match old {
             Some(_) if m.flag(nl::NLM_F_EXCL) => return Err(m.bad(NFTA_SET_NAME, Errno::EEXIST)),
@@ -378,7 +389,7 @@ impl Transaction {
 
     /// Elements come, or go; without a list all of them go.
     #[doc(alias = "nf_tables_newsetelem")]
-    fn elements(&mut self, m: Msg<'_>, add: bool) -> Done {
+    fn elements(&mut self, net: &Net, m: Msg<'_>, add: bool) -> Done {
         let at = self.table(m, NFTA_SET_ELEM_LIST_TABLE)?;
         let batch = self.batch();
         let t = self.of(at)?;
@@ -395,22 +406,23 @@ impl Transaction {
         for (_, b) in nl::attrs(list.unwrap_or(&[])) {
             let names = Names { table: t, batch };
             // What is deleted is named by its key; a map's value need not be said.
-            let e = if add { s.read(&names, b)? } else { s.named(&names, b)? };
-            read.push(e);
+            let e = if add { s.read(&names, b, net.env.now) } else { s.named(&names, b) };
+            let at = m.r.offset_of(b);
+            read.push((e.map_err(|e| e.about(at))?, at));
         }
         let Some(s) = t.sets.get_mut(n) else { return Err(Errno::ENOENT.into()) };
         match (add, list) {
             (true, None) => return Err(Errno::EINVAL.into()),
             (true, _) => {
-                for e in read {
-                    s.add(e, m.flag(nl::NLM_F_EXCL))?;
+                for (e, at) in read {
+                    s.add(e, m.flag(nl::NLM_F_EXCL), net.env.now).map_err(|e| e.about(at))?;
                 }
             }
             (false, None) => s.elements.clear(),
             (false, _) => {
-                for (key, _) in read {
+                for ((key, _), at) in read {
                     if s.elements.remove(&key).is_none() {
-                        return Err(Errno::ENOENT.into());
+                        return Err(Refusal::from(Errno::ENOENT).about(at));
                     }
                 }
             }

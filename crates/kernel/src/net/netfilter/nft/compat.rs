@@ -4,9 +4,10 @@ use super::Base;
 use super::expr::{Attrs, Names};
 use crate::net::netfilter::Pf;
 use crate::net::netfilter::blob::ext;
-use crate::net::netfilter::edit;
 use crate::net::netfilter::nfnetlink::be32;
 use crate::net::netfilter::rules::*;
+use crate::net::netfilter::words::print::target_words;
+use crate::net::netfilter::{edit, ipset};
 use crate::net::netlink::{Caller, Done, Head, Req, str_of};
 use belljar_abi::Errno;
 use belljar_abi::netlink::Msg;
@@ -100,6 +101,31 @@ impl Xt {
 
     pub fn is_tproxy(&self) -> bool {
         matches!(self.body, Body::Target(Target::Tproxy { .. }))
+    }
+
+    /// ENOENT for a set of `ipset` that is not there.
+    pub fn resolve(&mut self, sets: &ipset::Sets) -> Result<(), Errno> {
+        match &mut self.body {
+            Body::Match(m) => sets.resolve_match(m),
+            Body::Target(t) => sets.resolve_target(t),
+        }
+    }
+
+    /// A target as `iptables` writes it.
+    pub fn target_words(&self, pf: Pf) -> Option<String> {
+        let Body::Target(t) = &self.body else { return None };
+        let mut o = String::new();
+        target_words(&mut o, &Table::new(TableName::Filter), pf, t);
+        Some(o.trim_start().to_owned())
+    }
+
+    /// Sets of `ipset` that it names.
+    pub fn ipsets(&self) -> impl Iterator<Item = u16> + use<> {
+        let (m, t) = match &self.body {
+            Body::Match(m) => (Some(ipset::match_sets(m)), None),
+            Body::Target(t) => (None, Some(ipset::target_sets(t))),
+        };
+        m.into_iter().flatten().chain(t.into_iter().flatten())
     }
 
     pub fn fill(&self, m: &mut Msg<'_>) {

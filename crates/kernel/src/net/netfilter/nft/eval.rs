@@ -2,9 +2,11 @@
 //! as is allowed.
 use super::compat::Body;
 use super::expr::*;
+use super::hit::hit;
+use super::netdev::Way;
+use super::object::Object;
 use super::set::Set;
-use super::{Data, Nft, Say, Stand, Table, Value};
-use crate::env::trace::RuleHit;
+use super::{Data, Nft, Say, Stand, Table, Value, dynamic};
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::{PktType, SkBuff};
@@ -13,7 +15,8 @@ use crate::net::netfilter::matches::match_one;
 use crate::net::netfilter::packet::Pkt;
 use crate::net::netfilter::rules::*;
 use crate::net::netfilter::table::{self, Said};
-use crate::net::netfilter::{Devs, Hook, Pf, Verdict, log, nat};
+use crate::net::netfilter::{Devs, Hook, Pf, Verdict, log, nat, nflog};
+use crate::net::packet::link_of;
 use belljar_abi::Errno;
 use belljar_abi::nf_tables::*;
 use std::cmp::Ordering;
@@ -26,10 +29,27 @@ pub struct At {
     pub ns: NsId,
     pub hook: Hook,
     pub devs: Devs,
+    /// Not in the network layer.
+    pub link: Option<Link>,
+}
+
+/// Of a frame at a device.
+#[derive(Clone, Copy, Debug)]
+pub struct Link {
+    pub protocol: u16,
+    pub is_ip: bool,
+    pub way: Way,
+}
+
+impl At {
+    /// As it is told.
+    pub fn name(&self) -> &'static str {
+        self.link.map_or_else(|| self.hook.chain(), |l| l.way.name())
+    }
 }
 
 /// What an expression left behind.
-enum Then {
+pub enum Then {
     Next,
     /// The rule is not about this packet.
     Break,
@@ -38,11 +58,17 @@ enum Then {
     End(Verdict),
 }
 
+/// What rules look into and change, beside themselves.
+struct Kept<'a> {
+    sets: &'a mut [Set],
+    objects: &'a mut [Object],
+}
+
 /// Registers.
-struct Regs([u8; NFT_DATA_VALUE_MAXLEN]);
+pub struct Regs([u8; NFT_DATA_VALUE_MAXLEN]);
 
 impl Regs {
-    fn get(&self, r: Reg, len: usize) -> &[u8] {
+    pub fn get(&self, r: Reg, len: usize) -> &[u8] {
         let at = usize::from(r.0);
         self.0.get(at..at + len).unwrap_or(&[])
     }
@@ -92,7 +118,8 @@ pub fn run(
         if verdict != Verdict::Accept {
             return (verdict, false);
         }
-        let kind = nft.tables.get(s.table).and_then(|t| t.chains.get(s.chain)).and_then(|c| c.base).map(|b| b.kind);
+        let kind =
+            nft.tables.get(s.table).and_then(|t| t.chains.get(s.chain)).and_then(|c| c.base.as_ref()).map(|b| b.kind);
         routes |= kind == Some(super::ChainType::Route) && mark != skb.mark;
     }
     (Verdict::Accept, routes)
@@ -116,7 +143,7 @@ pub fn translate(net: &mut Net, nft: &mut Nft, behind: bool, a: At, p: &Pkt, skb
 }
 
 #[doc(alias = "nft_do_chain")]
-fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuff) -> Verdict {
+pub fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuff) -> Verdict {
     let Some(t) = nft.tables.get_mut(s.table) else { return Verdict::Accept };
     let verdict = chains(net, t, s.chain, a, p, skb);
     if let Some(v) = verdict {
@@ -129,7 +156,7 @@ fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuf
     }
     let accept = b.accept;
     let policy = if accept { Then::End(Verdict::Accept) } else { Then::End(DROP) };
-    net.rule_hit(skb, || hit(t, a.hook, s.chain, 0, &policy));
+    net.rule_hit(skb, || hit(t, a, s.chain, 0, &policy));
     if accept { Verdict::Accept } else { DROP }
 }
 
@@ -140,7 +167,7 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
     let mut depth = 0;
     let (mut chain, mut at) = (base, 0);
     loop {
-        let Table { chains, sets, .. } = t;
+        let Table { chains, sets, objects, .. } = t;
         let rule = chains.get_mut(chain).and_then(|c| c.rules.get_mut(at));
         let Some(rule) = rule else {
             depth = usize::checked_sub(depth, 1)?;
@@ -148,9 +175,9 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
             continue;
         };
         at += 1;
-        let then = rule_says(net, &mut rule.exprs, sets, &mut regs, a, p, skb);
+        let then = rule_says(net, &mut rule.exprs, &mut Kept { sets, objects }, &mut regs, a, p, skb);
         if !matches!(then, Then::Break) {
-            net.rule_hit(skb, || hit(t, a.hook, chain, at, &then));
+            net.rule_hit(skb, || hit(t, a, chain, at, &then));
         }
         let say = match then {
             Then::Next | Then::Break => continue,
@@ -177,40 +204,17 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
     }
 }
 
-/// A rule that decided, as it is told.
-#[cold]
-fn hit(t: &Table, hook: Hook, chain: usize, number: usize, then: &Then) -> RuleHit {
-    let name = |at: usize| t.chains.get(at).map_or_else(String::new, |c| c.name.to_string());
-    let says = match then {
-        Then::Next | Then::Break => "continue".to_owned(),
-        Then::End(Verdict::Accept) => "accept".to_owned(),
-        Then::End(Verdict::Drop(_)) => "drop".to_owned(),
-        Then::End(Verdict::Reject(_)) => "reject".to_owned(),
-        Then::Say(s) => match s.code {
-            NF_ACCEPT => "accept".to_owned(),
-            NFT_CONTINUE | NFT_BREAK => "continue".to_owned(),
-            NFT_RETURN => "return".to_owned(),
-            NFT_JUMP | NFT_GOTO => {
-                let to = t.chain_at(s.chain).map(name).unwrap_or_default();
-                format!("{} {to}", if s.code == NFT_JUMP { "jump" } else { "goto" })
-            }
-            _ => "drop".to_owned(),
-        },
-    };
-    RuleHit { hook: hook.chain(), table: t.name.to_string(), chain: name(chain), number: number as u32, says }
-}
-
 fn rule_says(
     net: &mut Net,
     exprs: &mut [Expr],
-    sets: &[Set],
+    kept: &mut Kept<'_>,
     regs: &mut Regs,
     a: At,
     p: &Pkt,
     skb: &mut SkBuff,
 ) -> Then {
     for e in exprs {
-        match one(net, e, sets, regs, a, p, skb) {
+        match one(net, e, kept, regs, a, p, skb) {
             Then::Next => {}
             then => return then,
         }
@@ -218,11 +222,11 @@ fn rule_says(
     Then::Next
 }
 
-fn when(yes: bool) -> Then {
+pub fn when(yes: bool) -> Then {
     if yes { Then::Next } else { Then::Break }
 }
 
-fn one(net: &mut Net, e: &mut Expr, sets: &[Set], regs: &mut Regs, a: At, p: &Pkt, skb: &mut SkBuff) -> Then {
+fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At, p: &Pkt, skb: &mut SkBuff) -> Then {
     match e {
         Expr::Immediate { dreg: Some(r), data: Data::Value(v) } => {
             regs.put(*r, v.get());
@@ -257,16 +261,20 @@ fn one(net: &mut Net, e: &mut Expr, sets: &[Set], regs: &mut Regs, a: At, p: &Pk
             }
             Then::Next
         }
-        Expr::Counter(c) => {
-            c.packets += 1;
-            c.bytes += p.len as u64;
-            Then::Next
+        Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_) => dynamic::count(e, net.env.now, p.len as u64),
+        Expr::ObjRef(handle) => dynamic::object(kept.objects, *handle, net.env.now, p.len as u64),
+        Expr::Dynset(d) => d.eval(kept.sets, regs, net.env.now, p.len as u64),
+        Expr::Lookup { set, sreg, dreg, verdict, invert } => {
+            let now = (net.env.now, p.len as u64);
+            lookup(kept.sets, *set, regs, (*sreg, *dreg), *verdict, *invert, now)
         }
-        Expr::Lookup { set, sreg, dreg, verdict, invert } => lookup(sets, *set, regs, *sreg, *dreg, *verdict, *invert),
-        Expr::Limit(l) => when(limit(l, net.env.now, p.len as u64)),
         Expr::Log { prefix, flags, .. } => {
             let line = log::line(net, prefix, (*flags & 0xf) as u8, p, skb, a.devs);
             net.kmsg(line);
+            Then::Next
+        }
+        Expr::Nflog(l) => {
+            nflog::log(net, a.ns, l, a.hook, p, skb, a.devs);
             Then::Next
         }
         Expr::Reject { kind, code } => match reject(p.pf, *kind, *code) {
@@ -384,6 +392,12 @@ fn meta(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt, skb
         NFT_META_OIF => index(a.devs.1),
         NFT_META_CPU => net.cpu as u32,
         NFT_META_PRANDOM => net.env.rng.next_u32(),
+        NFT_META_IIFTYPE | NFT_META_OIFTYPE => {
+            let dev = if key == NFT_META_IIFTYPE { a.devs.0 } else { a.devs.1 };
+            let Some(d) = dev.and_then(|d| net.devs.get(d)) else { return false };
+            regs.put(dreg, &link_of(d).1.to_ne_bytes());
+            return true;
+        }
         NFT_META_IIFNAME => {
             regs.put(dreg, &p.in_name);
             return true;
@@ -393,9 +407,15 @@ fn meta(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt, skb
             return true;
         }
         NFT_META_PROTOCOL => {
-            regs.put(dreg, &(if p.pf == Pf::V4 { 0x0800u16 } else { 0x86dd }).to_be_bytes());
+            let of = if p.pf == Pf::V4 { 0x0800u16 } else { 0x86dd };
+            regs.put(dreg, &a.link.map_or(of, |l| l.protocol).to_be_bytes());
             return true;
         }
+        NFT_META_NFPROTO if a.link.is_some() => {
+            regs.put(dreg, &[NFPROTO_NETDEV]);
+            return true;
+        }
+        NFT_META_L4PROTO if a.link.is_some_and(|l| !l.is_ip) => return false,
         NFT_META_NFPROTO => {
             regs.put(dreg, &[if p.pf == Pf::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]);
             return true;
@@ -472,12 +492,27 @@ fn put_addr(regs: &mut Regs, dreg: Reg, pf: Pf, a: u128) {
     }
 }
 
-fn lookup(sets: &[Set], set: u64, regs: &mut Regs, sreg: Reg, dreg: Option<Reg>, verdict: bool, invert: bool) -> Then {
-    let found = sets.binary_search_by_key(&set, |s| s.handle).ok().and_then(|s| sets.get(s));
+#[doc(alias = "nft_lookup_eval")]
+fn lookup(
+    sets: &mut [Set],
+    set: u64,
+    regs: &mut Regs,
+    (sreg, dreg): (Reg, Option<Reg>),
+    verdict: bool,
+    invert: bool,
+    (now, len): (u64, u64),
+) -> Then {
+    let found = sets.binary_search_by_key(&set, |s| s.handle).ok().and_then(|s| sets.get_mut(s));
     let Some(s) = found else { return Then::Break };
     let Some(key) = Value::new(regs.get(sreg, s.key_len)) else { return Then::Break };
-    let found = s.find(&key);
-    match (found.map(|e| &e.data), dreg) {
+    let mut found = s.find(&key, now);
+    if let Some(e) = &mut found
+        && !e.exprs.is_empty()
+        && !matches!(e.eval(now, len), Then::Next)
+    {
+        return Then::Break;
+    }
+    match (found.as_ref().map(|e| &e.data), dreg) {
         (Some(Some(Data::Verdict(say))), _) if verdict => Then::Say(*say),
         (Some(Some(Data::Value(v))), Some(r)) => {
             regs.put(r, v.get());
@@ -486,17 +521,6 @@ fn lookup(sets: &[Set], set: u64, regs: &mut Regs, sreg: Reg, dreg: Option<Reg>,
         (found, None) if !verdict => when(found.is_some() != invert),
         _ => Then::Break,
     }
-}
-
-/// Credit that grows with time; whether there is enough of it.
-#[doc(alias = "nft_limit_eval")]
-fn limit(l: &mut Limit, now: u64, len: u64) -> bool {
-    let tokens = l.tokens.saturating_add(now.saturating_sub(l.last)).min(l.most());
-    l.last = now;
-    let cost = l.cost(len);
-    let enough = tokens >= cost;
-    l.tokens = if enough { tokens - cost } else { tokens };
-    enough != l.invert
 }
 
 /// Numbers of `--reject-with` by ICMP code.

@@ -1,10 +1,11 @@
 //! Expressions: as data, and read from attributes. What they do is in `eval.rs`, how they are told in `tell.rs`.
 use super::compat::{Xt, XtKind};
+use super::dynamic::{Dynset, Quota, objref};
+use super::limit::{self, Limit};
 use super::{Data, Rule, Say, Table, Value};
 use crate::net::netfilter::nfnetlink::{be32, be64};
-use crate::net::netfilter::rules::Counters;
-use crate::net::netfilter::rules::NAT_PROTO_SPECIFIED;
-use crate::net::netlink::{Done, str_of};
+use crate::net::netfilter::rules::{Counters, NAT_PROTO_SPECIFIED, Nflog};
+use crate::net::netlink::{Done, Req, str_of};
 use belljar_abi::Errno;
 use belljar_abi::netlink as nl;
 use belljar_abi::nf_tables::*;
@@ -17,7 +18,7 @@ pub struct Reg(pub u8);
 impl Reg {
     /// A register with room for `len` bytes: four of sixteen bytes, the same as sixteen of four.
     #[doc(alias = "nft_parse_register")]
-    fn parse(v: Option<&[u8]>, len: usize) -> Done<Reg> {
+    pub fn parse(v: Option<&[u8]>, len: usize) -> Done<Reg> {
         let at = match be32(v.ok_or(Errno::EINVAL)?)? {
             n @ 1..=4 => (n - 1) * 16,
             n @ 8..=23 => (n - 8) * 4,
@@ -43,19 +44,6 @@ pub enum Bit {
     Mask { mask: Value, xor: Value },
     Left(u32),
     Right(u32),
-}
-
-#[derive(Clone, Copy, Debug)]
-pub struct Limit {
-    pub rate: u64,
-    /// Seconds.
-    pub unit: u64,
-    pub burst: u32,
-    pub bytes: bool,
-    pub invert: bool,
-    /// Nanoseconds of credit, and since when.
-    pub tokens: u64,
-    pub last: u64,
 }
 
 /// Addresses and ports to translate to, in registers.
@@ -135,11 +123,16 @@ pub enum Expr {
         invert: bool,
     },
     Limit(Limit),
+    Quota(Quota),
+    /// An object of the table, by its handle.
+    ObjRef(u64),
+    Dynset(Box<Dynset>),
     Log {
         prefix: Arc<str>,
         level: Option<u32>,
         flags: u32,
     },
+    Nflog(Nflog),
     Reject {
         kind: u32,
         code: u8,
@@ -192,11 +185,19 @@ impl Names<'_> {
 /// An expression's attributes by kind.
 pub type Attrs<'a> = &'a dyn Fn(u16) -> Option<&'a [u8]>;
 
-fn number(a: Attrs<'_>, kind: u16) -> Done<u32> {
+pub fn number(a: Attrs<'_>, kind: u16) -> Done<u32> {
     be32(a(kind).ok_or(Errno::EINVAL)?)
 }
 
-fn number_or(a: Attrs<'_>, kind: u16, none: u32) -> Done<u32> {
+pub fn be64_or(a: Attrs<'_>, kind: u16, none: u64) -> Done<u64> {
+    Ok(a(kind).map(be64).transpose()?.unwrap_or(none))
+}
+
+fn be16(v: &[u8]) -> Done<u16> {
+    v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL.into())
+}
+
+pub fn number_or(a: Attrs<'_>, kind: u16, none: u32) -> Done<u32> {
     Ok(a(kind).map(be32).transpose()?.unwrap_or(none))
 }
 
@@ -255,12 +256,12 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
         "byteorder" => byteorder(a),
         "meta" => meta(a),
         "ct" => ct(a),
-        "counter" => {
-            let get = |kind| a(kind).map(be64).transpose().map(|n| n.unwrap_or(0));
-            Ok(Expr::Counter(Counters { bytes: get(1)?, packets: get(2)? }))
-        }
+        "counter" => Ok(Expr::Counter(counter(a)?)),
         "lookup" => lookup(names, a),
-        "limit" => limit(a),
+        "limit" => Ok(Expr::Limit(limit::parse(a)?)),
+        "quota" => Ok(Expr::Quota(Quota::parse(a)?)),
+        "objref" => objref(names, a),
+        "dynset" => Ok(Expr::Dynset(Box::new(Dynset::parse(names, a)?))),
         "log" => log(a),
         "reject" => reject(names, a),
         "nat" | "masq" | "redir" => nat(names, name, a),
@@ -270,6 +271,10 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
         // As in a kernel without the module.
         _ => Err(Errno::ENOENT.into()),
     }
+}
+
+pub fn counter(a: Attrs<'_>) -> Done<Counters> {
+    Ok(Counters { bytes: be64_or(a, 1, 0)?, packets: be64_or(a, 2, 0)? })
 }
 
 fn immediate(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
@@ -336,7 +341,7 @@ fn meta_len(key: u32) -> Option<usize> {
     Some(match key {
         NFT_META_LEN | NFT_META_MARK | NFT_META_IIF | NFT_META_OIF | NFT_META_CPU | NFT_META_PRANDOM => 4,
         NFT_META_IIFNAME | NFT_META_OIFNAME => 16,
-        NFT_META_PROTOCOL => 2,
+        NFT_META_PROTOCOL | NFT_META_IIFTYPE | NFT_META_OIFTYPE => 2,
         NFT_META_NFPROTO | NFT_META_L4PROTO | NFT_META_PKTTYPE => 1,
         _ => return None,
     })
@@ -410,57 +415,19 @@ fn lookup(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
     Ok(Expr::Lookup { set: s.handle, sreg, dreg, verdict, invert })
 }
 
-/// What a limit has saved up when nobody came for long: so many packets.
-const LIMIT_BURST: u32 = 5;
-const NSEC: u64 = 1_000_000_000;
-
-impl Limit {
-    /// All that it can save, in nanoseconds.
-    pub fn most(&self) -> u64 {
-        let whole = u128::from(self.unit) * u128::from(NSEC);
-        let (rate, burst) = (u128::from(self.rate), u128::from(self.burst));
-        let most = if self.bytes { whole * (rate + burst) / rate } else { whole / rate * burst };
-        u64::try_from(most).unwrap_or(u64::MAX)
-    }
-
-    /// What `len` bytes, or a packet, cost.
-    pub fn cost(&self, len: u64) -> u64 {
-        let whole = u128::from(self.unit) * u128::from(NSEC);
-        let n = if self.bytes { u128::from(len) } else { 1 };
-        u64::try_from(whole * n / u128::from(self.rate)).unwrap_or(u64::MAX)
-    }
-}
-
-#[doc(alias = "nft_limit_init")]
-fn limit(a: Attrs<'_>) -> Done<Expr> {
-    let rate = be64(a(1).ok_or(Errno::EINVAL)?)?;
-    let unit = be64(a(2).ok_or(Errno::EINVAL)?)?;
-    let (burst, kind, flags) = (number_or(a, 3, 0)?, number_or(a, 4, 0)?, number_or(a, 5, 0)?);
-    if kind > 1 || flags > 1 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
-    if rate == 0 || unit == 0 || unit.checked_mul(NSEC).is_none() {
-        return Err(Errno::EINVAL.into());
-    }
-    let bytes = kind == 1;
-    let burst = if burst == 0 && !bytes { LIMIT_BURST } else { burst };
-    let mut l = Limit { rate, unit, burst, bytes, invert: flags == 1, tokens: 0, last: 0 };
-    if rate.checked_add(burst.into()).is_none() {
-        return Err(Errno::EOVERFLOW.into());
-    }
-    l.tokens = l.most();
-    Ok(Expr::Limit(l))
-}
-
 fn log(a: Attrs<'_>) -> Done<Expr> {
-    if a(1).is_some() {
-        // To a program that listens: nfnetlink_log is not here.
-        return Err(Errno::ENOENT.into());
-    }
     let prefix = a(2).map(str_of).transpose()?.unwrap_or("");
     let level = a(5).map(be32).transpose()?;
     let flags = number_or(a, 6, 0)?;
-    if prefix.len() > 127 || level.is_some_and(|l| l > 7) || flags & !0x2f != 0 {
+    if let Some(group) = a(1) {
+        if prefix.len() > 127 || level.is_some() || a(6).is_some() {
+            return Err(Errno::EINVAL.into());
+        }
+        let size = a(3).map(be32).transpose()?;
+        let threshold = a(4).map(be16).transpose()?.unwrap_or(0);
+        return Ok(Expr::Nflog(Nflog { group: be16(group)?, prefix: prefix.into(), size, range: 0, threshold }));
+    }
+    if prefix.len() > 127 || a(3).is_some() || a(4).is_some() || level.is_some_and(|l| l > 7) || flags & !0x2f != 0 {
         return Err(Errno::EINVAL.into());
     }
     Ok(Expr::Log { prefix: prefix.into(), level, flags })
@@ -545,7 +512,11 @@ impl Expr {
 
     /// The set that it looks into.
     pub fn set(&self) -> Option<u64> {
-        if let Expr::Lookup { set, .. } = self { Some(*set) } else { None }
+        match self {
+            Expr::Lookup { set, .. } => Some(*set),
+            Expr::Dynset(d) => Some(d.set),
+            _ => None,
+        }
     }
 
     /// The chain that it leads to.
@@ -561,13 +532,13 @@ impl Expr {
 const MAX_EXPRS: usize = 128;
 
 /// The list of a rule's expressions.
-pub fn parse_all(names: &Names<'_>, compat: Option<(u32, u32)>, list: &[u8]) -> Done<Vec<Expr>> {
+pub fn parse_all(names: &Names<'_>, compat: Option<(u32, u32)>, r: Req<'_>, list: &[u8]) -> Done<Vec<Expr>> {
     let mut out = Vec::new();
     for (kind, b) in nl::attrs(list) {
         if kind != NFTA_LIST_ELEM || out.len() == MAX_EXPRS {
             return Err(Errno::EINVAL.into());
         }
-        out.push(parse(names, compat, b)?);
+        out.push(parse(names, compat, b).map_err(|e| e.about(r.offset_of(b)))?);
     }
     Ok(out)
 }

@@ -1,7 +1,8 @@
 //! Tables, chains, rules, sets and elements as messages.
 use super::expr::Names;
+use super::object::{Kind, Object};
 use super::set::Set;
-use super::{Chain, Rule, Table, set};
+use super::{Chain, Rule, Table, dynamic, set};
 use crate::net::netlink::Head;
 use belljar_abi::netlink::{Msg, NLA_F_NESTED};
 use belljar_abi::nf_tables::*;
@@ -31,7 +32,7 @@ pub fn table(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table) {
     let mut m = begin(out, h, t.family, genid);
     m.attr_str(NFTA_TABLE_NAME, &t.name);
     be(&mut m, NFTA_TABLE_FLAGS, t.flags);
-    be(&mut m, NFTA_TABLE_USE, (t.chains.len() + t.sets.len()) as u32);
+    be(&mut m, NFTA_TABLE_USE, (t.chains.len() + t.sets.len() + t.objects.len()) as u32);
     m.attr(NFTA_TABLE_HANDLE, &t.handle.to_be_bytes());
     userdata(&mut m, NFTA_TABLE_USERDATA, &t.userdata);
 }
@@ -51,8 +52,23 @@ pub fn chain(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table, c: &Chain) {
     m.attr_str(NFTA_CHAIN_NAME, &c.name);
     if let Some(b) = &c.base {
         m.nest(NFTA_CHAIN_HOOK | NLA_F_NESTED, |m| {
-            be(m, NFTA_HOOK_HOOKNUM, b.hook as u32);
+            let number = match &b.at {
+                None => b.hook as u32,
+                Some(_) if t.family == NFPROTO_INET => NF_INET_INGRESS,
+                Some(a) => a.way as u32,
+            };
+            be(m, NFTA_HOOK_HOOKNUM, number);
             be(m, NFTA_HOOK_PRIORITY, b.priority as u32);
+            if let Some(a) = &b.at {
+                m.nest(NFTA_HOOK_DEVS | NLA_F_NESTED, |m| {
+                    a.devices.iter().for_each(|d| {
+                        m.attr_str(NFTA_DEVICE_NAME, d);
+                    });
+                });
+                if let [one] = &a.devices[..] {
+                    m.attr_str(NFTA_HOOK_DEV, one);
+                }
+            }
         });
         be(&mut m, NFTA_CHAIN_POLICY, b.accept.into());
         m.attr_str(NFTA_CHAIN_TYPE, b.kind.name());
@@ -104,6 +120,12 @@ pub fn set(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table, s: &Set) {
     if s.policy != 0 {
         be(&mut m, NFTA_SET_POLICY, s.policy);
     }
+    if s.timeout != 0 {
+        m.attr(NFTA_SET_TIMEOUT, &(s.timeout / 1_000_000).to_be_bytes());
+    }
+    if s.gc_interval != 0 {
+        be(&mut m, NFTA_SET_GC_INTERVAL, s.gc_interval);
+    }
     userdata(&mut m, NFTA_SET_USERDATA, &s.userdata);
     m.nest(NFTA_SET_DESC | NLA_F_NESTED, |m| {
         if s.size != 0 {
@@ -113,6 +135,24 @@ pub fn set(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table, s: &Set) {
             m.attr(NFTA_SET_DESC_CONCAT | NLA_F_NESTED, &s.concat);
         }
     });
+    let names = Names { table: t, batch: 0 };
+    dynamic::fill_stateful(&mut m, &names, (NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS), &s.exprs);
+}
+
+pub fn object(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table, o: &Object) {
+    let mut m = begin(out, h, t.family, genid);
+    m.attr_str(NFTA_OBJ_TABLE, &t.name).attr_str(NFTA_OBJ_NAME, &o.name);
+    be(&mut m, NFTA_OBJ_TYPE, o.kind.number());
+    m.attr(NFTA_OBJ_HANDLE, &o.handle.to_be_bytes());
+    be(&mut m, NFTA_OBJ_USE, t.object_uses(o.handle) as u32);
+    m.nest(NFTA_OBJ_DATA | NLA_F_NESTED, |m| match &o.kind {
+        Kind::Counter(c) => {
+            m.attr(1, &c.bytes.to_be_bytes()).attr(2, &c.packets.to_be_bytes());
+        }
+        Kind::Quota(q) => q.fill(m),
+        Kind::Limit(l) => l.fill(m),
+    });
+    userdata(&mut m, NFTA_OBJ_USERDATA, &o.userdata);
 }
 
 /// Bytes of elements that go into one message.
@@ -123,7 +163,7 @@ pub fn some_elements<'a>(
     out: &mut Vec<u8>,
     h: Head,
     genid: u32,
-    (t, s): (&Table, &Set),
+    (t, s, now): (&Table, &Set, u64),
     list: &mut std::iter::Peekable<impl Iterator<Item = (&'a (super::Value, bool), &'a set::Element)>>,
 ) {
     let mut m = begin(out, h, t.family, genid);
@@ -134,7 +174,7 @@ pub fn some_elements<'a>(
         while m.written() - first < ELEMENTS
             && let Some(e) = list.next()
         {
-            set::fill(m, &names, e);
+            set::fill(m, &names, s, e, now);
         }
     });
 }

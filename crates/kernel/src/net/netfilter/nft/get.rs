@@ -1,7 +1,7 @@
 //! What is there, asked for one by one or all together (`nft list`).
 use super::expr::Names;
 use super::fill::{self, kind};
-use super::{Chain, Nft, Rule, Table};
+use super::{Chain, Nft, Rule, Table, object};
 use crate::net::Net;
 use crate::net::netfilter::nfnetlink::be64;
 use crate::net::netfilter::rules::Counters;
@@ -36,7 +36,7 @@ impl Nft {
 
 /// Answers about one thing.
 pub(crate) fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
-    let message = r.hdr.kind as u8;
+    let (message, now) = (r.hdr.kind as u8, net.env.now);
     nft(net, c, |nft| -> Done {
         let g = nft.genid;
         let head = |message| Head::reply(kind(message), c, r);
@@ -72,17 +72,19 @@ pub(crate) fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8
                 fill::set(out, head(NFT_MSG_NEWSET), g, t, s);
                 Ok(())
             }
-            NFT_MSG_GETSETELEM => elements(nft, c, r, out),
-            NFT_MSG_GETOBJ | NFT_MSG_GETFLOWTABLE => Err(Errno::ENOENT.into()),
+            NFT_MSG_GETSETELEM => elements(nft, c, r, out, now),
+            NFT_MSG_GETOBJ | NFT_MSG_GETOBJ_RESET => object::single(nft, c, r, out),
+            NFT_MSG_GETFLOWTABLE => Err(Errno::ENOENT.into()),
             // Everything that changes comes in batches.
             _ => Err(Errno::EINVAL.into()),
         }
-    })
+    })?;
+    if message == NFT_MSG_GETOBJ_RESET { object::reset(net, c.ns, r) } else { Ok(()) }
 }
 
 /// Those elements that a request names.
 #[doc(alias = "nf_tables_getsetelem")]
-fn elements(nft: &Nft, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
+fn elements(nft: &Nft, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>, now: u64) -> Done {
     let t = nft.named(r, NFTA_SET_ELEM_LIST_TABLE)?;
     let names = Names { table: t, batch: 0 };
     let at = names.set(r.attr(NFGENMSG_LEN, NFTA_SET_ELEM_LIST_SET), None)?;
@@ -95,16 +97,16 @@ fn elements(nft: &Nft, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
     for (_, b) in nl::attrs(list) {
         let key = nl::attrs(b).find(|(k, _)| *k == NFTA_SET_ELEM_KEY).ok_or(Errno::EINVAL)?.1;
         let super::Data::Value(key) = super::expr::read_data(&names, key)? else { return Err(Errno::EINVAL.into()) };
-        found.push(s.elements.get_key_value(&(key, true)).ok_or(Errno::ENOENT)?);
+        found.push(s.elements.get_key_value(&(key, true)).filter(|e| !e.1.is_over(now)).ok_or(Errno::ENOENT)?);
     }
     let head = Head::reply(kind(NFT_MSG_NEWSETELEM), c, r);
-    fill::some_elements(out, head, nft.genid, (t, s), &mut found.into_iter().peekable());
+    fill::some_elements(out, head, nft.genid, (t, s, now), &mut found.into_iter().peekable());
     Ok(())
 }
 
 /// All of a kind, of the request's family or of all.
 pub(crate) fn dump(net: &mut Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done {
-    let message = r.hdr.kind as u8;
+    let (message, now) = (r.hdr.kind as u8, net.env.now);
     nft(net, c, |nft| -> Done {
         let g = nft.genid;
         let f = family(r);
@@ -146,22 +148,24 @@ pub(crate) fn dump(net: &mut Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> D
                 let t = nft.named(r, NFTA_SET_ELEM_LIST_TABLE)?;
                 let at = Names { table: t, batch: 0 }.set(r.attr(NFGENMSG_LEN, NFTA_SET_ELEM_LIST_SET), None)?;
                 let s = t.sets.get(at).ok_or(Errno::ENOENT)?;
-                let mut list = s.elements.iter().peekable();
+                let mut list = s.alive(now).peekable();
                 while list.peek().is_some() {
                     let h = Head::dump(kind(NFT_MSG_NEWSETELEM), d);
-                    fill::some_elements(d.room(), h, g, (t, s), &mut list);
+                    fill::some_elements(d.room(), h, g, (t, s, now), &mut list);
                 }
             }
+            NFT_MSG_GETOBJ | NFT_MSG_GETOBJ_RESET => object::dump(nft, r, d)?,
             // There are none.
-            NFT_MSG_GETOBJ | NFT_MSG_GETOBJ_RESET | NFT_MSG_GETFLOWTABLE => {}
+            NFT_MSG_GETFLOWTABLE => {}
             _ => return Err(Errno::EINVAL.into()),
         }
         Ok(())
     })?;
-    if message == NFT_MSG_GETRULE_RESET {
-        reset(net, c, r)?;
+    match message {
+        NFT_MSG_GETRULE_RESET => reset(net, c, r),
+        NFT_MSG_GETOBJ_RESET => object::reset(net, c.ns, r),
+        _ => Ok(()),
     }
-    Ok(())
 }
 
 /// Rules of the tables and chain that a request names.

@@ -6,10 +6,15 @@
 //! the error of a kernel without that module.
 mod api;
 pub mod compat;
+mod dynamic;
 mod eval;
 mod expr;
 mod fill;
 pub mod get;
+mod hit;
+mod limit;
+pub mod netdev;
+mod object;
 mod parts;
 mod set;
 mod tell;
@@ -101,9 +106,18 @@ impl ChainType {
     }
 }
 
+/// Devices that a chain stands at, and on which of their ways.
+#[derive(Clone, Debug)]
+struct AtDevices {
+    way: netdev::Way,
+    devices: Vec<Arc<str>>,
+}
+
 /// What makes a chain stand at a hook.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Base {
+    /// Not in the network layer.
+    at: Option<AtDevices>,
     kind: ChainType,
     hook: Hook,
     priority: i32,
@@ -134,6 +148,7 @@ struct Table {
     /// In order of handle, as sets are.
     chains: Vec<Chain>,
     sets: Vec<Set>,
+    objects: Vec<object::Object>,
     /// Of chains, rules and sets together.
     last_handle: u64,
 }
@@ -152,10 +167,20 @@ impl Table {
         self.sets.binary_search_by_key(&handle, |s| s.handle).ok()
     }
 
+    /// Base chains that packets come by.
+    fn stands(&self, table: usize) -> impl Iterator<Item = (&Base, Stand)> {
+        let awake = self.flags & NFT_TABLE_F_DORMANT == 0;
+        let based = self.chains.iter().enumerate().filter_map(|(n, c)| Some((n, c.base.as_ref()?)));
+        based
+            .filter(move |_| awake)
+            .map(move |(chain, b)| (b, Stand { priority: b.priority, order: b.order, table, chain }))
+    }
+
     fn covers(&self, pf: Pf) -> bool {
         match self.family {
             NFPROTO_INET => true,
             NFPROTO_IPV4 => pf == Pf::V4,
+            NFPROTO_NETDEV => false,
             _ => pf == Pf::V6,
         }
     }
@@ -180,6 +205,8 @@ pub struct Nft {
     /// Chains of each family and hook by priority: filters, and those that are asked about new connections.
     filter: [[Vec<Stand>; 5]; 2],
     nat: [[Vec<Stand>; 5]; 2],
+    /// Chains at devices, of frames that come and of those that go.
+    netdev: [Vec<Stand>; 2],
     /// A family's packets are translated.
     pub(super) translates: [bool; 2],
     /// A family's rules need connections.
@@ -197,6 +224,7 @@ impl Default for Nft {
             last_order: 0,
             filter: Default::default(),
             nat: Default::default(),
+            netdev: Default::default(),
             translates: [false; 2],
             ct: [false; 2],
             tproxy: false,
@@ -214,25 +242,34 @@ impl Nft {
         self.filter[pf as usize][hook as usize].is_empty()
     }
 
+    /// Sets of `ipset` that rules name, each as often as it is named.
+    pub(super) fn ipsets(&self) -> impl Iterator<Item = u16> {
+        let rules = self.tables.iter().flat_map(|t| &t.chains).flat_map(|c| &c.rules);
+        rules.flat_map(|r| &r.exprs).filter_map(|e| if let Expr::Xt(x) = e { Some(x.ipsets()) } else { None }).flatten()
+    }
+
     /// Where chains stand, after a change.
     fn index(&mut self) {
-        (self.filter, self.nat) = Default::default();
+        (self.filter, self.nat, self.netdev) = Default::default();
         (self.translates, self.ct, self.tproxy) = ([false; 2], [false; 2], false);
         for (table, t) in self.tables.iter().enumerate() {
             for pf in [Pf::V4, Pf::V6].into_iter().filter(|pf| t.covers(*pf)) {
                 let exprs = || t.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.exprs);
                 self.ct[pf as usize] |= exprs().any(Expr::needs_conntrack);
                 self.tproxy |= exprs().any(Expr::is_tproxy);
-                for (chain, c) in t.chains.iter().enumerate() {
-                    let Some(b) = c.base.filter(|_| t.flags & NFT_TABLE_F_DORMANT == 0) else { continue };
-                    let stand = Stand { priority: b.priority, order: b.order, table, chain };
+                for (b, stand) in t.stands(table).filter(|(b, _)| b.at.is_none()) {
                     let all = if b.kind == ChainType::Nat { &mut self.nat } else { &mut self.filter };
                     all[pf as usize][b.hook as usize].push(stand);
                     self.translates[pf as usize] |= b.kind == ChainType::Nat;
                 }
             }
+            for (b, stand) in t.stands(table) {
+                if let Some(a) = &b.at {
+                    self.netdev[a.way as usize].push(stand);
+                }
+            }
         }
-        for list in self.filter.iter_mut().chain(&mut self.nat).flatten() {
+        for list in self.filter.iter_mut().chain(&mut self.nat).flatten().chain(&mut self.netdev) {
             list.sort_by_key(|s| (s.priority, s.order));
         }
     }
@@ -273,6 +310,9 @@ impl Transaction {
             nf.nft = self.work;
             nf.changed();
             n.nf_tproxy = nf.says_tproxy();
+        }
+        for dev in net.ns.get(self.ns).map_or_else(Vec::new, |n| n.devs.clone()) {
+            netdev::watch(net, self.ns, dev);
         }
         for bytes in self.told {
             notify::nfnetlink(net, self.ns, NFNLGRP_NFTABLES, |_, out| out.extend(bytes));

@@ -1,8 +1,9 @@
 //! What messages of nf_tables have in them: names, numbers, places, and the descriptions of chains and sets.
-use super::expr::sets_of;
+use super::expr::{Names, sets_of};
 use super::fill::kind;
+use super::netdev::Way;
 use super::set::Set;
-use super::{Base, ChainType, Table};
+use super::{AtDevices, Base, ChainType, Table, dynamic};
 use crate::net::netfilter::Hook;
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
@@ -73,11 +74,18 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
     let priority = get(NFTA_HOOK_PRIORITY)?.ok_or(Errno::ENOENT)? as i32;
     let kind = match m.text(NFTA_CHAIN_TYPE)? {
         None => ChainType::Filter,
-        Some(n) => ChainType::parse(n).ok_or(Errno::ENOENT)?,
+        Some(n) => ChainType::parse(n).ok_or_else(|| m.bad(NFTA_CHAIN_TYPE, Errno::ENOENT))?,
     };
-    let hook = *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?;
+    let at = devices(m, number, hook)?;
+    let hook = match &at {
+        Some(a) => a.way.hook(),
+        None => *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?,
+    };
     let allowed: &[Hook] = match kind {
         ChainType::Filter => &Hook::ALL,
+        // Devices have but filters.
+        _ if at.is_some() && m.family == NFPROTO_NETDEV => return Err(m.bad(NFTA_CHAIN_TYPE, Errno::ENOENT)),
+        _ if at.is_some() => return Err(Errno::EOPNOTSUPP.into()),
         ChainType::Nat => &[Hook::PreRouting, Hook::LocalIn, Hook::LocalOut, Hook::PostRouting],
         ChainType::Route => &[Hook::LocalOut],
     };
@@ -87,8 +95,36 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
         return Err(Errno::EOPNOTSUPP.into());
     }
     let counters = m.get(NFTA_CHAIN_COUNTERS).map(read_counters).transpose()?;
-    Ok(Base { kind, hook, priority, accept: policy != Some(0), counters, order })
+    Ok(Base { at, kind, hook, priority, accept: policy != Some(0), counters, order })
 }
+
+/// Devices that a chain names, where its hook is at devices. EINVAL without any, EOPNOTSUPP for those of another hook.
+#[doc(alias = "nft_chain_parse_netdev")]
+fn devices(m: Msg<'_>, number: u32, hook: &[u8]) -> Done<Option<AtDevices>> {
+    let get = |kind| nl::attrs(hook).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    let way = match (m.family, number) {
+        (NFPROTO_NETDEV, NF_NETDEV_INGRESS) | (NFPROTO_INET, NF_INET_INGRESS) => Way::Ingress,
+        (NFPROTO_NETDEV, NF_NETDEV_EGRESS) => Way::Egress,
+        (NFPROTO_NETDEV, _) => return Err(Errno::EOPNOTSUPP.into()),
+        _ if get(NFTA_HOOK_DEV).is_some() || get(NFTA_HOOK_DEVS).is_some() => return Err(Errno::EOPNOTSUPP.into()),
+        _ => return Ok(None),
+    };
+    let list = nl::attrs(get(NFTA_HOOK_DEVS).unwrap_or(&[])).map(|(_, v)| v);
+    let mut devices: Vec<Arc<str>> = Vec::new();
+    for name in get(NFTA_HOOK_DEV).into_iter().chain(list) {
+        let name = str_of(name)?;
+        if name.is_empty() || name.len() > 15 || devices.len() >= MAX_DEVICES {
+            return Err(Errno::EINVAL.into());
+        }
+        if !devices.iter().any(|d| **d == *name) {
+            devices.push(name.into());
+        }
+    }
+    if devices.is_empty() { Err(Errno::EINVAL.into()) } else { Ok(Some(AtDevices { way, devices })) }
+}
+
+/// Devices of one chain (`NFT_NETDEVICE_MAX`).
+const MAX_DEVICES: usize = 256;
 
 pub(super) fn read_counters(b: &[u8]) -> Done<Counters> {
     let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| be64(v)).transpose();
@@ -105,10 +141,16 @@ pub(super) fn update_chain(t: &mut Table, chain: usize, m: Msg<'_>, policy: Opti
         let same = t
             .chains
             .get(chain)
-            .and_then(|c| c.base)
+            .and_then(|c| c.base.as_ref())
             .is_some_and(|b| (b.kind, b.hook, b.priority) == (asked.kind, asked.hook, asked.priority));
         if !same {
             return Err(Errno::EEXIST.into());
+        }
+        let old = t.chains.get_mut(chain).and_then(|c| c.base.as_mut()).and_then(|b| b.at.as_mut());
+        if let (Some(old), Some(new)) = (old, asked.at) {
+            let more = new.devices.into_iter().filter(|d| !old.devices.contains(d)).collect::<Vec<_>>();
+            old.devices.extend(more);
+            old.devices.truncate(MAX_DEVICES);
         }
     }
     let renamed = m.get(NFTA_CHAIN_HANDLE).is_some().then_some(name).flatten();
@@ -202,12 +244,12 @@ pub(super) fn unbind(t: &mut Table, sets: &[u64]) {
 }
 
 #[doc(alias = "nf_tables_set_desc_parse")]
-pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
+pub(super) fn read_set(names: &Names<'_>, m: Msg<'_>, now: u64) -> Done<Set> {
     let flags = m.number(NFTA_SET_FLAGS)?.unwrap_or(0);
     let known = NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_CONCAT;
-    let strange = [NFTA_SET_TIMEOUT, NFTA_SET_GC_INTERVAL, NFTA_SET_OBJ_TYPE, NFTA_SET_EXPR, NFTA_SET_EXPRESSIONS];
+    let known = known | NFT_SET_TIMEOUT | NFT_SET_EVAL | NFT_SET_EXPR;
     let ranges = flags & NFT_SET_CONCAT != 0 && flags & NFT_SET_INTERVAL != 0;
-    if flags & !known != 0 || ranges || strange.into_iter().any(|k| m.get(k).is_some()) {
+    if flags & !known != 0 || ranges || m.get(NFTA_SET_OBJ_TYPE).is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let key_len = m.number(NFTA_SET_KEY_LEN)?.ok_or(Errno::EINVAL)? as usize;
@@ -218,6 +260,11 @@ pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
     if !room.contains(&key_len) || is_map != data_type.is_some() || (value && !room.contains(&data_len)) {
         return Err(Errno::EINVAL.into());
     }
+    let timeout = m.wide(NFTA_SET_TIMEOUT)?.unwrap_or(0);
+    if m.get(NFTA_SET_TIMEOUT).is_some() && flags & NFT_SET_TIMEOUT == 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let exprs = dynamic::stateful(names, m.get(NFTA_SET_EXPR), m.get(NFTA_SET_EXPRESSIONS))?;
     let desc = m.get(NFTA_SET_DESC).unwrap_or(&[]);
     let within = |kind| nl::attrs(desc).find(|(k, _)| *k == kind).map(|(_, v)| v);
     let concat = within(NFTA_SET_DESC_CONCAT).unwrap_or(&[]);
@@ -237,7 +284,11 @@ pub(super) fn read_set(m: Msg<'_>, batch: u32) -> Done<Set> {
         size: within(NFTA_SET_DESC_SIZE).map(be32).transpose()?.unwrap_or(0),
         concat: concat.into(),
         userdata: m.userdata(NFTA_SET_USERDATA)?,
-        txn: (batch, m.number(NFTA_SET_ID)?.unwrap_or(0)),
+        txn: (names.batch, m.number(NFTA_SET_ID)?.unwrap_or(0)),
+        timeout: timeout.checked_mul(1_000_000).ok_or(Errno::ERANGE)?,
+        gc_interval: m.number(NFTA_SET_GC_INTERVAL)?.unwrap_or(0),
+        created: now,
+        exprs,
         elements: BTreeMap::new(),
     })
 }

@@ -35,7 +35,10 @@ impl Expr {
             Expr::Counter(_) => "counter",
             Expr::Lookup { .. } => "lookup",
             Expr::Limit(_) => "limit",
-            Expr::Log { .. } => "log",
+            Expr::Quota(_) => "quota",
+            Expr::ObjRef(_) => "objref",
+            Expr::Dynset(_) => "dynset",
+            Expr::Log { .. } | Expr::Nflog(_) => "log",
             Expr::Reject { .. } => "reject",
             Expr::Nat { kind: NatKind::Snat | NatKind::Dnat, .. } => "nat",
             Expr::Nat { kind: NatKind::Masquerade, .. } => "masq",
@@ -47,10 +50,12 @@ impl Expr {
 
     /// As an element of a list of expressions.
     pub fn fill(&self, m: &mut Msg<'_>, names: &Names<'_>) {
-        m.nest(NFTA_LIST_ELEM | NLA_F_NESTED, |m| {
-            m.attr_str(NFTA_EXPR_NAME, self.name());
-            m.nest(NFTA_EXPR_DATA | NLA_F_NESTED, |m| self.attributes(m, names));
-        });
+        m.nest(NFTA_LIST_ELEM | NLA_F_NESTED, |m| self.fill_inside(m, names));
+    }
+
+    pub fn fill_inside(&self, m: &mut Msg<'_>, names: &Names<'_>) {
+        m.attr_str(NFTA_EXPR_NAME, self.name());
+        m.nest(NFTA_EXPR_DATA | NLA_F_NESTED, |m| self.attributes(m, names));
     }
 
     fn attributes(&self, m: &mut Msg<'_>, names: &Names<'_>) {
@@ -140,13 +145,14 @@ impl Expr {
                 }
                 be(m, 5, (*invert).into());
             }
-            Expr::Limit(l) => {
-                be8(m, 1, l.rate);
-                be8(m, 2, l.unit);
-                be(m, 3, l.burst);
-                be(m, 4, l.bytes.into());
-                be(m, 5, l.invert.into());
+            Expr::Limit(l) => l.fill(m),
+            Expr::Quota(q) => q.fill(m),
+            Expr::ObjRef(handle) => {
+                let found = names.table.objects.iter().find(|o| o.handle == *handle);
+                be(m, NFTA_OBJREF_IMM_TYPE, found.map_or(0, |o| o.kind.number()));
+                m.attr_str(NFTA_OBJREF_IMM_NAME, found.map_or("", |o| &o.name));
             }
+            Expr::Dynset(d) => d.fill(m, names),
             Expr::Log { prefix, level, flags } => {
                 if !prefix.is_empty() {
                     m.attr_str(2, prefix);
@@ -154,6 +160,18 @@ impl Expr {
                 be(m, 5, level.unwrap_or(4));
                 if *flags != 0 {
                     be(m, 6, *flags);
+                }
+            }
+            Expr::Nflog(l) => {
+                if !l.prefix.is_empty() {
+                    m.attr_str(2, &l.prefix);
+                }
+                m.attr(1, &l.group.to_be_bytes());
+                if let Some(n) = l.size.filter(|n| *n != 0) {
+                    be(m, 3, n);
+                }
+                if l.threshold != 0 {
+                    m.attr(4, &l.threshold.to_be_bytes());
                 }
             }
             Expr::Reject { kind, code } => {

@@ -115,7 +115,19 @@ pub fn stands(t: &Table, b: &Base, e: &Expr) -> Result<(), Errno> {
         Expr::Xt(x) => return xt(t, b, x),
         _ => return Ok(()),
     };
+    if b.at.is_some() {
+        return Err(Errno::EOPNOTSUPP);
+    }
     if hooks.contains(&b.hook) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
+/// What frames have nothing of: connections, and the ways of the network layer.
+pub fn at_device(e: &Expr) -> Result<(), Errno> {
+    match e {
+        Expr::Ct { .. } | Expr::CtMark { .. } => Err(Errno::EPROTO),
+        Expr::Nat { .. } | Expr::Notrack | Expr::Reject { .. } => Err(Errno::EOPNOTSUPP),
+        _ => Ok(()),
+    }
 }
 
 fn xt(t: &Table, b: &Base, x: &Xt) -> Result<(), Errno> {

@@ -237,6 +237,7 @@ impl Lister<'_> {
                 Ok(())
             }
             Match::Limit { avg, burst, .. } => write!(o, " limit: avg {} burst {burst}", rate_text(*avg)),
+            Match::Set(m) => set_match(o, m, ""),
             Match::Length { min, max, inv } => {
                 write!(o, " length {}{}", if *inv { "!" } else { "" }, port_text(Ports { lo: *min, hi: *max }))
             }
@@ -302,6 +303,13 @@ impl Lister<'_> {
                 };
                 if prefix.is_empty() { Ok(()) } else { write!(o, " prefix \"{prefix}\"") }
             }
+            Target::Nflog(l) => {
+                if !l.prefix.is_empty() {
+                    let _ = write!(o, " nflog-prefix {}", quoted(&l.prefix));
+                }
+                nflog(o, l, "nflog-")
+            }
+            Target::Set(t) => set_target(o, t, ""),
             Target::Tproxy { addr, port, mark, mask } => {
                 let ip = packet::addr(pf, *addr);
                 write!(o, " TPROXY redirect {ip}:{port} mark 0x{mark:x}/0x{mask:x}")

@@ -4,6 +4,7 @@ use super::super::{Pf, packet};
 use super::options::{CT_STATES, CT_STATUS, TCP_FLAGS};
 use super::target_options::range_text;
 use super::value::*;
+use belljar_abi::ipset::*;
 use std::fmt::Write;
 
 /// A whole table for `iptables-restore`.
@@ -181,6 +182,10 @@ fn save_match(o: &mut String, pf: Pf, m: &Match) {
             Ok(())
         }
         Match::State(s) => write!(o, " -m state --state {}", state_text(*s)),
+        Match::Set(m) => {
+            o.push_str(" -m set");
+            set_match(o, m, "--")
+        }
         Match::Comment(text) => write!(o, " -m comment --comment {}", quoted(text)),
         Match::Mark { mark, mask, inv } => write!(o, " -m mark {}--mark {}", not(*inv), mark_text(*mark, *mask)),
         Match::Connmark { mark, mask, inv } => {
@@ -303,6 +308,8 @@ pub(super) fn target_name(t: &Table, target: &Target) -> String {
         Target::Mark { .. } => "MARK",
         Target::Connmark { .. } => "CONNMARK",
         Target::Log { .. } => "LOG",
+        Target::Nflog(_) => "NFLOG",
+        Target::Set(_) => "SET",
         Target::Tproxy { .. } => "TPROXY",
         Target::Notrack { ct: true } => "CT",
         Target::Notrack { ct: false } => "NOTRACK",
@@ -348,6 +355,13 @@ fn save_target(o: &mut String, pf: Pf, t: &Target) {
             }
             LOG_FLAGS.iter().filter(|f| flags & f.0 != 0).try_for_each(|f| write!(o, " --log-{}", f.1))
         }
+        Target::Nflog(l) => {
+            if !l.prefix.is_empty() {
+                let _ = write!(o, " --nflog-prefix {}", quoted(&l.prefix));
+            }
+            nflog(o, l, "--nflog-")
+        }
+        Target::Set(t) => set_target(o, t, "--"),
         Target::Tproxy { addr, port, mark, mask } => {
             let ip = packet::addr(pf, *addr);
             write!(o, " --on-port {port} --on-ip {ip} --tproxy-mark 0x{mark:x}/0x{mask:x}")
@@ -355,6 +369,61 @@ fn save_target(o: &mut String, pf: Pf, t: &Target) {
         Target::Notrack { ct: true } => write!(o, " --notrack"),
         _ => Ok(()),
     };
+}
+
+/// Group, size and threshold of an NFLOG as `iptables` writes them.
+pub(super) fn nflog(o: &mut String, l: &Nflog, dashes: &str) -> std::fmt::Result {
+    if l.group != 0 {
+        write!(o, " {dashes}group {}", l.group)?;
+    }
+    match (l.size, l.range) {
+        (Some(n), _) => write!(o, " {dashes}size {n}")?,
+        (None, 0) => {}
+        (None, n) => write!(o, " {dashes}range {n}")?,
+    }
+    if l.threshold != 0 { write!(o, " {dashes}threshold {}", l.threshold) } else { Ok(()) }
+}
+
+/// A set with its directions.
+pub(super) fn set_ref(s: &SetRef) -> String {
+    let words = (1..=s.dim).map(|n| if s.flags & 1 << n != 0 { "src" } else { "dst" });
+    format!("{} {}", s.name, words.collect::<Vec<_>>().join(","))
+}
+
+/// `-m set`, with what it asks of counters.
+pub(super) fn set_match(o: &mut String, m: &SetMatch, dashes: &str) -> std::fmt::Result {
+    let bang = if m.set.flags & IPSET_INV_MATCH != 0 { " !" } else { "" };
+    write!(o, "{bang} {dashes}match-set {}", set_ref(&m.set))?;
+    let flag = |bit: u32| m.flags & bit != 0;
+    if flag(IPSET_FLAG_RETURN_NOMATCH) {
+        write!(o, " {dashes}return-nomatch")?;
+    }
+    if flag(IPSET_FLAG_SKIP_COUNTER_UPDATE) {
+        write!(o, " ! {dashes}update-counters")?;
+    }
+    if flag(IPSET_FLAG_SKIP_SUBCOUNTER_UPDATE) {
+        write!(o, " ! {dashes}update-subcounters")?;
+    }
+    for (name, c) in [("packets", m.packets), ("bytes", m.bytes)] {
+        let (bang, how) = [("", ""), ("", "-eq"), ("! ", "-eq"), ("", "-lt"), ("", "-gt")][usize::from(c.op.min(4))];
+        if c.op != 0 {
+            write!(o, " {bang}{dashes}{name}{how} {}", c.value)?;
+        }
+    }
+    Ok(())
+}
+
+/// `-j SET`.
+pub(super) fn set_target(o: &mut String, t: &SetTarget, dashes: &str) -> std::fmt::Result {
+    for (s, what) in [(&t.add, "add-set"), (&t.del, "del-set")] {
+        if s.index != IPSET_INVALID_ID {
+            write!(o, " {dashes}{what} {}", set_ref(s))?;
+        }
+    }
+    if t.flags & IPSET_FLAG_EXIST != 0 {
+        write!(o, " {dashes}exist")?;
+    }
+    t.timeout.map_or(Ok(()), |n| write!(o, " {dashes}timeout {n}"))
 }
 
 /// Bit, word of the option, word of the list.

@@ -53,6 +53,7 @@ impl TargetBuilding {
             "MARK" => Target::Mark { value: 0, mask: 0 },
             "CONNMARK" => Target::Connmark { mode: ConnmarkMode::Set, ctmark: 0, ctmask: u32::MAX, nfmask: u32::MAX },
             "LOG" => Target::Log { level: 4, flags: 0, prefix: "".into() },
+            "NFLOG" => Target::Nflog(Nflog::default()),
             "TPROXY" => Target::Tproxy { addr: 0, port: 0, mark: 0, mask: 0 },
             "NOTRACK" => Target::Notrack { ct: false },
             "CT" => Target::Notrack { ct: true },
@@ -83,6 +84,7 @@ impl TargetBuilding {
             }
             Target::Connmark { .. } => self.connmark(word, w)?,
             Target::Log { level, flags, prefix } => log_option(level, flags, prefix, word, w)?,
+            Target::Nflog(l) => nflog_option(l, word, w)?,
             Target::Tproxy { addr, port: to, mark, mask } => match word {
                 "--on-port" => {
                     let text = w.value(word)?;
@@ -288,6 +290,32 @@ fn log_option(
         "--log-ip-options" => *flags |= LOG_IPOPT,
         "--log-uid" => *flags |= LOG_UID,
         "--log-macdecode" => *flags |= LOG_MACDECODE,
+        _ => return Ok(Ext::Unknown),
+    }
+    Ok(Ext::Taken)
+}
+
+fn nflog_option(l: &mut Nflog, word: &str, w: &mut Words<'_>) -> Done<Ext> {
+    let short = |text: &str| number(text).and_then(|n| u16::try_from(n).ok());
+    let bad = |text: &str| usage(format!("NFLOG: Bad value for \"{word}\" option: \"{text}\""));
+    match word {
+        "--nflog-prefix" => {
+            let text = w.value(word)?;
+            if text.len() >= NFLOG_PREFIX {
+                return usage(format!("NFLOG: option \"{word}\" value too long"));
+            }
+            l.prefix = text.into();
+        }
+        "--nflog-group" | "--nflog-threshold" => {
+            let text = w.value(word)?;
+            let Some(n) = short(text) else { return bad(text) };
+            *(if word == "--nflog-group" { &mut l.group } else { &mut l.threshold }) = n;
+        }
+        "--nflog-size" => {
+            let text = w.value(word)?;
+            let Some(n) = number(text).and_then(|n| u32::try_from(n).ok()) else { return bad(text) };
+            l.size = Some(n);
+        }
         _ => return Ok(Ext::Unknown),
     }
     Ok(Ext::Taken)
