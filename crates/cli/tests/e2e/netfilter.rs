@@ -15,17 +15,7 @@ pub fn tests() -> Vec<Test> {
 
 /// The same lines as in a network namespace of the host's.
 fn nft_as_linux(env: &Env) -> Result<()> {
-    let script = env.program("nft.sh");
-    let host = env.finish(env.in_own_network(&script, &[]), 60)?;
-    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
-    let jar = env.run(&["--net", "none", "--with-proc"], &["sh", &script])?.wait(60)?;
-    // Where in its line nft sees a mistake is a part of the extended error that the stack does not tell.
-    let same =
-        |a: &str, b: &str| a == b || [a, b].iter().all(|l| l.contains('^') && l.trim_matches([' ', '^']).is_empty());
-    for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
-        ensure!(same(there, here), "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
-    }
-    Ok(())
+    as_linux(env, "sh", "nft.sh")
 }
 
 fn nft_sets_as_linux(env: &Env) -> Result<()> {

@@ -88,6 +88,12 @@ x restore 'create r hash:ip,port,ip family inet hashsize 1024 maxelem 65536\nadd
 x restore 'add r 10.96.0.9,tcp:1,10.244.0.2\nadd r 10.96.0.1,tcp:443,10.244.0.2\n'
 x restore 'add r 10.96.0.1,tcp:443,10.244.0.2\nadd r 10.96.0.2,tcp:443,10.244.0.2\n' -exist
 x ipset save
+many() {
+    ipset create many hash:ip,port,ip comment
+    for n in $(seq 1 250); do echo "add many 10.0.0.$n,tcp:$n,10.1.0.$n comment \"number $n\""; done | ipset restore
+    ipset save many | sort | sed 's/ initval.*//'
+}
+x many
 x ipset destroy
 # Rules
 send() { python3 -c "

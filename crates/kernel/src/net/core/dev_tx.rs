@@ -25,14 +25,18 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
     if skb.tx.as_ref().is_some_and(|t| t.flags & SKBTX_SCHED_TSTAMP != 0) {
         timestamp::skb_tstamp_tx(net, &skb, dev, SCM_TSTAMP_SCHED);
     }
-    let Some(d) = net.devs.get_mut(dev).filter(|d| d.up) else {
+    let Some(mut d) = net.devs.get_mut(dev).filter(|d| d.up) else {
         net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
         return Err(Errno::ENETDOWN);
     };
     if d.nf_netdev {
         skb = netdev::egress(net, dev, skb).ok_or(Errno::ENOBUFS)?;
+        let Some(again) = net.devs.get_mut(dev) else {
+            net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
+            return Err(Errno::ENETDOWN);
+        };
+        d = again;
     }
-    let Some(d) = net.devs.get_mut(dev) else { return Err(Errno::ENETDOWN) };
     if d.qdisc.is_noqueue() {
         dev_hard_start_xmit(net, dev, skb);
         return Ok(());

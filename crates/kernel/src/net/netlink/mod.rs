@@ -232,17 +232,19 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
 pub(crate) struct Dump {
     pub seq: u32,
     pub port: u32,
+    /// Bytes behind which another datagram begins.
+    pub most: usize,
     out: Vec<Vec<u8>>,
 }
 
 impl Dump {
     pub fn new(c: &Caller<'_>, r: Req<'_>) -> Dump {
-        Dump { seq: r.hdr.seq, port: c.port, out: vec![Vec::new()] }
+        Dump { seq: r.hdr.seq, port: c.port, most: DATAGRAM, out: vec![Vec::new()] }
     }
 
     /// Where the next message goes.
     pub fn room(&mut self) -> &mut Vec<u8> {
-        if self.out.last().is_none_or(|b| b.len() > DATAGRAM) {
+        if self.out.last().is_none_or(|b| b.len() > self.most) {
             self.out.push(Vec::new());
         }
         let last = self.out.len() - 1;

@@ -4,8 +4,10 @@ use super::*;
 use crate::net::netlink::{Caller, Done, Dump, Head, Req};
 use belljar_abi::netlink::{Msg, NLA_F_NESTED};
 
-/// Bytes of elements that go into one message.
-const ELEMENTS: usize = 8192;
+/// Bytes of elements that go into one message, and what a datagram has when there is no room for another message: `ipset` reads
+/// with a page.
+const ELEMENTS: usize = 2560;
+const DATAGRAM: usize = 256;
 
 /// One set or all of them; lists come last, because `restore` needs their members first.
 #[doc(alias = "ip_set_dump")]
@@ -13,6 +15,7 @@ pub(crate) fn dump(net: &mut Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> D
     if attr(&r, IPSET_ATTR_PROTOCOL).and_then(|v| v.first()).is_none_or(|p| *p < IPSET_PROTOCOL_MIN) {
         return super::api::fail(IPSET_ERR_PROTOCOL);
     }
+    d.most = DATAGRAM;
     let now = net.env.now;
     let Some(n) = net.ns.get_mut(c.ns) else { return Err(Errno::ENOENT.into()) };
     let sets = n.ipset.get_or_insert_default();

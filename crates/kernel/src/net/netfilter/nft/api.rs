@@ -239,8 +239,8 @@ impl Transaction {
                 e if t.family == NFPROTO_NETDEV => verify::at_device(e),
                 _ => Ok(()),
             };
-            let stands = checked.and_then(|()| base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e)));
-            stands.map_err(|errno| Refusal::from(errno).about(m.r.offset_of(b)))?;
+            checked.map_err(|errno| Refusal::from(errno).about(m.r.offset_of(b)))?;
+            base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e))?;
         }
         let place = place(t, chain, m, batch)?;
         let rules: usize = t.chains.iter().map(|c| c.rules.len()).sum();
