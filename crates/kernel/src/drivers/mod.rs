@@ -1,6 +1,11 @@
 //! Devices: loopback, a NIC with rings, interrupts and NAPI, TUN/TAP, and those that are software only: dummy, veth, bridge
 //! and those on top of another one: VLANs, macvlan, VXLAN.
 pub mod bridge;
+pub mod bridge_igmp;
+pub mod bridge_mcast;
+pub mod bridge_sources;
+pub mod bridge_stp;
+pub mod bridge_timer;
 pub mod bridge_vlan;
 pub mod loopback;
 pub mod macvlan;

@@ -1,7 +1,8 @@
 //! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
 //! listens.
-use super::{Head, addr, fdb, link, neigh, route, route6, rule, vxlan};
+use super::{Head, addr, fdb, link, mdb, neigh, route, route6, rule, vxlan};
 use crate::drivers::bridge::{FdbEntry, FdbKey};
+use crate::drivers::bridge_mcast::{BrIp, PortGroup};
 use crate::drivers::vxlan::{Remote, VxFdb};
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
@@ -136,4 +137,22 @@ pub fn vxlan_fdb(net: &mut Net, kind: u16, dev: DevId, mac: Mac, e: &VxFdb, r: &
 pub fn fdb(net: &mut Net, kind: u16, br: DevId, key: FdbKey, e: &FdbEntry) {
     let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
     tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, key, e, out, head(kind)));
+}
+
+/// A port has members of a group now, or the machine has.
+pub fn mdb(net: &mut Net, kind: u16, br: DevId, ip: &BrIp, port: Option<DevId>) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_MDB, |net, out| mdb::fill_one(net, br, ip, port, out, head(kind)));
+}
+
+/// The same of one that is not there any more.
+pub fn mdb_group(net: &mut Net, kind: u16, br: DevId, ip: &BrIp, g: &PortGroup) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_MDB, |net, out| mdb::fill_group(net, br, ip, g, out, head(kind)));
+}
+
+/// A router is behind a port, or is not.
+pub fn mdb_router(net: &mut Net, kind: u16, br: DevId, port: DevId) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_MDB, |net, out| mdb::fill_router(net, br, port, out, head(kind)));
 }
