@@ -22,6 +22,8 @@ fn switch(settings: &[Attr]) -> World {
         w.up(n, "e");
         w.addr(n, "e", [10, 0, 0, n as u8]);
     }
+    let (ns, e) = (w.ns(1), w.dev(1, "e"));
+    w.k.add_route(ns, [224, 0, 0, 0].into(), 4, None, Some(e)).unwrap();
     w
 }
 

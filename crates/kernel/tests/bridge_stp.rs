@@ -13,10 +13,8 @@ const BLOCKING: u8 = 4;
 fn circle() -> World {
     let mut w = World::new(4);
     for n in 0..2 {
-        assert_eq!(w.add(n, "br0", "bridge", &[], &[a32(IFLA_BR_STP_STATE, 1)]).0, 0);
-        let (br, mac) = (w.dev(n, "br0"), [2, 0, 0, 0, 0, n as u8 + 1]);
-        w.k.net.set_mac(br, belljar_wire::Mac(mac)).unwrap();
-        w.k.net.bridge_mut(br).unwrap().mac_set = true;
+        let mac = (IFLA_ADDRESS, vec![2, 0, 0, 0, 0, n as u8 + 1]);
+        assert_eq!(w.add(n, "br0", "bridge", &[mac], &[a32(IFLA_BR_STP_STATE, 1)]).0, 0);
         w.up(n, "br0");
     }
     for cable in ["a", "b"] {

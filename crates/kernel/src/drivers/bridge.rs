@@ -263,11 +263,9 @@ pub fn adjust(net: &mut Net, br: DevId) {
     let ports = || b.ports.iter().filter_map(|p| net.devs.get(*p));
     let (mac, mtu) = (ports().map(|d| d.mac).min().unwrap_or(Mac::ZERO), ports().map(|d| d.mtu).min().unwrap_or(1500));
     if !mac_set {
-        let (id, was_root) = (bridge_stp::bridge_id(net, br), bridge_stp::is_root(net, br));
         let old = net.devs.get_mut(br).map(|d| std::mem::replace(&mut d.mac, mac));
         if let Some(old) = old.filter(|old| *old != mac) {
             mac_changed(net, br, old, mac);
-            bridge_stp::id_changed(net, br, id, was_root);
         }
     }
     if !mtu_set && net.devs.get(br).is_some_and(|d| d.mtu != mtu) {
@@ -285,6 +283,9 @@ pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
         },
         None => return,
     };
+    if port.is_none() {
+        bridge_stp::address_changed(net, br, old);
+    }
     forget(net, br, |key, e| key.0 == old && e.port == port && e.kind == FdbKind::Local);
     let group = of(net, br).and_then(|b| b.vlans.group(port));
     let vids: Vec<u16> = group.map_or_else(Vec::new, |g| g.vlans.keys().copied().collect());

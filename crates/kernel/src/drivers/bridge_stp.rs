@@ -559,11 +559,18 @@ pub fn set_enabled(net: &mut Net, br: DevId, on: bool) {
     port_state_selection(net, br);
 }
 
+/// The bridge has another address than `mac`.
+#[doc(alias = "br_stp_change_bridge_id")]
+pub fn address_changed(net: &mut Net, br: DevId, mac: Mac) {
+    let (mut old, [a, b, c, d, e, f]) = (bridge_id(net, br), mac.0);
+    old[2..].copy_from_slice(&[a, b, c, d, e, f]);
+    id_changed(net, br, old);
+}
+
 /// `priority`, or another address: the bridge's identity changes from `old`.
 #[doc(alias = "br_stp_set_bridge_priority")]
-#[doc(alias = "br_stp_change_bridge_id")]
-pub fn id_changed(net: &mut Net, br: DevId, old: BridgeId, was_root: bool) {
-    let id = bridge_id(net, br);
+pub fn id_changed(net: &mut Net, br: DevId, old: BridgeId) {
+    let (id, was_root) = (bridge_id(net, br), stp(net, br).root == old);
     for dev in ports(net, br) {
         with_port(net, dev, |p| {
             p.designated_bridge = if p.designated_bridge == old { id } else { p.designated_bridge };

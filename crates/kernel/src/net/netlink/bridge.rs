@@ -105,7 +105,7 @@ pub(crate) fn change(net: &mut Net, br: DevId, data: &[u8]) -> Done {
 }
 
 fn change_one(net: &mut Net, br: DevId, kind: u16, v: &[u8]) -> Done {
-    let (id, was_root) = (stp::bridge_id(net, br), stp::is_root(net, br));
+    let id = stp::bridge_id(net, br);
     match kind {
         IFLA_BR_FORWARD_DELAY | IFLA_BR_HELLO_TIME | IFLA_BR_MAX_AGE => {
             return set_time(net, br, kind, u64::from(u32_of(v)?));
@@ -142,7 +142,7 @@ fn change_one(net: &mut Net, br: DevId, kind: u16, v: &[u8]) -> Done {
                 IFLA_BR_VLAN_FILTERING => b.vlans.filtering = u8_of(v)? != 0,
                 IFLA_BR_PRIORITY => {
                     b.priority = u16_of(v)?;
-                    stp::id_changed(net, br, id, was_root);
+                    stp::id_changed(net, br, id);
                 }
                 _ => return Err(Errno::EOPNOTSUPP.into()),
             }
