@@ -13,5 +13,6 @@ pub mod nic;
 pub mod stacked;
 pub mod tun;
 pub mod veth;
+pub mod veth_rx;
 pub mod vlan;
 pub mod vxlan;

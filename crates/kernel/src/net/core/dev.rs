@@ -442,12 +442,17 @@ impl Net {
             DevKind::Tun(t) => Some(t.skbs()),
             _ => None,
         });
+        let veths = self.devs.iter().filter_map(|(_, d)| match &d.kind {
+            DevKind::Veth(v) => v.rx.as_deref(),
+            _ => None,
+        });
+        let veths = veths.flat_map(|r| r.skbs());
         let qdiscs = self.devs.iter().flat_map(|(_, d)| d.qdisc.skbs());
         let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
         let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
         let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.pieces.skbs());
         let frags6 = self.ns.iter().flat_map(|(_, n)| n.v6.frags.skbs());
-        rings.chain(tuns.flatten()).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
+        rings.chain(tuns.flatten()).chain(veths).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
@@ -516,8 +521,8 @@ impl Net {
         let name = self.devs.get(dev).map(|d| IfName::new(&d.name)).unwrap_or_default();
         if let Some(n) = self.ns.get_mut(ns) {
             n.devs.insert(at, dev);
-            n.fib.attach(name, dev);
         }
+        self.name_rule_devs(ns, name, Some(dev));
     }
 
     /// The next number; one that is taken is passed over.

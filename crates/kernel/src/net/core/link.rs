@@ -145,9 +145,9 @@ impl Net {
         if let Some(n) = self.ns.get_mut(ns) {
             n.fib.local.remove_all(|r| r.dev == Some(dev));
             n.fib.forget_dev(|r| r.dev == Some(dev));
-            n.fib.detach(name);
             n.devs.retain(|id| *id != dev);
         }
+        self.name_rule_devs(ns, name, None);
         self.forget_in_flight(dev);
         self.rt_cache_flush(ns);
     }
@@ -244,10 +244,8 @@ impl Net {
             }
             d.name = name.clone();
         }
-        if let Some(n) = self.ns.get_mut(ns) {
-            n.fib.detach(IfName::new(&old));
-            n.fib.attach(IfName::new(&name), dev);
-        }
+        self.name_rule_devs(ns, IfName::new(&old), None);
+        self.name_rule_devs(ns, IfName::new(&name), Some(dev));
         Ok(())
     }
 

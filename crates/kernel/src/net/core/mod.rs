@@ -7,6 +7,7 @@ pub mod dev_rx;
 pub mod dev_tx;
 pub mod errqueue;
 pub mod filter;
+pub mod fib_rules;
 pub mod frag;
 pub mod gro;
 pub mod icmp_ext;

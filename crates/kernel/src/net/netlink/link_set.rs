@@ -28,7 +28,6 @@ struct Spec<'a> {
     promiscuity: Option<u32>,
     kind: Option<&'a str>,
     data: &'a [u8],
-    slave_kind: Option<&'a str>,
     slave_data: Option<&'a [u8]>,
 }
 
@@ -54,7 +53,8 @@ fn parse<'a>(info: IfInfoMsg, attrs: impl Iterator<Item = (u16, &'a [u8])>) -> D
                     match kind {
                         IFLA_INFO_KIND => s.kind = Some(str_of(v)?),
                         IFLA_INFO_DATA => s.data = v,
-                        IFLA_INFO_SLAVE_KIND => s.slave_kind = Some(str_of(v)?),
+                        // It is the master's.
+                        IFLA_INFO_SLAVE_KIND => {}
                         IFLA_INFO_SLAVE_DATA => s.slave_data = Some(v),
                         _ => return Err(Errno::EOPNOTSUPP.into()),
                     }
@@ -95,12 +95,9 @@ pub(crate) fn newlink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             return Err(Errno::EOPNOTSUPP.into());
         }
         if let Some(v) = s.slave_data {
-            if s.slave_kind != Some("bridge") || net.devs.get(dev).is_none_or(|d| d.brport.is_none()) {
-                return Err(Errno::EOPNOTSUPP.into());
-            }
             bridge::change_port(net, dev, v)?;
         }
-        if let Some(kind) = s.kind {
+        if let Some(kind) = s.kind.filter(|_| !s.data.is_empty()) {
             if net.devs.get(dev).and_then(|d| d.info_kind()) != Some(kind) {
                 return Err(Errno::EOPNOTSUPP.into());
             }
@@ -217,7 +214,7 @@ fn veth(net: &mut Net, c: &Caller<'_>, (ns, template): (NsId, &str), s: &Spec<'_
 
 fn set_peer(net: &mut Net, dev: DevId, peer: Option<DevId>) {
     if let Some(d) = net.devs.get_mut(dev) {
-        d.kind = DevKind::Veth(Veth { peer });
+        d.kind = DevKind::Veth(Veth { peer, rx: None });
     }
 }
 

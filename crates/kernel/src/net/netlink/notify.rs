@@ -6,11 +6,12 @@ use crate::drivers::bridge_mcast::{BrIp, PortGroup};
 use crate::drivers::vxlan::{Remote, VxFdb};
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
+use crate::net::core::fib_rules::Rule;
 use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::Route;
-use crate::net::ipv4::rule::Rule;
 use crate::net::ipv6::addrconf::If6Addr;
 use crate::net::ipv6::fib::Route6;
+use belljar_abi::AF_INET6;
 use belljar_abi::netlink::{self as nl, NETLINK_NETFILTER, NETLINK_ROUTE};
 use belljar_abi::rtnetlink::*;
 use belljar_wire::Mac;
@@ -120,8 +121,9 @@ pub fn route6(net: &mut Net, kind: u16, ns: NsId, table: u32, (dst, len): (Ipv6A
     tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| route6::fill(net, table, (dst, len), r, out, head(kind)));
 }
 
-pub fn rule(net: &mut Net, kind: u16, ns: NsId, r: &Rule) {
-    tell(net, ns, RTNLGRP_IPV4_RULE, |_, out| rule::fill(r, out, head(kind)));
+pub fn rule(net: &mut Net, kind: u16, ns: NsId, family: i32, r: &Rule) {
+    let group = if family == AF_INET6 { RTNLGRP_IPV6_RULE } else { RTNLGRP_IPV4_RULE };
+    tell(net, ns, group, |_, out| rule::fill(family, r, out, head(kind)));
 }
 
 pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {

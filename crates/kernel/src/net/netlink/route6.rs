@@ -60,7 +60,7 @@ fn cacheinfo(expires: u32) -> [u8; 32] {
     b
 }
 
-/// Main, then local; in the order of the tree: what is below a prefix stands before it.
+/// Others, main, then local; in the order of the tree: what is below a prefix stands before it.
 #[doc(alias = "inet6_dump_fib")]
 pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done {
     let Some(n) = net.ns.get(c.ns) else { return Ok(()) };
@@ -69,7 +69,8 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done 
         Some(v) => u32_of(v)?,
         None => msg.table.into(),
     };
-    for (id, t) in [(fib::RT_TABLE_MAIN, &n.v6.fib.main), (fib::RT_TABLE_LOCAL, &n.v6.fib.local)] {
+    let others = n.v6.fib.others.iter().map(|(id, t)| (*id, t));
+    for (id, t) in others.chain([(fib::RT_TABLE_MAIN, &n.v6.fib.main), (fib::RT_TABLE_LOCAL, &n.v6.fib.local)]) {
         if c.strict && wanted != 0 && wanted != id {
             continue;
         }
@@ -92,6 +93,7 @@ fn in_order(t: &Table6) -> Vec<(Ipv6Addr, u8, &Route6)> {
 
 /// A route as a request has it.
 struct Spec {
+    table: u32,
     dst: Ipv6Addr,
     len: u8,
     has_type: bool,
@@ -109,6 +111,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     }
     let mut table = u32::from(msg.table);
     let mut s = Spec {
+        table: 0,
         dst: Ipv6Addr::UNSPECIFIED,
         len: msg.dst_len,
         has_type: msg.kind != RTN_UNSPEC,
@@ -141,9 +144,11 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
-    if !matches!(table, 0 | fib::RT_TABLE_MAIN) {
+    // What is local here comes and goes with addresses.
+    if table == fib::RT_TABLE_LOCAL {
         return Err(Errno::EOPNOTSUPP.into());
     }
+    s.table = if table == 0 { fib::RT_TABLE_MAIN } else { table };
     if !s.has_metric {
         s.route.metric = PRIO_USER;
     }
@@ -155,8 +160,8 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
 #[doc(alias = "inet6_rtm_newroute")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
-    let there =
-        net.ns.get(c.ns).is_some_and(|n| n.v6.fib.main.get(s.dst, s.len).iter().any(|r| r.metric == s.route.metric));
+    let table = net.ns.get(c.ns).and_then(|n| n.v6.fib.table(s.table));
+    let there = table.is_some_and(|t| t.get(s.dst, s.len).iter().any(|r| r.metric == s.route.metric));
     if there && r.flag(NLM_F_EXCL) {
         return Err(Errno::EEXIST.into());
     }
@@ -172,12 +177,12 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let old = match there {
-        true => net.take_route6(c.ns, s.dst, s.len, s.route.metric),
+        true => net.take_route6(c.ns, s.table, (s.dst, s.len), s.route.metric),
         false => None,
     };
-    let done = net.add_route6(c.ns, s.dst, s.len, s.route);
+    let done = net.add_route6_to(c.ns, s.table, (s.dst, s.len), s.route);
     if let (Err(_), Some(old), Some(n)) = (done, old, net.ns.get_mut(c.ns)) {
-        n.v6.fib.main.insert(s.dst, s.len, old);
+        n.v6.fib.table_mut(s.table).insert(s.dst, s.len, old);
     }
     match done {
         Err(Errno::ENETDOWN) => refuse(Errno::ENETDOWN, "Nexthop device is not up"),
@@ -196,7 +201,7 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             && (s.route.gateway.is_none() || r.gateway == s.route.gateway)
             && (s.route.proto == 0 || r.proto == s.route.proto)
     };
-    Ok(net.del_route6_of(c.ns, s.dst, s.len, fits)?)
+    Ok(net.del_route6_of(c.ns, s.table, (s.dst, s.len), fits)?)
 }
 
 /// `ip -6 route get`.
