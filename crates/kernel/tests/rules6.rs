@@ -14,6 +14,10 @@ fn ip(s: &str) -> Ipv6Addr {
 /// A host with an address and a default route on a link.
 fn host() -> World {
     let mut w = World::new(2);
+    for n in 0..2 {
+        let ns = w.ns(n);
+        w.k.net.enable_ipv6(ns);
+    }
     w.veth((0, "v0"), (1, "e0"));
     w.up(0, "v0");
     w.up(1, "e0");
