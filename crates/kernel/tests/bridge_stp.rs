@@ -125,7 +125,8 @@ fn while_it_is_off_ports_forward_at_once_and_their_state_can_be_set() {
     w.veth((0, "p"), (1, "e"));
     w.master(0, "p", "br0");
     let set = |w: &mut World, state| {
-        let head = IfInfoMsg { family: belljar_abi::AF_BRIDGE as u8, index: w.index(0, "p") as i32, ..Default::default() };
+        let head =
+            IfInfoMsg { family: belljar_abi::AF_BRIDGE as u8, index: w.index(0, "p") as i32, ..Default::default() };
         w.netlink(0, RTM_SETLINK, 0, &head.to_bytes(), &[nest(IFLA_PROTINFO, &[a8(IFLA_BRPORT_STATE, state)])]).0
     };
     assert_eq!(state(&w, 0, "p"), 0);

@@ -51,7 +51,8 @@ fn rule(w: &mut World, add: bool, action: u8, table: u8, lens: (u8, u8), attrs: 
 /// (preference, table, action) of all rules.
 fn rules(w: &mut World) -> Vec<(u32, u8, u8)> {
     let all = w.netlink(0, RTM_GETRULE, NLM_F_DUMP, &head(0, 0, (0, 0)), &[]).2;
-    let pref = |b: &[u8]| find(&attrs(&b[RtMsg::LEN..]), FRA_PRIORITY).first_chunk().map_or(0, |p| u32::from_ne_bytes(*p));
+    let pref =
+        |b: &[u8]| find(&attrs(&b[RtMsg::LEN..]), FRA_PRIORITY).first_chunk().map_or(0, |p| u32::from_ne_bytes(*p));
     all.iter().map(|b| (pref(b), b[4], b[7])).collect()
 }
 

@@ -32,7 +32,16 @@ fn segment(w: &World, i: u32) -> Vec<u8> {
     let sum = checksum::fold(checksum::sum(&tcp, sum)).to_be_bytes();
     tcp[16..18].copy_from_slice(&sum);
     let (total_len, id) = (20 + tcp.len() as u16, 100 + i as u16);
-    let ip = Ipv4Header { total_len, id, df: true, ttl: 64, proto: 6, src: src.into(), dst: dst.into(), ..Ipv4Header::default() };
+    let ip = Ipv4Header {
+        total_len,
+        id,
+        df: true,
+        ttl: 64,
+        proto: 6,
+        src: src.into(),
+        dst: dst.into(),
+        ..Ipv4Header::default()
+    };
     let mut head = [0; 20];
     ip.emit(&mut head);
     [&w.d(1, "b").mac.0[..], &w.d(0, "a").mac.0, &[8, 0], &head, &tcp].concat()

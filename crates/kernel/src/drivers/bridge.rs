@@ -10,8 +10,8 @@
 use super::bridge_mcast::{self, BrMcast, Hit, PortMcast, Seen};
 use super::bridge_stp::{self, PortStp, Stp};
 use super::bridge_vlan::{self, BrVlans};
-use super::{bridge_igmp, bridge_timer, stacked};
 use super::veth::{is_skb_forwardable, scrub};
+use super::{bridge_igmp, bridge_timer, stacked};
 use crate::env::{Jiffies, TimerSlot};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -209,6 +209,7 @@ pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {
     if let Some(d) = net.devs.get_mut(dev) {
         (d.master, d.brport) = (Some(br), Some(Box::new(new)));
         d.promiscuity = d.promiscuity.saturating_add(1);
+        d.allmulti = d.allmulti.saturating_add(1);
     }
     if let Some(b) = net.bridge_mut(br) {
         b.ports.push(dev);
@@ -235,6 +236,7 @@ pub fn release(net: &mut Net, dev: DevId) {
     if let Some(d) = net.devs.get_mut(dev) {
         d.brport = None;
         d.promiscuity = d.promiscuity.saturating_sub(1);
+        d.allmulti = d.allmulti.saturating_sub(1);
     }
     if let Some(b) = net.bridge_mut(br) {
         b.ports.retain(|p| *p != dev);

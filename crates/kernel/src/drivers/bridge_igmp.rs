@@ -12,7 +12,7 @@ use crate::net::ipv4::output::multicast_mac as mac4;
 use crate::net::ipv6::output::multicast_mac as mac6;
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6, EthHeader};
 use belljar_wire::icmpv6::*;
-use belljar_wire::igmp::{self, IgmpHeader, IPPROTO_IGMP, RecordType};
+use belljar_wire::igmp::{self, IPPROTO_IGMP, IgmpHeader, RecordType};
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
 use belljar_wire::ipv6::{ALL_NODES, IPV6_HLEN, Ipv6Header, NEXTHDR_HOP};
 use belljar_wire::{Mac, checksum};
@@ -324,7 +324,11 @@ fn build4(net: &Net, br: DevId, about: Option<(BrIp, &[IpAddr])>) -> Option<Quer
         let interval = (m.query_interval / hz).min(255) as u8;
         body.extend([2, interval]);
         body.extend((sources.len() as u16).to_be_bytes());
-        sources.iter().for_each(|s| if let IpAddr::V4(s) = s { body.extend(s.octets()) });
+        sources.iter().for_each(|s| {
+            if let IpAddr::V4(s) = s {
+                body.extend(s.octets())
+            }
+        });
         body[2..4].fill(0);
         let sum = checksum::fold(checksum::sum(&body, 0));
         body[2..4].copy_from_slice(&sum.to_be_bytes());
@@ -369,19 +373,17 @@ fn build6(net: &Net, br: DevId, about: Option<(BrIp, &[IpAddr])>) -> Option<Quer
         let sources = about.map_or(&[][..], |a| a.1);
         body.extend([2, (m.query_interval / hz).min(255) as u8]);
         body.extend((sources.len() as u16).to_be_bytes());
-        sources.iter().for_each(|s| if let IpAddr::V6(s) = s { body.extend(s.octets()) });
+        sources.iter().for_each(|s| {
+            if let IpAddr::V6(s) = s {
+                body.extend(s.octets())
+            }
+        });
     }
     let sum = checksum::sum(&body, checksum::pseudo_v6(src, ALL_NODES, IPPROTO_ICMPV6, body.len()));
     body[2..4].copy_from_slice(&checksum::fold(sum).to_be_bytes());
     let payload_len = (HOP_BY_HOP.len() + body.len()) as u16;
-    let header = Ipv6Header {
-        payload_len,
-        next: NEXTHDR_HOP,
-        hop_limit: 1,
-        src,
-        dst: ALL_NODES,
-        ..Ipv6Header::default()
-    };
+    let header =
+        Ipv6Header { payload_len, next: NEXTHDR_HOP, hop_limit: 1, src, dst: ALL_NODES, ..Ipv6Header::default() };
     let mut packet = vec![0; IPV6_HLEN];
     header.emit(&mut packet);
     packet.extend(HOP_BY_HOP);

@@ -10,6 +10,7 @@ use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::netlink::{mdb, notify};
+use crate::net::{ipv4, ipv6};
 use belljar_abi::rtnetlink::{RTM_DELMDB, RTM_NEWMDB};
 use belljar_wire::Mac;
 use belljar_wire::ethernet::{ETH_P_IP, ETH_P_IPV6};
@@ -120,6 +121,8 @@ pub struct BrMcast {
     pub mld_version: u8,
     pub mdb: BTreeMap<BrIp, MdbEntry>,
     made: u64,
+    /// Its own device is in the group of all snoopers.
+    heard: bool,
     pub families: [Querier; 2],
 }
 
@@ -143,6 +146,7 @@ impl BrMcast {
             mld_version: 1,
             mdb: BTreeMap::new(),
             made: 0,
+            heard: false,
             families: [Querier::default(); 2],
         }
     }
@@ -427,12 +431,34 @@ pub fn port_state(net: &mut Net, br: DevId, dev: DevId, state: u8) {
 pub fn follow(net: &mut Net, br: DevId) {
     let up = net.devs.get(br).is_some_and(|d| d.up);
     let Some(m) = of_mut(net, br) else { return };
+    let joins = up && m.enabled;
     if !up {
         m.families = [Querier::default(); 2];
     } else if m.enabled && m.families[0].own == OwnQuery::default() {
         start_queries(net, br, None);
     }
+    hear_snoopers(net, br, joins);
 }
+
+/// All snoopers are a group (RFC 4286), which the bridge's own device is in while it is one of them.
+#[doc(alias = "br_multicast_join_snoopers")]
+#[doc(alias = "br_multicast_leave_snoopers")]
+fn hear_snoopers(net: &mut Net, br: DevId, on: bool) {
+    let Some(m) = of_mut(net, br) else { return };
+    if std::mem::replace(&mut m.heard, on) == on {
+        return;
+    }
+    let part: ipv4::mcast::Part<'_> = Some((ipv4::mcast::Mode::Exclude, &[]));
+    let (old, new) = if on { (None, part) } else { (part, None) };
+    ipv4::mcast::change(net, br, ALL_SNOOPERS, old, new);
+    match on {
+        true => ipv6::mcast::join(net, br, ALL_SNOOPERS6),
+        false => ipv6::mcast::leave(net, br, ALL_SNOOPERS6),
+    }
+}
+
+const ALL_SNOOPERS: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 106);
+const ALL_SNOOPERS6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x6a);
 
 /// Asks at once, and again some times soon.
 #[doc(alias = "__br_multicast_open")]
@@ -448,10 +474,12 @@ fn start_queries(net: &mut Net, br: DevId, port: Option<DevId>) {
 #[doc(alias = "br_multicast_toggle")]
 pub fn set_enabled(net: &mut Net, br: DevId, on: bool) {
     let Some(m) = of_mut(net, br) else { return };
-    if std::mem::replace(&mut m.enabled, on) == on || !on {
+    if std::mem::replace(&mut m.enabled, on) == on {
         return;
     }
-    if net.devs.get(br).is_some_and(|d| d.up) {
+    let up = net.devs.get(br).is_some_and(|d| d.up);
+    hear_snoopers(net, br, up && on);
+    if up && on {
         start_queries(net, br, None);
         for p in bridge::of(net, br).map_or_else(Vec::new, |b| b.ports.clone()) {
             if bridge::port(net, p).is_some_and(|p| p.stp.state != bridge_stp::BR_STATE_DISABLED) {

@@ -53,9 +53,10 @@ pub fn expire(g: &mut PortGroup, now: Jiffies) -> bool {
 pub fn report(net: &mut Net, br: DevId, port: DevId, ip: BrIp, kind: RecordType, list: &[IpAddr]) {
     let Some((age, last)) = mcast::of(net, br).map(|m| (m.membership_interval, m.last_member_time())) else { return };
     let (gmi, lmqt) = (mcast::later(net, br, age), mcast::later(net, br, last));
-    let Some(g) = mcast::of_mut(net, br).and_then(|m| m.mdb.get_mut(&ip)).and_then(|e| {
-        e.ports.iter_mut().find(|g| g.port == port && !g.permanent)
-    }) else {
+    let Some(g) = mcast::of_mut(net, br)
+        .and_then(|m| m.mdb.get_mut(&ip))
+        .and_then(|e| e.ports.iter_mut().find(|g| g.port == port && !g.permanent))
+    else {
         return;
     };
     // Sources, and whether the group as a whole, that somebody has to be asked about.

@@ -161,9 +161,10 @@ fn root_selection(net: &mut Net, br: DevId) {
         let s = &p.stp;
         (s.designated_root, s.designated_cost.saturating_add(p.cost), s.designated_bridge, s.designated_port, p.id())
     };
-    let candidates = enabled(net, br).into_iter().filter_map(|d| bridge::port(net, d)).filter(|p| {
-        !is_designated(p, id) && p.stp.designated_root < id && !p.root_block
-    });
+    let candidates = enabled(net, br)
+        .into_iter()
+        .filter_map(|d| bridge::port(net, d))
+        .filter(|p| !is_designated(p, id) && p.stp.designated_root < id && !p.root_block);
     let best = candidates.map(|p| (rank(p), p.no)).min();
     with(net, br, |s| match best {
         Some(((root, cost, ..), no)) => (s.root, s.root_path_cost, s.root_port) = (root, cost, no),

@@ -5,6 +5,7 @@ pub mod bridge_igmp;
 pub mod bridge_mcast;
 pub mod bridge_sources;
 pub mod bridge_stp;
+pub mod bridge_sysfs;
 pub mod bridge_timer;
 pub mod bridge_vlan;
 pub mod loopback;

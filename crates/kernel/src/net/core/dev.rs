@@ -224,6 +224,8 @@ pub struct NetDevice {
     pub up: bool,
     /// The other end is there (IFF_LOWER_UP).
     pub carrier: bool,
+    /// How often that came, and went.
+    pub carrier_changes: [u32; 2],
     /// How often somebody asked for every frame (IFF_PROMISC), and for every group's (IFF_ALLMULTI).
     pub promiscuity: u32,
     pub allmulti: u32,
@@ -476,6 +478,7 @@ impl Net {
             mac: Mac::ZERO,
             up: false,
             carrier: true,
+            carrier_changes: [0; 2],
             promiscuity: 0,
             allmulti: 0,
             gflags: 0,

@@ -124,7 +124,8 @@ impl Net {
 
     /// The rules of a family, by preference.
     pub fn rules(&self, ns: NsId, family: i32) -> Vec<Rule> {
-        let own = self.ns.get(ns).and_then(|n| if family == AF_INET6 { n.v6.fib.rules.clone() } else { n.fib.rules.clone() });
+        let own =
+            self.ns.get(ns).and_then(|n| if family == AF_INET6 { n.v6.fib.rules.clone() } else { n.fib.rules.clone() });
         own.unwrap_or_else(|| Rule::defaults(family))
     }
 
@@ -176,7 +177,7 @@ mod tests {
 
     #[test]
     fn every_part_of_a_rule_has_to_fit_unless_it_says_not() {
-        let lo = DevId::default();
+        let lo = DevId::from_bits(1 << 32).unwrap();
         let (src, dst) = (Some(ip("10.1.2.3")), ip("10.9.0.1"));
         let fl = RuleFlow { src, dst, iif: lo, oif: None, tos: 0x10, mark: 0x1234 };
         let rule = Rule::new(1, Action::Table(100));

@@ -173,6 +173,8 @@ impl Net {
     pub fn set_carrier(&mut self, dev: DevId, on: bool) {
         let Some(d) = self.devs.get_mut(dev) else { return };
         let (before, up) = (std::mem::replace(&mut d.carrier, on), d.up);
+        let count = &mut d.carrier_changes[usize::from(!on)];
+        *count = count.wrapping_add(u32::from(before != on));
         if !on {
             self.qdisc_purge(dev);
         }

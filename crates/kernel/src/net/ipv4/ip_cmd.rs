@@ -1,10 +1,10 @@
 //! The changing half of the `ip` command, in its own words: `route add 10.0.0.0/8 via 192.0.2.1 table 100`, `rule add from
 //! 10.1.0.0/16 lookup 100`, `addr`, `link`, `neigh`. For scripts, labs and whoever configures a kernel by text.
 use super::fib::*;
-use crate::net::core::fib_rules::{Action, Rule, RuleDev};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::dev::IfName;
+use crate::net::core::fib_rules::{Action, Rule, RuleDev};
 use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::ipv6;
 use belljar_abi::Errno;

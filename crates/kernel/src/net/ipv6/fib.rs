@@ -196,9 +196,15 @@ impl Fib6 {
         here.or_else(|| self.main.lookup(dst, fits)).copied()
     }
 
-    /// The same, past gateways that are not `alive`; if that leaves none, any will do. Rules are asked for `fl`.
+    /// The table and the route for `fl`, past gateways that are not `alive`; if that leaves none, any will do.
     #[doc(alias = "rt6_select")]
-    pub fn lookup_alive(&self, fl: &RuleFlow, oif: Option<DevId>, now: Nanos, alive: impl Fn(&Route6) -> bool) -> Option<Route6> {
+    pub fn lookup_alive(
+        &self,
+        fl: &RuleFlow,
+        oif: Option<DevId>,
+        now: Nanos,
+        alive: impl Fn(&Route6) -> bool,
+    ) -> Option<(u32, Route6)> {
         let IpAddr::V6(dst) = fl.dst else { return None };
         let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
         let local = || self.local.lookup_alive(dst, |r| r.is_here() || fits(r), |_| true);
@@ -207,14 +213,15 @@ impl Fib6 {
             found.map(|(p, r)| (p, *r)).filter(|(_, r)| r.kind != RouteType::Throw)
         };
         let Some(rules) = &self.rules else {
-            return local().map(|(_, r)| *r).or_else(|| other(&self.main).map(|(_, r)| r));
+            let here = local().map(|(_, r)| (RT_TABLE_LOCAL, *r));
+            return here.or_else(|| other(&self.main).map(|(_, r)| (RT_TABLE_MAIN, r)));
         };
         rules.iter().filter(|r| r.matches(fl)).find_map(|rule| match rule.action {
-            Action::Refuse(kind) => Some(Route6 { kind, metric: u32::MAX, ..Route6::unicast(None, None) }),
+            Action::Refuse(kind) => Some((0, Route6 { kind, metric: u32::MAX, ..Route6::unicast(None, None) })),
             Action::Table(id) => {
                 let local = if id == RT_TABLE_LOCAL { local().map(|(p, r)| (p, *r)) } else { None };
                 let found = local.or_else(|| other(self.table(id).filter(|_| id != RT_TABLE_LOCAL)?));
-                found.filter(|(p, _)| rule.allows(*p)).map(|(_, r)| r)
+                found.filter(|(p, _)| rule.allows(*p)).map(|(_, r)| (id, r))
             }
         })
     }

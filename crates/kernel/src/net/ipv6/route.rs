@@ -80,7 +80,10 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
     if let Some((dev, gw)) = silent {
         probe(net, ns, dev, gw);
     }
-    if saddr.is_none() && found.is_none_or(|r| r.dev.is_none()) && net.ns.get(ns).is_some_and(|n| n.v6.fib.rules.is_some()) {
+    if saddr.is_none()
+        && found.is_none_or(|r| r.dev.is_none())
+        && net.ns.get(ns).is_some_and(|n| n.v6.fib.rules.is_some())
+    {
         // Rules may ask about the source, which there is now.
         found = select(net, ns, &asked(Some(src)), fl.oif).0;
     }
@@ -102,7 +105,7 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
 fn select(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Route6>, Option<(DevId, Ipv6Addr)>) {
     let Some(n) = net.ns.get(ns) else { return (None, None) };
     if n.v6.conf_all.forwarding != 0 {
-        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, |_| true), None);
+        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, |_| true).map(|(_, r)| r), None);
     }
     let silent = std::cell::Cell::new(None);
     let alive = |r: &Route6| {
@@ -112,7 +115,7 @@ fn select(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Rou
         }
         alive
     };
-    (n.v6.fib.lookup_alive(fl, oif, net.env.now, alive), silent.get())
+    (n.v6.fib.lookup_alive(fl, oif, net.env.now, alive).map(|(_, r)| r), silent.get())
 }
 
 /// A router that did not answer is asked again, once in `router_probe_interval`.

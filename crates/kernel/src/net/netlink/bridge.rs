@@ -120,10 +120,12 @@ fn change_one(net: &mut Net, br: DevId, kind: u16, v: &[u8]) -> Done {
             let (on, mask) = (u32_of(v)?, nl::u32_at(v, 4).ok_or(Errno::EINVAL)?);
             match on & mask {
                 0 => {}
-                b if b & BR_BOOLOPT_MCAST_VLAN_SNOOPING != 0 && bridge::of(net, br).is_some_and(|b| !b.vlans.filtering) => {
+                b if b & BR_BOOLOPT_MCAST_VLAN_SNOOPING != 0
+                    && bridge::of(net, br).is_some_and(|b| !b.vlans.filtering) =>
+                {
                     return refuse(
                         Errno::EINVAL,
-                        "Cannot enable multicast vlan snooping with vlan filtering disabled",
+                        "bridge: Cannot enable multicast vlan snooping with vlan filtering disabled",
                     );
                 }
                 _ => return Err(Errno::EOPNOTSUPP.into()),

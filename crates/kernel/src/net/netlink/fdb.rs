@@ -12,6 +12,7 @@ use belljar_abi::netlink::{self as nl, Msg, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EX
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
 use belljar_wire::Mac;
+use belljar_wire::ipv6::ALL_NODES;
 
 /// The ports of all bridges; with their VLANs, if asked for those, and the bridges' own.
 #[doc(alias = "rtnl_bridge_getlink")]
@@ -184,11 +185,21 @@ impl Net {
     pub(crate) fn mc_addresses(&self, dev: DevId) -> Vec<Mac> {
         let Some(d) = self.devs.get(dev) else { return Vec::new() };
         let four = d.mc.groups.iter().map(|g| multicast_mac(g.addr));
-        let six = d.inet6.groups.iter().filter(|g| !g.left).map(|g| ipv6::output::multicast_mac(g.addr));
+        let mut six: Vec<_> = d.inet6.groups.iter().filter(|g| !g.left).map(|g| g.addr).collect();
+        // All nodes are a group before the device has an address.
+        six.sort_by_key(|g| *g != ALL_NODES);
+        let first = usize::from(six.first() == Some(&ALL_NODES));
+        let six: Vec<Mac> = six.into_iter().map(ipv6::output::multicast_mac).collect();
+        let (first, rest) = six.split_at(first);
         let own = d.packet_groups.iter().map(|g| Mac(*g));
-        let mut all: Vec<Mac> = four.chain(six).chain(own).collect();
-        all.dedup();
-        all
+        let all = first.iter().copied().chain(four).chain(rest.iter().copied()).chain(own);
+        let mut seen = Vec::new();
+        for mac in all {
+            if !seen.contains(&mac) {
+                seen.push(mac);
+            }
+        }
+        seen
     }
 }
 

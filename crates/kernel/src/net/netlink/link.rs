@@ -40,6 +40,9 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     m.attr_u32(IFLA_NUM_RX_QUEUES, queues);
     link_and_master(net, d, &mut m);
     m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc.name());
+    let [ups, downs] = d.carrier_changes;
+    m.attr_u32(IFLA_CARRIER_CHANGES, ups.wrapping_add(downs));
+    m.attr_u32(IFLA_CARRIER_UP_COUNT, ups).attr_u32(IFLA_CARRIER_DOWN_COUNT, downs);
     if let Some(x) = &d.xdp {
         let (mode, of_mode) =
             if x.native { (XDP_ATTACHED_DRV, IFLA_XDP_DRV_PROG_ID) } else { (XDP_ATTACHED_SKB, IFLA_XDP_SKB_PROG_ID) };

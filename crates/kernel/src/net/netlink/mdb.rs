@@ -127,7 +127,7 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
         let h = Head::dump(RTM_GETMDB, d);
         let mut m = Msg::new(d.room(), h.kind, h.flags, h.seq, h.port);
         head(net, br, &mut m);
-        m.nest(MDBA_MDB | NLA_F_NESTED, |m| {
+        m.nest(MDBA_MDB, |m| {
             for (ip, e) in all {
                 fill_entry(net, br, b, ip, e, m);
             }
@@ -138,11 +138,11 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
 
 fn fill_entry(net: &Net, br: DevId, b: &BrMcast, ip: &BrIp, e: &MdbEntry, m: &mut Msg<'_>) {
     for g in e.ports.iter().filter(|g| ip.src.is_none() && !g.sources.is_empty()) {
-        m.nest(MDBA_MDB_ENTRY | NLA_F_NESTED, |m| {
+        m.nest(MDBA_MDB_ENTRY, |m| {
             g.sources.keys().rev().for_each(|s| source_info(net, m, ip, g, *s));
         });
     }
-    m.nest(MDBA_MDB_ENTRY | NLA_F_NESTED, |m| {
+    m.nest(MDBA_MDB_ENTRY, |m| {
         if e.host.is_some() {
             host_info(net, m, br, ip, Some(e));
         }
@@ -154,7 +154,7 @@ fn fill_entry(net: &Net, br: DevId, b: &BrMcast, ip: &BrIp, e: &MdbEntry, m: &mu
 fn routers(net: &Net, br: DevId, m: &mut Msg<'_>) {
     let all = bridge::of(net, br).map_or(&[][..], |b| &b.ports);
     let is_router = |d: &DevId| bridge::port(net, *d).is_some_and(|p| FAMILIES.iter().any(|f| p.mcast.is_router(*f)));
-    m.nest(MDBA_ROUTER | NLA_F_NESTED, |m| {
+    m.nest(MDBA_ROUTER, |m| {
         all.iter().rev().copied().filter(is_router).for_each(|dev| router(net, dev, m));
     });
 }
@@ -291,25 +291,27 @@ pub(crate) fn change(net: &mut Net, c: &Caller<'_>, r: Req<'_>, add: bool) -> Do
         return del(net, &w);
     }
     if !net.devs.get(w.br).is_some_and(|d| d.up) {
-        return refuse(Errno::EINVAL, "Bridge device is not running");
+        return refuse(Errno::EINVAL, "bridge: Bridge device is not running");
     }
     if !mcast::of(net, w.br).is_some_and(|m| m.enabled) {
-        return refuse(Errno::EINVAL, "Bridge's multicast processing is disabled");
+        return refuse(Errno::EINVAL, "bridge: Bridge's multicast processing is disabled");
     }
     if let Some(port) = w.port {
-        let Some(p) = bridge::port(net, port) else { return refuse(Errno::EINVAL, "Net device is not a bridge port") };
+        let Some(p) = bridge::port(net, port) else {
+            return refuse(Errno::EINVAL, "bridge: Net device is not a bridge port");
+        };
         if net.devs.get(port).and_then(|d| d.master) != Some(w.br) {
-            return refuse(Errno::EINVAL, "Port belongs to a different bridge device");
+            return refuse(Errno::EINVAL, "bridge: Port belongs to a different bridge device");
         }
         if p.stp.state == bridge_stp::BR_STATE_DISABLED && !w.permanent {
-            return refuse(Errno::EINVAL, "Port is in disabled state and entry is not permanent");
+            return refuse(Errno::EINVAL, "bridge: Port is in disabled state and entry is not permanent");
         }
     }
     if w.ip.family().is_none() && !w.permanent {
-        return refuse(Errno::EINVAL, "Only permanent L2 entries allowed");
+        return refuse(Errno::EINVAL, "bridge: Only permanent L2 entries allowed");
     }
     if w.port.is_none() && w.permanent {
-        return refuse(Errno::EINVAL, "Flags are not allowed for host groups");
+        return refuse(Errno::EINVAL, "bridge: Flags are not allowed for host groups");
     }
     put(net, &w)
 }
@@ -320,7 +322,7 @@ fn put(net: &mut Net, w: &Wanted) -> Done {
     let Some(e) = mcast::group(net, w.br, w.ip) else { return Err(Errno::E2BIG.into()) };
     let Some(port) = w.port else {
         if e.host.is_some() {
-            return refuse(Errno::EEXIST, "Group is already joined by host");
+            return refuse(Errno::EEXIST, "bridge: Group is already joined by host");
         }
         e.host = until;
         notify::mdb(net, RTM_NEWMDB, w.br, &w.ip, None);
@@ -328,8 +330,8 @@ fn put(net: &mut Net, w: &Wanted) -> Done {
     };
     if e.ports.iter().any(|g| g.port == port) {
         let text = match w.ip.src {
-            None => "(*, G) group is already joined by port",
-            Some(_) => "(S, G) group is already joined by port",
+            None => "bridge: (*, G) group is already joined by port",
+            Some(_) => "bridge: (S, G) group is already joined by port",
         };
         return refuse(Errno::EEXIST, text);
     }

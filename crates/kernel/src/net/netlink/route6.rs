@@ -3,6 +3,7 @@ use super::route::{metrics, mtu, rtn, rtn_of, short_table};
 use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v6_of};
 use crate::net::Net;
 use crate::net::af::{self, Flow};
+use crate::net::core::fib_rules::RuleFlow;
 use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, Table6, mask};
@@ -224,9 +225,15 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let (IpAddr::V6(dst), IpAddr::V6(src)) = (fl.daddr, fl.saddr) else { return Err(Errno::EINVAL.into()) };
     let found = af::route_output(net, c.ns, &fl)?;
     let now = net.env.now;
-    let entry = net.ns.get(c.ns).and_then(|n| n.v6.fib.lookup(dst, fl.oif.or(Some(found.dev)), now));
     let local = found.kind == RouteKind::Local;
-    let table = if local { fib::RT_TABLE_LOCAL } else { fib::RT_TABLE_MAIN };
+    let n = net.ns.get(c.ns).ok_or(Errno::ENETUNREACH)?;
+    let source = [fl.saddr, found.src].into_iter().find(|a| !a.is_unspecified());
+    let asked = RuleFlow { src: source, dst: dst.into(), iif: n.lo, oif: fl.oif, tos: fl.tos, mark: fl.mark };
+    let through = fl.oif.or(Some(found.dev).filter(|_| !local));
+    let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |_| true) {
+        Some((table, r)) => (table, Some(r)),
+        None => (if local { fib::RT_TABLE_LOCAL } else { fib::RT_TABLE_MAIN }, None),
+    };
     let kind = match found.kind {
         RouteKind::Local => RTN_LOCAL,
         RouteKind::Multicast => RTN_MULTICAST,

@@ -41,7 +41,9 @@ pub(crate) fn fill(family: i32, r: &Rule, out: &mut Vec<u8>, h: Head) {
         ..RuleHdr::default()
     };
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
-    m.body(&hdr.to_bytes()).attr_u32(FRA_TABLE, table).attr_u32(FRA_SUPPRESS_PREFIXLEN, r.suppress.map_or(u32::MAX, u32::from));
+    m.body(&hdr.to_bytes())
+        .attr_u32(FRA_TABLE, table)
+        .attr_u32(FRA_SUPPRESS_PREFIXLEN, r.suppress.map_or(u32::MAX, u32::from));
     m.attr_u8(FRA_PROTOCOL, r.proto);
     if let Some(d) = &r.iif {
         m.attr_str(FRA_IIFNAME, d.name.as_str());
@@ -95,10 +97,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
         return Err(Errno::EINVAL.into());
     }
     if hdr.tos & !tos != 0 {
-        return refuse(
-            Errno::EINVAL,
-            if six { "Invalid dsfield (tos): ECN bits must be 0" } else { "Invalid tos" },
-        );
+        return refuse(Errno::EINVAL, if six { "Invalid dsfield (tos): ECN bits must be 0" } else { "Invalid tos" });
     }
     let address = |v: &[u8]| -> Done<IpAddr> { if six { Ok(v6_of(v)?.into()) } else { Ok(v4_of(v)?.into()) } };
     let (mut table, mut pref, mut mark, mut mask) = (u32::from(hdr.table), None, None, None);
