@@ -28,7 +28,7 @@ const MLD2_QUERY_LEN: usize = 28;
 
 /// A group's frame comes in by a port, or from this machine: what it says of groups. `Err`: it is a message that is no good.
 #[doc(alias = "br_multicast_rcv")]
-pub fn rcv(net: &mut Net, br: DevId, from: Option<DevId>, vid: u16, skb: &Skb) -> Result<Seen, ()> {
+pub(crate) fn rcv(net: &mut Net, br: DevId, from: Option<DevId>, vid: u16, skb: &Skb) -> Result<Seen, ()> {
     if !mcast::of(net, br).is_some_and(|m| m.enabled) {
         return Ok(Seen::default());
     }
