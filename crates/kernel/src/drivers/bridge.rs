@@ -1,4 +1,5 @@
-//! A bridge: a switch made of devices, and a device of its own machine on it. Its spanning tree is in `bridge_stp`, what it
+//! A bridge: a switch made of devices, and a device of its own machine on it. Where addresses
+//! are is in `bridge_fdb`, its spanning tree in `bridge_stp`, what it
 //! knows of groups in `bridge_mcast`, its VLANs in `bridge_vlan`.
 //!
 //! ```text
@@ -7,6 +8,7 @@
 //!                                                    └─▶ unknown: all other ports
 //!   machine ─ br_dev_xmit ─▶ the same choice
 //! ```
+use super::bridge_fdb::{FdbEntry, FdbKey, FdbKind, Way, fdb_local, forget, learn, lookup};
 use super::bridge_mcast::{self, BrMcast, Hit, PortMcast, Seen};
 use super::bridge_stp::{self, PortStp, Stp};
 use super::bridge_vlan::{self, BrVlans};
@@ -22,13 +24,11 @@ use crate::net::core::{dev_rx, dev_tx};
 use crate::net::drop::DropReason;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH};
+use belljar_abi::rtnetlink::RTM_NEWLINK;
 use belljar_wire::Mac;
 use belljar_wire::ethernet::{ETH_HLEN, EthHeader};
 use std::collections::BTreeMap;
 
-/// Addresses that are learned from frames: who sends from more of them gets no more memory for it.
-const MOST_LEARNED: usize = 16_384;
 /// Ports (`BR_MAX_PORTS`).
 const MOST_PORTS: usize = 1024;
 
@@ -37,11 +37,11 @@ const MOST_PORTS: usize = 1024;
 pub struct Bridge {
     pub ports: Vec<DevId>,
     pub fdb: BTreeMap<FdbKey, FdbEntry>,
-    learned: usize,
+    pub(super) learned: usize,
     /// Entries that were ever made: later ones are shown first.
-    made: u64,
+    pub(super) made: u64,
     /// When what is old was last looked for.
-    swept: Jiffies,
+    pub(super) swept: Jiffies,
     /// Seconds/100, as `ip link` takes and shows it.
     pub ageing_time: u32,
     pub priority: u16,
@@ -72,29 +72,6 @@ impl Bridge {
             vlans: BrVlans::default(),
         }
     }
-}
-
-/// An address in a VLAN, 0 where VLANs do not matter.
-pub type FdbKey = (Mac, u16);
-
-/// Where a hardware address is (`struct net_bridge_fdb_entry`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FdbEntry {
-    /// `None`: the bridge itself.
-    pub port: Option<DevId>,
-    pub kind: FdbKind,
-    pub updated: Jiffies,
-    pub used: Jiffies,
-    pub made: u64,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FdbKind {
-    Learned,
-    /// By the administrator, without age.
-    Static,
-    /// An address of this machine: of the bridge or of a port.
-    Local,
 }
 
 /// Settings of a port.
@@ -142,7 +119,7 @@ impl Net {
         Ok(id)
     }
 
-    fn bridge(&self, br: DevId) -> Option<&Bridge> {
+    pub(super) fn bridge(&self, br: DevId) -> Option<&Bridge> {
         of(self, br)
     }
 
@@ -165,10 +142,6 @@ pub fn of(net: &Net, br: DevId) -> Option<&Bridge> {
 /// Frames pass a port that forwards.
 pub fn forwards(net: &Net, dev: DevId) -> bool {
     port(net, dev).is_some_and(|p| p.stp.state == bridge_stp::BR_STATE_FORWARDING)
-}
-
-fn ticks(net: &Net, hundredths: u32) -> Jiffies {
-    (u64::from(hundredths) * u64::from(net.env.hz) / 100) as Jiffies
 }
 
 /// `ip link set DEV master BRIDGE`: EOPNOTSUPP when that is none, EINVAL for lo, ELOOP for another bridge.
@@ -253,7 +226,7 @@ pub fn release(net: &mut Net, dev: DevId) {
 pub fn release_all(net: &mut Net, br: DevId) {
     let ports = net.bridge(br).map_or_else(Vec::new, |b| b.ports.clone());
     ports.into_iter().for_each(|p| release(net, p));
-    bridge_timer::remove(net, br);
+    bridge_timer::forget(net, br);
 }
 
 /// Unless they were given, the bridge's address is the least of its ports', its MTU the smallest.
@@ -300,128 +273,6 @@ pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
 pub fn follow(net: &mut Net, br: DevId) {
     bridge_mcast::follow(net, br);
     bridge_stp::follow(net, br);
-}
-
-pub(super) fn fdb_local(net: &mut Net, br: DevId, key: FdbKey, port: Option<DevId>) {
-    let now = net.env.jiffies();
-    // The bridge's own address stands before that of a port which has the same.
-    let known = net.bridge(br).and_then(|b| b.fdb.get(&key));
-    if key.0.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local && e.port.is_none()) {
-        return;
-    }
-    insert(net, br, key, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now, made: 0 });
-}
-
-/// Into the table, over what was there.
-pub fn insert(net: &mut Net, br: DevId, key: FdbKey, e: FdbEntry) {
-    let Some(b) = net.bridge_mut(br) else { return };
-    b.made += 1;
-    let e = FdbEntry { made: b.fdb.get(&key).map_or(b.made, |old| old.made), ..e };
-    let old = b.fdb.insert(key, e);
-    b.learned += usize::from(e.kind == FdbKind::Learned);
-    b.learned -= usize::from(old.is_some_and(|o| o.kind == FdbKind::Learned));
-    notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
-}
-
-/// Out of the table, what `which` names.
-pub fn forget(net: &mut Net, br: DevId, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> usize {
-    let Some(b) = net.bridge_mut(br) else { return 0 };
-    let gone: Vec<(FdbKey, FdbEntry)> = b.fdb.iter().filter(|(m, e)| which(m, e)).map(|(m, e)| (*m, *e)).collect();
-    for (key, e) in &gone {
-        if let Some(b) = net.bridge_mut(br) {
-            b.fdb.remove(key);
-            b.learned -= usize::from(e.kind == FdbKind::Learned);
-        }
-        notify::fdb(net, RTM_DELNEIGH, br, *key, e);
-    }
-    gone.len()
-}
-
-/// What the table knows of an address.
-pub fn entry(net: &Net, br: DevId, key: FdbKey) -> Option<FdbEntry> {
-    net.bridge(br)?.fdb.get(&key).copied().filter(|e| !expired(net, br, e))
-}
-
-/// The table, by address, without what is too old.
-pub fn entries(net: &Net, br: DevId) -> impl Iterator<Item = (FdbKey, FdbEntry)> + '_ {
-    let all = net.bridge(br).into_iter().flat_map(|b| b.fdb.iter());
-    all.map(|(m, e)| (*m, *e)).filter(move |(_, e)| !expired(net, br, e))
-}
-
-/// How long an address is remembered: shorter while the tree changes.
-fn hold_time(net: &Net, b: &Bridge) -> Jiffies {
-    if b.stp.topology_change { b.stp.times.forward_delay } else { ticks(net, b.ageing_time) }
-}
-
-fn expired(net: &Net, br: DevId, e: &FdbEntry) -> bool {
-    let Some(b) = net.bridge(br) else { return true };
-    e.kind == FdbKind::Learned && net.env.jiffies().wrapping_sub(e.updated) >= hold_time(net, b)
-}
-
-/// What was not heard of for the ageing time goes.
-#[doc(alias = "br_fdb_cleanup")]
-pub fn sweep(net: &mut Net, br: DevId) {
-    let now = net.env.jiffies();
-    let Some(age) = net.bridge(br).map(|b| hold_time(net, b)) else { return };
-    forget(net, br, |_, e| e.kind == FdbKind::Learned && now.wrapping_sub(e.updated) >= age);
-    if let Some(b) = net.bridge_mut(br) {
-        b.swept = now;
-    }
-}
-
-/// The sender of a frame is where the frame came from; an address of this machine is believed of nobody else.
-#[doc(alias = "br_fdb_update")]
-fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
-    let now = net.env.jiffies();
-    let Some(b) = net.bridge_mut(br) else { return };
-    if b.ageing_time == 0 {
-        return;
-    }
-    if let Some(e) = b.fdb.get_mut(&key) {
-        match e.kind {
-            FdbKind::Local => return,
-            FdbKind::Static if e.port == Some(from) => return,
-            _ => {}
-        }
-        e.updated = now;
-        if e.port != Some(from) {
-            e.port = Some(from);
-            let e = *e;
-            notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
-        }
-        return;
-    }
-    let (old, full) = (now.wrapping_sub(b.swept), b.learned >= MOST_LEARNED);
-    if full || old >= ticks(net, net.bridge(br).map_or(0, |b| b.ageing_time)) {
-        sweep(net, br);
-    }
-    if net.bridge(br).is_some_and(|b| b.learned < MOST_LEARNED) {
-        insert(net, br, key, FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now, made: 0 });
-    }
-}
-
-/// Where frames to this address go.
-enum Way {
-    /// Up to this machine.
-    Here,
-    Port(DevId),
-    /// Nobody knows: everywhere.
-    Flood,
-}
-
-fn lookup(net: &mut Net, br: DevId, to: FdbKey) -> Way {
-    let now = net.env.jiffies();
-    let e = net.bridge(br).and_then(|b| b.fdb.get(&to)).copied().filter(|e| !expired(net, br, e));
-    match e {
-        Some(FdbEntry { kind: FdbKind::Local, .. } | FdbEntry { port: None, .. }) => Way::Here,
-        Some(FdbEntry { port: Some(p), .. }) => {
-            if let Some(e) = net.bridge_mut(br).and_then(|b| b.fdb.get_mut(&to)) {
-                e.used = now;
-            }
-            Way::Port(p)
-        }
-        None => Way::Flood,
-    }
 }
 
 /// A frame came in through a port, its Ethernet header pulled. Given back when the port itself is meant: addresses of the

@@ -4,7 +4,7 @@
 //!
 //! Left out: contexts of single VLANs, statistics (`mcast_stats_enabled`), limits of groups of a port.
 use super::bridge::{self, BrPort};
-use super::{bridge_igmp, bridge_sources, bridge_stp, bridge_timer};
+use super::{bridge_igmp, bridge_stp, bridge_timer};
 use crate::env::Jiffies;
 use crate::ids::DevId;
 use crate::net::Net;
@@ -462,7 +462,7 @@ const ALL_SNOOPERS6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x6a);
 
 /// Asks at once, and again some times soon.
 #[doc(alias = "__br_multicast_open")]
-fn start_queries(net: &mut Net, br: DevId, port: Option<DevId>) {
+pub(super) fn start_queries(net: &mut Net, br: DevId, port: Option<DevId>) {
     let own = OwnQuery { at: later(net, br, 0), startup_sent: 0 };
     match port {
         Some(p) => port_mut(net, p).into_iter().for_each(|p| p.own = [own; 2]),
@@ -537,83 +537,5 @@ pub fn mark_router(net: &mut Net, br: DevId, from: Option<DevId>, f: Family) {
         if new {
             notify::mdb_router(net, RTM_NEWMDB, br, dev);
         }
-    }
-}
-
-/// What is due.
-pub fn expire(net: &mut Net, br: DevId) {
-    let now = net.env.jiffies();
-    let due = |t: Option<Jiffies>| t.is_some_and(|at| !before(now, at));
-    expire_groups(net, br, now);
-    for f in FAMILIES {
-        let Some(q) = of(net, br).map(|m| m.families[f as usize]) else { return };
-        if due(q.router)
-            && let Some(m) = of_mut(net, br)
-        {
-            m.families[f as usize].router = None;
-        }
-        if due(q.other) {
-            if let Some(m) = of_mut(net, br) {
-                (m.families[f as usize].other, m.families[f as usize].address) = (None, None);
-            }
-            // Nobody else asks any more.
-            start_queries(net, br, None);
-        }
-        if due(q.own.at) {
-            own_query(net, br, None, f, q.own);
-        }
-    }
-    for dev in bridge::of(net, br).map_or_else(Vec::new, |b| b.ports.clone()) {
-        let Some(p) = bridge::port(net, dev).map(|p| p.mcast) else { continue };
-        for f in FAMILIES {
-            if due(p.routers[f as usize])
-                && let Some(p) = port_mut(net, dev)
-            {
-                p.routers[f as usize] = None;
-                if p.routers == [None; 2] && p.router != MDB_RTR_TYPE_PERM {
-                    p.router = if p.router == MDB_RTR_TYPE_TEMP { MDB_RTR_TYPE_TEMP_QUERY } else { p.router };
-                    notify::mdb_router(net, RTM_DELMDB, br, dev);
-                }
-            }
-            if due(p.own[f as usize].at) {
-                own_query(net, br, Some(dev), f, p.own[f as usize]);
-            }
-        }
-    }
-}
-
-/// Asks, if this bridge does that and nobody else; and when to do so again.
-#[doc(alias = "br_multicast_send_query")]
-fn own_query(net: &mut Net, br: DevId, port: Option<DevId>, f: Family, own: OwnQuery) {
-    let Some(m) = of(net, br) else { return };
-    let sent = own.startup_sent.saturating_add(1).min(m.startup_query_count);
-    let wait = if sent < m.startup_query_count { m.startup_query_interval } else { m.query_interval };
-    let active = m.querier && m.enabled;
-    let asks = active && m.families[f as usize].other.is_none();
-    if asks {
-        bridge_igmp::send_query(net, br, port, f, None);
-    }
-    let at = if active { later(net, br, wait.max(1)) } else { None };
-    let new = OwnQuery { at, startup_sent: sent.max(1) };
-    match port {
-        Some(p) => port_mut(net, p).into_iter().for_each(|p| p.own[f as usize] = new),
-        None => of_mut(net, br).into_iter().for_each(|m| m.families[f as usize].own = new),
-    }
-}
-
-#[doc(alias = "br_multicast_group_expired")]
-#[doc(alias = "br_multicast_port_group_expired")]
-fn expire_groups(net: &mut Net, br: DevId, now: Jiffies) {
-    let due = |t: Option<Jiffies>| t.is_some_and(|at| !before(now, at));
-    let Some(m) = of_mut(net, br) else { return };
-    let mut touched = Vec::new();
-    for (ip, e) in &mut m.mdb {
-        let changed = e.ports.iter_mut().fold(false, |any, g| bridge_sources::expire(g, now) | any);
-        if due(e.host) || changed || e.ports.iter().any(|g| due(g.until)) {
-            touched.push((*ip, due(e.host)));
-        }
-    }
-    for (ip, host) in touched {
-        remove(net, br, &ip, |g| due(g.until) || g.is_over(), host);
     }
 }

@@ -5,17 +5,16 @@
 //!   up ─▶ BLOCKING ─ root or designated ─▶ LISTENING ─ forward delay ─▶ LEARNING ─ forward delay ─▶ FORWARDING
 //! ```
 use super::bridge::{self, BrPort};
-use super::bridge_timer;
+use super::bridge_bpdu::{BPDU_CONFIG, BPDU_TCN, Config, LLC, STP_HZ, TCN_LEN, send};
+use super::{bridge_fdb, bridge_timer};
 use crate::env::Jiffies;
 use crate::ids::DevId;
 use crate::net::Net;
-use crate::net::core::dev_tx;
 use crate::net::core::skb::Skb;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTM_NEWLINK;
 use belljar_wire::Mac;
-use belljar_wire::ethernet::{ETH_HLEN, EthHeader};
 
 pub const BR_STATE_DISABLED: u8 = 0;
 pub const BR_STATE_LISTENING: u8 = 1;
@@ -25,14 +24,6 @@ pub const BR_STATE_BLOCKING: u8 = 4;
 
 /// Where BPDUs go (`br_group_address`).
 pub const GROUP_ADDRESS: Mac = Mac([1, 0x80, 0xc2, 0, 0, 0]);
-/// LLC: both service access points that of the spanning tree, unnumbered information.
-const LLC: [u8; 3] = [0x42, 0x42, 3];
-const BPDU_CONFIG: u8 = 0;
-const BPDU_TCN: u8 = 0x80;
-const CONFIG_LEN: usize = 35;
-const TCN_LEN: usize = 4;
-/// Times in BPDUs count parts of a second.
-const STP_HZ: u64 = 256;
 
 /// Priority and address: the lower, the better.
 pub type BridgeId = [u8; 8];
@@ -83,19 +74,6 @@ pub struct PortStp {
     pub hold: Option<Jiffies>,
 }
 
-/// A configuration message (802.1D §9.3.1); times in ticks.
-#[derive(Clone, Copy, Debug)]
-struct Config {
-    change: bool,
-    change_ack: bool,
-    root: BridgeId,
-    cost: u32,
-    bridge: BridgeId,
-    port: u16,
-    message_age: Jiffies,
-    times: Times,
-}
-
 pub fn bridge_id(net: &Net, br: DevId) -> BridgeId {
     let mac = net.devs.get(br).map_or(Mac::ZERO, |d| d.mac);
     let [a, b] = bridge::of(net, br).map_or(0, |b| b.priority).to_be_bytes();
@@ -107,45 +85,45 @@ pub fn is_root(net: &Net, br: DevId) -> bool {
     bridge::of(net, br).is_some_and(|b| b.stp.root == bridge_id(net, br))
 }
 
-fn stp(net: &Net, br: DevId) -> Stp {
+pub(super) fn stp(net: &Net, br: DevId) -> Stp {
     bridge::of(net, br).map(|b| b.stp).unwrap_or_default()
 }
 
-fn with(net: &mut Net, br: DevId, change: impl FnOnce(&mut Stp)) {
+pub(super) fn with(net: &mut Net, br: DevId, change: impl FnOnce(&mut Stp)) {
     if let Some(b) = net.bridge_mut(br) {
         change(&mut b.stp);
     }
 }
 
-fn with_port(net: &mut Net, dev: DevId, change: impl FnOnce(&mut PortStp)) {
+pub(super) fn with_port(net: &mut Net, dev: DevId, change: impl FnOnce(&mut PortStp)) {
     if let Some(p) = net.devs.get_mut(dev).and_then(|d| d.brport.as_deref_mut()) {
         change(&mut p.stp);
     }
 }
 
 /// The ports, which a change of one may look at all of.
-fn ports(net: &Net, br: DevId) -> Vec<DevId> {
+pub(super) fn ports(net: &Net, br: DevId) -> Vec<DevId> {
     bridge::of(net, br).map_or_else(Vec::new, |b| b.ports.clone())
 }
 
-fn enabled(net: &Net, br: DevId) -> Vec<DevId> {
+pub(super) fn enabled(net: &Net, br: DevId) -> Vec<DevId> {
     let on = |p: &DevId| bridge::port(net, *p).is_some_and(|p| p.stp.state != BR_STATE_DISABLED);
     ports(net, br).into_iter().filter(on).collect()
 }
 
-fn after(net: &mut Net, br: DevId, ticks: Jiffies) -> Option<Jiffies> {
+pub(super) fn after(net: &mut Net, br: DevId, ticks: Jiffies) -> Option<Jiffies> {
     let at = net.env.jiffies().wrapping_add(ticks);
     bridge_timer::at(net, br, at);
     Some(at)
 }
 
 #[doc(alias = "br_is_designated_port")]
-fn is_designated(p: &BrPort, id: BridgeId) -> bool {
+pub(super) fn is_designated(p: &BrPort, id: BridgeId) -> bool {
     p.stp.designated_bridge == id && p.stp.designated_port == p.id()
 }
 
 #[doc(alias = "br_become_designated_port")]
-fn become_designated(net: &mut Net, br: DevId, dev: DevId) {
+pub(super) fn become_designated(net: &mut Net, br: DevId, dev: DevId) {
     let (s, id) = (stp(net, br), bridge_id(net, br));
     let Some(port) = bridge::port(net, dev).map(BrPort::id) else { return };
     with_port(net, dev, |p| {
@@ -212,14 +190,14 @@ fn port_state_selection(net: &mut Net, br: DevId) {
     set_carrier(net, br, live);
 }
 
-fn set_carrier(net: &mut Net, br: DevId, on: bool) {
+pub(super) fn set_carrier(net: &mut Net, br: DevId, on: bool) {
     if net.devs.get(br).is_some_and(|d| d.carrier != on) {
         net.set_carrier(br, on);
     }
 }
 
 #[doc(alias = "br_set_state")]
-fn set_state(net: &mut Net, br: DevId, dev: DevId, state: u8) {
+pub(super) fn set_state(net: &mut Net, br: DevId, dev: DevId, state: u8) {
     with_port(net, dev, |p| p.state = state);
     super::bridge_mcast::port_state(net, br, dev, state);
     notify::link(net, RTM_NEWLINK, dev);
@@ -260,7 +238,7 @@ fn make_blocking(net: &mut Net, br: DevId, dev: DevId) {
 
 /// Addresses may be elsewhere now: the root tells everybody, others tell the root.
 #[doc(alias = "br_topology_change_detection")]
-fn topology_change_detection(net: &mut Net, br: DevId) {
+pub(super) fn topology_change_detection(net: &mut Net, br: DevId) {
     let s = stp(net, br);
     if !s.on {
         return;
@@ -289,7 +267,7 @@ fn become_root(net: &mut Net, br: DevId) {
 }
 
 /// The tree again, after something changed here.
-fn reconsider(net: &mut Net, br: DevId, was_root: bool) {
+pub(super) fn reconsider(net: &mut Net, br: DevId, was_root: bool) {
     configuration_update(net, br);
     port_state_selection(net, br);
     if is_root(net, br) && !was_root {
@@ -298,7 +276,7 @@ fn reconsider(net: &mut Net, br: DevId, was_root: bool) {
 }
 
 #[doc(alias = "br_config_bpdu_generation")]
-fn config_generation(net: &mut Net, br: DevId) {
+pub(super) fn config_generation(net: &mut Net, br: DevId) {
     let id = bridge_id(net, br);
     for dev in enabled(net, br) {
         if bridge::port(net, dev).is_some_and(|p| is_designated(p, id)) {
@@ -308,7 +286,7 @@ fn config_generation(net: &mut Net, br: DevId) {
 }
 
 #[doc(alias = "br_transmit_config")]
-fn transmit_config(net: &mut Net, br: DevId, dev: DevId) {
+pub(super) fn transmit_config(net: &mut Net, br: DevId, dev: DevId) {
     let Some(p) = bridge::port(net, dev).copied() else { return };
     if p.stp.hold.is_some() {
         return with_port(net, dev, |p| p.config_pending = true);
@@ -335,61 +313,11 @@ fn transmit_config(net: &mut Net, br: DevId, dev: DevId) {
 }
 
 #[doc(alias = "br_transmit_tcn")]
-fn transmit_tcn(net: &mut Net, br: DevId) {
+pub(super) fn transmit_tcn(net: &mut Net, br: DevId) {
     let no = stp(net, br).root_port;
     let root = ports(net, br).into_iter().find(|d| bridge::port(net, *d).is_some_and(|p| p.no == no));
     if let Some(root) = root {
         send(net, root, &[0, 0, 0, BPDU_TCN]);
-    }
-}
-
-#[doc(alias = "br_send_bpdu")]
-fn send(net: &mut Net, dev: DevId, bpdu: &[u8]) {
-    let Some((ns, mac)) = net.devs.get(dev).filter(|d| d.up).map(|d| (d.ns, d.mac)) else { return };
-    let mut skb = net.alloc_skb();
-    let Some(room) = skb.head.push(ETH_HLEN + LLC.len()) else { return net.consume_skb(skb) };
-    let len = (LLC.len() + bpdu.len()) as u16;
-    EthHeader { dst: GROUP_ADDRESS, src: mac, ethertype: len }.emit(room);
-    room[ETH_HLEN..].copy_from_slice(&LLC);
-    skb.frags = bpdu.to_vec().into();
-    (skb.ns, skb.dev, skb.protocol, skb.priority) = (Some(ns), Some(dev), len, TC_PRIO_CONTROL);
-    skb.mac_header = skb.head.start();
-    skb.network_header = skb.mac_header + ETH_HLEN as u8;
-    skb.set_truesize();
-    // Nobody waits for an error.
-    let _ = dev_tx::dev_queue_xmit(net, dev, skb);
-}
-
-const TC_PRIO_CONTROL: u32 = 7;
-
-impl Config {
-    fn bytes(&self, hz: u32) -> Vec<u8> {
-        let ticks = |j: Jiffies| ((u64::from(j) * STP_HZ / u64::from(hz.max(1))) as u16).to_be_bytes();
-        let mut b = vec![0, 0, 0, BPDU_CONFIG, u8::from(self.change) | u8::from(self.change_ack) << 7];
-        b.extend(self.root);
-        b.extend(self.cost.to_be_bytes());
-        b.extend(self.bridge);
-        b.extend(self.port.to_be_bytes());
-        let t = &self.times;
-        [self.message_age, t.max_age, t.hello_time, t.forward_delay].into_iter().for_each(|j| b.extend(ticks(j)));
-        b
-    }
-
-    fn parse(b: &[u8], hz: u32) -> Option<Config> {
-        let b: &[u8; CONFIG_LEN] = b.first_chunk()?;
-        let word = |at: usize| u16::from_be_bytes([b[at], b[at + 1]]);
-        let ticks = |at: usize| (u64::from(word(at)) * u64::from(hz)).div_ceil(STP_HZ) as Jiffies;
-        let id = |at: usize| b.get(at..).and_then(|b| b.first_chunk::<8>()).copied();
-        Some(Config {
-            change: b[4] & 1 != 0,
-            change_ack: b[4] & 0x80 != 0,
-            root: id(5)?,
-            cost: u32::from_be_bytes([b[13], b[14], b[15], b[16]]),
-            bridge: id(17)?,
-            port: word(25),
-            message_age: ticks(27),
-            times: Times { max_age: ticks(29), hello_time: ticks(31), forward_delay: ticks(33) },
-        })
     }
 }
 
@@ -490,7 +418,7 @@ fn disable_port(net: &mut Net, br: DevId, dev: DevId) {
         };
     });
     set_state(net, br, dev, BR_STATE_DISABLED);
-    bridge::forget(net, br, |_, e| e.port == Some(dev) && e.kind == bridge::FdbKind::Learned);
+    bridge_fdb::forget(net, br, |_, e| e.port == Some(dev) && e.kind == bridge_fdb::FdbKind::Learned);
     reconsider(net, br, was_root);
 }
 
@@ -625,91 +553,4 @@ pub fn set_port_priority(net: &mut Net, br: DevId, dev: DevId, priority: u16) ->
         port_state_selection(net, br);
     }
     Ok(())
-}
-
-/// When the next of the tree's timers is due.
-pub fn soonest(net: &Net, br: DevId) -> impl Iterator<Item = Jiffies> + '_ {
-    let s = stp(net, br);
-    let all = bridge::of(net, br).into_iter().flat_map(|b| b.ports.iter());
-    let of_port = |p: &BrPort| [p.stp.message_age, p.stp.forward_delay, p.stp.hold];
-    let ports = all.filter_map(|d| bridge::port(net, *d)).flat_map(of_port);
-    [s.hello_timer, s.tcn_timer, s.change_timer].into_iter().chain(ports).flatten()
-}
-
-/// What is due.
-pub fn expire(net: &mut Net, br: DevId) {
-    let now = net.env.jiffies();
-    let due = |t: Option<Jiffies>| t.is_some_and(|at| now.wrapping_sub(at) as i32 >= 0);
-    let s = stp(net, br);
-    let up = net.devs.get(br).is_some_and(|d| d.up);
-    if due(s.hello_timer) {
-        with(net, br, |s| s.hello_timer = None);
-        if up {
-            config_generation(net, br);
-        }
-        if up && s.on {
-            let at = after(net, br, s.times.hello_time);
-            with(net, br, |s| s.hello_timer = at);
-        }
-    }
-    if due(s.tcn_timer) {
-        with(net, br, |s| s.tcn_timer = None);
-        if up && !is_root(net, br) {
-            transmit_tcn(net, br);
-            let at = after(net, br, s.own.hello_time);
-            with(net, br, |s| s.tcn_timer = at);
-        }
-    }
-    if due(s.change_timer) {
-        with(net, br, |s| (s.change_timer, s.detected, s.topology_change) = (None, false, false));
-    }
-    for dev in ports(net, br) {
-        let Some(p) = bridge::port(net, dev).map(|p| p.stp) else { continue };
-        if due(p.message_age) {
-            with_port(net, dev, |p| p.message_age = None);
-            message_age_expired(net, br, dev);
-        }
-        if due(p.forward_delay) {
-            with_port(net, dev, |p| p.forward_delay = None);
-            forward_delay_expired(net, br, dev);
-        }
-        if due(p.hold) {
-            with_port(net, dev, |p| p.hold = None);
-            if p.config_pending {
-                transmit_config(net, br, dev);
-            }
-        }
-    }
-}
-
-/// Nothing was heard from the designated bridge for too long.
-#[doc(alias = "br_message_age_timer_expired")]
-fn message_age_expired(net: &mut Net, br: DevId, dev: DevId) {
-    if bridge::port(net, dev).is_none_or(|p| p.stp.state == BR_STATE_DISABLED) {
-        return;
-    }
-    let was_root = is_root(net, br);
-    become_designated(net, br, dev);
-    reconsider(net, br, was_root);
-}
-
-#[doc(alias = "br_forward_delay_timer_expired")]
-fn forward_delay_expired(net: &mut Net, br: DevId, dev: DevId) {
-    match bridge::port(net, dev).map(|p| p.stp.state) {
-        Some(BR_STATE_LISTENING) => {
-            let at = after(net, br, stp(net, br).times.forward_delay);
-            with_port(net, dev, |p| p.forward_delay = at);
-            set_state(net, br, dev, BR_STATE_LEARNING);
-        }
-        Some(BR_STATE_LEARNING) => {
-            set_state(net, br, dev, BR_STATE_FORWARDING);
-            let id = bridge_id(net, br);
-            let some = |d: DevId| bridge::port(net, d).is_some_and(|p| p.stp.designated_bridge == id);
-            if enabled(net, br).into_iter().any(some) {
-                topology_change_detection(net, br);
-            }
-            set_carrier(net, br, true);
-        }
-        _ => {}
-    }
 }

@@ -1,6 +1,8 @@
 //! Devices: loopback, a NIC with rings, interrupts and NAPI, TUN/TAP, and those that are software only: dummy, veth, bridge
 //! and those on top of another one: VLANs, macvlan, VXLAN.
 pub mod bridge;
+pub mod bridge_bpdu;
+pub mod bridge_fdb;
 pub mod bridge_igmp;
 pub mod bridge_mcast;
 pub mod bridge_sources;

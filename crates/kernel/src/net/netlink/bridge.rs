@@ -3,7 +3,7 @@
 use super::{Done, refuse, u32_of};
 use crate::drivers::bridge::{self, BrPort, Bridge};
 use crate::drivers::bridge_mcast::{self as mcast, MDB_RTR_TYPE_PERM, MDB_RTR_TYPE_TEMP};
-use crate::drivers::{bridge_stp as stp, bridge_vlan};
+use crate::drivers::{bridge_fdb, bridge_stp as stp, bridge_vlan};
 use crate::env::Jiffies;
 use crate::ids::DevId;
 use crate::net::Net;
@@ -132,7 +132,7 @@ fn change_one(net: &mut Net, br: DevId, kind: u16, v: &[u8]) -> Done {
             }
         }
         IFLA_BR_FDB_FLUSH => {
-            bridge::forget(net, br, |_, e| e.kind == bridge::FdbKind::Learned);
+            bridge_fdb::forget(net, br, |_, e| e.kind == bridge_fdb::FdbKind::Learned);
         }
         // Counters of single VLANs are not there, nor is a bridge seen by tables.
         IFLA_BR_VLAN_STATS_ENABLED | IFLA_BR_VLAN_STATS_PER_PORT if v.first() == Some(&0) => {}
@@ -275,7 +275,7 @@ pub(crate) fn change_port(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
                 mcast::set_port_router(net, br, dev, at_most(u8_of(v)?, 0..=MDB_RTR_TYPE_TEMP)?);
             }
             IFLA_BRPORT_FLUSH => {
-                bridge::forget(net, br, |_, e| e.port == Some(dev) && e.kind == bridge::FdbKind::Learned);
+                bridge_fdb::forget(net, br, |_, e| e.port == Some(dev) && e.kind == bridge_fdb::FdbKind::Learned);
             }
             _ => {
                 let p = net.devs.get_mut(dev).and_then(|d| d.brport.as_deref_mut()).ok_or(Errno::EOPNOTSUPP)?;

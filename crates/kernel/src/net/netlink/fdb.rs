@@ -1,6 +1,7 @@
 //! What `bridge link` and `bridge fdb` ask for: ports and the table of hardware addresses (family AF_BRIDGE).
 use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, vxlan};
-use crate::drivers::bridge::{self, FdbEntry, FdbKey, FdbKind};
+use crate::drivers::bridge;
+use crate::drivers::bridge_fdb::{self, FdbEntry, FdbKey, FdbKind};
 use crate::drivers::bridge_vlan::VLAN_VID_MASK;
 use crate::drivers::vxlan as vxlan_dev;
 use crate::ids::DevId;
@@ -149,7 +150,7 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
         let known = |d: &mut Dump| {
             let Some(br) = br else { return };
             let port = (!is_bridge).then_some(dev);
-            let mut all: Vec<_> = bridge::entries(net, br).filter(|(_, e)| e.port == port).collect();
+            let mut all: Vec<_> = bridge_fdb::entries(net, br).filter(|(_, e)| e.port == port).collect();
             // What came last stands first.
             all.sort_by_key(|(_, e)| std::cmp::Reverse(e.made));
             for (key, e) in all {
@@ -268,12 +269,12 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     };
     let now = net.env.jiffies();
     for key in want.keys(net) {
-        match bridge::entry(net, want.br, key) {
+        match bridge_fdb::entry(net, want.br, key) {
             Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
             None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
             _ => {}
         }
-        bridge::insert(net, want.br, key, FdbEntry { port: want.port(), kind, updated: now, used: now, made: 0 });
+        bridge_fdb::insert(net, want.br, key, FdbEntry { port: want.port(), kind, updated: now, used: now, made: 0 });
     }
     Ok(())
 }
@@ -282,7 +283,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let want = entry(net, c, r)?;
     let (keys, port) = (want.keys(net), want.port());
-    match bridge::forget(net, want.br, |key, e| keys.contains(key) && e.port == port) {
+    match bridge_fdb::forget(net, want.br, |key, e| keys.contains(key) && e.port == port) {
         0 => Err(Errno::ENOENT.into()),
         _ => Ok(()),
     }

@@ -1,7 +1,7 @@
 //! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
 //! listens.
 use super::{Head, addr, fdb, link, mdb, neigh, route, route6, rule, vxlan};
-use crate::drivers::bridge::{FdbEntry, FdbKey};
+use crate::drivers::bridge_fdb::{FdbEntry, FdbKey};
 use crate::drivers::bridge_mcast::{BrIp, PortGroup};
 use crate::drivers::vxlan::{Remote, VxFdb};
 use crate::ids::{DevId, NeighId, NsId};
