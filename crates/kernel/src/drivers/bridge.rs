@@ -293,7 +293,9 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
     if let [0x01, 0x80, 0xc2, 0, 0, last @ 0..=15] = eth.dst.0 {
         match last {
             0 if k.net.bridge(br).is_some_and(|b| b.stp.on) => {
-                bridge_stp::rcv(&mut k.net, br, from, &skb);
+                if !bridge_stp::rcv(&mut k.net, br, from, &skb) {
+                    return Some(skb);
+                }
                 k.net.consume_skb(skb);
                 return None;
             }

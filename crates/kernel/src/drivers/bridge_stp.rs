@@ -321,17 +321,23 @@ pub(super) fn transmit_tcn(net: &mut Net, br: DevId) {
     }
 }
 
-/// A frame to the group address came in, its Ethernet header pulled: what it says of the tree.
+/// A frame to the group address came in, its Ethernet header pulled: what it says of the tree. False: it is none of the
+/// tree's.
 #[doc(alias = "br_stp_rcv")]
-pub fn rcv(net: &mut Net, br: DevId, dev: DevId, skb: &Skb) {
+pub fn rcv(net: &mut Net, br: DevId, dev: DevId, skb: &Skb) -> bool {
     let mut b = skb.head.bytes().to_vec();
     skb.frags.iter().for_each(|s| b.extend_from_slice(s.as_slice()));
-    let Some(b) = b.strip_prefix(&LLC) else { return };
+    let Some(b) = b.strip_prefix(&LLC) else { return false };
     let up = net.devs.get(br).is_some_and(|d| d.up);
-    let Some(p) = bridge::port(net, dev).filter(|p| up && p.stp.state != BR_STATE_DISABLED) else { return };
-    if p.guard {
-        return disable_port(net, br, dev);
+    match bridge::port(net, dev).filter(|p| up && p.stp.state != BR_STATE_DISABLED).map(|p| p.guard) {
+        Some(true) => disable_port(net, br, dev),
+        Some(false) => bpdu(net, br, dev, b),
+        None => {}
     }
+    true
+}
+
+fn bpdu(net: &mut Net, br: DevId, dev: DevId, b: &[u8]) {
     match b.first_chunk::<TCN_LEN>() {
         Some([0, 0, 0, BPDU_CONFIG]) => match Config::parse(b, net.env.hz) {
             Some(c) if c.message_age <= c.times.max_age => received_config(net, br, dev, &c),

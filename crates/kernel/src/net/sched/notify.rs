@@ -85,13 +85,11 @@ fn retyped(row: &[u8], further: u16) -> Vec<u8> {
     out
 }
 
-/// Of what a device has by itself nobody but the notice holds a reference any more.
+/// Of a discipline that goes nobody but the notice holds a reference any more.
 fn last_word(mut row: Vec<u8>) -> Vec<u8> {
-    let own = messages(&row)
-        .next()
-        .is_some_and(|(h, body)| h.kind == RTM_DELQDISC && TcMsg::parse(body).is_some_and(|t| t.handle == 0));
+    let qdisc = messages(&row).next().is_some_and(|(h, _)| h.kind == RTM_DELQDISC);
     let info = NLMSG_HDRLEN + TcMsg::LEN - 4;
-    if own && let Some(b) = row.get_mut(info..info + 4) {
+    if qdisc && let Some(b) = row.get_mut(info..info + 4) {
         b.copy_from_slice(&1u32.to_ne_bytes());
     }
     row
