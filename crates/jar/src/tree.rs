@@ -6,6 +6,7 @@
 use crate::devices::Device;
 use crate::machine::Machine;
 use belljar_abi::Errno;
+use belljar_kernel::drivers::bridge_sysfs::{BRIDGE_FILES, PORT_FILES};
 use belljar_kernel::fs::proc::{FILES, vlan};
 use belljar_kernel::ids::DevId;
 use belljar_kernel::net::core::net_sysfs::{BQL_FILES, IRQ_FILES, NAPI_FILES};
@@ -182,12 +183,40 @@ impl Machine {
         if let Some(queue) = what.strip_prefix("queues/") {
             return self.queue_node(dev, queue);
         }
+        if let Some(node) = self.bridge_node(dev, what) {
+            return Some(node);
+        }
         match what {
             "" | "statistics" | "queues" => Some(SYSFS_DIR),
             "subsystem" => Some(Node::Link("../../../../class/net".to_owned())),
             _ if NAPI_FILES.contains(&what) => Some(Node::File { mode: 0o644, size: 4096 }),
             _ => ATTRIBUTES.iter().find(|a| a.0 == what).map(|a| Node::File { mode: a.1, size: 4096 }),
         }
+    }
+
+    /// `bridge` and `brif` of a bridge, `brport` of one of its ports, and what is in them.
+    fn bridge_node(&self, dev: &str, what: &str) -> Option<Node> {
+        let id = self.k.net.dev_by_name(self.ns, dev)?;
+        if let Some(port) = what.strip_prefix("brif/") {
+            let there = self.k.bridge_ports(id).iter().any(|p| p == port);
+            return there.then(|| Node::Link(format!("../../{port}/brport")));
+        }
+        match what {
+            "bridge" | "brif" => self.k.bridge_file(id, "bridge/stp_state").map(|_| SYSFS_DIR),
+            "brport" => self.k.bridge_file(id, "brport/state").map(|_| SYSFS_DIR),
+            _ => {
+                let writable = self.k.bridge_file(id, what)?;
+                let mode = if what.ends_with("/flush") { 0o200 } else { 0o444 | if writable { 0o200 } else { 0 } };
+                Some(Node::File { mode, size: 4096 })
+            }
+        }
+    }
+
+    /// A file below `bridge` or `brport`.
+    fn bridge_path<'a>(&self, path: &'a str) -> Option<(DevId, &'a str)> {
+        let (dev, file) = below(path, DEVICES)?.split_once('/')?;
+        let dev = self.k.net.dev_by_name(self.ns, dev)?;
+        self.k.bridge_file(dev, file).map(|_| (dev, file))
     }
 
     fn irq_node(&self, rest: &str) -> Option<Node> {
@@ -250,6 +279,9 @@ impl Machine {
         if let Some((dev, file)) = self.napi_file(path) {
             return self.k.set_napi_attr(dev, file, text);
         }
+        if let Some((dev, file)) = self.bridge_path(path) {
+            return self.k.set_bridge_attr(dev, file, text);
+        }
         let (dev, rest) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")).ok_or(Errno::EACCES)?;
         let (queue, file) = rest.split_once('/').ok_or(Errno::EACCES)?;
         let dev = self.k.net.dev_by_name(self.ns, dev).ok_or(Errno::ENODEV)?;
@@ -267,8 +299,8 @@ impl Machine {
     /// Whether a program may write it ([`Machine::tree_write`]).
     pub fn can_write(&self, path: &str) -> bool {
         let ours = below(path, IRQ).is_some() || below(path, DEVICES).is_some_and(|r| r.contains("/queues/"));
-        let ours = ours || self.napi_file(path).is_some();
-        ours && matches!(self.node(path), Some(Node::File { mode: 0o644, .. }))
+        let ours = ours || self.napi_file(path).is_some() || self.bridge_path(path).is_some();
+        ours && matches!(self.node(path), Some(Node::File { mode: 0o644 | 0o200, .. }))
     }
 
     /// What is in a directory.
@@ -301,11 +333,20 @@ impl Machine {
             let (rx, tx) = self.k.queue_counts(dev);
             Some((0..rx).map(|n| format!("rx-{n}")).chain((0..tx).map(|n| format!("tx-{n}"))).collect())
         };
+        let ports = || {
+            let dev = self.k.net.dev_by_name(self.ns, rest.split('/').next()?)?;
+            Some(self.k.bridge_ports(dev))
+        };
         match rest.split_once('/').map(|r| r.1) {
             None => {
                 let attributes: Vec<&str> = ATTRIBUTES.iter().map(|a| a.0).collect();
-                own(&[&attributes[..], &NAPI_FILES, &["statistics", "queues", "subsystem"]].concat())
+                // What a device has not got is left out by who asks.
+                let more = ["bridge", "brif", "brport", "statistics", "queues", "subsystem"];
+                own(&[&attributes[..], &NAPI_FILES, &more].concat())
             }
+            Some("bridge") => own(&BRIDGE_FILES.map(|f| f.0)),
+            Some("brport") => own(&PORT_FILES.map(|f| f.0)),
+            Some("brif") => ports().unwrap_or_default(),
             Some("statistics") => own(&STATISTICS),
             Some("queues") => queues().unwrap_or_default(),
             Some(q) if q.ends_with(BQL) => BQL_FILES.iter().map(|f| f.0.to_owned()).collect(),
@@ -336,6 +377,9 @@ impl Machine {
         }
         if let Some((dev, file)) = self.napi_file(path) {
             return self.k.napi_attr(dev, file).map(|t| t + "\n");
+        }
+        if let Some((dev, file)) = self.bridge_path(path) {
+            return self.k.bridge_attr(dev, file).map(|t| t + "\n");
         }
         let Some((name, what)) = below(path, DEVICES).and_then(|r| r.split_once('/')) else {
             return self.proc_text(&kernels_name(path));

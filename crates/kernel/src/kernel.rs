@@ -243,6 +243,7 @@ impl Kernel {
             TimerKey::Addrconf(dev) => self.net.addrconf_timer(dev, at),
             TimerKey::ArpProxy(dev) => crate::net::ipv4::arp::proxy_timer(&mut self.net, dev, at),
             TimerKey::Igmp(dev) => crate::net::ipv4::igmp::timer(&mut self.net, dev, at),
+            TimerKey::Bridge(dev) => crate::drivers::bridge_timer::timer(&mut self.net, dev, at),
             TimerKey::Conntrack(id) => self.net.ct_timer(id, at),
             TimerKey::Nflog(ns, group) => self.net.nflog_timer(ns, group, at),
             TimerKey::Qdisc(dev) => crate::net::core::dev_tx::qdisc_watchdog(&mut self.net, dev),

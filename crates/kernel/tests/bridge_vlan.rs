@@ -3,7 +3,7 @@ mod world;
 
 use belljar_abi::AF_BRIDGE;
 use belljar_abi::rtnetlink::*;
-use belljar_kernel::drivers::bridge;
+use belljar_kernel::drivers::bridge_fdb;
 use belljar_kernel::env::trace::Dir;
 use world::*;
 
@@ -62,8 +62,8 @@ fn ports_of_different_vlans_do_not_hear_each_other() {
     assert!(w.reaches(1, 3, [10, 0, 0, 3]));
     // What is known of an address is known in its VLAN.
     let (br, mac) = (w.dev(0, "br0"), w.d(1, "e").mac);
-    assert!(bridge::entry(&w.k.net, br, (mac, 10)).is_some());
-    assert!(bridge::entry(&w.k.net, br, (mac, 1)).is_none() && bridge::entry(&w.k.net, br, (mac, 0)).is_none());
+    assert!(bridge_fdb::entry(&w.k.net, br, (mac, 10)).is_some());
+    assert!(bridge_fdb::entry(&w.k.net, br, (mac, 1)).is_none() && bridge_fdb::entry(&w.k.net, br, (mac, 0)).is_none());
     // Without filtering all are one again.
     assert_eq!(w.set_kind(0, "br0", "bridge", &[a8(IFLA_BR_VLAN_FILTERING, 0)]).0, 0);
     assert!(w.reaches(1, 2, [10, 0, 0, 2]));
@@ -194,7 +194,7 @@ fn addresses_are_entered_for_a_vlan_or_for_all() {
     assert_eq!(w.netlink(0, RTM_NEWNEIGH, create, &body, std::slice::from_ref(&lladdr)).0, 0);
     let (br, key) = (w.dev(0, "br0"), belljar_wire::Mac([2, 0, 0, 0, 0, 0x77]));
     let vids = |w: &World| -> Vec<u16> {
-        bridge::entries(&w.k.net, br).filter(|(k, _)| k.0 == key).map(|(k, _)| k.1).collect()
+        bridge_fdb::entries(&w.k.net, br).filter(|(k, _)| k.0 == key).map(|(k, _)| k.1).collect()
     };
     assert_eq!(vids(&w), [0, 1]);
     assert_eq!(w.netlink(0, RTM_DELNEIGH, 0, &body, &[lladdr.clone(), a16(NDA_VLAN, 1)]).0, 0);

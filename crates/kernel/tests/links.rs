@@ -1,7 +1,7 @@
 //! Virtual networks in one kernel: namespaces joined by veth and bridges, forwarding between them, devices that move.
 use belljar_abi::*;
 use belljar_kernel::Kernel;
-use belljar_kernel::drivers::bridge::{self, FdbKind};
+use belljar_kernel::drivers::bridge_fdb::{self, FdbKind};
 use belljar_kernel::ids::*;
 use belljar_kernel::kernel::Output;
 use belljar_kernel::net::core::dev::NetDevice;
@@ -203,9 +203,9 @@ fn a_bridge_learns_and_floods_what_it_does_not_know() {
     assert_eq!((rx(&w, 1), rx(&w, 2), rx(&w, 3)), (1, 2, 1));
     let (mac_a, mac_c) = (w.d(1, "eth0").mac, w.d(3, "eth0").mac);
     let br = w.dev(0, "br0");
-    let e = bridge::entry(&w.k.net, br, (mac_a, 0)).unwrap();
+    let e = bridge_fdb::entry(&w.k.net, br, (mac_a, 0)).unwrap();
     assert_eq!((e.port, e.kind), (Some(w.dev(0, "pa")), FdbKind::Learned));
-    assert!(bridge::entry(&w.k.net, br, (mac_c, 0)).is_none());
+    assert!(bridge_fdb::entry(&w.k.net, br, (mac_c, 0)).is_none());
     // The least address of its ports is the bridge's, and the machine itself answers there.
     assert_eq!(w.d(0, "br0").mac, ["pa", "pb", "pc"].map(|p| w.d(0, p).mac).into_iter().min().unwrap());
     let own = w.udp(0, 53);
@@ -216,7 +216,7 @@ fn a_bridge_learns_and_floods_what_it_does_not_know() {
     assert_eq!((w.d(0, "br0").stats.rx_packets, w.d(0, "br0").stats.tx_packets), (3, 2));
     // What nobody says for the ageing time is forgotten.
     w.advance(330 * SEC);
-    assert!(bridge::entry(&w.k.net, br, (mac_a, 0)).is_none());
+    assert!(bridge_fdb::entry(&w.k.net, br, (mac_a, 0)).is_none());
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn a_bridge_believes_nobody_about_its_own_addresses() {
     w.k.net.set_mac(eth, own).unwrap();
     let a = w.udp(1, 1000);
     w.send(1, a, b"x", [10, 0, 0, 2], 2000).unwrap();
-    let e = bridge::entry(&w.k.net, br, (own, 0)).unwrap();
+    let e = bridge_fdb::entry(&w.k.net, br, (own, 0)).unwrap();
     assert_eq!(e.kind, FdbKind::Local);
     assert_eq!(w.k.net.set_mac(eth, Mac([1, 0, 0x5e, 0, 0, 1])), Err(Errno::EADDRNOTAVAIL));
 }

@@ -1,6 +1,6 @@
 //! Hosts on a bridge: cables of their own to one switch, which learns where they are.
 use belljar_abi::SockAddr;
-use belljar_kernel::drivers::bridge;
+use belljar_kernel::drivers::bridge_fdb;
 use belljar_lab::{Checker, End, Lab, Nic, Pattern};
 use belljar_link::Conditions;
 use core::net::Ipv4Addr;
@@ -46,8 +46,9 @@ fn transfer(seed: u64) -> (u64, usize, u64) {
     assert_eq!(w.failure, None);
     let third = &w.hosts[hosts[2].0];
     let seen = third.kernel.net.devs.get(third.nics[0].0).unwrap().stats.rx_packets;
-    let learned =
-        bridge::entries(&w.hosts[sw].kernel.net, br).filter(|(_, e)| e.kind == bridge::FdbKind::Learned).count();
+    let learned = bridge_fdb::entries(&w.hosts[sw].kernel.net, br)
+        .filter(|(_, e)| e.kind == bridge_fdb::FdbKind::Learned)
+        .count();
     (seen, learned, now)
 }
 

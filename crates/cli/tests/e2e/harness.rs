@@ -69,6 +69,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("eyeballs.py", include_str!("programs/eyeballs.py")),
     ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
+    ("bridges.sh", include_str!("programs/bridges.sh")),
     ("devices.sh", include_str!("programs/devices.sh")),
     ("ipset.sh", include_str!("programs/ipset.sh")),
     ("nflog.py", include_str!("programs/nflog.py")),

@@ -7,6 +7,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("ip_changes_as_linux", &["ip", "bridge"], ip_changes_as_linux),
         test("devices_as_linux", &["ip", "bridge"], devices_as_linux),
+        test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
         test("network_of_containers", &["ip", "iptables-legacy", "python3", "curl", "ping", "sysctl"], containers),
         test("ip_monitor_hears_of_changes", &["ip"], ip_monitor_hears_of_changes),
@@ -36,10 +37,19 @@ fn ip_changes_as_linux(env: &Env) -> Result<()> {
 
 /// macvlan and VXLAN: the same lines as in a network namespace of the host's, or as of Linux 6.18 (`devices.linux`).
 fn devices_as_linux(env: &Env) -> Result<()> {
-    let script = env.program("devices.sh");
+    as_linux(env, "devices.sh", include_str!("programs/devices.linux"))
+}
+
+/// The spanning tree, groups and ports of a bridge, and rules of IPv6, in the same way (`bridges.linux`).
+fn bridges_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "bridges.sh", include_str!("programs/bridges.linux"))
+}
+
+fn as_linux(env: &Env, script: &str, written: &str) -> Result<()> {
+    let script = env.program(script);
     let host = env.finish(env.in_own_network(&script, &[]), 60)?;
     let linux = match host.stdout.contains("Unknown device type") {
-        true => include_str!("programs/devices.linux").to_owned(),
+        true => written.to_owned(),
         false => host.stdout,
     };
     ensure!(linux.ends_with("done\n"), "on the host itself: {linux}\n{}", host.stderr);

@@ -1,15 +1,20 @@
-//! A bridge: a switch made of devices, and a device of its own machine on it (802.1D without the spanning tree, which is off
-//! as it is on a new Linux bridge; no multicast snooping: groups are flooded). Its VLANs are in `bridge_vlan`.
+//! A bridge: a switch made of devices, and a device of its own machine on it. Where addresses
+//! are is in `bridge_fdb`, its spanning tree in `bridge_stp`, what it
+//! knows of groups in `bridge_mcast`, its VLANs in `bridge_vlan`.
 //!
 //! ```text
 //!   port ─ netif_receive_skb ─▶ handle_frame ─▶ learn ─▶ known: that port, or up to the machine
-//!                                                    └─▶ unknown, groups: all other ports
+//!                                                    ├─▶ groups: members and routers
+//!                                                    └─▶ unknown: all other ports
 //!   machine ─ br_dev_xmit ─▶ the same choice
 //! ```
+use super::bridge_fdb::{FdbEntry, FdbKey, FdbKind, Way, fdb_local, forget, learn, lookup};
+use super::bridge_mcast::{self, BrMcast, Hit, PortMcast, Seen};
+use super::bridge_stp::{self, PortStp, Stp};
 use super::bridge_vlan::{self, BrVlans};
-use super::stacked;
 use super::veth::{is_skb_forwardable, scrub};
-use crate::env::Jiffies;
+use super::{bridge_igmp, bridge_timer, stacked};
+use crate::env::{Jiffies, TimerSlot};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -19,13 +24,11 @@ use crate::net::core::{dev_rx, dev_tx};
 use crate::net::drop::DropReason;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{RTM_DELNEIGH, RTM_NEWLINK, RTM_NEWNEIGH};
+use belljar_abi::rtnetlink::RTM_NEWLINK;
 use belljar_wire::Mac;
 use belljar_wire::ethernet::{ETH_HLEN, EthHeader};
 use std::collections::BTreeMap;
 
-/// Addresses that are learned from frames: who sends from more of them gets no more memory for it.
-const MOST_LEARNED: usize = 16_384;
 /// Ports (`BR_MAX_PORTS`).
 const MOST_PORTS: usize = 1024;
 
@@ -34,60 +37,41 @@ const MOST_PORTS: usize = 1024;
 pub struct Bridge {
     pub ports: Vec<DevId>,
     pub fdb: BTreeMap<FdbKey, FdbEntry>,
-    learned: usize,
+    pub(super) learned: usize,
+    /// Entries that were ever made: later ones are shown first.
+    pub(super) made: u64,
     /// When what is old was last looked for.
-    swept: Jiffies,
+    pub(super) swept: Jiffies,
     /// Seconds/100, as `ip link` takes and shows it.
     pub ageing_time: u32,
-    pub forward_delay: u32,
-    pub hello_time: u32,
-    pub max_age: u32,
     pub priority: u16,
+    pub stp: Stp,
+    pub mcast: BrMcast,
+    pub timer: TimerSlot,
     /// The address was given, not taken from the ports; the same of the MTU.
     pub mac_set: bool,
     pub mtu_set: bool,
     pub vlans: BrVlans,
 }
 
-impl Default for Bridge {
-    fn default() -> Bridge {
+impl Bridge {
+    fn new(hz: u32) -> Bridge {
         Bridge {
             ports: Vec::new(),
             fdb: BTreeMap::new(),
             learned: 0,
+            made: 0,
             swept: 0,
             ageing_time: 30_000,
-            forward_delay: 1500,
-            hello_time: 200,
-            max_age: 2000,
             priority: 0x8000,
+            stp: Stp::new(hz),
+            mcast: BrMcast::new(hz),
+            timer: TimerSlot::default(),
             mac_set: false,
             mtu_set: false,
             vlans: BrVlans::default(),
         }
     }
-}
-
-/// An address in a VLAN, 0 where VLANs do not matter.
-pub type FdbKey = (Mac, u16);
-
-/// Where a hardware address is (`struct net_bridge_fdb_entry`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FdbEntry {
-    /// `None`: the bridge itself.
-    pub port: Option<DevId>,
-    pub kind: FdbKind,
-    pub updated: Jiffies,
-    pub used: Jiffies,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FdbKind {
-    Learned,
-    /// By the administrator, without age.
-    Static,
-    /// An address of this machine: of the bridge or of a port.
-    Local,
 }
 
 /// Settings of a port.
@@ -102,6 +86,19 @@ pub struct BrPort {
     pub bcast_flood: bool,
     pub hairpin: bool,
     pub isolated: bool,
+    /// BPDUs are not for it: one of them disables the port, or does not make it the root's.
+    pub guard: bool,
+    pub root_block: bool,
+    pub stp: PortStp,
+    pub mcast: PortMcast,
+}
+
+impl BrPort {
+    /// Priority and number, as BPDUs name it.
+    #[doc(alias = "br_make_port_id")]
+    pub fn id(&self) -> u16 {
+        self.priority << 10 | self.no & 0x3ff
+    }
 }
 
 impl Net {
@@ -109,16 +106,20 @@ impl Net {
     #[doc(alias = "br_dev_newlink")]
     pub fn add_bridge(&mut self, ns: NsId, name: &str) -> Result<DevId, Errno> {
         let mac = self.random_mac();
-        let id = self.register_netdev(ns, name, 1500, DevKind::Bridge(Box::default()))?;
+        let id = self.register_netdev(ns, name, 1500, DevKind::Bridge(Box::new(Bridge::new(self.env.hz))))?;
         if let Some(d) = self.devs.get_mut(id) {
             (d.mac, d.carrier) = (mac, false);
         }
         fdb_local(self, id, (mac, 0), None);
         bridge_vlan::init(self, id, None);
+        let root = bridge_stp::bridge_id(self, id);
+        if let Some(b) = self.bridge_mut(id) {
+            b.stp.root = root;
+        }
         Ok(id)
     }
 
-    fn bridge(&self, br: DevId) -> Option<&Bridge> {
+    pub(super) fn bridge(&self, br: DevId) -> Option<&Bridge> {
         of(self, br)
     }
 
@@ -138,13 +139,9 @@ pub fn of(net: &Net, br: DevId) -> Option<&Bridge> {
     }
 }
 
-/// Frames pass a port that is up and connected.
-pub fn forwards(net: &Net, port: DevId) -> bool {
-    net.devs.get(port).is_some_and(|d| d.running())
-}
-
-fn ticks(net: &Net, hundredths: u32) -> Jiffies {
-    (u64::from(hundredths) * u64::from(net.env.hz) / 100) as Jiffies
+/// Frames pass a port that forwards.
+pub fn forwards(net: &Net, dev: DevId) -> bool {
+    port(net, dev).is_some_and(|p| p.stp.state == bridge_stp::BR_STATE_FORWARDING)
 }
 
 /// `ip link set DEV master BRIDGE`: EOPNOTSUPP when that is none, EINVAL for lo, ELOOP for another bridge.
@@ -177,16 +174,22 @@ pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {
         bcast_flood: true,
         hairpin: false,
         isolated: false,
+        guard: false,
+        root_block: false,
+        stp: PortStp::default(),
+        mcast: PortMcast::default(),
     };
     if let Some(d) = net.devs.get_mut(dev) {
         (d.master, d.brport) = (Some(br), Some(Box::new(new)));
         d.promiscuity = d.promiscuity.saturating_add(1);
+        d.allmulti = d.allmulti.saturating_add(1);
     }
     if let Some(b) = net.bridge_mut(br) {
         b.ports.push(dev);
     }
     fdb_local(net, br, (mac, 0), Some(dev));
     bridge_vlan::init(net, br, Some(dev));
+    bridge_stp::init(net, br, dev);
     adjust(net, br);
     notify::link(net, RTM_NEWLINK, dev);
     follow(net, br);
@@ -201,15 +204,19 @@ pub fn port(net: &Net, dev: DevId) -> Option<&BrPort> {
 #[doc(alias = "br_del_if")]
 pub fn release(net: &mut Net, dev: DevId) {
     let Some(br) = net.devs.get_mut(dev).and_then(|d| d.master.take()) else { return };
+    let was_root = bridge_stp::is_root(net, br);
+    bridge_mcast::remove_all(net, br, |g| g.port == dev, false);
     if let Some(d) = net.devs.get_mut(dev) {
         d.brport = None;
         d.promiscuity = d.promiscuity.saturating_sub(1);
+        d.allmulti = d.allmulti.saturating_sub(1);
     }
     if let Some(b) = net.bridge_mut(br) {
         b.ports.retain(|p| *p != dev);
         b.vlans.ports.remove(&dev);
     }
     forget(net, br, |_, e| e.port == Some(dev));
+    bridge_stp::left(net, br, was_root);
     adjust(net, br);
     notify::link(net, RTM_NEWLINK, dev);
     follow(net, br);
@@ -219,6 +226,7 @@ pub fn release(net: &mut Net, dev: DevId) {
 pub fn release_all(net: &mut Net, br: DevId) {
     let ports = net.bridge(br).map_or_else(Vec::new, |b| b.ports.clone());
     ports.into_iter().for_each(|p| release(net, p));
+    bridge_timer::forget(net, br);
 }
 
 /// Unless they were given, the bridge's address is the least of its ports', its MTU the smallest.
@@ -250,6 +258,9 @@ pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
         },
         None => return,
     };
+    if port.is_none() {
+        bridge_stp::address_changed(net, br, old);
+    }
     forget(net, br, |key, e| key.0 == old && e.port == port && e.kind == FdbKind::Local);
     let group = of(net, br).and_then(|b| b.vlans.group(port));
     let vids: Vec<u16> = group.map_or_else(Vec::new, |g| g.vlans.keys().copied().collect());
@@ -258,129 +269,10 @@ pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
     }
 }
 
-/// The bridge has a carrier while a port forwards.
+/// Ports, or the bridge itself, came up or went down. It has a carrier while a port forwards.
 pub fn follow(net: &mut Net, br: DevId) {
-    let Some(d) = net.devs.get(br).filter(|d| d.up) else { return };
-    let DevKind::Bridge(b) = &d.kind else { return };
-    let on = b.ports.iter().any(|p| forwards(net, *p));
-    if d.carrier != on {
-        net.set_carrier(br, on);
-    }
-}
-
-pub(super) fn fdb_local(net: &mut Net, br: DevId, key: FdbKey, port: Option<DevId>) {
-    let now = net.env.jiffies();
-    // The bridge's own address stands before that of a port which has the same.
-    let known = net.bridge(br).and_then(|b| b.fdb.get(&key));
-    if key.0.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local && e.port.is_none()) {
-        return;
-    }
-    insert(net, br, key, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now });
-}
-
-/// Into the table, over what was there.
-pub fn insert(net: &mut Net, br: DevId, key: FdbKey, e: FdbEntry) {
-    let Some(b) = net.bridge_mut(br) else { return };
-    let old = b.fdb.insert(key, e);
-    b.learned += usize::from(e.kind == FdbKind::Learned);
-    b.learned -= usize::from(old.is_some_and(|o| o.kind == FdbKind::Learned));
-    notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
-}
-
-/// Out of the table, what `which` names.
-pub fn forget(net: &mut Net, br: DevId, which: impl Fn(&FdbKey, &FdbEntry) -> bool) -> usize {
-    let Some(b) = net.bridge_mut(br) else { return 0 };
-    let gone: Vec<(FdbKey, FdbEntry)> = b.fdb.iter().filter(|(m, e)| which(m, e)).map(|(m, e)| (*m, *e)).collect();
-    for (key, e) in &gone {
-        if let Some(b) = net.bridge_mut(br) {
-            b.fdb.remove(key);
-            b.learned -= usize::from(e.kind == FdbKind::Learned);
-        }
-        notify::fdb(net, RTM_DELNEIGH, br, *key, e);
-    }
-    gone.len()
-}
-
-/// What the table knows of an address.
-pub fn entry(net: &Net, br: DevId, key: FdbKey) -> Option<FdbEntry> {
-    net.bridge(br)?.fdb.get(&key).copied().filter(|e| !expired(net, br, e))
-}
-
-/// The table, by address, without what is too old.
-pub fn entries(net: &Net, br: DevId) -> impl Iterator<Item = (FdbKey, FdbEntry)> + '_ {
-    let all = net.bridge(br).into_iter().flat_map(|b| b.fdb.iter());
-    all.map(|(m, e)| (*m, *e)).filter(move |(_, e)| !expired(net, br, e))
-}
-
-fn expired(net: &Net, br: DevId, e: &FdbEntry) -> bool {
-    let Some(b) = net.bridge(br) else { return true };
-    e.kind == FdbKind::Learned && net.env.jiffies().wrapping_sub(e.updated) >= ticks(net, b.ageing_time)
-}
-
-/// What was not heard of for the ageing time goes.
-#[doc(alias = "br_fdb_cleanup")]
-pub fn sweep(net: &mut Net, br: DevId) {
-    let now = net.env.jiffies();
-    let Some(age) = net.bridge(br).map(|b| ticks(net, b.ageing_time)) else { return };
-    forget(net, br, |_, e| e.kind == FdbKind::Learned && now.wrapping_sub(e.updated) >= age);
-    if let Some(b) = net.bridge_mut(br) {
-        b.swept = now;
-    }
-}
-
-/// The sender of a frame is where the frame came from; an address of this machine is believed of nobody else.
-#[doc(alias = "br_fdb_update")]
-fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
-    let now = net.env.jiffies();
-    let Some(b) = net.bridge_mut(br) else { return };
-    if b.ageing_time == 0 {
-        return;
-    }
-    if let Some(e) = b.fdb.get_mut(&key) {
-        match e.kind {
-            FdbKind::Local => return,
-            FdbKind::Static if e.port == Some(from) => return,
-            _ => {}
-        }
-        e.updated = now;
-        if e.port != Some(from) {
-            e.port = Some(from);
-            let e = *e;
-            notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
-        }
-        return;
-    }
-    let (old, full) = (now.wrapping_sub(b.swept), b.learned >= MOST_LEARNED);
-    if full || old >= ticks(net, net.bridge(br).map_or(0, |b| b.ageing_time)) {
-        sweep(net, br);
-    }
-    if net.bridge(br).is_some_and(|b| b.learned < MOST_LEARNED) {
-        insert(net, br, key, FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now });
-    }
-}
-
-/// Where frames to this address go.
-enum Way {
-    /// Up to this machine.
-    Here,
-    Port(DevId),
-    /// Nobody knows: everywhere.
-    Flood,
-}
-
-fn lookup(net: &mut Net, br: DevId, to: FdbKey) -> Way {
-    let now = net.env.jiffies();
-    let e = net.bridge(br).and_then(|b| b.fdb.get(&to)).copied().filter(|e| !expired(net, br, e));
-    match e {
-        Some(FdbEntry { kind: FdbKind::Local, .. } | FdbEntry { port: None, .. }) => Way::Here,
-        Some(FdbEntry { port: Some(p), .. }) => {
-            if let Some(e) = net.bridge_mut(br).and_then(|b| b.fdb.get_mut(&to)) {
-                e.used = now;
-            }
-            Way::Port(p)
-        }
-        None => Way::Flood,
-    }
+    bridge_mcast::follow(net, br);
+    bridge_stp::follow(net, br);
 }
 
 /// A frame came in through a port, its Ethernet header pulled. Given back when the port itself is meant: addresses of the
@@ -400,6 +292,13 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
     };
     if let [0x01, 0x80, 0xc2, 0, 0, last @ 0..=15] = eth.dst.0 {
         match last {
+            0 if k.net.bridge(br).is_some_and(|b| b.stp.on) => {
+                if !bridge_stp::rcv(&mut k.net, br, from, &skb) {
+                    return Some(skb);
+                }
+                k.net.consume_skb(skb);
+                return None;
+            }
             0 => {}
             1 => {
                 k.net.kfree_skb(skb, DropReason::NotSpecified, "br_handle_frame");
@@ -408,8 +307,9 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
             _ => return Some(skb),
         }
     }
-    if !forwards(&k.net, from) || !k.net.devs.get(br).is_some_and(|d| d.up) {
-        k.net.kfree_skb(skb, DropReason::DevReady, "br_handle_frame");
+    let state = port(&k.net, from).map_or(bridge_stp::BR_STATE_DISABLED, |p| p.stp.state);
+    if !matches!(state, bridge_stp::BR_STATE_FORWARDING | bridge_stp::BR_STATE_LEARNING) {
+        k.net.kfree_skb(skb, DropReason::BridgeIngressStpState, "br_handle_frame");
         return None;
     }
     k.net.stage(&skb, "br_handle_frame");
@@ -422,33 +322,46 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
 
 #[doc(alias = "br_handle_frame_finish")]
 fn handle_finish(k: &mut Kernel, br: DevId, from: DevId, (eth, vid): (EthHeader, u16), skb: Skb) {
-    if port(&k.net, from).is_some_and(|p| p.learning) {
-        learn(&mut k.net, br, from, (eth.src, vid));
+    let net = &mut k.net;
+    let multicast = eth.dst.is_multicast() && !eth.dst.is_broadcast();
+    let Ok(seen) = (if multicast { bridge_igmp::rcv(net, br, Some(from), vid, &skb) } else { Ok(Seen::default()) })
+    else {
+        return net.kfree_skb(skb, DropReason::NotSpecified, "br_multicast_rcv");
+    };
+    if port(net, from).is_some_and(|p| p.learning) {
+        learn(net, br, from, (eth.src, vid));
+    }
+    if !forwards(net, from) {
+        return net.kfree_skb(skb, DropReason::BridgeIngressStpState, "br_handle_frame_finish");
     }
     let to = (eth.dst, vid);
+    let promisc = net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
     if eth.dst.is_multicast() {
-        let copy = k.net.clone_skb(&skb);
-        flood(&mut k.net, br, Some(from), eth.dst, skb);
+        let hit = if multicast { bridge_mcast::choose(net, br, &skb, to, seen) } else { None };
+        if !promisc && hit.is_some_and(|h| !h.host(net, br)) {
+            return flood(net, br, (Some(from), hit), eth.dst, skb);
+        }
+        let copy = net.clone_skb(&skb);
+        flood(net, br, (Some(from), hit), eth.dst, skb);
         return pass_up(k, br, copy, vid);
     }
-    let promisc = k.net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
-    match lookup(&mut k.net, br, to) {
+    match lookup(net, br, to) {
         Way::Here => return pass_up(k, br, skb, vid),
         _ if promisc => {
-            let copy = k.net.clone_skb(&skb);
-            send(&mut k.net, br, Some(from), to, skb);
+            let copy = net.clone_skb(&skb);
+            send(net, br, Some(from), to, skb);
             return pass_up(k, br, copy, vid);
         }
         _ => {}
     }
-    send(&mut k.net, br, Some(from), to, skb);
+    send(net, br, Some(from), to, skb);
 }
 
 /// To the port that is known, or to all.
 fn send(net: &mut Net, br: DevId, from: Option<DevId>, to: FdbKey, skb: Skb) {
     match lookup(net, br, to) {
         Way::Port(p) if may_deliver(net, br, (from, p), &skb) => forward(net, br, p, skb),
-        Way::Flood => flood(net, br, from, to.0, skb),
+        Way::Flood => flood(net, br, (from, None), to.0, skb),
         // Its receiver is where it came from, or behind a port that is isolated from that one, or out of service.
         _ => net.kfree_skb(skb, DropReason::NotSpecified, "br_forward"),
     }
@@ -456,17 +369,21 @@ fn send(net: &mut Net, br: DevId, from: Option<DevId>, to: FdbKey, skb: Skb) {
 
 #[doc(alias = "should_deliver")]
 fn may_deliver(net: &Net, br: DevId, (from, to): (Option<DevId>, DevId), skb: &Skb) -> bool {
-    let Some(p) = port(net, to).filter(|_| forwards(net, to)) else { return false };
+    let Some(p) = port(net, to).filter(|p| p.stp.state == bridge_stp::BR_STATE_FORWARDING) else { return false };
     let isolated = |d: DevId| port(net, d).is_some_and(|p| p.isolated);
     (p.hairpin || from != Some(to))
         && !(p.isolated && from.is_some_and(isolated))
         && bridge_vlan::egress(net, br, Some(to), skb.vlan)
 }
 
-/// A copy out of every port but the one that it came in by.
+/// A copy out of every port but the one that it came in by; of a group that is known, out of those that want it.
 #[doc(alias = "br_flood")]
-fn flood(net: &mut Net, br: DevId, from: Option<DevId>, to: Mac, skb: Skb) {
-    let wants = |p: &BrPort| match to {
+#[doc(alias = "br_multicast_flood")]
+fn flood(net: &mut Net, br: DevId, (from, hit): (Option<DevId>, Option<Hit>), to: Mac, skb: Skb) {
+    let wants = |net: &Net, dev: DevId, p: &BrPort| match to {
+        _ if hit.is_some() => hit.is_some_and(|h| h.wants(net, br, dev, p)),
+        // What the machine itself sends to groups is kept from no port.
+        t if t.is_multicast() && from.is_none() => true,
         t if t.is_broadcast() => p.bcast_flood,
         t if t.is_multicast() => p.mcast_flood,
         _ => p.flood,
@@ -474,11 +391,11 @@ fn flood(net: &mut Net, br: DevId, from: Option<DevId>, to: Mac, skb: Skb) {
     let mut last = None;
     let count = net.bridge(br).map_or(0, |b| b.ports.len());
     for n in 0..count {
-        let Some(p) = net.bridge(br).and_then(|b| b.ports.get(n).copied()) else { break };
-        if !port(net, p).is_some_and(wants) || !may_deliver(net, br, (from, p), &skb) {
+        let Some(dev) = net.bridge(br).and_then(|b| b.ports.get(n).copied()) else { break };
+        if !port(net, dev).is_some_and(|p| wants(net, dev, p)) || !may_deliver(net, br, (from, dev), &skb) {
             continue;
         }
-        if let Some(before) = last.replace(p) {
+        if let Some(before) = last.replace(dev) {
             let copy = net.clone_skb(&skb);
             forward(net, br, before, copy);
         }
@@ -550,8 +467,20 @@ pub fn br_dev_xmit(net: &mut Net, br: DevId, mut skb: Skb) {
     let Some(vid) = bridge_vlan::ingress(net, br, None, &mut skb) else {
         return net.kfree_skb(skb, DropReason::NotSpecified, "br_allowed_ingress");
     };
+    if to.is_broadcast() {
+        return flood(net, br, (None, None), to, skb);
+    }
     if to.is_multicast() {
-        return flood(net, br, None, to, skb);
+        let (start, header) = (skb.head.start(), skb.network_header);
+        let _ = skb.head.pull(ETH_HLEN);
+        let seen = bridge_igmp::rcv(net, br, None, vid, &skb);
+        let hit = seen.ok().and_then(|seen| bridge_mcast::choose(net, br, &skb, (to, vid), seen));
+        skb.head.rewind(start);
+        skb.network_header = header;
+        return match seen {
+            Ok(_) => flood(net, br, (None, hit), to, skb),
+            Err(()) => net.kfree_skb(skb, DropReason::NotSpecified, "br_multicast_rcv"),
+        };
     }
     match lookup(net, br, (to, vid)) {
         Way::Here => net.kfree_skb(skb, DropReason::NotSpecified, "br_dev_xmit"),

@@ -3,6 +3,7 @@
 //!
 //! Left out: statistics of single VLANs, their states (MST), multicast contexts, tunnels.
 use super::bridge::{self, Bridge};
+use super::bridge_fdb;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::skb::{Skb, VlanTag};
@@ -83,7 +84,7 @@ pub fn add(net: &mut Net, br: DevId, port: Option<DevId>, vid: u16, (pvid, untag
     }
     let at = port.unwrap_or(br);
     if new && let Some(mac) = net.devs.get(at).map(|d| d.mac) {
-        bridge::fdb_local(net, br, (mac, vid), port);
+        bridge_fdb::fdb_local(net, br, (mac, vid), port);
     }
 }
 
@@ -97,7 +98,7 @@ pub fn del(net: &mut Net, br: DevId, port: Option<DevId>, vid: u16) -> Result<()
     if g.pvid == vid {
         g.pvid = 0;
     }
-    bridge::forget(net, br, |key, e| key.1 == vid && e.port == port);
+    bridge_fdb::forget(net, br, |key, e| key.1 == vid && e.port == port);
     Ok(())
 }
 

@@ -1,6 +1,14 @@
 //! Devices: loopback, a NIC with rings, interrupts and NAPI, TUN/TAP, and those that are software only: dummy, veth, bridge
 //! and those on top of another one: VLANs, macvlan, VXLAN.
 pub mod bridge;
+pub mod bridge_bpdu;
+pub mod bridge_fdb;
+pub mod bridge_igmp;
+pub mod bridge_mcast;
+pub mod bridge_sources;
+pub mod bridge_stp;
+pub mod bridge_sysfs;
+pub mod bridge_timer;
 pub mod bridge_vlan;
 pub mod loopback;
 pub mod macvlan;
@@ -8,5 +16,6 @@ pub mod nic;
 pub mod stacked;
 pub mod tun;
 pub mod veth;
+pub mod veth_rx;
 pub mod vlan;
 pub mod vxlan;

@@ -1,8 +1,9 @@
-//! A pair of devices: what one sends, the other receives, through the backlog of this CPU. Neither has a ring; without GRO,
-//! which is off here as it is on Linux until somebody turns it on, NAPI is never used.
+//! A pair of devices: what one sends, the other receives, through the backlog of this CPU. With GRO, which is off until
+//! somebody turns it on, an end has a ring and a NAPI: `veth_rx`.
+use super::veth_rx::{self, VethRx};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::core::dev::DevKind;
+use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::dev_rx;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
@@ -11,10 +12,12 @@ use belljar_abi::Errno;
 use belljar_wire::ethernet::ETH_HLEN;
 
 /// The driver's part of one end.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default)]
 pub struct Veth {
     /// The other end; none while one of them is being made or goes.
     pub peer: Option<DevId>,
+    /// With GRO.
+    pub rx: Option<Box<VethRx>>,
 }
 
 /// A frame may be longer than the MTU by its header and a VLAN tag.
@@ -30,7 +33,7 @@ impl Net {
     ) -> Result<(DevId, DevId), Errno> {
         let (mac, peer_mac) = (self.random_mac(), self.random_mac());
         let peer = self.register_netdev(peer_ns, peer_name, 1500, DevKind::Veth(Veth::default()))?;
-        let dev = match self.register_netdev(ns, name, 1500, DevKind::Veth(Veth { peer: Some(peer) })) {
+        let dev = match self.register_netdev(ns, name, 1500, DevKind::Veth(Veth { peer: Some(peer), rx: None })) {
             Ok(dev) => dev,
             Err(e) => {
                 self.unregister_netdev(peer);
@@ -39,7 +42,7 @@ impl Net {
         };
         for (id, mac, other) in [(dev, mac, peer), (peer, peer_mac, dev)] {
             if let Some(d) = self.devs.get_mut(id) {
-                (d.mac, d.carrier, d.kind) = (mac, false, DevKind::Veth(Veth { peer: Some(other) }));
+                (d.mac, d.carrier, d.kind) = (mac, false, DevKind::Veth(Veth { peer: Some(other), rx: None }));
                 d.features.gro = false;
             }
         }
@@ -49,8 +52,8 @@ impl Net {
 }
 
 fn peer_of(net: &Net, dev: DevId) -> Option<DevId> {
-    match net.devs.get(dev)?.kind {
-        DevKind::Veth(Veth { peer }) => peer,
+    match &net.devs.get(dev)?.kind {
+        DevKind::Veth(v) => v.peer,
         _ => None,
     }
 }
@@ -72,6 +75,7 @@ pub fn part(net: &mut Net, dev: DevId) -> Option<DevId> {
     let peer = peer_of(net, dev)?;
     for id in [dev, peer] {
         let _ = net.set_link(id, false);
+        veth_rx::set_gro(net, id, false);
     }
     for id in [dev, peer] {
         if let Some(d) = net.devs.get_mut(id) {
@@ -87,19 +91,17 @@ pub fn part(net: &mut Net, dev: DevId) -> Option<DevId> {
 pub fn veth_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     let len = skb.len();
     let Some(d) = net.devs.get(dev) else { return net.consume_skb(skb) };
-    let (ns, peer) = (d.ns, peer_of(net, dev));
+    let (ns, peer, tso) = (d.ns, peer_of(net, dev), d.features.tso || d.features.tso6);
     let there = peer.and_then(|id| Some((id, net.devs.get(id)?)));
-    let Some((peer, own, peer_ns)) =
-        there.filter(|(_, p)| p.up && is_skb_forwardable(p.mtu, &skb)).map(|(id, p)| (id, p.mac, p.ns))
-    else {
-        if let Some(p) = peer.and_then(|p| net.devs.get_mut(p)) {
-            p.stats.rx_dropped += 1;
-        }
-        if let Some(d) = net.devs.get_mut(dev) {
-            d.stats.tx_dropped += 1;
-        }
-        return net.kfree_skb(skb, DropReason::NotSpecified, "veth_xmit");
+    let there = there.filter(|(_, p)| p.up && is_skb_forwardable(p.mtu, &skb));
+    // What comes in super-segments already has nothing from GRO.
+    let napi = |p: &NetDevice| !tso && matches!(&p.kind, DevKind::Veth(v) if v.rx.is_some());
+    let Some((peer, own, peer_ns, napi)) = there.map(|(id, p)| (id, p.mac, p.ns, napi(p))) else {
+        return drop_both(net, dev, peer, skb);
     };
+    if napi && !veth_rx::has_room(net, peer) {
+        return drop_both(net, dev, Some(peer), skb);
+    }
     scrub(net, &mut skb, ns != peer_ns);
     skb.dev = Some(peer);
     if !ethernet::type_trans(&mut skb, own) {
@@ -111,7 +113,20 @@ pub fn veth_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     if let Some(p) = net.devs.get_mut(peer) {
         p.stats.rx(1, len as u64);
     }
+    if napi {
+        return veth_rx::enqueue(net, peer, skb);
+    }
     dev_rx::netif_rx(net, skb);
+}
+
+fn drop_both(net: &mut Net, dev: DevId, peer: Option<DevId>, skb: Skb) {
+    if let Some(p) = peer.and_then(|p| net.devs.get_mut(p)) {
+        p.stats.rx_dropped += 1;
+    }
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.stats.tx_dropped += 1;
+    }
+    net.kfree_skb(skb, DropReason::NotSpecified, "veth_xmit");
 }
 
 /// Short enough for the next device, or a super-segment, which is cut there.

@@ -40,6 +40,8 @@ pub enum TimerKey {
     ArpProxy(DevId),
     /// Reports of multicast groups.
     Igmp(DevId),
+    /// The spanning tree and the groups of a bridge.
+    Bridge(DevId),
     /// A call that sleeps with a timeout.
     Call(CallId),
     /// A tracked connection without traffic.

@@ -94,6 +94,7 @@ reasons! {
     FullRing = "FULL_RING",
     DevHdr = "DEV_HDR",
     DevReady = "DEV_READY",
+    BridgeIngressStpState = "BRIDGE_INGRESS_STP_STATE",
     VxlanInvalidHdr = "VXLAN_INVALID_HDR",
     VxlanVniNotFound = "VXLAN_VNI_NOT_FOUND",
     MacInvalidSource = "MAC_INVALID_SOURCE",

@@ -279,6 +279,33 @@ impl World {
         out
     }
 
+    /// All frames that devices saw since [`World::watch`]: the namespace, the device, the bytes.
+    pub fn taps(&mut self, way: Dir) -> Vec<(usize, String, Vec<u8>)> {
+        let mut out = Vec::new();
+        while let Some(r) = self.k.net.env.trace.pop() {
+            if let Event::Tap { dev, dir, frame } = r.event
+                && dir == way
+                && let Some(d) = self.k.net.devs.get(dev)
+                && let Some(n) = self.spaces.iter().position(|s| s.0 == d.ns)
+            {
+                out.push((n, d.name.clone(), frame.to_vec()));
+            }
+        }
+        out
+    }
+
+    /// A frame as a packet socket sends it.
+    pub fn inject(&mut self, n: usize, name: &str, frame: &[u8]) {
+        let Ok(Ret::Fd(fd)) = self.call(n, Call::Socket { family: AF_PACKET, kind: SOCK_RAW, protocol: 0 }) else {
+            panic!()
+        };
+        let ll = packet::LinkAddr { ifindex: self.index(n, name) as i32, ..packet::LinkAddr::default() };
+        self.call(n, Call::Bind { fd, addr: &ll.emit() }).unwrap();
+        self.call(n, Call::Send { fd, data: Payload::Bytes(frame), flags: 0, to: None, cmsgs: &[] }).unwrap();
+        self.settle();
+        self.call(n, Call::Close { fd }).unwrap();
+    }
+
     /// The reasons and places of drops since [`World::watch`].
     pub fn drops(&mut self) -> Vec<(&'static str, &'static str)> {
         let mut out = Vec::new();

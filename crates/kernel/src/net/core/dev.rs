@@ -224,6 +224,8 @@ pub struct NetDevice {
     pub up: bool,
     /// The other end is there (IFF_LOWER_UP).
     pub carrier: bool,
+    /// How often that came, and went.
+    pub carrier_changes: [u32; 2],
     /// How often somebody asked for every frame (IFF_PROMISC), and for every group's (IFF_ALLMULTI).
     pub promiscuity: u32,
     pub allmulti: u32,
@@ -444,12 +446,17 @@ impl Net {
             DevKind::Tun(t) => Some(t.skbs()),
             _ => None,
         });
+        let veths = self.devs.iter().filter_map(|(_, d)| match &d.kind {
+            DevKind::Veth(v) => v.rx.as_deref(),
+            _ => None,
+        });
+        let veths = veths.flat_map(|r| r.skbs());
         let qdiscs = self.devs.iter().flat_map(|(_, d)| d.qdisc.skbs());
         let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
         let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
         let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.pieces.skbs());
         let frags6 = self.ns.iter().flat_map(|(_, n)| n.v6.frags.skbs());
-        rings.chain(tuns.flatten()).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
+        rings.chain(tuns.flatten()).chain(veths).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {
@@ -473,6 +480,7 @@ impl Net {
             mac: Mac::ZERO,
             up: false,
             carrier: true,
+            carrier_changes: [0; 2],
             promiscuity: 0,
             allmulti: 0,
             gflags: 0,

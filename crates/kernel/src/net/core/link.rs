@@ -146,9 +146,9 @@ impl Net {
         if let Some(n) = self.ns.get_mut(ns) {
             n.fib.local.remove_all(|r| r.dev == Some(dev));
             n.fib.forget_dev(|r| r.dev == Some(dev));
-            n.fib.detach(name);
             n.devs.retain(|id| *id != dev);
         }
+        self.name_rule_devs(ns, name, None);
         self.forget_in_flight(dev);
         self.rt_cache_flush(ns);
     }
@@ -174,6 +174,8 @@ impl Net {
     pub fn set_carrier(&mut self, dev: DevId, on: bool) {
         let Some(d) = self.devs.get_mut(dev) else { return };
         let (before, up) = (std::mem::replace(&mut d.carrier, on), d.up);
+        let count = &mut d.carrier_changes[usize::from(!on)];
+        *count = count.wrapping_add(u32::from(before != on));
         if !on {
             self.qdisc_purge(dev);
         }
@@ -231,8 +233,8 @@ impl Net {
         let name = self.devs.get(dev).map(|d| IfName::new(&d.name)).unwrap_or_default();
         if let Some(n) = self.ns.get_mut(ns) {
             n.devs.insert(at, dev);
-            n.fib.attach(name, dev);
         }
+        self.name_rule_devs(ns, name, Some(dev));
         netdev::watch(self, ns, dev);
     }
 
@@ -258,10 +260,8 @@ impl Net {
             }
             d.name = name.clone();
         }
-        if let Some(n) = self.ns.get_mut(ns) {
-            n.fib.detach(IfName::new(&old));
-            n.fib.attach(IfName::new(&name), dev);
-        }
+        self.name_rule_devs(ns, IfName::new(&old), None);
+        self.name_rule_devs(ns, IfName::new(&name), Some(dev));
         netdev::watch(self, ns, dev);
         Ok(())
     }

@@ -9,6 +9,7 @@ use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::busy_poll::Busy;
+use crate::net::core::dev::DevKind;
 use crate::net::core::softirq::{self, Napi};
 use std::collections::VecDeque;
 
@@ -62,6 +63,10 @@ pub struct NapiState {
 }
 
 impl NapiState {
+    pub fn new(id: u32) -> NapiState {
+        NapiState { id, ..NapiState::default() }
+    }
+
     pub(super) fn set_defer_count(&mut self, n: u32) {
         self.defer_count = n;
     }
@@ -94,20 +99,35 @@ impl Net {
     }
 }
 
+/// The NAPI of a ring of a card, or of an end of a veth pair.
+fn state(net: &mut Net, dev: DevId, queue: u16) -> Option<&mut NapiState> {
+    state_of(&mut net.devs.get_mut(dev)?.kind, queue)
+}
+
+fn state_of(kind: &mut DevKind, queue: u16) -> Option<&mut NapiState> {
+    match kind {
+        DevKind::Nic(n) => n.queue_mut(queue).map(|q| &mut q.napi),
+        DevKind::Veth(v) => v.rx.as_mut().map(|r| &mut r.napi),
+        _ => None,
+    }
+}
+
 /// Onto the poll list of a CPU, or awake its thread. Not twice.
 #[doc(alias = "__napi_schedule")]
 pub fn napi_schedule(net: &mut Net, dev: DevId, queue: u16, cpu: usize) {
     let threaded = net.napi.threads && net.devs.get(dev).is_some_and(|d| d.napi.threaded);
-    let Some(q) = net.nic_queue(dev, queue) else { return };
-    if std::mem::replace(&mut q.napi.scheduled, true) {
+    let Some(n) = state(net, dev, queue) else { return };
+    if std::mem::replace(&mut n.scheduled, true) {
         return;
     }
-    q.napi.cpu = cpu;
+    n.cpu = cpu;
     if threaded {
         return wake_thread(net, dev, queue, cpu);
     }
+    let nic = net.devs.get(dev).is_some_and(|d| d.nic().is_some());
+    let napi = if nic { Napi::Nic(dev, queue) } else { Napi::Veth(dev) };
     if let Some(cpu) = net.cpus.get_mut(cpu) {
-        cpu.napi_schedule(Napi::Nic(dev, queue));
+        cpu.napi_schedule(napi);
     }
 }
 
@@ -126,7 +146,7 @@ pub fn ending(net: &mut Net, dev: DevId, queue: u16, work: u32, more: bool, hold
     let plain = Ending { timeout: 0, unmask: true, flush: Flush::All };
     let Some(d) = net.devs.get_mut(dev).filter(|d| d.napi.gro_flush_timeout != 0) else { return plain };
     let conf = d.napi;
-    let Some(n) = d.nic_mut().and_then(|n| n.queue_mut(queue)).map(|q| &mut q.napi) else { return plain };
+    let Some(n) = state_of(&mut d.kind, queue) else { return plain };
     let mut end = plain;
     if work > 0 {
         n.defer_count = conf.defer_hard_irqs;
@@ -148,7 +168,7 @@ pub fn ending(net: &mut Net, dev: DevId, queue: u16, work: u32, more: bool, hold
 /// The NAPI rests; true when the vectors are to be unmasked. A time beyond what a signed number holds is over at once.
 pub fn rest(net: &mut Net, dev: DevId, queue: u16, end: &Ending) -> bool {
     let cpu = net.cpu;
-    let Some(n) = net.nic_queue(dev, queue).map(|q| &mut q.napi).filter(|n| n.busy.is_none()) else { return false };
+    let Some(n) = state(net, dev, queue).filter(|n| n.busy.is_none()) else { return false };
     n.scheduled = false;
     n.cpu = cpu;
     if end.timeout != 0 {
@@ -159,7 +179,7 @@ pub fn rest(net: &mut Net, dev: DevId, queue: u16, end: &Ending) -> bool {
 
 fn start_timer(net: &mut Net, dev: DevId, queue: u16, timeout: Nanos) {
     let at = net.env.now.saturating_add(i64::try_from(timeout).unwrap_or(0) as u64);
-    let Some(n) = net.nic_queue(dev, queue).map(|q| &mut q.napi) else { return };
+    let Some(n) = state(net, dev, queue) else { return };
     let (before, key) = (n.timer.replace(at), TimerKey::NapiWatchdog(dev, queue));
     if let Some(before) = before {
         net.env.hrtimers.remove(&(before, key));
@@ -170,8 +190,8 @@ fn start_timer(net: &mut Net, dev: DevId, queue: u16, timeout: Nanos) {
 /// Whoever looped leaves something in the ring: the softirq goes on, or the timer.
 pub(super) fn hand_over(net: &mut Net, dev: DevId, queue: u16, deferred: bool) {
     let (cpu, timeout) = (net.cpu, net.devs.get(dev).map_or(0, |d| d.napi.gro_flush_timeout));
-    if let Some(q) = net.nic_queue(dev, queue) {
-        q.napi.scheduled = false;
+    if let Some(n) = state(net, dev, queue) {
+        n.scheduled = false;
     }
     match deferred {
         true => start_timer(net, dev, queue, timeout),
@@ -183,7 +203,7 @@ pub(super) fn hand_over(net: &mut Net, dev: DevId, queue: u16, deferred: bool) {
 #[doc(alias = "napi_watchdog")]
 pub fn watchdog(net: &mut Net, dev: DevId, queue: u16) {
     let now = net.env.now;
-    let Some(n) = net.nic_queue(dev, queue).map(|q| &mut q.napi) else { return };
+    let Some(n) = state(net, dev, queue) else { return };
     if n.timer.is_none_or(|at| at > now) {
         return;
     }

@@ -2,7 +2,7 @@
 //!
 //! They run at the end of the step that raised them, as at `local_bh_enable`. Time does not pass inside a step, so of
 //! netdev_budget_usecs only 0 can be reached here: a pass then ends after one poll.
-use crate::drivers::nic;
+use crate::drivers::{nic, veth_rx};
 use crate::env::Fired;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
@@ -43,6 +43,8 @@ pub enum Napi {
     Backlog,
     /// A channel of a card.
     Nic(DevId, u16),
+    /// An end of a veth pair with GRO.
+    Veth(DevId),
 }
 
 /// Columns of `/proc/net/softnet_stat` that are not queue lengths.
@@ -234,6 +236,7 @@ pub(super) fn poll_one(k: &mut Kernel, napi: Napi) -> (u32, bool) {
     let work = match napi {
         Napi::Backlog => process_backlog(k, quota),
         Napi::Nic(dev, queue) => nic::rx::poll(k, dev, queue, quota),
+        Napi::Veth(dev) => veth_rx::poll(k, dev, quota),
     };
     (work, work >= quota)
 }

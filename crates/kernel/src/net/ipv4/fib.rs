@@ -1,9 +1,10 @@
 //! The routing tables: local before main, longest prefix first, then the smallest metric.
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::core::dev::{IfName, mask};
+use crate::net::core::dev::mask;
 use crate::net::core::dst_metrics::MetricsId;
-use crate::net::ipv4::rule::{self, Action, FibFlow, Rule};
+use crate::net::core::fib_rules::{Action, Rule};
+use crate::net::ipv4::rule::{self, FibFlow};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
@@ -171,13 +172,19 @@ impl Table {
     /// The same, with all routes of that prefix.
     #[doc(alias = "fib_table_lookup")]
     pub fn lookup_list(&self, dst: Ipv4Addr, fits: impl Fn(&Route) -> bool) -> Option<(&[Route], &Route)> {
+        self.lookup_prefix(dst, fits).map(|(_, found)| found)
+    }
+
+    /// The same, with the length of the prefix.
+    #[inline]
+    pub fn lookup_prefix(&self, dst: Ipv4Addr, fits: impl Fn(&Route) -> bool) -> Option<(u8, (&[Route], &Route))> {
         let mut lengths = self.lengths;
         while lengths != 0 {
             let prefix = 63 - lengths.leading_zeros();
             lengths &= !(1 << prefix);
             let key = Prefix::new(dst, prefix as u8);
             if let Some(found) = self.routes.get(&key).and_then(|rs| Some((&rs[..], rs.iter().find(|r| fits(r))?))) {
-                return Some(found);
+                return Some((prefix as u8, found));
             }
         }
         None
@@ -230,21 +237,6 @@ impl Fib {
         tables.flat_map(|t| t.iter().map(|(_, _, r)| r.metrics))
     }
 
-    /// A device of this name is there: rules that name it count from now on.
-    #[doc(alias = "fib_rules_event")]
-    pub fn attach(&mut self, name: IfName, dev: DevId) {
-        self.name_devs(name, Some(dev));
-    }
-
-    pub fn detach(&mut self, name: IfName) {
-        self.name_devs(name, None);
-    }
-
-    fn name_devs(&mut self, name: IfName, dev: Option<DevId>) {
-        let rules = self.rules.iter_mut().flatten();
-        rules.flat_map(|r| [&mut r.iif, &mut r.oif]).flatten().filter(|d| d.name == name).for_each(|d| d.dev = dev);
-    }
-
     /// What leads through a device goes from every table.
     pub fn forget_dev(&mut self, which: impl Fn(&Route) -> bool) {
         self.main.remove_all(&which);
@@ -263,17 +255,23 @@ pub fn lookup(net: &Net, ns: NsId, dst: Ipv4Addr, oif: Option<DevId>) -> Option<
 pub fn lookup_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<Route> {
     let n = net.ns.get(ns)?;
     let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope;
-    let ask = |t: &Table| {
-        let (list, r) = t.lookup_list(fl.dst, fits).filter(|(_, r)| r.kind != RouteType::Throw)?;
-        Some(if r.group == 0 { *r } else { rule::select(net, n.secret, list, r, fl) })
+    let chosen = |(list, r): (&[Route], &Route)| {
+        let throw = r.kind == RouteType::Throw;
+        (!throw).then(|| if r.group == 0 { *r } else { rule::select(net, n.secret, list, r, fl) })
     };
+    let ask = |t: &Table| chosen(t.lookup_list(fl.dst, fits)?);
     let Some(rules) = &n.fib.rules else {
         let found = ask(&n.fib.local).or_else(|| ask(&n.fib.main));
         return if found.is_some() || n.fib.others.is_empty() { found } else { ask(n.fib.table(RT_TABLE_DEFAULT)?) };
     };
-    rules.iter().filter(|r| r.matches(fl)).find_map(|r| match r.action {
+    let asked = fl.for_rules(n.lo);
+    rules.iter().filter(|r| r.matches(&asked)).find_map(|rule| match rule.action {
         Action::Refuse(kind) => Some(Route::refusing(kind)),
-        Action::Table(id) => ask(n.fib.table(id)?),
+        Action::Table(id) if rule.suppress.is_none() => ask(n.fib.table(id)?),
+        Action::Table(id) => {
+            let (prefix, found) = n.fib.table(id)?.lookup_prefix(fl.dst, fits)?;
+            chosen(found).filter(|_| rule.allows(prefix))
+        }
     })
 }
 

@@ -1,11 +1,11 @@
 //! The changing half of the `ip` command, in its own words: `route add 10.0.0.0/8 via 192.0.2.1 table 100`, `rule add from
 //! 10.1.0.0/16 lookup 100`, `addr`, `link`, `neigh`. For scripts, labs and whoever configures a kernel by text.
 use super::fib::*;
-use super::rule::{Action, Rule, RuleDev};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::dev::IfName;
 use crate::net::core::dst_metrics::{DstMetrics, MetricsId};
+use crate::net::core::fib_rules::{Action, Rule, RuleDev};
 use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::ipv6;
 use belljar_abi::Errno;
@@ -208,8 +208,8 @@ impl Kernel {
         while let Some(w) = l.words.next() {
             match w {
                 "not" => rule.not = true,
-                "from" => rule.from = l.prefix()?,
-                "to" => rule.to = l.prefix()?,
+                "from" => rule.from = l.prefix().map(|(a, len)| (a.into(), len))?,
+                "to" => rule.to = l.prefix().map(|(a, len)| (a.into(), len))?,
                 "iif" => rule.iif = Some(self.rule_dev(ns, l)?),
                 "oif" => rule.oif = Some(self.rule_dev(ns, l)?),
                 "tos" | "dsfield" => rule.tos = l.number("a type of service")? as u8,
@@ -235,11 +235,11 @@ impl Kernel {
                     && (rule.to.1 == 0 || rule.to == r.to)
                     && (rule.mark_mask == 0 || rule.mark == r.mark)
             };
-            return Ok(self.net.del_rule(ns, same)?);
+            return Ok(self.net.del_rule(ns, belljar_abi::AF_INET, same)?);
         }
         rule.action = action.unwrap_or(rule.action);
-        rule.pref = pref.unwrap_or_else(|| self.net.next_pref(ns));
-        Ok(self.net.add_rule(ns, rule)?)
+        rule.pref = pref.unwrap_or_else(|| self.net.next_pref(ns, belljar_abi::AF_INET));
+        Ok(self.net.add_rule(ns, belljar_abi::AF_INET, rule)?)
     }
 
     fn ip_addr(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {

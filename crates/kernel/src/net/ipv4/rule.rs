@@ -1,13 +1,14 @@
-//! Policy routing: which table is asked for whom (`ip rule`), routes in tables, next hops that share a route.
+//! Routes in tables, next hops that share a route, and what rules can ask about (`net/core/fib_rules.rs`).
 use crate::ids::*;
 use crate::net::Net;
-use crate::net::core::dev::{IfName, mask};
+use crate::net::core::dev::mask;
+use crate::net::core::fib_rules::RuleFlow;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::*;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
 use belljar_abi::netlink::NLM_F_REPLACE;
-use belljar_abi::rtnetlink::{RTM_DELROUTE, RTM_DELRULE, RTM_NEWROUTE, RTM_NEWRULE};
+use belljar_abi::rtnetlink::{RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_wire::icmp::{ICMP_HLEN, IcmpHeader};
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP, Ipv4Header};
 use core::net::Ipv4Addr;
@@ -80,67 +81,17 @@ impl FibFlow {
             scope: Scope::Universe,
         }
     }
-}
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Action {
-    Table(u32),
-    Refuse(RouteType),
-}
-
-/// A device that a rule names: it fits nothing while there is none of that name (`[detached]`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RuleDev {
-    pub name: IfName,
-    pub dev: Option<DevId>,
-}
-
-impl RuleDev {
-    fn is(&self, dev: Option<DevId>) -> bool {
-        self.dev.is_some() && self.dev == dev
-    }
-}
-
-/// One rule (`struct fib4_rule`); a prefix of length 0 fits everything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Rule {
-    pub pref: u32,
-    pub from: (Ipv4Addr, u8),
-    pub to: (Ipv4Addr, u8),
-    pub iif: Option<RuleDev>,
-    pub oif: Option<RuleDev>,
-    pub tos: u8,
-    pub mark: u32,
-    pub mark_mask: u32,
-    pub not: bool,
-    pub action: Action,
-    /// `RTPROT_*`: who made it.
-    pub proto: u8,
-}
-
-impl Rule {
-    pub fn new(pref: u32, action: Action) -> Rule {
-        let all = (Ipv4Addr::UNSPECIFIED, 0);
-        let (mark, mark_mask, proto) = (0, 0, Route::PROTO_BOOT);
-        Rule { pref, from: all, to: all, iif: None, oif: None, tos: 0, mark, mark_mask, not: false, action, proto }
-    }
-
-    /// What a namespace begins with.
-    pub fn defaults() -> Vec<Rule> {
-        let table = |pref, id| Rule { proto: Route::PROTO_KERNEL, ..Rule::new(pref, Action::Table(id)) };
-        vec![table(0, RT_TABLE_LOCAL), table(32_766, RT_TABLE_MAIN), table(32_767, RT_TABLE_DEFAULT)]
-    }
-
-    #[doc(alias = "fib_rule_match")]
-    pub fn matches(&self, fl: &FibFlow) -> bool {
-        let within = |(net, len): (Ipv4Addr, u8), a: Ipv4Addr| (net.to_bits() ^ a.to_bits()) & mask(len) == 0;
-        let all = within(self.from, fl.src)
-            && within(self.to, fl.dst)
-            && self.iif.is_none_or(|d| d.is(fl.iif))
-            && self.oif.is_none_or(|d| d.is(fl.oif))
-            && (self.tos == 0 || self.tos == fl.tos & 0x1c)
-            && (fl.mark ^ self.mark) & self.mark_mask == 0;
-        all != self.not
+    /// As rules see it: what is sent from here comes in by `lo`.
+    pub fn for_rules(&self, lo: DevId) -> RuleFlow {
+        RuleFlow {
+            src: Some(self.src.into()),
+            dst: self.dst.into(),
+            iif: self.iif.unwrap_or(lo),
+            oif: self.oif,
+            tos: self.tos,
+            mark: self.mark,
+        }
     }
 }
 
@@ -299,40 +250,6 @@ impl Net {
         notify::route4(self, RTM_DELROUTE, 0, ns, table, (dst, prefix), &gone);
         Ok(())
     }
-
-    /// Before the first that is not the local table's.
-    #[doc(alias = "fib_default_rule_pref")]
-    pub fn next_pref(&self, ns: NsId) -> u32 {
-        let rules = self.ns.get(ns).and_then(|n| n.fib.rules.clone()).unwrap_or_else(Rule::defaults);
-        rules.get(1).map_or(0, |r| r.pref).saturating_sub(1)
-    }
-
-    /// `ip rule add`; EEXIST for the same again. Behind those with the same preference.
-    #[doc(alias = "fib_nl_newrule")]
-    pub fn add_rule(&mut self, ns: NsId, rule: Rule) -> Result<(), Errno> {
-        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let rules = n.fib.rules.get_or_insert_with(Rule::defaults);
-        if rules.contains(&rule) {
-            return Err(Errno::EEXIST);
-        }
-        let at = rules.partition_point(|r| r.pref <= rule.pref);
-        rules.insert(at, rule);
-        self.rt_cache_flush(ns);
-        notify::rule(self, RTM_NEWRULE, ns, &rule);
-        Ok(())
-    }
-
-    /// `ip rule del`: the first that fits; ENOENT when there is none.
-    #[doc(alias = "fib_nl_delrule")]
-    pub fn del_rule(&mut self, ns: NsId, which: impl Fn(&Rule) -> bool) -> Result<(), Errno> {
-        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let rules = n.fib.rules.get_or_insert_with(Rule::defaults);
-        let at = rules.iter().position(which).ok_or(Errno::ENOENT)?;
-        let gone = rules.remove(at);
-        self.rt_cache_flush(ns);
-        notify::rule(self, RTM_DELRULE, ns, &gone);
-        Ok(())
-    }
 }
 
 #[cfg(test)]
@@ -342,23 +259,6 @@ mod tests {
 
     fn ip(s: &str) -> Ipv4Addr {
         s.parse().unwrap()
-    }
-
-    #[test]
-    fn every_part_of_a_rule_has_to_fit_unless_it_says_not() {
-        let fl = FibFlow { src: ip("10.1.2.3"), tos: 0x10, mark: 0x1234, ..FibFlow::to(ip("10.9.0.1")) };
-        let rule = Rule::new(1, Action::Table(100));
-        let fits = |r: Rule| r.matches(&fl);
-        assert!(fits(rule) && !fits(Rule { not: true, ..rule }));
-        for (yes, no) in [
-            (Rule { from: (ip("10.1.0.0"), 16), ..rule }, Rule { from: (ip("10.2.0.0"), 16), ..rule }),
-            (Rule { to: (ip("10.9.0.1"), 32), ..rule }, Rule { to: (ip("10.9.0.2"), 32), ..rule }),
-            (Rule { tos: 0x10, ..rule }, Rule { tos: 8, ..rule }),
-            (Rule { mark: 0x34, mark_mask: 0xff, ..rule }, Rule { mark: 0x34, mark_mask: 0xffff, ..rule }),
-        ] {
-            assert!(fits(yes) && !fits(no), "{yes:?}");
-            assert!(!fits(Rule { not: true, ..yes }) && fits(Rule { not: true, ..no }));
-        }
     }
 
     #[test]

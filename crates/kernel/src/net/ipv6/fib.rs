@@ -2,8 +2,9 @@
 use crate::env::Nanos;
 use crate::ids::*;
 use crate::net::core::dst_metrics::MetricsId;
-use crate::net::ipv4::fib::RouteType;
-use core::net::Ipv6Addr;
+use crate::net::core::fib_rules::{Action, Rule, RuleFlow};
+use crate::net::ipv4::fib::{RT_TABLE_LOCAL, RT_TABLE_MAIN, RouteType};
+use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 
 /// `IP6_RT_PRIO_USER` and `IP6_RT_PRIO_ADDRCONF`.
@@ -147,13 +148,13 @@ impl Table6 {
         dst: Ipv6Addr,
         fits: impl Fn(&Route6) -> bool,
         alive: impl Fn(&Route6) -> bool,
-    ) -> Option<&Route6> {
+    ) -> Option<(u8, &Route6)> {
         self.lengths.iter().find_map(|p| {
             let routes = self.routes.get(&(*p, dst.to_bits() & mask(*p)))?;
             let mut good = routes.iter().filter(|r| fits(r) && alive(r));
             let first = good.next()?;
             let equals = good.take_while(|r| r.metric == first.metric);
-            Some(equals.fold(first, |best, r| if r.pref > best.pref { r } else { best }))
+            Some((*p, equals.fold(first, |best, r| if r.pref > best.pref { r } else { best })))
         })
     }
 
@@ -175,17 +176,22 @@ impl Table6 {
     }
 }
 
-/// The tables of a namespace, in the order of the rules (0: local, 32766: main).
+/// The tables of a namespace, and the rules that say which is asked when.
 #[derive(Clone, Debug, Default)]
 pub struct Fib6 {
     pub local: Table6,
     pub main: Table6,
+    /// Tables with other numbers.
+    pub others: BTreeMap<u32, Table6>,
+    /// `None`: local, main, as a namespace begins.
+    pub rules: Option<Vec<Rule>>,
 }
 
 impl Fib6 {
     /// Of every route.
     pub(in crate::net) fn metrics(&self) -> impl Iterator<Item = MetricsId> {
-        [&self.local, &self.main].into_iter().flat_map(|t| t.iter().map(|(_, _, r)| r.metrics))
+        let tables = [&self.local, &self.main].into_iter().chain(self.others.values());
+        tables.flat_map(|t| t.iter().map(|(_, _, r)| r.metrics))
     }
 
     /// The route for `dst`; `oif`: only one through that device.
@@ -197,25 +203,54 @@ impl Fib6 {
         here.or_else(|| self.main.lookup(dst, fits)).copied()
     }
 
-    /// The same, past gateways that are not `alive`; if that leaves none, any will do.
+    /// The table and the route for `fl`, past gateways that are not `alive`; if that leaves none, any will do.
     #[doc(alias = "rt6_select")]
     pub fn lookup_alive(
         &self,
-        dst: Ipv6Addr,
+        fl: &RuleFlow,
         oif: Option<DevId>,
         now: Nanos,
         alive: impl Fn(&Route6) -> bool,
-    ) -> Option<Route6> {
+    ) -> Option<(u32, Route6)> {
+        let IpAddr::V6(dst) = fl.dst else { return None };
         let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
-        let here = self.local.lookup(dst, |r| r.is_here() || fits(r));
-        if let Some(r) = here.or_else(|| self.main.lookup_alive(dst, fits, alive)) {
-            return Some(*r);
-        }
-        self.main.lookup_alive(dst, fits, |_| true).copied()
+        let local = || self.local.lookup_alive(dst, |r| r.is_here() || fits(r), |_| true);
+        let other = |t: &'_ Table6| {
+            let found = t.lookup_alive(dst, fits, &alive).or_else(|| t.lookup_alive(dst, fits, |_| true));
+            found.map(|(p, r)| (p, *r)).filter(|(_, r)| r.kind != RouteType::Throw)
+        };
+        let Some(rules) = &self.rules else {
+            let here = local().map(|(_, r)| (RT_TABLE_LOCAL, *r));
+            return here.or_else(|| other(&self.main).map(|(_, r)| (RT_TABLE_MAIN, r)));
+        };
+        rules.iter().filter(|r| r.matches(fl)).find_map(|rule| match rule.action {
+            Action::Refuse(kind) => Some((0, Route6 { kind, metric: u32::MAX, ..Route6::unicast(None, None) })),
+            Action::Table(id) => {
+                let local = if id == RT_TABLE_LOCAL { local().map(|(p, r)| (p, *r)) } else { None };
+                let found = local.or_else(|| other(self.table(id).filter(|_| id != RT_TABLE_LOCAL)?));
+                found.filter(|(p, _)| rule.allows(*p)).map(|(_, r)| (id, r))
+            }
+        })
     }
 
-    pub fn tables_mut(&mut self) -> [&mut Table6; 2] {
-        [&mut self.local, &mut self.main]
+    pub fn table(&self, id: u32) -> Option<&Table6> {
+        match id {
+            RT_TABLE_LOCAL => Some(&self.local),
+            RT_TABLE_MAIN => Some(&self.main),
+            id => self.others.get(&id),
+        }
+    }
+
+    pub fn table_mut(&mut self, id: u32) -> &mut Table6 {
+        match id {
+            RT_TABLE_LOCAL => &mut self.local,
+            RT_TABLE_MAIN => &mut self.main,
+            id => self.others.entry(id).or_default(),
+        }
+    }
+
+    pub fn tables_mut(&mut self) -> impl Iterator<Item = &mut Table6> {
+        [&mut self.local, &mut self.main].into_iter().chain(self.others.values_mut())
     }
 }
 

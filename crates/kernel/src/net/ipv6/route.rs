@@ -7,13 +7,14 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
 use crate::net::core::dst_metrics::MetricsId;
+use crate::net::core::fib_rules::RuleFlow;
 use crate::net::core::neighbour::Nud;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
-use belljar_wire::ipv6::{IPV6_MIN_MTU, needs_scope};
+use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 
@@ -61,7 +62,15 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
     {
         return Err(Errno::ENODEV);
     }
-    let (found, silent) = select(net, ns, daddr, fl.oif);
+    let asked = |src: Option<Ipv6Addr>| RuleFlow {
+        src: src.map(IpAddr::V6),
+        dst: daddr.into(),
+        iif: lo,
+        oif: fl.oif,
+        tos: fl.tos,
+        mark: fl.mark,
+    };
+    let (mut found, silent) = select(net, ns, &asked(saddr), fl.oif);
     let out = found.and_then(|r| r.dev);
     // The source is chosen before anybody asks whether there is a way (`ip6_route_get_saddr`).
     let src = match (saddr, found.and_then(|r| r.prefsrc)) {
@@ -72,7 +81,15 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
     if let Some((dev, gw)) = silent {
         probe(net, ns, dev, gw);
     }
+    if saddr.is_none()
+        && found.is_none_or(|r| r.dev.is_none())
+        && net.ns.get(ns).is_some_and(|n| n.v6.fib.rules.is_some())
+    {
+        // Rules may ask about the source, which there is now.
+        found = select(net, ns, &asked(Some(src)), fl.oif).0;
+    }
     let route = found.ok_or(Errno::ENETUNREACH)?;
+    let out = route.dev;
     let kind = kind_of(&route, daddr)?;
     let dev = if kind == RouteKind::Local { lo } else { out.ok_or(Errno::ENETUNREACH)? };
     if !net.devs.get(dev).is_some_and(|d| d.up) {
@@ -86,10 +103,10 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
 /// Among routers, the one that can be reached and ranks itself highest; hosts that forward do not ask who answers. And one
 /// that was passed over because it does not.
 #[doc(alias = "ip6_pol_route")]
-fn select(net: &Net, ns: NsId, daddr: Ipv6Addr, oif: Option<DevId>) -> (Option<Route6>, Option<(DevId, Ipv6Addr)>) {
+fn select(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Route6>, Option<(DevId, Ipv6Addr)>) {
     let Some(n) = net.ns.get(ns) else { return (None, None) };
     if n.v6.conf_all.forwarding != 0 {
-        return (n.v6.fib.lookup_alive(daddr, oif, net.env.now, |_| true), None);
+        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, |_| true).map(|(_, r)| r), None);
     }
     let silent = std::cell::Cell::new(None);
     let alive = |r: &Route6| {
@@ -99,7 +116,7 @@ fn select(net: &Net, ns: NsId, daddr: Ipv6Addr, oif: Option<DevId>) -> (Option<R
         }
         alive
     };
-    (n.v6.fib.lookup_alive(daddr, oif, net.env.now, alive), silent.get())
+    (n.v6.fib.lookup_alive(fl, oif, net.env.now, alive).map(|(_, r)| r), silent.get())
 }
 
 /// A router that did not answer is asked again, once in `router_probe_interval`.
@@ -134,6 +151,8 @@ fn next_hop(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, r: &Route6) -> Opt
 
 fn kind_of(r: &Route6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
     match r.kind {
+        // A rule says it in another way than a route.
+        RouteType::Unreachable if r.metric == u32::MAX => Err(Errno::ENETUNREACH),
         RouteType::Unreachable => Err(Errno::EHOSTUNREACH),
         RouteType::Blackhole => Err(Errno::EINVAL),
         RouteType::Prohibit => Err(Errno::EACCES),
@@ -229,7 +248,8 @@ pub enum Input6 {
 }
 
 /// Local delivery, forwarding, or why not.
-pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Input6 {
+pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, mark: u32) -> Input6 {
+    let daddr = ip.dst;
     let Some(n) = net.ns.get(ns) else { return Input6::NotForwarding };
     let none = MetricsId::default();
     let to = |kind, dev, gateway, mtu, metrics| Dst {
@@ -248,7 +268,8 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, daddr: Ipv6Addr) -> Inpu
         return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
     }
     let oif = needs_scope(daddr).then_some(dev);
-    let (found, _) = select(net, ns, daddr, oif);
+    let fl = RuleFlow { src: Some(ip.src.into()), dst: daddr.into(), iif: dev, oif, tos: ip.tclass, mark };
+    let (found, _) = select(net, ns, &fl, oif);
     let local = found.is_some_and(|r| r.is_here());
     if local || n.tproxy.is_some_and(|t| t.dev == dev) {
         return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev), none));
@@ -322,8 +343,19 @@ pub fn link_failure(net: &mut Net, ns: NsId, dst: &Dst) {
 impl Net {
     /// `ip -6 route add DST/PREFIX …`; EEXIST for the same destination and metric, EHOSTUNREACH for a gateway that no link
     /// leads to.
+    pub fn add_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, route: Route6) -> Result<(), Errno> {
+        self.add_route6_to(ns, RT_TABLE_MAIN, (dst, prefix), route)
+    }
+
+    /// The same into any table.
     #[doc(alias = "ip6_route_add")]
-    pub fn add_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, mut route: Route6) -> Result<(), Errno> {
+    pub fn add_route6_to(
+        &mut self,
+        ns: NsId,
+        table: u32,
+        (dst, prefix): (Ipv6Addr, u8),
+        mut route: Route6,
+    ) -> Result<(), Errno> {
         if prefix > 128 || dst.to_bits() & !super::fib::mask(prefix) != 0 {
             return Err(Errno::EINVAL);
         }
@@ -343,18 +375,19 @@ impl Net {
             }
         }
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        if n.v6.fib.main.get(dst, prefix).iter().any(|r| r.metric == route.metric && r.dev == route.dev) {
+        let t = n.v6.fib.table_mut(table);
+        if t.get(dst, prefix).iter().any(|r| r.metric == route.metric && r.dev == route.dev) {
             return Err(Errno::EEXIST);
         }
-        n.v6.fib.main.insert(dst, prefix, route);
+        t.insert(dst, prefix, route);
         n.rt_genid = n.rt_genid.wrapping_add(1);
-        notify::route6(self, RTM_NEWROUTE, ns, RT_TABLE_MAIN, (dst, prefix), &route);
+        notify::route6(self, RTM_NEWROUTE, ns, table, (dst, prefix), &route);
         Ok(())
     }
 
     /// `ip -6 route del`: the first that fits; ESRCH when none does.
     pub fn del_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
-        self.del_route6_of(ns, dst, prefix, |r| dev.is_none() || r.dev == dev)
+        self.del_route6_of(ns, RT_TABLE_MAIN, (dst, prefix), |r| dev.is_none() || r.dev == dev)
     }
 
     /// The same by whatever a request says of it.
@@ -362,25 +395,31 @@ impl Net {
     pub fn del_route6_of(
         &mut self,
         ns: NsId,
-        dst: Ipv6Addr,
-        prefix: u8,
+        table: u32,
+        (dst, prefix): (Ipv6Addr, u8),
         which: impl Fn(&Route6) -> bool,
     ) -> Result<(), Errno> {
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
         let mut gone = None;
-        n.v6.fib.main.edit(dst, prefix, |routes| {
+        n.v6.fib.table_mut(table).edit(dst, prefix, |routes| {
             gone = routes.iter().position(which).map(|at| routes.remove(at));
         });
         n.rt_genid = n.rt_genid.wrapping_add(1);
         let gone = gone.ok_or(Errno::ESRCH)?;
-        notify::route6(self, RTM_DELROUTE, ns, RT_TABLE_MAIN, (dst, prefix), &gone);
+        notify::route6(self, RTM_DELROUTE, ns, table, (dst, prefix), &gone);
         Ok(())
     }
 
     /// The route with this metric, out of the table, to be replaced: nobody is told.
-    pub(crate) fn take_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, metric: u32) -> Option<Route6> {
+    pub(crate) fn take_route6(
+        &mut self,
+        ns: NsId,
+        table: u32,
+        (dst, prefix): (Ipv6Addr, u8),
+        metric: u32,
+    ) -> Option<Route6> {
         let mut taken = None;
-        self.ns.get_mut(ns)?.v6.fib.main.edit(dst, prefix, |routes| {
+        self.ns.get_mut(ns)?.v6.fib.table_mut(table).edit(dst, prefix, |routes| {
             taken = routes.iter().position(|r| r.metric == metric).map(|at| routes.remove(at));
         });
         taken

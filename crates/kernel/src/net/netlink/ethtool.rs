@@ -2,6 +2,7 @@
 //! ([`crate::drivers::nic::ethtool`]): these are the same operations that SIOCETHTOOL has, said in other words.
 use super::genl::ETHTOOL_ID;
 use super::{Caller, Done, Refusal, Req, refuse, str_of, u32_of};
+use crate::drivers::veth_rx;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::core::dev::{DevKind, Features};
@@ -363,6 +364,8 @@ const SOFTWARE: [(u32, bool); 4] = [(0, true), (5, true), (11, true), (17, true)
 /// Bits of the kinds of super-segments, and the switches behind them.
 type Switch = fn(&mut Features) -> &mut bool;
 const SEGMENTATION: [(u32, Switch); 3] = [(16, |f| &mut f.tso), (20, |f| &mut f.tso6), (33, |f| &mut f.uso)];
+/// Of veth pairs generic-receive-offload can be switched, too.
+const GRO: u64 = 1 << 14;
 
 fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
     let d = k.net.devs.get(dev).ok_or(Errno::ENODEV)?;
@@ -375,6 +378,7 @@ fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
     // Devices in software have what they have; those that pass super-segments on can be told to take none.
     let passes = matches!(d.kind, DevKind::Veth(_) | DevKind::Loopback);
     let hw = if passes { SEGMENTATION.iter().fold(0, |m, (n, _)| m | 1 << n) } else { 0 };
+    let hw = if matches!(d.kind, DevKind::Veth(_)) { hw | GRO } else { hw };
     let f = d.features;
     let own = [(3, f.tx_csum), (14, f.gro), (16, f.tso), (20, f.tso6), (33, f.uso), (40, f.rx_csum)];
     let active = own.into_iter().chain(SOFTWARE).filter(|(_, on)| *on).fold(0u64, |m, (n, _)| m | 1 << n);
@@ -390,6 +394,9 @@ fn set_features(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, asked: Asked, dev: D
     if let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.nic().is_none()) {
         for (n, of) in SEGMENTATION.iter().filter(|(n, _)| able & 1 << n != 0) {
             *of(&mut d.features) = value & 1 << n != 0;
+        }
+        if able & GRO != 0 {
+            veth_rx::set_gro(&mut k.net, dev, value & GRO != 0);
         }
     } else if able != 0 {
         let half = |v: u64, n: u32| (v >> (32 * n)) as u32;

@@ -1,6 +1,7 @@
 //! What `bridge link` and `bridge fdb` ask for: ports and the table of hardware addresses (family AF_BRIDGE).
-use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, u32_of, vxlan};
-use crate::drivers::bridge::{self, BrPort, FdbEntry, FdbKey, FdbKind};
+use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, vxlan};
+use crate::drivers::bridge;
+use crate::drivers::bridge_fdb::{self, FdbEntry, FdbKey, FdbKind};
 use crate::drivers::bridge_vlan::VLAN_VID_MASK;
 use crate::drivers::vxlan as vxlan_dev;
 use crate::ids::DevId;
@@ -12,30 +13,7 @@ use belljar_abi::netlink::{self as nl, Msg, NLA_F_NESTED, NLM_F_CREATE, NLM_F_EX
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
 use belljar_wire::Mac;
-
-const BR_STATE_DISABLED: u8 = 0;
-const BR_STATE_FORWARDING: u8 = 3;
-
-/// `IFLA_BRPORT_*` of a port.
-#[doc(alias = "br_port_fill_attrs")]
-pub(crate) fn port_attrs(net: &Net, dev: DevId, p: &BrPort, m: &mut Msg<'_>) {
-    let state = if bridge::forwards(net, dev) { BR_STATE_FORWARDING } else { BR_STATE_DISABLED };
-    m.attr_u8(IFLA_BRPORT_STATE, state).attr_u16(IFLA_BRPORT_PRIORITY, p.priority).attr_u32(IFLA_BRPORT_COST, p.cost);
-    let switches = [
-        (IFLA_BRPORT_MODE, p.hairpin),
-        (IFLA_BRPORT_GUARD, false),
-        (IFLA_BRPORT_PROTECT, false),
-        (IFLA_BRPORT_FAST_LEAVE, false),
-        (IFLA_BRPORT_LEARNING, p.learning),
-        (IFLA_BRPORT_UNICAST_FLOOD, p.flood),
-        (IFLA_BRPORT_MCAST_FLOOD, p.mcast_flood),
-        (IFLA_BRPORT_BCAST_FLOOD, p.bcast_flood),
-        (IFLA_BRPORT_ISOLATED, p.isolated),
-    ];
-    for (kind, on) in switches {
-        m.attr_u8(kind, on.into());
-    }
-}
+use belljar_wire::ipv6::ALL_NODES;
 
 /// The ports of all bridges; with their VLANs, if asked for those, and the bridges' own.
 #[doc(alias = "rtnl_bridge_getlink")]
@@ -73,7 +51,7 @@ fn fill_port(net: &Net, dev: DevId, as_bridge: bool, mask: u32, out: &mut Vec<u8
         m.attr_u32(IFLA_LINK, l.ifindex);
     }
     if let Some(p) = bridge::port(net, dev).filter(|_| !as_bridge) {
-        m.nest(IFLA_PROTINFO | NLA_F_NESTED, |m| port_attrs(net, dev, p, m));
+        m.nest(IFLA_PROTINFO | NLA_F_NESTED, |m| super::bridge::port_attrs(net, p, m));
     }
     let ranges = mask & RTEXT_FILTER_BRVLAN_COMPRESSED != 0;
     if (ranges || mask & RTEXT_FILTER_BRVLAN != 0)
@@ -109,11 +87,7 @@ pub(crate) fn set_port(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         bridge_vlan::change(net, dev, spec, true)?;
     }
     if let Some(v) = settings {
-        let mut new = bridge::port(net, dev).copied().ok_or(Errno::EOPNOTSUPP)?;
-        nl::attrs(v).try_for_each(|(kind, v)| set_attr(&mut new, kind, v))?;
-        if let Some(d) = net.devs.get_mut(dev) {
-            d.brport = Some(Box::new(new));
-        }
+        super::bridge::change_port(net, dev, v)?;
     }
     if spec.is_none() && settings.is_none() && bridge::port(net, dev).is_none() {
         return Err(Errno::EOPNOTSUPP.into());
@@ -130,29 +104,6 @@ pub(crate) fn del_port(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         Some(spec) => bridge_vlan::change(net, dev, spec, false),
         None => Err(Errno::EOPNOTSUPP.into()),
     }
-}
-
-fn set_attr(p: &mut BrPort, kind: u16, v: &[u8]) -> Done {
-    let on = v.first().is_some_and(|b| *b != 0);
-    match kind {
-        IFLA_BRPORT_MODE => p.hairpin = on,
-        IFLA_BRPORT_LEARNING => p.learning = on,
-        IFLA_BRPORT_UNICAST_FLOOD => p.flood = on,
-        IFLA_BRPORT_MCAST_FLOOD => p.mcast_flood = on,
-        IFLA_BRPORT_BCAST_FLOOD => p.bcast_flood = on,
-        IFLA_BRPORT_ISOLATED => p.isolated = on,
-        IFLA_BRPORT_COST => match u32_of(v)? {
-            cost @ 1..=65_535 => p.cost = cost,
-            _ => return Err(Errno::ERANGE.into()),
-        },
-        IFLA_BRPORT_PRIORITY => match v.first_chunk().map(|b| u16::from_ne_bytes(*b)) {
-            Some(n @ 0..=63) => p.priority = n,
-            _ => return Err(Errno::ERANGE.into()),
-        },
-        IFLA_BRPORT_GUARD | IFLA_BRPORT_PROTECT | IFLA_BRPORT_FAST_LEAVE if !on => {}
-        _ => return Err(Errno::EOPNOTSUPP.into()),
-    }
-    Ok(())
 }
 
 /// One entry of a bridge's table.
@@ -176,7 +127,8 @@ pub(crate) fn fill(net: &Net, br: DevId, (mac, vid): FdbKey, e: &FdbEntry, out: 
     }
 }
 
-/// Device by device: what its bridge knows of it, then the groups that the device itself takes.
+/// Device by device: what its bridge knows of it, then the groups that the device itself takes; of a bridge the other way
+/// round.
 #[doc(alias = "rtnl_fdb_dump")]
 pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
     // `struct ndmsg`, or the `struct ifinfomsg` of older programs, both with the device's number in the same place.
@@ -195,12 +147,19 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
         if only.is_some_and(|i| i as u32 != n.ifindex) || of_bridge.is_some_and(|i| index(net, br) != i) {
             continue;
         }
-        if let Some(br) = br {
+        let known = |d: &mut Dump| {
+            let Some(br) = br else { return };
             let port = (!is_bridge).then_some(dev);
-            for (key, e) in bridge::entries(net, br).filter(|(_, e)| e.port == port) {
+            let mut all: Vec<_> = bridge_fdb::entries(net, br).filter(|(_, e)| e.port == port).collect();
+            // What came last stands first.
+            all.sort_by_key(|(_, e)| std::cmp::Reverse(e.made));
+            for (key, e) in all {
                 let h = Head::dump(RTM_NEWNEIGH, d);
                 fill(net, br, key, &e, d.room(), h);
             }
+        };
+        if !is_bridge {
+            known(d);
         }
         for (mac, e) in vxlan_dev::entries(net, dev) {
             for to in &e.remotes {
@@ -216,6 +175,9 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
             let mut m = Msg::new(d.room(), h.kind, h.flags, h.seq, h.port);
             m.body(&msg.to_bytes()).attr(NDA_LLADDR, &mac.0);
         }
+        if is_bridge {
+            known(d);
+        }
     }
 }
 
@@ -224,11 +186,21 @@ impl Net {
     pub(crate) fn mc_addresses(&self, dev: DevId) -> Vec<Mac> {
         let Some(d) = self.devs.get(dev) else { return Vec::new() };
         let four = d.mc.groups.iter().map(|g| multicast_mac(g.addr));
-        let six = d.inet6.groups.iter().filter(|g| !g.left).map(|g| ipv6::output::multicast_mac(g.addr));
+        let mut six: Vec<_> = d.inet6.groups.iter().filter(|g| !g.left).map(|g| g.addr).collect();
+        // All nodes are a group before the device has an address.
+        six.sort_by_key(|g| *g != ALL_NODES);
+        let first = usize::from(six.first() == Some(&ALL_NODES));
+        let six: Vec<Mac> = six.into_iter().map(ipv6::output::multicast_mac).collect();
+        let (first, rest) = six.split_at(first);
         let own = d.packet_groups.iter().map(|g| Mac(*g));
-        let mut all: Vec<Mac> = four.chain(six).chain(own).collect();
-        all.dedup();
-        all
+        let all = first.iter().copied().chain(four).chain(rest.iter().copied()).chain(own);
+        let mut seen = Vec::new();
+        for mac in all {
+            if !seen.contains(&mac) {
+                seen.push(mac);
+            }
+        }
+        seen
     }
 }
 
@@ -297,12 +269,12 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     };
     let now = net.env.jiffies();
     for key in want.keys(net) {
-        match bridge::entry(net, want.br, key) {
+        match bridge_fdb::entry(net, want.br, key) {
             Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
             None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
             _ => {}
         }
-        bridge::insert(net, want.br, key, FdbEntry { port: want.port(), kind, updated: now, used: now });
+        bridge_fdb::insert(net, want.br, key, FdbEntry { port: want.port(), kind, updated: now, used: now, made: 0 });
     }
     Ok(())
 }
@@ -311,7 +283,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let want = entry(net, c, r)?;
     let (keys, port) = (want.keys(net), want.port());
-    match bridge::forget(net, want.br, |key, e| keys.contains(key) && e.port == port) {
+    match bridge_fdb::forget(net, want.br, |key, e| keys.contains(key) && e.port == port) {
         0 => Err(Errno::ENOENT.into()),
         _ => Ok(()),
     }

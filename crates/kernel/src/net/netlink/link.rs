@@ -1,6 +1,6 @@
 //! Devices as netlink shows them: RTM_GETLINK, dumps and the messages about changes.
 use super::{Caller, Done, Dump, Head, Req, index, refuse, str_of, u32_of};
-use crate::drivers::bridge::{self, Bridge};
+use crate::drivers::bridge;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, DevStats, NetDevice};
@@ -40,6 +40,9 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     m.attr_u32(IFLA_NUM_RX_QUEUES, queues);
     link_and_master(net, d, &mut m);
     m.attr_u8(IFLA_CARRIER, d.carrier.into()).attr_str(IFLA_QDISC, d.qdisc.name());
+    let [ups, downs] = d.carrier_changes;
+    m.attr_u32(IFLA_CARRIER_CHANGES, ups.wrapping_add(downs));
+    m.attr_u32(IFLA_CARRIER_UP_COUNT, ups).attr_u32(IFLA_CARRIER_DOWN_COUNT, downs);
     if let Some(x) = &d.xdp {
         let (mode, of_mode) =
             if x.native { (XDP_ATTACHED_DRV, IFLA_XDP_DRV_PROG_ID) } else { (XDP_ATTACHED_SKB, IFLA_XDP_SKB_PROG_ID) };
@@ -117,7 +120,7 @@ fn linkinfo(net: &Net, dev: DevId, d: &NetDevice, m: &mut Msg<'_>) {
             m.attr_str(IFLA_INFO_KIND, kind);
         }
         match &d.kind {
-            DevKind::Bridge(b) => m.nest(IFLA_INFO_DATA, |m| bridge_info(d, b, m)),
+            DevKind::Bridge(b) => m.nest(IFLA_INFO_DATA, |m| super::bridge::fill(net, dev, b, m)),
             DevKind::Macvlan(v) => m.nest(IFLA_INFO_DATA, |m| super::macvlan::fill(v, m)),
             DevKind::Vxlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vxlan::fill(net, v, m)),
             DevKind::Vlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vlan::fill(v, m)),
@@ -125,31 +128,9 @@ fn linkinfo(net: &Net, dev: DevId, d: &NetDevice, m: &mut Msg<'_>) {
         };
         if let Some(p) = bridge::port(net, dev) {
             m.attr_str(IFLA_INFO_SLAVE_KIND, "bridge");
-            m.nest(IFLA_INFO_SLAVE_DATA, |m| super::fdb::port_attrs(net, dev, p, m));
+            m.nest(IFLA_INFO_SLAVE_DATA, |m| super::bridge::port_attrs(net, p, m));
         }
     });
-}
-
-fn bridge_info(d: &NetDevice, b: &Bridge, m: &mut Msg<'_>) {
-    let id: Vec<u8> = b.priority.to_be_bytes().into_iter().chain(d.mac.0).collect();
-    let wide = |m: &mut Msg<'_>, kind| {
-        m.attr(kind, &0u64.to_ne_bytes());
-    };
-    let v = &b.vlans;
-    m.attr_u32(IFLA_BR_FORWARD_DELAY, b.forward_delay).attr_u32(IFLA_BR_HELLO_TIME, b.hello_time);
-    m.attr_u32(IFLA_BR_MAX_AGE, b.max_age).attr_u32(IFLA_BR_AGEING_TIME, b.ageing_time);
-    m.attr_u32(IFLA_BR_STP_STATE, 0)
-        .attr_u16(IFLA_BR_PRIORITY, b.priority)
-        .attr_u8(IFLA_BR_VLAN_FILTERING, v.filtering.into());
-    m.attr(IFLA_BR_VLAN_PROTOCOL, &v.proto.to_be_bytes()).attr_u16(IFLA_BR_VLAN_DEFAULT_PVID, v.default_pvid);
-    m.attr_u8(IFLA_BR_VLAN_STATS_ENABLED, 0).attr_u8(IFLA_BR_VLAN_STATS_PER_PORT, 0);
-    m.attr_u16(IFLA_BR_GROUP_FWD_MASK, 0).attr(IFLA_BR_BRIDGE_ID, &id).attr(IFLA_BR_ROOT_ID, &id);
-    m.attr_u16(IFLA_BR_ROOT_PORT, 0).attr_u32(IFLA_BR_ROOT_PATH_COST, 0);
-    m.attr_u8(IFLA_BR_TOPOLOGY_CHANGE, 0).attr_u8(IFLA_BR_TOPOLOGY_CHANGE_DETECTED, 0);
-    [IFLA_BR_HELLO_TIMER, IFLA_BR_TCN_TIMER, IFLA_BR_TOPOLOGY_CHANGE_TIMER, IFLA_BR_GC_TIMER]
-        .into_iter()
-        .for_each(|k| wide(m, k));
-    m.attr(IFLA_BR_GROUP_ADDR, &[1, 0x80, 0xc2, 0, 0, 0]);
 }
 
 /// The device that a request names: by number, or by name.

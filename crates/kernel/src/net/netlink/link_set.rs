@@ -1,7 +1,6 @@
 //! Devices made, changed and removed by netlink: RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK.
 use super::vlan::{self, Link};
-use super::{Caller, Done, NetnsRef, Req, macvlan, notify, refuse, str_of, u32_of, vxlan};
-use crate::drivers::bridge_vlan;
+use super::{Caller, Done, NetnsRef, Req, bridge, macvlan, notify, refuse, str_of, u32_of, vxlan};
 use crate::drivers::veth::Veth;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
@@ -29,6 +28,7 @@ struct Spec<'a> {
     promiscuity: Option<u32>,
     kind: Option<&'a str>,
     data: &'a [u8],
+    slave_data: Option<&'a [u8]>,
 }
 
 /// Attributes of a device behind its fixed part. What cannot be done here is refused.
@@ -53,6 +53,9 @@ fn parse<'a>(info: IfInfoMsg, attrs: impl Iterator<Item = (u16, &'a [u8])>) -> D
                     match kind {
                         IFLA_INFO_KIND => s.kind = Some(str_of(v)?),
                         IFLA_INFO_DATA => s.data = v,
+                        // It is the master's.
+                        IFLA_INFO_SLAVE_KIND => {}
+                        IFLA_INFO_SLAVE_DATA => s.slave_data = Some(v),
                         _ => return Err(Errno::EOPNOTSUPP.into()),
                     }
                 }
@@ -91,7 +94,10 @@ pub(crate) fn newlink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         if r.flag(NLM_F_REPLACE) {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        if let Some(kind) = s.kind {
+        if let Some(v) = s.slave_data {
+            bridge::change_port(net, dev, v)?;
+        }
+        if let Some(kind) = s.kind.filter(|_| !s.data.is_empty()) {
             if net.devs.get(dev).and_then(|d| d.info_kind()) != Some(kind) {
                 return Err(Errno::EOPNOTSUPP.into());
             }
@@ -159,7 +165,7 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
         set_mtu(net, dev, vxlan::most_mtu(net, dev).map_or(mtu, |most| most.min(mtu)))?;
     }
     if kind == "bridge" {
-        change_bridge(net, dev, s.data)?;
+        bridge::change(net, dev, s.data)?;
     }
     let rest = Spec { name: None, mac: None, mtu: None, netns: None, kind: None, link: None, ..*s };
     let here = Caller {
@@ -208,7 +214,7 @@ fn veth(net: &mut Net, c: &Caller<'_>, (ns, template): (NsId, &str), s: &Spec<'_
 
 fn set_peer(net: &mut Net, dev: DevId, peer: Option<DevId>) {
     if let Some(d) = net.devs.get_mut(dev) {
-        d.kind = DevKind::Veth(Veth { peer });
+        d.kind = DevKind::Veth(Veth { peer, rx: None });
     }
 }
 
@@ -326,43 +332,8 @@ fn change_kind(net: &mut Net, dev: DevId, kind: &str, data: &[u8]) -> Done {
         "macvlan" => macvlan::change(net, dev, data),
         "vxlan" => vxlan::change(net, dev, data),
         "vlan" => vlan::change(net, dev, data),
-        _ => change_bridge(net, dev, data),
+        _ => bridge::change(net, dev, data),
     }
-}
-
-/// Settings of a bridge.
-#[doc(alias = "br_changelink")]
-fn change_bridge(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
-    for (kind, v) in nl::attrs(data) {
-        let Some(b) = net.bridge_mut(dev) else { return Err(Errno::EOPNOTSUPP.into()) };
-        match kind {
-            IFLA_BR_AGEING_TIME => b.ageing_time = u32_of(v)?,
-            IFLA_BR_FORWARD_DELAY => b.forward_delay = u32_of(v)?,
-            IFLA_BR_HELLO_TIME => match u32_of(v)? {
-                t @ 100..=1000 => b.hello_time = t,
-                _ => return Err(Errno::ERANGE.into()),
-            },
-            IFLA_BR_MAX_AGE => match u32_of(v)? {
-                t @ 600..=4000 => b.max_age = t,
-                _ => return Err(Errno::ERANGE.into()),
-            },
-            IFLA_BR_PRIORITY => b.priority = v.first_chunk().map(|b| u16::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?,
-            IFLA_BR_VLAN_FILTERING => b.vlans.filtering = *v.first().ok_or(Errno::EINVAL)? != 0,
-            IFLA_BR_VLAN_PROTOCOL => {
-                let proto = v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL)?;
-                bridge_vlan::set_proto(net, dev, proto)?;
-            }
-            IFLA_BR_VLAN_DEFAULT_PVID => {
-                let vid = v.first_chunk().map(|b| u16::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?;
-                bridge_vlan::set_default_pvid(net, dev, vid)?;
-            }
-            // Neither the spanning tree nor counters of single VLANs are there.
-            IFLA_BR_STP_STATE if u32_of(v)? == 0 => {}
-            IFLA_BR_VLAN_STATS_ENABLED | IFLA_BR_VLAN_STATS_PER_PORT if v.first() == Some(&0) => {}
-            _ => return Err(Errno::EOPNOTSUPP.into()),
-        }
-    }
-    Ok(())
 }
 
 #[doc(alias = "rtnl_dellink")]

@@ -3,6 +3,7 @@
 //! Pure functions over [`Net`]; the socket itself (port id, groups, queue) is its owner's. What a request asks for and is not
 //! there is refused, never passed over.
 pub mod addr;
+pub mod bridge;
 pub mod bridge_vlan;
 pub mod compat;
 pub mod ethtool;
@@ -11,6 +12,7 @@ pub mod genl;
 pub mod link;
 pub mod link_set;
 pub mod macvlan;
+pub mod mdb;
 pub mod neigh;
 pub mod notify;
 pub mod route;
@@ -193,9 +195,11 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
         (RTM_NEWNEIGH, _) => neigh::new(net, c, r),
         (RTM_DELNEIGH, _) => neigh::del(net, c, r),
         (RTM_GETNEIGH, _) => neigh::get(net, c, r, out),
-        (RTM_NEWRULE, abi::AF_INET) => rule::new(net, c, r),
-        (RTM_DELRULE, abi::AF_INET) => rule::del(net, c, r),
+        (RTM_NEWRULE, abi::AF_INET | abi::AF_INET6) => rule::new(net, c, r),
+        (RTM_DELRULE, abi::AF_INET | abi::AF_INET6) => rule::del(net, c, r),
         (RTM_NEWRULE | RTM_DELRULE, _) => Err(Errno::EAFNOSUPPORT.into()),
+        (RTM_NEWMDB, _) => mdb::change(net, c, r, true),
+        (RTM_DELMDB, _) => mdb::change(net, c, r, false),
         (RTM_GETNSID, _) => link::get_nsid(net, c, r, out),
         _ => Err(Errno::EOPNOTSUPP.into()),
     }
@@ -221,6 +225,7 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
         }
         RTM_GETNEIGH if family == abi::AF_BRIDGE => fdb::dump(net, c, r, &mut d),
         RTM_GETNEIGH => neigh::dump(net, c, r, &mut d),
+        RTM_GETMDB => mdb::dump(net, c, r, &mut d),
         RTM_GETRULE => rule::dump(net, c, r, &mut d),
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }

@@ -1,15 +1,17 @@
 //! What changed, for those who are members of the groups (`ip monitor`, NetworkManager, …). Nothing is written while nobody
 //! listens.
-use super::{Head, addr, fdb, link, neigh, route, route6, rule, vxlan};
-use crate::drivers::bridge::{FdbEntry, FdbKey};
+use super::{Head, addr, fdb, link, mdb, neigh, route, route6, rule, vxlan};
+use crate::drivers::bridge_fdb::{FdbEntry, FdbKey};
+use crate::drivers::bridge_mcast::{BrIp, PortGroup};
 use crate::drivers::vxlan::{Remote, VxFdb};
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
+use crate::net::core::fib_rules::Rule;
 use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::Route;
-use crate::net::ipv4::rule::Rule;
 use crate::net::ipv6::addrconf::If6Addr;
 use crate::net::ipv6::fib::Route6;
+use belljar_abi::AF_INET6;
 use belljar_abi::netlink::{self as nl, NETLINK_NETFILTER, NETLINK_ROUTE};
 use belljar_abi::rtnetlink::*;
 use belljar_wire::Mac;
@@ -126,8 +128,9 @@ pub fn route6(net: &mut Net, kind: u16, ns: NsId, table: u32, (dst, len): (Ipv6A
     tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| route6::fill(net, ns, table, (dst, len), r, out, head(kind)));
 }
 
-pub fn rule(net: &mut Net, kind: u16, ns: NsId, r: &Rule) {
-    tell(net, ns, RTNLGRP_IPV4_RULE, |_, out| rule::fill(r, out, head(kind)));
+pub fn rule(net: &mut Net, kind: u16, ns: NsId, family: i32, r: &Rule) {
+    let group = if family == AF_INET6 { RTNLGRP_IPV6_RULE } else { RTNLGRP_IPV4_RULE };
+    tell(net, ns, group, |_, out| rule::fill(family, r, out, head(kind)));
 }
 
 pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {
@@ -143,4 +146,22 @@ pub fn vxlan_fdb(net: &mut Net, kind: u16, dev: DevId, mac: Mac, e: &VxFdb, r: &
 pub fn fdb(net: &mut Net, kind: u16, br: DevId, key: FdbKey, e: &FdbEntry) {
     let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
     tell(net, ns, RTNLGRP_NEIGH, |net, out| fdb::fill(net, br, key, e, out, head(kind)));
+}
+
+/// A port has members of a group now, or the machine has.
+pub fn mdb(net: &mut Net, kind: u16, br: DevId, ip: &BrIp, port: Option<DevId>) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_MDB, |net, out| mdb::fill_one(net, br, ip, port, out, head(kind)));
+}
+
+/// The same of one that is not there any more.
+pub fn mdb_group(net: &mut Net, kind: u16, br: DevId, ip: &BrIp, g: &PortGroup) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_MDB, |net, out| mdb::fill_group(net, br, ip, g, out, head(kind)));
+}
+
+/// A router is behind a port, or is not.
+pub fn mdb_router(net: &mut Net, kind: u16, br: DevId, port: DevId) {
+    let Some(ns) = net.devs.get(br).map(|d| d.ns) else { return };
+    tell(net, ns, RTNLGRP_MDB, |net, out| mdb::fill_router(net, br, port, out, head(kind)));
 }

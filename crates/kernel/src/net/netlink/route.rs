@@ -372,13 +372,14 @@ fn table_of(net: &Net, ns: NsId, fl: &Flow4, found: &Dst) -> u32 {
     let Some(n) = net.ns.get(ns) else { return fib::RT_TABLE_MAIN };
     let flow = FibFlow { src: fl.saddr, oif: fl.oif, tos: fl.tos, mark: fl.mark, ..FibFlow::to(fl.daddr) };
     let has = |id: u32| n.fib.table(id).is_some_and(|t| t.lookup(flow.dst, |r| r.dev == Some(found.dev)).is_some());
+    let asked = flow.for_rules(n.lo);
     match found.kind {
         _ if n.fib.rules.is_none() => fib::RT_TABLE_MAIN,
         RouteKind::Local => fib::RT_TABLE_LOCAL,
         RouteKind::Broadcast if has(fib::RT_TABLE_LOCAL) => fib::RT_TABLE_LOCAL,
         _ => {
-            let ids = n.fib.rules.iter().flatten().filter(|r| r.matches(&flow)).filter_map(|r| match r.action {
-                crate::net::ipv4::rule::Action::Table(id) if id != fib::RT_TABLE_LOCAL => Some(id),
+            let ids = n.fib.rules.iter().flatten().filter(|r| r.matches(&asked)).filter_map(|r| match r.action {
+                crate::net::core::fib_rules::Action::Table(id) if id != fib::RT_TABLE_LOCAL => Some(id),
                 _ => None,
             });
             ids.into_iter().find(|id| has(*id)).unwrap_or(fib::RT_TABLE_MAIN)

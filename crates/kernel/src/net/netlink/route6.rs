@@ -5,6 +5,7 @@ use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::core::dst_metrics::{self, DstMetrics};
+use crate::net::core::fib_rules::RuleFlow;
 use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, Table6, mask};
@@ -70,7 +71,7 @@ fn cacheinfo(expires: u32) -> [u8; 32] {
     b
 }
 
-/// Main, then local; in the order of the tree: what is below a prefix stands before it.
+/// Others, main, then local; in the order of the tree: what is below a prefix stands before it.
 #[doc(alias = "inet6_dump_fib")]
 pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done {
     let Some(n) = net.ns.get(c.ns) else { return Ok(()) };
@@ -79,7 +80,8 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done 
         Some(v) => u32_of(v)?,
         None => msg.table.into(),
     };
-    for (id, t) in [(fib::RT_TABLE_MAIN, &n.v6.fib.main), (fib::RT_TABLE_LOCAL, &n.v6.fib.local)] {
+    let others = n.v6.fib.others.iter().map(|(id, t)| (*id, t));
+    for (id, t) in others.chain([(fib::RT_TABLE_MAIN, &n.v6.fib.main), (fib::RT_TABLE_LOCAL, &n.v6.fib.local)]) {
         if c.strict && wanted != 0 && wanted != id {
             continue;
         }
@@ -102,6 +104,7 @@ fn in_order(t: &Table6) -> Vec<(Ipv6Addr, u8, &Route6)> {
 
 /// A route as a request has it.
 struct Spec {
+    table: u32,
     dst: Ipv6Addr,
     len: u8,
     has_type: bool,
@@ -120,6 +123,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     }
     let mut table = u32::from(msg.table);
     let mut s = Spec {
+        table: 0,
         dst: Ipv6Addr::UNSPECIFIED,
         len: msg.dst_len,
         has_type: msg.kind != RTN_UNSPEC,
@@ -153,9 +157,11 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
-    if !matches!(table, 0 | fib::RT_TABLE_MAIN) {
+    // What is local here comes and goes with addresses.
+    if table == fib::RT_TABLE_LOCAL {
         return Err(Errno::EOPNOTSUPP.into());
     }
+    s.table = if table == 0 { fib::RT_TABLE_MAIN } else { table };
     if !s.has_metric {
         s.route.metric = PRIO_USER;
     }
@@ -167,8 +173,8 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
 #[doc(alias = "inet6_rtm_newroute")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
-    let there =
-        net.ns.get(c.ns).is_some_and(|n| n.v6.fib.main.get(s.dst, s.len).iter().any(|r| r.metric == s.route.metric));
+    let table = net.ns.get(c.ns).and_then(|n| n.v6.fib.table(s.table));
+    let there = table.is_some_and(|t| t.get(s.dst, s.len).iter().any(|r| r.metric == s.route.metric));
     if there && r.flag(NLM_F_EXCL) {
         return Err(Errno::EEXIST.into());
     }
@@ -184,13 +190,14 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let old = match there {
-        true => net.take_route6(c.ns, s.dst, s.len, s.route.metric),
+        true => net.take_route6(c.ns, s.table, (s.dst, s.len), s.route.metric),
         false => None,
     };
     let metrics = net.ns.get_mut(c.ns).ok_or(Errno::ENODEV)?.metrics_id(&s.metrics);
-    let done = metrics.and_then(|metrics| net.add_route6(c.ns, s.dst, s.len, Route6 { metrics, ..s.route }));
+    let done =
+        metrics.and_then(|metrics| net.add_route6_to(c.ns, s.table, (s.dst, s.len), Route6 { metrics, ..s.route }));
     if let (Err(_), Some(old), Some(n)) = (done, old, net.ns.get_mut(c.ns)) {
-        n.v6.fib.main.insert(s.dst, s.len, old);
+        n.v6.fib.table_mut(s.table).insert(s.dst, s.len, old);
     }
     match done {
         Err(Errno::ENETDOWN) => refuse(Errno::ENETDOWN, "Nexthop device is not up"),
@@ -209,7 +216,7 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             && (s.route.gateway.is_none() || r.gateway == s.route.gateway)
             && (s.route.proto == 0 || r.proto == s.route.proto)
     };
-    Ok(net.del_route6_of(c.ns, s.dst, s.len, fits)?)
+    Ok(net.del_route6_of(c.ns, s.table, (s.dst, s.len), fits)?)
 }
 
 /// `ip -6 route get`.
@@ -232,9 +239,15 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let (IpAddr::V6(dst), IpAddr::V6(src)) = (fl.daddr, fl.saddr) else { return Err(Errno::EINVAL.into()) };
     let found = af::route_output(net, c.ns, &fl)?;
     let now = net.env.now;
-    let entry = net.ns.get(c.ns).and_then(|n| n.v6.fib.lookup(dst, fl.oif.or(Some(found.dev)), now));
     let local = found.kind == RouteKind::Local;
-    let table = if local { fib::RT_TABLE_LOCAL } else { fib::RT_TABLE_MAIN };
+    let n = net.ns.get(c.ns).ok_or(Errno::ENETUNREACH)?;
+    let source = [fl.saddr, found.src].into_iter().find(|a| !a.is_unspecified());
+    let asked = RuleFlow { src: source, dst: dst.into(), iif: n.lo, oif: fl.oif, tos: fl.tos, mark: fl.mark };
+    let through = fl.oif.or(Some(found.dev).filter(|_| !local));
+    let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |_| true) {
+        Some((table, r)) => (table, Some(r)),
+        None => (if local { fib::RT_TABLE_LOCAL } else { fib::RT_TABLE_MAIN }, None),
+    };
     let kind = match found.kind {
         RouteKind::Local => RTN_LOCAL,
         RouteKind::Multicast => RTN_MULTICAST,

@@ -2,9 +2,9 @@
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::netlink::notify;
-use belljar_abi::netlink::{Msg, NLM_F_DUMP, NlMsgHdr, attrs, messages};
+use belljar_abi::netlink::{Msg, NLM_F_DUMP, NLMSG_HDRLEN, NlMsgHdr, attrs, messages};
 use belljar_abi::pkt_sched::*;
-use belljar_abi::rtnetlink::{RTM_GETQDISC, RTM_NEWQDISC, RTNLGRP_TC};
+use belljar_abi::rtnetlink::{RTM_DELQDISC, RTM_GETQDISC, RTM_NEWQDISC, RTNLGRP_TC};
 
 /// `RTM_NEWCHAIN`.
 const NEWCHAIN: u16 = 100;
@@ -34,7 +34,7 @@ impl Look {
         let is_filter = self.get == RTM_GETTFILTER;
         for old in self.rows.iter().rev() {
             if !after.iter().any(|new| key(new) == key(old)) {
-                push(net, ns, retyped(old, 1));
+                push(net, ns, last_word(retyped(old, 1)));
             }
         }
         if is_filter && self.rows.is_empty() != after.is_empty() {
@@ -83,6 +83,16 @@ fn retyped(row: &[u8], further: u16) -> Vec<u8> {
         out.iter_mut().zip(h.to_bytes()).for_each(|(t, b)| *t = b);
     }
     out
+}
+
+/// Of a discipline that goes nobody but the notice holds a reference any more.
+fn last_word(mut row: Vec<u8>) -> Vec<u8> {
+    let qdisc = messages(&row).next().is_some_and(|(h, _)| h.kind == RTM_DELQDISC);
+    let info = NLMSG_HDRLEN + TcMsg::LEN - 4;
+    if qdisc && let Some(b) = row.get_mut(info..info + 4) {
+        b.copy_from_slice(&1u32.to_ne_bytes());
+    }
+    row
 }
 
 /// The first filter makes the chain that it is in, the last one takes it along.

@@ -477,7 +477,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
         // Routers never cut IPv6: whether we do is decided already.
         _ if six => false,
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
-        IP_PMTUDISC_WANT => fits && !mtu_locked(net, ns, daddr, &dst),
+        IP_PMTUDISC_WANT => fits && !mtu_locked(net, ns, daddr, dst),
         _ => false,
     };
     let mut skb = net.alloc_skb();

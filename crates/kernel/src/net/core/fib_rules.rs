@@ -1,0 +1,211 @@
+//! Policy routing: which table is asked for whom (`ip rule`, `ip -6 rule`).
+use crate::ids::*;
+use crate::net::Net;
+use crate::net::core::dev::IfName;
+use crate::net::ipv4::fib::{RT_TABLE_DEFAULT, RT_TABLE_LOCAL, RT_TABLE_MAIN, Route, RouteType};
+use crate::net::netlink::notify;
+use belljar_abi::rtnetlink::{RTM_DELRULE, RTM_NEWRULE};
+use belljar_abi::{AF_INET6, Errno};
+use core::net::{IpAddr, Ipv4Addr};
+
+/// What a rule can ask about.
+#[derive(Clone, Copy, Debug)]
+pub struct RuleFlow {
+    /// `None`: not chosen yet, so that no rule asks about it.
+    pub src: Option<IpAddr>,
+    pub dst: IpAddr,
+    pub iif: DevId,
+    pub oif: Option<DevId>,
+    pub tos: u8,
+    pub mark: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    Table(u32),
+    Refuse(RouteType),
+}
+
+/// A device that a rule names: it fits nothing while there is none of that name (`[detached]`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RuleDev {
+    pub name: IfName,
+    pub dev: Option<DevId>,
+}
+
+impl RuleDev {
+    fn is(&self, dev: Option<DevId>) -> bool {
+        self.dev.is_some() && self.dev == dev
+    }
+}
+
+/// One rule (`struct fib_rule`); a prefix of length 0 fits everything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub pref: u32,
+    pub from: (IpAddr, u8),
+    pub to: (IpAddr, u8),
+    pub iif: Option<RuleDev>,
+    pub oif: Option<RuleDev>,
+    pub tos: u8,
+    pub mark: u32,
+    pub mark_mask: u32,
+    pub not: bool,
+    pub action: Action,
+    /// Routes with a prefix of this length, or a shorter one, do not count (`suppress_prefixlength`).
+    pub suppress: Option<u8>,
+    /// `RTPROT_*`: who made it.
+    pub proto: u8,
+}
+
+fn within((net, len): (IpAddr, u8), a: IpAddr) -> bool {
+    match (net, a) {
+        _ if len == 0 => true,
+        (IpAddr::V4(n), IpAddr::V4(a)) => {
+            (n.to_bits() ^ a.to_bits()).checked_shr(32 - u32::from(len.min(32))) == Some(0)
+        }
+        (IpAddr::V6(n), IpAddr::V6(a)) => {
+            (n.to_bits() ^ a.to_bits()).checked_shr(128 - u32::from(len.min(128))) == Some(0)
+        }
+        _ => false,
+    }
+}
+
+impl Rule {
+    pub fn new(pref: u32, action: Action) -> Rule {
+        let all = (IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        let (mark, mark_mask, proto) = (0, 0, Route::PROTO_BOOT);
+        let (iif, oif, tos, not, suppress) = (None, None, 0, false, None);
+        Rule { pref, from: all, to: all, iif, oif, tos, mark, mark_mask, not, action, suppress, proto }
+    }
+
+    /// What a namespace begins with: IPv6 has no table `default`.
+    pub fn defaults(family: i32) -> Vec<Rule> {
+        let table = |pref, id| Rule { proto: Route::PROTO_KERNEL, ..Rule::new(pref, Action::Table(id)) };
+        let mut all = vec![table(0, RT_TABLE_LOCAL), table(32_766, RT_TABLE_MAIN)];
+        if family != AF_INET6 {
+            all.push(table(32_767, RT_TABLE_DEFAULT));
+        }
+        all
+    }
+
+    #[doc(alias = "fib_rule_match")]
+    pub fn matches(&self, fl: &RuleFlow) -> bool {
+        let all = (self.from.1 == 0 || fl.src.is_some_and(|s| within(self.from, s)))
+            && within(self.to, fl.dst)
+            && self.iif.is_none_or(|d| d.is(Some(fl.iif)))
+            && self.oif.is_none_or(|d| d.is(fl.oif))
+            && (self.tos == 0 || self.tos == fl.tos & 0x1c)
+            && (fl.mark ^ self.mark) & self.mark_mask == 0;
+        all != self.not
+    }
+
+    /// A route of this prefix length counts.
+    #[doc(alias = "fib4_rule_suppress")]
+    #[doc(alias = "fib6_rule_suppress")]
+    pub fn allows(&self, prefix: u8) -> bool {
+        self.suppress.is_none_or(|s| prefix > s)
+    }
+}
+
+/// A device of this name is there, or is not any more: rules that name it count, or do not.
+#[doc(alias = "fib_rules_event")]
+pub fn name_devs(rules: &mut Option<Vec<Rule>>, name: IfName, dev: Option<DevId>) {
+    let all = rules.iter_mut().flatten();
+    all.flat_map(|r| [&mut r.iif, &mut r.oif]).flatten().filter(|d| d.name == name).for_each(|d| d.dev = dev);
+}
+
+impl Net {
+    pub(crate) fn name_rule_devs(&mut self, ns: NsId, name: IfName, dev: Option<DevId>) {
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        name_devs(&mut n.fib.rules, name, dev);
+        name_devs(&mut n.v6.fib.rules, name, dev);
+    }
+
+    /// The rules of a family, by preference.
+    pub fn rules(&self, ns: NsId, family: i32) -> Vec<Rule> {
+        let own =
+            self.ns.get(ns).and_then(|n| if family == AF_INET6 { n.v6.fib.rules.clone() } else { n.fib.rules.clone() });
+        own.unwrap_or_else(|| Rule::defaults(family))
+    }
+
+    fn rules_mut(&mut self, ns: NsId, family: i32) -> Result<&mut Vec<Rule>, Errno> {
+        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let own = if family == AF_INET6 { &mut n.v6.fib.rules } else { &mut n.fib.rules };
+        Ok(own.get_or_insert_with(|| Rule::defaults(family)))
+    }
+
+    /// Before the first that is not the local table's.
+    #[doc(alias = "fib_default_rule_pref")]
+    pub fn next_pref(&self, ns: NsId, family: i32) -> u32 {
+        self.rules(ns, family).get(1).map_or(0, |r| r.pref).saturating_sub(1)
+    }
+
+    /// `ip rule add`; EEXIST for the same again. Behind those with the same preference.
+    #[doc(alias = "fib_nl_newrule")]
+    pub fn add_rule(&mut self, ns: NsId, family: i32, rule: Rule) -> Result<(), Errno> {
+        let rules = self.rules_mut(ns, family)?;
+        if rules.contains(&rule) {
+            return Err(Errno::EEXIST);
+        }
+        let at = rules.partition_point(|r| r.pref <= rule.pref);
+        rules.insert(at, rule);
+        self.rt_cache_flush(ns);
+        notify::rule(self, RTM_NEWRULE, ns, family, &rule);
+        Ok(())
+    }
+
+    /// `ip rule del`: the first that fits; ENOENT when there is none.
+    #[doc(alias = "fib_nl_delrule")]
+    pub fn del_rule(&mut self, ns: NsId, family: i32, which: impl Fn(&Rule) -> bool) -> Result<(), Errno> {
+        let rules = self.rules_mut(ns, family)?;
+        let at = rules.iter().position(which).ok_or(Errno::ENOENT)?;
+        let gone = rules.remove(at);
+        self.rt_cache_flush(ns);
+        notify::rule(self, RTM_DELRULE, ns, family, &gone);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(s: &str) -> IpAddr {
+        s.parse().unwrap()
+    }
+
+    #[test]
+    fn every_part_of_a_rule_has_to_fit_unless_it_says_not() {
+        let lo = DevId::from_bits(1 << 32).unwrap();
+        let (src, dst) = (Some(ip("10.1.2.3")), ip("10.9.0.1"));
+        let fl = RuleFlow { src, dst, iif: lo, oif: None, tos: 0x10, mark: 0x1234 };
+        let rule = Rule::new(1, Action::Table(100));
+        let fits = |r: Rule| r.matches(&fl);
+        assert!(fits(rule) && !fits(Rule { not: true, ..rule }));
+        for (yes, no) in [
+            (Rule { from: (ip("10.1.0.0"), 16), ..rule }, Rule { from: (ip("10.2.0.0"), 16), ..rule }),
+            (Rule { to: (ip("10.9.0.1"), 32), ..rule }, Rule { to: (ip("10.9.0.2"), 32), ..rule }),
+            (Rule { tos: 0x10, ..rule }, Rule { tos: 8, ..rule }),
+            (Rule { mark: 0x34, mark_mask: 0xff, ..rule }, Rule { mark: 0x34, mark_mask: 0xffff, ..rule }),
+        ] {
+            assert!(fits(yes) && !fits(no), "{yes:?}");
+            assert!(!fits(Rule { not: true, ..yes }) && fits(Rule { not: true, ..no }));
+        }
+    }
+
+    #[test]
+    fn prefixes_of_either_family() {
+        for (net, len, a, fits) in [
+            ("fd00::", 8, "fd12::1", true),
+            ("fd00::", 16, "fd12::1", false),
+            ("fd12::1", 128, "fd12::1", true),
+            ("fd12::1", 128, "10.0.0.1", false),
+            ("10.0.0.0", 8, "10.255.0.1", true),
+            ("10.0.0.0", 32, "10.0.0.1", false),
+            ("10.0.0.0", 0, "fd00::1", true),
+        ] {
+            assert_eq!(within((ip(net), len), ip(a)), fits, "{net}/{len} {a}");
+        }
+    }
+}
