@@ -152,7 +152,7 @@ impl Machine {
 
     pub fn call(&mut self, call: Call<'_>) -> Option<Result<Ret, Errno>> {
         if let Call::Socket { family, kind, protocol } = call {
-            self.raw |= kind & 0xf == SOCK_RAW && (family == AF_INET || protocol != i32::from(IPPROTO_ICMPV6));
+            self.raw |= kind & 0xf == SOCK_RAW && (family == AF_INET || protocol != IPPROTO_ICMPV6);
         }
         let said = self.trace.is_some().then(|| format!("{call:?}"));
         let r = match self.k.call(self.now, self.task, call) {
@@ -195,7 +195,8 @@ impl Machine {
                     Output::Frame { frame, .. } => {
                         // What leaves is whole and right, or says that a device must finish it.
                         // What is only passed on is as its sender made it.
-                        let ours = frame.csum != belljar_wire::Csum::Partial && frame.gso.is_none() && frame.id != FOREIGN;
+                        let ours =
+                            frame.csum != belljar_wire::Csum::Partial && frame.gso.is_none() && frame.id != FOREIGN;
                         if ours && !self.raw {
                             gso::verify(&Frame::from_bytes(&frame.to_vec(), 0)).expect("a frame with right checksums");
                         }
