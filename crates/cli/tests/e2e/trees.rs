@@ -39,10 +39,11 @@ fn trees_as_on_the_host(env: &Env) -> Result<()> {
 fn trees_for_a_shell(env: &Env) -> Result<()> {
     let script = "ls /sys/class/net; ls /proc/sys/net/ipv4/conf; test -e /proc/net/if_inet6 && echo there; \
                   readlink /sys/class/net/eth0; cat /sys/class/net/*/mtu; cd /proc/net && head -n1 if_inet6; \
+                  cat if_inet6 /proc/$$/net/if_inet6 /proc/self/net/if_inet6 | sort | uniq -c | grep -vc ' 3 '; \
                   find /proc/sys/net/ipv4/conf/eth0 -name rp_filter; ls -d /proc/net/* | grep -c tcp";
     let out = env.run(&["--with-proc", "--mtu", "1400"], &["sh", "-c", script])?.wait(30)?;
     let want = "eth0\nlo\nall\ndefault\neth0\nlo\nthere\n../../devices/virtual/net/eth0\n1400\n65536\n\
-                00000000000000000000000000000001 01 80 10 80       lo\n/proc/sys/net/ipv4/conf/eth0/rp_filter\n2\n";
+                00000000000000000000000000000001 01 80 10 80       lo\n0\n/proc/sys/net/ipv4/conf/eth0/rp_filter\n2\n";
     ensure!(out.stdout == want && out.code == Some(0), "{out:?}");
     Ok(())
 }

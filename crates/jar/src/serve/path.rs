@@ -181,7 +181,7 @@ impl Walk<'_> {
         }
         // Who is whose child takes a look at all processes.
         self.rest.front().is_some_and(|n| n == "net")
-            && process::descendants(std::process::id()).iter().skip(1).any(|p| *p == pid)
+            && process::descendants(std::process::id()).contains(&pid)
     }
 }
 
