@@ -180,8 +180,7 @@ impl Walk<'_> {
             return true;
         }
         // Who is whose child takes a look at all processes.
-        self.rest.front().is_some_and(|n| n == "net")
-            && process::descendants(std::process::id()).contains(&pid)
+        self.rest.front().is_some_and(|n| n == "net") && process::descendants(std::process::id()).contains(&pid)
     }
 }
 
