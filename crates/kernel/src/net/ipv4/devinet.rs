@@ -144,23 +144,25 @@ impl Net {
         let mine = |r: &Route| r.dev == Some(dev);
         let mut gone: Vec<Told> = Vec::new();
         let Some(n) = self.ns.get_mut(ns) else { return };
-        let mut take = |table: u32, dst: Ipv4Addr, len: u8, which: &dyn Fn(&Route) -> bool| {
+        let mut take = |table: u32, dst: Ipv4Addr, len: u8, which: fn(&Route, &IfAddr) -> bool| {
             n.fib.table_mut(table).remove(dst, len, |r| {
-                let goes = mine(r) && which(r);
+                let goes = mine(r) && which(r, a);
                 gone.extend(goes.then_some((table, dst, len, *r)));
                 goes
             });
         };
         if !a.secondary {
-            let own = |r: &Route| r.src == Some(a.local) && r.proto == Route::PROTO_KERNEL;
-            take(RT_TABLE_MAIN, a.address, a.prefix, &own);
-            take(RT_TABLE_LOCAL, a.address, a.prefix, &|r| a.prefix < 32 && own(r));
+            let own = |r: &Route, a: &IfAddr| r.src == Some(a.local) && r.proto == Route::PROTO_KERNEL;
+            take(RT_TABLE_MAIN, a.address, a.prefix, own);
+            if a.prefix < 32 {
+                take(RT_TABLE_LOCAL, a.address, a.prefix, own);
+            }
         }
         for b in a.broadcast.into_iter().chain(a.subnet_broadcast()).filter(|b| !told.contains(b)) {
-            take(RT_TABLE_LOCAL, b, 32, &|r| r.kind == RouteType::Broadcast);
+            take(RT_TABLE_LOCAL, b, 32, |r, _| r.kind == RouteType::Broadcast);
         }
         if !still {
-            take(RT_TABLE_LOCAL, a.local, 32, &|r| r.kind == RouteType::Local);
+            take(RT_TABLE_LOCAL, a.local, 32, |r, _| r.kind == RouteType::Local);
             n.fib.forget_dev(|r| r.src == Some(a.local));
         }
         self.tell_routes(RTM_DELROUTE, ns, &gone);

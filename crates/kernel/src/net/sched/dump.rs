@@ -205,47 +205,61 @@ fn classes(d: &NetDevice, root: &Qdisc, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>>
     wanted.filter(|q| q.handle != 0 || matches!(q.kind, Kind::Mq(_))).flat_map(|q| classes_of(d, q, asker)).collect()
 }
 
+/// One class by its number, its parent and the discipline in it; `fill` says what its kind has.
+fn class(
+    d: &NetDevice,
+    q: &Qdisc,
+    asker: Asker,
+    (handle, parent, info): (u32, u32, u32),
+    fill: impl FnOnce(&mut Msg<'_>),
+) -> Vec<u8> {
+    let mut one = Vec::new();
+    let mut m = head(&mut one, RTM_NEWTCLASS, NLM_F_MULTI, asker, TcMsg { ifindex: d.ifindex, handle, parent, info });
+    m.attr_str(TCA_KIND, q.name());
+    fill(&mut m);
+    one
+}
+
 fn classes_of(d: &NetDevice, q: &Qdisc, asker: Asker) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
-    let mut class = |id: u32, parent: u32, leaf: u32, fill: &dyn Fn(&mut Msg<'_>)| {
-        let mut one = Vec::new();
-        let t = TcMsg { ifindex: d.ifindex, handle: id, parent, info: leaf };
-        let mut m = head(&mut one, RTM_NEWTCLASS, NLM_F_MULTI, asker, t);
-        m.attr_str(TCA_KIND, q.name());
-        fill(&mut m);
-        out.push(one);
-    };
     match &q.kind {
-        Kind::Tbf(t) => class(q.handle | 1, q.handle, t.inner.handle, &|_| {}),
+        Kind::Tbf(t) => out.push(class(d, q, asker, (q.handle | 1, q.handle, t.inner.handle), |_| {})),
         Kind::Netem(n) => {
             if let Some(inner) = &n.inner {
-                class(q.handle | 1, q.handle, inner.handle, &|_| {});
+                out.push(class(d, q, asker, (q.handle | 1, q.handle, inner.handle), |_| {}));
             }
         }
         Kind::Mq(m) => {
             for (i, b) in m.queues.iter().enumerate() {
-                class(q.handle | (i as u32 + 1), TC_H_ROOT, b.handle, &|m| stats(m, &b.stats, b.stats.qlen, None));
+                out.push(class(d, q, asker, (q.handle | (i as u32 + 1), TC_H_ROOT, b.handle), |m| {
+                    stats(m, &b.stats, b.stats.qlen, None)
+                }));
             }
         }
         Kind::Prio(p) => {
             for (i, b) in p.bands.iter().enumerate() {
-                class(q.handle | (i as u32 + 1), q.handle, b.handle, &|m| stats(m, &b.stats, b.stats.qlen, None));
+                out.push(class(d, q, asker, (q.handle | (i as u32 + 1), q.handle, b.handle), |m| {
+                    stats(m, &b.stats, b.stats.qlen, None)
+                }));
             }
         }
         Kind::Htb(h) => {
             for c in h.in_hash_order() {
                 let leaf = c.leaf.as_ref();
-                class(c.id, c.parent.unwrap_or(TC_H_ROOT), leaf.map_or(0, |l| l.handle), &|m| {
+                let ids = (c.id, c.parent.unwrap_or(TC_H_ROOT), leaf.map_or(0, |l| l.handle));
+                out.push(class(d, q, asker, ids, |m| {
                     m.nest(TCA_OPTIONS, |m| c.dump(m));
                     let mut s = c.stats;
                     s.backlog = leaf.map_or(0, |l| l.stats.backlog);
                     stats(m, &s, leaf.map_or(0, |l| l.stats.qlen), Some(c.xstats()));
-                });
+                }));
             }
         }
         Kind::FqCodel(f) => {
             for (i, xstats, s) in f.classes() {
-                class(q.handle | (i + 1), q.handle, 0, &|m| stats(m, &s, s.qlen, Some(xstats.clone())));
+                out.push(class(d, q, asker, (q.handle | (i + 1), q.handle, 0), |m| {
+                    stats(m, &s, s.qlen, Some(xstats.clone()))
+                }));
             }
         }
         _ => {}
@@ -274,31 +288,36 @@ fn filters(d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
 
 /// A priority: itself, its hash table if it is u32, its rules.
 fn protos(d: &NetDevice, parent: u32, p: &cls::Proto, asker: Asker) -> Vec<Vec<u8>> {
-    let mut out = Vec::new();
-    let mut message = |handle: u32, fill: Option<&dyn Fn(&mut Msg<'_>)>| {
-        let mut one = Vec::new();
-        let info = u32::from(p.prio) << 16 | u32::from(p.protocol.to_be());
-        let t = TcMsg { ifindex: d.ifindex, handle, parent, info };
-        let mut m = head(&mut one, RTM_NEWTFILTER, NLM_F_MULTI, asker, t);
-        m.attr_str(TCA_KIND, p.kind.name()).attr_u32(TCA_CHAIN, 0);
-        if let Some(fill) = fill {
-            m.nest(TCA_OPTIONS, |m| fill(m));
-        }
-        out.push(one);
-    };
-    message(0, None);
+    let mut out = vec![filter(d, parent, p, asker, 0, |_| {})];
     if let cls::Kind::U32(table) = p.kind {
-        message(
-            table,
-            Some(&|m| {
-                m.attr_u32(TCA_U32_DIVISOR, 1);
-            }),
-        );
+        out.push(filter(d, parent, p, asker, table, |m| {
+            m.nest(TCA_OPTIONS, |m| _ = m.attr_u32(TCA_U32_DIVISOR, 1));
+        }));
     }
-    for r in &p.rules {
-        message(r.handle, Some(&|m| rule(m, p.kind, r)));
-    }
+    out.extend(p.rules.iter().map(|r| {
+        filter(d, parent, p, asker, r.handle, |m| {
+            m.nest(TCA_OPTIONS, |m| rule(m, p.kind, r));
+        })
+    }));
     out
+}
+
+/// One of them, with what `fill` says.
+fn filter(
+    d: &NetDevice,
+    parent: u32,
+    p: &cls::Proto,
+    asker: Asker,
+    handle: u32,
+    fill: impl FnOnce(&mut Msg<'_>),
+) -> Vec<u8> {
+    let mut one = Vec::new();
+    let info = u32::from(p.prio) << 16 | u32::from(p.protocol.to_be());
+    let t = TcMsg { ifindex: d.ifindex, handle, parent, info };
+    let mut m = head(&mut one, RTM_NEWTFILTER, NLM_F_MULTI, asker, t);
+    m.attr_str(TCA_KIND, p.kind.name()).attr_u32(TCA_CHAIN, 0);
+    fill(&mut m);
+    one
 }
 
 fn rule(m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {

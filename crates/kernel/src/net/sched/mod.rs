@@ -402,7 +402,7 @@ impl Qdisc {
         self.children_mut().find_map(|c| c.find_mut(handle))
     }
 
-    fn any(&self, f: &dyn Fn(&Qdisc) -> bool) -> bool {
+    fn any(&self, f: &impl Fn(&Qdisc) -> bool) -> bool {
         f(self) || self.children().any(|c| c.any(f))
     }
 }

@@ -289,18 +289,9 @@ fn keys(s: &Set, d: Data<'_>) -> Done<Vec<Key>> {
     if nets == Some((0, 0xffff_ffff)) {
         return fail(IPSET_ERR_HASH_RANGE);
     }
-    // Networks that make a range, or the one that is named.
-    let each_net = |key: Key, put: &mut dyn FnMut(Key) -> Done| -> Done {
-        let Some((from, to)) = nets else { return put(key) };
-        networks(from as u64, to as u64).try_for_each(|(ip, cidr)| {
-            let mut key = Key { cidr, ..key };
-            *s.net_of(&mut key) = ip;
-            put(key)
-        })
-    };
     match s.kind {
         Type::HashMac | Type::BitmapPort => put(key)?,
-        Type::HashNet | Type::HashNetPort => each_net(key, &mut put)?,
+        Type::HashNet | Type::HashNetPort => each_net(s, nets, key, &mut put)?,
         _ => {
             let (from, to) = addresses(s, d, (IPSET_ATTR_IP, IPSET_ATTR_IP_TO), Some(IPSET_ATTR_CIDR))?;
             let m = if matches!(s.kind, Type::HashIp | Type::BitmapIp) { s.options.netmask } else { host(s.family) };
@@ -310,13 +301,23 @@ fn keys(s: &Set, d: Data<'_>) -> Done<Vec<Key>> {
             }
             let mut ip = from & mask(s.family, m);
             while ip <= to {
-                each_net(Key { ip, ..key }, &mut put)?;
+                each_net(s, nets, Key { ip, ..key }, &mut put)?;
                 let Some(next) = ip.checked_add(step) else { break };
                 ip = next;
             }
         }
     }
     Ok(all)
+}
+
+/// Networks that make a range, or the one that is named.
+fn each_net(s: &Set, nets: Option<(u128, u128)>, key: Key, mut put: impl FnMut(Key) -> Done) -> Done {
+    let Some((from, to)) = nets else { return put(key) };
+    networks(from as u64, to as u64).try_for_each(|(ip, cidr)| {
+        let mut key = Key { cidr, ..key };
+        *s.net_of(&mut key) = ip;
+        put(key)
+    })
 }
 
 /// Elements must be within a bitmap; nought is no element of a hash of addresses.

@@ -62,9 +62,9 @@ impl Xt {
             NFPROTO_IPV6 => Pf::V6,
             _ => return Err(Errno::ENOENT.into()),
         };
-        let name = str_of(a(NAME).ok_or(Errno::EINVAL)?)?;
-        let revision = be32(a(REVISION).ok_or(Errno::EINVAL)?)?;
-        let info = a(INFO).filter(|i| i.len() <= MAX_INFO).ok_or(Errno::EINVAL)?;
+        let name = str_of(a.get(NAME).ok_or(Errno::EINVAL)?)?;
+        let revision = be32(a.get(REVISION).ok_or(Errno::EINVAL)?)?;
+        let info = a.get(INFO).filter(|i| i.len() <= MAX_INFO).ok_or(Errno::EINVAL)?;
         let short = u8::try_from(revision).map_err(|_| Errno::ENOENT)?;
         let body = match kind {
             XtKind::Match => Body::Match(ext::read_match(pf, name, short, info)?),

@@ -23,7 +23,7 @@ impl Quota {
     pub fn parse(a: Attrs<'_>) -> Done<Quota> {
         let bytes = be64_or(a, NFTA_QUOTA_BYTES, 0)?;
         let (flags, used) = (number_or(a, NFTA_QUOTA_FLAGS, 0)?, be64_or(a, NFTA_QUOTA_CONSUMED, 0)?);
-        if a(NFTA_QUOTA_BYTES).is_none() {
+        if a.get(NFTA_QUOTA_BYTES).is_none() {
             return Err(Errno::EINVAL.into());
         }
         if i64::try_from(bytes).is_err() || i64::try_from(used).is_err() {
@@ -53,7 +53,7 @@ impl Quota {
 /// The object that an expression names, as its handle and kind.
 #[doc(alias = "nft_objref_init")]
 pub fn objref(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
-    let (Some(name), Some(_)) = (a(NFTA_OBJREF_IMM_NAME), a(NFTA_OBJREF_IMM_TYPE)) else {
+    let (Some(name), Some(_)) = (a.get(NFTA_OBJREF_IMM_NAME), a.get(NFTA_OBJREF_IMM_TYPE)) else {
         // Objects by a map.
         return Err(Errno::EOPNOTSUPP.into());
     };
@@ -113,7 +113,7 @@ pub fn fill_stateful(m: &mut Msg<'_>, names: &Names<'_>, (one, list): (u16, u16)
 impl Dynset {
     #[doc(alias = "nft_dynset_init")]
     pub fn parse(names: &Names<'_>, a: Attrs<'_>) -> Done<Dynset> {
-        let at = names.set(a(NFTA_DYNSET_SET_NAME), a(NFTA_DYNSET_SET_ID))?;
+        let at = names.set(a.get(NFTA_DYNSET_SET_NAME), a.get(NFTA_DYNSET_SET_ID))?;
         let Some(s) = names.table.sets.get(at) else { return Err(Errno::ENOENT.into()) };
         let (op, flags) = (number(a, NFTA_DYNSET_OP)?, number_or(a, NFTA_DYNSET_FLAGS, 0)?);
         if s.flags & NFT_SET_CONSTANT != 0 {
@@ -121,19 +121,19 @@ impl Dynset {
         }
         let timeout = be64_or(a, NFTA_DYNSET_TIMEOUT, 0)?;
         let unfit = op > OP_DELETE
-            || (a(NFTA_DYNSET_TIMEOUT).is_some() && s.flags & NFT_SET_TIMEOUT == 0)
+            || (a.get(NFTA_DYNSET_TIMEOUT).is_some() && s.flags & NFT_SET_TIMEOUT == 0)
             || s.flags & NFT_SET_INTERVAL != 0
             || s.data_type == NFT_DATA_VERDICT && s.flags & NFT_SET_MAP != 0
             || flags & !(NFT_DYNSET_F_INV | NFT_DYNSET_F_EXPR) != 0;
-        if unfit || (a(NFTA_DYNSET_SREG_DATA).is_some() && s.flags & NFT_SET_MAP == 0) {
+        if unfit || (a.get(NFTA_DYNSET_SREG_DATA).is_some() && s.flags & NFT_SET_MAP == 0) {
             return Err(Errno::EOPNOTSUPP.into());
         }
-        let data = match a(NFTA_DYNSET_SREG_DATA) {
+        let data = match a.get(NFTA_DYNSET_SREG_DATA) {
             None if s.flags & NFT_SET_MAP != 0 && op != OP_DELETE => return Err(Errno::EINVAL.into()),
             None => None,
             v => Some(Reg::parse(v, s.data_len)?),
         };
-        let mut exprs = stateful(names, a(NFTA_DYNSET_EXPR), a(NFTA_DYNSET_EXPRESSIONS))?;
+        let mut exprs = stateful(names, a.get(NFTA_DYNSET_EXPR), a.get(NFTA_DYNSET_EXPRESSIONS))?;
         if !exprs.is_empty() && s.flags & NFT_SET_EVAL == 0 {
             return Err(Errno::EINVAL.into());
         }
@@ -141,7 +141,7 @@ impl Dynset {
             exprs.clone_from(&s.exprs);
         }
         let timeout = timeout.checked_mul(MSEC).ok_or(Errno::ERANGE)?;
-        let key = Reg::parse(a(NFTA_DYNSET_SREG_KEY), s.key_len)?;
+        let key = Reg::parse(a.get(NFTA_DYNSET_SREG_KEY), s.key_len)?;
         Ok(Dynset { set: s.handle, op, key, data, timeout, invert: flags & NFT_DYNSET_F_INV != 0, exprs })
     }
 

@@ -183,14 +183,21 @@ impl Names<'_> {
 }
 
 /// An expression's attributes by kind.
-pub type Attrs<'a> = &'a dyn Fn(u16) -> Option<&'a [u8]>;
+#[derive(Clone, Copy, Debug)]
+pub struct Attrs<'a>(pub &'a [u8]);
+
+impl<'a> Attrs<'a> {
+    pub fn get(self, kind: u16) -> Option<&'a [u8]> {
+        nl::attrs(self.0).find(|(k, _)| *k == kind).map(|(_, v)| v)
+    }
+}
 
 pub fn number(a: Attrs<'_>, kind: u16) -> Done<u32> {
-    be32(a(kind).ok_or(Errno::EINVAL)?)
+    be32(a.get(kind).ok_or(Errno::EINVAL)?)
 }
 
 pub fn be64_or(a: Attrs<'_>, kind: u16, none: u64) -> Done<u64> {
-    Ok(a(kind).map(be64).transpose()?.unwrap_or(none))
+    Ok(a.get(kind).map(be64).transpose()?.unwrap_or(none))
 }
 
 fn be16(v: &[u8]) -> Done<u16> {
@@ -198,7 +205,7 @@ fn be16(v: &[u8]) -> Done<u16> {
 }
 
 pub fn number_or(a: Attrs<'_>, kind: u16, none: u32) -> Done<u32> {
-    Ok(a(kind).map(be32).transpose()?.unwrap_or(none))
+    Ok(a.get(kind).map(be32).transpose()?.unwrap_or(none))
 }
 
 /// `NFTA_DATA_VALUE` or a verdict.
@@ -231,26 +238,26 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
     let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| v);
     let name = str_of(get(NFTA_EXPR_NAME).ok_or(Errno::EINVAL)?)?;
     let data = get(NFTA_EXPR_DATA).unwrap_or(&[]);
-    let a: Attrs<'_> = &|kind| nl::attrs(data).find(|(k, _)| *k == kind).map(|(_, v)| v);
+    let a = Attrs(data);
     match name {
         "immediate" => immediate(names, a),
         "payload" => payload(a),
         "cmp" => {
-            let data = value(names, a(3), None)?;
+            let data = value(names, a.get(3), None)?;
             let op = number(a, 2)?;
             if op > 5 {
                 return Err(Errno::EINVAL.into());
             }
-            Ok(Expr::Cmp { sreg: Reg::parse(a(1), data.len.into())?, op, data })
+            Ok(Expr::Cmp { sreg: Reg::parse(a.get(1), data.len.into())?, op, data })
         }
         "range" => {
-            let from = value(names, a(3), None)?;
-            let to = value(names, a(4), Some(from.len.into()))?;
+            let from = value(names, a.get(3), None)?;
+            let to = value(names, a.get(4), Some(from.len.into()))?;
             let op = number(a, 2)?;
             if op > 1 {
                 return Err(Errno::EINVAL.into());
             }
-            Ok(Expr::Range { sreg: Reg::parse(a(1), from.len.into())?, invert: op == 1, from, to })
+            Ok(Expr::Range { sreg: Reg::parse(a.get(1), from.len.into())?, invert: op == 1, from, to })
         }
         "bitwise" => bitwise(names, a),
         "byteorder" => byteorder(a),
@@ -278,10 +285,10 @@ pub fn counter(a: Attrs<'_>) -> Done<Counters> {
 }
 
 fn immediate(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
-    let data = read_data(names, a(2).ok_or(Errno::EINVAL)?)?;
+    let data = read_data(names, a.get(2).ok_or(Errno::EINVAL)?)?;
     let dreg = match (&data, number(a, 1)?) {
         (Data::Verdict(_), 0) => None,
-        (Data::Value(v), _) => Some(Reg::parse(a(1), v.len.into())?),
+        (Data::Value(v), _) => Some(Reg::parse(a.get(1), v.len.into())?),
         _ => return Err(Errno::EINVAL.into()),
     };
     Ok(Expr::Immediate { dreg, data })
@@ -294,7 +301,7 @@ pub const PAYLOAD_TRANSPORT: u32 = 2;
 
 fn payload(a: Attrs<'_>) -> Done<Expr> {
     let (base, offset, len) = (number(a, 2)?, number(a, 3)?, number(a, 4)?);
-    if base > PAYLOAD_TRANSPORT || a(5).is_some() {
+    if base > PAYLOAD_TRANSPORT || a.get(5).is_some() {
         // What lies further in, and writing.
         return Err(Errno::EOPNOTSUPP.into());
     }
@@ -304,14 +311,14 @@ fn payload(a: Attrs<'_>) -> Done<Expr> {
     if len == 0 || len as usize > NFT_DATA_VALUE_MAXLEN {
         return Err(Errno::EINVAL.into());
     }
-    Ok(Expr::Payload { base, offset, len: len as u8, dreg: Reg::parse(a(1), len as usize)? })
+    Ok(Expr::Payload { base, offset, len: len as u8, dreg: Reg::parse(a.get(1), len as usize)? })
 }
 
 fn bitwise(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
     let len = number(a, 3)? as usize;
-    let (sreg, dreg) = (Reg::parse(a(1), len)?, Reg::parse(a(2), len)?);
+    let (sreg, dreg) = (Reg::parse(a.get(1), len)?, Reg::parse(a.get(2), len)?);
     let op = number_or(a, 6, 0)?;
-    let shift = || match read_data(names, a(7).ok_or(Errno::EINVAL)?)? {
+    let shift = || match read_data(names, a.get(7).ok_or(Errno::EINVAL)?)? {
         Data::Value(v) => match v.get().first_chunk::<4>().map(|b| u32::from_ne_bytes(*b)) {
             Some(n) if n < 32 && v.len == 4 => Ok(n),
             _ => Err(Errno::EINVAL.into()),
@@ -319,7 +326,7 @@ fn bitwise(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
         Data::Verdict(_) => Err(crate::net::netlink::Refusal::from(Errno::EINVAL)),
     };
     let bit = match op {
-        0 => Bit::Mask { mask: value(names, a(4), Some(len))?, xor: value(names, a(5), Some(len))? },
+        0 => Bit::Mask { mask: value(names, a.get(4), Some(len))?, xor: value(names, a.get(5), Some(len))? },
         1 => Bit::Left(shift()?),
         2 => Bit::Right(shift()?),
         _ => return Err(Errno::EOPNOTSUPP.into()),
@@ -332,7 +339,7 @@ fn byteorder(a: Attrs<'_>) -> Done<Expr> {
     if op > 1 || !matches!(size, 2 | 4 | 8) {
         return Err(Errno::EINVAL.into());
     }
-    let (sreg, dreg) = (Reg::parse(a(1), len)?, Reg::parse(a(2), len)?);
+    let (sreg, dreg) = (Reg::parse(a.get(1), len)?, Reg::parse(a.get(2), len)?);
     Ok(Expr::Byteorder { sreg, dreg, op, len: len as u8, size: size as u8 })
 }
 
@@ -349,13 +356,13 @@ fn meta_len(key: u32) -> Option<usize> {
 
 fn meta(a: Attrs<'_>) -> Done<Expr> {
     let key = number(a, 2)?;
-    match (a(1), a(3)) {
+    match (a.get(1), a.get(3)) {
         (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
-        (None, Some(_)) if key == NFT_META_MARK => Ok(Expr::MetaMark { sreg: Reg::parse(a(3), 4)? }),
+        (None, Some(_)) if key == NFT_META_MARK => Ok(Expr::MetaMark { sreg: Reg::parse(a.get(3), 4)? }),
         (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
         (Some(_), None) => {
             let len = meta_len(key).ok_or(Errno::EOPNOTSUPP)?;
-            Ok(Expr::Meta { key, dreg: Reg::parse(a(1), len)? })
+            Ok(Expr::Meta { key, dreg: Reg::parse(a.get(1), len)? })
         }
     }
 }
@@ -376,29 +383,29 @@ fn ct_len(key: u32, ipv6: bool) -> Option<(usize, bool)> {
 
 fn ct(a: Attrs<'_>) -> Done<Expr> {
     let key = number(a, 2)?;
-    match (a(1), a(4)) {
+    match (a.get(1), a.get(4)) {
         (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
-        (None, Some(_)) if key == NFT_CT_MARK => Ok(Expr::CtMark { sreg: Reg::parse(a(4), 4)? }),
+        (None, Some(_)) if key == NFT_CT_MARK => Ok(Expr::CtMark { sreg: Reg::parse(a.get(4), 4)? }),
         (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
         (Some(_), None) => {
-            let dir = a(3).and_then(|v| v.first().copied());
+            let dir = a.get(3).and_then(|v| v.first().copied());
             let (len, directed) = ct_len(key, true).ok_or(Errno::EOPNOTSUPP)?;
             if dir.is_some_and(|d| d > 1) || (directed && dir.is_none()) || (!directed && dir.is_some()) {
                 return Err(Errno::EINVAL.into());
             }
             // An address of either family has to find room.
-            Ok(Expr::Ct { key, dir, dreg: Reg::parse(a(1), len)? })
+            Ok(Expr::Ct { key, dir, dreg: Reg::parse(a.get(1), len)? })
         }
     }
 }
 
 fn lookup(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
-    let at = names.set(a(1), a(4))?;
+    let at = names.set(a.get(1), a.get(4))?;
     let Some(s) = names.table.sets.get(at) else { return Err(Errno::ENOENT.into()) };
     let flags = number_or(a, 5, 0)?;
     let invert = flags & 1 != 0;
-    let sreg = Reg::parse(a(2), s.key_len)?;
-    let (dreg, verdict) = match a(3) {
+    let sreg = Reg::parse(a.get(2), s.key_len)?;
+    let (dreg, verdict) = match a.get(3) {
         None => (None, false),
         Some(_) if s.flags & NFT_SET_MAP == 0 || invert => return Err(Errno::EINVAL.into()),
         Some(v) if s.data_type == NFT_DATA_VERDICT => {
@@ -416,18 +423,23 @@ fn lookup(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
 }
 
 fn log(a: Attrs<'_>) -> Done<Expr> {
-    let prefix = a(2).map(str_of).transpose()?.unwrap_or("");
-    let level = a(5).map(be32).transpose()?;
+    let prefix = a.get(2).map(str_of).transpose()?.unwrap_or("");
+    let level = a.get(5).map(be32).transpose()?;
     let flags = number_or(a, 6, 0)?;
-    if let Some(group) = a(1) {
-        if prefix.len() > 127 || level.is_some() || a(6).is_some() {
+    if let Some(group) = a.get(1) {
+        if prefix.len() > 127 || level.is_some() || a.get(6).is_some() {
             return Err(Errno::EINVAL.into());
         }
-        let size = a(3).map(be32).transpose()?;
-        let threshold = a(4).map(be16).transpose()?.unwrap_or(0);
+        let size = a.get(3).map(be32).transpose()?;
+        let threshold = a.get(4).map(be16).transpose()?.unwrap_or(0);
         return Ok(Expr::Nflog(Nflog { group: be16(group)?, prefix: prefix.into(), size, range: 0, threshold }));
     }
-    if prefix.len() > 127 || a(3).is_some() || a(4).is_some() || level.is_some_and(|l| l > 7) || flags & !0x2f != 0 {
+    if prefix.len() > 127
+        || a.get(3).is_some()
+        || a.get(4).is_some()
+        || level.is_some_and(|l| l > 7)
+        || flags & !0x2f != 0
+    {
         return Err(Errno::EINVAL.into());
     }
     Ok(Expr::Log { prefix: prefix.into(), level, flags })
@@ -440,7 +452,7 @@ pub const REJECT_ICMPX: u32 = 2;
 
 fn reject(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
     let kind = number(a, 1)?;
-    let code = a(2).and_then(|v| v.first().copied());
+    let code = a.get(2).and_then(|v| v.first().copied());
     let code = match (kind, code) {
         (REJECT_RST, _) => 0,
         (REJECT_ICMP, Some(_)) if names.table.family == NFPROTO_INET => return Err(Errno::EINVAL.into()),
@@ -459,9 +471,9 @@ fn nat(names: &Names<'_>, name: &str, a: Attrs<'_>) -> Done<Expr> {
         _ => ((1, 2), 3),
     };
     let pair = |(min, max): (u16, u16), len| {
-        let Some(v) = a(min) else { return Ok::<_, crate::net::netlink::Refusal>(None) };
+        let Some(v) = a.get(min) else { return Ok::<_, crate::net::netlink::Refusal>(None) };
         let first = Reg::parse(Some(v), len)?;
-        let second = a(max).map(|v| Reg::parse(Some(v), len)).transpose()?.unwrap_or(first);
+        let second = a.get(max).map(|v| Reg::parse(Some(v), len)).transpose()?.unwrap_or(first);
         Ok(Some((first, second)))
     };
     let flags = number_or(a, flags, 0)?;

@@ -41,8 +41,8 @@ impl Limit {
 
 #[doc(alias = "nft_limit_init")]
 pub fn parse(a: Attrs<'_>) -> Done<Limit> {
-    let rate = be64(a(1).ok_or(Errno::EINVAL)?)?;
-    let unit = be64(a(2).ok_or(Errno::EINVAL)?)?;
+    let rate = be64(a.get(1).ok_or(Errno::EINVAL)?)?;
+    let unit = be64(a.get(2).ok_or(Errno::EINVAL)?)?;
     let (burst, kind, flags) = (number_or(a, 3, 0)?, number_or(a, 4, 0)?, number_or(a, 5, 0)?);
     if kind > 1 || flags > 1 {
         return Err(Errno::EOPNOTSUPP.into());

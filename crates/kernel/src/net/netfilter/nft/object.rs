@@ -1,6 +1,6 @@
 //! Counters, quotas and limits with names of their own, which several rules share.
 use super::dynamic::Quota;
-use super::expr;
+use super::expr::{self, Attrs};
 use super::limit::{self, Limit};
 use super::parts::Msg;
 use super::{Nft, Table, Transaction, fill};
@@ -33,11 +33,11 @@ impl Kind {
 
     /// EOPNOTSUPP for what is not here.
     fn parse(number: u32, data: &[u8]) -> Done<Kind> {
-        let get = |kind| nl::attrs(data).find(|(k, _)| *k == kind).map(|(_, v)| v);
+        let a = Attrs(data);
         Ok(match number {
-            NFT_OBJECT_COUNTER => Kind::Counter(expr::counter(&get)?),
-            NFT_OBJECT_QUOTA => Kind::Quota(Quota::parse(&get)?),
-            NFT_OBJECT_LIMIT => Kind::Limit(limit::parse(&get)?),
+            NFT_OBJECT_COUNTER => Kind::Counter(expr::counter(a)?),
+            NFT_OBJECT_QUOTA => Kind::Quota(Quota::parse(a)?),
+            NFT_OBJECT_LIMIT => Kind::Limit(limit::parse(a)?),
             _ => return Err(Errno::EOPNOTSUPP.into()),
         })
     }

@@ -126,7 +126,7 @@ impl Set {
         if !fits || userdata.len() > NFT_USERDATA_MAXLEN {
             return Err(Errno::EINVAL.into());
         }
-        let (timeout, expires) = if ends { (None, 0) } else { self.life(&get, now)? };
+        let (timeout, expires) = if ends { (None, 0) } else { self.life(get, now)? };
         let mut exprs = dynamic::stateful(names, get(NFTA_SET_ELEM_EXPR), get(NFTA_SET_ELEM_EXPRESSIONS))?;
         if exprs.is_empty() && !ends {
             exprs.clone_from(&self.exprs);
@@ -135,7 +135,7 @@ impl Set {
     }
 
     /// What an element lives, where it is said, and when its end is.
-    fn life<'a>(&self, get: &dyn Fn(u16) -> Option<&'a [u8]>, now: u64) -> Done<(Option<u64>, u64)> {
+    fn life<'a>(&self, get: impl Fn(u16) -> Option<&'a [u8]>, now: u64) -> Done<(Option<u64>, u64)> {
         let wide = |kind| -> Done<Option<u64>> {
             let ms = get(kind).map(be64).transpose()?;
             Ok(ms.map(|ms| ms.checked_mul(1_000_000).ok_or(Errno::ERANGE)).transpose()?)
