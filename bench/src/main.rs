@@ -60,6 +60,7 @@ const ROWS: &[Row] = &[
     program("run_iperf3", "Gbit/s", true, &["belljar", "linux"]),
     program("publish_bulk", "Gbit/s", true, &["belljar", "slirp", "linux"]),
     program("publish_conn", "conn/s", true, &["belljar", "slirp", "linux"]),
+    program("publish_conn_10s", "conn/s", true, &["belljar", "slirp", "linux"]),
 ];
 
 const HELP: &str = "\
