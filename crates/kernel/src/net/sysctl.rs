@@ -302,7 +302,8 @@ sysctls! {
         "net.core.txrehash" txrehash: u32 = 1, 0, 1;
         "net.core.wmem_default" wmem_default: u32 = 212_992, 4608, INT;
         "net.core.wmem_max" wmem_max: u32 = 4_194_304, 4608, INT;
-        "net.ipv4.fib_multipath_hash_policy" fib_multipath_hash_policy: u32 = 0, 0, 2;
+        "net.ipv4.fib_multipath_hash_fields" fib_multipath_hash_fields: u32 = 7, 1, 0xfff;
+        "net.ipv4.fib_multipath_hash_policy" fib_multipath_hash_policy: u32 = 0, 0, 3;
         "net.ipv4.icmp_echo_ignore_all" icmp_echo_ignore_all: u32 = 0, 0, 1;
         "net.ipv4.icmp_echo_ignore_broadcasts" icmp_echo_ignore_broadcasts: u32 = 1, 0, 1;
         "net.ipv4.icmp_msgs_burst" icmp_msgs_burst: u32 = 50, 0, INT;
@@ -413,6 +414,8 @@ sysctls! {
         "net.ipv4.udp_wmem_min" udp_wmem_min: u32 = 4096, 1, INT;
         "net.ipv6.auto_flowlabels" auto_flowlabels: u32 = 1, 0, 3;
         "net.ipv6.bindv6only" bindv6only: u32 = 0, 0, 255;
+        "net.ipv6.fib_multipath_hash_fields" fib_multipath_hash_fields6: u32 = 7, 1, 0xfff;
+        "net.ipv6.fib_multipath_hash_policy" fib_multipath_hash_policy6: u32 = 0, 0, 3;
         "net.ipv6.icmp.echo_ignore_all" icmp6_echo_ignore_all: u32 = 0, 0, 1;
         "net.ipv6.icmp.ratelimit" icmp6_ratelimit: u32 = 1000, 0, INT;
         "net.ipv6.icmp.ratemask" icmp6_ratemask: PortSet = PortSet(vec![(0, 1), (3, 127)]), 0, 0;
@@ -524,6 +527,15 @@ impl Conf6 {
 }
 
 impl Sysctl {
+    /// How flows part over next hops, and what counts when the fields say it.
+    pub(in crate::net) fn multipath_hash(&self) -> (u32, u32) {
+        (self.fib_multipath_hash_policy, self.fib_multipath_hash_fields)
+    }
+
+    pub(in crate::net) fn multipath_hash6(&self) -> (u32, u32) {
+        (self.fib_multipath_hash_policy6, self.fib_multipath_hash_fields6)
+    }
+
     /// The most that a setting takes as others are now.
     fn limit(&self, key: &str) -> i64 {
         let most = match key {

@@ -46,18 +46,22 @@ impl Kernel {
         out
     }
 
-    /// Destination, source, next hop, metric, references, uses, flags, device; the tables main and local in one, and the
-    /// entry that says there is no way.
+    /// Destination, source, next hop, metric, references, uses, flags, device; of each of the tables main and local, and what
+    /// says that there is no way.
     pub(super) fn ipv6_route(&self, ns: NsId) -> String {
         let Some(n) = self.net.ns.get(ns) else { return String::new() };
         let mut out = String::new();
         let lo = self.net.devs.get(n.lo).map_or("lo", |d| &d.name);
-        for (dst, len, r) in n.v6.fib.main.iter().chain(n.v6.fib.local.iter()) {
-            let dev = r.dev.and_then(|d| self.net.devs.get(d)).map_or(lo, |d| &d.name);
-            line(&mut out, dst, len, r, dev);
-        }
         let none = "0".repeat(32);
-        let _ = writeln!(out, "{none} 00 {none} 00 {none} ffffffff 00000001 00000000 00200200 {lo:>8}");
+        for t in [&n.v6.fib.main, &n.v6.fib.local] {
+            for (dst, len, r) in t.iter() {
+                let dev = r.dev.and_then(|d| self.net.devs.get(d)).map_or(lo, |d| &d.name);
+                line(&mut out, dst, len, r, dev);
+            }
+            if t.get(Ipv6Addr::UNSPECIFIED, 0).is_empty() {
+                let _ = writeln!(out, "{none} 00 {none} 00 {none} ffffffff 00000001 00000000 00200200 {lo:>8}");
+            }
+        }
         out
     }
 

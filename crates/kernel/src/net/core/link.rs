@@ -139,6 +139,9 @@ impl Net {
             let _ = self.del_ifa(dev, 0);
         }
         self.addrconf_down(dev, true);
+        if let Some(ns) = self.devs.get(dev).map(|d| d.ns) {
+            self.rt6_sync_down(ns, dev, true);
+        }
     }
 
     pub(crate) fn unlist_netdev(&mut self, dev: DevId) {

@@ -50,7 +50,7 @@ pub struct Route {
     pub onlink: bool,
     /// Next hops of one route share a number and part the flows by their weights; 0 is a route with one.
     pub group: u32,
-    pub weight: u8,
+    pub weight: u16,
 }
 
 impl Route {

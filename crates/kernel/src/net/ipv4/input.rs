@@ -139,7 +139,7 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
 #[doc(alias = "ip_route_input_noref")]
 #[inline(never)]
 fn routed(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -> Result<RouteKind, InputError> {
-    let policy = net.ns.get(ns).map_or(0, |n| n.sysctl.fib_multipath_hash_policy);
+    let policy = net.ns.get(ns).map_or((0, 0), |n| n.sysctl.multipath_hash());
     let keys = HashKeys::of(policy, skb, ip);
     let dst = ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto, keys)?;
     skb.dst = Some(dst);

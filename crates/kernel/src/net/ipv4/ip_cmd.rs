@@ -171,9 +171,9 @@ impl Kernel {
                     hops.last_mut().unwrap_or(&mut route).dev = Some(dev);
                 }
                 "weight" => {
-                    let weight: u8 = l.parse("a weight")?;
+                    let weight: u16 = l.parse("a weight")?;
                     let hop = hops.last_mut().ok_or_else(|| words("`weight` belongs to `nexthop`"))?;
-                    hop.weight = weight.max(1);
+                    hop.weight = weight.clamp(1, 256);
                 }
                 "scope" | "proto" | "onlink" => return Err(words(format!("`{w}` is not understood"))),
                 _ => match rtax_of(w) {

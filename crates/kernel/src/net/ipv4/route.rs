@@ -156,8 +156,9 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
             metrics: MetricsId::default(),
         });
     }
-    let by_ports = net.ns.get(ns).is_some_and(|n| n.sysctl.fib_multipath_hash_policy == 1);
-    let keys = HashKeys { quoted: None, ports: if by_ports { fl.ports } else { (0, 0) }, mark: 0 };
+    let policy = net.ns.get(ns).map_or((0, 0), |n| n.sysctl.multipath_hash());
+    let ports = if matches!(policy.0, 1 | 3) { fl.ports } else { (0, 0) };
+    let keys = HashKeys { ports, ..HashKeys::default() }.counting(policy, (saddr, daddr));
     let scope = if fl.onlink { Scope::Link } else { Scope::Universe };
     let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, keys, scope };
     let Some(r) = fib::lookup_flow(net, ns, &flow) else {

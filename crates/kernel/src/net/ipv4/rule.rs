@@ -31,6 +31,14 @@ pub struct FibFlow {
     pub scope: Scope,
 }
 
+/// Bits of `fib_multipath_hash_fields`. Those from 0x40 on are of a packet within another.
+pub const HASH_SRC_IP: u32 = 1;
+pub const HASH_DST_IP: u32 = 2;
+pub const HASH_IP_PROTO: u32 = 4;
+pub const HASH_FLOWLABEL: u32 = 8;
+pub const HASH_SRC_PORT: u32 = 0x10;
+pub const HASH_DST_PORT: u32 = 0x20;
+
 /// Of a packet that is not ours and of one that is: by whom and for whom, and the ports where they count. For an ICMP error
 /// these are those of the packet it quotes, so that it goes the way of the flow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,6 +46,8 @@ pub struct HashKeys {
     /// `None`: the addresses of the packet.
     pub quoted: Option<(Ipv4Addr, Ipv4Addr)>,
     pub ports: (u16, u16),
+    /// 0 where it does not count.
+    pub proto: u8,
     /// Of the packet, for rules that ask for it.
     pub mark: u32,
 }
@@ -45,26 +55,40 @@ pub struct HashKeys {
 impl HashKeys {
     /// Of a packet that came in, at its IP header.
     #[doc(alias = "fib_multipath_hash")]
-    pub fn of(policy: u32, skb: &SkBuff, ip: &Ipv4Header) -> HashKeys {
+    pub fn of(policy: (u32, u32), skb: &SkBuff, ip: &Ipv4Header) -> HashKeys {
         let l4 = skb.head.at(skb.network_header).get(ip.ihl_bytes..).unwrap_or(&[]);
-        let mut keys = HashKeys { mark: skb.mark, ..HashKeys::default() };
-        if ip.is_fragment() {
-            return keys;
-        }
+        let mut keys =
+            HashKeys { mark: skb.mark, proto: if policy.0 == 3 { ip.proto } else { 0 }, ..HashKeys::default() };
         match ip.proto {
-            IPPROTO_TCP | IPPROTO_UDP if policy == 1 => {
+            _ if ip.is_fragment() => {}
+            IPPROTO_TCP | IPPROTO_UDP if matches!(policy.0, 1 | 3) => {
                 if let Some(&[a, b, c, d]) = l4.first_chunk() {
                     keys.ports = (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d]));
                 }
             }
-            IPPROTO_ICMP if policy != 1 => {
+            IPPROTO_ICMP if !matches!(policy.0, 1 | 3) => {
                 let error = IcmpHeader::parse(l4).is_ok_and(|h| h.is_error());
                 let inner = l4.get(ICMP_HLEN..).filter(|_| error).and_then(|b| Ipv4Header::parse(b).ok());
                 keys.quoted = inner.map(|i| (i.src, i.dst));
             }
             _ => {}
         }
-        keys
+        keys.counting(policy, (ip.src, ip.dst))
+    }
+
+    /// What `fib_multipath_hash_policy` 3 leaves of them, by `fib_multipath_hash_fields`.
+    pub(super) fn counting(self, (policy, fields): (u32, u32), (src, dst): (Ipv4Addr, Ipv4Addr)) -> HashKeys {
+        if policy != 3 {
+            return self;
+        }
+        let addr = |field, a| if fields & field != 0 { a } else { Ipv4Addr::UNSPECIFIED };
+        let port = |field, p| if fields & field != 0 { p } else { 0 };
+        HashKeys {
+            quoted: Some((addr(HASH_SRC_IP, src), addr(HASH_DST_IP, dst))),
+            ports: (port(HASH_SRC_PORT, self.ports.0), port(HASH_DST_PORT, self.ports.1)),
+            proto: if fields & HASH_IP_PROTO != 0 { self.proto } else { 0 },
+            mark: self.mark,
+        }
     }
 }
 
@@ -95,8 +119,7 @@ impl FibFlow {
     }
 }
 
-/// The next hop of a flow: by a hash of its addresses, and its ports with `fib_multipath_hash_policy` 1, in proportion to the
-/// weights.
+/// The next hop of a flow: by a hash of its addresses, or of what `fib_multipath_hash_policy` says, in proportion to the weights.
 #[doc(alias = "fib_select_multipath")]
 pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &FibFlow) -> Route {
     let usable = |r: &&Route| {
@@ -111,6 +134,7 @@ pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &F
     h.write_u32(dst.to_bits());
     h.write_u16(fl.keys.ports.0);
     h.write_u16(fl.keys.ports.1);
+    h.write_u8(fl.keys.proto);
     let mut at = (u64::from(h.finish() as u32) * sum) >> 32;
     for r in hops() {
         match at.checked_sub(r.weight.into()) {
@@ -271,8 +295,9 @@ mod tests {
             skb.network_header = skb.head.start();
             (skb, h)
         };
-        let keys =
-            |policy, (skb, h): &(SkBuff, Ipv4Header)| HashKeys::of(policy, skb, &Ipv4Header { ihl_bytes: 20, ..*h });
+        let keys = |policy, (skb, h): &(SkBuff, Ipv4Header)| {
+            HashKeys::of((policy, 7), skb, &Ipv4Header { ihl_bytes: 20, ..*h })
+        };
         let udp = packet(IPPROTO_UDP, false, &[0, 7, 1, 0, 0, 8, 0, 0]);
         assert_eq!((keys(0, &udp), keys(1, &udp).ports), (HashKeys::default(), (7, 256)));
         assert_eq!(keys(1, &packet(IPPROTO_UDP, true, &[0, 7, 1, 0, 0, 8, 0, 0])), HashKeys::default(), "a fragment");

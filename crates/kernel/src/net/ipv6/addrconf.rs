@@ -229,13 +229,7 @@ impl Net {
         i.anycast.down();
         (i.rs, i.mld, i.ra_mtu, i.ra_hop_limit) = (None, mld::Mld::default(), None, None);
         i.timer.cancel();
-        if let Some(n) = self.ns.get_mut(ns) {
-            for table in n.v6.fib.tables_mut() {
-                table.remove_all(|r| r.dev == Some(dev));
-            }
-            n.v6.redirects.retain(|_, d, _| d != dev);
-            n.rt_genid = n.rt_genid.wrapping_add(1);
-        }
+        self.rt6_sync_down(ns, dev, false);
     }
 
     /// Who passes packets on does not ask others for the way out.

@@ -5,6 +5,7 @@ use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::fib_rules::{Action, Rule, RuleFlow};
 use crate::net::ipv4::fib::{RT_TABLE_LOCAL, RT_TABLE_MAIN, RouteType};
 use core::net::{IpAddr, Ipv6Addr};
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 
 /// `IP6_RT_PRIO_USER` and `IP6_RT_PRIO_ADDRCONF`.
@@ -29,6 +30,18 @@ pub struct Route6 {
     pub expires: Option<Nanos>,
     /// How a router ranks itself among others (RFC 4191).
     pub pref: Pref,
+    /// Its share, 1 to 256, where several lead to the same (see `multipath.rs`).
+    pub weight: u16,
+}
+
+/// A route that was looked up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found6 {
+    pub table: u32,
+    pub prefix: u8,
+    pub route: Route6,
+    /// A rule said so, not a route.
+    pub by_rule: bool,
 }
 
 /// Router preference; reserved values are medium.
@@ -63,7 +76,19 @@ impl Route6 {
             metrics: MetricsId::default(),
             expires: None,
             pref: Pref::Medium,
+            weight: 1,
         }
+    }
+
+    /// It can be one of the next hops of a route.
+    #[doc(alias = "rt6_qualify_for_ecmp")]
+    pub fn can_ecmp(&self) -> bool {
+        self.gateway.is_some() && self.kind == RouteType::Unicast && self.proto != PROTO_RA
+    }
+
+    /// It is the same route as `other`, perhaps by another next hop; both have the same prefix.
+    pub fn is_sibling(&self, other: &Route6) -> bool {
+        self == other || (self.metric == other.metric && self.can_ecmp() && other.can_ecmp())
     }
 
     /// Packets that it leads are taken by this host.
@@ -81,10 +106,21 @@ pub fn mask(prefix: u8) -> u128 {
     u128::MAX.checked_shl(128 - u32::from(prefix.min(128))).unwrap_or(0)
 }
 
+/// Where a prefix stands in the tree, by the last address in it and the length: what is below a prefix comes before it.
+type Place = (u128, Reverse<u8>);
+
+fn place(dst: Ipv6Addr, prefix: u8) -> Place {
+    (dst.to_bits() | !mask(prefix), Reverse(prefix))
+}
+
+fn prefix_at(&(last, Reverse(len)): &Place) -> (Ipv6Addr, u8) {
+    (Ipv6Addr::from_bits(last & mask(len)), len)
+}
+
 /// One table.
 #[derive(Clone, Debug, Default)]
 pub struct Table6 {
-    routes: BTreeMap<(u8, u128), Vec<Route6>>,
+    routes: BTreeMap<Place, Vec<Route6>>,
     /// Prefix lengths that occur, longest first.
     lengths: Vec<u8>,
 }
@@ -92,7 +128,7 @@ pub struct Table6 {
 impl Table6 {
     pub fn insert(&mut self, dst: Ipv6Addr, prefix: u8, route: Route6) {
         let prefix = prefix.min(128);
-        let routes = self.routes.entry((prefix, dst.to_bits() & mask(prefix))).or_default();
+        let routes = self.routes.entry(place(dst, prefix)).or_default();
         if routes.contains(&route) {
             return;
         }
@@ -102,41 +138,43 @@ impl Table6 {
     }
 
     pub fn get(&self, dst: Ipv6Addr, prefix: u8) -> &[Route6] {
-        self.routes.get(&(prefix, dst.to_bits() & mask(prefix))).map_or(&[], |r| r)
+        self.routes.get(&place(dst, prefix)).map_or(&[], |r| r)
     }
 
     /// Changes one prefix's routes; empty ones go.
     pub fn edit(&mut self, dst: Ipv6Addr, prefix: u8, change: impl FnOnce(&mut Vec<Route6>)) {
-        let key = (prefix, dst.to_bits() & mask(prefix));
-        if let Some(routes) = self.routes.get_mut(&key) {
+        if let Some(routes) = self.routes.get_mut(&place(dst, prefix)) {
             change(routes);
             self.routes.retain(|_, r| !r.is_empty());
             self.recount();
         }
     }
 
-    pub fn remove_all(&mut self, mut which: impl FnMut(&Route6) -> bool) {
-        self.routes.retain(|_, routes| {
-            routes.retain(|r| !which(r));
+    /// The same of every prefix.
+    pub fn edit_all(&mut self, mut change: impl FnMut((Ipv6Addr, u8), &mut Vec<Route6>)) {
+        self.routes.retain(|at, routes| {
+            change(prefix_at(at), routes);
             !routes.is_empty()
         });
         self.recount();
     }
 
+    pub fn remove_all(&mut self, mut which: impl FnMut(&Route6) -> bool) {
+        self.edit_all(|_, routes| routes.retain(|r| !which(r)));
+    }
+
     fn recount(&mut self) {
         self.lengths.clear();
-        for (prefix, _) in self.routes.keys().rev() {
-            if self.lengths.last() != Some(prefix) {
-                self.lengths.push(*prefix);
-            }
-        }
+        self.lengths.extend(self.routes.keys().map(|(_, Reverse(len))| *len));
+        self.lengths.sort_unstable_by_key(|len| Reverse(*len));
+        self.lengths.dedup();
     }
 
     /// The longest prefix with a route that `fits`.
     #[doc(alias = "fib6_table_lookup")]
     pub fn lookup(&self, dst: Ipv6Addr, fits: impl Fn(&Route6) -> bool) -> Option<&Route6> {
         self.lengths.iter().find_map(|p| {
-            let routes = self.routes.get(&(*p, dst.to_bits() & mask(*p)))?;
+            let routes = self.routes.get(&place(dst, *p))?;
             routes.iter().find(|r| fits(r))
         })
     }
@@ -150,7 +188,7 @@ impl Table6 {
         alive: impl Fn(&Route6) -> bool,
     ) -> Option<(u8, &Route6)> {
         self.lengths.iter().find_map(|p| {
-            let routes = self.routes.get(&(*p, dst.to_bits() & mask(*p)))?;
+            let routes = self.routes.get(&place(dst, *p))?;
             let mut good = routes.iter().filter(|r| fits(r) && alive(r));
             let first = good.next()?;
             let equals = good.take_while(|r| r.metric == first.metric);
@@ -165,9 +203,14 @@ impl Table6 {
         self.lengths.iter().find(of).copied()
     }
 
-    /// (destination, prefix, route), longest prefix last.
+    /// (destination, prefix, route), in the order of the tree.
     pub fn iter(&self) -> impl Iterator<Item = (Ipv6Addr, u8, &Route6)> {
-        self.routes.iter().flat_map(|(&(p, d), rs)| rs.iter().map(move |r| (Ipv6Addr::from_bits(d), p, r)))
+        self.prefixes().flat_map(|((dst, len), routes)| routes.iter().map(move |r| (dst, len, r)))
+    }
+
+    /// The routes of each prefix.
+    pub fn prefixes(&self) -> impl Iterator<Item = ((Ipv6Addr, u8), &[Route6])> {
+        self.routes.iter().map(|(at, routes)| (prefix_at(at), &routes[..]))
     }
 
     /// The first moment at which a route ends.
@@ -211,24 +254,30 @@ impl Fib6 {
         oif: Option<DevId>,
         now: Nanos,
         alive: impl Fn(&Route6) -> bool,
-    ) -> Option<(u32, Route6)> {
+    ) -> Option<Found6> {
         let IpAddr::V6(dst) = fl.dst else { return None };
         let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
-        let local = || self.local.lookup_alive(dst, |r| r.is_here() || fits(r), |_| true);
-        let other = |t: &'_ Table6| {
-            let found = t.lookup_alive(dst, fits, &alive).or_else(|| t.lookup_alive(dst, fits, |_| true));
-            found.map(|(p, r)| (p, *r)).filter(|(_, r)| r.kind != RouteType::Throw)
+        let found = |table, (prefix, r): (u8, &Route6)| Found6 { table, prefix, route: *r, by_rule: false };
+        let local = || {
+            let here = self.local.lookup_alive(dst, |r| r.is_here() || fits(r), |_| true);
+            here.map(|r| found(RT_TABLE_LOCAL, r))
+        };
+        let other = |id, t: &Table6| {
+            let there = t.lookup_alive(dst, fits, &alive).or_else(|| t.lookup_alive(dst, fits, |_| true));
+            there.filter(|(_, r)| r.kind != RouteType::Throw).map(|r| found(id, r))
         };
         let Some(rules) = &self.rules else {
-            let here = local().map(|(_, r)| (RT_TABLE_LOCAL, *r));
-            return here.or_else(|| other(&self.main).map(|(_, r)| (RT_TABLE_MAIN, r)));
+            return local().or_else(|| other(RT_TABLE_MAIN, &self.main));
         };
         rules.iter().filter(|r| r.matches(fl)).find_map(|rule| match rule.action {
-            Action::Refuse(kind) => Some((0, Route6 { kind, metric: u32::MAX, ..Route6::unicast(None, None) })),
+            Action::Refuse(kind) => {
+                let route = Route6 { kind, ..Route6::unicast(None, None) };
+                Some(Found6 { table: 0, prefix: 0, route, by_rule: true })
+            }
             Action::Table(id) => {
-                let local = if id == RT_TABLE_LOCAL { local().map(|(p, r)| (p, *r)) } else { None };
-                let found = local.or_else(|| other(self.table(id).filter(|_| id != RT_TABLE_LOCAL)?));
-                found.filter(|(p, _)| rule.allows(*p)).map(|(_, r)| (id, r))
+                let here = if id == RT_TABLE_LOCAL { local() } else { None };
+                let there = here.or_else(|| other(id, self.table(id).filter(|_| id != RT_TABLE_LOCAL)?));
+                there.filter(|f| rule.allows(f.prefix))
             }
         })
     }
@@ -249,8 +298,10 @@ impl Fib6 {
         }
     }
 
-    pub fn tables_mut(&mut self) -> impl Iterator<Item = &mut Table6> {
-        [&mut self.local, &mut self.main].into_iter().chain(self.others.values_mut())
+    /// With their numbers, in the order of dumps.
+    pub fn tables_mut(&mut self) -> impl Iterator<Item = (u32, &mut Table6)> {
+        let own = [(RT_TABLE_MAIN, &mut self.main), (RT_TABLE_LOCAL, &mut self.local)];
+        self.others.iter_mut().map(|(id, t)| (*id, t)).chain(own)
     }
 }
 

@@ -57,7 +57,7 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     } else {
         (skb, ip)
     };
-    match ip6_route_input(net, ns, dev, &ip, skb.mark) {
+    match ip6_route_input(net, ns, dev, &ip, &skb) {
         Input6::Local(dst) => {
             skb.dst = Some(dst);
             local_in(k, ns, dev, skb, ip);

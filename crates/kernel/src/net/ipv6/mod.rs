@@ -15,6 +15,7 @@ pub(crate) mod ip_cmd;
 pub mod mcast;
 pub mod mcast_opt;
 pub mod mld;
+mod multipath;
 pub mod ndisc;
 pub mod output;
 pub mod reassembly;

@@ -1,6 +1,7 @@
 //! Routing of IPv6: what goes out, what came in, which source address (RFC 6724), path MTUs.
 use super::addrconf::{If6Addr, Scope6};
-use super::fib::Route6;
+use super::fib::{Found6, Route6};
+use super::multipath::{HashKeys6, select_path};
 use crate::env::timers::Fire;
 use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
@@ -9,10 +10,13 @@ use crate::net::af::Flow;
 use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::fib_rules::RuleFlow;
 use crate::net::core::neighbour::Nud;
+use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
 use crate::net::ipv4::route::{Dst, RouteKind};
+use crate::net::ipv4::rule::Insert;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
+use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
@@ -70,10 +74,12 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
         tos: fl.tos,
         mark: fl.mark,
     };
-    let (mut found, silent) = select(net, ns, &asked(saddr), fl.oif);
-    let out = found.and_then(|r| r.dev);
+    let policy = n.sysctl.multipath_hash6();
+    let by = |net: &Net, src| select(net, ns, &asked(src), fl.oif, || HashKeys6::of_flow(policy, fl, src, daddr));
+    let (mut found, silent) = by(net, saddr);
+    let out = found.and_then(|f| f.route.dev);
     // The source is chosen before anybody asks whether there is a way (`ip6_route_get_saddr`).
-    let src = match (saddr, found.and_then(|r| r.prefsrc)) {
+    let src = match (saddr, found.and_then(|f| f.route.prefsrc)) {
         (Some(a), _) => a,
         (None, Some(a)) => a,
         (None, None) => get_saddr(net, ns, out, daddr).ok_or(Errno::EADDRNOTAVAIL)?,
@@ -82,15 +88,15 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
         probe(net, ns, dev, gw);
     }
     if saddr.is_none()
-        && found.is_none_or(|r| r.dev.is_none())
+        && found.is_none_or(|f| f.route.dev.is_none())
         && net.ns.get(ns).is_some_and(|n| n.v6.fib.rules.is_some())
     {
         // Rules may ask about the source, which there is now.
-        found = select(net, ns, &asked(Some(src)), fl.oif).0;
+        found = by(net, Some(src)).0;
     }
-    let route = found.ok_or(Errno::ENETUNREACH)?;
-    let out = route.dev;
-    let kind = kind_of(&route, daddr)?;
+    let found = found.ok_or(Errno::ENETUNREACH)?;
+    let (route, out) = (found.route, found.route.dev);
+    let kind = kind_of(&found, daddr)?;
     let dev = if kind == RouteKind::Local { lo } else { out.ok_or(Errno::ENETUNREACH)? };
     if !net.devs.get(dev).is_some_and(|d| d.up) {
         return Err(Errno::ENETUNREACH);
@@ -101,12 +107,25 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
 }
 
 /// Among routers, the one that can be reached and ranks itself highest; hosts that forward do not ask who answers. And one
-/// that was passed over because it does not.
+/// that was passed over because it does not. `keys` are asked for where next hops share the route.
 #[doc(alias = "ip6_pol_route")]
-fn select(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Route6>, Option<(DevId, Ipv6Addr)>) {
+fn select(
+    net: &Net,
+    ns: NsId,
+    fl: &RuleFlow,
+    oif: Option<DevId>,
+    keys: impl FnOnce() -> HashKeys6,
+) -> (Option<Found6>, Option<(DevId, Ipv6Addr)>) {
+    let (found, silent) = select_found(net, ns, fl, oif);
+    let Some(mut f) = found.filter(|f| oif.is_none() && f.route.can_ecmp()) else { return (found, silent) };
+    f.route = select_path(net, ns, &f, fl.dst, &keys(), |r| gateway_alive(net, ns, r));
+    (Some(f), silent)
+}
+
+fn select_found(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Found6>, Option<(DevId, Ipv6Addr)>) {
     let Some(n) = net.ns.get(ns) else { return (None, None) };
     if n.v6.conf_all.forwarding != 0 {
-        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, |_| true).map(|(_, r)| r), None);
+        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, |_| true), None);
     }
     let silent = std::cell::Cell::new(None);
     let alive = |r: &Route6| {
@@ -116,7 +135,7 @@ fn select(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Rou
         }
         alive
     };
-    (n.v6.fib.lookup_alive(fl, oif, net.env.now, alive).map(|(_, r)| r), silent.get())
+    (n.v6.fib.lookup_alive(fl, oif, net.env.now, alive), silent.get())
 }
 
 /// A router that did not answer is asked again, once in `router_probe_interval`.
@@ -149,10 +168,10 @@ fn next_hop(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, r: &Route6) -> Opt
     }
 }
 
-fn kind_of(r: &Route6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
-    match r.kind {
+fn kind_of(f: &Found6, daddr: Ipv6Addr) -> Result<RouteKind, Errno> {
+    match f.route.kind {
         // A rule says it in another way than a route.
-        RouteType::Unreachable if r.metric == u32::MAX => Err(Errno::ENETUNREACH),
+        RouteType::Unreachable if f.by_rule => Err(Errno::ENETUNREACH),
         RouteType::Unreachable => Err(Errno::EHOSTUNREACH),
         RouteType::Blackhole => Err(Errno::EINVAL),
         RouteType::Prohibit => Err(Errno::EACCES),
@@ -248,7 +267,7 @@ pub enum Input6 {
 }
 
 /// Local delivery, forwarding, or why not.
-pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, mark: u32) -> Input6 {
+pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, skb: &SkBuff) -> Input6 {
     let daddr = ip.dst;
     let Some(n) = net.ns.get(ns) else { return Input6::NotForwarding };
     let none = MetricsId::default();
@@ -268,17 +287,19 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, mark: u
         return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
     }
     let oif = needs_scope(daddr).then_some(dev);
-    let fl = RuleFlow { src: Some(ip.src.into()), dst: daddr.into(), iif: dev, oif, tos: ip.tclass, mark };
-    let (found, _) = select(net, ns, &fl, oif);
-    let local = found.is_some_and(|r| r.is_here());
+    let fl = RuleFlow { src: Some(ip.src.into()), dst: daddr.into(), iif: dev, oif, tos: ip.tclass, mark: skb.mark };
+    let policy = n.sysctl.multipath_hash6();
+    let (found, _) = select(net, ns, &fl, oif, || HashKeys6::of(policy, skb, ip));
+    let local = found.is_some_and(|f| f.route.is_here());
     if local || n.tproxy.is_some_and(|t| t.dev == dev) {
         return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev), none));
     }
     if d.inet6.conf.forwarding == 0 && n.v6.conf_all.forwarding == 0 {
         return Input6::NotForwarding;
     }
-    let Some(r) = found else { return Input6::Refused(Errno::ENETUNREACH) };
-    match (kind_of(&r, daddr), r.dev) {
+    let Some(f) = found else { return Input6::Refused(Errno::ENETUNREACH) };
+    let r = f.route;
+    match (kind_of(&f, daddr), r.dev) {
         (Ok(kind), Some(out)) => {
             let mtu = path_mtu(net, ns, daddr, out, r.metrics);
             Input6::Forward(to(kind, out, next_hop(net, ns, daddr, out, &r), mtu, r.metrics))
@@ -344,25 +365,66 @@ impl Net {
     /// `ip -6 route add DST/PREFIX …`; EEXIST for the same destination and metric, EHOSTUNREACH for a gateway that no link
     /// leads to.
     pub fn add_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, route: Route6) -> Result<(), Errno> {
-        self.add_route6_to(ns, RT_TABLE_MAIN, (dst, prefix), route)
+        let how = Insert { create: true, excl: true, ..Insert::default() };
+        self.insert_route6(ns, RT_TABLE_MAIN, (dst, prefix), &mut [route], how)
     }
 
-    /// The same into any table.
-    #[doc(alias = "ip6_route_add")]
-    pub fn add_route6_to(
+    /// A route into a table, by several next hops perhaps, as netlink asks for it; ENOENT for one that is to be changed and is
+    /// not there.
+    #[doc(alias = "ip6_route_multipath_add")]
+    pub fn insert_route6(
         &mut self,
         ns: NsId,
         table: u32,
         (dst, prefix): (Ipv6Addr, u8),
-        mut route: Route6,
+        hops: &mut [Route6],
+        how: Insert,
     ) -> Result<(), Errno> {
         if prefix > 128 || dst.to_bits() & !super::fib::mask(prefix) != 0 {
             return Err(Errno::EINVAL);
         }
-        let now = self.env.now;
+        for route in hops.iter_mut() {
+            self.check_hop6(ns, route)?;
+        }
+        let [first, others @ ..] = &*hops else { return Err(Errno::EINVAL) };
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let t = n.v6.fib.table_mut(table);
+        let there = || t.get(dst, prefix).iter().filter(|r| r.metric == first.metric);
+        let twice = |h: &Route6, in_: &[Route6]| in_.iter().any(|r| (r.gateway, r.dev) == (h.gateway, h.dev));
+        let double = others.iter().enumerate().any(|(n, h)| twice(h, &hops[..=n]));
+        // In the place of the next hops of a route or of one without; of the other kind only when there is none of its own.
+        let old = match how.replace {
+            true => there().find(|r| r.can_ecmp() == first.can_ecmp()).or(there().next()).copied(),
+            false => None,
+        };
+        match there().next() {
+            None if !how.create => return Err(Errno::ENOENT),
+            Some(_) if how.excl => return Err(Errno::EEXIST),
+            _ if double => return Err(Errno::EEXIST),
+            _ if !how.replace && there().any(|r| twice(r, hops)) => return Err(Errno::EEXIST),
+            _ => {}
+        }
+        if let (Some(old), Some(first)) = (old, hops.first()) {
+            // The first comes in the old one's place, the others behind all of their metric.
+            t.edit(dst, prefix, |routes| {
+                routes.iter_mut().find(|r| **r == old).into_iter().for_each(|r| *r = *first);
+                routes.retain(|r| r == first || !r.is_sibling(&old));
+            });
+        }
+        hops.iter().for_each(|r| t.insert(dst, prefix, *r));
+        let shared: Vec<Route6> = t.get(dst, prefix).iter().filter(|r| r.is_sibling(first)).copied().collect();
+        n.rt_genid = n.rt_genid.wrapping_add(1);
+        let flags = if how.replace { NLM_F_REPLACE } else { 0 };
+        notify::route6(self, (RTM_NEWROUTE, flags), ns, table, (dst, prefix), &told(hops, shared));
+        Ok(())
+    }
+
+    /// The next hop itself has to be on a link that is up.
+    #[doc(alias = "fib6_nh_init")]
+    fn check_hop6(&self, ns: NsId, route: &mut Route6) -> Result<(), Errno> {
+        let n = self.ns.get(ns).ok_or(Errno::ENODEV)?;
         if let Some(gw) = route.gateway {
-            let hop = n.v6.fib.lookup(gw, route.dev, now).ok_or(Errno::EHOSTUNREACH)?;
+            let hop = n.v6.fib.lookup(gw, route.dev, self.env.now).ok_or(Errno::EHOSTUNREACH)?;
             if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
                 return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::EHOSTUNREACH });
             }
@@ -374,55 +436,44 @@ impl Net {
                 return Err(Errno::ENETDOWN);
             }
         }
-        let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let t = n.v6.fib.table_mut(table);
-        if t.get(dst, prefix).iter().any(|r| r.metric == route.metric && r.dev == route.dev) {
-            return Err(Errno::EEXIST);
-        }
-        t.insert(dst, prefix, route);
-        n.rt_genid = n.rt_genid.wrapping_add(1);
-        notify::route6(self, RTM_NEWROUTE, ns, table, (dst, prefix), &route);
         Ok(())
     }
 
     /// `ip -6 route del`: the first that fits; ESRCH when none does.
     pub fn del_route6(&mut self, ns: NsId, dst: Ipv6Addr, prefix: u8, dev: Option<DevId>) -> Result<(), Errno> {
-        self.del_route6_of(ns, RT_TABLE_MAIN, (dst, prefix), |r| dev.is_none() || r.dev == dev)
+        self.del_route6_of(ns, RT_TABLE_MAIN, (dst, prefix), true, |r| dev.is_none() || r.dev == dev)
     }
 
-    /// The same by whatever a request says of it.
+    /// The same by whatever a request says of it, with `all` the next hops that share the route.
     #[doc(alias = "ip6_route_del")]
     pub fn del_route6_of(
         &mut self,
         ns: NsId,
         table: u32,
         (dst, prefix): (Ipv6Addr, u8),
+        all: bool,
         which: impl Fn(&Route6) -> bool,
     ) -> Result<(), Errno> {
         let n = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let mut gone = None;
+        let mut gone = Vec::new();
         n.v6.fib.table_mut(table).edit(dst, prefix, |routes| {
-            gone = routes.iter().position(which).map(|at| routes.remove(at));
+            let Some(first) = routes.iter().find(|r| which(r)).copied() else { return };
+            gone = routes.extract_if(.., |r| *r == first || (all && r.is_sibling(&first))).collect();
         });
+        if gone.is_empty() {
+            return Err(Errno::ESRCH);
+        }
         n.rt_genid = n.rt_genid.wrapping_add(1);
-        let gone = gone.ok_or(Errno::ESRCH)?;
-        notify::route6(self, RTM_DELROUTE, ns, table, (dst, prefix), &gone);
+        notify::route6(self, (RTM_DELROUTE, 0), ns, table, (dst, prefix), &gone);
         Ok(())
     }
+}
 
-    /// The route with this metric, out of the table, to be replaced: nobody is told.
-    pub(crate) fn take_route6(
-        &mut self,
-        ns: NsId,
-        table: u32,
-        (dst, prefix): (Ipv6Addr, u8),
-        metric: u32,
-    ) -> Option<Route6> {
-        let mut taken = None;
-        self.ns.get_mut(ns)?.v6.fib.table_mut(table).edit(dst, prefix, |routes| {
-            taken = routes.iter().position(|r| r.metric == metric).map(|at| routes.remove(at));
-        });
-        taken
+/// What is said of new next hops: one that joins others stands before them.
+fn told(new: &[Route6], shared: Vec<Route6>) -> Vec<Route6> {
+    match new {
+        [one] => new.iter().copied().chain(shared.into_iter().filter(|r| r != one)).collect(),
+        _ => shared,
     }
 }
 

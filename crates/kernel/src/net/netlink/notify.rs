@@ -124,8 +124,17 @@ pub fn route4(net: &mut Net, kind: u16, flags: u16, ns: NsId, table: u32, (dst, 
     });
 }
 
-pub fn route6(net: &mut Net, kind: u16, ns: NsId, table: u32, (dst, len): (Ipv6Addr, u8), r: &Route6) {
-    tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| route6::fill(net, ns, table, (dst, len), r, out, head(kind)));
+pub fn route6(
+    net: &mut Net,
+    (kind, flags): (u16, u16),
+    ns: NsId,
+    table: u32,
+    (dst, len): (Ipv6Addr, u8),
+    hops: &[Route6],
+) {
+    tell(net, ns, RTNLGRP_IPV6_ROUTE, |net, out| {
+        route6::fill(net, ns, table, (dst, len), hops, out, Head { flags, ..head(kind) });
+    });
 }
 
 pub fn rule(net: &mut Net, kind: u16, ns: NsId, family: i32, r: &Rule) {

@@ -13,7 +13,7 @@ use belljar_abi::{self as abi, Errno};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// `struct rtnexthop`.
-const RTNH_LEN: usize = 8;
+pub(super) const RTNH_LEN: usize = 8;
 /// Of what a lookup found (`RTCF_*`, shown as flags of the route).
 const RTCF_BROADCAST: u32 = 0x1000_0000;
 const RTCF_MULTICAST: u32 = 0x2000_0000;
@@ -103,7 +103,7 @@ pub(crate) fn fill(
         let gateway = r.gateway.map(|g| [&[8, 0][..], &RTA_GATEWAY.to_ne_bytes(), &g.octets()].concat());
         let rest = gateway.unwrap_or_default();
         list.extend_from_slice(&((RTNH_LEN + rest.len()) as u16).to_ne_bytes());
-        list.extend_from_slice(&[(onlink(r) | down(r)) as u8, r.weight.saturating_sub(1)]);
+        list.extend_from_slice(&[(onlink(r) | down(r)) as u8, r.weight.saturating_sub(1) as u8]);
         list.extend_from_slice(&(index(net, r.dev) as i32).to_ne_bytes());
         list.extend_from_slice(&rest);
     }
@@ -231,18 +231,29 @@ pub(crate) fn metrics(v: &[u8]) -> Done<DstMetrics> {
     Ok(metrics)
 }
 
-#[doc(alias = "fib_get_nhs")]
-fn multipath(net: &Net, c: &Caller<'_>, mut v: &[u8]) -> Done<Vec<Route>> {
-    let mut hops = Vec::new();
-    while !v.is_empty() {
-        let &[l0, l1, flags, weight, i0, i1, i2, i3] = v.first_chunk().ok_or(Errno::EINVAL)?;
-        let len = usize::from(u16::from_ne_bytes([l0, l1]));
-        let attrs = v.get(RTNH_LEN..len).ok_or(Errno::EINVAL)?;
-        let dev = match u32::from_ne_bytes([i0, i1, i2, i3]) {
-            0 => None,
-            n => Some(device(net, c, n)?),
+/// `struct rtnexthop`s: device, flags, weight less one, attributes.
+pub(super) fn next_hops(mut v: &[u8]) -> impl Iterator<Item = Result<(u32, u8, u8, &[u8]), Errno>> {
+    std::iter::from_fn(move || {
+        let head: &[u8; RTNH_LEN] = match v.first_chunk() {
+            Some(head) => head,
+            None if v.is_empty() => return None,
+            None => return Some(Err(Errno::EINVAL)),
         };
-        let mut hop = Route { weight: weight.saturating_add(1), ..Route::unicast(None, dev) };
+        let [l0, l1, flags, weight, i0, i1, i2, i3] = *head;
+        let len = usize::from(u16::from_ne_bytes([l0, l1]));
+        let attrs = v.get(RTNH_LEN..len);
+        v = v.get(nl::align(len)..).filter(|_| attrs.is_some()).unwrap_or(&[]);
+        Some(attrs.map(|a| (u32::from_ne_bytes([i0, i1, i2, i3]), flags, weight, a)).ok_or(Errno::EINVAL))
+    })
+}
+
+#[doc(alias = "fib_get_nhs")]
+fn multipath(net: &Net, c: &Caller<'_>, v: &[u8]) -> Done<Vec<Route>> {
+    let mut hops = Vec::new();
+    for hop in next_hops(v) {
+        let (index, flags, weight, attrs) = hop?;
+        let dev = if index == 0 { None } else { Some(device(net, c, index)?) };
+        let mut hop = Route { weight: u16::from(weight) + 1, ..Route::unicast(None, dev) };
         hop.onlink = u32::from(flags) & RTNH_F_ONLINK != 0;
         for (kind, v) in nl::attrs(attrs) {
             match kind {
@@ -251,7 +262,6 @@ fn multipath(net: &Net, c: &Caller<'_>, mut v: &[u8]) -> Done<Vec<Route>> {
             }
         }
         hops.push(hop);
-        v = v.get(nl::align(len)..).unwrap_or(&[]);
     }
     if hops.is_empty() { Err(Errno::EINVAL.into()) } else { Ok(hops) }
 }
@@ -349,7 +359,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let found = match iif {
         None => ip_route::ip_route_output(net, c.ns, &fl)?,
         Some(dev) => {
-            let keys = HashKeys { quoted: None, ports: fl.ports, mark: fl.mark };
+            let keys = HashKeys { ports: fl.ports, mark: fl.mark, ..HashKeys::default() };
             let found = ip_route::ip_route_input(net, c.ns, dev, fl.saddr, fl.daddr, proto, keys);
             found.map_err(|e| match e {
                 InputError::Refused(e) => e,

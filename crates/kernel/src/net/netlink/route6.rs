@@ -1,5 +1,5 @@
 //! Routes of IPv6: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE and dumps.
-use super::route::{metrics, put_metrics, rtn, rtn_of, short_table};
+use super::route::{RTNH_LEN, metrics, next_hops, put_metrics, rtn, rtn_of, short_table};
 use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v6_of};
 use crate::ids::NsId;
 use crate::net::Net;
@@ -8,31 +8,41 @@ use crate::net::core::dst_metrics::{self, DstMetrics};
 use crate::net::core::fib_rules::RuleFlow;
 use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
-use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, Table6, mask};
-use belljar_abi::netlink::{Msg, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use crate::net::ipv4::rule::Insert;
+use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, mask};
+use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
 use core::net::{IpAddr, Ipv6Addr};
 
-/// One route.
+/// `RTNH_F_*` of a next hop.
+fn hop_flags(net: &Net, r: &Route6) -> u32 {
+    match r.dev.and_then(|d| net.devs.get(d)) {
+        Some(d) if !d.up && r.can_ecmp() => RTNH_F_DEAD | RTNH_F_LINKDOWN,
+        Some(d) if d.up && !d.carrier => RTNH_F_LINKDOWN,
+        _ => 0,
+    }
+}
+
+/// One route, with the next hops that share it.
 #[doc(alias = "rt6_fill_node")]
 pub(crate) fn fill(
     net: &Net,
     ns: NsId,
     table: u32,
     (dst, len): (Ipv6Addr, u8),
-    r: &Route6,
+    hops: &[Route6],
     out: &mut Vec<u8>,
     h: Head,
 ) {
-    let down = r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.up && !d.carrier);
+    let Some(r) = hops.first() else { return };
     let msg = RtMsg {
         family: abi::AF_INET6 as u8,
         dst_len: len,
         table: short_table(table),
         protocol: r.proto,
         kind: if dst.is_multicast() && r.kind == RouteType::Unicast { RTN_MULTICAST } else { rtn(r.kind) },
-        flags: if down { RTNH_F_LINKDOWN } else { 0 },
+        flags: if hops.len() == 1 { hop_flags(net, r) } else { 0 },
         ..RtMsg::default()
     };
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
@@ -45,14 +55,27 @@ pub(crate) fn fill(
     }
     m.attr_u32(RTA_PRIORITY, r.metric);
     put_metrics(net.ns.get(ns).and_then(|n| n.metrics.get(r.metrics)), &mut m);
-    if let Some(gw) = r.gateway {
-        m.attr(RTA_GATEWAY, &gw.octets());
+    if hops.len() > 1 {
+        m.attr(RTA_MULTIPATH, &hops.iter().flat_map(|r| next_hop(net, r)).collect::<Vec<u8>>());
+    } else {
+        if let Some(gw) = r.gateway {
+            m.attr(RTA_GATEWAY, &gw.octets());
+        }
+        // What refuses stands at lo, which every namespace has as its first device.
+        m.attr_u32(RTA_OIF, if r.dev.is_some() { index(net, r.dev) } else { 1 });
     }
-    // What refuses stands at lo, which every namespace has as its first device.
-    m.attr_u32(RTA_OIF, if r.dev.is_some() { index(net, r.dev) } else { 1 });
     let left = r.expires.map_or(0, |at| (at.saturating_sub(net.env.now) / 10_000_000) as u32);
     m.attr(RTA_CACHEINFO, &cacheinfo(left));
     m.attr_u8(RTA_PREF, pref(r.pref));
+}
+
+/// `struct rtnexthop` and its router.
+fn next_hop(net: &Net, r: &Route6) -> Vec<u8> {
+    let gateway =
+        r.gateway.map(|g| [&[20, 0][..], &RTA_GATEWAY.to_ne_bytes(), &g.octets()].concat()).unwrap_or_default();
+    let len = ((RTNH_LEN + gateway.len()) as u16).to_ne_bytes();
+    let about = [hop_flags(net, r) as u8, r.weight.saturating_sub(1) as u8];
+    [&len[..], &about, &index(net, r.dev).to_ne_bytes(), &gateway].concat()
 }
 
 /// `ICMPV6_ROUTER_PREF_*`.
@@ -85,21 +108,21 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) -> Done 
         if c.strict && wanted != 0 && wanted != id {
             continue;
         }
-        for (dst, len, r) in in_order(t) {
-            if c.strict && msg.protocol != 0 && msg.protocol != r.proto {
-                continue;
+        for (dst, routes) in t.prefixes() {
+            let mut rest = routes;
+            while let Some(r) = rest.first() {
+                // All next hops in the place of the first; what stands between them is passed over, as Linux does.
+                let hops: Vec<Route6> = routes.iter().filter(|o| o.is_sibling(r)).copied().collect();
+                let last = rest.iter().rposition(|o| o.is_sibling(r)).unwrap_or(0);
+                rest = rest.get(last + 1..).unwrap_or(&[]);
+                if !c.strict || msg.protocol == 0 || msg.protocol == r.proto {
+                    let h = Head::dump(RTM_NEWROUTE, d);
+                    fill(net, c.ns, id, dst, &hops, d.room(), h);
+                }
             }
-            let h = Head::dump(RTM_NEWROUTE, d);
-            fill(net, c.ns, id, (dst, len), r, d.room(), h);
         }
     }
     Ok(())
-}
-
-fn in_order(t: &Table6) -> Vec<(Ipv6Addr, u8, &Route6)> {
-    let mut rows: Vec<_> = t.iter().collect();
-    rows.sort_by_key(|(dst, len, _)| (dst.to_bits() | !mask(*len), std::cmp::Reverse(*len)));
-    rows
 }
 
 /// A route as a request has it.
@@ -110,6 +133,8 @@ struct Spec {
     has_type: bool,
     has_metric: bool,
     route: Route6,
+    /// Next hops where it was told of several.
+    hops: Vec<Route6>,
     metrics: DstMetrics,
 }
 
@@ -129,6 +154,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
         has_type: msg.kind != RTN_UNSPEC,
         has_metric: false,
         metrics: DstMetrics::default(),
+        hops: Vec::new(),
         route: Route6 { kind: rtn_of(msg.kind)?, proto: msg.protocol, ..Route6::unicast(None, None) },
     };
     for (kind, v) in r.attrs(RtMsg::LEN) {
@@ -146,6 +172,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             RTA_PREFSRC => s.route.prefsrc = Some(v6_of(v)?),
             RTA_TABLE => table = u32_of(v)?,
             RTA_METRICS => s.metrics = metrics(v)?,
+            RTA_MULTIPATH => s.hops = multipath(net, c, v)?,
             RTA_PREF => {
                 s.route.pref = match v.first() {
                     Some(1) => Pref::High,
@@ -170,53 +197,74 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     Ok(s)
 }
 
+/// The next hops of a request.
+fn multipath(net: &Net, c: &Caller<'_>, v: &[u8]) -> Done<Vec<Route6>> {
+    let mut hops = Vec::new();
+    for hop in next_hops(v) {
+        let (index, _, weight, attrs) = hop?;
+        let dev = if index == 0 { None } else { Some(device(net, c, index)?) };
+        let mut hop = Route6 { weight: u16::from(weight) + 1, ..Route6::unicast(None, dev) };
+        for (kind, v) in nl::attrs(attrs) {
+            match kind {
+                RTA_GATEWAY => hop.gateway = Some(v6_of(v)?).filter(|g| !g.is_unspecified()),
+                _ => return Err(Errno::EOPNOTSUPP.into()),
+            }
+        }
+        hops.push(hop);
+    }
+    if hops.is_empty() { Err(Errno::EINVAL.into()) } else { Ok(hops) }
+}
+
 #[doc(alias = "inet6_rtm_newroute")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
-    let table = net.ns.get(c.ns).and_then(|n| n.v6.fib.table(s.table));
-    let there = table.is_some_and(|t| t.get(s.dst, s.len).iter().any(|r| r.metric == s.route.metric));
-    if there && r.flag(NLM_F_EXCL) {
-        return Err(Errno::EEXIST.into());
+    let metrics = net.ns.get_mut(c.ns).ok_or(Errno::ENODEV)?.metrics_id(&s.metrics)?;
+    let route = Route6 { metrics, ..s.route };
+    let several = !s.hops.is_empty();
+    let mut hops = if several { s.hops } else { vec![route] };
+    if several && route.kind == RouteType::Unicast {
+        hops.iter_mut().for_each(|h| *h = Route6 { gateway: h.gateway, dev: h.dev, weight: h.weight, ..route });
+        if hops.iter().any(|h| !h.can_ecmp()) {
+            let text = "Device only routes can not be added for IPv6 using the multipath API.";
+            return refuse(Errno::EINVAL, text);
+        }
+    } else if several {
+        hops.iter_mut().for_each(|h| *h = route);
     }
-    if !there && !r.flag(NLM_F_CREATE) {
-        return if r.flag(NLM_F_REPLACE) {
-            Err(Errno::ENOENT.into())
-        } else {
-            refuse(Errno::ENOENT, "NLM_F_CREATE should be specified when creating new route")
-        };
-    }
-    if there && !r.flag(NLM_F_REPLACE) {
-        // A second next hop of the same route.
-        return Err(Errno::EOPNOTSUPP.into());
-    }
-    let old = match there {
-        true => net.take_route6(c.ns, s.table, (s.dst, s.len), s.route.metric),
-        false => None,
+    let how = Insert {
+        create: r.flag(NLM_F_CREATE),
+        excl: r.flag(NLM_F_EXCL),
+        replace: r.flag(NLM_F_REPLACE),
+        append: r.flag(NLM_F_APPEND),
     };
-    let metrics = net.ns.get_mut(c.ns).ok_or(Errno::ENODEV)?.metrics_id(&s.metrics);
-    let done =
-        metrics.and_then(|metrics| net.add_route6_to(c.ns, s.table, (s.dst, s.len), Route6 { metrics, ..s.route }));
-    if let (Err(_), Some(old), Some(n)) = (done, old, net.ns.get_mut(c.ns)) {
-        n.v6.fib.table_mut(s.table).insert(s.dst, s.len, old);
-    }
-    match done {
+    match net.insert_route6(c.ns, s.table, (s.dst, s.len), &mut hops, how) {
         Err(Errno::ENETDOWN) => refuse(Errno::ENETDOWN, "Nexthop device is not up"),
         Err(Errno::EINVAL) => refuse(Errno::EINVAL, "Gateway can not be a local address"),
+        Err(Errno::ENOENT) if how.replace => refuse(Errno::ENOENT, "Can not replace route - no match found"),
+        Err(Errno::ENOENT) => refuse(Errno::ENOENT, "NLM_F_CREATE should be specified when creating new route"),
         done => Ok(done?),
     }
 }
 
+/// One route with all its next hops, or each next hop that the request names.
 #[doc(alias = "inet6_rtm_delroute")]
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
-    let fits = |r: &Route6| {
-        (!s.has_type || r.kind == s.route.kind)
-            && (!s.has_metric || r.metric == s.route.metric)
-            && (s.route.dev.is_none() || r.dev == s.route.dev)
-            && (s.route.gateway.is_none() || r.gateway == s.route.gateway)
-            && (s.route.proto == 0 || r.proto == s.route.proto)
-    };
-    Ok(net.del_route6_of(c.ns, s.table, (s.dst, s.len), fits)?)
+    let hops = if s.hops.is_empty() { vec![s.route] } else { s.hops };
+    for hop in &hops {
+        let fits = |r: &Route6| {
+            (!s.has_type || r.kind == s.route.kind)
+                && (!s.has_metric || r.metric == s.route.metric)
+                && (hop.dev.is_none() || r.dev == hop.dev)
+                && (hop.gateway.is_none() || r.gateway == hop.gateway)
+                && (s.route.proto == 0 || r.proto == s.route.proto)
+        };
+        let done = net.del_route6_of(c.ns, s.table, (s.dst, s.len), hop.gateway.is_none(), fits);
+        // At the root of the tree stands what says that there is no way, which cannot be deleted.
+        let root = s.len == 0 && hop.dev.is_none() && hop.gateway.is_none() && !s.has_metric;
+        done.map_err(|e| if root && e == Errno::ESRCH { Errno::ENOENT } else { e })?;
+    }
+    Ok(())
 }
 
 /// `ip -6 route get`.
@@ -245,7 +293,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let asked = RuleFlow { src: source, dst: dst.into(), iif: n.lo, oif: fl.oif, tos: fl.tos, mark: fl.mark };
     let through = fl.oif.or(Some(found.dev).filter(|_| !local));
     let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |_| true) {
-        Some((table, r)) => (table, Some(r)),
+        Some(f) => (f.table, Some(f.route)),
         None => (if local { fib::RT_TABLE_LOCAL } else { fib::RT_TABLE_MAIN }, None),
     };
     let kind = match found.kind {
