@@ -10,6 +10,7 @@ pub mod bridge_stp;
 pub mod bridge_sysfs;
 pub mod bridge_timer;
 pub mod bridge_vlan;
+pub mod ifb;
 pub mod loopback;
 pub mod macvlan;
 pub mod nic;

@@ -125,13 +125,17 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
         None => Link::None,
         Some(index) => net.dev_by_index(c.ns, index).map_or(Link::Gone, Link::Dev),
     };
-    if link != Link::None && matches!(kind, "dummy" | "bridge" | "veth") {
+    if link != Link::None && matches!(kind, "dummy" | "ifb" | "bridge" | "veth") {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let dev = match kind {
         "dummy" => {
             let name = net.alloc_name(ns, &template)?;
             net.add_dummy(ns, &name)?
+        }
+        "ifb" => {
+            let name = net.alloc_name(ns, &template)?;
+            net.add_ifb(ns, &name)?
         }
         "bridge" => {
             let name = net.alloc_name(ns, &template)?;
