@@ -53,6 +53,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("descriptors.py", include_str!("programs/descriptors.py")),
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
+    ("tunnels.sh", include_str!("programs/tunnels.sh")),
     ("doors.py", include_str!("programs/doors.py")),
     ("mtu.sh", include_str!("programs/mtu.sh")),
     ("neighbours.sh", include_str!("programs/neighbours.sh")),

@@ -16,6 +16,8 @@ pub mod macvlan;
 pub mod nic;
 pub mod stacked;
 pub mod tun;
+pub mod tunnel;
+mod tunnel_rx;
 pub mod veth;
 pub mod veth_rx;
 pub mod vlan;

@@ -4,6 +4,7 @@ use crate::drivers::ifb::Ifb;
 use crate::drivers::macvlan::Macvlan;
 use crate::drivers::nic::{Nic, NicConfig};
 use crate::drivers::tun::Tun;
+use crate::drivers::tunnel::{self, Tunnel};
 use crate::drivers::veth::Veth;
 use crate::drivers::vlan::Vlan;
 use crate::drivers::vxlan::Vxlan;
@@ -74,6 +75,7 @@ pub enum DevKind {
     Macvlan(Macvlan),
     Vxlan(Box<Vxlan>),
     Ifb(Box<Ifb>),
+    Tunnel(Box<Tunnel>),
 }
 
 /// Offloads (`ethtool -k`).
@@ -125,6 +127,9 @@ pub struct DevStats {
     /// The receive ring was full.
     pub rx_missed: u64,
     pub rx_fifo: u64,
+    pub rx_crc: u64,
+    pub rx_frame: u64,
+    pub collisions: u64,
     pub multicast: u64,
     pub tx_packets: u64,
     pub tx_bytes: u64,
@@ -240,12 +245,28 @@ impl NetDevice {
 
     /// It keeps nothing waiting and needs no queue (IFF_NO_QUEUE).
     pub fn is_noqueue(&self) -> bool {
-        !matches!(self.kind, DevKind::Nic(_) | DevKind::Tun(_) | DevKind::Ifb(_))
+        match &self.kind {
+            DevKind::Nic(_) | DevKind::Tun(_) | DevKind::Ifb(_) => false,
+            DevKind::Tunnel(t) => t.kind != tunnel::Kind::Gretap,
+            _ => true,
+        }
     }
 
-    /// A TUN device: no link layer, somebody reads its packets.
+    /// A TUN device, whose packets somebody reads, or a tunnel of packets: no link layer.
     pub fn is_pointopoint(&self) -> bool {
-        matches!(&self.kind, DevKind::Tun(t) if !t.tap)
+        match &self.kind {
+            DevKind::Tun(t) => !t.tap,
+            DevKind::Tunnel(t) => t.kind != tunnel::Kind::Gretap,
+            _ => false,
+        }
+    }
+
+    /// The ends of a tunnel that has no link layer, which stand where others have hardware addresses.
+    pub fn ends(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        match &self.kind {
+            DevKind::Tunnel(t) if t.kind != tunnel::Kind::Gretap => Some((t.local, t.remote)),
+            _ => None,
+        }
     }
 
     /// Nobody is asked for hardware addresses there (IFF_NOARP).
@@ -265,6 +286,7 @@ impl NetDevice {
             DevKind::Macvlan(_) => "macvlan",
             DevKind::Vxlan(_) => "vxlan",
             DevKind::Ifb(_) => "ifb",
+            DevKind::Tunnel(t) => t.kind.name(),
         })
     }
 
@@ -283,6 +305,7 @@ impl NetDevice {
             DevKind::Vlan(v) => Some(v.lower),
             DevKind::Macvlan(m) => Some(m.lower),
             DevKind::Vxlan(v) => v.lower,
+            DevKind::Tunnel(t) => t.lower,
             _ => None,
         }
     }
@@ -298,6 +321,11 @@ impl NetDevice {
             DevKind::Loopback | DevKind::Dummy | DevKind::Ifb(_) => (0, 0),
             DevKind::Vlan(_) => (0, 65_535),
             DevKind::Macvlan(m) => m.mtus,
+            DevKind::Tunnel(ref t) => match t.kind {
+                tunnel::Kind::Sit => (1280, 65_555),
+                tunnel::Kind::Gretap => (68, 0),
+                _ => (0, 0),
+            },
             _ => (68, 65_535),
         }
     }
@@ -305,14 +333,15 @@ impl NetDevice {
     /// `IFF_*` as programs see them.
     #[doc(alias = "dev_get_flags")]
     pub fn flags(&self) -> u32 {
-        let ptp = self.is_pointopoint();
+        let bare = self.is_pointopoint();
+        let ptp = bare && self.ends().is_none_or(|(_, remote)| !remote.is_unspecified());
         let bits = [
             (self.up, abi::IFF_UP),
-            (!self.is_loopback() && !ptp, abi::IFF_BROADCAST),
+            (!self.is_loopback() && !bare, abi::IFF_BROADCAST),
             (self.is_loopback(), abi::IFF_LOOPBACK),
             (ptp, abi::IFF_POINTOPOINT),
             (self.running(), abi::IFF_RUNNING | abi::IFF_LOWER_UP),
-            (ptp || self.iff_noarp, abi::IFF_NOARP),
+            (bare || self.iff_noarp, abi::IFF_NOARP),
             (!self.is_loopback() && !self.no_multicast, abi::IFF_MULTICAST),
         ];
         bits.into_iter().filter(|b| b.0).fold(self.gflags, |all, b| all | b.1)
@@ -320,7 +349,10 @@ impl NetDevice {
 
     /// `IF_OPER_*` (RFC 2863): of a device that nobody watches the link of, nothing is known.
     pub fn operstate(&self) -> u8 {
-        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy | DevKind::Vxlan(_) | DevKind::Ifb(_));
+        let unwatched = matches!(
+            self.kind,
+            DevKind::Loopback | DevKind::Dummy | DevKind::Vxlan(_) | DevKind::Ifb(_) | DevKind::Tunnel(_)
+        );
         match (self.up, self.carrier) {
             (true, true) if unwatched => abi::IF_OPER_UNKNOWN,
             (true, true) => abi::IF_OPER_UP,

@@ -1,5 +1,5 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
-use crate::drivers::{bridge, ifb, loopback, macvlan, nic, tun, veth, vlan as vlan_dev, vxlan};
+use crate::drivers::{bridge, ifb, loopback, macvlan, nic, tun, tunnel, veth, vlan as vlan_dev, vxlan};
 use crate::env::TimerKey;
 use crate::env::trace::Dir;
 use crate::ids::DevId;
@@ -225,6 +225,7 @@ fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
         Some(DevKind::Macvlan(_)) => macvlan::macvlan_xmit(net, dev, skb),
         Some(DevKind::Vxlan(_)) => vxlan::vxlan_xmit(net, dev, skb),
         Some(DevKind::Ifb(_)) => ifb::ifb_xmit(net, dev, skb),
+        Some(DevKind::Tunnel(_)) => tunnel::tunnel_xmit(net, dev, skb),
         Some(DevKind::Vlan(_)) => vlan_dev::vlan_xmit(net, dev, skb),
         Some(DevKind::Dummy) => {
             let len = skb.len() as u64;

@@ -120,6 +120,7 @@ impl Net {
         notify::link(self, RTM_DELLINK, dev);
         self.unlist_netdev(dev);
         self.mirred_gone(dev);
+        self.list_tunnel(dev, false);
         napi::forget(self, dev);
         let Some(d) = self.devs.remove(dev) else { return };
         let held: Vec<_> = match d.kind {

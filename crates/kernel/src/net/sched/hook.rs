@@ -5,8 +5,8 @@ use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::skb::{Redirect, Skb};
 use crate::net::drop::DropReason;
-use crate::net::packet::link_of;
 use belljar_abi::Errno;
+use belljar_wire::ethernet::ETH_HLEN;
 
 impl Net {
     /// A packet that stays comes back; otherwise `Err` says whether it went somewhere (`Ok`) or was dropped. What was sent to
@@ -17,11 +17,10 @@ impl Net {
     pub(crate) fn tc_run(&mut self, dev: DevId, mut skb: Skb, ingress: bool) -> Result<Skb, Result<(), Errno>> {
         let Net { devs, env, pool, tc, .. } = self;
         let Some(d) = devs.get_mut(dev) else { return Ok(skb) };
-        let header = link_of(d).0;
         let Some(i) = &mut d.qdisc.ingress else { return Ok(skb) };
         if !ingress {
             skb.mac_header = skb.head.start();
-            skb.network_header = skb.mac_header.saturating_add(header as u8);
+            skb.network_header = skb.mac_header.saturating_add(ETH_HLEN as u8);
         }
         let mut cx = Ctx::new((env, pool, &mut tc.acts), d.mtu, d.tx_queue_len);
         let said = i.run(&skb, &mut cx, ingress);

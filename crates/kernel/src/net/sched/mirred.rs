@@ -146,7 +146,6 @@ fn ready(net: &mut Net, id: ActId, to: To, mut skb: Skb) -> Option<Skb> {
         return None;
     };
     let is_ifb = matches!(d.kind, DevKind::Ifb(_));
-    let bare = d.is_pointopoint();
     // Connections are tracked anew there (`nf_reset_ct`); that of a copy is still the other packet's.
     let nf = std::mem::take(&mut skb.nf);
     if to.is_redirect() {
@@ -157,7 +156,7 @@ fn ready(net: &mut Net, id: ActId, to: To, mut skb: Skb) -> Option<Skb> {
         skb.protocol = skb.protocol_or_ip();
         net.skb_orphan(&mut skb);
     }
-    if to.wants_ingress() || bare {
+    if to.wants_ingress() {
         let pulled = skb.network_header.saturating_sub(skb.head.start());
         let _ = skb.head.pull(usize::from(pulled));
     } else {
