@@ -246,3 +246,75 @@ fn what_is_refused() {
     assert_eq!((s.tx_errors, s.collisions), (1, 1));
     assert!(w.k.net.ns.get(ns).is_some());
 }
+
+#[test]
+fn tunnels_in_tunnels_end() {
+    let mut w = world();
+    // Each goes to the address of the one before; the last one's way leads through all others.
+    for n in 0..12u8 {
+        let (local, remote) = if n == 0 { ([192, 0, 2, 1], [192, 0, 2, 2]) } else { ([10, n, 0, 1], [10, n, 0, 2]) };
+        let data = [(IFLA_GRE_LOCAL, local.to_vec()), (IFLA_GRE_REMOTE, remote.to_vec())];
+        assert_eq!(w.add(0, &format!("g{n}"), "gre", &[], &data), (0, String::new()));
+        w.up(0, &format!("g{n}"));
+        w.addr(0, &format!("g{n}"), [10, n + 1, 0, 1]);
+    }
+    let from = w.udp(0, 0);
+    w.watch();
+    w.send(0, from, b"x", [10, 3, 0, 2], 7).unwrap();
+    let sent = outer(&mut w, 0);
+    // A header and GRE's for each of three.
+    assert_eq!((sent.len(), sent[0].len()), (1, 29 + 3 * 24));
+    let _ = w.send(0, from, b"x", [10, 12, 0, 2], 7);
+    let all: u64 = (0..12).map(|n| w.d(0, &format!("g{n}")).stats.tx_errors).sum();
+    assert_eq!(all, 1, "at the depth where it ends");
+    assert!(outer(&mut w, 0).is_empty());
+}
+
+#[test]
+fn rubbish_in_tunnels() {
+    for kind in ["ipip", "gre", "gretap", "sit"] {
+        let mut w = both(kind, &[]);
+        let mut rng = belljar_kernel::env::Rng::new(3);
+        let proto = if is_gre(kind) { 47 } else { [4, 41][usize::from(kind == "sit")] };
+        for n in 0..600u32 {
+            let len = 20 + rng.below(90) as usize;
+            let mut packet: Vec<u8> = (0..len).map(|_| rng.below(256) as u8).collect();
+            let (src, dst) = ([192, 0, 2, 2].into(), [192, 0, 2, 1].into());
+            let total_len = len as u16;
+            let tos = rng.below(256) as u8;
+            Ipv4Header { ihl_bytes: 20, total_len, ttl: 9, tos, proto, src, dst, ..Ipv4Header::default() }
+                .emit(&mut packet);
+            if is_gre(kind) && len > 24 {
+                // Mostly a header that is understood.
+                let (flags, inside) = (
+                    [0, 0xb0, 0x80, 0x20][rng.below(4) as usize],
+                    [[8, 0], [0x65, 0x58], [0x86, 0xdd]][rng.below(3) as usize],
+                );
+                packet[20..24].copy_from_slice(&[flags, 0, inside[0], inside[1]]);
+            }
+            let mac = w.d(0, "e").mac.0;
+            let frame = [&mac[..], &[2, 0, 0, 0, 0, 9, 8, 0], &packet].concat();
+            w.inject(1, "e", &frame);
+            // What goes in is as strange.
+            if n % 3 == 0 {
+                w.inject(0, "t", &packet[..20 + rng.below(len as u32 - 19) as usize]);
+            }
+        }
+        w.advance(1_000_000_000);
+        assert!(w.d(0, "t").stats.rx_errors + w.d(0, "t").stats.rx_packets > 0, "{kind}");
+    }
+}
+
+#[test]
+fn link_local_addresses_are_made_of_the_local_one() {
+    let mut w = world();
+    for (name, kind) in [("i", "ipip"), ("g", "gre"), ("s", "sit")] {
+        let ns = w.ns(0);
+        w.k.net.enable_ipv6(ns);
+        assert_eq!(w.add(0, name, kind, &[], &ends(kind, 0)).0, 0);
+        w.up(0, name);
+    }
+    let own = |name: &str| w.d(0, name).inet6.addrs.iter().map(|a| a.addr.to_string()).collect::<Vec<_>>();
+    assert_eq!((own("i"), own("g")), (vec![], vec!["fe80::5efe:c000:201".to_owned()]));
+    assert_eq!(own("s"), ["fe80::c000:201"]);
+}

@@ -231,14 +231,13 @@ impl Ingress {
         !self.egress.is_empty()
     }
 
-    /// What filters say of a packet that came in, or is to go out; it is counted where they look at it.
+    /// What filters say of a packet that came in, or is to go out, and is this long; it is counted where they look at it.
     #[doc(alias = "tc_run")]
-    pub(super) fn run(&mut self, skb: &SkBuff, cx: &mut Ctx<'_>, ingress: bool) -> Verdict {
+    pub(super) fn run(&mut self, skb: &SkBuff, cx: &mut Ctx<'_>, (len, ingress): (u32, bool)) -> Verdict {
         let filters = if ingress { &mut self.filters } else { &mut self.egress };
         if filters.is_empty() {
             return Verdict::None;
         }
-        let len = super::pkt_len(skb);
         self.stats.sent_of(skb, len);
         let said = filters.decide(skb, cx, (len, ingress));
         self.stats.drops += u64::from(said == Verdict::Drop);
