@@ -132,6 +132,25 @@ impl Tunnel {
         }
     }
 
+    /// The end of its link-local address, made of the local one, if its kind has one.
+    #[doc(alias = "addrconf_ifid_gre")]
+    #[doc(alias = "add_v4_addrs")]
+    pub fn interface_id(&self) -> Option<u64> {
+        let local = u64::from(u32::from(self.local));
+        match self.kind {
+            _ if self.local.is_unspecified() => None,
+            Kind::Gre => {
+                let a = self.local;
+                let [w, x, y, _] = a.octets();
+                let kept = [(192, 0, 2), (192, 88, 99)].contains(&(w, x, y)) || (w, x & 0xfe) == (198, 18) || w == 0;
+                let special = kept || a.is_private() || a.is_loopback() || a.is_link_local() || a.is_multicast();
+                Some(u64::from(!special) << 57 | 0x5efe << 32 | local)
+            }
+            Kind::Sit if !self.remote.is_unspecified() => Some(local),
+            _ => None,
+        }
+    }
+
     /// A key is wanted, and is this; or none is.
     #[doc(alias = "ip_tunnel_key_match")]
     pub(super) fn key_fits(&self, key: Option<u32>) -> bool {

@@ -69,6 +69,7 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
     match proto {
         Proto::Tcp => {
             let mut sk = TcpSock::new(Sock::new(ns, family), sysctl);
+            sk.sk.discover_pmtu(sysctl);
             sk.sk.flags.no_txrehash = sysctl.txrehash == 0;
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }

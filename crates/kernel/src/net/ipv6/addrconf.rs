@@ -3,7 +3,6 @@
 use super::fib::{PRIO_ADDRCONF, PROTO_KERNEL, PROTO_RA, Route6};
 use super::mcast::{self, Group6};
 use super::{anycast, mld, ndisc};
-use crate::drivers::tunnel::{self, Tunnel};
 use crate::env::timers::Fire;
 use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
@@ -144,25 +143,6 @@ fn eui64(mac: Mac) -> u64 {
     u64::from_be_bytes([m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]])
 }
 
-/// Of a tunnel by its local address, if its kind has one.
-#[doc(alias = "addrconf_ifid_gre")]
-#[doc(alias = "add_v4_addrs")]
-fn tunnel_id(t: &Tunnel) -> Option<u64> {
-    let local = u64::from(u32::from(t.local));
-    let ends = !t.local.is_unspecified() && !t.remote.is_unspecified();
-    match t.kind {
-        tunnel::Kind::Gre if !t.local.is_unspecified() => {
-            let a = t.local;
-            let [w, x, y, _] = a.octets();
-            let kept = [(192, 0, 2), (192, 88, 99)].contains(&(w, x, y)) || (w, x & 0xfe) == (198, 18);
-            let special = w == 0 || kept || a.is_private() || a.is_loopback() || a.is_link_local() || a.is_multicast();
-            Some(u64::from(!special) << 57 | 0x5efe << 32 | local)
-        }
-        tunnel::Kind::Sit if ends => Some(local),
-        _ => None,
-    }
-}
-
 /// `prefix` with the interface's own identifier behind it.
 fn with_id(prefix: Ipv6Addr, id: u64) -> Ipv6Addr {
     Ipv6Addr::from_bits(prefix.to_bits() & !u128::from(u64::MAX) | u128::from(id))
@@ -225,7 +205,7 @@ impl Net {
     fn add_linklocal(&mut self, dev: DevId) {
         let Some(d) = self.devs.get(dev).filter(|d| d.inet6.conf.addr_gen_mode == 0) else { return };
         let id = match (&d.kind, d.is_pointopoint()) {
-            (DevKind::Tunnel(t), true) => match tunnel_id(t) {
+            (DevKind::Tunnel(t), true) => match t.interface_id() {
                 Some(id) => id,
                 None => return,
             },
