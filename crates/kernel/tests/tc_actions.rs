@@ -293,3 +293,53 @@ fn a_class_of_a_discipline_may_send_its_packets_away() {
     w.send(0, from, b"x", TO_B, 7000).unwrap();
     assert_eq!(w.drops(), [("QDISC_DROP", "prio_enqueue")]);
 }
+
+#[test]
+fn a_super_segment_that_is_cut_at_an_ifb_comes_back_whole() {
+    use belljar_wire::{Csum, Gso, GsoType};
+    let mut w = world();
+    ifb(&mut w, 1);
+    tc(&mut w, 1, "qdisc add dev b ingress");
+    tc(
+        &mut w,
+        1,
+        "filter add dev b ingress protocol ip prio 1 u32 match u32 0 0 action mirred egress redirect dev ifb0",
+    );
+    tc(&mut w, 1, "qdisc add dev ifb0 root tbf rate 100mbit burst 2000 limit 90000");
+    let to = w.udp(1, 7000);
+    // Three datagrams in one packet, as UDP_SEGMENT makes them.
+    let dev = w.dev(1, "b");
+    let mut skb = w.k.net.alloc_skb();
+    let mac = w.d(1, "b").mac.0;
+    let mut b = [&mac[..], &[2, 0, 0, 0, 0, 1, 8, 0]].concat();
+    let mut ip = vec![0; 20];
+    belljar_wire::ipv4::Ipv4Header {
+        ihl_bytes: 20,
+        total_len: 28 + 3000,
+        ttl: 64,
+        proto: 17,
+        src: [10, 0, 0, 1].into(),
+        dst: TO_B.into(),
+        ..Default::default()
+    }
+    .emit(&mut ip);
+    b.extend(ip);
+    b.extend([0, 9, 0x1b, 0x58, 0x0b, 0xc0, 0, 0]);
+    skb.head.push(b.len()).unwrap().copy_from_slice(&b);
+    skb.frags = belljar_wire::Segs::from(vec![7; 3000]);
+    (skb.csum, skb.gso) = (Csum::Partial, Some(Gso { kind: GsoType::UdpL4, size: 1000, segs: 3 }));
+    (skb.dev, skb.protocol) = (Some(dev), 0x0800);
+    (skb.mac_header, skb.network_header, skb.transport_header) = {
+        let at = skb.head.start();
+        (at, at + 14, at + 34)
+    };
+    skb.set_truesize();
+    skb.head.pull(14).unwrap();
+    belljar_kernel::net::core::dev_rx::netif_rx(&mut w.k.net, skb);
+    w.settle();
+    w.advance(10 * MS);
+    let got: Vec<usize> = std::iter::from_fn(|| w.recv(1, to).ok()).map(|d| d.len()).collect();
+    assert_eq!(got, [1000, 1000, 1000]);
+    let s = w.d(1, "ifb0").stats;
+    assert_eq!((s.rx_packets, s.rx_dropped, s.tx_packets), (3, 0, 3));
+}

@@ -357,7 +357,7 @@ impl SkBuff {
         (s.priority, s.mark, s.pkt_type) = (self.priority, self.mark, self.pkt_type);
         (s.tstamp, s.pacing_rate, s.queue_mapping) = (self.tstamp, self.pacing_rate, self.queue_mapping);
         (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
-        s.sent_on = self.sent_on;
+        (s.redirect, s.sent_on) = (self.redirect, self.sent_on);
         s.mac_header = s.head.start();
         s.network_header = s.mac_header + (self.network_header - self.mac_header);
         s.transport_header = s.mac_header + (self.transport_header - self.mac_header);
