@@ -176,6 +176,15 @@ fn mirrors_copy_and_redirects_carry_off() {
     assert_eq!(w.d(2, "lo").stats.rx_packets, counted, "drivers count, the stack does not");
     let a = action(&w, 2, Kind::Mirred, 1).unwrap();
     assert_eq!((a.stats.packets, a.first_used.is_some()), (1, true));
+    // An ifb gives back what was taken off its way, not copies.
+    ifb(&mut w, 1);
+    tc(&mut w, 1, "filter replace dev b ingress prio 7 matchall action mirred egress mirror dev ifb0");
+    tc(&mut w, 1, "filter del dev b ingress prio 49152");
+    assert!(w.reaches(0, 1, TO_B));
+    let s = w.d(1, "ifb0").stats;
+    assert_eq!((s.rx_packets, s.rx_dropped, s.tx_packets), (1, 1, 0));
+    tc(&mut w, 1, "filter add dev b ingress matchall action mirred egress mirror dev c");
+    tc(&mut w, 1, "filter del dev b ingress prio 7");
     // To a device that is down it is dropped; of a copy nobody hears.
     w.down(1, "c");
     assert!(w.reaches(0, 1, TO_B));

@@ -22,6 +22,10 @@ r tc filter add dev d1 ingress protocol ip prio 8 u32 match ip dport 9 0xffff fl
 r tc filter add dev d1 ingress protocol ip prio 9 u32 match u32 0 0 action mirred index 9
 r tc filter add dev d1 ingress protocol ip prio 10 u32 match u32 0 0 action mirred index 10
 r tc filter show dev d1 ingress
+for n in 1 2; do ping -c 1 -W 1 -s 100 10.0.0.2 >/dev/null & done; sleep 0.4
+r tc -s filter show dev d1 ingress
+r tc -s qdisc show dev d1
+r ip -s link show i0
 r tc actions add action mirred egress mirror dev i0 index 9
 r tc actions add action mirred egress mirror dev i0 index 20
 r tc actions del action mirred index 20

@@ -171,7 +171,7 @@ fn ready(net: &mut Net, id: ActId, to: To, mut skb: Skb) -> Option<Skb> {
     skb.dev = Some(to.dev);
     skb.sent_on += 1;
     skb.redirect = match from {
-        Some(dev) if is_ifb => Redirect::From { dev, at_ingress: to.at_ingress },
+        Some(dev) if is_ifb && to.is_redirect() => Redirect::From { dev, at_ingress: to.at_ingress },
         _ => Redirect::None,
     };
     Some(skb)
