@@ -8,7 +8,7 @@ for d in all i0 d0 d1; do echo 1 > /proc/sys/net/ipv6/conf/$d/disable_ipv6; done
 for d in lo i0 d0 d1; do ip link set $d up; done
 ip addr add 10.0.0.1/24 dev d0; ip neigh add 10.0.0.2 lladdr 02:00:00:00:00:d1 dev d0
 r ip -d link show i0
-for n in 1 2 3; do ping -c 1 -W 1 -s 100 10.0.0.2 >/dev/null & done; sleep 0.4
+for n in 1 2 3; do ping -c 1 -W 0.2 -s 100 10.0.0.2 >/dev/null & done; sleep 0.4
 r tc -s filter show dev d1 ingress
 r tc -s qdisc show dev i0
 r tc -s qdisc show dev d1
@@ -22,7 +22,7 @@ r tc filter add dev d1 ingress protocol ip prio 8 u32 match ip dport 9 0xffff fl
 r tc filter add dev d1 ingress protocol ip prio 9 u32 match u32 0 0 action mirred index 9
 r tc filter add dev d1 ingress protocol ip prio 10 u32 match u32 0 0 action mirred index 10
 r tc filter show dev d1 ingress
-for n in 1 2; do ping -c 1 -W 1 -s 100 10.0.0.2 >/dev/null & done; sleep 0.4
+for n in 1 2; do ping -c 1 -W 0.2 -s 100 10.0.0.2 >/dev/null & done; sleep 0.4
 r tc -s filter show dev d1 ingress
 r tc -s qdisc show dev d1
 r ip -s link show i0
@@ -30,6 +30,15 @@ r tc actions add action mirred egress mirror dev i0 index 9
 r tc actions add action mirred egress mirror dev i0 index 20
 r tc actions del action mirred index 20
 r tc actions del action mirred index 21
+# Two that send to each other: the fifth time is too much.
+tc qdisc add dev d0 clsact; tc qdisc add dev i0 clsact
+tc filter add dev d0 egress protocol ip u32 match u32 0 0 action mirred egress redirect dev i0
+tc filter add dev i0 egress protocol ip u32 match u32 0 0 action mirred egress redirect dev d0
+ping -c 1 -W 0.2 10.0.0.2 >/dev/null
+r tc -s filter show dev d0 egress
+r tc -s filter show dev i0 egress
+r tc -s qdisc show dev d0
 r ip link del i0
+r tc filter show dev d0 egress
 r ip link show dev lo
 echo done
