@@ -104,6 +104,7 @@ pub const ARPHRD_ETHER: u16 = 1;
 pub const ARPHRD_PPP: u16 = 512;
 pub const ARPHRD_TUNNEL: u16 = 768;
 pub const ARPHRD_LOOPBACK: u16 = 772;
+pub const ARPHRD_SIT: u16 = 776;
 pub const ARPHRD_IPGRE: u16 = 778;
 pub const ARPHRD_NONE: u16 = 65534;
 

@@ -6,6 +6,9 @@ pub const RTM_NEWTCLASS: u16 = 40;
 pub const RTM_DELTCLASS: u16 = 41;
 pub const RTM_NEWTFILTER: u16 = 44;
 pub const RTM_DELTFILTER: u16 = 45;
+pub const RTM_NEWACTION: u16 = 48;
+pub const RTM_DELACTION: u16 = 49;
+pub const RTM_GETACTION: u16 = 50;
 pub const RTMGRP_TC: u32 = 8;
 
 pub const TCA_KIND: u16 = 1;
@@ -102,7 +105,12 @@ pub const TCA_MATCHALL_CLASSID: u16 = 1;
 pub const TCA_MATCHALL_ACT: u16 = 2;
 pub const TCA_MATCHALL_FLAGS: u16 = 3;
 
+pub const TCA_MATCHALL_PCNT: u16 = 4;
+
 pub const TCA_FW_CLASSID: u16 = 1;
+pub const TCA_FW_POLICE: u16 = 2;
+pub const TCA_FW_INDEV: u16 = 3;
+pub const TCA_FW_ACT: u16 = 4;
 pub const TCA_FW_MASK: u16 = 5;
 
 pub const TCA_U32_CLASSID: u16 = 1;
@@ -110,8 +118,66 @@ pub const TCA_U32_HASH: u16 = 2;
 pub const TCA_U32_LINK: u16 = 3;
 pub const TCA_U32_DIVISOR: u16 = 4;
 pub const TCA_U32_SEL: u16 = 5;
+pub const TCA_U32_POLICE: u16 = 6;
+pub const TCA_U32_ACT: u16 = 7;
+pub const TCA_U32_INDEV: u16 = 8;
 pub const TCA_U32_MARK: u16 = 10;
 pub const TCA_U32_FLAGS: u16 = 11;
+
+/// A match of this filter ends the search (`tc_u32_sel.flags`).
+pub const TC_U32_TERMINAL: u8 = 1;
+
+/// What an action says of a packet, and a filter with it.
+pub const TC_ACT_UNSPEC: i32 = -1;
+pub const TC_ACT_OK: i32 = 0;
+pub const TC_ACT_RECLASSIFY: i32 = 1;
+pub const TC_ACT_SHOT: i32 = 2;
+pub const TC_ACT_PIPE: i32 = 3;
+pub const TC_ACT_STOLEN: i32 = 4;
+pub const TC_ACT_QUEUED: i32 = 5;
+pub const TC_ACT_REPEAT: i32 = 6;
+pub const TC_ACT_TRAP: i32 = 8;
+/// Codes with a number in their lower bits.
+pub const TC_ACT_JUMP: i32 = 1 << 28;
+pub const TC_ACT_GOTO_CHAIN: i32 = 2 << 28;
+pub const TC_ACT_EXT_VAL_MASK: i32 = (1 << 28) - 1;
+
+/// Actions that a filter has at most.
+pub const TCA_ACT_MAX_PRIO: usize = 32;
+pub const TC_COOKIE_MAX_SIZE: usize = 16;
+
+pub const TCA_ACT_KIND: u16 = 1;
+pub const TCA_ACT_OPTIONS: u16 = 2;
+pub const TCA_ACT_INDEX: u16 = 3;
+pub const TCA_ACT_STATS: u16 = 4;
+pub const TCA_ACT_COOKIE: u16 = 6;
+pub const TCA_ACT_FLAGS: u16 = 7;
+pub const TCA_ACT_HW_STATS: u16 = 8;
+pub const TCA_ACT_USED_HW_STATS: u16 = 9;
+pub const TCA_ACT_IN_HW_COUNT: u16 = 10;
+pub const TCA_STATS_BASIC_HW: u16 = 7;
+
+pub const TCA_GACT_TM: u16 = 1;
+pub const TCA_GACT_PARMS: u16 = 2;
+pub const TCA_GACT_PROB: u16 = 3;
+
+pub const TCA_MIRRED_TM: u16 = 1;
+pub const TCA_MIRRED_PARMS: u16 = 2;
+pub const TCA_EGRESS_REDIR: u32 = 1;
+pub const TCA_EGRESS_MIRROR: u32 = 2;
+pub const TCA_INGRESS_REDIR: u32 = 3;
+pub const TCA_INGRESS_MIRROR: u32 = 4;
+
+pub const TCA_POLICE_TBF: u16 = 1;
+pub const TCA_POLICE_RATE: u16 = 2;
+pub const TCA_POLICE_PEAKRATE: u16 = 3;
+pub const TCA_POLICE_AVRATE: u16 = 4;
+pub const TCA_POLICE_RESULT: u16 = 5;
+pub const TCA_POLICE_TM: u16 = 6;
+pub const TCA_POLICE_RATE64: u16 = 8;
+pub const TCA_POLICE_PEAKRATE64: u16 = 9;
+pub const TCA_POLICE_PKTRATE64: u16 = 10;
+pub const TCA_POLICE_PKTBURST64: u16 = 11;
 
 /// Nanoseconds of a scheduler tick are 1 << 6: what `/proc/net/psched` says.
 pub const PSCHED_SHIFT: u32 = 6;

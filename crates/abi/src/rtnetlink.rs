@@ -130,6 +130,41 @@ pub const IFLA_MACVLAN_BC_QUEUE_LEN_USED: u16 = 8;
 pub const IFLA_MACVLAN_MODE_SOURCE: u32 = 16;
 
 // VXLANs (`IFLA_INFO_DATA` of kind vxlan)
+pub const IFLA_GRE_LINK: u16 = 1;
+pub const IFLA_GRE_IFLAGS: u16 = 2;
+pub const IFLA_GRE_OFLAGS: u16 = 3;
+pub const IFLA_GRE_IKEY: u16 = 4;
+pub const IFLA_GRE_OKEY: u16 = 5;
+pub const IFLA_GRE_LOCAL: u16 = 6;
+pub const IFLA_GRE_REMOTE: u16 = 7;
+pub const IFLA_GRE_TTL: u16 = 8;
+pub const IFLA_GRE_TOS: u16 = 9;
+pub const IFLA_GRE_PMTUDISC: u16 = 10;
+pub const IFLA_GRE_ENCAP_TYPE: u16 = 14;
+pub const IFLA_GRE_ENCAP_FLAGS: u16 = 15;
+pub const IFLA_GRE_ENCAP_SPORT: u16 = 16;
+pub const IFLA_GRE_ENCAP_DPORT: u16 = 17;
+pub const IFLA_GRE_IGNORE_DF: u16 = 19;
+pub const IFLA_GRE_FWMARK: u16 = 20;
+
+pub const IFLA_IPTUN_LINK: u16 = 1;
+pub const IFLA_IPTUN_LOCAL: u16 = 2;
+pub const IFLA_IPTUN_REMOTE: u16 = 3;
+pub const IFLA_IPTUN_TTL: u16 = 4;
+pub const IFLA_IPTUN_TOS: u16 = 5;
+pub const IFLA_IPTUN_FLAGS: u16 = 8;
+pub const IFLA_IPTUN_PROTO: u16 = 9;
+pub const IFLA_IPTUN_PMTUDISC: u16 = 10;
+pub const IFLA_IPTUN_6RD_PREFIX: u16 = 11;
+pub const IFLA_IPTUN_6RD_RELAY_PREFIX: u16 = 12;
+pub const IFLA_IPTUN_6RD_PREFIXLEN: u16 = 13;
+pub const IFLA_IPTUN_6RD_RELAY_PREFIXLEN: u16 = 14;
+pub const IFLA_IPTUN_ENCAP_TYPE: u16 = 15;
+pub const IFLA_IPTUN_ENCAP_FLAGS: u16 = 16;
+pub const IFLA_IPTUN_ENCAP_SPORT: u16 = 17;
+pub const IFLA_IPTUN_ENCAP_DPORT: u16 = 18;
+pub const IFLA_IPTUN_FWMARK: u16 = 20;
+
 pub const IFLA_VXLAN_ID: u16 = 1;
 pub const IFLA_VXLAN_GROUP: u16 = 2;
 pub const IFLA_VXLAN_LINK: u16 = 3;

@@ -25,6 +25,10 @@ pub struct Device {
     pub mtu: u32,
     pub txqlen: u32,
     pub mac: [u8; 6],
+    /// What kind of hardware it is (`ARPHRD_*`).
+    pub hatype: u16,
+    /// Of a tunnel of packets, in the place of hardware addresses.
+    pub ends: Option<(Ipv4Addr, Ipv4Addr)>,
     /// In the order of `rtnl_link_stats64`: packets and bytes received and sent come first.
     pub stats: Vec<u64>,
 }
@@ -46,12 +50,13 @@ impl Device {
         self.flags & abi::IFF_LOOPBACK != 0
     }
 
-    /// What kind of hardware it is (`ARPHRD_*`).
-    pub fn hatype(&self) -> u16 {
-        match self.flags {
-            f if f & abi::IFF_LOOPBACK != 0 => abi::ARPHRD_LOOPBACK,
-            f if f & abi::IFF_POINTOPOINT != 0 => abi::ARPHRD_NONE,
-            _ => abi::ARPHRD_ETHER,
+    /// Its address, and the one for everybody or at the other end; none without a link layer.
+    pub fn addresses(&self) -> (Vec<u8>, Vec<u8>) {
+        match (self.hatype, self.ends) {
+            (_, Some((local, remote))) => (local.octets().to_vec(), remote.octets().to_vec()),
+            (abi::ARPHRD_NONE, None) => (Vec::new(), Vec::new()),
+            (abi::ARPHRD_LOOPBACK, None) => (self.mac.to_vec(), vec![0; 6]),
+            _ => (self.mac.to_vec(), vec![255; 6]),
         }
     }
 }
@@ -117,7 +122,12 @@ impl Jar {
             abi::SIOCGIFBRDADDR => sockaddr(attempt!(addr).broadcast.unwrap_or(Ipv4Addr::UNSPECIFIED)),
             // No device here has addresses of memory and ports.
             abi::SIOCGIFMAP => vec![0; IFMAP_LEN],
-            abi::SIOCGIFHWADDR => [&d.hatype().to_ne_bytes()[..], &d.mac, &[0; 8]].concat(),
+            abi::SIOCGIFHWADDR => {
+                let mut bytes = d.hatype.to_ne_bytes().to_vec();
+                bytes.extend(d.addresses().0);
+                bytes.resize(16, 0);
+                bytes
+            }
             _ => return Errno::EOPNOTSUPP.into(),
         };
         write_mem(tid, at + abi::IFNAMSIZ as u64, &value).map(|()| 0).into()

@@ -394,23 +394,20 @@ fn queue_number(name: &str, prefix: &str) -> Option<usize> {
     digits.parse().ok().filter(|n: &usize| n.to_string() == digits)
 }
 
-fn mac(m: [u8; 6]) -> String {
-    m.map(|b| format!("{b:02x}")).join(":")
+fn hardware(address: &[u8]) -> String {
+    address.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
 }
 
 fn attribute(d: &Device, what: &str) -> Option<String> {
     if let Some(at) = what.strip_prefix("statistics/").and_then(|n| STATISTICS.iter().position(|s| *s == n)) {
         return Some(d.stats.get(at).copied().unwrap_or(0).to_string());
     }
-    let (hatype, broadcast) = (d.hatype(), if d.loopback() { [0; 6] } else { [255; 6] });
-    let pointopoint = hatype == belljar_abi::ARPHRD_NONE;
+    let (address, broadcast) = d.addresses();
     Some(match what {
         "addr_assign_type" | "dormant" | "link_mode" | "proto_down" | "dev_port" => "0".to_owned(),
-        "addr_len" => if pointopoint { "0" } else { "6" }.to_owned(),
-        "address" if pointopoint => String::new(),
-        "address" => mac(d.mac),
-        "broadcast" if pointopoint => String::new(),
-        "broadcast" => mac(broadcast),
+        "addr_len" => address.len().to_string(),
+        "address" => hardware(&address),
+        "broadcast" => hardware(&broadcast),
         "carrier" => u8::from(d.flags & belljar_abi::IFF_LOWER_UP != 0).to_string(),
         "dev_id" => "0x0".to_owned(),
         "flags" => format!("{:#x}", d.flags & 0xffff),
@@ -429,7 +426,7 @@ fn attribute(d: &Device, what: &str) -> Option<String> {
         }
         .to_owned(),
         "tx_queue_len" => d.txqlen.to_string(),
-        "type" => hatype.to_string(),
+        "type" => d.hatype.to_string(),
         "uevent" => format!("INTERFACE={}\nIFINDEX={}", d.name, d.index),
         _ => return None,
     })

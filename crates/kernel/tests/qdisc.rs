@@ -109,10 +109,30 @@ fn random_requests_neither_panic_nor_lose_packets() {
         ["pfifo limit 3", "bfifo", "tbf rate 1mbit burst 2k limit 9k", "netem delay 5ms 2ms loss 5% duplicate 9%"];
     let more = ["fq", "fq_codel limit 4", "prio", "htb default 1", "netem corrupt 20% rate 1mbit", "pfifo_fast"];
     let kinds: Vec<&str> = kinds.into_iter().chain(more).collect();
+    let acts = [
+        "drop",
+        "continue",
+        "reclassify",
+        "jump 1 action ok",
+        "mirred egress mirror dev eth0 continue",
+        "mirred ingress mirror dev lo",
+        "mirred egress redirect dev ifb0",
+        "mirred ingress redirect dev eth0",
+        "police rate 1mbit burst 2k conform-exceed drop/pipe action mirred egress mirror dev ifb0 index 3",
+        "mirred index 3",
+    ];
+    let ifb = h.k.net.add_ifb(h.ns, "ifb0").unwrap();
+    h.k.set_link(ifb, true).unwrap();
     let mut rng = belljar_kernel::env::Rng::new(5);
     for _ in 0..3000 {
         let (a, b, kind) = (1 + rng.below(3), rng.below(4), kinds[rng.below(kinds.len() as u32) as usize]);
-        let line = match rng.below(8) {
+        let (act, dev) = (acts[rng.below(acts.len() as u32) as usize], ["eth0", "ifb0", "lo"][rng.below(3) as usize]);
+        let way = ["ingress", "egress"][rng.below(2) as usize];
+        let line = match rng.below(12) {
+            8 => format!("qdisc add dev {dev} clsact"),
+            9 => format!("filter add dev {dev} {way} prio {} matchall action {act}", 1 + rng.below(4)),
+            10 => format!("filter add dev eth0 parent {a}: prio 1 matchall action {act}"),
+            11 => format!("filter del dev {dev} {way}"),
             0 => format!("qdisc replace dev eth0 root handle {a}: {kind}"),
             1 => format!("qdisc replace dev eth0 parent {a}:{b} handle {}: {kind}", 1 + rng.below(3)),
             2 => format!("qdisc change dev eth0 handle {a}: {kind}"),

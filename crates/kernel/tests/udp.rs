@@ -272,3 +272,18 @@ fn under_pressure_everybody_has_a_little() {
     assert_eq!((all(a), all(b)), (4, 4));
     assert_eq!(h.counter(Mib::UdpMemErrors), 12);
 }
+
+#[test]
+fn new_sockets_do_not_discover_where_they_are_told_not_to() {
+    let mut h = Host::new();
+    h.know_peer();
+    for (value, df) in [("0", true), ("1", false)] {
+        h.sysctl("net.ipv4.ip_no_pmtu_disc", value);
+        let fd = h.udp();
+        h.send_to(fd, b"x", PEER, 9).unwrap();
+        assert_eq!(parse(&h.sent()[0]).1.df, df);
+        assert_eq!(h.get(fd, SOL_IP, IP_MTU_DISCOVER), i32::from(df));
+        let tcp = h.socket(SOCK_STREAM);
+        assert_eq!(h.get(tcp, SOL_IP, IP_MTU_DISCOVER), i32::from(df));
+    }
+}

@@ -1,7 +1,7 @@
 //! The built-in experiments, small: they pass, repeat themselves, and say no to what they do not know.
 use belljar_lab::{Failure, Report, RunOptions, list, run, shard};
 
-const LIST: [&str; 12] = [
+const LIST: [&str; 13] = [
     "transfer",
     "goodput",
     "bufferbloat",
@@ -13,6 +13,7 @@ const LIST: [&str; 12] = [
     "bql",
     "offload",
     "backlog",
+    "xdp",
     "random",
 ];
 
@@ -186,6 +187,13 @@ fn who_polls_decides_what_waits() {
         "{:#?}",
         r.text
     );
+}
+
+#[test]
+fn what_is_dropped_early_costs_little() {
+    let r = go("xdp", 1, &[("milliseconds", "10")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "xdp") < figure(&r, "INPUT") / 3.0, "{:#?}", r.text);
 }
 
 #[test]

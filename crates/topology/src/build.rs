@@ -70,6 +70,13 @@ pub fn host(t: &Topology, n: usize, k: &mut Kernel, ns: NsId) -> Result<Vec<Plug
     for r in &h.routes {
         route(k, ns, r).map_err(|e| say(&format!("the route of line {}", r.line), e))?;
     }
+    for (dev, rules) in &h.xdp {
+        let words: Vec<&str> = ["set", "dev", dev].into_iter().chain(rules.split_whitespace()).collect();
+        let done = k.xdp_words(ns, &words);
+        if done.code != 0 {
+            return Err(format!("{}: xdp of {dev}: {}", h.name, done.stderr.trim_end()));
+        }
+    }
     for dev in &h.masquerade {
         for program in ["iptables", "ip6tables"] {
             let args = ["-t", "nat", "-A", "POSTROUTING", "-o", dev, "-j", "MASQUERADE"];
@@ -90,7 +97,9 @@ fn devices(t: &Topology, n: usize, k: &mut Kernel, ns: NsId) -> Step<Vec<Plug>> 
         let mtu = t.links.get(link).map_or(1500, |l| l.mtu);
         // Locally administered; link and end can be read from it.
         let mac = Mac([0x52, 0x55, 0, (link >> 8) as u8, link as u8, end as u8 + 1]);
-        let config = NicConfig { name: name.to_owned(), mac, mtu, ..NicConfig::default() };
+        let speeds = t.hosts.get(n).map_or(&[][..], |h| &h.speeds);
+        let speed = speeds.iter().find(|(dev, _)| dev == name).map_or(0, |(_, speed)| *speed);
+        let config = NicConfig { name: name.to_owned(), mac, mtu, speed, ..NicConfig::default() };
         let dev = k.add_nic(ns, &config).map_err(|e| (name.to_owned(), e))?;
         plugs.push(Plug { link, end, dev });
     }

@@ -30,6 +30,10 @@ pub struct Host {
     pub sysctls: Vec<(String, String)>,
     /// By device.
     pub addresses: Vec<(String, Cidr)>,
+    /// Mbit/s of cards.
+    pub speeds: Vec<(String, u32)>,
+    /// Lists at XDP by device, as `belljar xdp set dev DEVICE` has them.
+    pub xdp: Vec<(String, String)>,
     pub bridges: Vec<Bridge>,
     pub routes: Vec<Route>,
     /// Devices through which what leaves has their address.

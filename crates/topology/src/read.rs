@@ -6,8 +6,8 @@ use belljar_link::{Conditions, parse_delay, parse_size};
 use core::net::{IpAddr, Ipv4Addr};
 
 const FILE: [&str; 6] = ["name", "seed", "sysctl", "host", "link", "workload"];
-const HOST: [&str; 9] =
-    ["address", "bridge", "route", "forward", "sysctl", "masquerade", "publish", "setup", "program"];
+const HOST: [&str; 11] =
+    ["address", "bridge", "speed", "xdp", "route", "forward", "sysctl", "masquerade", "publish", "setup", "program"];
 const PROGRAM: [&str; 4] = ["run", "service", "after", "env"];
 const LINK: [&str; 4] = ["name", "between", "mtu", "back"];
 const WORKLOAD: [&str; 8] = ["kind", "from", "to", "port", "bytes", "count", "at", "address"];
@@ -16,6 +16,8 @@ const CONDITIONS: [&str; 11] =
 /// More is no network that one process should hold.
 const MOST_HOSTS: usize = 256;
 const MOST_LINKS: usize = 1024;
+/// Mbit/s of a card.
+const MOST_SPEED: u32 = 1_000_000;
 
 /// Reads a file.
 pub fn parse(text: &str) -> Result<Topology> {
@@ -195,6 +197,17 @@ fn host(n: usize, k: &Keys<'_>, t: &mut Topology) -> Result<()> {
             }
         }
     }
+    if let Some(f) = k.get("speed") {
+        for d in f.keys()?.all() {
+            h.speeds.push((d.key.to_owned(), speed(&d, &plugs, &k.place)?));
+        }
+    }
+    if let Some(f) = k.get("xdp") {
+        for d in f.keys()?.all() {
+            known(d.key, d.line)?;
+            h.xdp.push((d.key.to_owned(), d.text()?));
+        }
+    }
     if let Some(f) = k.get("route") {
         h.routes = f.texts()?.into_iter().map(|(r, line)| route(&r, line, &known)).collect::<Result<_>>()?;
     }
@@ -226,6 +239,16 @@ fn host(n: usize, k: &Keys<'_>, t: &mut Topology) -> Result<()> {
         *slot = h;
     }
     Ok(())
+}
+
+/// Of a card, which bridges are not.
+fn speed(d: &Found<'_>, plugs: &[String], place: &str) -> Result<u32> {
+    let all: Vec<&str> = plugs.iter().map(String::as_str).collect();
+    if !all.contains(&d.key) {
+        return Err(Problem { line: d.line, text: unknown("device", d.key, place, &all) });
+    }
+    let mbit = d.word()?.parse().ok().filter(|m| (1..=MOST_SPEED).contains(m));
+    mbit.ok_or_else(|| d.problem(format!("a speed is 1 to {MOST_SPEED} Mbit/s")))
 }
 
 fn bridge(b: &Found<'_>, plugs: &[String], h: &Host) -> Result<Bridge> {

@@ -81,6 +81,31 @@ fn outside_has_an_address_and_one_link() {
 
 /// Whatever the bytes are, there is an answer.
 #[test]
+fn cards_have_speeds_and_lists_at_xdp() {
+    let file = |host: &str| format!("[host.a]\n{host}\n[host.b]\n[[link]]\nbetween = [\"a\", \"b\"]\n");
+    let rules = "native drop proto udp dport 53 , tx proto icmp";
+    let t = parse(&file(&format!("speed = {{ eth0 = 10 }}\nxdp = {{ eth0 = \"{rules}\" }}"))).unwrap();
+    let mut k = belljar_kernel::Kernel::new(1);
+    let ns = k.net.add_ns("a");
+    let plugs = belljar_topology::build::host(&t, 0, &mut k, ns).unwrap();
+    let d = k.net.devs.get(plugs[0].dev).unwrap();
+    assert_eq!(d.nic().map(|n| n.link().0), Some(10));
+    assert!(d.xdp.as_ref().is_some_and(|x| x.native));
+    for (host, why) in [
+        ("speed = { eth1 = 10 }", "eth1"),
+        ("speed = { eth0 = 0 }", "a speed is 1 to 1000000 Mbit/s"),
+        ("xdp = { eth7 = \"native drop\" }", "eth7"),
+    ] {
+        let text = wrong(&file(host));
+        assert!(text.contains("line 2") && text.contains(why), "{text}");
+    }
+    let t = parse(&file("xdp = { eth0 = \"native frob\" }")).unwrap();
+    let ns = k.net.add_ns("b");
+    let text = belljar_topology::build::host(&t, 0, &mut k, ns).unwrap_err();
+    assert!(text.starts_with("a: xdp of eth0: "), "{text}");
+}
+
+#[test]
 fn rubbish_is_refused_without_a_panic() {
     for cut in 0..OFFICE.len() {
         if OFFICE.is_char_boundary(cut) {

@@ -44,7 +44,8 @@ fn head(l: &LinkView, mode: &str) -> String {
 }
 
 fn hardware(l: &LinkView) -> String {
-    format!("    link/{} {} brd {}\n", l.link_type, l.address, l.broadcast)
+    let other = if l.flags.iter().any(|f| f == "POINTOPOINT") { "peer" } else { "brd" };
+    format!("    link/{} {} {other} {}\n", l.link_type, l.address, l.broadcast)
 }
 
 fn link_json(l: &LinkView, addr: bool, o: Opts) -> Vec<(std::borrow::Cow<'static, str>, Value)> {

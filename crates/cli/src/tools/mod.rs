@@ -20,6 +20,7 @@ mod ss_info;
 pub mod sysctl;
 pub mod tables;
 pub mod tc;
+mod tc_act;
 mod tc_opt;
 mod tc_out;
 mod tc_text;

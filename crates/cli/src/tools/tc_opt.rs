@@ -1,4 +1,5 @@
 //! The options and own statistics of each kind of discipline, class and filter, as tc of iproute2 6.1 prints them.
+use super::tc_act;
 use super::tc_out::{Out, percent, rate, share, size, time, time64};
 use super::tc_text::{Attrs, Show};
 use belljar_abi::netlink::u32_at;
@@ -7,7 +8,7 @@ use belljar_kernel::net::sched::words::units::tick_time;
 use belljar_kernel::view::Value;
 
 /// Bytes that go in so many ticks.
-fn xmit_size(rate: u64, ticks: u32) -> u32 {
+pub(super) fn xmit_size(rate: u64, ticks: u32) -> u32 {
     (rate as f64 * f64::from(tick_time(ticks)) / 1e6) as u32
 }
 
@@ -399,14 +400,33 @@ pub fn class_xstats(kind: &str, b: &[u8], o: &mut Out) {
     }
 }
 
-pub fn filter(kind: &str, handle: u32, a: Attrs<'_>, o: &mut Out) {
+/// What is shown, and how devices are called.
+type Shown<'a> = (&'a Show, &'a dyn Fn(u32) -> String);
+
+pub fn filter(kind: &str, handle: u32, a: Attrs<'_>, (show, names): Shown<'_>, o: &mut Out) {
     match kind {
-        "u32" => u32_filter(handle, a, o),
+        "u32" => {
+            u32_filter(handle, a, o);
+            if let Some(p) = a.get(TCA_U32_POLICE) {
+                o.raw("\n");
+                tc_act::police(p, show, o);
+            }
+            if let Some(list) = a.get(TCA_U32_ACT) {
+                tc_act::list(list, show, names, o);
+            }
+        }
         "fw" => {
             let mask = a.u32(TCA_FW_MASK);
             let text = mask.map_or_else(|| format!("{handle:#x}"), |m| format!("{handle:#x}/{m:#x}"));
             o.string("handle", &text, format!("handle {text} "));
             class_of(a.u32(TCA_FW_CLASSID), "classid", "classid", o);
+            if let Some(p) = a.get(TCA_FW_POLICE) {
+                tc_act::police(p, show, o);
+            }
+            if let Some(list) = a.get(TCA_FW_ACT) {
+                o.raw("\n");
+                tc_act::list(list, show, names, o);
+            }
         }
         "matchall" => {
             if handle != 0 {
@@ -414,6 +434,12 @@ pub fn filter(kind: &str, handle: u32, a: Attrs<'_>, o: &mut Out) {
             }
             class_of(a.u32(TCA_MATCHALL_CLASSID), "flowid", "flowid", o);
             hardware(a.u32(TCA_MATCHALL_FLAGS), "\n  not_in_hw", o);
+            if let Some(hits) = a.u64(TCA_MATCHALL_PCNT).filter(|_| show.stats) {
+                o.uint("rule_hit", hits, format!(" (rule hit {hits})"));
+            }
+            if let Some(list) = a.get(TCA_MATCHALL_ACT) {
+                tc_act::list(list, show, names, o);
+            }
         }
         _ => {}
     }
@@ -451,9 +477,13 @@ fn u32_filter(handle: u32, a: Attrs<'_>, o: &mut Out) {
         o.string("key_ht", &key, format!("key ht {key} "));
         o.string("bkt", &bucket, format!("bkt {bucket} "));
     }
-    class_of(a.u32(TCA_U32_CLASSID), "flowid", "*flowid", o);
-    hardware(a.u32(TCA_U32_FLAGS), "not_in_hw ", o);
     let sel = a.get(TCA_U32_SEL).unwrap_or_default();
+    match sel.first().is_some_and(|f| f & TC_U32_TERMINAL != 0) {
+        true if a.u32(TCA_U32_CLASSID).is_none() => o.raw("terminal flowid "),
+        true => class_of(a.u32(TCA_U32_CLASSID), "flowid", "*flowid", o),
+        false => class_of(a.u32(TCA_U32_CLASSID), "flowid", "flowid", o),
+    }
+    hardware(a.u32(TCA_U32_FLAGS), "not_in_hw ", o);
     let keys = sel.get(16..).unwrap_or_default().chunks_exact(16);
     for k in keys.take(usize::from(sel.get(2).copied().unwrap_or(0))) {
         let word = |at: usize| u32::from_be_bytes([k[at], k[at + 1], k[at + 2], k[at + 3]]);

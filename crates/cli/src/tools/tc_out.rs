@@ -51,6 +51,18 @@ impl Out {
         }
     }
 
+    /// A list of what `f` makes of each.
+    pub fn list<T>(&mut self, name: &'static str, all: impl Iterator<Item = T>, mut f: impl FnMut(T, &mut Out)) {
+        let outer = std::mem::take(&mut self.fields);
+        let mut rows = Vec::new();
+        for one in all {
+            f(one, self);
+            rows.push(Value::Map(std::mem::take(&mut self.fields)));
+        }
+        self.fields = outer;
+        self.fields.push((name.into(), Value::List(rows)));
+    }
+
     pub fn into_fields(self) -> Fields {
         self.fields
     }

@@ -34,7 +34,7 @@ impl<'a> Attrs<'a> {
         self.get(kind)?.first_chunk::<8>().map(|b| u64::from_ne_bytes(*b))
     }
 
-    fn text(self, kind: u16) -> &'a str {
+    pub fn text(self, kind: u16) -> &'a str {
         let b = self.get(kind).unwrap_or_default();
         let end = b.iter().position(|c| *c == 0).unwrap_or(b.len());
         std::str::from_utf8(&b[..end]).unwrap_or("?")
@@ -133,19 +133,26 @@ fn class(t: &TcMsg, a: Attrs<'_>, show: &Show, names: &dyn Fn(u32) -> String, o:
 
 /// `Sent …` and `backlog …`.
 fn stats(a: Attrs<'_>, o: &mut Out) {
-    let Some(s) = a.get(TCA_STATS2).map(Attrs) else { return };
+    if let Some(s) = a.get(TCA_STATS2) {
+        stats_words(Attrs(s), " ", o);
+    }
+}
+
+/// The same of the attributes themselves, each line behind `prefix`.
+#[doc(alias = "print_tcstats2_attr")]
+pub fn stats_words(s: Attrs<'_>, prefix: &str, o: &mut Out) {
     let basic = s.get(TCA_STATS_BASIC).unwrap_or_default();
     let bytes = basic.first_chunk::<8>().map_or(0, |b| u64::from_ne_bytes(*b));
     let packets = s.u64(TCA_STATS_PKT64).unwrap_or_else(|| u32_at(basic, 8).unwrap_or(0).into());
     let queue = s.get(TCA_STATS_QUEUE).unwrap_or_default();
     let word = |i: usize| u32_at(queue, 4 * i).unwrap_or(0);
     let [qlen, backlog, drops, requeues, overlimits] = std::array::from_fn(word);
-    o.uint("bytes", bytes, format!(" Sent {bytes} bytes"));
+    o.uint("bytes", bytes, format!("{prefix}Sent {bytes} bytes"));
     o.uint("packets", packets, format!(" {packets} pkt"));
     o.uint("drops", drops.into(), format!(" (dropped {drops},"));
     o.uint("overlimits", overlimits.into(), format!(" overlimits {overlimits}"));
     o.uint("requeues", requeues.into(), format!(" requeues {requeues}) "));
-    o.uint("backlog", backlog.into(), format!("\n backlog {}", size(backlog)));
+    o.uint("backlog", backlog.into(), format!("\n{prefix}backlog {}", size(backlog)));
     o.uint("qlen", qlen.into(), format!(" {qlen}p"));
     o.raw(&format!(" requeues {requeues}"));
 }
@@ -189,8 +196,12 @@ fn filter(t: &TcMsg, a: Attrs<'_>, show: &Show, names: &dyn Fn(u32) -> String, o
     }
     if let Some(b) = a.get(TCA_OPTIONS) {
         o.open("options");
-        tc_opt::filter(kind, t.handle, Attrs(b), o);
+        tc_opt::filter(kind, t.handle, Attrs(b), (show, names), o);
         o.close();
     }
     o.raw("\n");
+    if show.stats && a.get(TCA_STATS2).is_some() {
+        stats(a, o);
+        o.raw("\n");
+    }
 }

@@ -7,6 +7,8 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("ip_changes_as_linux", &["ip", "bridge"], ip_changes_as_linux),
         test("devices_as_linux", &["ip", "bridge"], devices_as_linux),
+        test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
+        test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
         test("network_of_containers", &["ip", "iptables-legacy", "python3", "curl", "ping", "sysctl"], containers),
@@ -38,6 +40,16 @@ fn ip_changes_as_linux(env: &Env) -> Result<()> {
 /// macvlan and VXLAN: the same lines as in a network namespace of the host's, or as of Linux 6.18 (`devices.linux`).
 fn devices_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "devices.sh", include_str!("programs/devices.linux"))
+}
+
+/// Filters that send packets to an ifb and to other devices: as in a network namespace of the host's, counters included.
+fn mirred_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "mirred.sh", include_str!("programs/mirred.linux"))
+}
+
+/// ipip, gre, gretap and sit between two namespaces: shown as by Linux with these modules, and carrying packets.
+fn tunnels_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "tunnels.sh", include_str!("programs/tunnels.linux"))
 }
 
 /// The spanning tree, groups and ports of a bridge, and rules of IPv6, in the same way (`bridges.linux`).

@@ -5,6 +5,7 @@ use belljar_abi::SockAddr;
 use belljar_kernel::fs::file::FileKind;
 use belljar_kernel::ids::{DevId, PacketId, SockId};
 use belljar_kernel::net::core::sock::Family;
+use belljar_kernel::net::packet::link_of;
 use belljar_kernel::net::tcp::sock::TcpSock;
 use belljar_kernel::net::tcp::state::State;
 use belljar_kernel::net::tcp::tables::wildcard;
@@ -184,6 +185,8 @@ impl Machine {
                     mtu: d.mtu,
                     txqlen: d.tx_queue_len,
                     mac: d.mac.0,
+                    hatype: link_of(d).1,
+                    ends: d.ends(),
                     stats: vec![
                         s.rx_packets,
                         s.tx_packets,

@@ -1,5 +1,6 @@
 //! Devices on top of others: which is above which, and what goes up when something happens below.
 use crate::drivers::macvlan;
+use crate::drivers::tunnel::IP_MAX_MTU;
 use crate::drivers::vxlan::{self, HEADROOM};
 use crate::ids::DevId;
 use crate::net::Net;
@@ -93,7 +94,9 @@ pub fn unregister_uppers(net: &mut Net, dev: DevId) {
 #[doc(alias = "vlan_dev_open")]
 pub fn open(net: &mut Net, dev: DevId) -> Result<(), Errno> {
     vxlan::open(net, dev)?;
-    let Some(d) = net.devs.get(dev).filter(|d| !matches!(d.kind, DevKind::Vxlan(_))) else { return Ok(()) };
+    let Some(d) = net.devs.get(dev).filter(|d| !matches!(d.kind, DevKind::Vxlan(_) | DevKind::Tunnel(_))) else {
+        return Ok(());
+    };
     let Some(l) = d.lower().and_then(|l| net.devs.get(l)) else { return Ok(()) };
     let (up, carrier, mac) = (l.up, l.carrier, l.mac);
     macvlan::addr_free(net, dev, d.mac)?;
@@ -143,7 +146,7 @@ pub fn follow(net: &mut Net, dev: DevId) {
     for upper in d.uppers.clone() {
         match net.devs.get_mut(upper) {
             // A tunnel's link is not that of the device below.
-            Some(u) if matches!(u.kind, DevKind::Vxlan(_)) => {}
+            Some(u) if matches!(u.kind, DevKind::Vxlan(_) | DevKind::Tunnel(_)) => {}
             Some(u) if u.up && u.carrier != on => net.set_carrier(upper, on),
             // The next time it comes up it knows.
             Some(u) if matches!(u.kind, DevKind::Macvlan(_)) => u.carrier = on,
@@ -160,6 +163,7 @@ pub fn mtu_fits(net: &Net, dev: DevId, mtu: u32) -> Result<(), Errno> {
     match d.kind {
         DevKind::Vlan(_) if mtu > below => Err(Errno::ERANGE),
         DevKind::Macvlan(_) if mtu > below => Err(Errno::EINVAL),
+        DevKind::Tunnel(ref t) if !(68..=IP_MAX_MTU.saturating_sub(t.overhead())).contains(&mtu) => Err(Errno::EINVAL),
         DevKind::Vxlan(_) if mtu > below.saturating_sub(HEADROOM) => Err(Errno::EINVAL),
         _ => Ok(()),
     }

@@ -41,7 +41,7 @@ const FLAG_VNI: u8 = 8;
 const MOST_ENTRIES: usize = 16_384;
 const MOST_REMOTES: usize = 256;
 /// Copies that tunnels in tunnels may make of one packet: bridges with several of them multiply it at each.
-const MOST_NESTED: u32 = 256;
+pub(super) const MOST_NESTED: u32 = 256;
 /// Tunnels in tunnels that one packet may go through (`XMIT_RECURSION_LIMIT`).
 const RECURSION_LIMIT: u32 = 8;
 

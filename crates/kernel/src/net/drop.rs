@@ -81,6 +81,8 @@ reasons! {
     NeighDead = "NEIGH_DEAD",
     NeighHhFillFail = "NEIGH_HH_FILLFAIL",
     QdiscDrop = "QDISC_DROP",
+    TcIngress = "TC_INGRESS",
+    TcEgress = "TC_EGRESS",
     QdiscOverlimit = "QDISC_OVERLIMIT",
     QdiscCongested = "QDISC_CONGESTED",
     FqBandLimit = "FQ_BAND_LIMIT",

@@ -3,9 +3,10 @@ use crate::drivers::nic::NicConfig;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev::{DevKind, InetConf, NetDevice};
+use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::dst_metrics::MetricsTable;
 use crate::net::core::neighbour::{NeighTable, Neighbour};
+use crate::net::ipv4::devconf::InetConf;
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::peer::Peers;
@@ -56,6 +57,7 @@ pub struct NetNs {
     pub idents: Vec<u32>,
     pub tcp: TcpTables,
     pub udp: UdpTables,
+    pub tunnels: crate::drivers::tunnel::Table,
     pub raw: RawTables,
     pub packet: PacketTables,
     /// Tables of iptables, once one was named; not here while a hook runs.
@@ -119,6 +121,7 @@ impl Net {
             icmp: IcmpLimits::default(),
             idents,
             tcp: TcpTables::default(),
+            tunnels: Default::default(),
             udp: UdpTables::default(),
             raw: RawTables::default(),
             packet: PacketTables::default(),
@@ -189,7 +192,11 @@ impl Kernel {
 impl Net {
     fn tear_down(&mut self, ns: NsId, heir: Option<NsId>) {
         // Tunnels through this network, wherever their devices are.
-        let through = |d: &NetDevice| matches!(&d.kind, DevKind::Vxlan(v) if v.ns == ns);
+        let through = |d: &NetDevice| match &d.kind {
+            DevKind::Vxlan(v) => v.ns == ns,
+            DevKind::Tunnel(t) => t.ns == ns,
+            _ => false,
+        };
         let tunnels: Vec<DevId> = self.devs.iter().filter(|(_, d)| through(d)).map(|(id, _)| id).collect();
         tunnels.into_iter().for_each(|id| self.unregister_netdev(id));
         while let Some(dev) = self.ns.get(ns).and_then(|n| n.devs.last().copied()) {

@@ -1,5 +1,6 @@
 //! Linux's function-pointer tables as matches: which socket code gets the call (`struct proto`, `struct proto_ops`), which
 //! protocol gets the packet (`inet_protos`).
+use crate::drivers::tunnel::{self, IPPROTO_GRE, IPPROTO_IPIP};
 use crate::ids::*;
 use crate::kernel::{Kernel, Socks};
 use crate::net::af;
@@ -68,6 +69,7 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
     match proto {
         Proto::Tcp => {
             let mut sk = TcpSock::new(Sock::new(ns, family), sysctl);
+            sk.sk.discover_pmtu(sysctl);
             sk.sk.flags.no_txrehash = sysctl.txrehash == 0;
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }
@@ -430,6 +432,7 @@ pub fn inet_protocol(k: &mut Kernel, proto: u8, skb: Skb) {
     match proto {
         ipv4::IPPROTO_UDP => udp::rcv::udp_rcv(k, skb),
         ipv4::IPPROTO_TCP => tcp::ipv4::tcp_v4_rcv(k, skb),
+        IPPROTO_IPIP | IPPROTO_GRE | ipv4::IPPROTO_IPV6 => tunnel::rcv(&mut k.net, proto, skb),
         _ => k.net.kfree_skb(skb, DropReason::IpNoProto, "inet_protocol"),
     }
 }
@@ -441,6 +444,9 @@ pub fn inet_protocol_err(k: &mut Kernel, ns: NsId, proto: u8, skb: &SkBuff, kind
         ipv4::IPPROTO_UDP => udp::err::udp_err(k, ns, skb, kind, code, info),
         ipv4::IPPROTO_TCP => tcp_err(k, ns, skb, kind, code, info),
         ipv4::IPPROTO_ICMP => raw::rcv::ping_err(k, ns, skb, kind, code, info),
+        IPPROTO_IPIP | IPPROTO_GRE | ipv4::IPPROTO_IPV6 => {
+            tunnel::err(&mut k.net, ns, proto, skb, (kind, code, info));
+        }
         _ => {}
     }
 }

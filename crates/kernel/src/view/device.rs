@@ -368,14 +368,15 @@ impl Kernel {
 
 /// Flags in the order of ip.
 fn flags(d: &NetDevice) -> Vec<String> {
-    let (lo, ptp, down) = (d.is_loopback(), d.is_pointopoint(), d.up && !d.carrier);
+    let (lo, bare, down) = (d.is_loopback(), d.is_pointopoint(), d.up && !d.carrier);
+    let ptp = d.flags() & belljar_abi::IFF_POINTOPOINT != 0;
     let all = [
         (down, "NO-CARRIER"),
         (lo, "LOOPBACK"),
-        (!lo && !ptp, "BROADCAST"),
+        (!lo && !bare, "BROADCAST"),
         (ptp, "POINTOPOINT"),
-        (!lo, "MULTICAST"),
-        (ptp, "NOARP"),
+        (d.flags() & belljar_abi::IFF_MULTICAST != 0, "MULTICAST"),
+        (d.flags() & belljar_abi::IFF_NOARP != 0, "NOARP"),
         (d.gflags & belljar_abi::IFF_PROMISC != 0, "PROMISC"),
         (d.gflags & belljar_abi::IFF_ALLMULTI != 0, "ALLMULTI"),
         (d.up, "UP"),
@@ -392,12 +393,12 @@ fn link(d: &NetDevice) -> LinkView {
         belljar_abi::IF_OPER_LOWERLAYERDOWN => "LOWERLAYERDOWN",
         _ => "DOWN",
     };
-    let (link_type, broadcast) = match (d.is_loopback(), d.is_pointopoint()) {
-        (true, _) => ("loopback", Mac::ZERO.to_string()),
-        (_, true) => ("none", String::new()),
-        _ => ("ether", Mac::BROADCAST.to_string()),
+    let (link_type, address, broadcast) = match (d.is_loopback(), d.is_pointopoint(), d.ends()) {
+        (true, ..) => ("loopback", d.mac.to_string(), Mac::ZERO.to_string()),
+        (_, true, Some((local, remote))) => (d.info_kind().unwrap_or("none"), local.to_string(), remote.to_string()),
+        (_, true, None) => ("none", String::new(), String::new()),
+        _ => ("ether", d.mac.to_string(), Mac::BROADCAST.to_string()),
     };
-    let address = if d.is_pointopoint() { String::new() } else { d.mac.to_string() };
     LinkView {
         ifindex: d.ifindex,
         name: d.name.clone(),
@@ -420,6 +421,9 @@ fn link(d: &NetDevice) -> LinkView {
             tx_dropped: s.tx_dropped,
             multicast: s.multicast,
             rx_fifo_errors: s.rx_fifo,
+            rx_crc_errors: s.rx_crc,
+            rx_frame_errors: s.rx_frame,
+            collisions: s.collisions,
             rx_missed_errors: s.rx_missed,
             tx_carrier_errors: s.tx_carrier,
             ..LinkStats::zero()

@@ -12,7 +12,9 @@ use belljar_kernel::env::Nanos;
 use belljar_kernel::ids::DevId;
 use belljar_kernel::net::core::cpu_time::{Costs, Spent};
 use belljar_kernel::net::core::dev::Features;
+use belljar_kernel::net::drop::DropReason;
 use belljar_kernel::net::mib::Mib;
+use belljar_kernel::net::netfilter::words::{NoNames, program_of};
 use belljar_link::Conditions;
 use belljar_wire::ethernet::{ETH_P_IP, EthHeader};
 use belljar_wire::ipv4::{IPPROTO_UDP, Ipv4Header};
@@ -47,6 +49,8 @@ pub struct Setup {
     pub budget: (u32, u32),
     /// The datagrams are read, by a task on the last CPU.
     pub read: bool,
+    /// A command about the datagrams: `xdp …` or `iptables …`.
+    pub deny: &'static [&'static str],
 }
 
 impl Setup {
@@ -63,6 +67,7 @@ impl Setup {
         busy: (0, false),
         budget: (300, 8000),
         read: false,
+        deny: &[],
     };
 }
 
@@ -93,6 +98,8 @@ pub struct Seen {
     /// Datagrams that reached the stack, and those that the full ring had no descriptor for.
     pub received: u64,
     pub missed: u64,
+    /// Dropped by XDP or by a rule of netfilter.
+    pub denied: u64,
     pub interrupts: u64,
     pub squeezed: u64,
     pub ksoftirqd: u64,
@@ -151,6 +158,14 @@ fn set_up(lab: &Lab, host: usize, s: &Setup) -> Result<DevId, Errno> {
     h.kernel.set_napi_attr(dev, "threaded", if s.threaded { "1" } else { "0" })?;
     for queue in (0..s.channels as usize).filter(|_| !s.rps.is_empty()) {
         h.kernel.set_rps_cpus(dev, queue, s.rps)?;
+    }
+    let done = match s.deny {
+        ["xdp", words @ ..] => Some(h.kernel.xdp_words(h.ns, words)),
+        [program, args @ ..] => program_of(&mut h.kernel, h.ns, program, args, "", &NoNames),
+        [] => None,
+    };
+    if done.is_some_and(|o| o.code != 0) {
+        return Err(Errno::EINVAL);
     }
     h.kernel.sysctl_set(h.ns, "net.core.netdev_budget", &s.budget.0.to_string())?;
     h.kernel.sysctl_set(h.ns, "net.core.netdev_budget_usecs", &s.budget.1.to_string())?;
@@ -238,6 +253,8 @@ pub fn seen(lab: &Lab, m: &Machine) -> Seen {
     let mut out = Seen { sent: *m.sent.borrow(), ..Seen::default() };
     let Some(k) = w.hosts.get(m.host).map(|h| &h.kernel) else { return out };
     let Some(d) = k.net.devs.get(m.dev) else { return out };
+    let by = |r: &(DropReason, u64)| matches!(r.0, DropReason::Xdp | DropReason::NetfilterDrop);
+    out.denied = k.net.pool.drops().filter(by).map(|r| r.1).sum();
     out.polled = k.net.ns.get(d.ns).map_or(0, |n| n.mib.get(Mib::TcpExtBusyPollRxPackets));
     (out.received, out.missed) = (d.stats.rx_packets, d.stats.rx_missed);
     let queues: &[Queue] = d.nic().map_or(&[], |n| &n.queues);

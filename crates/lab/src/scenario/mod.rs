@@ -1,6 +1,7 @@
 //! The built-in experiments.
 mod admin;
 pub mod bufferbloat;
+mod deny;
 mod device;
 pub mod file;
 pub mod goodput;
@@ -93,6 +94,12 @@ pub const ALL: &[Experiment] = &[
         about: "a veth whose packets are received on another, slower CPU: netdev_max_backlog",
         settings: offload::BACKLOG,
         run: offload::backlog,
+    },
+    Experiment {
+        name: "xdp",
+        about: "datagrams that nobody wants: dropped by netfilter, by generic XDP, in the card's poll",
+        settings: deny::XDP,
+        run: deny::xdp,
     },
     Experiment {
         name: "random",

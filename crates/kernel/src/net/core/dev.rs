@@ -1,8 +1,10 @@
 //! Network devices: what each has, and how they are made, addressed and set up (the `ip` commands of a namespace).
 use crate::drivers::bridge::{BrPort, Bridge};
+use crate::drivers::ifb::Ifb;
 use crate::drivers::macvlan::Macvlan;
 use crate::drivers::nic::{Nic, NicConfig};
 use crate::drivers::tun::Tun;
+use crate::drivers::tunnel::{self, Tunnel};
 use crate::drivers::veth::Veth;
 use crate::drivers::vlan::Vlan;
 use crate::drivers::vxlan::Vxlan;
@@ -14,7 +16,7 @@ use crate::net::core::napi::NapiConf;
 use crate::net::core::rps::RxQueue;
 use crate::net::core::skb::Skb;
 use crate::net::core::xdp::Xdp;
-use crate::net::ipv4::devconf;
+use crate::net::ipv4::devconf::{self, InetConf};
 pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
 use crate::net::ipv4::mcast::McDev;
@@ -72,6 +74,8 @@ pub enum DevKind {
     Vlan(Box<Vlan>),
     Macvlan(Macvlan),
     Vxlan(Box<Vxlan>),
+    Ifb(Box<Ifb>),
+    Tunnel(Box<Tunnel>),
 }
 
 /// Offloads (`ethtool -k`).
@@ -123,6 +127,9 @@ pub struct DevStats {
     /// The receive ring was full.
     pub rx_missed: u64,
     pub rx_fifo: u64,
+    pub rx_crc: u64,
+    pub rx_frame: u64,
+    pub collisions: u64,
     pub multicast: u64,
     pub tx_packets: u64,
     pub tx_bytes: u64,
@@ -146,70 +153,6 @@ impl DevStats {
 /// The netmask of a prefix length.
 pub fn mask(prefix: u8) -> u32 {
     u32::MAX.checked_shl(32 - u32::from(prefix.min(32))).unwrap_or(0)
-}
-
-/// Settings of one interface (`net.ipv4.conf.IF.*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct InetConf {
-    pub forwarding: bool,
-    pub rp_filter: u8,
-    pub accept_local: bool,
-    pub route_localnet: bool,
-    pub accept_source_route: bool,
-    pub send_redirects: bool,
-    pub arp_ignore: u8,
-    pub arp_announce: u8,
-    pub arp_accept: u8,
-    pub arp_notify: bool,
-    pub proxy_arp: bool,
-    pub arp_filter: bool,
-    pub drop_gratuitous_arp: bool,
-    pub drop_unicast_in_l2_multicast: bool,
-    pub accept_redirects: bool,
-    pub secure_redirects: bool,
-    pub shared_media: bool,
-    /// 1 to 3: speak no other version of IGMP; how far apart reports are that nobody asked for, in milliseconds.
-    pub force_igmp_version: u8,
-    pub igmpv2_unsolicited_ms: u32,
-    pub igmpv3_unsolicited_ms: u32,
-}
-
-impl InetConf {
-    /// `all` at first: source routes are taken only if both it and the device say so.
-    pub const ALL: InetConf = InetConf { accept_source_route: false, ..InetConf::DEFAULT };
-}
-
-impl Default for InetConf {
-    fn default() -> InetConf {
-        InetConf::DEFAULT
-    }
-}
-
-impl InetConf {
-    const DEFAULT: InetConf = {
-        InetConf {
-            forwarding: false,
-            rp_filter: 0,
-            accept_local: false,
-            route_localnet: false,
-            accept_source_route: true,
-            accept_redirects: true,
-            secure_redirects: true,
-            send_redirects: true,
-            shared_media: true,
-            arp_filter: false,
-            drop_gratuitous_arp: false,
-            drop_unicast_in_l2_multicast: false,
-            arp_ignore: 0,
-            arp_announce: 0,
-            arp_accept: 0,
-            arp_notify: false,
-            proxy_arp: false,
-            force_igmp_version: 0,
-            igmpv2_unsolicited_ms: 10_000,
-            igmpv3_unsolicited_ms: 1000,
-        }
-    };
 }
 
 /// See the module.
@@ -302,12 +245,28 @@ impl NetDevice {
 
     /// It keeps nothing waiting and needs no queue (IFF_NO_QUEUE).
     pub fn is_noqueue(&self) -> bool {
-        !matches!(self.kind, DevKind::Nic(_) | DevKind::Tun(_))
+        match &self.kind {
+            DevKind::Nic(_) | DevKind::Tun(_) | DevKind::Ifb(_) => false,
+            DevKind::Tunnel(t) => t.kind != tunnel::Kind::Gretap,
+            _ => true,
+        }
     }
 
-    /// A TUN device: no link layer, somebody reads its packets.
+    /// A TUN device, whose packets somebody reads, or a tunnel of packets: no link layer.
     pub fn is_pointopoint(&self) -> bool {
-        matches!(&self.kind, DevKind::Tun(t) if !t.tap)
+        match &self.kind {
+            DevKind::Tun(t) => !t.tap,
+            DevKind::Tunnel(t) => t.kind != tunnel::Kind::Gretap,
+            _ => false,
+        }
+    }
+
+    /// The ends of a tunnel that has no link layer, which stand where others have hardware addresses.
+    pub fn ends(&self) -> Option<(Ipv4Addr, Ipv4Addr)> {
+        match &self.kind {
+            DevKind::Tunnel(t) if t.kind != tunnel::Kind::Gretap => Some((t.local, t.remote)),
+            _ => None,
+        }
     }
 
     /// Nobody is asked for hardware addresses there (IFF_NOARP).
@@ -326,6 +285,8 @@ impl NetDevice {
             DevKind::Vlan(_) => "vlan",
             DevKind::Macvlan(_) => "macvlan",
             DevKind::Vxlan(_) => "vxlan",
+            DevKind::Ifb(_) => "ifb",
+            DevKind::Tunnel(t) => t.kind.name(),
         })
     }
 
@@ -344,6 +305,7 @@ impl NetDevice {
             DevKind::Vlan(v) => Some(v.lower),
             DevKind::Macvlan(m) => Some(m.lower),
             DevKind::Vxlan(v) => v.lower,
+            DevKind::Tunnel(t) => t.lower,
             _ => None,
         }
     }
@@ -356,9 +318,14 @@ impl NetDevice {
     /// The smallest and largest MTU; 0: no limit but that of the number.
     pub fn mtu_range(&self) -> (u32, u32) {
         match self.kind {
-            DevKind::Loopback | DevKind::Dummy => (0, 0),
+            DevKind::Loopback | DevKind::Dummy | DevKind::Ifb(_) => (0, 0),
             DevKind::Vlan(_) => (0, 65_535),
             DevKind::Macvlan(m) => m.mtus,
+            DevKind::Tunnel(ref t) => match t.kind {
+                tunnel::Kind::Sit => (1280, 65_555),
+                tunnel::Kind::Gretap => (68, 0),
+                _ => (0, 0),
+            },
             _ => (68, 65_535),
         }
     }
@@ -366,14 +333,15 @@ impl NetDevice {
     /// `IFF_*` as programs see them.
     #[doc(alias = "dev_get_flags")]
     pub fn flags(&self) -> u32 {
-        let ptp = self.is_pointopoint();
+        let bare = self.is_pointopoint();
+        let ptp = bare && self.ends().is_none_or(|(_, remote)| !remote.is_unspecified());
         let bits = [
             (self.up, abi::IFF_UP),
-            (!self.is_loopback() && !ptp, abi::IFF_BROADCAST),
+            (!self.is_loopback() && !bare, abi::IFF_BROADCAST),
             (self.is_loopback(), abi::IFF_LOOPBACK),
             (ptp, abi::IFF_POINTOPOINT),
             (self.running(), abi::IFF_RUNNING | abi::IFF_LOWER_UP),
-            (ptp || self.iff_noarp, abi::IFF_NOARP),
+            (bare || self.iff_noarp, abi::IFF_NOARP),
             (!self.is_loopback() && !self.no_multicast, abi::IFF_MULTICAST),
         ];
         bits.into_iter().filter(|b| b.0).fold(self.gflags, |all, b| all | b.1)
@@ -381,7 +349,10 @@ impl NetDevice {
 
     /// `IF_OPER_*` (RFC 2863): of a device that nobody watches the link of, nothing is known.
     pub fn operstate(&self) -> u8 {
-        let unwatched = matches!(self.kind, DevKind::Loopback | DevKind::Dummy | DevKind::Vxlan(_));
+        let unwatched = matches!(
+            self.kind,
+            DevKind::Loopback | DevKind::Dummy | DevKind::Vxlan(_) | DevKind::Ifb(_) | DevKind::Tunnel(_)
+        );
         match (self.up, self.carrier) {
             (true, true) if unwatched => abi::IF_OPER_UNKNOWN,
             (true, true) => abi::IF_OPER_UP,
@@ -451,12 +422,25 @@ impl Net {
             _ => None,
         });
         let veths = veths.flat_map(|r| r.skbs());
+        let ifbs = self.devs.iter().filter_map(|(_, d)| match &d.kind {
+            DevKind::Ifb(i) => Some(i.skbs()),
+            _ => None,
+        });
+        let waiting = ifbs.flatten().chain(self.tc.acts.way.skbs());
         let qdiscs = self.devs.iter().flat_map(|(_, d)| d.qdisc.skbs());
         let backlog = self.cpus.iter().flat_map(|c| c.input_pkt_queue.iter().chain(&c.process_queue));
         let neighs = self.ns.iter().flat_map(|(_, n)| n.neighs.iter()).flat_map(|(_, n)| n.skbs());
         let frags = self.ns.iter().flat_map(|(_, n)| n.frags.iter()).flat_map(|(_, q)| q.pieces.skbs());
         let frags6 = self.ns.iter().flat_map(|(_, n)| n.v6.frags.skbs());
-        rings.chain(tuns.flatten()).chain(veths).chain(qdiscs).chain(backlog).chain(neighs).chain(frags).chain(frags6)
+        rings
+            .chain(tuns.flatten())
+            .chain(veths)
+            .chain(waiting)
+            .chain(qdiscs)
+            .chain(backlog)
+            .chain(neighs)
+            .chain(frags)
+            .chain(frags6)
     }
 
     pub(crate) fn register_netdev(&mut self, ns: NsId, name: &str, mtu: u32, kind: DevKind) -> Result<DevId, Errno> {

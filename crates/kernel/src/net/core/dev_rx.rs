@@ -12,6 +12,7 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
 use crate::net::ipv6;
 use crate::net::netfilter::nft::netdev;
+use crate::net::sched::mirred;
 use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6, is_vlan};
 
 /// For devices without NAPI: the packet, with its Ethernet header pulled, waits for the softirq.
@@ -41,14 +42,13 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
         return Err(None);
     };
     let (ns, master, ingress) = (d.ns, d.master, d.qdisc.ingress.is_some() | d.nf_netdev);
-    let handled = master.is_some() || d.macvlan_port;
+    let port = d.macvlan_port;
     if d.xdp.as_ref().is_some_and(|x| !x.native) {
         skb = xdp::generic(&mut k.net, dev, skb).ok_or(None)?;
     }
     skb.ns = Some(ns);
     skb.network_header = skb.head.start();
-    let tagged = is_vlan(skb.protocol) || skb.vlan.present();
-    if tagged && is_vlan(skb.protocol) && !vlan::untag(&mut skb) {
+    if is_vlan(skb.protocol) && !vlan::untag(&mut skb) {
         k.net.kfree_skb(skb, DropReason::NotSpecified, "skb_vlan_untag");
         return Err(None);
     }
@@ -58,10 +58,23 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
     if ingress {
         skb = filters(k, ns, dev, skb).ok_or(None)?;
     }
+    past_filters(k, (ns, dev), (master, port), watched, skb)
+}
+
+/// To whom it belongs: a device on top, a bridge, the network layer. `watched`: a tap has it already.
+#[inline(always)]
+fn past_filters(
+    k: &mut Kernel,
+    (ns, dev): (NsId, DevId),
+    (master, port): (Option<DevId>, bool),
+    watched: bool,
+    mut skb: Skb,
+) -> Result<(), Option<Skb>> {
+    let tagged = skb.vlan.present();
     if tagged {
         skb = vlan::do_receive(&mut k.net, dev, skb)?;
     }
-    if handled {
+    if master.is_some() || port {
         skb = match master {
             Some(br) => bridge::handle_frame(k, br, dev, skb).ok_or(None)?,
             None => macvlan::handle_frame(k, dev, skb)?,
@@ -77,11 +90,27 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
 /// Filters of traffic control, then chains of nf_tables.
 #[cold]
 fn filters(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb) -> Option<Skb> {
-    let d = k.net.devs.get_mut(dev)?;
-    if let Some(ingress) = &mut d.qdisc.ingress {
-        ingress.receive(&skb);
+    let d = k.net.devs.get(dev)?;
+    let nf = d.nf_netdev;
+    let said = k.net.tc_run(dev, skb, true);
+    if !k.net.tc.acts.way.is_idle() {
+        mirred::forward_in(k);
     }
-    if d.nf_netdev { netdev::ingress(&mut k.net, ns, dev, skb) } else { Some(skb) }
+    let skb = said.ok()?;
+    if nf { netdev::ingress(&mut k.net, ns, dev, skb) } else { Some(skb) }
+}
+
+/// A packet that was taken away by a filter comes back from an ifb: no tap and no filter sees it again.
+#[cold]
+pub(crate) fn receive_again(k: &mut Kernel, mut skb: Skb) {
+    let Some((dev, d)) = skb.dev.and_then(|dev| Some((dev, k.net.devs.get(dev).filter(|d| d.up)?))) else {
+        return k.net.kfree_skb(skb, DropReason::DevReady, "netif_receive_skb");
+    };
+    let (ns, master, port) = (d.ns, d.master, d.macvlan_port);
+    skb.ns = Some(ns);
+    if let Err(Some(upper)) = past_filters(k, (ns, dev), (master, port), false, skb) {
+        netif_receive_skb(k, upper);
+    }
 }
 
 /// To the network layer; `watched`: a tap has it already.

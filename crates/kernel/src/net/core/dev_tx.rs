@@ -1,5 +1,5 @@
 //! From the network layer to a driver: queueing discipline, software offloads, taps.
-use crate::drivers::{bridge, loopback, macvlan, nic, tun, veth, vlan as vlan_dev, vxlan};
+use crate::drivers::{bridge, ifb, loopback, macvlan, nic, tun, tunnel, veth, vlan as vlan_dev, vxlan};
 use crate::env::TimerKey;
 use crate::env::trace::Dir;
 use crate::ids::DevId;
@@ -13,7 +13,7 @@ use crate::net::core::vlan;
 use crate::net::drop::DropReason;
 use crate::net::netfilter::nft::netdev;
 use crate::net::packet;
-use crate::net::sched::{Ctx, Sched, Xmit};
+use crate::net::sched::{Ctx, Sched, Xmit, mirred};
 use belljar_abi::{Errno, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
 use belljar_wire::{Csum, gso};
 
@@ -29,8 +29,11 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
         return Err(Errno::ENETDOWN);
     };
-    if d.nf_netdev {
-        skb = netdev::egress(net, dev, skb).ok_or(Errno::ENOBUFS)?;
+    if d.nf_netdev | d.qdisc.ingress.is_some() {
+        skb = match filters(net, dev, skb) {
+            Ok(skb) => skb,
+            Err(done) => return done,
+        };
         let Some(again) = net.devs.get_mut(dev) else {
             net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
             return Err(Errno::ENETDOWN);
@@ -66,11 +69,24 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
     }
 }
 
+/// Chains of nf_tables, then filters of traffic control.
+#[cold]
+fn filters(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<Skb, Result<(), Errno>> {
+    if net.devs.get(dev).is_some_and(|d| d.nf_netdev) {
+        skb = netdev::egress(net, dev, skb).ok_or(Err(Errno::ENOBUFS))?;
+    }
+    let said = net.tc_run(dev, skb, false);
+    if !net.tc.acts.way.is_idle() {
+        mirred::forward(net);
+    }
+    said
+}
+
 /// Lends a device's disciplines; what they gave up dies afterwards, and the watchdog is set to when they want to be asked.
 fn with_qdisc<R>(net: &mut Net, dev: DevId, f: impl FnOnce(&mut Sched, &mut Ctx<'_>) -> Option<R>) -> Option<R> {
-    let Net { devs, env, pool, .. } = net;
+    let Net { devs, env, pool, tc, .. } = net;
     let d = devs.get_mut(dev)?;
-    let mut cx = Ctx::new(env, pool, d.mtu, d.tx_queue_len);
+    let mut cx = Ctx::new((env, pool, &mut tc.acts), d.mtu, d.tx_queue_len);
     let out = f(&mut d.qdisc, &mut cx);
     let (drops, wake) = (std::mem::take(&mut cx.drops), cx.wake);
     if let Some((before, at)) = d.qdisc.watchdog(wake) {
@@ -79,6 +95,9 @@ fn with_qdisc<R>(net: &mut Net, dev: DevId, f: impl FnOnce(&mut Sched, &mut Ctx<
     }
     for (skb, reason, at) in drops {
         net.kfree_skb(skb, reason, at);
+    }
+    if !net.tc.acts.way.is_idle() {
+        mirred::forward(net);
     }
     out
 }
@@ -205,6 +224,8 @@ fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
         Some(DevKind::Bridge(_)) => bridge::br_dev_xmit(net, dev, skb),
         Some(DevKind::Macvlan(_)) => macvlan::macvlan_xmit(net, dev, skb),
         Some(DevKind::Vxlan(_)) => vxlan::vxlan_xmit(net, dev, skb),
+        Some(DevKind::Ifb(_)) => ifb::ifb_xmit(net, dev, skb),
+        Some(DevKind::Tunnel(_)) => tunnel::tunnel_xmit(net, dev, skb),
         Some(DevKind::Vlan(_)) => vlan_dev::vlan_xmit(net, dev, skb),
         Some(DevKind::Dummy) => {
             let len = skb.len() as u64;

@@ -119,16 +119,20 @@ impl Net {
         self.netdev_event(dev, NetdevEvent::Unregister);
         notify::link(self, RTM_DELLINK, dev);
         self.unlist_netdev(dev);
+        self.mirred_gone(dev);
+        self.list_tunnel(dev, false);
         napi::forget(self, dev);
         let Some(d) = self.devs.remove(dev) else { return };
         let held: Vec<_> = match d.kind {
             DevKind::Tun(t) => t.into_skbs().collect(),
+            DevKind::Ifb(i) => i.into_skbs().into(),
             DevKind::Nic(n) => n.queues.into_iter().flat_map(|q| q.into_skbs()).collect(),
             _ => Vec::new(),
         };
         for skb in held {
             self.kfree_skb(skb, DropReason::QueuePurge, "netdev_free");
         }
+        self.settle_actions();
     }
 
     /// What it was in its namespace goes: port of a bridge, addresses, routes, neighbours, groups.
@@ -335,6 +339,7 @@ impl Net {
         self.netdev_event(dev, NetdevEvent::Unregister);
         notify::link(self, RTM_DELLINK, dev);
         self.unlist_netdev(dev);
+        self.mirred_gone(dev);
         let wanted = self.devs.get(dev).map_or(0, |d| d.ifindex);
         let index = if self.dev_by_index(to, wanted).is_some() { self.new_ifindex(to) } else { wanted };
         let (all, default, v6) =

@@ -76,6 +76,17 @@ pub const SKBTX_SCHED_TSTAMP: u8 = 2;
 pub const SKBTX_ACK_TSTAMP: u8 = 4;
 pub const SKBTX_COMPLETION_TSTAMP: u8 = 8;
 
+/// What traffic control knows of a packet that it sent elsewhere (`redirected`, `skb_iif`, `tc_skip_classify`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Redirect {
+    #[default]
+    None,
+    /// To an ifb: from there it goes back to where it came from.
+    From { dev: DevId, at_ingress: bool },
+    /// It comes back: no action sends it there again.
+    Skip,
+}
+
 /// TCP's control block (Linux: `TCP_SKB_CB`), filled by `tcp_v4_fill_cb`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpCb {
@@ -141,6 +152,9 @@ pub struct SkBuff {
     pub nf: NfCt,
     /// Where a TPROXY rule sends it.
     pub tproxy: Option<(IpAddr, u16)>,
+    pub redirect: Redirect,
+    /// How often mirred sent it on.
+    pub sent_on: u8,
     pub tcp: TcpCb,
     /// Somebody wants to hear of its fate.
     pub tx: Option<Box<TxMeta>>,
@@ -165,7 +179,7 @@ impl SkBuff {
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
         (self.nf, self.tproxy) = (NfCt::default(), None);
-        (self.pacing_rate, self.vlan) = (0, VlanTag::NONE);
+        (self.pacing_rate, self.vlan, self.redirect, self.sent_on) = (0, VlanTag::NONE, Redirect::None, 0);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
         (*owner, *tstamp, *dst, *tcp, *tx) = (Owner::None, 0, None, TcpCb::default(), None);
@@ -343,6 +357,7 @@ impl SkBuff {
         (s.priority, s.mark, s.pkt_type) = (self.priority, self.mark, self.pkt_type);
         (s.tstamp, s.pacing_rate, s.queue_mapping) = (self.tstamp, self.pacing_rate, self.queue_mapping);
         (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
+        (s.redirect, s.sent_on) = (self.redirect, self.sent_on);
         s.mac_header = s.head.start();
         s.network_header = s.mac_header + (self.network_header - self.mac_header);
         s.transport_header = s.mac_header + (self.transport_header - self.mac_header);

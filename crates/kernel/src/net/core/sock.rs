@@ -5,7 +5,9 @@ use crate::net::core::errqueue::SockErr;
 use crate::net::core::filter::Prog;
 use crate::net::core::sockopt6::V6Opts;
 use crate::net::core::zerocopy::Zerocopy;
+use crate::net::sysctl::Sysctl;
 use crate::task::wait::WaitHead;
+use belljar_abi::{IP_PMTUDISC_DONT, IP_PMTUDISC_WANT};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::VecDeque;
 
@@ -255,6 +257,11 @@ impl Sock {
             file: None,
             cold: None,
         }
+    }
+
+    /// What a new socket does about path MTUs (`inet_create`).
+    pub fn discover_pmtu(&mut self, s: &Sysctl) {
+        self.pmtudisc = if s.ip_no_pmtu_disc != 0 { IP_PMTUDISC_DONT } else { IP_PMTUDISC_WANT } as u8;
     }
 
     /// Whether this is the very address it is bound to. `::` takes IPv4 too, unless it is IPv6 only.

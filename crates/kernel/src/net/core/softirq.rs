@@ -2,7 +2,7 @@
 //!
 //! They run at the end of the step that raised them, as at `local_bh_enable`. Time does not pass inside a step, so of
 //! netdev_budget_usecs only 0 can be reached here: a pass then ends after one poll.
-use crate::drivers::{nic, veth_rx};
+use crate::drivers::{ifb, nic, veth_rx};
 use crate::env::Fired;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
@@ -74,6 +74,8 @@ pub struct Cpu {
     backlog_scheduled: bool,
     /// Devices whose qdisc is to be run again.
     output_queue: VecDeque<DevId>,
+    /// ifbs that have packets to give back.
+    pub(crate) tasklets: VecDeque<DevId>,
     pub stat: SoftnetStat,
     /// Times each softirq ran.
     pub softirqs: [u64; 10],
@@ -211,10 +213,16 @@ fn serve(k: &mut Kernel) -> bool {
     cpu.ksoftirqd
 }
 
-/// Those that are served before NET_RX.
+/// Those that are served before NET_RX, and tasklets, which nothing that comes in the same round depends on.
 pub(super) fn run_but_net_rx(k: &mut Kernel, pending: u16) {
     run_one(k, pending, Softirq::Timer, run_timers);
     run_one(k, pending, Softirq::NetTx, net_tx_action);
+    run_one(k, pending, Softirq::Tasklet, tasklet_action);
+}
+
+fn tasklet_action(k: &mut Kernel) {
+    let devs = k.net.this_cpu().map(|c| std::mem::take(&mut c.tasklets)).unwrap_or_default();
+    devs.into_iter().for_each(|dev| ifb::give_back(k, dev));
 }
 
 #[inline]

@@ -1,8 +1,71 @@
 //! `net.ipv4.conf.{all,default,DEVICE}.*`: what is written for a device and for all makes what counts for it.
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::core::dev::InetConf;
 use belljar_abi::Errno;
+
+/// Settings of one interface (`net.ipv4.conf.IF.*`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct InetConf {
+    pub forwarding: bool,
+    pub rp_filter: u8,
+    pub accept_local: bool,
+    pub route_localnet: bool,
+    pub accept_source_route: bool,
+    pub send_redirects: bool,
+    pub arp_ignore: u8,
+    pub arp_announce: u8,
+    pub arp_accept: u8,
+    pub arp_notify: bool,
+    pub proxy_arp: bool,
+    pub arp_filter: bool,
+    pub drop_gratuitous_arp: bool,
+    pub drop_unicast_in_l2_multicast: bool,
+    pub accept_redirects: bool,
+    pub secure_redirects: bool,
+    pub shared_media: bool,
+    /// 1 to 3: speak no other version of IGMP; how far apart reports are that nobody asked for, in milliseconds.
+    pub force_igmp_version: u8,
+    pub igmpv2_unsolicited_ms: u32,
+    pub igmpv3_unsolicited_ms: u32,
+}
+
+impl InetConf {
+    /// `all` at first: source routes are taken only if both it and the device say so.
+    pub const ALL: InetConf = InetConf { accept_source_route: false, ..InetConf::DEFAULT };
+}
+
+impl Default for InetConf {
+    fn default() -> InetConf {
+        InetConf::DEFAULT
+    }
+}
+
+impl InetConf {
+    const DEFAULT: InetConf = {
+        InetConf {
+            forwarding: false,
+            rp_filter: 0,
+            accept_local: false,
+            route_localnet: false,
+            accept_source_route: true,
+            accept_redirects: true,
+            secure_redirects: true,
+            send_redirects: true,
+            shared_media: true,
+            arp_filter: false,
+            drop_gratuitous_arp: false,
+            drop_unicast_in_l2_multicast: false,
+            arp_ignore: 0,
+            arp_announce: 0,
+            arp_accept: 0,
+            arp_notify: false,
+            proxy_arp: false,
+            force_igmp_version: 0,
+            igmpv2_unsolicited_ms: 10_000,
+            igmpv3_unsolicited_ms: 1000,
+        }
+    };
+}
 
 /// How the value of `all` and the device's own become one.
 #[derive(Clone, Copy)]

@@ -237,7 +237,7 @@ fn ip_local_deliver_finish(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Head
     }
     net.stage(&skb, "ip_local_deliver");
     let Some(n) = net.ns.get_mut(ns) else { return net.kfree_skb(skb, DropReason::NotSpecified, "ip_local_deliver") };
-    let known = matches!(ip.proto, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_IGMP);
+    let known = matches!(ip.proto, IPPROTO_TCP | IPPROTO_UDP | IPPROTO_ICMP | IPPROTO_IGMP) || n.tunnels.has(ip.proto);
     if known {
         n.mib.inc(Mib::IpInDelivers);
     }

@@ -7,6 +7,7 @@ use crate::env::timers::Fire;
 use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::dev::DevKind;
 use crate::net::core::neigh_sysctl;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::netlink::notify;
@@ -203,9 +204,15 @@ impl Net {
     #[doc(alias = "addrconf_addr_gen")]
     fn add_linklocal(&mut self, dev: DevId) {
         let Some(d) = self.devs.get(dev).filter(|d| d.inet6.conf.addr_gen_mode == 0) else { return };
-        let (noarp, mac) = (d.noarp(), d.mac);
-        // Without a hardware address: an identifier by chance (stable-privacy has a secret of its own).
-        let id = if noarp { self.env.rng.next_u64() & !(2 << 56) } else { eui64(mac) };
+        let id = match (&d.kind, d.is_pointopoint()) {
+            (DevKind::Tunnel(t), true) => match t.interface_id() {
+                Some(id) => id,
+                None => return,
+            },
+            // Without a hardware address: an identifier by chance (stable-privacy has a secret of its own).
+            (_, true) => self.env.rng.next_u64() & !(2 << 56),
+            _ => eui64(d.mac),
+        };
         let _ = self.add_address6(dev, with_id(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), id), 64, false);
     }
 

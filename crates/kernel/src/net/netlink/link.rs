@@ -56,6 +56,8 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     if !d.is_pointopoint() {
         let everybody = if d.is_loopback() { Mac::ZERO } else { Mac::BROADCAST };
         m.attr(IFLA_ADDRESS, &d.mac.0).attr(IFLA_BROADCAST, &everybody.0);
+    } else if let Some((local, remote)) = d.ends() {
+        m.attr(IFLA_ADDRESS, &local.octets()).attr(IFLA_BROADCAST, &remote.octets());
     }
     if d.nic().is_some() {
         // As SIOCETHTOOL tells it: a card keeps no other.
@@ -81,8 +83,8 @@ fn link_and_master(net: &Net, d: &NetDevice, m: &mut Msg<'_>) {
         {
             m.attr_u32(IFLA_LINK_NETNSID, id);
         }
-    } else if matches!(d.kind, DevKind::Veth(_)) {
-        // While its other end is not there yet, or not any more: printed as `@NONE`.
+    } else if matches!(d.kind, DevKind::Veth(_) | DevKind::Tunnel(_)) {
+        // Its other end is not there (yet, or any more), or anywhere: printed as `@NONE`.
         m.attr_u32(IFLA_LINK, 0);
     }
     if d.master.is_some() {
@@ -105,6 +107,7 @@ fn stats(s: &DevStats, m: &mut Msg<'_>) {
         s.multicast,
     ];
     words.iter_mut().zip(first).for_each(|(to, from)| *to = from);
+    (words[9], words[12], words[13]) = (s.collisions, s.rx_crc, s.rx_frame);
     (words[14], words[15], words[17]) = (s.rx_fifo, s.rx_missed, s.tx_carrier);
     let wide: Vec<u8> = words.iter().flat_map(|w| w.to_ne_bytes()).collect();
     let narrow: Vec<u8> = words.iter().take(24).flat_map(|w| (*w as u32).to_ne_bytes()).collect();
@@ -123,6 +126,7 @@ fn linkinfo(net: &Net, dev: DevId, d: &NetDevice, m: &mut Msg<'_>) {
             DevKind::Bridge(b) => m.nest(IFLA_INFO_DATA, |m| super::bridge::fill(net, dev, b, m)),
             DevKind::Macvlan(v) => m.nest(IFLA_INFO_DATA, |m| super::macvlan::fill(v, m)),
             DevKind::Vxlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vxlan::fill(net, v, m)),
+            DevKind::Tunnel(t) => m.nest(IFLA_INFO_DATA, |m| super::tunnel::fill(net, t, m)),
             DevKind::Vlan(v) => m.nest(IFLA_INFO_DATA, |m| super::vlan::fill(v, m)),
             _ => m,
         };

@@ -1,6 +1,6 @@
 //! Devices made, changed and removed by netlink: RTM_NEWLINK, RTM_SETLINK, RTM_DELLINK.
 use super::vlan::{self, Link};
-use super::{Caller, Done, NetnsRef, Req, bridge, macvlan, notify, refuse, str_of, u32_of, vxlan};
+use super::{Caller, Done, NetnsRef, Req, bridge, macvlan, notify, refuse, str_of, tunnel, u32_of, vxlan};
 use crate::drivers::veth::Veth;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
@@ -119,19 +119,24 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
     let ns = target_ns(c, s)?.unwrap_or(c.ns);
     let template = match (s.name, kind) {
         (Some(name), _) => name.to_owned(),
+        (None, "ipip") => "tunl%d".to_owned(),
         (None, _) => format!("{kind}%d"),
     };
     let link = match s.link {
         None => Link::None,
         Some(index) => net.dev_by_index(c.ns, index).map_or(Link::Gone, Link::Dev),
     };
-    if link != Link::None && matches!(kind, "dummy" | "bridge" | "veth") {
+    if link != Link::None && matches!(kind, "dummy" | "ifb" | "bridge" | "veth") {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let dev = match kind {
         "dummy" => {
             let name = net.alloc_name(ns, &template)?;
             net.add_dummy(ns, &name)?
+        }
+        "ifb" => {
+            let name = net.alloc_name(ns, &template)?;
+            net.add_ifb(ns, &name)?
         }
         "bridge" => {
             let name = net.alloc_name(ns, &template)?;
@@ -141,7 +146,10 @@ fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
         "macvlan" => macvlan::create(net, (ns, &template), link, s.mtu, s.data)?,
         "vxlan" => vxlan::create(net, c.ns, (ns, &template), link, s.data)?,
         "vlan" => vlan::create(net, (ns, &template), link, s.mtu, s.data)?,
-        _ => return refuse(Errno::EOPNOTSUPP, "Unknown device type"),
+        _ => match tunnel::kind_of(kind) {
+            Some(kind) => tunnel::create(net, c.ns, (ns, &template), (kind, link, s.mac.is_some()), s.data)?,
+            None => return refuse(Errno::EOPNOTSUPP, "Unknown device type"),
+        },
     };
     let done = finish(net, c, dev, ns, kind, s);
     if done.is_err() {
@@ -161,8 +169,9 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
         set_mac(net, dev, mac)?;
     }
     if let Some(mtu) = s.mtu {
-        // More than a VXLAN's device below carries is not asked for at its birth.
-        set_mtu(net, dev, vxlan::most_mtu(net, dev).map_or(mtu, |most| most.min(mtu)))?;
+        // More than a tunnel's device below carries is not asked for at its birth.
+        let most = vxlan::most_mtu(net, dev).or(tunnel::most_mtu(net, dev));
+        set_mtu(net, dev, most.map_or(mtu, |most| most.min(mtu)))?;
     }
     if kind == "bridge" {
         bridge::change(net, dev, s.data)?;
@@ -331,6 +340,7 @@ fn change_kind(net: &mut Net, dev: DevId, kind: &str, data: &[u8]) -> Done {
     match kind {
         "macvlan" => macvlan::change(net, dev, data),
         "vxlan" => vxlan::change(net, dev, data),
+        _ if tunnel::kind_of(kind).is_some() => tunnel::change(net, dev, data),
         "vlan" => vlan::change(net, dev, data),
         _ => bridge::change(net, dev, data),
     }

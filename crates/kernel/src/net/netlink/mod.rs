@@ -19,6 +19,7 @@ pub mod route;
 pub mod route6;
 pub mod rule;
 pub mod tc;
+mod tunnel;
 pub mod vlan;
 pub mod vxlan;
 

@@ -146,6 +146,7 @@ pub fn link_of(d: &NetDevice) -> (usize, u16) {
     match &d.kind {
         DevKind::Loopback => (belljar_wire::ethernet::ETH_HLEN, ARPHRD_LOOPBACK),
         DevKind::Tun(t) if !t.tap => (0, ARPHRD_NONE),
+        DevKind::Tunnel(t) if d.is_pointopoint() => (0, t.kind.arphrd()),
         _ => (belljar_wire::ethernet::ETH_HLEN, ARPHRD_ETHER),
     }
 }

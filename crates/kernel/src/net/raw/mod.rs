@@ -99,9 +99,7 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: boo
     let mut sk = Sock::new(ns, family);
     (sk.rcvbuf, sk.sndbuf) = (n.sysctl.rmem_default, n.sysctl.wmem_default);
     sk.flags.reuse = true;
-    if n.sysctl.ip_no_pmtu_disc != 0 {
-        sk.pmtudisc = IP_PMTUDISC_DONT as u8;
-    }
+    sk.discover_pmtu(&n.sysctl);
     let kind = if ping { Kind::Ping } else { Kind::Raw { hdrincl: i32::from(protocol) == IPPROTO_RAW, filter: 0 } };
     if !ping {
         sk.num = protocol;

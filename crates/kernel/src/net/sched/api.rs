@@ -2,7 +2,7 @@
 //!
 //! What is refused is refused with the kernel's error and its words (extended acknowledgement).
 use super::opts::Opts;
-use super::{Ctx, Kind, MAX_DEPTH, Qdisc, Sched, cls, fifo, fq, fq_codel, htb, mq, netem, prio, tbf};
+use super::{Ctx, Kind, MAX_DEPTH, Qdisc, Sched, cls_api, fifo, fq, fq_codel, htb, mq, netem, prio, tbf};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -47,22 +47,24 @@ pub(super) fn einval() -> TcError {
 /// A request succeeded; sometimes with a warning.
 pub type Done = Result<Option<String>, TcError>;
 
-const NOT_FOUND: TcError = TcError::of(Errno::ENOENT, "Specified class not found");
-const NAME: TcError = TcError::of(Errno::EINVAL, "Invalid qdisc name: must match existing qdisc");
+pub(super) const NOT_FOUND: TcError = TcError::of(Errno::ENOENT, "Specified class not found");
+pub(super) const NAME: TcError = TcError::of(Errno::EINVAL, "Invalid qdisc name: must match existing qdisc");
 
 /// A request, taken apart.
 pub(super) struct Req<'a> {
     pub t: TcMsg,
     pub flags: u16,
     pub attrs: Opts<'a>,
+    /// Actions of the filter.
+    pub acts: cls_api::Named,
 }
 
 impl Req<'_> {
-    fn has(&self, flag: u16) -> bool {
+    pub fn has(&self, flag: u16) -> bool {
         self.flags & flag != 0
     }
 
-    fn kind(&self) -> Option<&str> {
+    pub fn kind(&self) -> Option<&str> {
         self.attrs.text(TCA_KIND)
     }
 
@@ -86,7 +88,16 @@ impl Net {
         let t = TcMsg::parse(body).ok_or_else(einval)?;
         let dev = self.dev_by_index(ns, t.ifindex).ok_or(TcError::plain(Errno::ENODEV))?;
         let before = super::notify::Look::before(self, ns, kind, body);
-        let done = self.with_sched(dev, |s, cx, auto| s.request(kind, flags, body, cx, auto));
+        let attrs = Opts::new(body.get(TcMsg::LEN..).unwrap_or(&[]));
+        let acts = match kind {
+            RTM_NEWTFILTER => cls_api::actions(self, ns, &attrs),
+            _ => Ok(cls_api::Named::default()),
+        };
+        let done = acts.and_then(|acts| {
+            let req = Req { t, flags, attrs, acts };
+            self.with_sched(dev, |s, cx, auto| s.request(kind, &req, cx, auto))
+        });
+        self.settle_actions();
         if let (Ok(_), Some(before)) = (&done, before) {
             before.tell(self, ns);
         }
@@ -101,7 +112,7 @@ impl Net {
         let default = self.sysctl.default_qdisc.0;
         let Net { devs, env, pool, tc, .. } = self;
         let Some(d) = devs.get_mut(dev) else { return Err(TcError::plain(Errno::ENODEV)) };
-        let mut cx = Ctx::new(env, pool, d.mtu, d.tx_queue_len);
+        let mut cx = Ctx::new((env, pool, &mut tc.acts), d.mtu, d.tx_queue_len);
         (cx.tx_queues, cx.default_qdisc) = (d.num_tx_queues(), default);
         let done = f(&mut d.qdisc, &mut cx, &mut tc.autohandle);
         d.qdisc.root.recount();
@@ -116,12 +127,12 @@ impl Net {
     /// A device comes up for the first time, or its own discipline was taken away (`attach_default_qdiscs`).
     pub fn attach_default_qdisc(&mut self, dev: DevId) {
         let name = self.sysctl.default_qdisc.0;
-        let Net { devs, env, pool, .. } = self;
+        let Net { devs, env, pool, tc, .. } = self;
         let Some(d) = devs.get_mut(dev).filter(|d| d.up && matches!(d.qdisc.root.kind, Kind::Noop)) else { return };
         d.qdisc.root = if d.is_noqueue() {
             Qdisc::noqueue()
         } else {
-            let mut cx = Ctx::new(env, pool, d.mtu, d.tx_queue_len);
+            let mut cx = Ctx::new((env, pool, &mut tc.acts), d.mtu, d.tx_queue_len);
             (cx.tx_queues, cx.default_qdisc) = (d.num_tx_queues(), name);
             let name = if cx.tx_queues > 1 { "mq" } else { name };
             create(name, None, 0, TC_H_ROOT, &mut cx).unwrap_or_else(|_| Qdisc::noqueue())
@@ -173,16 +184,14 @@ fn each_queue(handle: u32, cx: &mut Ctx<'_>) -> Vec<Qdisc> {
 
 impl Sched {
     /// A request about this device; `auto` is the last handle that nobody asked for.
-    pub(super) fn request(&mut self, kind: u16, flags: u16, body: &[u8], cx: &mut Ctx<'_>, auto: &mut u32) -> Done {
-        let t = TcMsg::parse(body).ok_or_else(einval)?;
-        let req = Req { t, flags, attrs: Opts::new(body.get(TcMsg::LEN..).unwrap_or(&[])) };
+    pub(super) fn request(&mut self, kind: u16, req: &Req<'_>, cx: &mut Ctx<'_>, auto: &mut u32) -> Done {
         match kind {
-            RTM_NEWQDISC => self.new_qdisc(&req, cx, auto),
-            RTM_DELQDISC => self.del_qdisc(&req, cx),
-            RTM_NEWTCLASS => self.new_class(&req, cx),
-            RTM_DELTCLASS => self.del_class(&req, cx),
-            RTM_NEWTFILTER => self.new_filter(&req),
-            RTM_DELTFILTER => self.del_filter(&req),
+            RTM_NEWQDISC => self.new_qdisc(req, cx, auto),
+            RTM_DELQDISC => self.del_qdisc(req, cx),
+            RTM_NEWTCLASS => self.new_class(req, cx),
+            RTM_DELTCLASS => self.del_class(req, cx),
+            RTM_NEWTFILTER => self.new_filter(req),
+            RTM_DELTFILTER => self.del_filter(req),
             _ => Err(TcError::plain(Errno::EOPNOTSUPP)),
         }
     }
@@ -372,36 +381,6 @@ impl Sched {
         Ok(None)
     }
 
-    fn new_ingress(&mut self, req: &Req<'_>) -> Done {
-        let kind = req.kind().unwrap_or("");
-        let clsact = match kind {
-            "ingress" => false,
-            "clsact" => true,
-            "pfifo" | "bfifo" | "pfifo_fast" | "tbf" | "netem" | "fq" | "fq_codel" | "prio" | "htb" | "noqueue" => {
-                return Err(einval());
-            }
-            _ => return Err(TcError::of(Errno::ENOENT, "Specified qdisc kind is unknown")),
-        };
-        match &self.ingress {
-            Some(_) if req.has(NLM_F_EXCL) => Err(TcError::of(Errno::EEXIST, "Exclusivity flag on, cannot modify")),
-            Some(i) if i.clsact != clsact => Err(NAME),
-            Some(_) => Ok(None),
-            None => {
-                self.ingress = Some(Box::new(cls::Ingress::new(clsact)));
-                Ok(None)
-            }
-        }
-    }
-
-    fn del_ingress(&mut self, req: &Req<'_>) -> Done {
-        let Some(i) = &self.ingress else { return Err(TcError::of(Errno::EINVAL, "Invalid handle")) };
-        if req.kind().is_some_and(|k| k != i.name()) {
-            return Err(NAME);
-        }
-        self.ingress = None;
-        Ok(None)
-    }
-
     /// The discipline and class that a class request names.
     #[doc(alias = "tc_ctl_tclass")]
     fn class_ids(&self, t: &TcMsg) -> Result<(u32, u32, u32), TcError> {
@@ -463,29 +442,6 @@ impl Sched {
             Kind::Htb(h) => h.delete_class(id, cx).map(|()| None),
             Kind::Tbf(_) | Kind::Netem(_) => Err(TcError::plain(Errno::ENOSYS)),
             _ => Err(TcError::plain(Errno::EOPNOTSUPP)),
-        }
-    }
-
-    /// Where filters of this parent are kept.
-    #[doc(alias = "__tcf_qdisc_find")]
-    pub(super) fn filters_at(&mut self, parent: u32) -> Result<&mut cls::Filters, TcError> {
-        let none = TcError::of(Errno::EINVAL, "Parent Qdisc doesn't exists");
-        if parent & TC_H_MAJ_MASK == TC_H_INGRESS & TC_H_MAJ_MASK {
-            return self.ingress.as_mut().ok_or(none)?.filters_at(parent).ok_or(NOT_FOUND);
-        }
-        let handle = if parent == 0 { self.root.handle } else { parent & TC_H_MAJ_MASK };
-        let q = self.root.find_mut(handle).filter(|q| q.handle != 0).ok_or(none)?;
-        let class = parent & TC_H_MIN_MASK != 0;
-        match &mut q.kind {
-            Kind::Htb(h) => match class {
-                true => h.classes.get_mut(&parent).map(|c| &mut c.filters).ok_or(NOT_FOUND),
-                false => Ok(&mut h.filters),
-            },
-            Kind::Prio(p) if !class => Ok(&mut p.filters),
-            Kind::FqCodel(p) if !class => Ok(&mut p.filters),
-            Kind::Prio(_) | Kind::FqCodel(_) => Err(TcError::plain(Errno::EOPNOTSUPP)),
-            Kind::Tbf(_) | Kind::Netem(_) => Err(TcError::of(Errno::EOPNOTSUPP, "Class doesn't support blocks")),
-            _ => Err(TcError::of(Errno::EINVAL, "Qdisc not classful")),
         }
     }
 }

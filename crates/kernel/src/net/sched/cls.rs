@@ -1,29 +1,25 @@
-//! Filters: which class a packet belongs to. u32 (bytes at fixed places), fw (the packet's mark), matchall.
+//! Filters: which class a packet belongs to, and what else happens to it. u32 (bytes at fixed places), fw (the packet's
+//! mark), matchall.
 //!
-//! No actions, no hash tables of u32 but the one that each of its priorities begins with.
-use super::api::{Done, Req, TcError, einval};
-use super::opts::Opts;
-use super::{Sched, Stats};
-use crate::net::core::skb::{SkBuff, Skb};
-use belljar_abi::Errno;
-use belljar_abi::netlink::{NLM_F_CREATE, NLM_F_EXCL, u32_at};
+//! No hash tables of u32 but the one that each of its priorities begins with.
+use super::act::{ActId, Acts, At};
+use super::{Ctx, Stats};
+use crate::net::core::skb::{Redirect, SkBuff};
 use belljar_abi::pkt_sched::*;
 
-/// Filters of one place at most.
-const MAX_FILTERS: usize = 4096;
 const ETH_P_ALL: u16 = 3;
-/// The first priority that is given to a filter which asks for none, counting down.
-const AUTO_PRIO: u32 = 0xc000;
-const AUTO_FROM: u32 = 0x8000;
-const MAX_KEYS: usize = 128;
-pub const TCA_CLS_FLAGS_NOT_IN_HW: u32 = 8;
+/// Rounds that a packet is sent through by those who say that it is to be looked at again (`max_reclassify_loop`).
+const MAX_RECLASSIFY: u32 = 16;
 
 /// What the filters say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     None,
+    /// A match, perhaps with a class (0: with none).
     Class(u32),
     Drop,
+    /// It is not to be seen any more: an action has it.
+    Stolen,
 }
 
 /// `tc_u32_key`: these bytes behind the network header, under a mask, are that.
@@ -40,8 +36,15 @@ pub struct Rule {
     pub handle: u32,
     pub classid: u32,
     pub keys: Vec<Key>,
+    /// Of u32: a match ends the search.
+    pub terminal: bool,
     /// Of fw: bits of the mark that count.
     pub mask: u32,
+    /// Of matchall: packets that it saw (`tc_matchall_pcnt`).
+    pub hits: u64,
+    pub acts: Vec<ActId>,
+    /// Its one action is a policer, as filters had them before there were others.
+    pub old_police: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +79,7 @@ pub struct Proto {
 pub struct Filters {
     pub protos: Vec<Proto>,
     /// Numbers of hash tables given so far.
-    tables: u32,
+    pub(super) tables: u32,
 }
 
 impl Filters {
@@ -89,24 +92,69 @@ impl Filters {
         self.protos.iter().flat_map(|p| &p.rules).any(|r| r.classid == class)
     }
 
-    /// The first rule that matches (`tcf_classify`).
-    pub fn classify(&self, skb: &Skb) -> Verdict {
+    pub fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.protos.iter().flat_map(|p| &p.rules)
+    }
+
+    /// What discipline `cx` is lent to is told of a packet.
+    #[inline]
+    pub fn classify(&mut self, skb: &SkBuff, cx: &mut Ctx<'_>) -> Verdict {
         if self.protos.is_empty() {
             return Verdict::None;
         }
+        let len = super::pkt_len(skb);
+        self.decide(skb, cx, (len, false))
+    }
+
+    /// The first rule that matches and whose actions do not say `continue` (`tcf_classify`). `len`: what is counted,
+    /// `ingress`: it is on its way in.
+    #[doc(alias = "__tcf_classify")]
+    fn decide(&mut self, skb: &SkBuff, cx: &mut Ctx<'_>, (len, ingress): (u32, bool)) -> Verdict {
         let protocol = skb.protocol_or_ip();
-        let found = self
-            .protos
-            .iter()
-            .filter(|p| p.protocol == ETH_P_ALL || p.protocol == protocol)
-            .find_map(|p| p.rules.iter().find(|r| r.matches(p.kind, skb)));
-        found.map_or(Verdict::None, |r| Verdict::Class(r.classid))
+        let Ctx { env, pool, acts, .. } = cx;
+        let mut at = At { env, pool, len, ingress };
+        for _ in 0..MAX_RECLASSIFY {
+            let mut fitting = self.protos.iter_mut().filter(|p| p.protocol == ETH_P_ALL || p.protocol == protocol);
+            let found = fitting.find_map(|p| p.classify(skb, acts, &mut at));
+            let Some((code, classid)) = found else { return Verdict::None };
+            match code {
+                TC_ACT_RECLASSIFY => {}
+                TC_ACT_SHOT => return Verdict::Drop,
+                TC_ACT_STOLEN | TC_ACT_QUEUED | TC_ACT_TRAP => return Verdict::Stolen,
+                _ => return Verdict::Class(classid),
+            }
+        }
+        Verdict::Drop
+    }
+
+    /// With the last table of u32 the counting of them ends (`tc_u_common`).
+    pub(super) fn forget_tables(&mut self) {
+        if !self.protos.iter().any(|p| matches!(p.kind, Kind::U32(_))) {
+            self.tables = 0;
+        }
     }
 
     /// A number for a new table of u32: 800, 801, …
-    fn table(&mut self) -> u32 {
+    pub(super) fn table(&mut self) -> u32 {
         self.tables += 1;
         (0x800 | (self.tables - 1) & 0x7ff) << 20
+    }
+}
+
+impl Proto {
+    /// What its first rule that has something to say says, and the class that it leads to.
+    fn classify(&mut self, skb: &SkBuff, acts: &mut Acts, at: &mut At<'_>) -> Option<(i32, u32)> {
+        let kind = self.kind;
+        self.rules.iter_mut().filter(|r| r.terminal || !matches!(kind, Kind::U32(_))).find_map(|r| {
+            if !r.matches(kind, skb) {
+                return None;
+            }
+            r.hits += 1;
+            // What an ifb gives back is not to go there again.
+            let skipped = skb.redirect == Redirect::Skip || r.acts.is_empty();
+            let code = if skipped { TC_ACT_OK } else { acts.exec(&r.acts, skb, at) };
+            (code >= 0).then_some((code, r.classid))
+        })
     }
 }
 
@@ -144,8 +192,8 @@ impl Key {
 pub struct Ingress {
     pub clsact: bool,
     pub stats: Stats,
-    filters: Filters,
-    egress: Filters,
+    pub(super) filters: Filters,
+    pub(super) egress: Filters,
 }
 
 impl Ingress {
@@ -175,170 +223,24 @@ impl Ingress {
         }
     }
 
-    /// A packet came in; it is counted where filters look at it (`sch_handle_ingress`).
-    pub fn receive(&mut self, skb: &SkBuff) {
-        if !self.filters.is_empty() {
-            self.stats.packets += skb.gso.map_or(1, |g| u64::from(g.segs));
-            self.stats.bytes += skb.len() as u64 + 14;
-        }
-    }
-}
-
-impl Sched {
-    #[doc(alias = "tc_new_tfilter")]
-    pub(super) fn new_filter(&mut self, req: &Req<'_>) -> Done {
-        let (mut prio, protocol) = (req.t.info >> 16, u16::from_be(req.t.info as u16));
-        let name = req.attrs.text(TCA_KIND).unwrap_or("");
-        if req.attrs.u32(TCA_CHAIN).is_some_and(|c| c != 0) {
-            return Err(TcError::of(Errno::EOPNOTSUPP, "Chains other than 0 are not supported by belljar"));
-        }
-        let parent = req.t.parent;
-        let major = if parent == 0 { self.root.handle } else { parent & TC_H_MAJ_MASK };
-        let filters = self.filters_at(parent)?;
-        if prio == 0 {
-            if req.flags & NLM_F_CREATE == 0 {
-                return Err(TcError::of(Errno::ENOENT, "Filter command requires a priority"));
-            }
-            // Before the first of those that were given a priority (`tcf_auto_prio`).
-            let given = filters.protos.iter().find(|p| u32::from(p.prio) >= AUTO_FROM);
-            prio = given.map_or(AUTO_PRIO, |p| u32::from(p.prio) - 1);
-        }
-        let at = filters.protos.iter().position(|p| u32::from(p.prio) == prio);
-        let fits = |p: &Proto| p.protocol == protocol || protocol == 0;
-        if let Some(i) = at {
-            let p = &filters.protos[i];
-            if !fits(p) {
-                return Err(TcError::of(Errno::EINVAL, "Protocol mismatch for filter with specified priority"));
-            }
-            if !name.is_empty() && name != p.kind.name() {
-                return Err(TcError::of(Errno::EINVAL, "Specified filter kind does not match existing one"));
-            }
-        } else if name.is_empty() || protocol == 0 {
-            let text = "Filter kind and protocol must be specified";
-            return Err(TcError::of(Errno::EINVAL, text));
-        }
-        if filters.protos.iter().map(|p| p.rules.len()).sum::<usize>() >= MAX_FILTERS {
-            return Err(TcError::plain(Errno::ENOMEM));
-        }
-        let kind = match name {
-            "matchall" => Kind::Matchall,
-            "fw" => Kind::Fw,
-            "u32" => Kind::U32(0),
-            _ => match at {
-                Some(i) if name.is_empty() => filters.protos[i].kind,
-                _ => return Err(TcError::of(Errno::ENOENT, "TC classifier not found")),
-            },
-        };
-        let existing = at.map(|i| filters.protos[i].rules.clone()).unwrap_or_default();
-        let handle = req.t.handle;
-        let old = existing.iter().position(|r| r.handle == handle && handle != 0);
-        if old.is_some() && req.flags & NLM_F_EXCL != 0 {
-            return Err(TcError::of(Errno::EEXIST, "Filter already exists"));
-        }
-        let mut rule = parse(kind, handle, major, &req.attrs)?;
-        if kind == Kind::Matchall && old.is_none() && !existing.is_empty() {
-            return Err(TcError::plain(Errno::EEXIST));
-        }
-        let i = match at {
-            Some(i) => i,
-            None => {
-                let kind = if let Kind::U32(_) = kind { Kind::U32(filters.table()) } else { kind };
-                let i = filters.protos.partition_point(|p| u32::from(p.prio) < prio);
-                filters.protos.insert(i, Proto { prio: prio as u16, protocol, kind, rules: Vec::new() });
-                i
-            }
-        };
-        let p = &mut filters.protos[i];
-        if let (Kind::U32(table), true) = (p.kind, old.is_none()) {
-            let next = p.rules.iter().map(|r| r.handle & 0xfff).max().map_or(0x800, |n| n + 1);
-            rule.handle = if handle & 0xfff != 0 { table | handle & 0xfff } else { table | next.min(0xfff) };
-        }
-        match old.and_then(|o| p.rules.get_mut(o)) {
-            Some(r) => *r = rule,
-            None => p.rules.push(rule),
-        }
-        Ok(None)
+    pub(super) fn rules(&self) -> impl Iterator<Item = &Rule> {
+        self.filters.rules().chain(self.egress.rules())
     }
 
-    #[doc(alias = "tc_del_tfilter")]
-    pub(super) fn del_filter(&mut self, req: &Req<'_>) -> Done {
-        let (prio, protocol) = (req.t.info >> 16, u16::from_be(req.t.info as u16));
-        let handle = req.t.handle;
-        let filters = self.filters_at(req.t.parent)?;
-        if prio == 0 {
-            if protocol != 0 || handle != 0 || req.attrs.get(TCA_KIND).is_some() {
-                let text = "Cannot flush filters with protocol, handle or kind set";
-                return Err(TcError::of(Errno::ENOENT, text));
-            }
-            filters.protos.clear();
-            return Ok(None);
-        }
-        let missing = TcError::of(Errno::ENOENT, "Filter with specified priority/protocol not found");
-        let fits = |p: &Proto| u32::from(p.prio) == prio && (protocol == 0 || p.protocol == protocol);
-        let i = filters.protos.iter().position(fits).ok_or(missing)?;
-        if req.attrs.text(TCA_KIND).is_some_and(|k| k != filters.protos[i].kind.name()) {
-            return Err(TcError::of(Errno::EINVAL, "Specified filter kind does not match existing one"));
-        }
-        if handle == 0 {
-            filters.protos.remove(i);
-            return Ok(None);
-        }
-        let rules = &mut filters.protos[i].rules;
-        let at = rules.iter().position(|r| r.handle == handle);
-        rules.remove(at.ok_or(TcError::of(Errno::ENOENT, "Specified filter handle not found"))?);
-        if rules.is_empty() {
-            filters.protos.remove(i);
-        }
-        Ok(None)
+    pub fn has_egress(&self) -> bool {
+        !self.egress.is_empty()
     }
-}
 
-/// A rule from its attributes.
-fn parse(kind: Kind, handle: u32, major: u32, attrs: &Opts<'_>) -> Result<Rule, TcError> {
-    let o = Opts::new(attrs.get(TCA_OPTIONS).unwrap_or(&[]));
-    // Numbers of actions, device names and policers of the three kinds.
-    let unsupported: &[u16] = match kind {
-        Kind::Matchall => &[TCA_MATCHALL_ACT],
-        Kind::Fw => &[2, 3, 4],
-        Kind::U32(_) => &[TCA_U32_HASH, TCA_U32_LINK, TCA_U32_DIVISOR, 6, 7, 8, TCA_U32_MARK],
-    };
-    if unsupported.iter().any(|a| o.get(*a).is_some_and(|v| v.iter().any(|b| *b != 0))) {
-        let text = "Actions, marks, hash tables and links of filters are not supported by belljar";
-        return Err(TcError::of(Errno::EOPNOTSUPP, text));
-    }
-    let mut rule = Rule { handle: handle.max(1), classid: 0, keys: Vec::new(), mask: u32::MAX };
-    match kind {
-        Kind::Matchall => rule.classid = o.u32(TCA_MATCHALL_CLASSID).unwrap_or(0),
-        Kind::Fw if handle == 0 => return Err(einval()),
-        Kind::Fw => {
-            rule.classid = o.u32(TCA_FW_CLASSID).unwrap_or(0);
-            rule.mask = o.u32(TCA_FW_MASK).unwrap_or(u32::MAX);
+    /// What filters say of a packet that came in, or is to go out, and is this long; it is counted where they look at it.
+    #[doc(alias = "tc_run")]
+    pub(super) fn run(&mut self, skb: &SkBuff, cx: &mut Ctx<'_>, (len, ingress): (u32, bool)) -> Verdict {
+        let filters = if ingress { &mut self.filters } else { &mut self.egress };
+        if filters.is_empty() {
+            return Verdict::None;
         }
-        Kind::U32(_) => {
-            rule.classid = o.u32(TCA_U32_CLASSID).unwrap_or(0);
-            let sel = o.get(TCA_U32_SEL).ok_or(TcError::of(Errno::EINVAL, "Selector not specified"))?;
-            rule.keys = keys(sel)?;
-        }
+        self.stats.sent_of(skb, len);
+        let said = filters.decide(skb, cx, (len, ingress));
+        self.stats.drops += u64::from(said == Verdict::Drop);
+        said
     }
-    if rule.classid != 0 && rule.classid & TC_H_MAJ_MASK == 0 {
-        rule.classid |= major;
-    }
-    Ok(rule)
-}
-
-/// `tc_u32_sel` with its keys.
-fn keys(sel: &[u8]) -> Result<Vec<Key>, TcError> {
-    let n = usize::from(*sel.get(2).ok_or_else(einval)?);
-    let words = sel.get(16..16 + 16 * n).filter(|_| n <= MAX_KEYS).ok_or_else(einval)?;
-    words
-        .chunks_exact(16)
-        .map(|k| {
-            if u32_at(k, 12) != Some(0) {
-                let text = "Keys at variable offsets are not supported by belljar";
-                return Err(TcError::of(Errno::EOPNOTSUPP, text));
-            }
-            let four = |at: usize| [k[at], k[at + 1], k[at + 2], k[at + 3]];
-            Ok(Key { mask: four(0), val: four(4), off: i32::from_ne_bytes(four(8)) })
-        })
-        .collect()
 }

@@ -1,5 +1,6 @@
 //! What there is, as netlink tells it: RTM_GETQDISC, RTM_GETTCLASS, RTM_GETTFILTER.
-use super::cls::{self, Filters, TCA_CLS_FLAGS_NOT_IN_HW};
+use super::act_dump;
+use super::cls::{self, Filters};
 use super::opts::Opts;
 use super::{Kind, Qdisc, Sched, Stats};
 use crate::ids::NsId;
@@ -9,6 +10,9 @@ use belljar_abi::Errno;
 use belljar_abi::netlink::{Msg, NLM_F_DUMP, NLM_F_MULTI};
 use belljar_abi::pkt_sched::*;
 use belljar_abi::rtnetlink::{RTM_GETQDISC, RTM_NEWQDISC};
+
+/// No hardware has the filter.
+const TCA_CLS_FLAGS_NOT_IN_HW: u32 = 8;
 
 /// Who asks: number of the request, port.
 pub type Asker = (u32, u32);
@@ -60,7 +64,7 @@ impl Net {
             }
             RTM_GETTFILTER => {
                 let Some(d) = one else { return Ok(Vec::new()) };
-                Ok(filters(d, &t, asker))
+                Ok(filters(self, d, &t, asker))
             }
             _ => Err(super::TcError::plain(Errno::EOPNOTSUPP)),
         }
@@ -159,7 +163,7 @@ fn options(q: &Qdisc, m: &mut Msg<'_>) {
 }
 
 /// TCA_STATS2, and what came before it.
-fn stats(m: &mut Msg<'_>, s: &Stats, qlen: u32, app: Option<Vec<u8>>) {
+pub(super) fn stats(m: &mut Msg<'_>, s: &Stats, qlen: u32, app: Option<Vec<u8>>) {
     let low = |v: u64| v as u32;
     let mut basic = s.bytes.to_ne_bytes().to_vec();
     basic.extend_from_slice(&low(s.packets).to_ne_bytes());
@@ -268,7 +272,7 @@ fn classes_of(d: &NetDevice, q: &Qdisc, asker: Asker) -> Vec<Vec<u8>> {
 }
 
 #[doc(alias = "tc_dump_tfilter")]
-fn filters(d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
+fn filters(net: &Net, d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
     let root = &d.qdisc.root;
     let handle = if t.parent == 0 { root.handle } else { t.parent & TC_H_MAJ_MASK };
     let found: Option<&Filters> = if handle == TC_H_INGRESS & TC_H_MAJ_MASK {
@@ -283,11 +287,11 @@ fn filters(d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
         })
     };
     let parent = if t.parent == 0 { root.handle } else { t.parent };
-    found.into_iter().flat_map(|f| &f.protos).flat_map(|p| protos(d, parent, p, asker)).collect()
+    found.into_iter().flat_map(|f| &f.protos).flat_map(|p| protos(net, d, parent, p, asker)).collect()
 }
 
 /// A priority: itself, its hash table if it is u32, its rules.
-fn protos(d: &NetDevice, parent: u32, p: &cls::Proto, asker: Asker) -> Vec<Vec<u8>> {
+fn protos(net: &Net, d: &NetDevice, parent: u32, p: &cls::Proto, asker: Asker) -> Vec<Vec<u8>> {
     let mut out = vec![filter(d, parent, p, asker, 0, |_| {})];
     if let cls::Kind::U32(table) = p.kind {
         out.push(filter(d, parent, p, asker, table, |m| {
@@ -296,7 +300,12 @@ fn protos(d: &NetDevice, parent: u32, p: &cls::Proto, asker: Asker) -> Vec<Vec<u
     }
     out.extend(p.rules.iter().map(|r| {
         filter(d, parent, p, asker, r.handle, |m| {
-            m.nest(TCA_OPTIONS, |m| rule(m, p.kind, r));
+            m.nest(TCA_OPTIONS, |m| rule(net, m, p.kind, r));
+            if let [id] = r.acts[..]
+                && r.old_police
+            {
+                act_dump::compat_stats(net, id, m);
+            }
         })
     }));
     out
@@ -320,13 +329,15 @@ fn filter(
     one
 }
 
-fn rule(m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
+#[doc(alias = "u32_dump")]
+fn rule(net: &Net, m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
     match kind {
         cls::Kind::Matchall => {
             if r.classid != 0 {
                 m.attr_u32(TCA_MATCHALL_CLASSID, r.classid);
             }
-            m.attr_u32(TCA_MATCHALL_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW);
+            m.attr_u32(TCA_MATCHALL_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW).attr(TCA_MATCHALL_PCNT, &r.hits.to_ne_bytes());
+            act_dump::of_rule(net, r, TCA_MATCHALL_ACT, 0, m);
         }
         cls::Kind::Fw => {
             if r.classid != 0 {
@@ -335,9 +346,10 @@ fn rule(m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
             if r.mask != u32::MAX {
                 m.attr_u32(TCA_FW_MASK, r.mask);
             }
+            act_dump::of_rule(net, r, TCA_FW_ACT, TCA_FW_POLICE, m);
         }
         cls::Kind::U32(table) => {
-            let mut sel = vec![1, 0, r.keys.len() as u8, 0];
+            let mut sel = vec![u8::from(r.terminal) * TC_U32_TERMINAL, 0, r.keys.len() as u8, 0];
             sel.resize(16, 0);
             for k in &r.keys {
                 sel.extend_from_slice(&k.mask);
@@ -350,6 +362,7 @@ fn rule(m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
                 m.attr_u32(TCA_U32_CLASSID, r.classid);
             }
             m.attr_u32(TCA_U32_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW);
+            act_dump::of_rule(net, r, TCA_U32_ACT, TCA_U32_POLICE, m);
         }
     }
 }

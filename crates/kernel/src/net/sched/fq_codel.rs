@@ -204,28 +204,29 @@ impl FqCodel {
             .collect()
     }
 
-    /// The packet's flow, from 1; 0 is none.
+    /// The packet's flow, from 1; 0 is none. `Err`: it is stolen.
     #[doc(alias = "fq_codel_classify")]
-    fn classify(&self, handle: u32, skb: &Skb) -> u32 {
+    fn classify(&mut self, handle: u32, skb: &Skb, cx: &mut Ctx<'_>) -> Result<u32, ()> {
         let n = self.flows.len() as u32;
         if skb.priority & TC_H_MAJ_MASK == handle {
             let minor = skb.priority & TC_H_MIN_MASK;
             if minor > 0 && minor <= n {
-                return minor;
+                return Ok(minor);
             }
         }
         if self.filters.is_empty() {
-            return ((u64::from(headers::flow_hash(skb)) * u64::from(n)) >> 32) as u32 + 1;
+            return Ok(((u64::from(headers::flow_hash(skb)) * u64::from(n)) >> 32) as u32 + 1);
         }
-        match self.filters.classify(skb) {
-            cls::Verdict::Class(id) if (1..=n).contains(&(id & TC_H_MIN_MASK)) => id & TC_H_MIN_MASK,
-            _ => 0,
+        match self.filters.classify(skb, cx) {
+            cls::Verdict::Class(id) if (1..=n).contains(&(id & TC_H_MIN_MASK)) => Ok(id & TC_H_MIN_MASK),
+            cls::Verdict::Stolen => Err(()),
+            _ => Ok(0),
         }
     }
 
     #[doc(alias = "fq_codel_enqueue")]
     pub(super) fn enqueue(&mut self, s: &mut Stats, handle: u32, skb: Skb, cx: &mut Ctx<'_>) -> Xmit {
-        let class = self.classify(handle, &skb);
+        let Ok(class) = self.classify(handle, &skb, cx) else { return cx.steal(skb, "fq_codel_enqueue") };
         let Some(idx) = class.checked_sub(1) else {
             s.drops += 1;
             cx.drop(skb, DropReason::QdiscDrop, "fq_codel_enqueue");

@@ -55,6 +55,8 @@ enum Target {
     Direct,
     Class(u32),
     Nowhere,
+    /// A filter has it.
+    Stolen,
 }
 
 impl Htb {
@@ -103,27 +105,28 @@ impl Htb {
     }
 
     #[doc(alias = "htb_classify")]
-    fn classify(&self, handle: u32, skb: &Skb) -> Target {
+    fn classify(&mut self, handle: u32, skb: &Skb, cx: &mut Ctx<'_>) -> Target {
         if skb.priority == handle {
             return Target::Direct;
         }
-        let mut filters = &self.filters;
-        if let Some(c) = self.classes.get(&skb.priority) {
+        let mut filters = &mut self.filters;
+        if let Some(c) = self.classes.get_mut(&skb.priority) {
             if c.level == 0 {
                 return Target::Class(c.id);
             }
-            filters = &c.filters;
+            filters = &mut c.filters;
         }
         // At most once through every level.
         for _ in 0..=MAX_DEPTH {
-            match filters.classify(skb) {
+            match filters.classify(skb, cx) {
                 cls::Verdict::Drop => return Target::Nowhere,
+                cls::Verdict::Stolen => return Target::Stolen,
                 cls::Verdict::None => break,
                 cls::Verdict::Class(id) if id == handle => return Target::Direct,
-                cls::Verdict::Class(id) => match self.classes.get(&id) {
+                cls::Verdict::Class(id) => match self.classes.get_mut(&id) {
                     None => break,
                     Some(c) if c.level == 0 => return Target::Class(id),
-                    Some(c) => filters = &c.filters,
+                    Some(c) => filters = &mut c.filters,
                 },
             }
         }
@@ -136,7 +139,7 @@ impl Htb {
 
     #[doc(alias = "htb_enqueue")]
     pub(super) fn enqueue(&mut self, s: &mut Stats, handle: u32, skb: Skb, cx: &mut Ctx<'_>) -> Xmit {
-        let id = match self.classify(handle, &skb) {
+        let id = match self.classify(handle, &skb, cx) {
             Target::Class(id) => id,
             Target::Direct if self.direct.len() < self.direct_qlen as usize => {
                 self.direct_pkts = self.direct_pkts.wrapping_add(1);
@@ -144,6 +147,7 @@ impl Htb {
                 self.direct.push_back(skb);
                 return Xmit::Success;
             }
+            Target::Stolen => return cx.steal(skb, "htb_enqueue"),
             refused => {
                 s.drops += 1;
                 cx.drop(skb, DropReason::QdiscDrop, "htb_enqueue");

@@ -3,9 +3,14 @@
 //! [`Sched`] is a device's: the root of a tree of [`Qdisc`]s, packets that the driver gave back, the watchdog. A discipline
 //! that sends later says when in [`Ctx::wake`]; a packet that it drops goes to [`Ctx::drops`] and dies, named, when the tree
 //! is no longer borrowed. Disciplines that hold others count what is below them as well: [`Stats::follow`].
+pub mod act;
+mod act_api;
+mod act_dump;
 pub mod api;
 pub mod cls;
+mod cls_api;
 mod codel;
+mod ctx;
 mod dump;
 mod fifo;
 mod fq;
@@ -13,14 +18,17 @@ mod fq_codel;
 mod fq_flow;
 mod fq_opt;
 pub(crate) mod headers;
+mod hook;
 mod htb;
 mod htb_class;
+pub mod mirred;
 mod mq;
 mod netem;
 mod netem_dist;
 mod netem_opt;
 mod notify;
 mod opts;
+mod police;
 mod prio;
 mod rate;
 mod tbf;
@@ -28,13 +36,15 @@ pub mod words;
 
 pub use api::TcError;
 
-use crate::env::{Env, Nanos, Rise};
-use crate::ids::{DevId, SockId};
-use crate::mem::Pool;
-use crate::net::core::skb::{Owner, SkBuff, Skb};
+use crate::env::Nanos;
+use crate::ids::DevId;
+use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::drop::DropReason;
+use act::Acts;
 use belljar_abi::pkt_sched::{TC_H_MAJ_MASK, TC_H_ROOT};
 use belljar_wire::GsoType;
+use ctx::clone_of;
+pub use ctx::{Ctx, Dropped};
 use std::collections::VecDeque;
 
 /// Which band a priority goes to; band 0 is served first.
@@ -58,8 +68,13 @@ pub struct Stats {
 impl Stats {
     /// A packet leaves on its way to the driver (`qdisc_bstats_update`).
     pub fn sent(&mut self, skb: &SkBuff) {
+        self.sent_of(skb, pkt_len(skb));
+    }
+
+    /// The same of one that is this long (`bstats_update`).
+    fn sent_of(&mut self, skb: &SkBuff, len: u32) {
         self.packets += skb.gso.map_or(1, |g| u64::from(g.segs));
-        self.bytes += u64::from(pkt_len(skb));
+        self.bytes += u64::from(len);
     }
 
     fn hold(&mut self, skb: &SkBuff) {
@@ -103,97 +118,6 @@ pub enum Xmit {
     Cn,
     /// Gone and counted, and the sender is not told (`__NET_XMIT_BYPASS`).
     Bypass,
-}
-
-/// A packet that a discipline gave up.
-pub type Dropped = (Skb, DropReason, &'static str);
-
-/// What a discipline may use of the world around it.
-#[derive(Debug)]
-pub struct Ctx<'a> {
-    pub now: Nanos,
-    pub env: &'a mut Env,
-    pub pool: &'a mut Pool,
-    pub mtu: u32,
-    pub tx_queue_len: u32,
-    /// Transmit queues that take nothing now.
-    pub xoff: u32,
-    /// How many the device has, and what mq puts at each of them.
-    pub tx_queues: u16,
-    pub default_qdisc: &'static str,
-    pub drops: Vec<Dropped>,
-    /// When the tree wants to be asked again.
-    pub wake: Nanos,
-    /// Copies that netem made; they enter at the root.
-    pub copies: Vec<Skb>,
-    /// No copies of copies.
-    pub copying: bool,
-}
-
-impl<'a> Ctx<'a> {
-    pub fn new(env: &'a mut Env, pool: &'a mut Pool, mtu: u32, tx_queue_len: u32) -> Ctx<'a> {
-        let now = env.now;
-        Ctx {
-            now,
-            env,
-            pool,
-            mtu,
-            tx_queue_len,
-            xoff: 0,
-            tx_queues: 1,
-            default_qdisc: "pfifo_fast",
-            drops: Vec::new(),
-            wake: Nanos::MAX,
-            copies: Vec::new(),
-            copying: false,
-        }
-    }
-
-    fn wake_at(&mut self, at: Nanos) {
-        self.wake = self.wake.min(at);
-    }
-
-    fn drop(&mut self, skb: Skb, reason: DropReason, at: &'static str) {
-        self.drops.push((skb, reason, at));
-    }
-
-    /// The largest frame of the device (`psched_mtu`).
-    fn psched_mtu(&self) -> u32 {
-        self.mtu + 14
-    }
-
-    /// Bytes that wait for a long time count no longer as the sender's (`skb_orphan_partial`).
-    fn orphan(&mut self, skb: &mut Skb) {
-        if let Owner::Tx(sock) = std::mem::take(&mut skb.owner) {
-            self.env.rises.push_back(Rise::TxFree { sock, truesize: skb.truesize });
-        }
-    }
-
-    fn clone_skb(&mut self, skb: &SkBuff) -> Skb {
-        let mut copy = self.pool.take_skb();
-        *copy = skb.clone();
-        (copy.id, copy.owner, copy.tx) = (self.env.packet_id(), Owner::None, None);
-        copy
-    }
-
-    /// A super-segment cut into what a wire carries; the last piece has the charge.
-    fn segment(&mut self, mut skb: Skb) -> Vec<Skb> {
-        let mut out: Vec<Skb> = Vec::new();
-        for frame in belljar_wire::gso::segment(skb.to_frame()) {
-            let mut piece = self.pool.take_skb();
-            skb.piece(&mut piece, frame);
-            out.push(piece);
-        }
-        if let Some(last) = out.last_mut() {
-            skb.hand_over(last);
-        }
-        self.pool.give_skb(skb);
-        out
-    }
-
-    fn pacing_by_fq(&mut self, sock: SockId) {
-        self.env.rises.push_back(Rise::Pacing { sock });
-    }
 }
 
 /// A discipline with its place in the tree.
@@ -402,6 +326,16 @@ impl Qdisc {
         self.children_mut().find_map(|c| c.find_mut(handle))
     }
 
+    fn each_filters(&self, f: &mut dyn FnMut(&cls::Filters)) {
+        match &self.kind {
+            Kind::Htb(h) => std::iter::once(&h.filters).chain(h.classes.values().map(|c| &c.filters)).for_each(&mut *f),
+            Kind::Prio(p) => f(&p.filters),
+            Kind::FqCodel(q) => f(&q.filters),
+            _ => {}
+        }
+        self.children().for_each(|c| c.each_filters(f));
+    }
+
     fn any(&self, f: &impl Fn(&Qdisc) -> bool) -> bool {
         f(self) || self.children().any(|c| c.any(f))
     }
@@ -547,6 +481,12 @@ impl Sched {
         due
     }
 
+    /// Every rule of every filter.
+    pub(super) fn each_rule(&self, f: &mut dyn FnMut(&cls::Rule)) {
+        self.root.each_filters(&mut |filters| filters.rules().for_each(&mut *f));
+        self.ingress.iter().flat_map(|i| i.rules()).for_each(f);
+    }
+
     /// The discipline with this major number.
     pub fn find(&self, handle: u32) -> Option<&Qdisc> {
         self.root.find(handle & TC_H_MAJ_MASK)
@@ -554,17 +494,18 @@ impl Sched {
 }
 
 /// State of the whole machine's traffic control.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Global {
     /// The last handle that was given without being asked for.
     pub autohandle: u32,
     /// The last packet into a queue made it drop another of its flow (NET_XMIT_CN); who cares takes it.
     pub congested: bool,
+    pub acts: Acts,
 }
 
 impl Default for Global {
     fn default() -> Global {
-        Global { autohandle: 0x8000_0000, congested: false }
+        Global { autohandle: 0x8000_0000, congested: false, acts: Acts::default() }
     }
 }
 

@@ -54,26 +54,30 @@ impl Prio {
         m.body(&b);
     }
 
-    /// The band, from 0; `None`: a filter said no.
+    /// The band, from 0; otherwise what the filters said.
     #[doc(alias = "prio_classify")]
-    fn classify(&self, handle: u32, skb: &Skb) -> Option<usize> {
+    fn classify(&mut self, handle: u32, skb: &Skb, cx: &mut Ctx<'_>) -> Result<usize, cls::Verdict> {
         let n = self.bands.len();
         let by_map = |prio: u32| usize::from(self.prio2band[(prio & 15) as usize]);
         let mut band = skb.priority;
         if skb.priority & TC_H_MAJ_MASK != handle {
-            match self.filters.classify(skb) {
-                cls::Verdict::Drop => return None,
+            match self.filters.classify(skb, cx) {
                 cls::Verdict::Class(id) => band = id,
-                cls::Verdict::None => return Some(by_map(if band & TC_H_MAJ_MASK != 0 { 0 } else { band })),
+                cls::Verdict::None => return Ok(by_map(if band & TC_H_MAJ_MASK != 0 { 0 } else { band })),
+                other => return Err(other),
             }
         }
         let at = (band & TC_H_MIN_MASK).wrapping_sub(1) as usize;
-        Some(if at < n { at } else { usize::from(self.prio2band[0]) })
+        Ok(if at < n { at } else { usize::from(self.prio2band[0]) })
     }
 
     #[doc(alias = "prio_enqueue")]
     pub(super) fn enqueue(&mut self, s: &mut Stats, handle: u32, skb: Skb, cx: &mut Ctx<'_>) -> Xmit {
-        let Some(q) = self.classify(handle, &skb).and_then(|b| self.bands.get_mut(b)) else {
+        let band = match self.classify(handle, &skb, cx) {
+            Err(cls::Verdict::Stolen) => return cx.steal(skb, "prio_enqueue"),
+            band => band.ok(),
+        };
+        let Some(q) = band.and_then(|b| self.bands.get_mut(b)) else {
             s.drops += 1;
             cx.drop(skb, DropReason::QdiscDrop, "prio_enqueue");
             return Xmit::Bypass;

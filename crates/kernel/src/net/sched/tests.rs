@@ -1,11 +1,17 @@
 //! Disciplines by themselves: what goes in, what comes out, and when.
+use super::opts::Opts;
 use super::*;
-use crate::env::{MSEC, SEC};
+use crate::env::{Env, MSEC, Rise, SEC};
+use crate::ids::SockId;
+use crate::mem::Pool;
+use crate::net::core::skb::Owner;
+use belljar_abi::pkt_sched::TcMsg;
 
 /// A tree with a clock, packets of which are told apart by their marks.
 struct Bench {
     env: Env,
     pool: Pool,
+    acts: Acts,
     q: Sched,
     dropped: Vec<(u32, &'static str)>,
     wake: Nanos,
@@ -14,8 +20,8 @@ struct Bench {
 impl Bench {
     fn new(line: &str) -> Bench {
         let env = Env::new(SEC, 0, 250, 1);
-        let mut b =
-            Bench { env, pool: Pool::default(), q: Sched::new(Qdisc::noop()), dropped: vec![], wake: Nanos::MAX };
+        let (pool, acts, q) = (Pool::default(), Acts::default(), Sched::new(Qdisc::noop()));
+        let mut b = Bench { env, pool, acts, q, dropped: vec![], wake: Nanos::MAX };
         b.tc(&format!("qdisc add dev v0 root handle 1: {line}"));
         b
     }
@@ -27,8 +33,10 @@ impl Bench {
     fn try_tc(&mut self, line: &str) -> Result<Option<String>, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
         let r = words::build(&words, |_| Some(1))?;
-        let mut cx = Ctx::new(&mut self.env, &mut self.pool, 1500, 1000);
-        let done = self.q.request(r.kind, r.flags, &r.body, &mut cx, &mut 0x8000_0000);
+        let attrs = Opts::new(&r.body[TcMsg::LEN..]);
+        let req = api::Req { t: TcMsg::parse(&r.body).unwrap(), flags: r.flags, attrs, acts: Default::default() };
+        let mut cx = Ctx::new((&mut self.env, &mut self.pool, &mut self.acts), 1500, 1000);
+        let done = self.q.request(r.kind, &req, &mut cx, &mut 0x8000_0000);
         let gone = std::mem::take(&mut cx.drops);
         self.q.root.recount();
         self.note(gone);
@@ -52,7 +60,7 @@ impl Bench {
     }
 
     fn put_skb(&mut self, skb: Skb) -> Xmit {
-        let mut cx = Ctx::new(&mut self.env, &mut self.pool, 1500, 1000);
+        let mut cx = Ctx::new((&mut self.env, &mut self.pool, &mut self.acts), 1500, 1000);
         let sent = self.q.enqueue(skb, &mut cx);
         let gone = std::mem::take(&mut cx.drops);
         self.note(gone);
@@ -72,7 +80,7 @@ impl Bench {
     }
 
     fn get(&mut self) -> Option<u32> {
-        let mut cx = Ctx::new(&mut self.env, &mut self.pool, 1500, 1000);
+        let mut cx = Ctx::new((&mut self.env, &mut self.pool, &mut self.acts), 1500, 1000);
         let skb = self.q.dequeue(&mut cx);
         let gone = std::mem::take(&mut cx.drops);
         self.wake = cx.wake;

@@ -120,7 +120,9 @@ pub fn truesize(len: usize) -> u32 {
 #[doc(alias = "udp_init_sock")]
 pub fn create(k: &mut Kernel, ns: NsId, family: Family) -> Result<UdpId, Errno> {
     let s = &k.net.ns.get(ns).ok_or(Errno::ENODEV)?.sysctl;
-    let sock = UdpSock::new(Sock::new(ns, family), s.rmem_default, s.wmem_default);
+    let mut sk = Sock::new(ns, family);
+    sk.discover_pmtu(s);
+    let sock = UdpSock::new(sk, s.rmem_default, s.wmem_default);
     Ok(k.socks.udp.insert(sock))
 }
 

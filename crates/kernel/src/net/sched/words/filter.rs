@@ -1,11 +1,17 @@
 //! `filter` lines: u32, fw, matchall.
+use super::action::{self, Index};
 use super::units::{classid, number};
 use super::{Line, Place, Wrong};
 use belljar_abi::netlink::Msg;
 use belljar_abi::pkt_sched::*;
 use core::net::{Ipv4Addr, Ipv6Addr};
 
-pub(super) fn line(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, new: bool) -> Result<(), Wrong> {
+pub(super) fn line(
+    l: &mut Line<'_>,
+    p: &mut Place,
+    m: &mut Msg<'_>,
+    (new, index): (bool, Index<'_>),
+) -> Result<(), Wrong> {
     let (mut protocol, mut prio, mut fhandle): (Option<u16>, u32, Option<&str>) = (None, 0, None);
     let mut kind = None;
     while let Some(w) = l.next() {
@@ -46,9 +52,9 @@ pub(super) fn line(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, new: bool) 
     };
     m.attr_str(TCA_KIND, kind);
     match kind {
-        "u32" => u32_options(l, p, m, fhandle),
-        "fw" => fw(l, p, m, fhandle),
-        "matchall" => matchall(l, p, m, fhandle),
+        "u32" => u32_options(l, p, m, (fhandle, index)),
+        "fw" => fw(l, p, m, (fhandle, index)),
+        "matchall" => matchall(l, p, m, (fhandle, index)),
         other => match l.next() {
             Some(w) => Err(format!("Unknown filter \"{other}\", hence option \"{w}\" is unparsable")),
             None => Ok(()),
@@ -71,12 +77,42 @@ fn flow(l: &mut Line<'_>) -> Result<u32, Wrong> {
     l.get("classid", classid)
 }
 
-fn no_action(w: &str) -> Wrong {
+fn unsupported(w: &str) -> Wrong {
     format!("Error: \"{w}\" of filters is not supported by belljar.")
 }
 
-fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, handle: Option<&str>) -> Result<(), Wrong> {
-    let (mut mask, mut class) = (None, None);
+/// `action …`, or `police …` as filters had it before there were actions.
+fn actions(
+    w: &str,
+    l: &mut Line<'_>,
+    index: Index<'_>,
+    (list, police): (u16, u16),
+    m: &mut Msg<'_>,
+) -> Result<(), Wrong> {
+    if w == "action" {
+        return action::list(l, index, list, m);
+    }
+    let options = action::police(l).map_err(|e| format!("{e}\nIllegal \"police\""))?;
+    m.attr(police, &options);
+    Ok(())
+}
+
+/// The handle of a filter, and what knows the devices.
+type Asked<'a> = (Option<&'a str>, Index<'a>);
+
+/// The options of a filter, as far as the words go.
+fn options(
+    l: &mut Line<'_>,
+    m: &mut Msg<'_>,
+    words: impl FnOnce(&mut Line<'_>, &mut Msg<'_>) -> Result<(), Wrong>,
+) -> Result<(), Wrong> {
+    let mut done = Ok(());
+    m.nest(TCA_OPTIONS, |m| done = words(l, m));
+    done
+}
+
+fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'_>) -> Result<(), Wrong> {
+    let mut mask = None;
     if let Some(h) = handle {
         let (mark, bits) = h.split_once('/').map_or((h, None), |(m, b)| (m, Some(b)));
         p.t.handle = number(mark).ok_or("Illegal \"handle\"")?;
@@ -84,68 +120,77 @@ fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, handle: Option<&str>) ->
             mask = Some(number(bits).ok_or("Illegal \"handle\" mask")?);
         }
     }
-    while let Some(w) = l.next() {
-        match w {
-            "classid" | "flowid" => class = Some(flow(l)?),
-            "action" | "police" | "indev" => return Err(no_action(w)),
-            other => return Err(format!("What is \"{other}\"?")),
-        }
-    }
-    m.nest(TCA_OPTIONS, |m| {
+    options(l, m, |l, m| {
         if let Some(mask) = mask {
             m.attr_u32(TCA_FW_MASK, mask);
         }
-        if let Some(class) = class {
-            m.attr_u32(TCA_FW_CLASSID, class);
+        while let Some(w) = l.next() {
+            match w {
+                "classid" | "flowid" => _ = m.attr_u32(TCA_FW_CLASSID, flow(l)?),
+                "action" | "police" => actions(w, l, index, (TCA_FW_ACT, TCA_FW_POLICE), m)?,
+                "indev" => return Err(unsupported(w)),
+                other => return Err(format!("What is \"{other}\"?")),
+            }
         }
-    });
-    Ok(())
+        Ok(())
+    })
 }
 
-fn matchall(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, handle: Option<&str>) -> Result<(), Wrong> {
+fn matchall(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'_>) -> Result<(), Wrong> {
     if let Some(h) = handle {
         p.t.handle = number(h).ok_or("Illegal \"handle\"")?;
     }
-    let mut class = None;
-    while let Some(w) = l.next() {
-        match w {
-            "classid" | "flowid" => class = Some(flow(l)?),
-            "skip_hw" => {}
-            "action" | "skip_sw" => return Err(no_action(w)),
-            other => return Err(format!("What is \"{other}\"?")),
+    if l.peek().is_none() {
+        return Ok(());
+    }
+    options(l, m, |l, m| {
+        while let Some(w) = l.next() {
+            match w {
+                "classid" | "flowid" => _ = m.attr_u32(TCA_MATCHALL_CLASSID, flow(l)?),
+                "action" => action::list(l, index, TCA_MATCHALL_ACT, m)?,
+                "skip_hw" | "skip_sw" => return Err(unsupported(w)),
+                other => return Err(format!("What is \"{other}\"?")),
+            }
         }
-    }
-    if let Some(class) = class {
-        m.nest(TCA_OPTIONS, |m| {
-            m.attr_u32(TCA_MATCHALL_CLASSID, class);
-        });
-    }
-    Ok(())
+        Ok(())
+    })
 }
 
 /// Value, mask, offset of a word.
 type Key = (u32, u32, i32);
 
-fn u32_options(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, handle: Option<&str>) -> Result<(), Wrong> {
+fn u32_options(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'_>) -> Result<(), Wrong> {
     if let Some(h) = handle {
         p.t.handle = u32_handle(h).ok_or("Illegal filter ID")?;
     }
-    let (mut keys, mut class, mut any) = (Vec::new(), None, false);
+    if l.peek().is_none() {
+        return Ok(());
+    }
+    options(l, m, |l, m| u32_words(l, index, m))
+}
+
+fn u32_words(l: &mut Line<'_>, index: Index<'_>, m: &mut Msg<'_>) -> Result<(), Wrong> {
+    let (mut keys, mut terminal) = (Vec::new(), false);
     while let Some(w) = l.next() {
-        any = true;
         match w {
             "match" => selector(l, &mut keys)?,
-            "classid" | "flowid" => class = Some(flow(l)?),
-            "action" | "police" | "ht" | "link" | "divisor" | "order" | "sample" | "hashkey" | "offset" | "mark"
-            | "indev" | "skip_sw" => return Err(no_action(w)),
-            "skip_hw" => {}
+            "classid" | "flowid" => {
+                m.attr_u32(TCA_U32_CLASSID, flow(l)?);
+                terminal = true;
+            }
+            "action" | "police" => {
+                actions(w, l, index, (TCA_U32_ACT, TCA_U32_POLICE), m)?;
+                terminal = true;
+            }
+            "ht" | "link" | "divisor" | "order" | "sample" | "hashkey" | "offset" | "mark" | "indev" | "skip_sw"
+            | "skip_hw" => return Err(unsupported(w)),
             other => return Err(format!("What is \"{other}\"?")),
         }
     }
-    if !any {
+    if keys.is_empty() {
         return Ok(());
     }
-    let mut sel = vec![u8::from(class.is_some()), 0, keys.len() as u8, 0];
+    let mut sel = vec![u8::from(terminal) * TC_U32_TERMINAL, 0, keys.len() as u8, 0];
     sel.resize(16, 0);
     for (val, mask, off) in &keys {
         sel.extend_from_slice(&mask.to_be_bytes());
@@ -153,14 +198,7 @@ fn u32_options(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, handle: Option<
         sel.extend_from_slice(&off.to_ne_bytes());
         sel.extend_from_slice(&[0; 4]);
     }
-    m.nest(TCA_OPTIONS, |m| {
-        if let Some(class) = class {
-            m.attr_u32(TCA_U32_CLASSID, class);
-        }
-        if !keys.is_empty() {
-            m.attr(TCA_U32_SEL, &sel);
-        }
-    });
+    m.attr(TCA_U32_SEL, &sel);
     Ok(())
 }
 

@@ -1,5 +1,6 @@
 //! Lines of tc as requests: `qdisc add dev eth0 root fq_codel limit 1000`. What comes out is, byte by byte, what tc of
 //! iproute2 6.1 sends, without the rate tables that no kernel reads any more.
+mod action;
 mod class;
 mod filter;
 mod netem;
@@ -117,7 +118,7 @@ pub fn build(words: &[&str], index: impl Fn(&str) -> Option<u32>) -> Result<Requ
     match object {
         "qdisc" => qdisc::line(&mut l, &mut p, &mut m)?,
         "class" => class::line(&mut l, &mut p, &mut m, new)?,
-        _ => filter::line(&mut l, &mut p, &mut m, new)?,
+        _ => filter::line(&mut l, &mut p, &mut m, (new, &index))?,
     }
     if let Some(dev) = &p.dev {
         p.t.ifindex = index(dev).ok_or_else(|| format!("Cannot find device \"{dev}\""))?;
