@@ -320,6 +320,9 @@ pub const IPV6_UNICAST_IF: i32 = 76;
 pub const IPV6_RECVFRAGSIZE: i32 = 77;
 pub const IPV6_FREEBIND: i32 = 78;
 
+/// Segment routing (RFC 8754), of routing headers.
+pub const IPV6_SRCRT_TYPE_4: u8 = 4;
+
 // Of IPV6_MTU_DISCOVER; the numbers are those of IP_PMTUDISC_*.
 pub const IPV6_PMTUDISC_DONT: i32 = 0;
 pub const IPV6_PMTUDISC_WANT: i32 = 1;

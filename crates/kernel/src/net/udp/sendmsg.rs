@@ -14,6 +14,7 @@ use crate::net::ipv4::mcast;
 use crate::net::ipv4::options::{self, MAX_IPOPTLEN};
 use crate::net::ipv4::output::dev_mtu;
 use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority, select_ident};
+use crate::net::ipv6::txopts::{self, TxOptions};
 use crate::net::mib::Mib;
 use crate::net::tcp::tables::wildcard;
 use crate::task::call::*;
@@ -50,6 +51,20 @@ pub(crate) struct Ipcm {
     pub onlink: bool,
     /// IP_RETOPTS.
     pub options: Option<Box<[u8]>>,
+    /// Extension headers, of this send or of the socket.
+    pub ext: Option<Box<TxOptions>>,
+}
+
+impl Ipcm {
+    /// Where the packet goes first.
+    pub fn first_hop(&self) -> IpAddr {
+        self.ext.as_ref().and_then(|e| e.first_hop()).map_or(self.daddr, IpAddr::V6)
+    }
+
+    /// How long its extension headers are.
+    pub fn ext_len(&self) -> usize {
+        self.ext.as_ref().map_or(0, |e| e.len())
+    }
 }
 
 #[doc(alias = "udp_sendmsg")]
@@ -109,7 +124,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         None if s.connected() => (s.sk.daddr, s.sk.dport, true),
         None => return Err(Errno::EDESTADDRREQ),
     };
-    let (saddr, sockc) = (s.sk.saddr, timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?);
+    let (saddr, sockc) = (s.sk.saddr, timestamp::sock_cmsg_send(&s.sk, msg, false)?);
     let mut c = Ipcm {
         daddr,
         dport,
@@ -124,6 +139,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         sockc,
         onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
         options: None,
+        ext: None,
     };
     if c.daddr.is_ipv6() {
         let (hops, class) = s.sk.hops_and_class_for(c.daddr);
@@ -131,7 +147,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         for_v6(k, &s.sk, msg, &mut c)?;
     }
     if !msg.cmsgs.is_empty() {
-        ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+        ip_cmsg_send(k, s.sk.ns, msg, &mut c)?;
     }
     mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
     c.connected &= !daddr.is_multicast();
@@ -154,6 +170,7 @@ pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> 
         c.oif = Some(named.ok_or(Errno::ENODEV)?);
     }
     c.oif = c.oif.or(sk.bound_dev);
+    c.ext = sk.txopts().cloned().map(Box::new);
     if c.daddr.is_multicast() {
         c.ttl = o.and_then(|o| o.mcast_hops);
         c.oif = c.oif.or(o.and_then(|o| o.mcast_if));
@@ -211,11 +228,18 @@ fn ip6_cmsg_send(k: &Kernel, ns: NsId, m: &Cmsg, c: &mut Ipcm) -> Result<(), Err
 }
 
 /// Control messages of level SOL_IP.
-pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -> Result<(), Errno> {
-    for m in cmsgs.iter().filter(|m| m.level == SOL_IPV6) {
-        ip6_cmsg_send(k, ns, m, c)?;
+pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, msg: &SendMsg<'_>, c: &mut Ipcm) -> Result<(), Errno> {
+    let mut ext = TxOptions::default();
+    for m in msg.cmsgs.iter().filter(|m| m.level == SOL_IPV6) {
+        match txopts::cmsg_send(m.kind, &m.data, &mut ext, msg.caps.net_raw) {
+            Some(taken) => taken?,
+            None => ip6_cmsg_send(k, ns, m, c)?,
+        }
     }
-    for m in cmsgs.iter().filter(|m| m.level == SOL_IP) {
+    if !ext.is_empty() {
+        c.ext = Some(Box::new(ext));
+    }
+    for m in msg.cmsgs.iter().filter(|m| m.level == SOL_IP) {
         let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
         match m.kind {
             IP_PKTINFO => {
@@ -249,14 +273,15 @@ pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
 fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark, s.sk.num);
+    let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, c.sockc.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let own = c.connected && !(c.onlink && c.daddr.is_ipv4());
     if own && let Some(d) = s.dst.filter(|d| d.genid == genid) {
         return Ok((d, c.daddr));
     }
     let saddr = if c.saddr.is_unspecified() { wildcard(c.daddr) } else { c.saddr };
-    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport), onlink: c.onlink };
+    let fl =
+        Flow { daddr: c.first_hop(), saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport), onlink: c.onlink };
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
@@ -315,14 +340,14 @@ fn transmit(
     gso: u16,
 ) -> Result<Step, Errno> {
     let len = msg.data.len();
-    if let Err(e) = check_size(net, s, &dst, len, gso, c.dontfrag) {
+    if let Err(e) = check_size(net, s, &dst, (len, c.ext_len()), gso, c.dontfrag) {
         let mtu = frag_mtu(&s.sk, &dst);
         local_rxpmtu(&mut s.sk, daddr, mtu, c.dontfrag);
         too_big(s, net, id, daddr, c.dport, &dst, e);
         return Err(e);
     }
     if gso != 0 && !more {
-        gso::check(net, s, &dst, daddr, len, gso)?;
+        gso::check(net, s, &dst, (daddr, c.ext_len()), len, gso)?;
     }
     if s.sk.wmem_alloc >= s.sk.sndbuf {
         if ctx.nonblock || ctx.timed_out {
@@ -344,8 +369,9 @@ fn transmit(
     }
     let stamp = tx_timestamp(s, &c.sockc);
     let flow = c.flowinfo & 0xf_ffff;
-    let options = c.options.clone();
-    let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso, options };
+    let (options, ext) = (c.options.clone(), c.ext.clone());
+    let (dport, tos, mark) = (c.dport, c.tos, c.sockc.mark);
+    let cork = Cork { data, daddr, dport, saddr, dst, tos, ttl, flow, mark, zerocopy, stamp, gso, options, ext };
     if more {
         s.cork = Some(Box::new(cork));
     } else {
@@ -367,10 +393,17 @@ pub(crate) fn discover(sk: &Sock, six: bool, dontfrag: Option<bool>) -> i32 {
 }
 
 /// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
-fn check_size(net: &Net, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag: Option<bool>) -> Result<(), Errno> {
+fn check_size(
+    net: &Net,
+    s: &UdpSock,
+    dst: &Dst,
+    (len, ext): (usize, usize),
+    gso: u16,
+    dontfrag: Option<bool>,
+) -> Result<(), Errno> {
     let six = dst.src.is_ipv6();
-    let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
-    let most = max_payload(six);
+    let headers = if six { IPV6_HLEN + UDP_HLEN + ext } else { 28 };
+    let most = max_payload(six) - ext;
     let max = match discover(&s.sk, six, dontfrag) {
         // What is to be cut is as long as a packet can be.
         _ if gso != 0 => return if len > most { Err(Errno::EMSGSIZE) } else { Ok(()) },
@@ -400,7 +433,8 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
     let Kernel { socks, net, .. } = k;
     let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
-    check_size(net, s, &cork.dst, cork.data.len() + len, cork.gso, None)?;
+    let ext = cork.ext.as_ref().map_or(0, |e| e.len());
+    check_size(net, s, &cork.dst, (cork.data.len() + len, ext), cork.gso, None)?;
     let tail = cork.zerocopy;
     let zerocopy = zerocopy_call(s, net, msg, len, tail)?;
     let data = msg.data.take(usize::MAX, &mut net.pool);
@@ -454,7 +488,8 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
     let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(c) = s.cork.take() else { return Ok(()) };
     if c.gso != 0
-        && let Err(e) = gso::check(net, s, &c.dst, c.daddr, c.data.len(), c.gso)
+        && let Err(e) =
+            gso::check(net, s, &c.dst, (c.daddr, c.ext.as_ref().map_or(0, |e| e.len())), c.data.len(), c.gso)
     {
         gso::give_up(k, id, c.zerocopy);
         return Err(e);
@@ -465,10 +500,26 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
 #[doc(alias = "udp_send_skb")]
 fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option<u32>) -> Result<(), Errno> {
-    let Cork { data, daddr, dport, saddr, ref dst, tos, ttl, flow, zerocopy, stamp: (flags, tskey), gso, options } = c;
+    let Cork {
+        data,
+        daddr,
+        dport,
+        saddr,
+        ref dst,
+        tos,
+        ttl,
+        flow,
+        mark,
+        zerocopy,
+        stamp: (flags, tskey),
+        gso,
+        options,
+        ext,
+    } = c;
     let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
     let options = options.as_deref().or_else(|| options::of(&s.sk, daddr));
-    let headers = af::header_len(daddr) as usize + options.map_or(0, <[u8]>::len);
+    let ext_len = ext.as_ref().map_or(0, |e| e.len());
+    let headers = af::header_len(daddr) as usize + options.map_or(0, <[u8]>::len) + ext_len;
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
     let fits = total + headers <= dst.mtu as usize;
     let six = daddr.is_ipv6();
@@ -501,10 +552,11 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     }
     skb.transport_header = skb.head.start();
     let optlen = options.map_or(0, |o| options::push(net, ns, &mut skb, o, saddr));
+    let (proto, to) = ext.map_or((PROTO, daddr), |e| e.push(&mut skb, PROTO, daddr));
     skb.truesize = truesize(data.len());
     (skb.frags, skb.gso) = (data, gso);
     skb.priority = priority.unwrap_or(s.sk.priority);
-    skb.mark = s.sk.mark;
+    skb.mark = mark;
     skb.frag_max = if six { frag_size(&s.sk) } else { 0 };
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Udp(id));
@@ -527,7 +579,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel, flow, optlen };
+    let tx = Tx { ns, saddr, daddr: to, proto, tos, ttl, df, mc_loop, autolabel, flow, optlen };
     match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));

@@ -295,7 +295,7 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
     let ports = (t.lport, t.rport);
-    let fl = Flow { daddr: t.raddr, saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
+    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
     af::route_output(net, ns, &fl)
 }
 
