@@ -48,7 +48,8 @@ fn packets(t: &mut Two) -> Vec<Vec<u8>> {
 
 #[test]
 fn headers_that_routers_look_at_are_in_every_piece() {
-    let cases: [(Options, &[(u8, usize)], [usize; 3]); 3] = [
+    type Case<'a> = (Options<'a>, &'a [(u8, usize)], [usize; 3]);
+    let cases: [Case; 3] = [
         (&[(IPV6_HOPOPTS, &PAD)], &[(0, 8)], [1440, 1440, 128]),
         (&[(IPV6_DSTOPTS, &OWN)], &[(60, 16)], [1432, 1432, 144]),
         (&[(IPV6_HOPOPTS, &PAD), (IPV6_DSTOPTS, &OWN)], &[(0, 8), (60, 16)], [1424, 1424, 160]),

@@ -413,6 +413,9 @@ sysctls! {
         "net.ipv4.udp_wmem_min" udp_wmem_min: u32 = 4096, 1, INT;
         "net.ipv6.auto_flowlabels" auto_flowlabels: u32 = 1, 0, 3;
         "net.ipv6.bindv6only" bindv6only: u32 = 0, 0, 255;
+        "net.ipv6.flowlabel_consistency" flowlabel_consistency: u32 = 1, 0, 255;
+        "net.ipv6.flowlabel_reflect" flowlabel_reflect: u32 = 0, 0, 7;
+        "net.ipv6.flowlabel_state_ranges" flowlabel_state_ranges: u32 = 0, 0, 255;
         "net.ipv6.icmp.echo_ignore_all" icmp6_echo_ignore_all: u32 = 0, 0, 1;
         "net.ipv6.icmp.ratelimit" icmp6_ratelimit: u32 = 1000, 0, INT;
         "net.ipv6.icmp.ratemask" icmp6_ratemask: PortSet = PortSet(vec![(0, 1), (3, 127)]), 0, 0;

@@ -3,6 +3,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::errqueue;
 use crate::net::core::sock::Family;
+use crate::net::ipv6::flowlabel::{self, Who};
 use crate::net::ipv6::txopts::{self, TxOptions};
 use crate::net::ipv6::{anycast, mcast_opt};
 use crate::task::call::Cred;
@@ -44,6 +45,10 @@ pub struct V6Opts {
     pub txopts: Option<Box<TxOptions>>,
     /// What to tell about those of received packets (`rxopt`).
     pub rx: u16,
+    /// Flow labels leased.
+    pub labels: Vec<u32>,
+    /// Connections that come answer with the flow label they came with.
+    pub repflow: bool,
     /// Anycast addresses joined.
     pub anycast: Vec<(Ipv6Addr, DevId)>,
 }
@@ -70,6 +75,8 @@ impl Default for V6Opts {
             mcast_all: true,
             autoflowlabel: None,
             groups: Vec::new(),
+            labels: Vec::new(),
+            repflow: false,
             txopts: None,
             rx: 0,
             anycast: Vec::new(),
@@ -93,6 +100,7 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP | MCAST_JOIN_GROUP..=MCAST_MSFILTER => {
             return mcast_opt::set(k, sock, name, value);
         }
+        IPV6_FLOWLABEL_MGR => return flowlabel::set(k, sock, value, Who { cred, pid: 0 }).map(drop),
         IPV6_JOIN_ANYCAST | IPV6_LEAVE_ANYCAST => return anycast::set(k, sock, name, value, cred),
         IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_RTHDR | IPV6_DSTOPTS | IPV6_2292PKTOPTIONS => {
             return headers(k, sock, name, value, cred.caps.net_raw);
@@ -256,6 +264,8 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
             }
             mtu as i32
         }
+        // What is asked stands in the program's memory.
+        IPV6_FLOWLABEL_MGR => return Err(Errno::EINVAL),
         IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_RTHDR | IPV6_DSTOPTS => {
             return Ok(o.txopts.as_ref().map_or(Vec::new(), |t| t.get(name).to_vec()));
         }

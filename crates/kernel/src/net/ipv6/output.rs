@@ -1,5 +1,5 @@
 //! The send path of IPv6: header, fragmentation, down to the neighbour.
-use super::{icmp, redirect, txopts};
+use super::{flowlabel, icmp, redirect, txopts};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dst_metrics::{self, MetricsId};
@@ -123,7 +123,8 @@ fn auto_flowlabel(net: &Net, tx: &Ip6Tx, hash: u32) -> u32 {
     }
     let ends = || keyed(n.secret, pair(n.secret, tx.saddr.into(), tx.daddr.into()), tx.proto.into()) as u32;
     let hash = if hash == 0 { ends() } else { hash };
-    hash.rotate_left(16) & 0xf_ffff
+    let label = hash.rotate_left(16) & flowlabel::MASK;
+    if n.sysctl.flowlabel_state_ranges != 0 { label | flowlabel::STATELESS } else { label }
 }
 
 /// A packet with its header, towards `dst`: cut if it does not fit.

@@ -73,6 +73,21 @@ impl TxOptions {
         self.backwards().map(|h| h.1.len()).sum()
     }
 
+    /// Bytes in front of a fragment header, whether they go out or not.
+    pub fn nflen(&self) -> usize {
+        [&self.hop, &self.dst0, &self.routing].into_iter().flatten().map(|h| h.len()).sum()
+    }
+
+    /// What is sent under a leased flow label: its headers; where there are some for the end, those are the socket's.
+    pub fn merge(of_label: Option<&TxOptions>, own: Option<Box<TxOptions>>) -> Option<Box<TxOptions>> {
+        let label = of_label.cloned().unwrap_or_default();
+        let merged = match own.and_then(|o| o.dst1) {
+            Some(dst1) => TxOptions { dst1: Some(dst1), ..label },
+            None => label,
+        };
+        (!merged.is_empty()).then(|| Box::new(merged))
+    }
+
     /// Where a packet with a routing header goes first.
     pub fn first_hop(&self) -> Option<Ipv6Addr> {
         let h = self.routing.as_deref()?;
@@ -149,6 +164,11 @@ pub(crate) fn set_sticky(sk: &mut Sock, name: i32, value: &[u8], (net_raw, max):
 
 /// IPV6_2292PKTOPTIONS: all of them at once, as control messages.
 pub(crate) fn set_all(sk: &mut Sock, value: &[u8], (net_raw, max): (bool, usize)) -> Result<(), Errno> {
+    keep(sk, parse_all(value, net_raw)?, max)
+}
+
+/// The headers in a buffer of control messages.
+pub(crate) fn parse_all(value: &[u8], net_raw: bool) -> Result<TxOptions, Errno> {
     let mut new = TxOptions::default();
     let mut rest = value;
     while let Some((head, body)) = rest.split_first_chunk::<16>() {
@@ -160,7 +180,7 @@ pub(crate) fn set_all(sk: &mut Sock, value: &[u8], (net_raw, max): (bool, usize)
         }
         rest = body.get(data.len().next_multiple_of(8)..).unwrap_or(&[]);
     }
-    keep(sk, new, max)
+    Ok(new)
 }
 
 fn keep(sk: &mut Sock, new: TxOptions, max: usize) -> Result<(), Errno> {

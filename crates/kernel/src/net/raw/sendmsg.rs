@@ -6,6 +6,7 @@ use crate::kernel::Kernel;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::dst_metrics::mtu_locked;
 use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::ipcm::{Ipcm, for_v6, ip_cmsg_send, leased};
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::sock::{Family, SEND_SHUTDOWN};
 use crate::net::core::timestamp;
@@ -15,7 +16,7 @@ use crate::net::ipv4::route::*;
 use crate::net::ipv4::{mcast, options};
 use crate::net::ipv6::txopts;
 use crate::net::mib::Mib;
-use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu};
+use crate::net::udp::sendmsg::{discover, frag_mtu, frag_size, local_rxpmtu};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
@@ -134,6 +135,9 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         for_v6(k, &s.sk, msg, &mut c)?;
     }
     ip_cmsg_send(k, s.sk.ns, msg, &mut c)?;
+    if c.flowinfo != 0 {
+        leased(k, &s.sk, msg, &mut c)?;
+    }
     mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
     Ok(c)
 }

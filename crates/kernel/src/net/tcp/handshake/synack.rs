@@ -102,7 +102,7 @@ pub fn send_synack(
         df: ip_dont_fragment(net, &listener.sk, req.raddr, dst),
         mc_loop: false,
         autolabel: listener.sk.autolabel(),
-        flow: 0,
+        flow: req.flow_label,
         optlen,
     };
     af::queue_xmit(net, &tx, dst, skb)
