@@ -320,6 +320,23 @@ pub const IPV6_UNICAST_IF: i32 = 76;
 pub const IPV6_RECVFRAGSIZE: i32 = 77;
 pub const IPV6_FREEBIND: i32 = 78;
 
+// Of IPV6_FLOWLABEL_MGR
+pub const IPV6_FL_A_GET: u8 = 0;
+pub const IPV6_FL_A_PUT: u8 = 1;
+pub const IPV6_FL_A_RENEW: u8 = 2;
+pub const IPV6_FL_F_CREATE: u16 = 1;
+pub const IPV6_FL_F_EXCL: u16 = 2;
+pub const IPV6_FL_F_REFLECT: u16 = 4;
+pub const IPV6_FL_F_REMOTE: u16 = 8;
+pub const IPV6_FL_S_NONE: u8 = 0;
+pub const IPV6_FL_S_EXCL: u8 = 1;
+pub const IPV6_FL_S_PROCESS: u8 = 2;
+pub const IPV6_FL_S_USER: u8 = 3;
+pub const IPV6_FL_S_ANY: u8 = 255;
+
+/// Segment routing (RFC 8754), of routing headers.
+pub const IPV6_SRCRT_TYPE_4: u8 = 4;
+
 // Of IPV6_MTU_DISCOVER; the numbers are those of IP_PMTUDISC_*.
 pub const IPV6_PMTUDISC_DONT: i32 = 0;
 pub const IPV6_PMTUDISC_WANT: i32 = 1;

@@ -230,6 +230,15 @@ impl Machine {
         self.k.getsockopt_msfilter(self.task, fd, asked)
     }
 
+    /// IPV6_FLOWLABEL_MGR of process `pid`.
+    pub fn flowlabel(&mut self, now: u64, fd: Fd, value: &[u8], pid: u32) -> Result<u32, Errno> {
+        self.k.ipv6_flowlabel(now, self.task, fd, value, pid)
+    }
+
+    pub fn getsockopt_flowlabel(&mut self, fd: Fd, asked: &[u8]) -> Result<Vec<u8>, Errno> {
+        self.k.getsockopt_flowlabel(self.task, fd, asked)
+    }
+
     pub fn xt_getsockopt(&mut self, fd: Fd, pf: Pf, name: i32, asked: &[u8]) -> Result<Vec<u8>, Errno> {
         self.k.xt_getsockopt(self.task, fd, pf, name, asked)
     }

@@ -4,6 +4,7 @@ mod common;
 use belljar_abi::*;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::call::*;
+use belljar_kernel::task::process::Caps;
 use common::*;
 use core::net::Ipv4Addr;
 
@@ -82,6 +83,31 @@ fn mark_and_priority_are_told() {
     h.send_to(c, b"x", LO, 5).unwrap();
     let told: Vec<_> = h.recv_flags(s, 9, 0).unwrap().cmsgs.iter().map(|c| (c.kind, c.data.clone())).collect();
     assert_eq!(told, [(SO_MARK, vec![0x34, 0x12, 0, 0]), (SO_PRIORITY, vec![5, 0, 0, 0])]);
+}
+
+/// Measured on Linux 6.18: what only some may say is looked at after how long it is, but for marks.
+#[test]
+fn mark_and_priority_of_one_send_are_for_who_may() {
+    let mut h = Host::new();
+    let (s, c) = (h.udp_on(LO, 5), h.udp());
+    h.set(s, SOL_SOCKET, SO_RCVMARK, 1).unwrap();
+    h.set(s, SOL_SOCKET, SO_RCVPRIORITY, 1).unwrap();
+    let to = SockAddr::V4(LO, 5).emit();
+    let send = |h: &mut Host, kind, data: &[u8]| {
+        let cmsgs = [Cmsg { level: SOL_SOCKET, kind, data: data.to_vec() }];
+        h.call(Call::Send { fd: c, data: Payload::Bytes(b"x"), flags: 0, to: Some(&to), cmsgs: &cmsgs }).map(drop)
+    };
+    let said = |h: &mut Host| {
+        [(SO_MARK, &[7, 0, 0, 0][..]), (SO_PRIORITY, &[7, 0, 0, 0]), (SO_MARK, &[7]), (SO_PRIORITY, &[7])]
+            .map(|(kind, data)| send(h, kind, data).err())
+    };
+    assert_eq!(said(&mut h), [None, None, Some(Errno::EINVAL), Some(Errno::EINVAL)]);
+    let told = |h: &mut Host| h.recv_flags(s, 9, 0).unwrap().cmsgs.iter().map(|c| c.data[0]).collect::<Vec<u8>>();
+    assert_eq!((told(&mut h), told(&mut h)), (vec![7, 0], vec![0, 7]));
+    let process = h.k.tasks.tasks.get(h.task).unwrap().process;
+    h.k.tasks.procs.get_mut(process).unwrap().caps = Caps::NONE;
+    let eperm = Some(Errno::EPERM);
+    assert_eq!(said(&mut h), [eperm, eperm, eperm, Some(Errno::EINVAL)]);
 }
 
 #[test]

@@ -161,7 +161,16 @@ fn pseudo(b: &[u8], net: usize, proto: u8, len: usize) -> u32 {
     let ip = b.get(net..).unwrap_or(&[]);
     // The addresses lie side by side, wherever they lie.
     let addrs = if is_v6(ip) { ip.get(8..40) } else { ip.get(12..20) };
-    checksum::add(checksum::sum(addrs.unwrap_or(&[]), 0), (proto as usize + len) as u32)
+    let rest = (proto as usize + len) as u32;
+    // RFC 8200 §8.1: of a source route the end counts.
+    if is_v6(ip)
+        && ip.get(6) != Some(&proto)
+        && let Some(end) = ipv6::final_destination(ip)
+    {
+        let src = checksum::sum(ip.get(8..24).unwrap_or(&[]), rest);
+        return checksum::sum(&end.octets(), src);
+    }
+    checksum::add(checksum::sum(addrs.unwrap_or(&[]), 0), rest)
 }
 
 /// Sum of the transport bytes of the packet, trailing padding left out.

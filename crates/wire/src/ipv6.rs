@@ -169,6 +169,18 @@ pub fn transport(b: &[u8]) -> Option<Transport> {
     None
 }
 
+/// Where a packet with a segment routing header that is still on its way will end: the first segment that it lists.
+pub fn final_destination(b: &[u8]) -> Option<Ipv6Addr> {
+    let (mut next, mut at) = (*b.get(6)?, IPV6_HLEN);
+    while matches!(next, NEXTHDR_HOP | NEXTHDR_DEST) {
+        let &[n, len] = b.get(at..)?.first_chunk()?;
+        (next, at) = (n, at + (usize::from(len) + 1) * 8);
+    }
+    let &[_, _, 4, left, ..] = b.get(at..)? else { return None };
+    let end = b.get(at + 8..)?.first_chunk::<16>()?;
+    (next == NEXTHDR_ROUTING && left != 0).then_some((*end).into())
+}
+
 /// `ff02::1:ff00:0/104` with the last three bytes of the address: who asks for a neighbour asks this group (RFC 4291 §2.7.1).
 pub fn solicited_node(a: Ipv6Addr) -> Ipv6Addr {
     let o = a.octets();

@@ -10,6 +10,8 @@ use belljar_kernel::net::packet::ring::header_len;
 
 /// Longest option value that is read from a program.
 pub(super) const MAX_VALUE: usize = 65_536;
+/// Where a request about flow labels has the label.
+const LABEL_AT: usize = 16;
 /// Refused options that are remembered.
 const MAX_REFUSED: usize = 32;
 
@@ -54,7 +56,9 @@ impl Jar {
         let len = attempt!(room(a.note));
         self.order(a.id);
         let now = self.now;
-        let mut asked = vec![0; if (level, name) == (abi::SOL_IP, abi::IP_MSFILTER) { len } else { 0 }];
+        let labels = (level, name) == (abi::SOL_IPV6, abi::IPV6_FLOWLABEL_MGR);
+        let asks = labels || (level, name) == (abi::SOL_IP, abi::IP_MSFILTER);
+        let mut asked = vec![0; if asks { len } else { 0 }];
         attempt!(belljar_host::memory::read(a.note.tid, a.note.word(3), &mut asked).map_err(|_| Errno::EFAULT));
         if (level, name) == (abi::SOL_PACKET, abi::PACKET_HDRLEN) && self.is_packet(a.id) {
             // The version stands where the answer goes.
@@ -68,6 +72,7 @@ impl Jar {
         let (m, kfd) = attempt!(self.kernel_of(a));
         let value = match asked.is_empty() {
             true => m.getsockopt(now, kfd, level, name, len),
+            false if labels => m.getsockopt_flowlabel(kfd, &asked),
             false => m.getsockopt_msfilter(kfd, &asked),
         };
         let mut value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
@@ -132,6 +137,14 @@ impl Jar {
         self.order(a.id);
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
+        if (level, name) == (abi::SOL_IPV6, abi::IPV6_FLOWLABEL_MGR) {
+            let pid = belljar_host::task::tgid(a.note.tid).unwrap_or(a.note.tid);
+            let label = attempt!(m.flowlabel(now, kfd, &value, pid));
+            if value.get(LABEL_AT..LABEL_AT + 4) == Some(&[0; 4]) {
+                attempt!(write_mem(a.note.tid, a.note.word(3) + LABEL_AT as u64, &label.to_be_bytes()));
+            }
+            return Ok(0).into();
+        }
         let done = m.setsockopt(now, kfd, level, name, &value);
         attempt!(done.inspect_err(|e| self.note_refused(true, level, name, *e)));
         if (level, name) == (abi::SOL_PACKET, abi::PACKET_RX_RING) {

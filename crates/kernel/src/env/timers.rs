@@ -300,8 +300,11 @@ impl Timers {
         let differ = 31 - (at ^ self.base).leading_zeros();
         let level = ((differ / BITS) as usize).min(LEVELS - 1);
         let ix = if differ / BITS >= LEVELS as u32 {
-            // Beyond the wheel (weeks): park in the last slot of the top level and look again there.
-            (((self.base >> (BITS * (LEVELS as u32 - 1))) as usize) + SLOTS - 1) % SLOTS
+            // Behind a turn of the wheel (weeks): in its slot of the top level if that comes before it, else in the last one, where
+            // it is looked at again.
+            let top = BITS * (LEVELS as u32 - 1);
+            let ahead = ((at >> top) - (self.base >> top)).min(SLOTS as u32 - 1);
+            ((self.base >> top) + ahead) as usize % SLOTS
         } else {
             ((at >> (BITS * level as u32)) as usize) % SLOTS
         };
@@ -410,6 +413,27 @@ mod tests {
     fn key(n: &mut Slab<crate::task::call::ParkedCall>) -> TimerKey {
         let _ = n;
         TimerKey::Call(CallId::from_bits(1 << 32).unwrap())
+    }
+
+    #[test]
+    fn a_turn_of_the_wheel_delays_nobody() {
+        let key = key(&mut Slab::default());
+        const TURN: Jiffies = 1 << 30;
+        for (base, at) in
+            [(TURN - 100, TURN + 100), (TURN / 2, TURN + 9), (TURN - 1, TURN), (5, TURN + 5), (5, 3 * TURN + 7)]
+        {
+            let mut wheel = Timers::new(base);
+            wheel.arm(&mut TimerSlot::default(), at, key);
+            let mut now = base;
+            while let Some(next) = wheel.next_tick() {
+                assert!(next > now && next <= at, "{base} {at}: {next}");
+                now = next;
+                if wheel.pop_due(now).is_some() {
+                    break;
+                }
+            }
+            assert_eq!(now, at);
+        }
     }
 
     #[test]

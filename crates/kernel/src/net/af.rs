@@ -57,7 +57,7 @@ impl Flow {
     pub fn of(sk: &Sock) -> Flow {
         let ports = (sk.num, sk.dport);
         Flow {
-            daddr: sk.daddr,
+            daddr: sk.first_hop(sk.daddr),
             saddr: sk.saddr,
             oif: sk.bound_dev,
             tos: sk.tos,

@@ -10,6 +10,7 @@ use crate::net::core::{errqueue, sockopt, sockopt6};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::{mcast, route};
+use crate::net::ipv6::flowlabel;
 use crate::net::ipv6::icmp_rcv::convert as convert6;
 use crate::net::packet;
 use crate::net::raw;
@@ -71,6 +72,9 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
             let mut sk = TcpSock::new(Sock::new(ns, family), sysctl);
             sk.sk.discover_pmtu(sysctl);
             sk.sk.flags.no_txrehash = sysctl.txrehash == 0;
+            if family == Family::Inet6 && sysctl.flowlabel_reflect & flowlabel::REFLECT_ESTABLISHED != 0 {
+                sk.sk.v6_opts_mut().repflow = true;
+            }
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }
         Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),
@@ -150,8 +154,12 @@ fn bind6_address(k: &mut Kernel, sock: SockId, addr: Ipv6Addr, scope: u32) -> Re
 #[doc(alias = "tcp_v6_connect")]
 fn scope_for_connect(k: &mut Kernel, sock: SockId, to: &SockAddr) -> Result<(), Errno> {
     let SockAddr::V6 { addr, scope, flowinfo, .. } = *to else { return Ok(()) };
-    let sk = k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    let Kernel { socks, net, .. } = k;
+    let sk = socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
     let label = if sk.v6_opts().is_some_and(|o| o.flowinfo_send) { flowinfo & 0xfff_ffff } else { 0 };
+    if label != 0 {
+        flowlabel::look_up(net, sk, label, &mut None)?;
+    }
     if label != 0 || sk.cold.is_some() {
         sk.cold().flow_label = label;
     }

@@ -416,6 +416,9 @@ sysctls! {
         "net.ipv6.bindv6only" bindv6only: u32 = 0, 0, 255;
         "net.ipv6.fib_multipath_hash_fields" fib_multipath_hash_fields6: u32 = 7, 1, 0xfff;
         "net.ipv6.fib_multipath_hash_policy" fib_multipath_hash_policy6: u32 = 0, 0, 3;
+        "net.ipv6.flowlabel_consistency" flowlabel_consistency: u32 = 1, 0, 255;
+        "net.ipv6.flowlabel_reflect" flowlabel_reflect: u32 = 0, 0, 7;
+        "net.ipv6.flowlabel_state_ranges" flowlabel_state_ranges: u32 = 0, 0, 255;
         "net.ipv6.icmp.echo_ignore_all" icmp6_echo_ignore_all: u32 = 0, 0, 1;
         "net.ipv6.icmp.ratelimit" icmp6_ratelimit: u32 = 1000, 0, INT;
         "net.ipv6.icmp.ratemask" icmp6_ratemask: PortSet = PortSet(vec![(0, 1), (3, 127)]), 0, 0;

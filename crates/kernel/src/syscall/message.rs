@@ -7,6 +7,7 @@ use crate::net::core::{busy_poll, rps};
 use crate::net::switch;
 use crate::task::call::*;
 use crate::task::park::Run;
+use crate::task::process::Caps;
 use belljar_abi::{Errno, LinkAddr, MSG_FASTOPEN, SockAddr};
 
 #[allow(clippy::too_many_arguments)]
@@ -31,7 +32,8 @@ pub(super) fn send<'a>(
             Err(e) => return Run::Done(Err(e)),
         },
     };
-    run_send(k, file, sock, SendMsg { data, sent: 0, flags, to, cmsgs: cmsgs.into(), zerocopy: None }, ctx)
+    let caps = if cmsgs.is_empty() { Caps::NONE } else { k.cred(who.process).caps };
+    run_send(k, file, sock, SendMsg { data, sent: 0, flags, to, cmsgs: cmsgs.into(), caps, zerocopy: None }, ctx)
 }
 
 /// A stream goes where it goes; the address is not even looked at unless Fast Open connects to it.
@@ -58,9 +60,9 @@ pub(super) fn run_send(k: &mut Kernel, file: FileId, sock: SockId, mut msg: Send
 /// Only now is the rest copied: a call that does not sleep never holds it twice.
 #[inline(never)]
 fn send_sleeps(k: &mut Kernel, file: FileId, sock: SockId, msg: SendMsg<'_>, s: Sleep) -> Run {
-    let SendMsg { mut data, sent, flags, to, cmsgs, zerocopy } = msg;
+    let SendMsg { mut data, sent, flags, to, cmsgs, caps, zerocopy } = msg;
     let rest = data.take(usize::MAX, &mut k.net.pool);
-    let op = Op::Send { file, rest, sent, flags, to, cmsgs: cmsgs.into_owned(), zerocopy };
+    let op = Op::Send { file, rest, sent, flags, to, cmsgs: cmsgs.into_owned(), caps, zerocopy };
     Run::sleep(op, s, k.snd_deadline(sock))
 }
 

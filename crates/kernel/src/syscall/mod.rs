@@ -83,8 +83,8 @@ impl Kernel {
         match op {
             Op::Accept { file, flags } => socket::run_accept(self, who, file, flags, ctx),
             Op::Connect { file, addr, later } => socket::run_connect(self, file, addr, later, ctx),
-            Op::Send { file, rest, sent, flags, to, cmsgs, zerocopy } => {
-                let msg = SendMsg { data: Payload::Segs(rest), sent, flags, to, cmsgs: cmsgs.into(), zerocopy };
+            Op::Send { file, rest, sent, flags, to, cmsgs, caps, zerocopy } => {
+                let msg = SendMsg { data: Payload::Segs(rest), sent, flags, to, cmsgs: cmsgs.into(), caps, zerocopy };
                 let Some(sock) = self.file_sock(file) else { return Run::Done(Err(Errno::ENOTSOCK)) };
                 message::run_send(self, file, sock, msg, ctx)
             }

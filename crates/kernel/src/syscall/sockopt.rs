@@ -1,8 +1,11 @@
 //! getsockopt and setsockopt: which level answers.
 use super::Caller;
+use crate::env::Nanos;
 use crate::ids::{NsId, SockId, TaskId};
 use crate::kernel::Kernel;
+use crate::net::core::sock::Family;
 use crate::net::ipv4::mcast_opt;
+use crate::net::ipv6::flowlabel;
 use crate::net::netfilter::Pf;
 use crate::net::netfilter::blob::OldCounters;
 use crate::net::switch;
@@ -28,6 +31,24 @@ impl Kernel {
         let process = self.tasks.tasks.get(task).ok_or(Errno::ESRCH)?.process;
         let (_, sock) = self.fd_sock(process, fd)?;
         mcast_opt::get_msfilter(self, sock, asked)
+    }
+
+    /// IPV6_FLOWLABEL_MGR of process number `pid`: the label that the request is given back with.
+    pub fn ipv6_flowlabel(&mut self, now: Nanos, task: TaskId, fd: Fd, value: &[u8], pid: u32) -> Result<u32, Errno> {
+        self.begin_step(now);
+        let process = self.tasks.tasks.get(task).ok_or(Errno::ESRCH)?.process;
+        let (_, sock) = self.fd_sock(process, fd)?;
+        if self.socks.sk(sock).is_none_or(|sk| sk.family != Family::Inet6) {
+            return Err(Errno::ENOPROTOOPT);
+        }
+        flowlabel::set(self, sock, value, flowlabel::Who { cred: self.cred(process), pid })
+    }
+
+    /// What stands in the program's memory says what it asks.
+    pub fn getsockopt_flowlabel(&mut self, task: TaskId, fd: Fd, asked: &[u8]) -> Result<Vec<u8>, Errno> {
+        let process = self.tasks.tasks.get(task).ok_or(Errno::ESRCH)?.process;
+        let (_, sock) = self.fd_sock(process, fd)?;
+        flowlabel::get(self, sock, asked)
     }
 
     /// The namespace of a socket whose program may change tables.

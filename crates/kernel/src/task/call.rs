@@ -58,6 +58,8 @@ pub struct SendMsg<'a> {
     pub flags: i32,
     pub to: Option<SockAddr>,
     pub cmsgs: Cow<'a, [Cmsg]>,
+    /// What the caller may ask for by control messages.
+    pub caps: Caps,
     /// The handle of its notification by MSG_ZEROCOPY.
     pub zerocopy: Option<u32>,
 }
@@ -337,6 +339,7 @@ pub enum Op {
         flags: i32,
         to: Option<SockAddr>,
         cmsgs: Vec<Cmsg>,
+        caps: Caps,
         zerocopy: Option<u32>,
     },
     Recv {

@@ -12,6 +12,7 @@ pub mod filter;
 pub mod frag;
 pub mod gro;
 pub mod icmp_ext;
+pub mod ipcm;
 pub mod link;
 pub mod napi;
 pub mod neigh_sysctl;

@@ -5,6 +5,7 @@ use crate::net::core::errqueue::SockErr;
 use crate::net::core::filter::Prog;
 use crate::net::core::sockopt6::V6Opts;
 use crate::net::core::zerocopy::Zerocopy;
+use crate::net::ipv6::txopts::TxOptions;
 use crate::net::sysctl::Sysctl;
 use crate::task::wait::WaitHead;
 use belljar_abi::{IP_PMTUDISC_DONT, IP_PMTUDISC_WANT};
@@ -295,6 +296,17 @@ impl Sock {
 
     pub fn v6_opts(&self) -> Option<&V6Opts> {
         self.cold.as_ref()?.v6.as_deref()
+    }
+
+    /// Extension headers of its packets over IPv6.
+    pub fn txopts(&self) -> Option<&TxOptions> {
+        self.v6_opts()?.txopts.as_deref()
+    }
+
+    /// Where its packets to `daddr` go first: a routing header may lead by another address.
+    pub fn first_hop(&self, daddr: IpAddr) -> IpAddr {
+        let hop = self.txopts().filter(|_| daddr.is_ipv6()).and_then(|o| o.first_hop());
+        hop.map_or(daddr, IpAddr::V6)
     }
 
     /// IPV6_AUTOFLOWLABEL, if it was set.

@@ -3,6 +3,8 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::errqueue;
 use crate::net::core::sock::Family;
+use crate::net::ipv6::flowlabel::{self, Who};
+use crate::net::ipv6::txopts::{self, TxOptions};
 use crate::net::ipv6::{anycast, mcast_opt};
 use crate::task::call::Cred;
 use belljar_abi::*;
@@ -39,6 +41,14 @@ pub struct V6Opts {
     pub autoflowlabel: Option<bool>,
     /// Groups joined.
     pub groups: Vec<mcast_opt::Member6>,
+    /// Extension headers of every packet.
+    pub txopts: Option<Box<TxOptions>>,
+    /// What to tell about those of received packets (`rxopt`).
+    pub rx: u16,
+    /// Flow labels leased.
+    pub labels: Vec<u32>,
+    /// Connections that come answer with the flow label they came with.
+    pub repflow: bool,
     /// Anycast addresses joined.
     pub anycast: Vec<(Ipv6Addr, DevId)>,
 }
@@ -65,6 +75,10 @@ impl Default for V6Opts {
             mcast_all: true,
             autoflowlabel: None,
             groups: Vec::new(),
+            labels: Vec::new(),
+            repflow: false,
+            txopts: None,
+            rx: 0,
             anycast: Vec::new(),
         }
     }
@@ -86,7 +100,11 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_ADD_MEMBERSHIP | IPV6_DROP_MEMBERSHIP | MCAST_JOIN_GROUP..=MCAST_MSFILTER => {
             return mcast_opt::set(k, sock, name, value);
         }
+        IPV6_FLOWLABEL_MGR => return flowlabel::set(k, sock, value, Who { cred, pid: 0 }).map(drop),
         IPV6_JOIN_ANYCAST | IPV6_LEAVE_ANYCAST => return anycast::set(k, sock, name, value, cred),
+        IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_RTHDR | IPV6_DSTOPTS | IPV6_2292PKTOPTIONS => {
+            return headers(k, sock, name, value, cred.caps.net_raw);
+        }
         IPV6_MULTICAST_IF => return multicast_if(k, sock, int(value)?),
         IPV6_UNICAST_IF => return unicast_if(k, sock, u32::from_be(int(value)? as u32)),
         _ => {}
@@ -138,7 +156,28 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_FREEBIND => sk.flags.freebind = on,
         IPV6_TRANSPARENT if on && !cred.caps.net_admin && !cred.caps.net_raw => return Err(Errno::EPERM),
         IPV6_TRANSPARENT => sk.flags.transparent = on,
-        _ => return Err(Errno::ENOPROTOOPT),
+        _ => {
+            let bit = txopts::rx_bit(name).ok_or(Errno::ENOPROTOOPT)?;
+            let rx = &mut sk.v6_opts_mut().rx;
+            *rx = *rx & !bit | if on { bit } else { 0 };
+        }
+    }
+    Ok(())
+}
+
+/// Extension headers of every packet from now on; a stream's segments become shorter by as much.
+fn headers(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], net_raw: bool) -> Result<(), Errno> {
+    let Kernel { socks, net, .. } = k;
+    let sk = socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?;
+    let may = (net_raw, if sock.tcp().is_some() { txopts::MAX_STREAM } else { txopts::MAX_DGRAM });
+    match name {
+        IPV6_2292PKTOPTIONS => txopts::set_all(sk, value, may)?,
+        _ => txopts::set_sticky(sk, name, value, may)?,
+    }
+    match sock {
+        SockId::Tcp(id) => socks.tcp.get_mut(id).into_iter().for_each(|sk| txopts::changed(sk, net)),
+        SockId::Udp(id) => socks.udp.get_mut(id).into_iter().for_each(|s| s.dst = None),
+        SockId::Raw(_) | SockId::Packet(_) => {}
     }
     Ok(())
 }
@@ -225,7 +264,12 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
             }
             mtu as i32
         }
-        _ => return Err(Errno::ENOPROTOOPT),
+        // What is asked stands in the program's memory.
+        IPV6_FLOWLABEL_MGR => return Err(Errno::EINVAL),
+        IPV6_HOPOPTS | IPV6_RTHDRDSTOPTS | IPV6_RTHDR | IPV6_DSTOPTS => {
+            return Ok(o.txopts.as_ref().map_or(Vec::new(), |t| t.get(name).to_vec()));
+        }
+        _ => (o.rx & txopts::rx_bit(name).ok_or(Errno::ENOPROTOOPT)? != 0).into(),
     };
     Ok(v.to_ne_bytes().to_vec())
 }

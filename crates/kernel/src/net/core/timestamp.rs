@@ -9,7 +9,7 @@ use crate::net::core::skb::*;
 use crate::net::core::sock::Sock;
 use crate::net::tcp::info;
 use crate::net::tcp::state::State;
-use crate::task::call::Cmsg;
+use crate::task::call::{Cmsg, SendMsg};
 use belljar_abi::*;
 use belljar_wire::Segs;
 
@@ -31,6 +31,7 @@ pub struct Sockcm {
     pub tsflags: u32,
     pub ts_opt_id: Option<u32>,
     pub priority: Option<u32>,
+    pub mark: u32,
 }
 
 impl Sockcm {
@@ -49,10 +50,11 @@ impl Sockcm {
 
 /// Control messages of level SOL_SOCKET; those of other levels are not looked at.
 #[doc(alias = "__sock_cmsg_send")]
-pub fn sock_cmsg_send(sk: &Sock, cmsgs: &[Cmsg], stream: bool) -> Result<Sockcm, Errno> {
+pub fn sock_cmsg_send(sk: &Sock, msg: &SendMsg<'_>, stream: bool) -> Result<Sockcm, Errno> {
     let tsflags = sk.cold.as_ref().map_or(0, |c| c.tsflags);
-    let mut c = Sockcm { tsflags, ..Sockcm::default() };
-    for m in cmsgs.iter().filter(|m| m.level == SOL_SOCKET) {
+    let mut c = Sockcm { tsflags, mark: sk.mark, ..Sockcm::default() };
+    let privileged = msg.caps.net_admin || msg.caps.net_raw;
+    for m in msg.cmsgs.iter().filter(|m| m.level == SOL_SOCKET) {
         let word = || <[u8; 4]>::try_from(&m.data[..]).map(u32::from_ne_bytes).map_err(|_| Errno::EINVAL);
         match m.kind {
             SO_TIMESTAMPING_OLD | SO_TIMESTAMPING_NEW => {
@@ -64,9 +66,10 @@ pub fn sock_cmsg_send(sk: &Sock, cmsgs: &[Cmsg], stream: bool) -> Result<Sockcm,
             }
             SCM_TS_OPT_ID if stream || tsflags & SOF_TIMESTAMPING_OPT_ID == 0 => return Err(Errno::EINVAL),
             SCM_TS_OPT_ID => c.ts_opt_id = Some(word()?),
-            SO_PRIORITY if word()? <= 6 => c.priority = Some(word()?),
-            // More than that, and marks, are for CAP_NET_ADMIN; who calls is not known here.
-            SO_PRIORITY | SO_MARK => return Err(Errno::EPERM),
+            SO_MARK if !privileged => return Err(Errno::EPERM),
+            SO_MARK => c.mark = word()?,
+            SO_PRIORITY if word()? > 6 && !privileged => return Err(Errno::EPERM),
+            SO_PRIORITY => c.priority = Some(word()?),
             SCM_RIGHTS | SCM_CREDENTIALS => {}
             _ => return Err(Errno::EINVAL),
         }

@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
+use belljar_abi::IPV6_SRCRT_TYPE_4;
 use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::*;
 
@@ -106,12 +107,16 @@ pub fn walk(net: &mut Net, ns: NsId, skb: &mut Skb, ip: &Ipv6Header) -> Walk {
 fn routing(net: &mut Net, ns: NsId, skb: &Skb, at: usize) -> Result<(), Walk> {
     let b = skb.head.bytes();
     let (kind, left) = (b[at + 2], b[at + 3]);
+    if kind == IPV6_SRCRT_TYPE_4 {
+        // seg6_enabled is off.
+        return Err(Walk::Drop(DropReason::NotSpecified, "ipv6_srh_rcv"));
+    }
     if left == 0 {
         return Ok(());
     }
     net.inc(ns, Mib::Ip6InHdrErrors);
     // RFC 5095: type 0 is as unknown as any other.
-    if !matches!(kind, 2 | 4) {
+    if kind != 2 {
         icmpv6_send(net, skb, ICMPV6_PARAMPROB, ICMPV6_HDR_FIELD, at as u32 + 2);
     }
     Err(Walk::Drop(DropReason::IpInHdr, "ipv6_rthdr_rcv"))

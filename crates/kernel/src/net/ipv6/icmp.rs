@@ -1,5 +1,6 @@
 //! Sending ICMPv6: errors with their rate limits, echo replies.
 use super::anycast::is_anycast;
+use super::flowlabel::REFLECT_ECHO_REPLIES;
 use super::output::{Ip6Tx, ip6_xmit};
 use super::route;
 use crate::ids::NsId;
@@ -43,7 +44,7 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let mut quote = Segs::from(Seg::from(&packet[..packet.len().min(room)]));
     quote.append(offending.frags.slice(0, room.saturating_sub(packet.len()).min(offending.frags.len())));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
-    push(net, ns, attach(offending), &dst, ip.src, header, quote, 0);
+    push(net, ns, attach(offending), &dst, ip.src, header, quote, (0, 0));
 }
 
 /// An ICMPv6 error, or a fragment that is not the first, or what cannot be read (`is_ineligible`).
@@ -83,12 +84,23 @@ pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header,
         return net.inc(ns, Mib::Icmp6OutRateLimitHost);
     }
     let header = IcmpHeader { kind: ICMPV6_ECHO_REPLY, csum: 0, ..request };
-    push(net, ns, NfCt::default(), &dst, ip.src, header, data, ip.tclass);
+    let reflect = net.ns.get(ns).is_some_and(|n| n.sysctl.flowlabel_reflect & REFLECT_ECHO_REPLIES != 0);
+    let flow = if reflect { ip.flow } else { 0 };
+    push(net, ns, NfCt::default(), &dst, ip.src, header, data, (ip.tclass, flow));
 }
 
 /// Counts, checksums and sends one message.
 #[allow(clippy::too_many_arguments)]
-fn push(net: &mut Net, ns: NsId, nf: NfCt, dst: &Dst, to: Ipv6Addr, header: IcmpHeader, data: Segs, tclass: u8) {
+fn push(
+    net: &mut Net,
+    ns: NsId,
+    nf: NfCt,
+    dst: &Dst,
+    to: Ipv6Addr,
+    header: IcmpHeader,
+    data: Segs,
+    (tclass, flow): (u8, u32),
+) {
     let IpAddr::V6(saddr) = dst.src else { return };
     let mut skb = net.alloc_skb();
     let mut b = [0; ICMP_HLEN];
@@ -114,7 +126,7 @@ fn push(net: &mut Net, ns: NsId, nf: NfCt, dst: &Dst, to: Ipv6Addr, header: Icmp
         whole: false,
         mc_loop: false,
         autolabel: None,
-        flow: 0,
+        flow,
     };
     if ip6_xmit(net, &tx, dst, skb).is_err() {
         net.inc(ns, Mib::Icmp6OutErrors);

@@ -225,6 +225,7 @@ fn msfilter(k: &mut Kernel, sock: SockId, value: &[u8]) -> Result<(), Errno> {
 #[doc(alias = "ipv6_sock_mc_close")]
 pub(crate) fn leave_groups(k: &mut Kernel, sock: SockId) {
     super::anycast::close(k, sock);
+    super::flowlabel::close(k, sock);
     let Some(cold) = k.socks.sk_mut(sock).and_then(|sk| sk.cold.as_mut()) else { return };
     let groups = cold.v6.as_mut().map(|o| std::mem::take(&mut o.groups)).unwrap_or_default();
     groups.iter().for_each(|m| mcast::change(&mut k.net, m.dev, m.group, m.part(), None));

@@ -8,6 +8,7 @@ pub mod anycast;
 mod conf;
 pub mod exthdrs;
 pub mod fib;
+pub mod flowlabel;
 pub mod icmp;
 pub mod icmp_rcv;
 pub mod input;
@@ -21,6 +22,7 @@ pub mod output;
 pub mod reassembly;
 pub mod redirect;
 pub mod route;
+pub mod txopts;
 
 use crate::net::sysctl::Conf6;
 
@@ -33,6 +35,8 @@ pub struct Ns6 {
     /// Next hops that routers told.
     pub redirects: redirect::Redirects,
     pub frags: reassembly::FragTable6,
+    /// Flow labels that are leased.
+    pub labels: flowlabel::Labels,
     /// `net.ipv6.conf.all` and `default`.
     pub conf_all: Conf6,
     pub conf_default: Conf6,
@@ -46,6 +50,7 @@ impl Default for Ns6 {
             exceptions: Default::default(),
             redirects: Default::default(),
             frags: Default::default(),
+            labels: Default::default(),
             conf_all: off,
             conf_default: off,
         }

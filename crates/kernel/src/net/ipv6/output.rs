@@ -1,5 +1,5 @@
 //! The send path of IPv6: header, fragmentation, down to the neighbour.
-use super::{icmp, redirect};
+use super::{flowlabel, icmp, redirect, txopts};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dst_metrics::{self, MetricsId};
@@ -123,7 +123,8 @@ fn auto_flowlabel(net: &Net, tx: &Ip6Tx, hash: u32) -> u32 {
     }
     let ends = || keyed(n.secret, pair(n.secret, tx.saddr.into(), tx.daddr.into()), tx.proto.into()) as u32;
     let hash = if hash == 0 { ends() } else { hash };
-    hash.rotate_left(16) & 0xf_ffff
+    let label = hash.rotate_left(16) & flowlabel::MASK;
+    if n.sysctl.flowlabel_state_ranges != 0 { label | flowlabel::STATELESS } else { label }
 }
 
 /// A packet with its header, towards `dst`: cut if it does not fit.
@@ -216,14 +217,17 @@ fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut sk
         return Err(Errno::EINVAL);
     };
     let mtu = if cap == 0 { dst.mtu } else { dst.mtu.min(cap.into()) };
-    let piece = (mtu as usize).saturating_sub(IPV6_HLEN + FRAG_HLEN) & !7;
+    let (hlen, named) = txopts::unfragmentable(skb.head.bytes());
+    let piece = (mtu as usize).saturating_sub(hlen + FRAG_HLEN) & !7;
     if piece == 0 {
         net.inc(ns, Mib::Ip6FragFails);
         net.kfree_skb(skb, DropReason::PktTooBig, "ip6_fragment");
         return Err(Errno::EMSGSIZE);
     }
     dev_tx::skb_checksum_help(&mut skb);
-    let mut payload = Segs::from(Seg::from(skb.head.bytes().get(IPV6_HLEN..).unwrap_or(&[])));
+    let (first, rest) = skb.head.bytes().split_at(hlen);
+    let next = first[named];
+    let mut payload = Segs::from(Seg::from(rest));
     payload.append(std::mem::take(&mut skb.frags));
     let id = net.env.rng.next_u32().max(1);
     let (mut at, mut sent) = (0usize, Ok(()));
@@ -231,13 +235,15 @@ fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut sk
         let data = payload.split_to(piece);
         let len = data.len();
         let mut f = net.alloc_skb();
-        let Some(room) = f.head.push(IPV6_HLEN + FRAG_HLEN) else { break };
-        let (header, frag) = room.split_at_mut(IPV6_HLEN);
-        Ipv6Header { payload_len: (FRAG_HLEN + len) as u16, next: NEXTHDR_FRAGMENT, ..ip }.emit(header);
-        FragHeader { next: ip.next, offset: at as u16, more: !payload.is_empty(), id }.emit(frag);
+        let Some(room) = f.head.push(hlen + FRAG_HLEN) else { break };
+        let (header, frag) = room.split_at_mut(hlen);
+        header.copy_from_slice(&skb.head.bytes()[..hlen]);
+        Ipv6Header { payload_len: (hlen - IPV6_HLEN + FRAG_HLEN + len) as u16, ..ip }.emit(header);
+        header[named] = NEXTHDR_FRAGMENT;
+        FragHeader { next, offset: at as u16, more: !payload.is_empty(), id }.emit(frag);
         f.copy_metadata(&skb);
         f.network_header = f.head.start();
-        f.transport_header = f.network_header + (IPV6_HLEN + FRAG_HLEN) as u8;
+        f.transport_header = f.network_header + (hlen + FRAG_HLEN) as u8;
         f.csum = Csum::Unnecessary;
         f.frags = data;
         f.set_truesize();

@@ -40,8 +40,8 @@ fn try_send(k: &mut Kernel, id: PacketId, msg: &mut SendMsg<'_>, ctx: RunCtx) ->
     if !d.up {
         return Err(Errno::ENETDOWN);
     }
-    let sockc = sock_cmsg_send(&s.sk, &msg.cmsgs, false)?;
-    let priority = sockc.priority.unwrap_or(s.sk.priority);
+    let sockc = sock_cmsg_send(&s.sk, msg, false)?;
+    let class = (sockc.priority.unwrap_or(s.sk.priority), sockc.mark);
     let (header, mtu, cooked, hdr_len) = (link_of(d).0, d.mtu as usize, s.cooked, usize::from(s.vnet_hdr));
     let total = msg.data.len();
     let vnet = match hdr_len {
@@ -62,7 +62,7 @@ fn try_send(k: &mut Kernel, id: PacketId, msg: &mut SendMsg<'_>, ctx: RunCtx) ->
     }
     let mut data = msg.data.take(usize::MAX, &mut k.net.pool);
     data.advance(hdr_len);
-    let skb = build(k, id, &to, data, (header, mtu, gso), priority)?;
+    let skb = build(k, id, &to, data, (header, mtu, gso), class)?;
     let skb = match vnet {
         Some(v) => checksummed(&mut k.net, skb, &v, reserve)?,
         None => skb,
@@ -115,7 +115,7 @@ fn build(
     to: &To,
     mut data: Segs,
     (header, mtu, gso): (usize, usize, bool),
-    priority: u32,
+    class: (u32, u32),
 ) -> Result<Skb, Errno> {
     let Kernel { socks, net, .. } = k;
     let s = socks.packet.get_mut(id).ok_or(Errno::EBADF)?;
@@ -149,7 +149,7 @@ fn build(
     if header == 0 && matches!(to.proto, 0 | ETH_P_ALL) {
         skb.protocol = ip_version(&head[ETH_HLEN..]);
     }
-    charge(s, id, &mut skb, priority);
+    charge(s, id, &mut skb, class);
     (skb.ns, skb.dev) = (Some(s.sk.ns), Some(to.dev));
     skb.mac_header = skb.head.start();
     skb.network_header = skb.mac_header + ETH_HLEN as u8;
@@ -164,9 +164,9 @@ fn ip_version(b: &[u8]) -> u16 {
     }
 }
 
-fn charge(s: &mut PacketSock, id: PacketId, skb: &mut Skb, priority: u32) {
+fn charge(s: &mut PacketSock, id: PacketId, skb: &mut Skb, class: (u32, u32)) {
     skb.set_truesize();
-    (skb.priority, skb.mark) = (priority, s.sk.mark);
+    (skb.priority, skb.mark) = class;
     skb.owner = Owner::Tx(SockId::Packet(id));
     s.sk.wmem_alloc += skb.truesize;
 }

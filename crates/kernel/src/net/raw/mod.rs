@@ -13,6 +13,7 @@ use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::route::Dst;
+use crate::net::ipv6::txopts::TxOptions;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::poll::*;
@@ -61,8 +62,11 @@ pub struct Pending {
     /// Flow label of IPv6.
     pub flow: u32,
     pub priority: u32,
+    pub mark: u32,
     /// IP_OPTIONS of the socket, or IP_RETOPTS of the send.
     pub options: Option<Box<[u8]>>,
+    /// Extension headers of IPv6.
+    pub ext: Option<Box<TxOptions>>,
 }
 
 /// The sockets of a namespace, in order of entry.

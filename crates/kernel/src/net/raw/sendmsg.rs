@@ -6,6 +6,7 @@ use crate::kernel::Kernel;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::dst_metrics::mtu_locked;
 use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::ipcm::{Ipcm, for_v6, ip_cmsg_send, leased};
 use crate::net::core::skb::{Owner, Skb};
 use crate::net::core::sock::{Family, SEND_SHUTDOWN};
 use crate::net::core::timestamp;
@@ -13,8 +14,9 @@ use crate::net::ipv4::icmp::icmp_out_count;
 use crate::net::ipv4::output::{dev_mtu, ip_local_out};
 use crate::net::ipv4::route::*;
 use crate::net::ipv4::{mcast, options};
+use crate::net::ipv6::txopts;
 use crate::net::mib::Mib;
-use crate::net::udp::sendmsg::{Ipcm, discover, for_v6, frag_mtu, frag_size, ip_cmsg_send, local_rxpmtu};
+use crate::net::udp::sendmsg::{discover, frag_mtu, frag_size, local_rxpmtu};
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
@@ -123,15 +125,19 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         connected,
         dontfrag: None,
         flowinfo: 0,
-        sockc: timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?,
+        sockc: timestamp::sock_cmsg_send(&s.sk, msg, false)?,
         onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
         options: None,
+        ext: None,
     };
     if c.daddr.is_ipv6() {
         (c.ttl, c.tos) = s.sk.hops_and_class_for(c.daddr);
         for_v6(k, &s.sk, msg, &mut c)?;
     }
-    ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+    ip_cmsg_send(k, s.sk.ns, msg, &mut c)?;
+    if c.flowinfo != 0 {
+        leased(k, &s.sk, msg, &mut c)?;
+    }
     mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
     Ok(c)
 }
@@ -141,7 +147,7 @@ fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, IpAddr
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
     let (mark, onlink) = (s.sk.mark, c.onlink);
-    let fl = Flow { daddr: c.daddr, saddr: c.saddr, oif: c.oif, tos: c.tos, mark, ports: (0, 0), onlink };
+    let fl = Flow { daddr: c.first_hop(), saddr: c.saddr, oif: c.oif, tos: c.tos, mark, ports: (0, 0), onlink };
     let dst = af::route_output(&mut k.net, ns, &fl).inspect_err(|e| {
         if ping {
             af::count_no_route(&mut k.net, ns, c.daddr, *e);
@@ -199,7 +205,7 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
         _ => 0xffff,
     };
     let len = s.pending.as_ref().map_or(0, |p| p.data.len()) + msg.data.len();
-    if len + af::header_len(daddr) as usize > max.min(0xffff) as usize {
+    if len + af::header_len(daddr) as usize + c.ext_len() > max.min(0xffff) as usize {
         let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
         s.pending = None;
         let mtu = frag_mtu(&s.sk, &dst);
@@ -218,17 +224,26 @@ fn append(k: &mut Kernel, id: RawId, msg: &mut SendMsg<'_>, c: &Ipcm, dst: Dst, 
     let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
     let flow = c.flowinfo & 0xf_ffff;
     let options = c.options.clone().or_else(|| options::of(&s.sk, daddr).map(Box::from));
-    let new = || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos: c.tos, ttl, flow, priority, options });
+    let (ext, tos, mark) = (c.ext.clone(), c.tos, c.sockc.mark);
+    let new =
+        || Box::new(Pending { data: Segs::new(), saddr, daddr, dst, tos, ttl, flow, priority, mark, options, ext });
     s.pending.get_or_insert_with(new).data.append(data);
     Ok(())
 }
 
 /// A packet in the socket's name, charged to it.
-fn new_skb(s: &mut RawSock, net: &mut crate::net::Net, id: RawId, mut data: Segs, priority: u32) -> Skb {
+fn new_skb(
+    s: &mut RawSock,
+    net: &mut crate::net::Net,
+    id: RawId,
+    mut data: Segs,
+    (priority, mark): (u32, u32),
+    ext: usize,
+) -> Skb {
     let mut skb = net.alloc_skb();
     skb.truesize = truesize(data.len() + IPV4_HLEN);
     // Whoever receives it looks for the header of the next protocol in the linear part.
-    let linear = data.len().min(LINEAR);
+    let linear = data.len().min(LINEAR.min(LINEAR + txopts::MAX_STREAM - ext));
     if let Some(room) = skb.head.push(linear) {
         data.copy_to(0, room);
         data.advance(linear);
@@ -236,7 +251,7 @@ fn new_skb(s: &mut RawSock, net: &mut crate::net::Net, id: RawId, mut data: Segs
     skb.transport_header = skb.head.start();
     skb.frags = data;
     skb.priority = priority;
-    skb.mark = s.sk.mark;
+    skb.mark = mark;
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Raw(id));
     s.sk.wmem_alloc += skb.truesize;
@@ -251,6 +266,8 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let Some(mut p) = s.pending.take() else { return Ok(()) };
     let (ns, ping, recverr) = (s.sk.ns, s.kind == Kind::Ping, s.sk.flags.recverr);
     let headers = af::header_len(p.daddr) as usize + p.options.as_deref().map_or(0, <[u8]>::len);
+    let ext = p.ext.take();
+    let ext_len = ext.as_ref().map_or(0, |e| e.len());
     let fits = p.data.len() + headers <= p.dst.mtu as usize;
     // RFC 1191: what fits goes with DF while the path MTU is being discovered.
     let df = match i32::from(s.sk.pmtudisc) {
@@ -275,7 +292,7 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
         let sum = checksum::fold(checksum::add(checksum::sum(&head, pseudo), checksum::segs(&p.data)));
         head[2..4].copy_from_slice(&sum.to_be_bytes());
     }
-    let mut skb = new_skb(s, net, id, p.data, p.priority);
+    let mut skb = new_skb(s, net, id, p.data, (p.priority, p.mark), ext_len);
     if ping {
         if let Some(room) = skb.head.push(ICMP_HLEN) {
             room.copy_from_slice(&head);
@@ -295,7 +312,9 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let Pending { saddr, daddr, tos, ttl, flow, .. } = *p;
     let optlen = p.options.as_deref().map_or(0, |o| options::push(net, ns, &mut skb, o, saddr));
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: s.protocol as u8, tos, ttl, df, mc_loop, autolabel, flow, optlen };
+    let proto = s.protocol as u8;
+    let (proto, daddr) = ext.map_or((proto, daddr), |e| e.push(&mut skb, proto, daddr));
+    let tx = Tx { ns, saddr, daddr, proto, tos, ttl, df, mc_loop, autolabel, flow, optlen };
     match af::queue_xmit(net, &tx, &p.dst, skb) {
         // A full device queue is success unless the program asked for errors.
         Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),
@@ -355,7 +374,7 @@ fn send_hdrinc(
     let (ns, recverr) = (s.sk.ns, s.sk.flags.recverr);
     let mut kind = [0];
     let kind = (data.len() >= ICMP_HLEN && data.copy_to(0, &mut kind) == 1).then_some(kind[0]);
-    let mut skb = new_skb(s, net, id, data, c.sockc.priority.unwrap_or(s.sk.priority));
+    let mut skb = new_skb(s, net, id, data, (c.sockc.priority.unwrap_or(s.sk.priority), c.sockc.mark), 0);
     let head = &mut head[..ihl];
     if head[12..16] == [0; 4] {
         let saddr = if c.saddr.is_unspecified() { dst.src } else { c.saddr };
@@ -417,7 +436,7 @@ fn send_hdrinc6(
     let mut header = [0; belljar_wire::ipv6::IPV6_HLEN];
     data.copy_to(0, &mut header);
     data.advance(header.len());
-    let mut skb = new_skb(s, net, id, data, priority);
+    let mut skb = new_skb(s, net, id, data, (priority, c.sockc.mark), 0);
     if let Some(room) = skb.head.push(header.len()) {
         room.copy_from_slice(&header);
     }

@@ -22,6 +22,7 @@ pub fn tcp_close(k: &mut Kernel, id: TcpId) -> bool {
         handshake::child::listen_stop(k, id);
     }
     crate::net::ipv6::anycast::close(k, SockId::Tcp(id));
+    crate::net::ipv6::flowlabel::close(k, SockId::Tcp(id));
     let Kernel { socks, net, .. } = k;
     let Some(sk) = socks.tcp.get_mut(id) else { return false };
     sk.sk.shutdown = SHUTDOWN_MASK;

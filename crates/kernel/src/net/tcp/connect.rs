@@ -110,7 +110,7 @@ pub(super) fn begin(
     };
     // A socket of the wildcard `::` goes over to the family of its peer.
     let saddr = if sk.sk.saddr.is_unspecified() { tables::wildcard(addr) } else { sk.sk.saddr };
-    let fl = Flow { daddr: addr, saddr, ..Flow::of(&sk.sk) };
+    let fl = Flow { daddr: sk.sk.first_hop(addr), saddr, ..Flow::of(&sk.sk) };
     let ns = sk.sk.ns;
     let dst = af::route_output(net, ns, &fl).inspect_err(|e| {
         if *e == Errno::ENETUNREACH {

@@ -17,6 +17,7 @@ use crate::net::core::filter::Packet;
 use crate::net::core::skb::{SkBuff, Skb, TcpCb, truesize};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::options as ip_options;
+use crate::net::ipv6::flowlabel;
 use crate::net::mib::Mib;
 use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockExtendedErr};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
@@ -338,6 +339,8 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
         echo => ip_options::push(net, ns, &mut out, &echo, dst),
     };
     net.inc(ns, Mib::TcpOutSegs);
+    let reset = r.flags.contains(Flags::RST);
+    let reflect = net.ns.get(ns).map_or(0, |n| n.sysctl.flowlabel_reflect);
     let tx = Tx {
         ns,
         saddr: dst,
@@ -348,7 +351,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
         df: true,
         mc_loop: false,
         autolabel: None,
-        flow: 0,
+        flow: if reset && reflect & flowlabel::REFLECT_TCP_RESET != 0 { flowlabel::of_skb(skb) } else { 0 },
         optlen,
     };
     let _ = af::queue_xmit(net, &tx, &route, out);

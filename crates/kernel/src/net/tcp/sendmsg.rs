@@ -25,7 +25,7 @@ pub fn tcp_sendmsg(sk: &mut TcpSock, net: &mut Net, id: TcpId, m: &mut SendMsg<'
     let (zc, flags) = (m.zerocopy, m.flags);
     let mut stamp = None;
     if sk.sk.flags.tx_tstamp || !m.cmsgs.is_empty() {
-        match timestamp::sock_cmsg_send(&sk.sk, &m.cmsgs, true) {
+        match timestamp::sock_cmsg_send(&sk.sk, m, true) {
             Ok(c) => stamp = Some(c),
             Err(e) => return Step::Done(Err(e)),
         }

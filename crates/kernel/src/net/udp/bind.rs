@@ -127,7 +127,7 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
     autobind(k, id)?;
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let saddr = if s.sk.saddr.is_unspecified() { wildcard(daddr) } else { s.sk.saddr };
-    let mut fl = Flow { daddr, saddr, ..Flow::of(&s.sk) };
+    let mut fl = Flow { daddr: s.sk.first_hop(daddr), saddr, ..Flow::of(&s.sk) };
     mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,

@@ -10,6 +10,7 @@ use crate::net::ipv4::route::Dst;
 use crate::net::{Net, af};
 use crate::task::call::Cmsg;
 use belljar_abi::{Errno, IP_PMTUDISC_PROBE, SOL_UDP, UDP_SEGMENT};
+use belljar_wire::ipv6::IPV6_HLEN;
 use belljar_wire::udp::UDP_HLEN;
 use belljar_wire::{Csum, Gso, GsoType};
 use core::net::IpAddr;
@@ -29,11 +30,20 @@ pub fn udp_cmsg_send(of_socket: u16, cmsgs: &[Cmsg]) -> Result<u16, Errno> {
     Ok(size)
 }
 
+/// `ext`: bytes of extension headers.
+///
 /// EMSGSIZE for datagrams that the path does not take whole, EINVAL for too many of them.
-pub fn check(net: &Net, s: &UdpSock, dst: &Dst, daddr: IpAddr, len: usize, size: u16) -> Result<(), Errno> {
+pub fn check(
+    net: &Net,
+    s: &UdpSock,
+    dst: &Dst,
+    (daddr, ext): (IpAddr, usize),
+    len: usize,
+    size: u16,
+) -> Result<(), Errno> {
     let path = i32::from(s.sk.pmtudisc) < IP_PMTUDISC_PROBE;
     let mtu = if path { dst.mtu } else { dev_mtu(net, dst.dev) } as usize;
-    if af::header_len(daddr) as usize + UDP_HLEN + len.min(size.into()) > mtu {
+    if af::header_len(daddr) as usize + ext + UDP_HLEN + len.min(size.into()) > mtu {
         return Err(Errno::EMSGSIZE);
     }
     if len > usize::from(size) * MAX_SEGMENTS || s.no_check(daddr) {
@@ -74,9 +84,9 @@ pub fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
         s.head.rewind(skb.transport_header);
         s.head.trim(UDP_HLEN);
         let len = UDP_HLEN + payload.len();
-        // IPv4 counts its header, IPv6 does not.
+        // IPv4 counts its header, IPv6 only the extension headers.
         let v6 = s.head.at(skb.network_header).first().is_some_and(|v| v >> 4 == 6);
-        let (at, total) = if v6 { (4, len) } else { (2, len + usize::from(header)) };
+        let (at, total) = if v6 { (4, len + usize::from(header) - IPV6_HLEN) } else { (2, len + usize::from(header)) };
         let words = [(skb.network_header + at, total), (skb.transport_header + 4, len)];
         for (at, word) in words {
             if let Some(b) = s.head.at_mut(at).get_mut(..2) {

@@ -14,6 +14,7 @@ use crate::net::core::errqueue;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
 use crate::net::ipv4::route::Dst;
+use crate::net::ipv6::txopts::TxOptions;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::poll::*;
@@ -62,6 +63,7 @@ pub struct Cork {
     pub ttl: Option<u8>,
     /// Flow label of IPv6.
     pub flow: u32,
+    pub mark: u32,
     /// A call of MSG_ZEROCOPY that put bytes into it.
     pub zerocopy: Option<u32>,
     /// Stamps that the first call asked for, and the number that they carry.
@@ -70,6 +72,8 @@ pub struct Cork {
     pub gso: u16,
     /// IP_RETOPTS of the send, instead of the socket's options.
     pub options: Option<Box<[u8]>>,
+    /// Extension headers of IPv6.
+    pub ext: Option<Box<TxOptions>>,
 }
 
 impl UdpSock {

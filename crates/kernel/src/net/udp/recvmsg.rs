@@ -9,6 +9,7 @@ use crate::net::core::timestamp;
 use crate::net::ipv4::fib::{self, Scope};
 use crate::net::ipv4::options::echo;
 use crate::net::ipv4::route::RouteKind;
+use crate::net::ipv6::txopts;
 use crate::net::mib::Mib;
 use crate::task::call::*;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
@@ -282,6 +283,12 @@ pub(crate) fn control6(k: &Kernel, sk: &Sock, skb: &Skb, dport: u16, out: &mut V
             put(SOL_IP, IP_TOS, vec![ip.tos]);
         }
     }
+    if o.rx != 0 {
+        let ifindex = inet_iif(&k.net, skb.dev, dst).and_then(|d| k.net.devs.get(d)).map_or(0, |d| d.ifindex);
+        let pktinfo = [&to.octets()[..], &ifindex.to_ne_bytes()].concat();
+        txopts::recv(o, skb.head.at(skb.network_header), &pktinfo, out);
+    }
+    let mut put = |level, kind, data: Vec<u8>| out.push(Cmsg { level, kind, data });
     if o.origdstaddr {
         put(SOL_IPV6, IPV6_ORIGDSTADDR, SockAddr::v6(to, dport).emit().to_vec());
     }

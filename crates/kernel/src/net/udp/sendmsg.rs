@@ -6,12 +6,13 @@ use crate::net::Net;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::dst_metrics::mtu_locked;
 use crate::net::core::errqueue::{self, SockErr};
+use crate::net::core::ipcm::{Ipcm, for_v6, ip_cmsg_send, leased};
 use crate::net::core::skb::{Owner, TxMeta};
 use crate::net::core::sock::{SEND_SHUTDOWN, Sock};
 use crate::net::core::timestamp::{self, Sockcm};
 use crate::net::core::zerocopy;
 use crate::net::ipv4::mcast;
-use crate::net::ipv4::options::{self, MAX_IPOPTLEN};
+use crate::net::ipv4::options;
 use crate::net::ipv4::output::dev_mtu;
 use crate::net::ipv4::route::{Dst, RouteKind, rt_tos2priority, select_ident};
 use crate::net::mib::Mib;
@@ -20,36 +21,14 @@ use crate::task::call::*;
 use belljar_abi::poll::{EPOLLOUT, EPOLLWRNORM};
 use belljar_abi::*;
 use belljar_wire::ipv4::IPPROTO_UDP as PROTO;
-use belljar_wire::ipv6::{IPV6_HLEN, needs_scope};
+use belljar_wire::ipv6::IPV6_HLEN;
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
 use belljar_wire::{Csum, checksum};
-use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::net::IpAddr;
 
 /// Most bytes of a datagram, by the lengths that headers can tell.
 fn max_payload(six: bool) -> usize {
     if six { 65_527 } else { 65_507 }
-}
-
-/// What one send asks beside its payload (`struct ipcm_cookie`).
-#[derive(Clone)]
-pub(crate) struct Ipcm {
-    pub daddr: IpAddr,
-    pub dport: u16,
-    pub saddr: IpAddr,
-    pub oif: Option<DevId>,
-    pub tos: u8,
-    pub ttl: Option<u8>,
-    pub tos_given: bool,
-    pub connected: bool,
-    /// IPV6_DONTFRAG of this send.
-    pub dontfrag: Option<bool>,
-    /// Traffic class and flow label that came with the address.
-    pub flowinfo: u32,
-    pub sockc: Sockcm,
-    /// No router: SO_DONTROUTE, MSG_DONTROUTE.
-    pub onlink: bool,
-    /// IP_RETOPTS.
-    pub options: Option<Box<[u8]>>,
 }
 
 #[doc(alias = "udp_sendmsg")]
@@ -109,7 +88,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         None if s.connected() => (s.sk.daddr, s.sk.dport, true),
         None => return Err(Errno::EDESTADDRREQ),
     };
-    let (saddr, sockc) = (s.sk.saddr, timestamp::sock_cmsg_send(&s.sk, &msg.cmsgs, false)?);
+    let (saddr, sockc) = (s.sk.saddr, timestamp::sock_cmsg_send(&s.sk, msg, false)?);
     let mut c = Ipcm {
         daddr,
         dport,
@@ -124,6 +103,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         sockc,
         onlink: s.sk.flags.localroute || msg.flags & MSG_DONTROUTE != 0,
         options: None,
+        ext: None,
     };
     if c.daddr.is_ipv6() {
         let (hops, class) = s.sk.hops_and_class_for(c.daddr);
@@ -131,132 +111,28 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
         for_v6(k, &s.sk, msg, &mut c)?;
     }
     if !msg.cmsgs.is_empty() {
-        ip_cmsg_send(k, s.sk.ns, &msg.cmsgs, &mut c)?;
+        ip_cmsg_send(k, s.sk.ns, msg, &mut c)?;
+    }
+    if c.flowinfo != 0 {
+        leased(k, &s.sk, msg, &mut c)?;
     }
     mcast::egress(&s.sk, daddr, &mut c.oif, &mut c.saddr);
     c.connected &= !daddr.is_multicast();
     Ok(c)
 }
 
-/// What is different when the datagram goes out as IPv6: the interface that the address names, hop limit of groups.
-#[doc(alias = "udpv6_sendmsg")]
-#[inline(never)]
-pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> Result<(), Errno> {
-    let o = sk.v6_opts();
-    if let Some(SockAddr::V6 { addr, scope, .. }) = msg.to
-        && scope != 0
-        && needs_scope(addr)
-    {
-        let named = k.net.dev_by_index(sk.ns, scope);
-        if sk.bound_dev.is_some() && sk.bound_dev != named {
-            return Err(Errno::EINVAL);
-        }
-        c.oif = Some(named.ok_or(Errno::ENODEV)?);
-    }
-    c.oif = c.oif.or(sk.bound_dev);
-    if c.daddr.is_multicast() {
-        c.ttl = o.and_then(|o| o.mcast_hops);
-        c.oif = c.oif.or(o.and_then(|o| o.mcast_if));
-    } else {
-        c.oif = c.oif.or(o.and_then(|o| o.unicast_if));
-    }
-    c.flowinfo = match msg.to {
-        Some(SockAddr::V6 { flowinfo, .. }) if o.is_some_and(|o| o.flowinfo_send) => flowinfo & 0xfff_ffff,
-        _ if c.connected => sk.cold.as_ref().map_or(0, |c| c.flow_label),
-        _ => 0,
-    };
-    Ok(())
-}
-
-/// Control messages of level SOL_IPV6.
-#[doc(alias = "ip6_datagram_send_ctl")]
-fn ip6_cmsg_send(k: &Kernel, ns: NsId, m: &Cmsg, c: &mut Ipcm) -> Result<(), Errno> {
-    let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
-    match m.kind {
-        IPV6_PKTINFO => {
-            let b: [u8; 20] = m.data.first_chunk().copied().ok_or(Errno::EINVAL)?;
-            let ifindex = b.last_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
-            let src = b.first_chunk::<16>().map_or(Ipv6Addr::UNSPECIFIED, |b| (*b).into());
-            if ifindex != 0 {
-                let dev = k.net.dev_by_index(ns, ifindex).ok_or(Errno::ENODEV)?;
-                if c.oif.is_some_and(|o| o != dev) {
-                    return Err(Errno::EINVAL);
-                }
-                c.oif = Some(dev);
-            }
-            if !src.is_unspecified() {
-                let src = src.to_canonical();
-                if !af::is_local(&k.net, ns, src) {
-                    return Err(Errno::EINVAL);
-                }
-                c.saddr = src;
-            }
-            c.connected = false;
-        }
-        IPV6_HOPLIMIT => match int()? {
-            -1 => c.ttl = None,
-            v => c.ttl = Some(u8::try_from(v).map_err(|_| Errno::EINVAL)?),
-        },
-        IPV6_TCLASS => match int()? {
-            -1 => c.tos = 0,
-            v => c.tos = u8::try_from(v).map_err(|_| Errno::EINVAL)?,
-        },
-        IPV6_DONTFRAG => match int()? {
-            v @ 0..=1 => c.dontfrag = Some(v == 1),
-            _ => return Err(Errno::EINVAL),
-        },
-        _ => return Err(Errno::EINVAL),
-    }
-    Ok(())
-}
-
-/// Control messages of level SOL_IP.
-pub(crate) fn ip_cmsg_send(k: &Kernel, ns: NsId, cmsgs: &[Cmsg], c: &mut Ipcm) -> Result<(), Errno> {
-    for m in cmsgs.iter().filter(|m| m.level == SOL_IPV6) {
-        ip6_cmsg_send(k, ns, m, c)?;
-    }
-    for m in cmsgs.iter().filter(|m| m.level == SOL_IP) {
-        let int = || m.data.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL);
-        match m.kind {
-            IP_PKTINFO => {
-                let b: [u8; 12] = m.data.first_chunk().copied().ok_or(Errno::EINVAL)?;
-                let ifindex = u32::from_ne_bytes([b[0], b[1], b[2], b[3]]);
-                if ifindex != 0 {
-                    c.oif = Some(k.net.dev_by_index(ns, ifindex).ok_or(Errno::ENODEV)?);
-                }
-                let spec = Ipv4Addr::new(b[4], b[5], b[6], b[7]);
-                c.saddr = if spec.is_unspecified() { c.saddr } else { spec.into() };
-                c.connected = false;
-            }
-            IP_TTL => c.ttl = Some(u8::try_from(int()?).ok().filter(|t| *t > 0).ok_or(Errno::EINVAL)?),
-            IP_TOS => {
-                c.tos = match m.data.len() {
-                    1 => m.data[0],
-                    _ => u8::try_from(int()?).map_err(|_| Errno::EINVAL)?,
-                };
-                c.tos_given = true;
-            }
-            IP_RETOPTS => {
-                let value = m.data.get(..MAX_IPOPTLEN).unwrap_or(&m.data);
-                c.options = Some(options::from_program(value, false)?);
-            }
-            _ => return Err(Errno::EINVAL),
-        }
-    }
-    Ok(())
-}
-
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
 fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, s.sk.mark, s.sk.num);
+    let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, c.sockc.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let own = c.connected && !(c.onlink && c.daddr.is_ipv4());
     if own && let Some(d) = s.dst.filter(|d| d.genid == genid) {
         return Ok((d, c.daddr));
     }
     let saddr = if c.saddr.is_unspecified() { wildcard(c.daddr) } else { c.saddr };
-    let fl = Flow { daddr: c.daddr, saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport), onlink: c.onlink };
+    let fl =
+        Flow { daddr: c.first_hop(), saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport), onlink: c.onlink };
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
@@ -315,14 +191,14 @@ fn transmit(
     gso: u16,
 ) -> Result<Step, Errno> {
     let len = msg.data.len();
-    if let Err(e) = check_size(net, s, &dst, len, gso, c.dontfrag) {
+    if let Err(e) = check_size(net, s, &dst, (len, c.ext_len()), gso, c.dontfrag) {
         let mtu = frag_mtu(&s.sk, &dst);
         local_rxpmtu(&mut s.sk, daddr, mtu, c.dontfrag);
         too_big(s, net, id, daddr, c.dport, &dst, e);
         return Err(e);
     }
     if gso != 0 && !more {
-        gso::check(net, s, &dst, daddr, len, gso)?;
+        gso::check(net, s, &dst, (daddr, c.ext_len()), len, gso)?;
     }
     if s.sk.wmem_alloc >= s.sk.sndbuf {
         if ctx.nonblock || ctx.timed_out {
@@ -344,8 +220,9 @@ fn transmit(
     }
     let stamp = tx_timestamp(s, &c.sockc);
     let flow = c.flowinfo & 0xf_ffff;
-    let options = c.options.clone();
-    let cork = Cork { data, daddr, dport: c.dport, saddr, dst, tos: c.tos, ttl, flow, zerocopy, stamp, gso, options };
+    let (options, ext) = (c.options.clone(), c.ext.clone());
+    let (dport, tos, mark) = (c.dport, c.tos, c.sockc.mark);
+    let cork = Cork { data, daddr, dport, saddr, dst, tos, ttl, flow, mark, zerocopy, stamp, gso, options, ext };
     if more {
         s.cork = Some(Box::new(cork));
     } else {
@@ -367,10 +244,17 @@ pub(crate) fn discover(sk: &Sock, six: bool, dontfrag: Option<bool>) -> i32 {
 }
 
 /// EMSGSIZE beyond 64 KB, and beyond the path MTU for sockets that must not fragment.
-fn check_size(net: &Net, s: &UdpSock, dst: &Dst, len: usize, gso: u16, dontfrag: Option<bool>) -> Result<(), Errno> {
+fn check_size(
+    net: &Net,
+    s: &UdpSock,
+    dst: &Dst,
+    (len, ext): (usize, usize),
+    gso: u16,
+    dontfrag: Option<bool>,
+) -> Result<(), Errno> {
     let six = dst.src.is_ipv6();
-    let headers = if six { IPV6_HLEN + UDP_HLEN } else { 28 };
-    let most = max_payload(six);
+    let headers = if six { IPV6_HLEN + UDP_HLEN + ext } else { 28 };
+    let most = max_payload(six) - ext;
     let max = match discover(&s.sk, six, dontfrag) {
         // What is to be cut is as long as a packet can be.
         _ if gso != 0 => return if len > most { Err(Errno::EMSGSIZE) } else { Ok(()) },
@@ -400,7 +284,8 @@ fn append(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>) -> Result<(), Errno>
     let Kernel { socks, net, .. } = k;
     let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(cork) = &s.cork else { return Err(Errno::EINVAL) };
-    check_size(net, s, &cork.dst, cork.data.len() + len, cork.gso, None)?;
+    let ext = cork.ext.as_ref().map_or(0, |e| e.len());
+    check_size(net, s, &cork.dst, (cork.data.len() + len, ext), cork.gso, None)?;
     let tail = cork.zerocopy;
     let zerocopy = zerocopy_call(s, net, msg, len, tail)?;
     let data = msg.data.take(usize::MAX, &mut net.pool);
@@ -454,7 +339,8 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
     let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     let Some(c) = s.cork.take() else { return Ok(()) };
     if c.gso != 0
-        && let Err(e) = gso::check(net, s, &c.dst, c.daddr, c.data.len(), c.gso)
+        && let Err(e) =
+            gso::check(net, s, &c.dst, (c.daddr, c.ext.as_ref().map_or(0, |e| e.len())), c.data.len(), c.gso)
     {
         gso::give_up(k, id, c.zerocopy);
         return Err(e);
@@ -465,10 +351,26 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
 /// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
 #[doc(alias = "udp_send_skb")]
 fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option<u32>) -> Result<(), Errno> {
-    let Cork { data, daddr, dport, saddr, ref dst, tos, ttl, flow, zerocopy, stamp: (flags, tskey), gso, options } = c;
+    let Cork {
+        data,
+        daddr,
+        dport,
+        saddr,
+        ref dst,
+        tos,
+        ttl,
+        flow,
+        mark,
+        zerocopy,
+        stamp: (flags, tskey),
+        gso,
+        options,
+        ext,
+    } = c;
     let (ns, recverr, total) = (s.sk.ns, s.sk.flags.recverr, data.len() + UDP_HLEN);
     let options = options.as_deref().or_else(|| options::of(&s.sk, daddr));
-    let headers = af::header_len(daddr) as usize + options.map_or(0, <[u8]>::len);
+    let ext_len = ext.as_ref().map_or(0, |e| e.len());
+    let headers = af::header_len(daddr) as usize + options.map_or(0, <[u8]>::len) + ext_len;
     // RFC 1191: what fits goes with DF while the path MTU is being discovered; what does not is cut here.
     let fits = total + headers <= dst.mtu as usize;
     let six = daddr.is_ipv6();
@@ -501,10 +403,11 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     }
     skb.transport_header = skb.head.start();
     let optlen = options.map_or(0, |o| options::push(net, ns, &mut skb, o, saddr));
+    let (proto, to) = ext.map_or((PROTO, daddr), |e| e.push(&mut skb, PROTO, daddr));
     skb.truesize = truesize(data.len());
     (skb.frags, skb.gso) = (data, gso);
     skb.priority = priority.unwrap_or(s.sk.priority);
-    skb.mark = s.sk.mark;
+    skb.mark = mark;
     skb.frag_max = if six { frag_size(&s.sk) } else { 0 };
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Udp(id));
@@ -527,7 +430,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     }
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let autolabel = s.sk.autolabel();
-    let tx = Tx { ns, saddr, daddr, proto: PROTO, tos, ttl, df, mc_loop, autolabel, flow, optlen };
+    let tx = Tx { ns, saddr, daddr: to, proto, tos, ttl, df, mc_loop, autolabel, flow, optlen };
     match af::queue_xmit(net, &tx, dst, skb) {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));

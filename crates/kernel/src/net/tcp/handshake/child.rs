@@ -44,6 +44,9 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
     if req.ip_options.is_some() || options::len_of(&child.sk, req.raddr) != 0 {
         child.sk.cold().ip_options = req.ip_options.clone();
     }
+    if req.flow_label != 0 || child.sk.cold.is_some() {
+        child.sk.cold().flow_label = req.flow_label;
+    }
     if let Some(name) = net.ns.get(ns)?.metrics.get(dst.metrics).and_then(|m| m.congestion()) {
         child.cong = Cong::new(name);
     }
@@ -72,6 +75,7 @@ fn inherit(lsk: &TcpSock, sysctl: &crate::net::sysctl::Sysctl) -> TcpSock {
     sk.flags.dead = false;
     if let Some(c) = &mut sk.cold {
         (c.errors, c.omem, c.zc) = Default::default();
+        c.v6.iter_mut().for_each(|o| (o.labels, o.anycast) = Default::default());
     }
     sk.userlocks &= !SOCK_BINDPORT_LOCK;
     if let Some(c) = &mut sk.cold {

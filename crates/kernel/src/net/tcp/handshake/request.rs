@@ -16,6 +16,7 @@ use crate::net::drop::DropReason;
 use crate::net::ipv4::options;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::ipv6::anycast::is_anycast;
+use crate::net::ipv6::flowlabel;
 use crate::net::mib::Mib;
 use crate::net::netns::NetNs;
 use crate::net::tcp::input::ecn;
@@ -73,6 +74,8 @@ pub struct RequestSock {
     pub saved_syn: Option<Box<[u8]>>,
     /// IP options of the SYN, which everything that goes back carries.
     pub ip_options: Option<Box<[u8]>>,
+    /// The flow label of the SYN, where everything that goes back has it.
+    pub flow_label: u32,
 }
 
 impl RequestSock {
@@ -127,6 +130,7 @@ impl RequestSock {
             hash: 0,
             saved_syn: None,
             ip_options: None,
+            flow_label: 0,
         };
         req.init_rwin(lsk, n, dst);
         req
@@ -259,6 +263,9 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
     req.saved_syn = save_syn(lsk, &skb);
     let echo = options::echo(options::of_skb(&skb));
     req.ip_options = (!echo.is_empty()).then(|| echo.into());
+    if lsk.sk.v6_opts().is_some_and(|o| o.repflow) {
+        req.flow_label = flowlabel::of_skb(&skb);
+    }
     req.snt_isn = if again { skb.tcp.tw_isn } else { isn::secure_tcp_seq(n.secret, &t, now) };
     let mut skb = Some(skb);
     let (child, fresh) = fastopen::server::try_fastopen(k, ns, &mut req, &mut skb, &dst, o.fastopen);
@@ -295,7 +302,7 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
     let ports = (t.lport, t.rport);
-    let fl = Flow { daddr: t.raddr, saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
+    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
     af::route_output(net, ns, &fl)
 }
 

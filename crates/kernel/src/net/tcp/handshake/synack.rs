@@ -11,6 +11,7 @@ use crate::net::mib::Mib;
 use crate::net::tcp::md5sig;
 use crate::net::tcp::sock::TcpSock;
 use belljar_abi::Errno;
+use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{FastOpenCookie, Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, checksum};
 
@@ -87,17 +88,21 @@ pub fn send_synack(
     net.inc(ns, Mib::TcpOutSegs);
     let (ttl, tos) = listener.sk.hops_and_class_for(req.raddr);
     let optlen = req.ip_options.as_deref().map_or(0, |o| ip_options::push(net, ns, &mut skb, o, req.laddr));
+    let (proto, daddr) = match listener.sk.txopts() {
+        Some(o) if req.raddr.is_ipv6() => o.push(&mut skb, IPPROTO_TCP, req.raddr),
+        _ => (IPPROTO_TCP, req.raddr),
+    };
     let tx = Tx {
         ns,
         saddr: req.laddr,
-        daddr: req.raddr,
-        proto: 6,
+        daddr,
+        proto,
         tos: tos & !crate::net::tcp::input::ecn::INET_ECN_MASK,
         ttl,
         df: ip_dont_fragment(net, &listener.sk, req.raddr, dst),
         mc_loop: false,
         autolabel: listener.sk.autolabel(),
-        flow: 0,
+        flow: req.flow_label,
         optlen,
     };
     af::queue_xmit(net, &tx, dst, skb)

@@ -3,6 +3,7 @@ use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::ipv4::options as ip_options;
 use crate::net::ipv4::route::Dst;
+use crate::net::ipv6::txopts;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{md5sig, mtup};
 use belljar_wire::tcp::{
@@ -54,9 +55,13 @@ pub fn check_dst<'a>(sk: &'a mut TcpSock, net: &mut Net) -> Option<&'a Dst> {
     sk.dst.as_ref()
 }
 
-/// IP header with the socket's options, and TCP's bare one.
+/// IP header with the socket's options or extension headers, and TCP's bare one.
 pub fn headers(sk: &TcpSock) -> u32 {
-    af::header_len(sk.sk.daddr) + ip_options::len_of(&sk.sk, sk.sk.daddr) + TCP_HLEN as u32
+    let options = match sk.sk.cold {
+        Some(_) => ip_options::len_of(&sk.sk, sk.sk.daddr) + txopts::len_of(&sk.sk, sk.sk.daddr),
+        None => 0,
+    };
+    af::header_len(sk.sk.daddr) + options + TCP_HLEN as u32
 }
 
 /// Bytes of options that every segment carries (`tcp_header_len` beyond the bare header).

@@ -7,6 +7,7 @@ use crate::net::Net;
 use crate::net::af::{self, Tx};
 use crate::net::core::dst_metrics::RTAX_FEATURE_ECN;
 use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
+use crate::net::core::sock::Sock;
 use crate::net::core::zerocopy;
 use crate::net::ipv4::options as ip_options;
 use crate::net::ipv4::output::ip_dont_fragment;
@@ -22,8 +23,10 @@ use crate::net::tcp::{inc, md5sig, mtup, pacing, rate, urgent};
 use crate::task::call::SendMsg;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTAX_FEATURES;
+use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, Gso, GsoType, Segs, checksum};
+use core::net::IpAddr;
 
 /// Sends entry `ix` of the write queue (a clone: the payload is shared), for the first time or again.
 pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, mss: u32) -> Result<(), Errno> {
@@ -148,13 +151,15 @@ pub fn send_segment(
         ack::event_ack_sent(sk, net, id);
     }
     let (ttl, tos) = sk.sk.hops_and_class();
-    let optlen =
-        ip_options::of(&sk.sk, sk.sk.daddr).map_or(0, |o| ip_options::push(net, sk.sk.ns, &mut skb, o, sk.sk.saddr));
+    let (optlen, proto, daddr) = match &sk.sk.cold {
+        Some(_) => own_headers(&sk.sk, net, &mut skb),
+        None => (0, IPPROTO_TCP, sk.sk.daddr),
+    };
     let tx = Tx {
         ns: sk.sk.ns,
         saddr: sk.sk.saddr,
-        daddr: sk.sk.daddr,
-        proto: 6,
+        daddr,
+        proto,
         tos: tos & !ecn::INET_ECN_MASK | ect,
         ttl,
         df: ip_dont_fragment(net, &sk.sk, sk.sk.daddr, &dst),
@@ -173,6 +178,16 @@ pub fn send_segment(
         recovery::enter_cwr(sk, net);
     }
     sent
+}
+
+/// Options of IPv4, or extension headers, in front of TCP's: bytes of the former, what the network header says of the latter.
+fn own_headers(sk: &Sock, net: &Net, skb: &mut Skb) -> (u8, u8, IpAddr) {
+    if let Some(o) = sk.txopts().filter(|_| sk.daddr.is_ipv6()) {
+        let (proto, daddr) = o.push(skb, IPPROTO_TCP, sk.daddr);
+        return (0, proto, daddr);
+    }
+    let optlen = ip_options::of(sk, sk.daddr).map_or(0, |o| ip_options::push(net, sk.ns, skb, o, sk.saddr));
+    (optlen, IPPROTO_TCP, sk.daddr)
 }
 
 /// A packet that did not even leave is free already: its end is nothing to wait for, and wakes nobody to send it again.
