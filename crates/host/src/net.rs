@@ -118,7 +118,8 @@ mod tests {
 
     #[test]
     fn connects_without_waiting() {
-        let l = tcp_listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        // An address where no other test listens, when this one does not any more.
+        let l = tcp_listen("127.66.0.1:0".parse().unwrap()).unwrap();
         let at = l.local_addr().unwrap();
         let c = tcp_connect(at).unwrap();
         assert!(epoll::ready_now(&c, epoll::OUT));

@@ -179,7 +179,7 @@ fn ports_part_flows_where_they_are_told_to() {
     };
     let ways = |h: &mut Host| (0..50).map(|p| through(h, p)).collect::<std::collections::BTreeSet<_>>().len();
     assert_eq!(ways(&mut h), 1);
-    assert_eq!(h.k.sysctl_set(h.ns, "net.ipv4.fib_multipath_hash_policy", "3"), Err(belljar_abi::Errno::EINVAL));
+    assert_eq!(h.k.sysctl_set(h.ns, "net.ipv4.fib_multipath_hash_policy", "4"), Err(belljar_abi::Errno::EINVAL));
     h.sysctl("net.ipv4.fib_multipath_hash_policy", "1");
     assert_eq!(ways(&mut h), 2);
     // The error quotes a packet to somebody behind the same hops: that one's addresses decide.
