@@ -7,6 +7,7 @@ use crate::net::core::sockopt6::V6Opts;
 use crate::net::core::zerocopy::Zerocopy;
 use crate::net::ipv6::txopts::TxOptions;
 use crate::task::wait::WaitHead;
+use belljar_abi::{IPV6_PREFER_SRC_PUBLIC, IPV6_PREFER_SRC_TMP};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::VecDeque;
 
@@ -294,6 +295,12 @@ impl Sock {
     /// Extension headers of its packets over IPv6.
     pub fn txopts(&self) -> Option<&TxOptions> {
         self.v6_opts()?.txopts.as_deref()
+    }
+
+    /// Which of its host's addresses it wants (`np->srcprefs`), but for home addresses, of which there are none.
+    pub fn src_prefs(&self) -> u8 {
+        let mask = (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC) as u8;
+        self.v6_opts().map_or(0, |o| o.src_prefs & mask)
     }
 
     /// Where its packets to `daddr` go first: a routing header may lead by another address.
