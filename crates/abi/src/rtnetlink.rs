@@ -440,6 +440,8 @@ pub const FIB_RULE_OIF_DETACHED: u32 = 16;
 
 // Address flags
 pub const IFA_F_SECONDARY: u32 = 1;
+/// The same bit, of IPv6.
+pub const IFA_F_TEMPORARY: u32 = 1;
 pub const IFA_F_NODAD: u32 = 2;
 pub const IFA_F_OPTIMISTIC: u32 = 4;
 pub const IFA_F_DADFAILED: u32 = 8;

@@ -320,6 +320,15 @@ pub const IPV6_UNICAST_IF: i32 = 76;
 pub const IPV6_RECVFRAGSIZE: i32 = 77;
 pub const IPV6_FREEBIND: i32 = 78;
 
+// Of IPV6_ADDR_PREFERENCES (RFC 5014)
+pub const IPV6_PREFER_SRC_TMP: i32 = 1;
+pub const IPV6_PREFER_SRC_PUBLIC: i32 = 2;
+pub const IPV6_PREFER_SRC_COA: i32 = 4;
+pub const IPV6_PREFER_SRC_CGA: i32 = 8;
+pub const IPV6_PREFER_SRC_PUBTMP_DEFAULT: i32 = 0x100;
+pub const IPV6_PREFER_SRC_HOME: i32 = 0x400;
+pub const IPV6_PREFER_SRC_NONCGA: i32 = 0x800;
+
 // Of IPV6_FLOWLABEL_MGR
 pub const IPV6_FL_A_GET: u8 = 0;
 pub const IPV6_FL_A_PUT: u8 = 1;

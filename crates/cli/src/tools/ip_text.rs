@@ -199,7 +199,9 @@ pub fn addrs(links: &[LinkView], addrs: &[AddrView], o: Opts) -> String {
 fn addr(a: &AddrView) -> String {
     if a.local.is_ipv6() {
         let (addr, len, scope) = (a.local, a.prefixlen, &a.scope);
-        return format!("    inet6 {addr}/{len} scope {scope} \n       valid_lft forever preferred_lft forever\n");
+        let left = |t: Option<u64>| t.map_or("forever".to_owned(), |t| format!("{t}sec"));
+        let (valid, preferred) = (left(a.valid_lft), left(a.preferred_lft));
+        return format!("    inet6 {addr}/{len} scope {scope} \n       valid_lft {valid} preferred_lft {preferred}\n");
     }
     let brd = a.broadcast.map_or(String::new(), |b| format!("brd {b} "));
     format!(
@@ -218,8 +220,8 @@ fn addr_json(a: &AddrView) -> Value {
     fields.extend([
         ("scope".into(), text(&a.scope)),
         ("label".into(), text(&a.label)),
-        ("valid_life_time".into(), Value::Uint(FOREVER)),
-        ("preferred_life_time".into(), Value::Uint(FOREVER)),
+        ("valid_life_time".into(), Value::Uint(a.valid_lft.unwrap_or(FOREVER))),
+        ("preferred_life_time".into(), Value::Uint(a.preferred_lft.unwrap_or(FOREVER))),
     ]);
     Value::Map(fields)
 }
@@ -426,7 +428,17 @@ mod tests {
 
     fn addr_of(ifindex: u32, dev: &str, local: &str, prefixlen: u8, scope: &str) -> AddrView {
         let (dev, label, scope) = (dev.to_owned(), dev.to_owned(), scope.to_owned());
-        AddrView { ifindex, dev, local: local.parse().unwrap(), prefixlen, broadcast: None, scope, label }
+        AddrView {
+            ifindex,
+            dev,
+            local: local.parse().unwrap(),
+            prefixlen,
+            broadcast: None,
+            scope,
+            label,
+            valid_lft: None,
+            preferred_lft: None,
+        }
     }
 
     // The expected texts are what iproute2 6.1 printed.

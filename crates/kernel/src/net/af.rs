@@ -45,12 +45,14 @@ pub struct Flow {
     pub ports: (u16, u16),
     /// No router (SO_DONTROUTE, MSG_DONTROUTE). IPv6 does not know it.
     pub onlink: bool,
+    /// IPV6_ADDR_PREFERENCES; 0: the settings'.
+    pub prefs: u8,
 }
 
 impl Flow {
     /// From any address of ours.
     pub fn to(daddr: IpAddr) -> Flow {
-        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0, ports: (0, 0), onlink: false }
+        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0, ports: (0, 0), onlink: false, prefs: 0 }
     }
 
     /// To the peer of a socket, from its address.
@@ -64,6 +66,7 @@ impl Flow {
             mark: sk.mark,
             ports,
             onlink: sk.flags.localroute,
+            prefs: sk.src_prefs(),
         }
     }
 }

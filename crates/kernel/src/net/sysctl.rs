@@ -507,15 +507,21 @@ sysctls! {
         "forwarding" forwarding: u32 = 0, 0, 1;
         "hop_limit" hop_limit: u32 = 64, 1, 255;
         "keep_addr_on_down" keep_addr_on_down: i32 = 0, -1, 1;
+        "max_desync_factor" max_desync_factor: u32 = 600, 0, INT;
         "max_addresses" max_addresses: u32 = 16, 0, INT;
         "mldv1_unsolicited_report_interval" mldv1_unsolicited_report_interval: u32 = 10_000, 0, INT;
         "mldv2_unsolicited_report_interval" mldv2_unsolicited_report_interval: u32 = 1000, 0, INT;
         "mtu" mtu: u32 = 0, 1280, 65_535;
+        "regen_max_retry" regen_max_retry: u32 = 3, 0, INT;
+        "regen_min_advance" regen_min_advance: u32 = 2, 0, INT;
         "router_probe_interval" router_probe_interval: u32 = 60, 0, SECONDS;
         "router_solicitation_delay" router_solicitation_delay: u32 = 1, 0, SECONDS;
         "router_solicitation_interval" router_solicitation_interval: u32 = 4, 0, SECONDS;
         "router_solicitation_max_interval" router_solicitation_max_interval: u32 = 3600, 0, SECONDS;
         "router_solicitations" router_solicitations: i32 = -1, -1, INT;
+        "temp_prefered_lft" temp_prefered_lft: u32 = 86_400, 0, INT;
+        "temp_valid_lft" temp_valid_lft: u32 = 604_800, 0, INT;
+        "use_tempaddr" use_tempaddr: i32 = 0, i64::from(i32::MIN), INT;
     }
 }
 

@@ -2,7 +2,7 @@
 //! `/proc/net/softnet_stat` see them.
 use super::views;
 use crate::drivers::nic::{Nic, Queue};
-use crate::env::MSEC;
+use crate::env::{MSEC, SEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
@@ -18,6 +18,7 @@ use crate::net::netns::NetNs;
 use crate::net::tcp::metrics::Metric;
 use belljar_abi::Errno;
 use belljar_abi::rtax::rtax_word;
+use belljar_abi::rtnetlink::{IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE};
 use belljar_abi::rtnetlink::{RTAX_CC_ALGO, RTAX_FASTOPEN_NO_COOKIE, RTAX_FEATURES, RTAX_MTU};
 use belljar_wire::Mac;
 use core::net::{IpAddr, Ipv6Addr};
@@ -71,6 +72,9 @@ views! {
     struct AddrView {
         ifindex: u32, dev: String, local: IpAddr, prefixlen: u8, broadcast: Option<IpAddr>, scope: String,
         label: String,
+        /// Seconds; `None`: for ever.
+        valid_lft: Option<u64>,
+        preferred_lft: Option<u64>,
     }
 
     struct RouteView {
@@ -131,10 +135,14 @@ fn scope6(a: &If6Addr, now: u64) -> String {
     }
     .to_owned();
     let words = [
-        (!a.permanent, " dynamic"),
+        (a.temporary(), " temporary"),
+        (a.dadfailed, " dadfailed"),
+        (a.flags & IFA_F_HOMEADDRESS != 0, " home"),
         (a.deprecated(now), " deprecated"),
         (a.tentative(), " tentative"),
-        (a.dadfailed, " dadfailed"),
+        (!a.permanent, " dynamic"),
+        (a.flags & IFA_F_MANAGETEMPADDR != 0, " mngtmpaddr"),
+        (a.flags & IFA_F_NOPREFIXROUTE != 0, " noprefixroute"),
     ];
     words.iter().filter(|w| w.0).for_each(|w| out.push_str(w.1));
     out
@@ -187,7 +195,10 @@ impl Kernel {
                 }
                 .into(),
                 label: a.label.as_str().to_owned(),
+                valid_lft: None,
+                preferred_lft: None,
             };
+            let left = |at: Option<u64>| at.map(|at| at.saturating_sub(self.net.env.now).div_ceil(SEC));
             let six = d.inet6.addrs.iter().map(|a| AddrView {
                 ifindex: d.ifindex,
                 dev: d.name.clone(),
@@ -196,6 +207,8 @@ impl Kernel {
                 broadcast: None,
                 scope: scope6(a, self.net.env.now),
                 label: d.name.clone(),
+                valid_lft: left(a.valid),
+                preferred_lft: left(a.preferred),
             });
             d.addrs.iter().map(one).chain(six).collect::<Vec<_>>()
         };

@@ -38,7 +38,7 @@ impl Kernel {
                     (a.dadfailed, IFA_F_DADFAILED),
                     (a.deprecated(self.net.env.now), IFA_F_DEPRECATED),
                 ];
-                let flags: u32 = bits.iter().filter(|b| b.0).map(|b| b.1).sum();
+                let flags: u32 = bits.iter().filter(|b| b.0).map(|b| b.1).sum::<u32>() | a.flags & 0xff;
                 let (addr, index) = (hex(a.addr), d.ifindex);
                 let _ = writeln!(out, "{addr} {index:02x} {:02x} {scope:02x} {flags:02x} {:>8}", a.prefix, d.name);
             }

@@ -456,6 +456,7 @@ impl Net {
         }
         let ifindex = self.new_ifindex(ns);
         let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
+        let private = !matches!(&kind, DevKind::Loopback) && !matches!(&kind, DevKind::Tun(t) if !t.tap);
         let dev = NetDevice {
             ns,
             name: name.to_owned(),
@@ -494,7 +495,7 @@ impl Net {
             conf: devconf::effective(&space.conf_all, &space.conf_default),
             conf_own: space.conf_default,
             mc: McDev::default(),
-            inet6: Inet6Dev::new(space.v6.conf_default),
+            inet6: Inet6Dev::new(space.v6.conf_default, private),
             neigh: Default::default(),
             trans_start: 0,
         };

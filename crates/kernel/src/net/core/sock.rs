@@ -8,7 +8,7 @@ use crate::net::core::zerocopy::Zerocopy;
 use crate::net::ipv6::txopts::TxOptions;
 use crate::net::sysctl::Sysctl;
 use crate::task::wait::WaitHead;
-use belljar_abi::{IP_PMTUDISC_DONT, IP_PMTUDISC_WANT};
+use belljar_abi::{IP_PMTUDISC_DONT, IP_PMTUDISC_WANT, IPV6_PREFER_SRC_PUBLIC, IPV6_PREFER_SRC_TMP};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::VecDeque;
 
@@ -301,6 +301,12 @@ impl Sock {
     /// Extension headers of its packets over IPv6.
     pub fn txopts(&self) -> Option<&TxOptions> {
         self.v6_opts()?.txopts.as_deref()
+    }
+
+    /// Which of its host's addresses it wants (`np->srcprefs`), but for home addresses, of which there are none.
+    pub fn src_prefs(&self) -> u8 {
+        let mask = (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC) as u8;
+        self.v6_opts().map_or(0, |o| o.src_prefs & mask)
     }
 
     /// Where its packets to `daddr` go first: a routing header may lead by another address.

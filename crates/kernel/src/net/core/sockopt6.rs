@@ -2,7 +2,7 @@
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::errqueue;
-use crate::net::core::sock::Family;
+use crate::net::core::sock::{Family, Sock};
 use crate::net::ipv6::flowlabel::{self, Who};
 use crate::net::ipv6::txopts::{self, TxOptions};
 use crate::net::ipv6::{anycast, mcast_opt};
@@ -45,6 +45,8 @@ pub struct V6Opts {
     pub txopts: Option<Box<TxOptions>>,
     /// What to tell about those of received packets (`rxopt`).
     pub rx: u16,
+    /// IPV6_ADDR_PREFERENCES, without what is the default.
+    pub src_prefs: u8,
     /// Flow labels leased.
     pub labels: Vec<u32>,
     /// Connections that come answer with the flow label they came with.
@@ -75,6 +77,7 @@ impl Default for V6Opts {
             mcast_all: true,
             autoflowlabel: None,
             groups: Vec::new(),
+            src_prefs: 0,
             labels: Vec::new(),
             repflow: false,
             txopts: None,
@@ -153,6 +156,7 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         IPV6_MTU_DISCOVER => return Err(Errno::EINVAL),
         IPV6_DONTFRAG => sk.v6_opts_mut().dontfrag = on,
         IPV6_AUTOFLOWLABEL => sk.v6_opts_mut().autoflowlabel = Some(on),
+        IPV6_ADDR_PREFERENCES => set_preferences(sk, val)?,
         IPV6_FREEBIND => sk.flags.freebind = on,
         IPV6_TRANSPARENT if on && !cred.caps.net_admin && !cred.caps.net_raw => return Err(Errno::EPERM),
         IPV6_TRANSPARENT => sk.flags.transparent = on,
@@ -163,6 +167,28 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
         }
     }
     Ok(())
+}
+
+/// One of each pair, or the default; what was chosen before does not count.
+#[doc(alias = "ip6_sock_set_addr_preferences")]
+fn set_preferences(sk: &mut Sock, val: i32) -> Result<(), Errno> {
+    const KINDS: i32 = IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC;
+    let one = |of: i32| if (val & of).count_ones() <= 1 { Ok(val & of) } else { Err(Errno::EINVAL) };
+    let kind = one(KINDS | IPV6_PREFER_SRC_PUBTMP_DEFAULT)?;
+    let home = one(IPV6_PREFER_SRC_HOME | IPV6_PREFER_SRC_COA)?;
+    one(IPV6_PREFER_SRC_CGA | IPV6_PREFER_SRC_NONCGA)?;
+    sk.v6_opts_mut().src_prefs = (kind & KINDS | home & IPV6_PREFER_SRC_COA) as u8;
+    Ok(())
+}
+
+fn preferences(o: &V6Opts) -> i32 {
+    let prefs = i32::from(o.src_prefs);
+    let kind = match prefs & (IPV6_PREFER_SRC_TMP | IPV6_PREFER_SRC_PUBLIC) {
+        0 => IPV6_PREFER_SRC_PUBTMP_DEFAULT,
+        kind => kind,
+    };
+    let home = prefs & IPV6_PREFER_SRC_COA;
+    kind | if home == 0 { IPV6_PREFER_SRC_HOME } else { home }
 }
 
 /// Extension headers of every packet from now on; a stream's segments become shorter by as much.
@@ -251,6 +277,7 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
         IPV6_MTU_DISCOVER => o.mtu_discover,
         IPV6_DONTFRAG => o.dontfrag.into(),
         IPV6_AUTOFLOWLABEL => o.autoflowlabel.unwrap_or(auto).into(),
+        IPV6_ADDR_PREFERENCES => preferences(o),
         IPV6_FREEBIND => sk.flags.freebind.into(),
         IPV6_TRANSPARENT => sk.flags.transparent.into(),
         IPV6_MTU | IPV6_PATHMTU => {

@@ -13,7 +13,7 @@ use crate::net::ipv4::fib::RouteType;
 use crate::net::netlink::notify;
 use crate::net::sysctl::Conf6;
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{RTM_DELADDR, RTM_NEWADDR};
+use belljar_abi::rtnetlink::{IFA_F_NOPREFIXROUTE, IFA_F_TEMPORARY, RTM_DELADDR, RTM_NEWADDR};
 use belljar_wire::Mac;
 use belljar_wire::ipv6::{ALL_NODES, IPV6_MIN_MTU, is_linklocal, solicited_node};
 use core::net::Ipv6Addr;
@@ -78,9 +78,47 @@ pub struct If6Addr {
     /// `None`: for ever.
     pub valid: Option<Nanos>,
     pub preferred: Option<Nanos>,
+    /// The other end of the link, with whose prefix it has to do.
+    pub peer: Option<Ipv6Addr>,
+    /// IFA_F_NOPREFIXROUTE, IFA_F_MANAGETEMPADDR, IFA_F_HOMEADDRESS, IFA_F_TEMPORARY.
+    pub flags: u32,
+    /// Of a temporary one: the address that it stands for, and when it was made.
+    pub public: Option<Ipv6Addr>,
+    pub created: Nanos,
+    /// How often a temporary one was made in vain; of a temporary one, whether its successor was made.
+    pub regen: u32,
 }
 
 impl If6Addr {
+    /// For ever.
+    pub fn new(addr: Ipv6Addr, prefix: u8) -> If6Addr {
+        If6Addr {
+            addr,
+            prefix,
+            dad: Dad::Done,
+            dadfailed: false,
+            nodad: false,
+            nonce: None,
+            permanent: true,
+            valid: None,
+            preferred: None,
+            peer: None,
+            flags: 0,
+            public: None,
+            created: 0,
+            regen: 0,
+        }
+    }
+
+    pub fn temporary(&self) -> bool {
+        self.flags & IFA_F_TEMPORARY != 0
+    }
+
+    /// Its prefix is on the link because of it.
+    pub(super) fn has_prefix_route(&self) -> bool {
+        self.flags & (IFA_F_NOPREFIXROUTE | IFA_F_TEMPORARY) == 0
+    }
+
     pub fn tentative(&self) -> bool {
         self.dad != Dad::Done
     }
@@ -103,11 +141,17 @@ pub struct Inet6Dev {
     /// The next question for routers, when, how many were sent, and the wait after it.
     pub(super) rs: Option<(Nanos, u32, Nanos)>,
     pub(super) mld: mld::Mld,
+    /// Seconds that temporary addresses are preferred for less, so that not all hosts change at once; `None`: not drawn yet.
+    pub(super) desync: Option<u32>,
     timer: TimerSlot,
 }
 
 impl Inet6Dev {
-    pub fn new(conf: Conf6) -> Inet6Dev {
+    /// `private`: there can be temporary addresses.
+    pub fn new(mut conf: Conf6, private: bool) -> Inet6Dev {
+        if !private {
+            conf.use_tempaddr = -1;
+        }
         Inet6Dev { conf, ..Inet6Dev::default() }
     }
 
@@ -138,13 +182,13 @@ impl Inet6Dev {
 
 /// Modified EUI-64 (RFC 4291, appendix A).
 #[doc(alias = "addrconf_ifid_eui48")]
-fn eui64(mac: Mac) -> u64 {
+pub(super) fn eui64(mac: Mac) -> u64 {
     let m = mac.0;
     u64::from_be_bytes([m[0] ^ 2, m[1], m[2], 0xff, 0xfe, m[3], m[4], m[5]])
 }
 
 /// `prefix` with the interface's own identifier behind it.
-fn with_id(prefix: Ipv6Addr, id: u64) -> Ipv6Addr {
+pub(super) fn with_id(prefix: Ipv6Addr, id: u64) -> Ipv6Addr {
     Ipv6Addr::from_bits(prefix.to_bits() & !u128::from(u64::MAX) | u128::from(id))
 }
 
@@ -252,21 +296,10 @@ impl Net {
     /// `ip -6 addr add`: EACCES where IPv6 is off, EEXIST when it is there already.
     #[doc(alias = "ipv6_add_addr")]
     pub fn add_address6(&mut self, dev: DevId, addr: Ipv6Addr, prefix: u8, nodad: bool) -> Result<(), Errno> {
-        let a = If6Addr {
-            addr,
-            prefix,
-            dad: Dad::Done,
-            dadfailed: false,
-            nodad,
-            nonce: None,
-            permanent: true,
-            valid: None,
-            preferred: None,
-        };
-        self.insert_address6(dev, a)
+        self.insert_address6(dev, If6Addr { nodad, ..If6Addr::new(addr, prefix) })
     }
 
-    fn insert_address6(&mut self, dev: DevId, a: If6Addr) -> Result<(), Errno> {
+    pub(super) fn insert_address6(&mut self, dev: DevId, a: If6Addr) -> Result<(), Errno> {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         let lo_only = a.addr.is_loopback() && !d.is_loopback();
         if a.prefix > 128 || a.addr.is_unspecified() || a.addr.is_multicast() || lo_only {
@@ -299,8 +332,11 @@ impl Net {
         let Some(d) = self.devs.get(dev) else { return };
         let (ns, loopback, noarp, conf) = (d.ns, d.is_loopback(), d.noarp(), d.inet6.conf);
         let Some(a) = d.inet6.addrs.iter().find(|a| a.addr == addr).copied() else { return };
-        if !loopback && a.prefix < 128 {
-            self.prefix_route(ns, dev, addr, a.prefix, None);
+        if !loopback && a.prefix < 128 && a.has_prefix_route() {
+            self.prefix_route(ns, dev, addr, a.prefix, a.valid);
+        }
+        if let Some(peer) = a.peer {
+            self.prefix_route(ns, dev, peer, 128, None);
         }
         if !loopback {
             mcast::join_for_address(self, dev, solicited_node(addr));
@@ -316,7 +352,7 @@ impl Net {
         self.arm_addrconf(dev);
     }
 
-    fn prefix_route(&mut self, ns: NsId, dev: DevId, addr: Ipv6Addr, prefix: u8, expires: Option<Nanos>) {
+    pub(super) fn prefix_route(&mut self, ns: NsId, dev: DevId, addr: Ipv6Addr, prefix: u8, expires: Option<Nanos>) {
         let route = Route6 { metric: PRIO_ADDRCONF, proto: PROTO_KERNEL, expires, ..Route6::unicast(None, Some(dev)) };
         if let Some(n) = self.ns.get_mut(ns) {
             let same = |r: &Route6| r.dev == Some(dev) && r.metric == PRIO_ADDRCONF && r.gateway.is_none();
@@ -326,7 +362,13 @@ impl Net {
         }
     }
 
-    fn address_mut(&mut self, dev: DevId, addr: Ipv6Addr) -> Option<&mut If6Addr> {
+    pub(super) fn del_prefix_route(&mut self, dev: DevId, addr: Ipv6Addr, prefix: u8) {
+        let Some(n) = self.devs.get(dev).and_then(|d| self.ns.get_mut(d.ns)) else { return };
+        n.v6.fib.main.edit(addr, prefix, |r| r.retain(|r| r.dev != Some(dev) || r.proto != PROTO_KERNEL));
+        n.rt_genid = n.rt_genid.wrapping_add(1);
+    }
+
+    pub(super) fn address_mut(&mut self, dev: DevId, addr: Ipv6Addr) -> Option<&mut If6Addr> {
         self.devs.get_mut(dev)?.inet6.addrs.iter_mut().find(|a| a.addr == addr)
     }
 
@@ -367,7 +409,9 @@ impl Net {
     pub(super) fn dad_failure(&mut self, dev: DevId, addr: Ipv6Addr) {
         let Some(a) = self.address_mut(dev, addr) else { return };
         if !a.permanent {
+            let public = a.public;
             let _ = self.del_address6(dev, addr);
+            public.into_iter().for_each(|public| self.create_tempaddr(dev, public));
             return;
         }
         (a.dadfailed, a.dad) = (true, Dad::Asking(0, Nanos::MAX));
@@ -386,16 +430,22 @@ impl Net {
         }
         let Some(d) = self.devs.get(dev) else { return Ok(()) };
         let mask = super::fib::mask(gone.prefix);
-        let shared = |a: &If6Addr| a.prefix == gone.prefix && (a.addr.to_bits() ^ addr.to_bits()) & mask == 0;
-        let still = d.inet6.addrs.iter().any(shared);
+        let shared = |a: &If6Addr| {
+            a.prefix == gone.prefix && a.has_prefix_route() && (a.addr.to_bits() ^ addr.to_bits()) & mask == 0
+        };
+        // One for a time leaves the route to end by itself.
+        let still = !gone.permanent || !gone.has_prefix_route() || d.inet6.addrs.iter().any(shared);
+        self.delete_tempaddrs(dev, addr);
         mcast::leave(self, dev, solicited_node(addr));
         if let Some(n) = self.ns.get_mut(ns) {
             n.v6.fib.local.edit(addr, 128, |r| r.retain(|r| r.dev != Some(dev)));
-            if !still {
-                let own = |r: &Route6| r.dev == Some(dev) && r.proto == PROTO_KERNEL;
-                n.v6.fib.main.edit(addr, gone.prefix, |r| r.retain(|r| !own(r)));
-            }
             n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
+        if let Some(peer) = gone.peer {
+            self.del_prefix_route(dev, peer, 128);
+        }
+        if !still {
+            self.del_prefix_route(dev, addr, gone.prefix);
         }
         Ok(())
     }
@@ -409,7 +459,7 @@ impl Net {
             Dad::Asking(_, at) if at != Nanos::MAX => Some(at),
             _ => None,
         });
-        let ends = i.addrs.iter().filter_map(|a| a.valid);
+        let ends = i.addrs.iter().filter_map(|a| a.valid).chain(i.regen_due());
         let routes = self.ns.get(d.ns).and_then(|n| n.v6.fib.main.next_expiry());
         let groups = i.mld.due().chain(mld::groups_due(&i.groups)).chain(i.anycast.due());
         let due = dad.chain(ends).chain(routes).chain(i.rs.map(|r| r.0)).chain(groups);
@@ -448,6 +498,7 @@ impl Net {
                 _ => {}
             }
         }
+        self.regen_tempaddrs(dev);
         self.forget_routes(dev);
         self.solicit_routers(dev);
         mld::run(self, dev);
@@ -480,73 +531,6 @@ impl Net {
         let longest = u64::from(conf.router_solicitation_max_interval) * SEC;
         d.inet6.rs = Some((now + wait, sent + 1, (wait * 2).min(longest)));
         ndisc::send_rs(self, dev);
-    }
-
-    /// A prefix that a router announced: on the link, and good for an address of our own (RFC 4862 §5.5.3).
-    #[doc(alias = "addrconf_prefix_rcv")]
-    pub(super) fn prefix_rcv(&mut self, dev: DevId, b: &[u8]) {
-        const ONLINK: u8 = 0x80;
-        const AUTONOMOUS: u8 = 0x40;
-        let Some(&[len, flags, v0, v1, v2, v3, p0, p1, p2, p3]) = b.first_chunk() else { return };
-        let Some(prefix) = b.get(14..30).and_then(|p| p.first_chunk::<16>()).map(|p| Ipv6Addr::from(*p)) else {
-            return;
-        };
-        let (valid, preferred) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([p0, p1, p2, p3]));
-        let now = self.env.now;
-        let Some((ns, mac, conf)) = self.devs.get(dev).map(|d| (d.ns, d.mac, d.inet6.conf)) else { return };
-        if prefix.is_multicast() || is_linklocal(prefix) || preferred > valid || len > 128 {
-            return;
-        }
-        let until = |secs: u32| (secs != u32::MAX).then(|| now + u64::from(secs) * SEC);
-        if flags & ONLINK != 0 {
-            if valid == 0 {
-                if let Some(n) = self.ns.get_mut(ns) {
-                    n.v6.fib.main.edit(prefix, len, |r| r.retain(|r| r.dev != Some(dev) || r.expires.is_none()));
-                }
-            } else if self.ns.get(ns).is_some_and(|n| !n.v6.fib.main.get(prefix, len).is_empty())
-                || self.has_room_for_route(ns, dev)
-            {
-                self.prefix_route(ns, dev, prefix, len, until(valid));
-            }
-        }
-        if flags & AUTONOMOUS == 0 || conf.autoconf == 0 || len != 64 {
-            return;
-        }
-        let addr = with_id(prefix, eui64(mac));
-        if let Some(a) = self.address_mut(dev, addr) {
-            // RFC 4862 §5.5.3 e: less than two hours is not believed unless it is more than what is left.
-            let left = a.valid.map_or(u64::MAX, |v| v.saturating_sub(now));
-            let told = u64::from(valid) * SEC;
-            if told > 7200 * SEC || told > left {
-                a.valid = until(valid);
-            } else if left > 7200 * SEC {
-                a.valid = Some(now + 7200 * SEC);
-            }
-            a.preferred = until(preferred);
-        } else if valid != 0 && self.has_room_for_address(dev) {
-            let a = If6Addr {
-                addr,
-                prefix: len,
-                dad: Dad::Done,
-                dadfailed: false,
-                nodad: false,
-                nonce: None,
-                permanent: false,
-                valid: until(valid),
-                preferred: until(preferred),
-            };
-            let _ = self.insert_address6(dev, a);
-        }
-        self.arm_addrconf(dev);
-    }
-
-    /// Routers get no more addresses out of a host than `max_addresses`; 0: as many as they like.
-    #[doc(alias = "ipv6_count_addresses")]
-    fn has_room_for_address(&self, dev: DevId) -> bool {
-        self.devs.get(dev).is_some_and(|d| match d.inet6.conf.max_addresses {
-            0 => true,
-            most => d.inet6.addrs.len() < most as usize,
-        })
     }
 
     /// Whether routers may add a route through a device.

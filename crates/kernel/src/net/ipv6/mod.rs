@@ -22,6 +22,7 @@ pub mod output;
 pub mod reassembly;
 pub mod redirect;
 pub mod route;
+pub mod slaac;
 pub mod txopts;
 
 use crate::net::sysctl::Conf6;

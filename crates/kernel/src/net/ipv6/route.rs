@@ -15,9 +15,9 @@ use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::ipv4::rule::Insert;
 use crate::net::netlink::notify;
-use belljar_abi::Errno;
 use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
+use belljar_abi::{Errno, IPV6_PREFER_SRC_TMP};
 use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
@@ -82,7 +82,7 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
     let src = match (saddr, found.and_then(|f| f.route.prefsrc)) {
         (Some(a), _) => a,
         (None, Some(a)) => a,
-        (None, None) => get_saddr(net, ns, out, daddr).ok_or(Errno::EADDRNOTAVAIL)?,
+        (None, None) => select_saddr(net, ns, out, daddr, fl.prefs).ok_or(Errno::EADDRNOTAVAIL)?,
     };
     if let Some((dev, gw)) = silent {
         probe(net, ns, dev, gw);
@@ -196,13 +196,23 @@ fn path_mtu(net: &Net, ns: NsId, daddr: Ipv6Addr, dev: DevId, metrics: MetricsId
 /// RFC 6724 §5, in the order of Linux's rules.
 #[doc(alias = "ipv6_dev_get_saddr")]
 pub fn get_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr) -> Option<Ipv6Addr> {
+    select_saddr(net, ns, out, daddr, 0)
+}
+
+/// `prefs`: IPV6_PREFER_SRC_TMP or IPV6_PREFER_SRC_PUBLIC, where a program chose.
+fn select_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr, prefs: u8) -> Option<Ipv6Addr> {
     let dst_scope = Scope6::of(daddr);
     let only = out.filter(|_| strict(daddr) && dst_scope <= Scope6::Link);
     let mut best: Option<(Rank, Ipv6Addr)> = None;
     for dev in net.ns_devs(ns).filter(|d| only.is_none_or(|o| o == *d)) {
         let Some(d) = net.devs.get(dev) else { continue };
         for a in d.inet6.addrs.iter().filter(|a| !a.tentative() && !a.dadfailed) {
-            let rank = rank(a, daddr, dst_scope, out == Some(dev), net.env.now);
+            let wants_temporary = match i32::from(prefs) {
+                0 => d.inet6.conf.use_tempaddr >= 2,
+                prefs => prefs & IPV6_PREFER_SRC_TMP != 0,
+            };
+            let fits = a.temporary() == wants_temporary;
+            let rank = rank(a, daddr, dst_scope, (out == Some(dev), fits), net.env.now);
             if best.is_none_or(|(b, _)| rank > b) {
                 best = Some((rank, a.addr));
             }
@@ -212,13 +222,13 @@ pub fn get_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr) -> Op
 }
 
 /// Higher is better, first field first.
-type Rank = (bool, i32, bool, bool, bool, u32);
+type Rank = (bool, i32, bool, bool, bool, bool, u32);
 
-fn rank(a: &If6Addr, daddr: Ipv6Addr, dst_scope: Scope6, same_dev: bool, now: u64) -> Rank {
+fn rank(a: &If6Addr, daddr: Ipv6Addr, dst_scope: Scope6, (same_dev, fits): (bool, bool), now: u64) -> Rank {
     let scope = Scope6::of(a.addr) as i32;
     let distance = if scope >= dst_scope as i32 { -scope } else { scope - 128 };
     let common = (a.addr.to_bits() ^ daddr.to_bits()).leading_zeros().min(a.prefix.into());
-    (a.addr == daddr, distance, !a.deprecated(now), same_dev, label(a.addr) == label(daddr), common)
+    (a.addr == daddr, distance, !a.deprecated(now), same_dev, label(a.addr) == label(daddr), fits, common)
 }
 
 /// The policy table of RFC 6724 as Linux has it.

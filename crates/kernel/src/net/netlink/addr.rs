@@ -6,6 +6,7 @@ use crate::net::core::dev::IfName;
 use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::Scope;
 use crate::net::ipv6::addrconf::If6Addr;
+use crate::net::ipv6::slaac::Cfg6;
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
@@ -70,7 +71,7 @@ pub(crate) fn fill6(net: &Net, dev: DevId, a: &If6Addr, out: &mut Vec<u8>, h: He
         (a.nodad, IFA_F_NODAD),
         (a.deprecated(now), IFA_F_DEPRECATED),
     ];
-    let flags = bits.into_iter().filter(|b| b.0).fold(0, |all, b| all | b.1);
+    let flags = bits.into_iter().filter(|b| b.0).fold(a.flags, |all, b| all | b.1);
     let scope = match a.addr {
         x if x.is_loopback() => RT_SCOPE_HOST,
         x if is_linklocal(x) => RT_SCOPE_LINK,
@@ -79,9 +80,13 @@ pub(crate) fn fill6(net: &Net, dev: DevId, a: &If6Addr, out: &mut Vec<u8>, h: He
     };
     let family = abi::AF_INET6 as u8;
     let msg = IfAddrMsg { family, prefixlen: a.prefix, flags: flags as u8, scope, index: d.ifindex };
-    let left = |at: Option<u64>| at.map_or(u32::MAX, |at| (at.saturating_sub(now) / 1_000_000_000) as u32);
+    let left = |at: Option<u64>| at.map_or(u32::MAX, |at| at.saturating_sub(now).div_ceil(1_000_000_000) as u32);
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
-    m.body(&msg.to_bytes()).attr(IFA_ADDRESS, &a.addr.octets());
+    m.body(&msg.to_bytes());
+    match a.peer {
+        Some(peer) => m.attr(IFA_LOCAL, &a.addr.octets()).attr(IFA_ADDRESS, &peer.octets()),
+        None => m.attr(IFA_ADDRESS, &a.addr.octets()),
+    };
     m.attr(IFA_CACHEINFO, &cacheinfo(left(a.preferred), left(a.valid))).attr_u32(IFA_FLAGS, flags);
 }
 
@@ -117,12 +122,16 @@ struct Spec<'a> {
     address: Option<&'a [u8]>,
     broadcast: Option<&'a [u8]>,
     label: Option<&'a str>,
+    /// Seconds that it is preferred, and valid.
+    lifetimes: (u32, u32),
 }
+
+const FOR_EVER: (u32, u32) = (u32::MAX, u32::MAX);
 
 fn parse(r: Req<'_>) -> Done<Spec<'_>> {
     let msg = IfAddrMsg::parse(r.body).ok_or(Errno::EINVAL)?;
     let (flags, none) = (u32::from(msg.flags), None);
-    let mut s = Spec { msg, flags, local: none, address: none, broadcast: none, label: None };
+    let mut s = Spec { msg, flags, local: none, address: none, broadcast: none, label: None, lifetimes: FOR_EVER };
     for (kind, v) in r.attrs(IfAddrMsg::LEN) {
         match kind {
             IFA_LOCAL => s.local = Some(v),
@@ -130,8 +139,7 @@ fn parse(r: Req<'_>) -> Done<Spec<'_>> {
             IFA_BROADCAST => s.broadcast = Some(v),
             IFA_LABEL => s.label = Some(str_of(v)?),
             IFA_FLAGS => s.flags = u32_of(v)?,
-            // Addresses by netlink are for ever here.
-            IFA_CACHEINFO if nl::u32_at(v, 0) == Some(u32::MAX) && nl::u32_at(v, 4) == Some(u32::MAX) => {}
+            IFA_CACHEINFO => s.lifetimes = nl::u32_at(v, 0).zip(nl::u32_at(v, 4)).ok_or(Errno::EINVAL)?,
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
@@ -145,7 +153,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let dev = device(net, c, s.msg.index)?;
     match i32::from(s.msg.family) {
         abi::AF_INET => new4(net, r, dev, &s),
-        abi::AF_INET6 => new6(net, dev, &s),
+        abi::AF_INET6 => new6(net, r, dev, &s),
         _ => Err(Errno::EOPNOTSUPP.into()),
     }
 }
@@ -159,7 +167,9 @@ fn new4(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
     if local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
         return Err(Errno::EINVAL.into());
     }
-    if s.flags & !(IFA_F_NOPREFIXROUTE | IFA_F_PERMANENT | IFA_F_SECONDARY) != 0 {
+    // Of IPv4 they are for ever.
+    let other = s.flags & !(IFA_F_NOPREFIXROUTE | IFA_F_PERMANENT | IFA_F_SECONDARY) != 0;
+    if other || s.lifetimes != FOR_EVER {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let a = IfAddr {
@@ -179,16 +189,34 @@ fn new4(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
     }
 }
 
-fn new6(net: &mut Net, dev: DevId, s: &Spec<'_>) -> Done {
+fn new6(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
+    const KEPT: u32 = IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR | IFA_F_HOMEADDRESS;
     let Some(addr) = s.local.or(s.address) else { return Err(Errno::EINVAL.into()) };
-    if s.local.is_some() && s.address.is_some_and(|a| Some(a) != s.local) {
-        // A peer of its own is not there.
+    let addr = v6_of(addr)?;
+    let peer = s.address.map(v6_of).transpose()?.filter(|a| *a != addr);
+    // Without `optimistic_dad` that one means nothing.
+    if s.flags & !(KEPT | IFA_F_NODAD | IFA_F_PERMANENT | IFA_F_OPTIMISTIC) != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
-    if s.flags & !(IFA_F_NODAD | IFA_F_PERMANENT) != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
+    let ((preferred, valid), prefix, nodad) = (s.lifetimes, s.msg.prefixlen, s.flags & IFA_F_NODAD != 0);
+    let cfg = Cfg6 { addr, prefix, peer, flags: s.flags & KEPT, nodad, valid, preferred };
+    let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
+    let there = d.inet6.addrs.iter().any(|a| a.addr == addr);
+    if there && d.inet6.enabled() && r.flag(NLM_F_REPLACE) && !r.flag(NLM_F_EXCL) {
+        if valid == 0 || preferred > valid {
+            return Err(Errno::EINVAL.into());
+        }
+        return Ok(net.addr6_modify(dev, &cfg)?);
     }
-    match net.add_address6(dev, v6_of(addr)?, s.msg.prefixlen, s.flags & IFA_F_NODAD != 0) {
+    if !there && prefix <= 128 {
+        if valid == 0 || preferred > valid {
+            return refuse(Errno::EINVAL, "ipv6: address lifetime invalid");
+        }
+        if cfg.flags & IFA_F_MANAGETEMPADDR != 0 && prefix != 64 {
+            return refuse(Errno::EINVAL, "ipv6: address with \"mngtmpaddr\" flag must have a prefix length of 64");
+        }
+    }
+    match net.addr6_add(dev, &cfg) {
         Err(Errno::EEXIST) => refuse(Errno::EEXIST, "ipv6: address already assigned"),
         Err(Errno::EACCES) => refuse(Errno::EACCES, "ipv6: IPv6 is disabled on this device"),
         Err(Errno::EADDRNOTAVAIL) => refuse(Errno::EADDRNOTAVAIL, "ipv6: Invalid address"),

@@ -146,8 +146,9 @@ fn cookie(k: &Kernel, id: RawId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let (mark, onlink) = (s.sk.mark, c.onlink);
-    let fl = Flow { daddr: c.first_hop(), saddr: c.saddr, oif: c.oif, tos: c.tos, mark, ports: (0, 0), onlink };
+    let (mark, onlink) = (c.sockc.mark, c.onlink);
+    let prefs = s.sk.src_prefs();
+    let fl = Flow { daddr: c.first_hop(), saddr: c.saddr, oif: c.oif, tos: c.tos, mark, ports: (0, 0), onlink, prefs };
     let dst = af::route_output(&mut k.net, ns, &fl).inspect_err(|e| {
         if ping {
             af::count_no_route(&mut k.net, ns, c.daddr, *e);

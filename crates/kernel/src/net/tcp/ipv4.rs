@@ -306,7 +306,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let (src, dst) = addresses(skb);
     let (sport, dport) = ports(skb);
     // Back by the device it came from: a transparent address has no route of its own.
-    let fl = Flow { daddr: src, saddr: dst, oif: None, tos: 0, mark: skb.mark, ports: (dport, sport), onlink: false };
+    let fl = Flow { saddr: dst, mark: skb.mark, ports: (dport, sport), ..Flow::to(src) };
     let Ok(route) = af::route_output(net, ns, &fl) else { return };
     let o = TcpOptions { ts: r.ts, md5: r.md5.is_some(), ..TcpOptions::default() };
     let header_len = TCP_HLEN + o.len();

@@ -124,6 +124,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
 fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
+    let prefs = s.sk.src_prefs();
     let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, c.sockc.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let own = c.connected && !(c.onlink && c.daddr.is_ipv4());
@@ -131,8 +132,16 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
         return Ok((d, c.daddr));
     }
     let saddr = if c.saddr.is_unspecified() { wildcard(c.daddr) } else { c.saddr };
-    let fl =
-        Flow { daddr: c.first_hop(), saddr, oif: c.oif, tos: c.tos, mark, ports: (num, c.dport), onlink: c.onlink };
+    let fl = Flow {
+        daddr: c.first_hop(),
+        saddr,
+        oif: c.oif,
+        tos: c.tos,
+        mark,
+        ports: (num, c.dport),
+        onlink: c.onlink,
+        prefs,
+    };
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
         Err(e) => {
