@@ -1,8 +1,8 @@
 //! UDP sockets through system calls.
 mod common;
-use belljar_abi::ioctl::SIOCINQ;
+use belljar_abi::ioctl::{SIOCINQ, SIOCOUTQ};
 use belljar_abi::*;
-use belljar_kernel::net::mib::Mib;
+use belljar_kernel::net::mib::{GROUPS, Mib};
 use belljar_kernel::task::call::*;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_UDP, Ipv4Header};
@@ -285,5 +285,45 @@ fn new_sockets_do_not_discover_where_they_are_told_not_to() {
         assert_eq!(h.get(fd, SOL_IP, IP_MTU_DISCOVER), i32::from(df));
         let tcp = h.socket(SOCK_STREAM);
         assert_eq!(h.get(tcp, SOL_IP, IP_MTU_DISCOVER), i32::from(df));
+    }
+}
+
+/// What most sends are has a way of its own: the same packets, counters and memory as by the long one, which MSG_CONFIRM asks
+/// for.
+#[test]
+fn a_plain_send_is_the_send_that_it_shortens() {
+    let options: &[&[(i32, i32, i32)]] = &[
+        &[],
+        &[(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT)],
+        &[(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DO)],
+        &[(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_PROBE)],
+        &[(SOL_IP, IP_MTU_DISCOVER, IP_PMTUDISC_INTERFACE)],
+        &[(SOL_IP, IP_TOS, 0x88), (SOL_IP, IP_TTL, 3), (SOL_SOCKET, SO_PRIORITY, 5), (SOL_SOCKET, SO_MARK, 9)],
+        &[(SOL_SOCKET, SO_NO_CHECK, 1), (SOL_IP, IP_RECVERR, 1)],
+        &[(SOL_SOCKET, SO_DONTROUTE, 1), (SOL_UDP, UDP_SEGMENT, 100)],
+    ];
+    for set in options {
+        let [plain, long] = [0, MSG_CONFIRM].map(|flag| {
+            let mut h = Host::new();
+            h.know_peer();
+            let fd = h.udp_on(ANY, 5000);
+            for &(level, name, v) in *set {
+                h.set(fd, level, name, v).unwrap();
+            }
+            h.connect(fd, PEER, 7).unwrap();
+            let mut results = Vec::new();
+            for n in [0, 1, 64, 1471, 1472, 1473, 3000] {
+                let data = vec![n as u8; n];
+                let flags = MSG_DONTWAIT | flag;
+                let call = Call::Send { fd, data: Payload::Bytes(&data), flags, to: None, cmsgs: &[] };
+                results.push((h.call(call), h.call(Call::Ioctl { fd, request: SIOCOUTQ.into(), arg: 0 })));
+            }
+            let frames: Vec<_> = h.sent().iter().map(|f| (f.to_vec(), f.csum, f.gso)).collect();
+            let all = GROUPS.iter().flat_map(|(_, group)| group.iter());
+            let mib: Vec<u64> = all.map(|(m, _)| h.counter(*m)).collect();
+            (results, frames, mib)
+        });
+        assert!(plain.1.len() > 4);
+        assert_eq!(plain, long, "{set:?}");
     }
 }

@@ -114,20 +114,29 @@ impl Ipv4Header {
 
     /// Writes the header and its checksum (`self.csum` is not looked at). Options must already be in `b`,
     /// which holds at least `ihl_bytes`; otherwise nothing is written.
+    #[inline]
     pub fn emit(&self, b: &mut [u8]) {
         let Some(b) = b.get_mut(..self.ihl_bytes) else { return };
         let Some(h) = b.first_chunk_mut::<IPV4_HLEN>() else { return };
-        let frag = (self.df as u16) << 14 | (self.mf as u16) << 13 | self.frag_off >> 3;
-        h[0] = 0x40 | (self.ihl_bytes / 4) as u8;
-        h[1] = self.tos;
-        h[2..4].copy_from_slice(&self.total_len.to_be_bytes());
-        h[4..6].copy_from_slice(&self.id.to_be_bytes());
-        h[6..8].copy_from_slice(&frag.to_be_bytes());
-        h[8] = self.ttl;
-        h[9] = self.proto;
-        h[12..16].copy_from_slice(&self.src.octets());
-        h[16..20].copy_from_slice(&self.dst.octets());
-        set_checksum(b);
+        let frag = u32::from(self.df) << 14 | u32::from(self.mf) << 13 | u32::from(self.frag_off >> 3);
+        let first = 0x40 | (self.ihl_bytes as u32 / 4);
+        let mut words = [
+            first << 24 | u32::from(self.tos) << 16 | u32::from(self.total_len),
+            u32::from(self.id) << 16 | frag,
+            u32::from(self.ttl) << 24 | u32::from(self.proto) << 16,
+            self.src.to_bits(),
+            self.dst.to_bits(),
+        ];
+        let bare = self.ihl_bytes == IPV4_HLEN;
+        if bare {
+            words[2] |= u32::from(checksum::fold(words_sum(words)));
+        }
+        for (to, word) in h.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_be_bytes());
+        }
+        if !bare {
+            set_checksum(b);
+        }
     }
 }
 
@@ -144,8 +153,13 @@ pub fn set_checksum(header: &mut [u8]) {
 #[inline]
 fn header_sum(header: &[u8]) -> u32 {
     let Ok(h) = <&[u8; IPV4_HLEN]>::try_from(header) else { return checksum::sum(header, 0) };
-    let word = |at: usize| u64::from(u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]));
-    let sum = word(0) + word(4) + word(8) + word(12) + word(16);
+    let word = |at: usize| u32::from_be_bytes([h[at], h[at + 1], h[at + 2], h[at + 3]]);
+    words_sum([word(0), word(4), word(8), word(12), word(16)])
+}
+
+#[inline]
+fn words_sum(words: [u32; IPV4_HLEN / 4]) -> u32 {
+    let sum: u64 = words.iter().map(|w| u64::from(*w)).sum();
     checksum::add(sum as u32, (sum >> 32) as u32)
 }
 

@@ -15,6 +15,9 @@ const COPY: usize = 2048;
 
 /// Appends `bytes`, as [`Segs::copy_to`] copies.
 pub fn extend(buf: &mut Vec<u8>, bytes: &[u8]) {
+    if bytes.len() <= COPY {
+        return buf.extend_from_slice(bytes);
+    }
     buf.reserve(bytes.len());
     bytes.chunks(COPY).for_each(|c| buf.extend_from_slice(c));
 }
@@ -303,6 +306,12 @@ impl Segs {
 
     /// Copies into `to` from byte `at` on; returns the bytes copied.
     pub fn copy_to(&self, at: usize, to: &mut [u8]) -> usize {
+        if let (List::One(s), 0) = (&self.list, at)
+            && let (Some(to), true) = (to.get_mut(..s.len()), s.len() <= COPY)
+        {
+            to.copy_from_slice(s.as_slice());
+            return s.len();
+        }
         let (mut skip, mut done) = (at, 0);
         for seg in self.iter() {
             if done == to.len() {
@@ -375,9 +384,8 @@ impl Eq for Segs {}
 
 impl From<Seg> for Segs {
     fn from(seg: Seg) -> Segs {
-        let mut s = Segs::new();
-        s.push(seg);
-        s
+        let len = seg.len;
+        Segs { list: if len == 0 { List::Empty } else { List::One(seg) }, len }
     }
 }
 

@@ -68,6 +68,7 @@ impl Kernel {
     }
 
     /// The socket behind a descriptor that data is to pass, and whether the call may sleep.
+    #[inline]
     pub(crate) fn fd_for_io(&self, process: ProcId, fd: Fd, flags: i32) -> Result<(FileId, SockId, RunCtx), Errno> {
         let file = self.fd_file(process, fd)?;
         let f = self.files.files.get(file).ok_or(Errno::ENOTSOCK)?;

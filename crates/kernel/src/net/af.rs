@@ -137,7 +137,7 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
 
 /// The route's, or the setting's.
 #[doc(alias = "ip4_dst_hoplimit")]
-fn hop_limit(net: &Net, ns: NsId, dst: &Dst) -> u8 {
+pub(crate) fn hop_limit(net: &Net, ns: NsId, dst: &Dst) -> u8 {
     match dst_metrics::metric(net, ns, Some(dst), RTAX_HOPLIMIT) {
         0 => net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8),
         hops => hops as u8,

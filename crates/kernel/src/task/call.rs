@@ -36,6 +36,9 @@ impl Payload<'_> {
             Payload::Bytes(b) => {
                 let (head, rest) = b.split_at(n.min(b.len()));
                 *b = rest;
+                if head.len() <= COPY_CHUNK {
+                    return Segs::from(pool.copy_in(head, 0));
+                }
                 let mut segs = Segs::new();
                 head.chunks(COPY_CHUNK).for_each(|c| segs.push(pool.copy_in(c, 0)));
                 segs

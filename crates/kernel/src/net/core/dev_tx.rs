@@ -2,7 +2,7 @@
 use crate::drivers::{bridge, ifb, loopback, macvlan, nic, tun, tunnel, veth, vlan as vlan_dev, vxlan};
 use crate::env::TimerKey;
 use crate::env::trace::Dir;
-use crate::ids::DevId;
+use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
 use crate::net::core::skb::{SKBTX_SCHED_TSTAMP, SKBTX_SW_TSTAMP, SkBuff, Skb};
@@ -138,7 +138,7 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
         return;
     };
     d.trans_start = net.env.now;
-    let features = d.features;
+    let (features, ns) = (d.features, d.ns);
     if skb.vlan.present() && !d.keeps_vlan_tag() && !vlan::push_inside(&mut skb) {
         return net.kfree_skb(skb, DropReason::NoMem, "validate_xmit_vlan");
     }
@@ -148,7 +148,7 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     if skb.csum == Csum::Partial && !features.tx_csum {
         skb_checksum_help(&mut skb);
     }
-    xmit_one(net, dev, skb);
+    xmit_one(net, ns, dev, skb);
 }
 
 /// `skb_gso_segment` in software: each piece gets its own way through the driver.
@@ -174,14 +174,15 @@ fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
 fn queue_or_xmit(net: &mut Net, dev: DevId, skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else { return net.consume_skb(skb) };
     if !d.stopped(skb.queue_mapping) {
-        return xmit_one(net, dev, skb);
+        let ns = d.ns;
+        return xmit_one(net, ns, dev, skb);
     }
     d.qdisc.requeue(skb);
 }
 
-fn xmit_one(net: &mut Net, dev: DevId, skb: Skb) {
+fn xmit_one(net: &mut Net, ns: NsId, dev: DevId, skb: Skb) {
     net.tap(dev, Dir::Out, &skb);
-    packet::rcv::queue_xmit_nit(net, dev, &skb);
+    packet::rcv::queue_xmit_nit(net, ns, dev, &skb);
     driver_xmit(net, dev, skb);
 }
 

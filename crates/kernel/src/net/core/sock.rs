@@ -275,6 +275,17 @@ impl Sock {
         }
     }
 
+    /// Whether what is sent to `addr` is for it: the address that it is bound to, or it is bound to all.
+    #[inline]
+    pub fn is_reached_by(&self, addr: IpAddr) -> bool {
+        match (addr, self.rcv_saddr) {
+            (IpAddr::V4(a), IpAddr::V4(own)) => own == a || own.is_unspecified(),
+            (IpAddr::V6(a), IpAddr::V6(own)) => own == a || own.is_unspecified(),
+            (IpAddr::V4(_), IpAddr::V6(own)) => own.is_unspecified() && !self.flags.ipv6only,
+            (IpAddr::V6(_), IpAddr::V4(_)) => false,
+        }
+    }
+
     /// The wildcard that it is bound to when it is bound to nothing.
     pub fn any(&self) -> IpAddr {
         self.family.any()

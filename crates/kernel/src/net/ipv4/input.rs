@@ -33,7 +33,7 @@ pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     let Some(n) = net.ns.get_mut(ns) else { return net.kfree_skb(skb, DropReason::NotSpecified, "ip_rcv") };
     n.mib.inc(Mib::IpInReceives);
     n.mib.add(Mib::IpExtInOctets, octets);
-    let ip = match header {
+    let mut ip = match header {
         Ok(ip) => ip,
         Err((reason, counter)) => {
             n.mib.inc(counter);
@@ -48,7 +48,9 @@ pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     skb.transport_header = skb.network_header + ip.ihl_bytes as u8;
     let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::PreRouting, skb, (Some(dev), None)) else { return };
     // Rules may have rewritten it.
-    let ip = if net.nf_active { rewritten(&skb, ip) } else { ip };
+    if net.nf_active {
+        ip = rewritten(&skb, ip);
+    }
     ip_rcv_finish(k, ns, dev, skb, &ip);
 }
 

@@ -12,10 +12,16 @@ use belljar_abi::{ETH_P_ALL, LinkAddr};
 
 /// A packet goes to a driver: whoever watches everything gets a copy once it is on its way, but not its own sender.
 #[doc(alias = "dev_queue_xmit_nit")]
-#[inline]
-pub fn queue_xmit_nit(net: &mut Net, dev: DevId, skb: &SkBuff) {
+#[inline(always)]
+pub fn queue_xmit_nit(net: &mut Net, ns: NsId, dev: DevId, skb: &SkBuff) {
+    if net.ns.get(ns).is_some_and(|n| !n.packet.all.is_empty()) {
+        send_up(net, ns, dev, skb);
+    }
+}
+
+#[inline(never)]
+fn send_up(net: &mut Net, ns: NsId, dev: DevId, skb: &SkBuff) {
     let Some(d) = net.devs.get(dev) else { return };
-    let ns = d.ns;
     let watches = |h: &Hook| h.dev.is_none_or(|d| d == dev) && !h.ignore_outgoing;
     if !net.ns.get(ns).is_some_and(|n| n.packet.all.iter().any(watches)) {
         return;

@@ -3,6 +3,7 @@ pub mod bind;
 pub mod err;
 pub mod gro;
 pub mod gso;
+mod plain;
 pub mod rcv;
 pub mod recvmsg;
 pub mod sendmsg;
@@ -164,7 +165,7 @@ pub(crate) fn wake(k: &mut Kernel, id: UdpId, mask: PollMask) {
 pub fn wfree(k: &mut Kernel, id: UdpId, truesize: u32) {
     let Some(s) = k.socks.udp.get_mut(id) else { return };
     s.sk.wmem_alloc = s.sk.wmem_alloc.saturating_sub(truesize);
-    if s.sk.wmem_alloc * 2 <= s.sk.sndbuf {
+    if s.sk.wmem_alloc * 2 <= s.sk.sndbuf && !s.sk.wait.is_empty() {
         wake(k, id, EPOLLOUT | EPOLLWRNORM | EPOLLWRBAND);
     }
 }

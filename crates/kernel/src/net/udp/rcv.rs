@@ -16,7 +16,6 @@ use crate::net::ipv6::icmp::icmpv6_send;
 use crate::net::ipv6::mcast_opt::takes_group;
 use crate::net::mib::Mib;
 use crate::net::tcp::tables::tproxy_to;
-use crate::net::tcp::tables::wildcard;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_wire::ethernet::ETH_P_IPV6;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_PORT_UNREACH};
@@ -69,11 +68,11 @@ pub fn udp_rcv(k: &mut Kernel, mut skb: Skb) {
         cpu: k.net.cpu,
         packet: n.udp.programs.then(|| (Packet::udp(&skb).payload(), reuseport::ancillary(&k.net, &skb, n.secret))),
     };
-    let taken = n.tproxy.filter(|t| Some(t.dev) == skb.dev).and_then(|t| t.udp);
-    let found = lookup(&n.udp, &k.socks.udp, &l).or(taken.filter(|_| {
+    let found = lookup(&n.udp, &k.socks.udp, &l).or_else(|| {
+        let taken = n.tproxy.filter(|t| Some(t.dev) == skb.dev).and_then(|t| t.udp);
         // Only what is addressed to somebody else; our own closed ports answer as ever.
-        af::addr_type(&k.net, ns, dst) == RouteKind::Unicast
-    }));
+        taken.filter(|_| af::addr_type(&k.net, ns, dst) == RouteKind::Unicast)
+    });
     // RFC 8200 §8.1: in IPv6 there is always one, except to those who do without (RFC 6935).
     if six && h.csum == 0 && !found.and_then(|id| k.socks.udp.get(id)).is_some_and(|s| s.no_check6_rx) {
         return bad_checksum(k, ns, skb, six);
@@ -120,7 +119,7 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
         let sk = &s.sk;
         (sk.daddr.is_unspecified() || sk.daddr == src)
             && (sk.dport == 0 || sk.dport == h.src_port)
-            && (sk.is_bound_to(dst) || sk.is_bound_to(wildcard(dst)))
+            && sk.is_reached_by(dst)
             && (sk.bound_dev.is_none() || sk.bound_dev == skb.dev)
             && group.is_none_or(|g| takes_group(sk, g, src, skb.dev) && (h.csum != 0 || s.no_check6_rx))
             && mcast::sf_allow(sk, skb.dev, dst, src)

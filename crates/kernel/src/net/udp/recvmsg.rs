@@ -106,11 +106,12 @@ fn peeked(k: &mut Kernel, id: UdpId) -> Option<Skb> {
 fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received> {
     let mut r = k.net.pool.take_received();
     r.full_len = skb.len();
-    let udp = UdpHeader::parse(skb.head.at(skb.transport_header)).unwrap_or_default();
+    let ports = skb.head.at(skb.transport_header).first_chunk();
+    let (sport, dport) = ports.map_or((0, 0), |&[a, b, c, d]| (u16::from_be_bytes([a, b]), u16::from_be_bytes([c, d])));
     let (src, _) = addresses(&skb);
     r.from = Some(match src {
-        IpAddr::V4(src) => SockAddr::V4(src, udp.src_port),
-        IpAddr::V6(src) => from6(k, &skb, src, udp.src_port),
+        IpAddr::V4(src) => SockAddr::V4(src, sport),
+        IpAddr::V6(src) => from6(k, &skb, src, sport),
     });
     let mut summed = false;
     if let Some(s) = k.socks.udp.get(id) {
@@ -120,23 +121,22 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
             r.cmsgs.push(Cmsg { level: SOL_UDP, kind: UDP_GRO, data });
         }
         match s.sk.family {
-            Family::Inet6 => control6(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs),
-            Family::Inet => control(k, &s.sk, &skb, udp.dst_port, &mut r.cmsgs),
+            Family::Inet6 => control6(k, &s.sk, &skb, dport, &mut r.cmsgs),
+            Family::Inet => control(k, &s.sk, &skb, dport, &mut r.cmsgs),
         }
     }
-    if summed && let Some(sum) = payload_sum(&skb, &udp, msg.len) {
+    if summed && let Some(sum) = payload_sum(&skb, msg.len) {
         let later = |c: &Cmsg| (c.level, c.kind) == (SOL_IP, IP_RECVFRAGSIZE);
         let at = r.cmsgs.iter().position(later).unwrap_or(r.cmsgs.len());
         r.cmsgs.insert(at, Cmsg { level: SOL_IP, kind: IP_CHECKSUM, data: sum.to_ne_bytes().to_vec() });
     }
-    r.segs = if skb.head.is_empty() {
-        std::mem::take(&mut skb.frags)
+    if skb.head.is_empty() {
+        // The box has none yet.
+        std::mem::swap(&mut r.segs, &mut skb.frags);
     } else {
-        let mut all = belljar_wire::Segs::new();
-        all.push(k.net.pool.copy_in(skb.head.bytes(), 0));
-        all.append(std::mem::take(&mut skb.frags));
-        all
-    };
+        r.segs.push(k.net.pool.copy_in(skb.head.bytes(), 0));
+        r.segs.append(std::mem::take(&mut skb.frags));
+    }
     if r.segs.len() > msg.len {
         r.segs.truncate(msg.len);
         r.flags |= MSG_TRUNC;
@@ -149,9 +149,10 @@ fn take(k: &mut Kernel, id: UdpId, mut skb: Skb, msg: &RecvMsg) -> Box<Received>
 /// arrival if it is short (`CHECKSUM_BREAK`), or for a reader who takes only part of it.
 #[doc(alias = "ip_cmsg_recv_checksum")]
 #[cold]
-fn payload_sum(skb: &Skb, udp: &UdpHeader, room: usize) -> Option<u32> {
+fn payload_sum(skb: &Skb, room: usize) -> Option<u32> {
     const CHECKSUM_BREAK: u16 = 76;
     skb.ip_hdr()?;
+    let udp = UdpHeader::parse(skb.head.at(skb.transport_header)).ok()?;
     let made = match skb.csum {
         Csum::Partial => false,
         Csum::Unnecessary => true,

@@ -1,5 +1,5 @@
 //! What a program sends: destination, route, one datagram or a part of one.
-use super::{Cork, UdpSock, bind, gso, truesize};
+use super::{Cork, UdpSock, bind, gso, plain, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -47,7 +47,12 @@ fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
     if msg.flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    let Kernel { socks, net, .. } = k;
+    let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
+    if let Some(way) = plain::path(s, net, msg) {
+        plain::send(s, net, id, msg, way)?;
+        return Ok(Step::Done(Ok(Ret::Int(len as i64))));
+    }
     if let Some(e) = s.sk.take_err() {
         return Err(Errno(e));
     }
@@ -357,7 +362,7 @@ pub fn push_pending(k: &mut Kernel, id: UdpId) -> Result<(), Errno> {
     send_skb(s, net, id, *c, None)
 }
 
-/// Header and checksum, and down to IP. A full device queue is success unless the program asked for errors.
+/// Header and checksum, and down to IP.
 #[doc(alias = "udp_send_skb")]
 fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option<u32>) -> Result<(), Errno> {
     let Cork {
@@ -440,7 +445,19 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let autolabel = s.sk.autolabel();
     let tx = Tx { ns, saddr, daddr: to, proto, tos, ttl, df, mc_loop, autolabel, flow, optlen };
-    match af::queue_xmit(net, &tx, dst, skb) {
+    let sent = af::queue_xmit(net, &tx, dst, skb);
+    count_sent(net, ns, sent, six, recverr)
+}
+
+/// A full device queue is success unless the program asked for errors.
+pub(super) fn count_sent(
+    net: &mut Net,
+    ns: NsId,
+    sent: Result<(), Errno>,
+    six: bool,
+    recverr: bool,
+) -> Result<(), Errno> {
+    match sent {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));
             if recverr {

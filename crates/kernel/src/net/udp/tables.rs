@@ -18,7 +18,7 @@ pub type Tuple = (IpAddr, u16, IpAddr, u16);
 #[derive(Clone, Debug, Default)]
 pub struct UdpTables {
     by_port: HashMap<u16, Vec<UdpId>, Hash>,
-    by_addr: HashMap<End, Vec<UdpId>, Hash>,
+    by_addr: HashMap<End, Slot, Hash>,
     by_peer: HashMap<(End, End), Vec<UdpId>, Hash>,
     /// Devices that take datagrams to a port, by it and their network's number (`encap_rcv`).
     pub encap: BTreeMap<(u16, u32), DevId>,
@@ -26,6 +26,14 @@ pub struct UdpTables {
     pub programs: bool,
     /// A socket of this namespace asked for UDP_GRO, ever.
     pub gro: bool,
+}
+
+/// Sockets with one local address and port.
+#[derive(Clone, Debug, Default)]
+struct Slot {
+    ids: Vec<UdpId>,
+    /// How many of them are connected: without one there is no 4-tuple to look for (`hash4_cnt`).
+    connected: u32,
 }
 
 fn take<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<UdpId>, Hash>, key: &K, id: UdpId) {
@@ -73,26 +81,42 @@ fn both((laddr, lport, raddr, rport): Tuple) -> (End, End) {
 impl UdpTables {
     pub fn insert(&mut self, id: UdpId, addr: IpAddr, port: u16) {
         self.by_port.entry(port).or_default().push(id);
-        self.by_addr.entry(local(addr, port)).or_default().push(id);
+        self.by_addr.entry(local(addr, port)).or_default().ids.push(id);
     }
 
     pub fn remove(&mut self, id: UdpId, addr: IpAddr, port: u16) {
         take(&mut self.by_port, &port, id);
-        take(&mut self.by_addr, &local(addr, port), id);
+        self.leave_addr(&local(addr, port), id);
+    }
+
+    fn leave_addr(&mut self, at: &End, id: UdpId) {
+        if let Some(slot) = self.by_addr.get_mut(at) {
+            slot.ids.retain(|x| *x != id);
+            if slot.ids.is_empty() {
+                self.by_addr.remove(at);
+            }
+        }
     }
 
     /// The local address changed (`udp_lib_rehash`).
     pub fn rehash(&mut self, id: UdpId, from: IpAddr, to: IpAddr, port: u16) {
-        take(&mut self.by_addr, &local(from, port), id);
-        self.by_addr.entry(local(to, port)).or_default().push(id);
+        self.leave_addr(&local(from, port), id);
+        self.by_addr.entry(local(to, port)).or_default().ids.push(id);
     }
 
+    /// A socket that is in the tables by its local address was connected; `remove_peer` comes before that address changes.
     pub fn insert_peer(&mut self, id: UdpId, tuple: Tuple) {
+        if let Some(slot) = self.by_addr.get_mut(&local(tuple.0, tuple.1)) {
+            slot.connected += 1;
+        }
         self.by_peer.entry(both(tuple)).or_default().push(id);
     }
 
     pub fn remove_peer(&mut self, id: UdpId, tuple: Tuple) {
         take(&mut self.by_peer, &both(tuple), id);
+        if let Some(slot) = self.by_addr.get_mut(&local(tuple.0, tuple.1)) {
+            slot.connected = slot.connected.saturating_sub(1);
+        }
     }
 
     /// Sockets on a port, oldest first.
@@ -103,10 +127,6 @@ impl UdpTables {
     /// A device takes what comes to the port.
     pub fn is_encap(&self, port: u16) -> bool {
         !self.encap.is_empty() && self.encap.range((port, 0)..=(port, u32::MAX)).next().is_some()
-    }
-
-    fn on_addr(&self, addr: IpAddr, port: u16) -> &[UdpId] {
-        self.by_addr.get(&local(addr, port)).map_or(&[], |l| l)
     }
 
     /// Sockets in the tables, for `check()`.
@@ -154,7 +174,7 @@ impl Lookup<'_> {
     #[doc(alias = "compute_score")]
     fn score(&self, s: &UdpSock) -> Option<u32> {
         let sk = &s.sk;
-        if !sk.is_bound_to(self.daddr) && !sk.is_bound_to(wildcard(self.daddr)) {
+        if !sk.is_reached_by(self.daddr) {
             return None;
         }
         let own_family = self.daddr.is_ipv4() && sk.family == crate::net::core::sock::Family::Inet;
@@ -178,12 +198,15 @@ impl Lookup<'_> {
 /// in an SO_REUSEPORT group the hash decides.
 #[doc(alias = "__udp4_lib_lookup")]
 pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup<'_>) -> Option<UdpId> {
-    if let Some(list) = t.by_peer.get(&both((l.daddr, l.dport, l.saddr, l.sport)))
+    let here = t.by_addr.get(&local(l.daddr, l.dport));
+    if here.is_some_and(|slot| slot.connected > 0)
+        && let Some(list) = t.by_peer.get(&both((l.daddr, l.dport, l.saddr, l.sport)))
         && let Some(id) = list.iter().rev().find(|id| socks.get(**id).is_some_and(|s| l.score(s).is_some()))
     {
         return Some(*id);
     }
-    among(t.on_addr(l.daddr, l.dport), socks, l).or_else(|| among(t.on_addr(wildcard(l.daddr), l.dport), socks, l))
+    let bound = |slot: &Slot| among(&slot.ids, socks, l);
+    here.and_then(bound).or_else(|| t.by_addr.get(&local(wildcard(l.daddr), l.dport)).and_then(bound))
 }
 
 #[doc(alias = "udp4_lib_lookup2")]
