@@ -121,6 +121,8 @@ pub const NFTA_SET_ELEM_KEY: u16 = 1;
 pub const NFTA_SET_ELEM_DATA: u16 = 2;
 pub const NFTA_SET_ELEM_FLAGS: u16 = 3;
 pub const NFTA_SET_ELEM_USERDATA: u16 = 6;
+pub const NFTA_SET_ELEM_KEY_END: u16 = 10;
+pub const NFTA_SET_FIELD_LEN: u16 = 1;
 pub const NFT_SET_ELEM_INTERVAL_END: u32 = 1;
 
 pub const NFTA_EXPR_NAME: u16 = 1;
@@ -155,11 +157,75 @@ pub const NFT_META_IIFNAME: u32 = 6;
 pub const NFT_META_OIFNAME: u32 = 7;
 pub const NFT_META_IIFTYPE: u32 = 8;
 pub const NFT_META_OIFTYPE: u32 = 9;
+pub const NFT_META_SKUID: u32 = 10;
+pub const NFT_META_SKGID: u32 = 11;
 pub const NFT_META_NFPROTO: u32 = 15;
 pub const NFT_META_L4PROTO: u32 = 16;
 pub const NFT_META_PKTTYPE: u32 = 19;
 pub const NFT_META_CPU: u32 = 20;
 pub const NFT_META_PRANDOM: u32 = 24;
+pub const NFT_META_IIFKIND: u32 = 26;
+pub const NFT_META_OIFKIND: u32 = 27;
+pub const NFT_META_TIME_NS: u32 = 30;
+pub const NFT_META_TIME_DAY: u32 = 31;
+pub const NFT_META_TIME_HOUR: u32 = 32;
+pub const NFT_META_SDIF: u32 = 33;
+pub const NFT_META_SDIFNAME: u32 = 34;
+
+// `fib`
+pub const NFTA_FIB_DREG: u16 = 1;
+pub const NFTA_FIB_RESULT: u16 = 2;
+pub const NFTA_FIB_FLAGS: u16 = 3;
+pub const NFT_FIB_RESULT_OIF: u32 = 1;
+pub const NFT_FIB_RESULT_OIFNAME: u32 = 2;
+pub const NFT_FIB_RESULT_ADDRTYPE: u32 = 3;
+pub const NFTA_FIB_F_SADDR: u32 = 1;
+pub const NFTA_FIB_F_DADDR: u32 = 2;
+pub const NFTA_FIB_F_MARK: u32 = 4;
+pub const NFTA_FIB_F_IIF: u32 = 8;
+pub const NFTA_FIB_F_OIF: u32 = 16;
+pub const NFTA_FIB_F_PRESENT: u32 = 32;
+pub const NFTA_FIB_F_ALL: u32 = 63;
+
+// `numgen`, `jhash`, `symhash`
+pub const NFTA_NG_DREG: u16 = 1;
+pub const NFTA_NG_MODULUS: u16 = 2;
+pub const NFTA_NG_TYPE: u16 = 3;
+pub const NFTA_NG_OFFSET: u16 = 4;
+pub const NFT_NG_INCREMENTAL: u32 = 0;
+pub const NFT_NG_RANDOM: u32 = 1;
+pub const NFTA_HASH_SREG: u16 = 1;
+pub const NFTA_HASH_DREG: u16 = 2;
+pub const NFTA_HASH_LEN: u16 = 3;
+pub const NFTA_HASH_MODULUS: u16 = 4;
+pub const NFTA_HASH_SEED: u16 = 5;
+pub const NFTA_HASH_OFFSET: u16 = 6;
+pub const NFTA_HASH_TYPE: u16 = 7;
+pub const NFT_HASH_JENKINS: u32 = 0;
+pub const NFT_HASH_SYM: u32 = 1;
+
+// `rt`, `connlimit`
+pub const NFTA_RT_DREG: u16 = 1;
+pub const NFTA_RT_KEY: u16 = 2;
+pub const NFT_RT_NEXTHOP4: u32 = 1;
+pub const NFT_RT_NEXTHOP6: u32 = 2;
+pub const NFT_RT_TCPMSS: u32 = 3;
+pub const NFTA_CONNLIMIT_COUNT: u16 = 1;
+pub const NFTA_CONNLIMIT_FLAGS: u16 = 2;
+pub const NFT_CONNLIMIT_F_INV: u32 = 1;
+
+// `exthdr`, and `payload` that writes
+pub const NFTA_EXTHDR_DREG: u16 = 1;
+pub const NFTA_EXTHDR_TYPE: u16 = 2;
+pub const NFTA_EXTHDR_OFFSET: u16 = 3;
+pub const NFTA_EXTHDR_LEN: u16 = 4;
+pub const NFTA_EXTHDR_FLAGS: u16 = 5;
+pub const NFTA_EXTHDR_OP: u16 = 6;
+pub const NFTA_EXTHDR_SREG: u16 = 7;
+pub const NFTA_PAYLOAD_SREG: u16 = 5;
+pub const NFTA_PAYLOAD_CSUM_TYPE: u16 = 6;
+pub const NFTA_PAYLOAD_CSUM_OFFSET: u16 = 7;
+pub const NFTA_PAYLOAD_CSUM_FLAGS: u16 = 8;
 
 // Keys of `ct`
 pub const NFT_CT_STATE: u32 = 0;

@@ -75,6 +75,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("devices.sh", include_str!("programs/devices.sh")),
     ("ipset.sh", include_str!("programs/ipset.sh")),
     ("nflog.py", include_str!("programs/nflog.py")),
+    ("nft_more.sh", include_str!("programs/nft_more.sh")),
     ("nft_sets.sh", include_str!("programs/nft_sets.sh")),
     ("nft.sh", include_str!("programs/nft.sh")),
     ("interop.sh", include_str!("programs/interop.sh")),

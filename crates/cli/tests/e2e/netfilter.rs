@@ -7,6 +7,7 @@ pub fn tests() -> Vec<Test> {
         test("nft_as_linux", &["nft", "iptables-nft", "conntrack", "ping", "python3"], nft_as_linux),
         test("conntrack_hears_of_connections", &["conntrack", "iptables-legacy", "python3"], conntrack_hears),
         test("nft_sets_as_linux", &["nft", "python3"], nft_sets_as_linux),
+        test("nft_more_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nft_more_as_linux),
         test("ipset_as_linux", &["ipset", "iptables-nft", "iptables-legacy", "python3"], ipset_as_linux),
         test("nflog_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nflog_as_linux),
         test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
@@ -20,6 +21,10 @@ fn nft_as_linux(env: &Env) -> Result<()> {
 
 fn nft_sets_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "sh", "nft_sets.sh")
+}
+
+fn nft_more_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "nft_more.sh")
 }
 
 fn ipset_as_linux(env: &Env) -> Result<()> {

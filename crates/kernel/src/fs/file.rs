@@ -104,9 +104,12 @@ impl Kernel {
             return Err(Errno::EMFILE);
         };
         if let FileKind::Sock(sock) = kind {
-            let (inode, uid) = (self.files.next_inode(), p.uid);
+            let (inode, uid, gid) = (self.files.next_inode(), p.uid, p.gid);
             if let Some(sk) = self.socks.sk_mut(sock) {
                 (sk.file, sk.inode, sk.uid) = (Some(file), inode, uid);
+                if gid != uid {
+                    sk.cold().gid = Some(gid);
+                }
             }
         }
         Ok(fd)

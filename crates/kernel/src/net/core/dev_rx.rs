@@ -6,7 +6,7 @@ use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::rps;
-use crate::net::core::skb::{Owner, Skb};
+use crate::net::core::skb::{Owner, Sender, Skb};
 use crate::net::core::{softirq, vlan, xdp};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::{arp, input};
@@ -46,7 +46,7 @@ fn receive_core(k: &mut Kernel, mut skb: Skb) -> Result<(), Option<Skb>> {
     if d.xdp.as_ref().is_some_and(|x| !x.native) {
         skb = xdp::generic(&mut k.net, dev, skb).ok_or(None)?;
     }
-    skb.ns = Some(ns);
+    (skb.ns, skb.sender) = (Some(ns), Sender::None);
     skb.network_header = skb.head.start();
     if is_vlan(skb.protocol) && !vlan::untag(&mut skb) {
         k.net.kfree_skb(skb, DropReason::NotSpecified, "skb_vlan_untag");

@@ -56,6 +56,20 @@ pub enum Owner {
     Tx(SockId),
 }
 
+/// Who holds the socket that a packet leaves by: what rules about users ask.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Sender {
+    /// Forwarded, or of a connection that nobody has accepted or that was closed.
+    #[default]
+    None,
+    /// A socket without a file: errors, echoes and resets.
+    Kernel,
+    User {
+        uid: u32,
+        gid: u32,
+    },
+}
+
 /// What a socket that asked hears of a packet on its way out (Linux: `tx_flags`, `tskey` and the `ubuf_info` of
 /// `skb_shared_info`).
 #[derive(Clone, Copy, Debug)]
@@ -128,6 +142,8 @@ pub struct SkBuff {
     pub mark: u32,
     pub truesize: u32,
     pub owner: Owner,
+    /// On its way out.
+    pub sender: Sender,
     /// When it came in; on the way out when it is to leave, 0 at once.
     pub tstamp: Nanos,
     /// Bytes a second that its sender wants (SO_MAX_PACING_RATE), for fq; 0 is any.
@@ -178,7 +194,7 @@ impl SkBuff {
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
-        (self.nf, self.tproxy) = (NfCt::default(), None);
+        (self.nf, self.tproxy, self.sender) = (NfCt::default(), None, Sender::None);
         (self.pacing_rate, self.vlan, self.redirect, self.sent_on) = (0, VlanTag::NONE, Redirect::None, 0);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);

@@ -3,6 +3,7 @@
 use crate::ids::*;
 use crate::net::core::errqueue::SockErr;
 use crate::net::core::filter::Prog;
+use crate::net::core::skb::Sender;
 use crate::net::core::sockopt6::V6Opts;
 use crate::net::core::zerocopy::Zerocopy;
 use crate::net::ipv6::txopts::TxOptions;
@@ -143,6 +144,8 @@ pub struct ColdOpts {
     pub checksum: bool,
     /// IP_OPTIONS: what every packet carries, padded to words.
     pub ip_options: Option<Box<[u8]>>,
+    /// The group of its file, where that is another number than its user's.
+    pub gid: Option<u32>,
     /// IP_NODEFRAG: nothing here puts together what a raw socket sends.
     pub nodefrag: bool,
     /// SO_BUSY_POLL in microseconds, SO_BUSY_POLL_BUDGET, SO_PREFER_BUSY_POLL.
@@ -272,6 +275,16 @@ impl Sock {
                 a.is_unspecified() && self.rcv_saddr.is_unspecified() && !self.flags.ipv6only
             }
             addr => self.rcv_saddr == addr,
+        }
+    }
+
+    /// Who holds it.
+    #[inline]
+    pub fn sender(&self) -> Sender {
+        let uid = self.uid;
+        match self.file {
+            Some(_) => Sender::User { uid, gid: self.cold.as_ref().and_then(|c| c.gid).unwrap_or(uid) },
+            None => Sender::None,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Sending ICMP: errors with their rate limits, echo replies.
 use crate::env::{Jiffies, SEC};
 use crate::ids::NsId;
-use crate::net::core::skb::{PktType, SkBuff, Skb};
+use crate::net::core::skb::{PktType, Sender, SkBuff, Skb};
 use crate::net::ipv4::options;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, addr_type, ip_route_output};
@@ -147,6 +147,7 @@ fn push_reply(
     data: Segs,
 ) {
     let mut skb = net.alloc_skb();
+    skb.sender = Sender::Kernel;
     let mut bytes = [0; ICMP_HLEN];
     header.emit(&mut bytes);
     let csum = checksum::fold(checksum::add(checksum::sum(&bytes, 0), checksum::segs(&data)));

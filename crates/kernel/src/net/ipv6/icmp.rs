@@ -6,7 +6,7 @@ use super::route;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::af::Flow;
-use crate::net::core::skb::{PktType, SkBuff};
+use crate::net::core::skb::{PktType, Sender, SkBuff};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
 use crate::net::netfilter::attach;
@@ -103,6 +103,7 @@ fn push(
 ) {
     let IpAddr::V6(saddr) = dst.src else { return };
     let mut skb = net.alloc_skb();
+    skb.sender = Sender::Kernel;
     let mut b = [0; ICMP_HLEN];
     header.emit(&mut b);
     let pseudo = checksum::pseudo_v6(saddr, to, NEXTHDR_ICMP, ICMP_HLEN + data.len());

@@ -264,6 +264,20 @@ pub fn chk_addr(net: &Net, ns: NsId, addr: Ipv6Addr, dev: Option<DevId>) -> bool
     net.ns_devs(ns).any(|id| dev.is_none_or(|d| d == id) && on(id))
 }
 
+/// The route to an address, for who asks about neither packet nor next hop.
+#[doc(alias = "ip6_route_lookup")]
+pub fn route_of(
+    net: &Net,
+    ns: NsId,
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    oif: Option<DevId>,
+    mark: u32,
+) -> Option<Route6> {
+    let lo = net.ns.get(ns)?.lo;
+    let fl = RuleFlow { src: Some(src.into()), dst: dst.into(), iif: lo, oif, tos: 0, mark };
+    Some(select_found(net, ns, &fl, oif).0?.route)
+}
+
 /// Where a received packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input6 {

@@ -120,7 +120,7 @@ impl Table {
     pub fn check_targets(&self, pf: Pf) -> Result<(), Errno> {
         let reached = self.reached();
         for (c, hooks) in self.chains.iter().zip(reached) {
-            if c.rules.iter().any(|r| !allowed(self.name, pf, hooks, r)) {
+            if c.rules.iter().any(|r| !allowed(self.name, pf, hooks, r, false)) {
                 return Err(Errno::EINVAL);
             }
         }
@@ -200,7 +200,7 @@ impl Table {
 }
 
 /// Whether a rule may be in a table and where packets of these hooks come.
-pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule) -> bool {
+pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule, nft: bool) -> bool {
     use Hook::*;
     let only = |names: &[TableName], at: &[Hook]| {
         let mask = at.iter().fold(0u8, |m, h| m | 1 << *h as u8);
@@ -218,6 +218,12 @@ pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule) -> bool {
         Target::Masquerade(_) => only(&[TableName::Nat], &[PostRouting]),
         Target::Tproxy { .. } => only(&[TableName::Mangle], &[PreRouting]) && proto(&[6, 17]),
         Target::Notrack { .. } => table == TableName::Raw,
+        Target::Tcpmss(mss) => {
+            // Where the way out is known; and it is about connections that begin.
+            let out = *mss != TCPMSS_CLAMP || hooks & (1 << PreRouting as u8 | 1 << LocalIn as u8) == 0;
+            let syn = |m: &Match| matches!(m, Match::Tcp { flag_cmp, inv, .. } if flag_cmp & 2 != 0 && inv & TCP_INV_FLAGS == 0);
+            out && proto(&[6]) && (nft || r.matches.iter().any(syn))
+        }
         _ => true,
     };
     let match_ok = |m: &Match| match m {
@@ -227,6 +233,7 @@ pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule) -> bool {
         Match::Multiport { .. } => proto(&[6, 17, 33, 132, 136]),
         // IPv6 has no broadcast, and no routes that refuse by these types.
         Match::Addrtype { source, dest, .. } if pf == Pf::V6 && (source | dest) & !0b110_0111 != 0 => false,
+        Match::Owner { .. } => hooks & (1 << PreRouting as u8 | 1 << LocalIn as u8 | 1 << Forward as u8) == 0,
         Match::Addrtype { flags, .. } => {
             let (no_in, no_out) =
                 (1 << LocalOut as u8 | 1 << PostRouting as u8, 1 << PreRouting as u8 | 1 << LocalIn as u8);

@@ -5,7 +5,7 @@ use super::rules::*;
 use super::{Devs, Pf, ipset};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::core::skb::SkBuff;
+use crate::net::core::skb::{Sender, SkBuff};
 use crate::net::ipv4::route::{RouteKind, addr_type};
 use crate::net::ipv6;
 use belljar_wire::icmp::ICMP_HLEN;
@@ -94,12 +94,26 @@ pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &SkBuff, 
         }
         Match::Limit { avg, burst, credit, prev } => limit(net, *avg, *burst, credit, prev),
         Match::Set(m) => ipset::matches(net, ns, m, p, skb),
+        Match::Owner { uid, gid, which, inv } => owner(*uid, *gid, *which, *inv, skb),
         Match::Length { min, max, inv } => (usize::from(*min)..=usize::from(*max)).contains(&length(p)) != *inv,
     })
 }
 
 fn length(p: &Pkt) -> usize {
     p.len
+}
+
+/// Packets without a socket are nobody's; one that the kernel holds has neither user nor group.
+#[doc(alias = "owner_mt")]
+fn owner(uid: (u32, u32), gid: (u32, u32), which: u8, inv: u8, skb: &SkBuff) -> bool {
+    let (u, g) = match skb.sender {
+        Sender::None => return which ^ inv == 0,
+        _ if which & inv & OWNER_SOCKET != 0 => return false,
+        Sender::Kernel => return (which ^ inv) & (OWNER_UID | OWNER_GID) == 0,
+        Sender::User { uid, gid } => (uid, gid),
+    };
+    let fits = |bit: u8, is: u32, (lo, hi): (u32, u32)| which & bit == 0 || (lo <= is && is <= hi) != (inv & bit != 0);
+    fits(OWNER_UID, u, uid) && fits(OWNER_GID, g, gid)
 }
 
 fn has_option(b: &[u8], option: u8) -> Option<bool> {
@@ -197,7 +211,8 @@ fn limit(net: &Net, avg: u32, burst: u32, credit: &mut State, prev: &mut State) 
     pays
 }
 
-fn type_bit(net: &Net, ns: NsId, a: IpAddr, dev: Option<DevId>) -> u16 {
+/// The kind of an address as a bit (`1 << RTN_*`), of one device where one is named.
+pub fn type_bit(net: &Net, ns: NsId, a: IpAddr, dev: Option<DevId>) -> u16 {
     let on_dev = |a: IpAddr| {
         let d = dev.and_then(|d| net.devs.get(d));
         d.is_none_or(|d| match a {
@@ -206,7 +221,6 @@ fn type_bit(net: &Net, ns: NsId, a: IpAddr, dev: Option<DevId>) -> u16 {
         })
     };
     let n = match a {
-        IpAddr::V4(v4) if v4.is_unspecified() => 0,
         IpAddr::V4(v4) => match addr_type(net, ns, v4) {
             RouteKind::Local if on_dev(a) => 2,
             RouteKind::Local | RouteKind::Unicast => 1,

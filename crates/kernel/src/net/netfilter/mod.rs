@@ -8,6 +8,7 @@ pub mod conntrack;
 pub mod edit;
 pub(crate) mod ipset;
 mod log;
+mod mangle;
 mod matches;
 pub mod nat;
 pub mod nflog;

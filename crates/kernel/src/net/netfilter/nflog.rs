@@ -7,7 +7,7 @@ use crate::env::time::Jiffies;
 use crate::env::timers::{Fire, Fired, TimerKey, TimerSlot};
 use crate::ids::NsId;
 use crate::net::Net;
-use crate::net::core::skb::SkBuff;
+use crate::net::core::skb::{Sender, SkBuff};
 use crate::net::netfilter::nfnetlink::be32;
 use crate::net::netlink::notify;
 use crate::net::netlink::{Caller, Done, Req};
@@ -240,6 +240,9 @@ fn fill(net: &Net, out: &mut Vec<u8>, group: u16, s: &Shown<'_>, numbers: [(u16,
         let at = came.saturating_add(net.env.wall_offset);
         let stamp = [(at / SEC).to_be_bytes(), (at % SEC / 1000).to_be_bytes()];
         m.attr(NFULA_TIMESTAMP, stamp.as_flattened());
+    }
+    if let Sender::User { uid, gid } = s.skb.sender {
+        m.attr(NFULA_UID, &uid.to_be_bytes()).attr(NFULA_GID, &gid.to_be_bytes());
     }
     for (kind, number) in numbers {
         if let Some(n) = number {

@@ -283,8 +283,19 @@ pub enum Match {
         max: u16,
         inv: bool,
     },
+    /// Whose socket it comes from: users and groups from-to, what is asked (`OWNER_*`), and what of it is turned round.
+    Owner {
+        uid: (u32, u32),
+        gid: (u32, u32),
+        which: u8,
+        inv: u8,
+    },
     Set(Box<SetMatch>),
 }
+
+pub const OWNER_UID: u8 = 1;
+pub const OWNER_GID: u8 = 2;
+pub const OWNER_SOCKET: u8 = 4;
 
 /// A set as rules name it (`struct xt_set_info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -466,7 +477,12 @@ pub enum Target {
     Notrack {
         ct: bool,
     },
+    /// A smaller segment size; 0xffff: what the path takes.
+    Tcpmss(u16),
 }
+
+/// `XT_TCPMSS_CLAMP_PMTU`.
+pub const TCPMSS_CLAMP: u16 = 0xffff;
 
 /// What a rule shows to the program of a group (`struct xt_nflog_info`).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

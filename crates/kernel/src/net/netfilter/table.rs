@@ -1,4 +1,5 @@
 //! Evaluation: one loop over rules, with a stack as deep as there are chains.
+use super::mangle;
 use super::matches::{ip_matches, match_one};
 use super::packet::Pkt;
 use super::rules::*;
@@ -117,6 +118,12 @@ pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb:
         }
         Target::Mark { value, mask } => {
             skb.mark = (skb.mark & !mask) ^ value;
+            Said::GoOn
+        }
+        Target::Tcpmss(mss) => {
+            let mss = if *mss == TCPMSS_CLAMP { mangle::path_mss(net, ns, p, skb) } else { Some(*mss) };
+            let Some(mss) = mss else { return Said::Verdict(DROP) };
+            mangle::lower_mss(skb, p, mss);
             Said::GoOn
         }
         Target::Connmark { mode, ctmark, ctmask, nfmask } => {

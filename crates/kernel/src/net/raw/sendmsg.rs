@@ -254,7 +254,7 @@ fn new_skb(
     skb.priority = priority;
     skb.mark = mark;
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
-    skb.owner = Owner::Tx(SockId::Raw(id));
+    (skb.owner, skb.sender) = (Owner::Tx(SockId::Raw(id)), s.sk.sender());
     s.sk.wmem_alloc += skb.truesize;
     skb
 }

@@ -14,7 +14,7 @@ use crate::net::Net;
 use crate::net::af::{self, Flow, Tx, addresses};
 use crate::net::core::errqueue;
 use crate::net::core::filter::Packet;
-use crate::net::core::skb::{SkBuff, Skb, TcpCb, truesize};
+use crate::net::core::skb::{Sender, SkBuff, Skb, TcpCb, truesize};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::options as ip_options;
 use crate::net::ipv6::flowlabel;
@@ -311,6 +311,7 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let o = TcpOptions { ts: r.ts, md5: r.md5.is_some(), ..TcpOptions::default() };
     let header_len = TCP_HLEN + o.len();
     let mut out = net.alloc_skb();
+    out.sender = Sender::Kernel;
     let header = TcpHeader {
         src_port: dport,
         dst_port: sport,

@@ -64,7 +64,7 @@ pub(super) fn send(
     skb.transport_header = skb.head.start();
     (skb.priority, skb.mark) = (s.sk.priority, s.sk.mark);
     skb.truesize = truesize(total - UDP_HLEN);
-    skb.owner = Owner::Tx(SockId::Udp(id));
+    (skb.owner, skb.sender) = (Owner::Tx(SockId::Udp(id)), s.sk.sender());
     s.sk.wmem_alloc += skb.truesize;
     s.ident = s.ident.wrapping_add(1);
     skb.ip_id = Some(s.ident);

@@ -425,6 +425,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     skb.frag_max = if six { frag_size(&s.sk) } else { 0 };
     skb.no_mc_loop = s.sk.mcast().is_some_and(|m| !m.r#loop);
     skb.owner = Owner::Tx(SockId::Udp(id));
+    skb.sender = s.sk.sender();
     s.sk.wmem_alloc += skb.truesize;
     if zerocopy.is_some() || flags != 0 {
         let sock = SockId::Udp(id);

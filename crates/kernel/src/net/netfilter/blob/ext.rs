@@ -24,6 +24,7 @@ pub const MATCHES: &[(&str, u8)] = &[
     ("multiport", 1),
     ("limit", 0),
     ("length", 0),
+    ("owner", 1),
     ("set", 1),
     ("set", 2),
     ("set", 3),
@@ -55,6 +56,7 @@ pub const TARGETS: &[(&str, u8)] = &[
     ("CT", 1),
     ("CT", 2),
     ("NOTRACK", 0),
+    ("TCPMSS", 0),
 ];
 
 /// Bytes that are read one after another; each read fails when there are none left.
@@ -209,6 +211,15 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
         }
         "set" => Match::Set(Box::new(set::read_match(r, revision)?)),
         "length" => Match::Length { min: r.u16()?, max: r.u16()?, inv: r.u8()? != 0 },
+        "owner" => {
+            let (uid, gid) = ((r.u32()?, r.u32()?), (r.u32()?, r.u32()?));
+            let (which, inv) = (r.u8()?, r.u8()?);
+            // Supplementary groups are not known here.
+            if which & !(OWNER_UID | OWNER_GID | OWNER_SOCKET) != 0 || uid.0 > uid.1 || gid.0 > gid.1 {
+                return Err(Errno::EINVAL);
+            }
+            Match::Owner { uid, gid, which, inv }
+        }
         _ => return Err(Errno::ENOENT),
     })
 }
@@ -345,6 +356,11 @@ pub fn write_match(pf: Pf, m: &Match) -> (&'static str, u8, Vec<u8>) {
             w.zeros(1);
             ("length", 0)
         }
+        Match::Owner { uid, gid, which, inv } => {
+            [uid.0, uid.1, gid.0, gid.1].into_iter().for_each(|v| w.u32(v));
+            w.0.extend([*which, *inv, 0, 0]);
+            ("owner", 1)
+        }
     };
     (name, revision, w.0)
 }
@@ -455,6 +471,7 @@ pub fn read_target(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Target
         "MASQUERADE" => Target::Masquerade(read_range(pf, revision, r)?),
         "REDIRECT" => Target::Redirect(read_range(pf, revision, r)?),
         "MARK" => Target::Mark { value: r.u32()?, mask: r.u32()? },
+        "TCPMSS" => Target::Tcpmss(r.u16()?),
         "CONNMARK" => {
             let (ctmark, ctmask, nfmask) = (r.u32()?, r.u32()?, r.u32()?);
             // Revision 2 shifts the mark on its way; only by nothing here.
@@ -531,6 +548,10 @@ pub fn write_target(pf: Pf, t: &Target) -> Option<(&'static str, u8, Vec<u8>)> {
             w.u32(*value);
             w.u32(*mask);
             ("MARK", 2)
+        }
+        Target::Tcpmss(mss) => {
+            w.u16(*mss);
+            ("TCPMSS", 0)
         }
         Target::Connmark { mode, ctmark, ctmask, nfmask } => {
             [ctmark, ctmask, nfmask].into_iter().for_each(|v| w.u32(*v));

@@ -103,6 +103,11 @@ impl Conn {
     pub fn is_confirmed(&self) -> bool {
         self.status & IPS_CONFIRMED != 0
     }
+
+    /// Over, and kept for what may still come (`already_closed`).
+    pub fn is_closed(&self) -> bool {
+        matches!(&self.proto, Proto::Tcp(t) if matches!(t.state, tcp::State::TimeWait | tcp::State::Close))
+    }
 }
 
 #[derive(Clone, Copy, Debug)]

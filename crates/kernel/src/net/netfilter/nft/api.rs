@@ -1,5 +1,5 @@
 //! Messages that change something, each on the copy of its batch.
-use super::expr::{Names, parse_all, sets_of};
+use super::expr::{Names, parse_all};
 use super::fill;
 use super::parts::*;
 use super::{Chain, MAX_TABLES, Pf, Rule, Table, Transaction, dynamic, verify};
@@ -138,12 +138,12 @@ impl Transaction {
         if policy.is_some_and(|p| p > 1) {
             return Err(Errno::EINVAL.into());
         }
-        let old = match handle {
-            Some(h) => Some(t.chain_at(h).ok_or_else(|| m.bad(NFTA_CHAIN_HANDLE, Errno::ENOENT))?),
-            None => {
-                let name = name.ok_or(Errno::EOPNOTSUPP)?;
-                t.chains.iter().position(|c| *c.name == *name)
-            }
+        let old = match (handle, name) {
+            (Some(h), _) => Some(t.chain_at(h).ok_or_else(|| m.bad(NFTA_CHAIN_HANDLE, Errno::ENOENT))?),
+            (None, Some(name)) => t.chains.iter().position(|c| *c.name == *name),
+            // One of a rule: known by its number in the batch.
+            (None, None) if m.get(NFTA_CHAIN_ID).is_some() => None,
+            (None, None) => return Err(Errno::EINVAL.into()),
         };
         let chain = if let Some(old) = old {
             if m.flag(nl::NLM_F_EXCL) {
@@ -160,19 +160,28 @@ impl Transaction {
                 return Err(Errno::ENOMEM.into());
             }
             let flags = m.number(NFTA_CHAIN_FLAGS)?.unwrap_or(0);
-            if flags & !NFT_CHAIN_BASE != 0 {
-                // Offload to a card, chains without names.
+            if flags & !(NFT_CHAIN_BASE | NFT_CHAIN_BINDING) != 0 {
+                // Offload to a card.
                 return Err(Errno::EOPNOTSUPP.into());
             }
             let base = m.get(NFTA_CHAIN_HOOK).map(|h| base(m, h, policy, order)).transpose()?;
             if base.is_none() && (policy.is_some() || flags & NFT_CHAIN_BASE != 0) {
                 return Err(Errno::EOPNOTSUPP.into());
             }
+            let bound = flags & NFT_CHAIN_BINDING;
+            if bound != 0 && base.is_some() {
+                return Err(Errno::EOPNOTSUPP.into());
+            }
             let handle = t.handle();
+            let name = match name {
+                Some(n) => n.into(),
+                None if bound != 0 => format!("__chain{handle}").into(),
+                None => return Err(Errno::EINVAL.into()),
+            };
             t.chains.push(Chain {
-                name: name.ok_or(Errno::EINVAL)?.into(),
+                name,
                 handle,
-                flags: if base.is_some() { NFT_CHAIN_BASE } else { 0 },
+                flags: bound | if base.is_some() { NFT_CHAIN_BASE } else { 0 },
                 base,
                 rules: Vec::new(),
                 userdata: m.userdata(NFTA_CHAIN_USERDATA)?,
@@ -209,15 +218,17 @@ impl Transaction {
         let kind = if m.get(NFTA_CHAIN_HANDLE).is_some() { NFTA_CHAIN_HANDLE } else { NFTA_CHAIN_NAME };
         let chain = chain.ok_or_else(|| m.bad(kind, Errno::ENOENT))?;
         let Some(c) = t.chains.get(chain) else { return Err(Errno::ENOENT.into()) };
+        if c.is_bound() {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         let uses = fill::uses(t, c) as usize;
         if uses > c.rules.len() || (m.flag(NONREC) && uses > 0) {
             return Err(m.bad(kind, Errno::EBUSY));
         }
         self.tell_chain(m, at, chain, NFT_MSG_DELCHAIN);
         let t = self.of(at)?;
-        let sets: Vec<u64> = t.chains.get(chain).into_iter().flat_map(|c| &c.rules).flat_map(sets_of).collect();
-        t.chains.remove(chain);
-        unbind(t, &sets);
+        let gone = t.chains.remove(chain);
+        let_go(t, gone.rules);
         Ok(())
     }
 
@@ -228,6 +239,9 @@ impl Transaction {
         let ipsets = net.ns.get(self.ns).and_then(|n| n.ipset.as_deref()).unwrap_or(&none);
         let t = self.of(at)?;
         let chain = rule_chain(t, m, batch)?.ok_or(Errno::EINVAL)?;
+        if t.chains.get(chain).is_some_and(|c| c.is_bound() && verify::is_led_to(t, c.handle)) {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
         let compat = m.get(NFTA_RULE_COMPAT).map(read_compat).transpose()?;
         let list = m.get(NFTA_RULE_EXPRESSIONS).unwrap_or(&[]);
         let mut exprs = parse_all(&Names { table: t, batch }, compat, m.r, list)?;
@@ -264,8 +278,7 @@ impl Transaction {
             }
             Place::Instead(n) => {
                 let old = c.rules.get_mut(n).map(|slot| std::mem::replace(slot, rule)).ok_or(Errno::ENOENT)?;
-                let sets: Vec<u64> = sets_of(&old).collect();
-                unbind(t, &sets);
+                let_go(t, vec![old]);
                 n
             }
         };
@@ -315,8 +328,8 @@ impl Transaction {
             self.tell_rule(m, (at, c, n), NFT_MSG_DELRULE, 0);
             let t = self.of(at)?;
             let Some(list) = t.chains.get_mut(c).filter(|c| n < c.rules.len()) else { continue };
-            let sets: Vec<u64> = sets_of(&list.rules.remove(n)).collect();
-            unbind(t, &sets);
+            let rule = list.rules.remove(n);
+            let_go(t, vec![rule]);
         }
         Ok(())
     }

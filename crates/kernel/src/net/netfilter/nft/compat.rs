@@ -89,7 +89,7 @@ impl Xt {
         // What belongs into one table is made for those names.
         let table = TableName::parse(table).unwrap_or(TableName::Security);
         let hooks = base.map_or(0, |b| 1 << b.hook as u8);
-        if wrong || !edit::allowed(table, pf, hooks, &rule) { Err(Errno::EINVAL) } else { Ok(()) }
+        if wrong || !edit::allowed(table, pf, hooks, &rule, true) { Err(Errno::EINVAL) } else { Ok(()) }
     }
 
     pub fn needs_conntrack(&self) -> bool {

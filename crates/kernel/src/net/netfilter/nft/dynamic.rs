@@ -5,6 +5,8 @@ use super::limit::limit;
 use super::object::{self, Object};
 use super::set::{Element, Set};
 use super::{Data, Value};
+use crate::ids::CtId;
+use crate::net::netfilter::conntrack::Conntrack;
 use crate::net::netlink::Done;
 use belljar_abi::Errno;
 use belljar_abi::netlink::{self as nl, Msg, NLA_F_NESTED};
@@ -90,7 +92,9 @@ pub fn stateful(names: &Names<'_>, one: Option<&[u8]>, list: Option<&[u8]>) -> D
     let mut out = Vec::new();
     for b in all {
         let e = parse(names, None, b)?;
-        if !matches!(e, Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_)) || out.len() == NFT_SET_EXPR_MAX {
+        if !matches!(e, Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_) | Expr::Connlimit(_))
+            || out.len() == NFT_SET_EXPR_MAX
+        {
             return Err(Errno::EOPNOTSUPP.into());
         }
         out.push(e);
@@ -164,7 +168,8 @@ impl Dynset {
     }
 
     #[doc(alias = "nft_dynset_eval")]
-    pub fn eval(&self, sets: &mut [Set], regs: &Regs, now: u64, len: u64) -> Then {
+    pub fn eval(&self, sets: &mut [Set], regs: &Regs, seen: &Seen<'_>) -> Then {
+        let now = seen.now;
         let found = sets.binary_search_by_key(&self.set, |s| s.handle).ok().and_then(|s| sets.get_mut(s));
         let Some(s) = found else { return Then::Break };
         let Some(key) = Value::new(regs.get(self.key, s.key_len)) else { return Then::Break };
@@ -195,7 +200,7 @@ impl Dynset {
             let life = if self.timeout == 0 { e.timeout.unwrap_or(timeout) } else { self.timeout };
             e.expires = now.saturating_add(life);
         }
-        match e.eval(now, len) {
+        match e.eval(seen) {
             Then::Next if !self.invert => Then::Next,
             _ => Then::Break,
         }
@@ -216,14 +221,58 @@ pub fn bound(exprs: &[Expr], sets: &mut [Set]) {
 impl Element {
     /// Its own expressions see the packet.
     #[doc(alias = "nft_set_elem_update_expr")]
-    pub fn eval(&mut self, now: u64, len: u64) -> Then {
-        let breaks = self.exprs.iter_mut().any(|e| matches!(count(e, now, len), Then::Break));
+    pub fn eval(&mut self, seen: &Seen<'_>) -> Then {
+        let breaks = self.exprs.iter_mut().any(|e| matches!(count(e, seen), Then::Break));
         when(!breaks)
     }
 }
 
-/// Expressions that need no more of a packet than its length.
-pub fn count(e: &mut Expr, now: u64, len: u64) -> Then {
+/// What expressions that keep something see of a packet.
+#[derive(Debug)]
+pub struct Seen<'a> {
+    pub now: u64,
+    pub len: u64,
+    pub ct: &'a Conntrack,
+    /// Its connection.
+    pub conn: Option<CtId>,
+}
+
+/// `ct count`: connections that came here and are still there.
+#[derive(Clone, Debug)]
+pub struct Connlimit {
+    limit: u32,
+    over: bool,
+    conns: Vec<CtId>,
+}
+
+impl Connlimit {
+    #[doc(alias = "nft_connlimit_do_init")]
+    pub fn parse(a: Attrs<'_>) -> Done<Connlimit> {
+        let (limit, flags) = (number(a, NFTA_CONNLIMIT_COUNT)?, number_or(a, NFTA_CONNLIMIT_FLAGS, 0)?);
+        if flags & !NFT_CONNLIMIT_F_INV != 0 {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        Ok(Connlimit { limit, over: flags != 0, conns: Vec::new() })
+    }
+
+    pub fn fill(&self, m: &mut Msg<'_>) {
+        m.attr(NFTA_CONNLIMIT_COUNT, &self.limit.to_be_bytes());
+        m.attr(NFTA_CONNLIMIT_FLAGS, &u32::from(self.over).to_be_bytes());
+    }
+
+    #[doc(alias = "nf_conncount_add")]
+    fn holds(&mut self, seen: &Seen<'_>) -> bool {
+        self.conns.retain(|c| Some(*c) == seen.conn || seen.ct.conns.get(*c).is_some_and(|c| !c.is_closed()));
+        if let Some(c) = seen.conn.filter(|c| !self.conns.contains(c)) {
+            self.conns.push(c);
+        }
+        (self.conns.len() as u64 > self.limit.into()) == self.over
+    }
+}
+
+/// Expressions that need no more of a packet than that.
+pub fn count(e: &mut Expr, seen: &Seen<'_>) -> Then {
+    let (now, len) = (seen.now, seen.len);
     match e {
         Expr::Counter(c) => {
             c.packets += 1;
@@ -232,6 +281,7 @@ pub fn count(e: &mut Expr, now: u64, len: u64) -> Then {
         }
         Expr::Limit(l) => when(limit(l, now, len)),
         Expr::Quota(q) => when(q.holds(len)),
+        Expr::Connlimit(c) => when(c.holds(seen)),
         _ => Then::Next,
     }
 }

@@ -1,22 +1,22 @@
 //! Rules meet packets: a loop over expressions with sixteen registers of four bytes, and chains that call each other as deep
 //! as is allowed.
 use super::compat::Body;
+use super::dynamic::Seen;
 use super::expr::*;
 use super::hit::hit;
 use super::netdev::Way;
 use super::object::Object;
 use super::set::Set;
-use super::{Data, Nft, Say, Stand, Table, Value, dynamic};
+use super::{Data, Nft, Say, Stand, Table, Value, dynamic, meta};
 use crate::ids::NsId;
 use crate::net::Net;
-use crate::net::core::skb::{PktType, SkBuff};
+use crate::net::core::skb::SkBuff;
 use crate::net::netfilter::conntrack::{CtInfo, NfCt};
 use crate::net::netfilter::matches::match_one;
 use crate::net::netfilter::packet::Pkt;
 use crate::net::netfilter::rules::*;
 use crate::net::netfilter::table::{self, Said};
 use crate::net::netfilter::{Devs, Hook, Pf, Verdict, log, nat, nflog};
-use crate::net::packet::link_of;
 use belljar_abi::Errno;
 use belljar_abi::nf_tables::*;
 use std::cmp::Ordering;
@@ -74,7 +74,7 @@ impl Regs {
     }
 
     /// Whole registers: what a value does not fill is nought.
-    fn put(&mut self, r: Reg, v: &[u8]) {
+    pub fn put(&mut self, r: Reg, v: &[u8]) {
         let at = usize::from(r.0);
         let end = (at + v.len().next_multiple_of(4)).min(self.0.len());
         if let Some(to) = self.0.get_mut(at..end) {
@@ -222,6 +222,10 @@ fn rule_says(
     Then::Next
 }
 
+fn seen<'a>(net: &'a Net, p: &Pkt, skb: &SkBuff) -> Seen<'a> {
+    Seen { now: net.env.now, len: p.len as u64, ct: &net.ct, conn: skb.nf.ct }
+}
+
 pub fn when(yes: bool) -> Then {
     if yes { Then::Next } else { Then::Break }
 }
@@ -248,11 +252,23 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
             byteorder(regs, *sreg, *dreg, (*len).into(), (*size).into());
             Then::Next
         }
-        Expr::Meta { key, dreg } => when(meta(net, regs, *key, *dreg, a, p, skb)),
-        Expr::MetaMark { sreg } => {
-            skb.mark = regs.word(*sreg);
+        Expr::Meta { key, dreg } => when(meta::load(net, regs, *key, *dreg, a, p, skb)),
+        Expr::MetaSet { key, sreg } => {
+            meta::store(skb, *key, regs.word(*sreg));
             Then::Next
         }
+        Expr::Fib(f) => f.eval(net, regs, a, p, skb),
+        Expr::Numgen(n) => {
+            n.eval(net, regs);
+            Then::Next
+        }
+        Expr::Hash(h) => {
+            h.eval(net.ns.get(a.ns).map_or([0, 0], |n| n.secret), regs, p, skb);
+            Then::Next
+        }
+        Expr::Exthdr(e) => e.eval(regs, p, skb),
+        Expr::Rt(r) => r.eval(net, regs, a, p, skb),
+        Expr::Write(w) => w.eval(regs, p, skb),
         Expr::Ct { key, dir, dreg } => when(ct(net, regs, *key, *dir, *dreg, skb)),
         Expr::CtMark { sreg } => {
             let mark = regs.word(*sreg);
@@ -261,12 +277,13 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
             }
             Then::Next
         }
-        Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_) => dynamic::count(e, net.env.now, p.len as u64),
+        Expr::Counter(_) | Expr::Limit(_) | Expr::Quota(_) | Expr::Connlimit(_) => {
+            dynamic::count(e, &seen(net, p, skb))
+        }
         Expr::ObjRef(handle) => dynamic::object(kept.objects, *handle, net.env.now, p.len as u64),
-        Expr::Dynset(d) => d.eval(kept.sets, regs, net.env.now, p.len as u64),
+        Expr::Dynset(d) => d.eval(kept.sets, regs, &seen(net, p, skb)),
         Expr::Lookup { set, sreg, dreg, verdict, invert } => {
-            let now = (net.env.now, p.len as u64);
-            lookup(kept.sets, *set, regs, (*sreg, *dreg), *verdict, *invert, now)
+            lookup(kept.sets, *set, regs, (*sreg, *dreg), *verdict, *invert, &seen(net, p, skb))
         }
         Expr::Log { prefix, flags, .. } => {
             let line = log::line(net, prefix, (*flags & 0xf) as u8, p, skb, a.devs);
@@ -382,67 +399,6 @@ fn byteorder(regs: &mut Regs, sreg: Reg, dreg: Reg, len: usize, size: usize) {
     regs.put(dreg, v);
 }
 
-#[doc(alias = "nft_meta_get_eval")]
-fn meta(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt, skb: &SkBuff) -> bool {
-    let index = |d: Option<crate::ids::DevId>| d.and_then(|d| net.devs.get(d)).map_or(0, |d| d.ifindex);
-    let word = match key {
-        NFT_META_LEN => p.len as u32,
-        NFT_META_MARK => skb.mark,
-        NFT_META_IIF => index(a.devs.0),
-        NFT_META_OIF => index(a.devs.1),
-        NFT_META_CPU => net.cpu as u32,
-        NFT_META_PRANDOM => net.env.rng.next_u32(),
-        NFT_META_IIFTYPE | NFT_META_OIFTYPE => {
-            let dev = if key == NFT_META_IIFTYPE { a.devs.0 } else { a.devs.1 };
-            let Some(d) = dev.and_then(|d| net.devs.get(d)) else { return false };
-            regs.put(dreg, &link_of(d).1.to_ne_bytes());
-            return true;
-        }
-        NFT_META_IIFNAME => {
-            regs.put(dreg, &p.in_name);
-            return true;
-        }
-        NFT_META_OIFNAME => {
-            regs.put(dreg, &p.out_name);
-            return true;
-        }
-        NFT_META_PROTOCOL => {
-            let of = if p.pf == Pf::V4 { 0x0800u16 } else { 0x86dd };
-            regs.put(dreg, &a.link.map_or(of, |l| l.protocol).to_be_bytes());
-            return true;
-        }
-        NFT_META_NFPROTO if a.link.is_some() => {
-            regs.put(dreg, &[NFPROTO_NETDEV]);
-            return true;
-        }
-        NFT_META_L4PROTO if a.link.is_some_and(|l| !l.is_ip) => return false,
-        NFT_META_NFPROTO => {
-            regs.put(dreg, &[if p.pf == Pf::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 }]);
-            return true;
-        }
-        NFT_META_L4PROTO => {
-            regs.put(dreg, &[p.proto]);
-            return true;
-        }
-        NFT_META_PKTTYPE => {
-            regs.put(
-                dreg,
-                &[match skb.pkt_type {
-                    PktType::Host => 0,
-                    PktType::Broadcast => 1,
-                    PktType::Multicast => 2,
-                    PktType::OtherHost => 3,
-                    PktType::Outgoing => 4,
-                }],
-            );
-            return true;
-        }
-        _ => return false,
-    };
-    regs.put(dreg, &word.to_ne_bytes());
-    true
-}
-
 /// `NF_CT_STATE_*`.
 fn state(info: CtInfo) -> u32 {
     match info {
@@ -500,15 +456,15 @@ fn lookup(
     (sreg, dreg): (Reg, Option<Reg>),
     verdict: bool,
     invert: bool,
-    (now, len): (u64, u64),
+    seen: &Seen<'_>,
 ) -> Then {
     let found = sets.binary_search_by_key(&set, |s| s.handle).ok().and_then(|s| sets.get_mut(s));
     let Some(s) = found else { return Then::Break };
     let Some(key) = Value::new(regs.get(sreg, s.key_len)) else { return Then::Break };
-    let mut found = s.find(&key, now);
+    let mut found = s.find(&key, seen.now);
     if let Some(e) = &mut found
         && !e.exprs.is_empty()
-        && !matches!(e.eval(now, len), Then::Next)
+        && !matches!(e.eval(seen), Then::Next)
     {
         return Then::Break;
     }

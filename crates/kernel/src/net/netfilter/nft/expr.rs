@@ -1,8 +1,14 @@
 //! Expressions: as data, and read from attributes. What they do is in `eval.rs`, how they are told in `tell.rs`.
 use super::compat::{Xt, XtKind};
-use super::dynamic::{Dynset, Quota, objref};
+use super::dynamic::{Connlimit, Dynset, Quota, objref};
+use super::exthdr::Exthdr;
+use super::fib::Fib;
 use super::limit::{self, Limit};
-use super::{Data, Rule, Say, Table, Value};
+use super::numgen::{Hash, Numgen};
+use super::rt::Rt;
+use super::verify::is_led_to;
+use super::write::Write;
+use super::{Data, Rule, Say, Table, Value, meta};
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::{Counters, NAT_PROTO_SPECIFIED, Nflog};
 use crate::net::netlink::{Done, Req, str_of};
@@ -103,9 +109,18 @@ pub enum Expr {
         key: u32,
         dreg: Reg,
     },
-    MetaMark {
+    MetaSet {
+        key: u32,
         sreg: Reg,
     },
+    Fib(Fib),
+    Numgen(Numgen),
+    Hash(Hash),
+    Exthdr(Exthdr),
+    Rt(Rt),
+    Connlimit(Connlimit),
+    /// Into a header of the packet.
+    Write(Write),
     Ct {
         key: u32,
         dir: Option<u8>,
@@ -168,7 +183,12 @@ impl Names<'_> {
             (None, None) => return Err(Errno::EINVAL.into()),
         };
         let c = found.ok_or(Errno::ENOENT)?;
-        if c.base.is_some() { Err(Errno::EOPNOTSUPP.into()) } else { Ok(c.handle) }
+        if c.base.is_some() {
+            return Err(Errno::EOPNOTSUPP.into());
+        }
+        // A chain of one rule is no other's.
+        let taken = c.is_bound() && is_led_to(self.table, c.handle);
+        if taken { Err(Errno::EINVAL.into()) } else { Ok(c.handle) }
     }
 
     /// A set by name, or by its number in this batch.
@@ -241,6 +261,7 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
     let a = Attrs(data);
     match name {
         "immediate" => immediate(names, a),
+        "payload" if a.get(NFTA_PAYLOAD_SREG).is_some() => Ok(Expr::Write(Write::parse(a)?)),
         "payload" => payload(a),
         "cmp" => {
             let data = value(names, a.get(3), None)?;
@@ -261,7 +282,13 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
         }
         "bitwise" => bitwise(names, a),
         "byteorder" => byteorder(a),
-        "meta" => meta(a),
+        "meta" => meta::parse(a),
+        "fib" => Ok(Expr::Fib(Fib::parse(a)?)),
+        "numgen" => Ok(Expr::Numgen(Numgen::parse(a)?)),
+        "hash" => Ok(Expr::Hash(Hash::parse(a)?)),
+        "rt" => Ok(Expr::Rt(Rt::parse(a)?)),
+        "connlimit" => Ok(Expr::Connlimit(Connlimit::parse(a)?)),
+        "exthdr" => Ok(Expr::Exthdr(Exthdr::parse(a)?)),
         "ct" => ct(a),
         "counter" => Ok(Expr::Counter(counter(a)?)),
         "lookup" => lookup(names, a),
@@ -301,8 +328,8 @@ pub const PAYLOAD_TRANSPORT: u32 = 2;
 
 fn payload(a: Attrs<'_>) -> Done<Expr> {
     let (base, offset, len) = (number(a, 2)?, number(a, 3)?, number(a, 4)?);
-    if base > PAYLOAD_TRANSPORT || a.get(5).is_some() {
-        // What lies further in, and writing.
+    if base > PAYLOAD_TRANSPORT {
+        // What lies further in.
         return Err(Errno::EOPNOTSUPP.into());
     }
     if offset > 255 {
@@ -341,30 +368,6 @@ fn byteorder(a: Attrs<'_>) -> Done<Expr> {
     }
     let (sreg, dreg) = (Reg::parse(a.get(1), len)?, Reg::parse(a.get(2), len)?);
     Ok(Expr::Byteorder { sreg, dreg, op, len: len as u8, size: size as u8 })
-}
-
-/// Bytes of what `meta` loads.
-fn meta_len(key: u32) -> Option<usize> {
-    Some(match key {
-        NFT_META_LEN | NFT_META_MARK | NFT_META_IIF | NFT_META_OIF | NFT_META_CPU | NFT_META_PRANDOM => 4,
-        NFT_META_IIFNAME | NFT_META_OIFNAME => 16,
-        NFT_META_PROTOCOL | NFT_META_IIFTYPE | NFT_META_OIFTYPE => 2,
-        NFT_META_NFPROTO | NFT_META_L4PROTO | NFT_META_PKTTYPE => 1,
-        _ => return None,
-    })
-}
-
-fn meta(a: Attrs<'_>) -> Done<Expr> {
-    let key = number(a, 2)?;
-    match (a.get(1), a.get(3)) {
-        (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
-        (None, Some(_)) if key == NFT_META_MARK => Ok(Expr::MetaMark { sreg: Reg::parse(a.get(3), 4)? }),
-        (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
-        (Some(_), None) => {
-            let len = meta_len(key).ok_or(Errno::EOPNOTSUPP)?;
-            Ok(Expr::Meta { key, dreg: Reg::parse(a.get(1), len)? })
-        }
-    }
 }
 
 /// Bytes of what `ct` loads, and whether it asks for a direction.
@@ -512,7 +515,7 @@ fn nat(names: &Names<'_>, name: &str, a: Attrs<'_>) -> Done<Expr> {
 impl Expr {
     pub fn needs_conntrack(&self) -> bool {
         match self {
-            Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Nat { .. } | Expr::Notrack => true,
+            Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Nat { .. } | Expr::Notrack | Expr::Connlimit(_) => true,
             Expr::Xt(x) => x.needs_conntrack(),
             _ => false,
         }

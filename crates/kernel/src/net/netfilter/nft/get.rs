@@ -3,7 +3,7 @@ use super::expr::Names;
 use super::fill::{self, kind};
 use super::{Chain, Nft, Rule, Table, object};
 use crate::net::Net;
-use crate::net::netfilter::nfnetlink::be64;
+use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
 use crate::net::netlink::{Caller, Done, Dump, Head, Req, str_of};
 use belljar_abi::Errno;
@@ -90,14 +90,13 @@ fn elements(nft: &Nft, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>, now: u64) 
     let at = names.set(r.attr(NFGENMSG_LEN, NFTA_SET_ELEM_LIST_SET), None)?;
     let s = t.sets.get(at).ok_or(Errno::ENOENT)?;
     let list = r.attr(NFGENMSG_LEN, NFTA_SET_ELEM_LIST_ELEMENTS).ok_or(Errno::EINVAL)?;
-    if s.flags & NFT_SET_INTERVAL != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
     let mut found = Vec::new();
     for (_, b) in nl::attrs(list) {
         let key = nl::attrs(b).find(|(k, _)| *k == NFTA_SET_ELEM_KEY).ok_or(Errno::EINVAL)?.1;
         let super::Data::Value(key) = super::expr::read_data(&names, key)? else { return Err(Errno::EINVAL.into()) };
-        found.push(s.elements.get_key_value(&(key, true)).filter(|e| !e.1.is_over(now)).ok_or(Errno::ENOENT)?);
+        let flags = nl::attrs(b).find(|(k, _)| *k == NFTA_SET_ELEM_FLAGS).map(|(_, v)| be32(v)).transpose()?;
+        let end = flags.unwrap_or(0) & NFT_SET_ELEM_INTERVAL_END != 0;
+        found.push(s.entry(&key, end).filter(|e| !e.1.is_over(now)).ok_or(Errno::ENOENT)?);
     }
     let head = Head::reply(kind(NFT_MSG_NEWSETELEM), c, r);
     fill::some_elements(out, head, nft.genid, (t, s, now), &mut found.into_iter().peekable());

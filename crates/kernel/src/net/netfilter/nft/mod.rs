@@ -9,16 +9,22 @@ pub mod compat;
 mod dynamic;
 mod eval;
 mod expr;
+mod exthdr;
+mod fib;
 mod fill;
 pub mod get;
 mod hit;
 mod limit;
+mod meta;
 pub mod netdev;
+mod numgen;
 mod object;
 mod parts;
+mod rt;
 mod set;
 mod tell;
 mod verify;
+mod write;
 
 use super::rules::Counters;
 use super::{Hook, Pf};
@@ -136,6 +142,13 @@ struct Chain {
     rules: Vec<Rule>,
     userdata: Arc<[u8]>,
     txn: (u32, u32),
+}
+
+impl Chain {
+    /// It has no name and belongs to the rule that leads to it (`NFT_CHAIN_BINDING`).
+    fn is_bound(&self) -> bool {
+        self.flags & NFT_CHAIN_BINDING != 0
+    }
 }
 
 #[derive(Clone, Debug)]

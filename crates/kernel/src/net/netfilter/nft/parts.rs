@@ -1,9 +1,9 @@
 //! What messages of nf_tables have in them: names, numbers, places, and the descriptions of chains and sets.
-use super::expr::{Names, sets_of};
+use super::expr::{Expr, Names, sets_of};
 use super::fill::kind;
 use super::netdev::Way;
 use super::set::Set;
-use super::{AtDevices, Base, ChainType, Table, dynamic};
+use super::{AtDevices, Base, Chain, ChainType, Rule, Table, dynamic};
 use crate::net::netfilter::Hook;
 use crate::net::netfilter::nfnetlink::{be32, be64};
 use crate::net::netfilter::rules::Counters;
@@ -234,11 +234,19 @@ pub(super) fn used(t: &Table, set: u64) -> bool {
     t.chains.iter().flat_map(|c| &c.rules).flat_map(sets_of).any(|s| s == set)
 }
 
-/// Sets without a name end with the rule that had them.
-pub(super) fn unbind(t: &mut Table, sets: &[u64]) {
-    for s in sets {
-        if !used(t, *s) {
-            t.sets.retain(|x| x.handle != *s || !x.is_anonymous());
+/// Sets and chains without a name end with the rule that had them.
+#[doc(alias = "nf_tables_rule_destroy")]
+pub(super) fn let_go(t: &mut Table, mut rules: Vec<Rule>) {
+    while let Some(r) = rules.pop() {
+        for to in r.exprs.iter().filter_map(Expr::jump) {
+            if let Some(at) = t.chain_at(to).filter(|at| t.chains.get(*at).is_some_and(Chain::is_bound)) {
+                rules.extend(t.chains.remove(at).rules);
+            }
+        }
+        for s in sets_of(&r) {
+            if !used(t, s) {
+                t.sets.retain(|x| x.handle != s || !x.is_anonymous());
+            }
         }
     }
 }
@@ -248,8 +256,7 @@ pub(super) fn read_set(names: &Names<'_>, m: Msg<'_>, now: u64) -> Done<Set> {
     let flags = m.number(NFTA_SET_FLAGS)?.unwrap_or(0);
     let known = NFT_SET_ANONYMOUS | NFT_SET_CONSTANT | NFT_SET_INTERVAL | NFT_SET_MAP | NFT_SET_CONCAT;
     let known = known | NFT_SET_TIMEOUT | NFT_SET_EVAL | NFT_SET_EXPR;
-    let ranges = flags & NFT_SET_CONCAT != 0 && flags & NFT_SET_INTERVAL != 0;
-    if flags & !known != 0 || ranges || m.get(NFTA_SET_OBJ_TYPE).is_some() {
+    if flags & !known != 0 || m.get(NFTA_SET_OBJ_TYPE).is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let key_len = m.number(NFTA_SET_KEY_LEN)?.ok_or(Errno::EINVAL)? as usize;
@@ -268,6 +275,8 @@ pub(super) fn read_set(names: &Names<'_>, m: Msg<'_>, now: u64) -> Done<Set> {
     let desc = m.get(NFTA_SET_DESC).unwrap_or(&[]);
     let within = |kind| nl::attrs(desc).find(|(k, _)| *k == kind).map(|(_, v)| v);
     let concat = within(NFTA_SET_DESC_CONCAT).unwrap_or(&[]);
+    let ranges = flags & NFT_SET_CONCAT != 0 && flags & NFT_SET_INTERVAL != 0;
+    let fields = if ranges { fields(concat, key_len)? } else { Vec::new() };
     if concat.len() > 1024 {
         return Err(Errno::EINVAL.into());
     }
@@ -283,6 +292,7 @@ pub(super) fn read_set(names: &Names<'_>, m: Msg<'_>, now: u64) -> Done<Set> {
         policy: m.number(NFTA_SET_POLICY)?.unwrap_or(0),
         size: within(NFTA_SET_DESC_SIZE).map(be32).transpose()?.unwrap_or(0),
         concat: concat.into(),
+        fields: fields.into(),
         userdata: m.userdata(NFTA_SET_USERDATA)?,
         txn: (names.batch, m.number(NFTA_SET_ID)?.unwrap_or(0)),
         timeout: timeout.checked_mul(1_000_000).ok_or(Errno::ERANGE)?,
@@ -291,6 +301,21 @@ pub(super) fn read_set(names: &Names<'_>, m: Msg<'_>, now: u64) -> Done<Set> {
         exprs,
         elements: BTreeMap::new(),
     })
+}
+
+/// Lengths of the parts of a key, each of which stands in whole registers.
+#[doc(alias = "nft_set_desc_concat")]
+fn fields(concat: &[u8], key_len: usize) -> Done<Vec<u8>> {
+    let mut all = Vec::new();
+    for (_, b) in nl::attrs(concat) {
+        let len = be32(nl::attrs(b).find(|(k, _)| *k == NFTA_SET_FIELD_LEN).ok_or(Errno::EINVAL)?.1)?;
+        if len == 0 || len as usize > NFT_DATA_VALUE_MAXLEN {
+            return Err(Errno::EINVAL.into());
+        }
+        all.push(len as u8);
+    }
+    let whole: usize = all.iter().map(|n| usize::from(*n).next_multiple_of(4)).sum();
+    if all.len() < 2 || whole != key_len.next_multiple_of(4) { Err(Errno::EINVAL.into()) } else { Ok(all) }
 }
 
 /// `__set%d`: the first number that is free.

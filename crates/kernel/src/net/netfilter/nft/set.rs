@@ -12,6 +12,8 @@ use std::sync::Arc;
 
 #[derive(Clone, Debug, Default)]
 pub struct Element {
+    /// In a set of concatenated ranges: the upper ends, where the key has the lower ones.
+    pub key_end: Option<Value>,
     pub data: Option<Data>,
     pub userdata: Arc<[u8]>,
     /// What it lives, in nanoseconds, where it was said; 0: for ever. Else as the set has it.
@@ -22,6 +24,13 @@ pub struct Element {
 }
 
 impl Element {
+    /// Each part of the key lies in its range.
+    fn covers(&self, fields: &[u8], from: &Value, key: &Value) -> bool {
+        let to = self.key_end.as_ref().unwrap_or(from);
+        let bounds = parts(fields, from).zip(parts(fields, to));
+        bounds.zip(parts(fields, key)).all(|((a, b), k)| a <= k && k <= b)
+    }
+
     pub fn is_over(&self, now: u64) -> bool {
         self.expires != 0 && self.expires <= now
     }
@@ -42,6 +51,8 @@ pub struct Set {
     pub size: u32,
     /// `NFTA_SET_DESC_CONCAT` as it was given.
     pub concat: Arc<[u8]>,
+    /// Lengths of the parts of a key, where each has a range of its own.
+    pub fields: Arc<[u8]>,
     pub userdata: Arc<[u8]>,
     pub txn: (u32, u32),
     /// What elements live, in nanoseconds; 0: for ever.
@@ -66,8 +77,31 @@ impl Set {
         if self.flags & NFT_SET_INTERVAL == 0 {
             return self.elements.get_mut(&(*key, true)).filter(|e| !e.is_over(now));
         }
+        if !self.fields.is_empty() {
+            // What begins behind the key in its first part cannot have it in any.
+            let fields = &self.fields;
+            let holds =
+                |((from, _), e): &(&(Value, bool), &mut Element)| !e.is_over(now) && e.covers(fields, from, key);
+            return self.elements.range_mut(..=(*key, true)).find(holds).map(|(_, e)| e);
+        }
         let ((_, begins), e) = self.elements.range_mut(..=(*key, true)).next_back()?;
         (*begins && !e.is_over(now)).then_some(e)
+    }
+
+    /// The element that a key is in as it is stored; of an interval its beginning, or for the key behind one in it its `end`.
+    #[doc(alias = "nft_rbtree_get")]
+    pub fn entry(&self, key: &Value, end: bool) -> Option<(&(Value, bool), &Element)> {
+        if self.flags & NFT_SET_INTERVAL == 0 {
+            return self.elements.get_key_value(&(*key, true));
+        }
+        if !self.fields.is_empty() {
+            return self.elements.range(..=(*key, true)).find(|((from, _), e)| e.covers(&self.fields, from, key));
+        }
+        let found = match end {
+            true => self.elements.range((*key, false)..).next(),
+            false => self.elements.range(..=(*key, true)).next_back(),
+        };
+        found.filter(|((_, begins), _)| *begins != end)
     }
 
     /// Elements whose time is not over, without the ends of those whose is.
@@ -91,8 +125,9 @@ impl Set {
 
     /// One element of a request.
     pub fn read(&self, names: &Names<'_>, b: &[u8], now: u64) -> Done<((Value, bool), Element)> {
-        const KNOWN: [u16; 8] = [
+        const KNOWN: [u16; 9] = [
             NFTA_SET_ELEM_KEY,
+            NFTA_SET_ELEM_KEY_END,
             NFTA_SET_ELEM_DATA,
             NFTA_SET_ELEM_FLAGS,
             NFTA_SET_ELEM_USERDATA,
@@ -102,12 +137,13 @@ impl Set {
             NFTA_SET_ELEM_EXPRESSIONS,
         ];
         if nl::attrs(b).any(|(k, _)| !KNOWN.contains(&k)) {
-            // Objects, ends of concatenated ranges.
+            // Objects.
             return Err(Errno::EOPNOTSUPP.into());
         }
         let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| v);
         let flags = get(NFTA_SET_ELEM_FLAGS).map(be32).transpose()?.unwrap_or(0);
         let ends = flags & NFT_SET_ELEM_INTERVAL_END != 0;
+        let key_end = self.key_end(names, get(NFTA_SET_ELEM_KEY_END))?;
         if flags & !NFT_SET_ELEM_INTERVAL_END != 0 || (ends && self.flags & NFT_SET_INTERVAL == 0) {
             return Err(Errno::EOPNOTSUPP.into());
         }
@@ -131,7 +167,15 @@ impl Set {
         if exprs.is_empty() && !ends {
             exprs.clone_from(&self.exprs);
         }
-        Ok(((key, !ends), Element { data, userdata: userdata.into(), timeout, expires, exprs }))
+        Ok(((key, !ends), Element { key_end, data, userdata: userdata.into(), timeout, expires, exprs }))
+    }
+
+    fn key_end(&self, names: &Names<'_>, b: Option<&[u8]>) -> Done<Option<Value>> {
+        let Some(b) = b else { return Ok(None) };
+        match read_data(names, b)? {
+            Data::Value(v) if !self.fields.is_empty() && usize::from(v.len) == self.key_len => Ok(Some(v)),
+            _ => Err(Errno::EINVAL.into()),
+        }
     }
 
     /// What an element lives, where it is said, and when its end is.
@@ -166,6 +210,9 @@ impl Set {
 
     #[doc(alias = "nft_add_set_elem")]
     pub fn add(&mut self, (key, e): ((Value, bool), Element), exclusive: bool, now: u64) -> Done {
+        if !self.fields.is_empty() {
+            self.may_range(&key.0, &e, now)?;
+        }
         if let Some(old) = self.elements.get_mut(&key).filter(|o| !o.is_over(now)) {
             return match old.data == e.data {
                 _ if exclusive => Err(Errno::EEXIST.into()),
@@ -180,7 +227,8 @@ impl Set {
         }
         let most = if self.size == 0 { MAX_ELEMENTS } else { (self.size as usize).min(MAX_ELEMENTS) };
         // Ends of intervals are not counted by who said how many there may be.
-        let room = if self.flags & NFT_SET_INTERVAL == 0 { most } else { most.saturating_mul(2).saturating_add(1) };
+        let paired = self.flags & NFT_SET_INTERVAL != 0 && self.fields.is_empty();
+        let room = if !paired { most } else { most.saturating_mul(2).saturating_add(1) };
         if self.elements.len() >= room {
             self.purge(now);
         }
@@ -192,10 +240,40 @@ impl Set {
     }
 }
 
+impl Set {
+    /// EINVAL for a range that ends before it begins, EEXIST for one that meets another.
+    #[doc(alias = "nft_pipapo_insert")]
+    fn may_range(&mut self, from: &Value, e: &Element, now: u64) -> Done {
+        let to = e.key_end.unwrap_or(*from);
+        if parts(&self.fields, from).zip(parts(&self.fields, &to)).any(|(a, b)| a > b) {
+            return Err(Errno::EINVAL.into());
+        }
+        let same = self.elements.get(&(*from, true)).is_some_and(|old| old.key_end == e.key_end && !old.is_over(now));
+        if !same && (self.find(from, now).is_some() || self.find(&to, now).is_some()) {
+            return Err(Errno::EEXIST.into());
+        }
+        Ok(())
+    }
+}
+
+/// A key in parts.
+fn parts<'a>(fields: &'a [u8], v: &'a Value) -> impl Iterator<Item = &'a [u8]> {
+    let mut at = 0;
+    fields.iter().map(move |len| {
+        let len = usize::from(*len);
+        let part = v.get().get(at..at + len).unwrap_or(&[]);
+        at += len.next_multiple_of(4);
+        part
+    })
+}
+
 /// One element of an answer.
 pub fn fill(m: &mut Msg<'_>, names: &Names<'_>, s: &Set, ((key, begins), e): (&(Value, bool), &Element), now: u64) {
     m.nest(NFTA_LIST_ELEM | NLA_F_NESTED, |m| {
         put_data(m, names, NFTA_SET_ELEM_KEY, &Data::Value(*key));
+        if let Some(end) = e.key_end {
+            put_data(m, names, NFTA_SET_ELEM_KEY_END, &Data::Value(end));
+        }
         if let Some(d) = &e.data {
             put_data(m, names, NFTA_SET_ELEM_DATA, d);
         }

@@ -25,12 +25,18 @@ impl Expr {
     fn name(&self) -> &'static str {
         match self {
             Expr::Immediate { .. } => "immediate",
-            Expr::Payload { .. } => "payload",
+            Expr::Payload { .. } | Expr::Write(_) => "payload",
             Expr::Cmp { .. } => "cmp",
             Expr::Range { .. } => "range",
             Expr::Bitwise { .. } => "bitwise",
             Expr::Byteorder { .. } => "byteorder",
-            Expr::Meta { .. } | Expr::MetaMark { .. } => "meta",
+            Expr::Meta { .. } | Expr::MetaSet { .. } => "meta",
+            Expr::Fib(_) => "fib",
+            Expr::Numgen(_) => "numgen",
+            Expr::Hash(_) => "hash",
+            Expr::Exthdr(_) => "exthdr",
+            Expr::Rt(_) => "rt",
+            Expr::Connlimit(_) => "connlimit",
             Expr::Ct { .. } | Expr::CtMark { .. } => "ct",
             Expr::Counter(_) => "counter",
             Expr::Lookup { .. } => "lookup",
@@ -117,8 +123,15 @@ impl Expr {
                 be(m, 2, *key);
                 be(m, 1, dreg.number());
             }
-            Expr::MetaMark { sreg } => {
-                be(m, 2, NFT_META_MARK);
+            Expr::Fib(f) => f.fill(m),
+            Expr::Numgen(n) => n.fill(m),
+            Expr::Hash(h) => h.fill(m),
+            Expr::Exthdr(e) => e.fill(m),
+            Expr::Rt(r) => r.fill(m),
+            Expr::Connlimit(c) => c.fill(m),
+            Expr::Write(w) => w.fill(m),
+            Expr::MetaSet { key, sreg } => {
+                be(m, 2, *key);
                 be(m, 3, sreg.number());
             }
             Expr::Ct { key, dir, dreg } => {

@@ -32,6 +32,11 @@ pub fn leads(t: &Table, chain: usize) -> Vec<usize> {
     to.into_iter().filter_map(|h| t.chain_at(h)).collect()
 }
 
+/// A rule leads to the chain.
+pub fn is_led_to(t: &Table, chain: u64) -> bool {
+    t.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.exprs).any(|e| e.jump() == Some(chain))
+}
+
 /// Whether a rule of a chain, the last that came, leads back to it.
 #[doc(alias = "nf_tables_check_loops")]
 pub fn loops(t: &Table, chain: usize) -> bool {
@@ -83,6 +88,9 @@ fn depths(t: &Table) -> Result<Vec<usize>, Errno> {
 }
 
 fn check_table(t: &Table) -> Result<(), Errno> {
+    if t.chains.iter().any(|c| c.is_bound() && !is_led_to(t, c.handle)) {
+        return Err(Errno::EINVAL);
+    }
     if depths(t)?.into_iter().any(|d| d >= NFT_JUMP_STACK_SIZE) {
         return Err(Errno::EMLINK);
     }
@@ -112,6 +120,8 @@ pub fn stands(t: &Table, b: &Base, e: &Expr) -> Result<(), Errno> {
         Expr::Nat { kind: NatKind::Dnat | NatKind::Redirect, .. } => &[PreRouting, LocalOut],
         Expr::Nat { kind: NatKind::Masquerade, .. } => &[PostRouting],
         Expr::Reject { .. } => &[PreRouting, LocalIn, Forward, LocalOut],
+        Expr::Fib(f) => return f.stands(b),
+        Expr::Rt(r) => return r.stands(b),
         Expr::Xt(x) => return xt(t, b, x),
         _ => return Ok(()),
     };
@@ -124,7 +134,7 @@ pub fn stands(t: &Table, b: &Base, e: &Expr) -> Result<(), Errno> {
 /// What frames have nothing of: connections, and the ways of the network layer.
 pub fn at_device(e: &Expr) -> Result<(), Errno> {
     match e {
-        Expr::Ct { .. } | Expr::CtMark { .. } => Err(Errno::EPROTO),
+        Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Connlimit(_) => Err(Errno::EPROTO),
         Expr::Nat { .. } | Expr::Notrack | Expr::Reject { .. } => Err(Errno::EOPNOTSUPP),
         _ => Ok(()),
     }

@@ -241,6 +241,10 @@ impl Lister<'_> {
             Match::Length { min, max, inv } => {
                 write!(o, " length {}{}", if *inv { "!" } else { "" }, port_text(Ports { lo: *min, hi: *max }))
             }
+            Match::Owner { uid, gid, which, inv } => {
+                let labels = ["owner socket exists", "owner UID match", "owner GID match"];
+                owner(o, labels, (*uid, *gid), *which, *inv, self.show.numeric)
+            }
         };
     }
 
@@ -315,6 +319,8 @@ impl Lister<'_> {
                 write!(o, " TPROXY redirect {ip}:{port} mark 0x{mark:x}/0x{mask:x}")
             }
             Target::Notrack { ct: true } => write!(o, " CT notrack"),
+            Target::Tcpmss(TCPMSS_CLAMP) => write!(o, " TCPMSS clamp to PMTU"),
+            Target::Tcpmss(mss) => write!(o, " TCPMSS set {mss}"),
             Target::Notrack { ct: false } => write!(o, " NOTRACK"),
             _ => Ok(()),
         };

@@ -199,6 +199,7 @@ impl<'n> Building<'n> {
             "multiport" => Match::Multiport { which: MultiportWhich::Either, ports: Vec::new(), inv: false },
             "limit" => Match::Limit { avg: 10_000 * 3600 / 3, burst: 5, credit: State(0), prev: State(0) },
             "length" => Match::Length { min: 1, max: 0, inv: false },
+            "owner" => Match::Owner { uid: (0, 0), gid: (0, 0), which: 0, inv: 0 },
             _ => {
                 return Err(Fail::Extension(format!("Couldn't load match `{name}':No such file or directory")));
             }
@@ -493,6 +494,20 @@ fn small_option(pf: Pf, m: &mut Match, word: &str, inverted: bool, w: &mut Words
                 None => return usage(format!("bad --limit-burst `{text}'")),
             }
         }
+        (Match::Owner { which, inv, .. }, "--socket-exists") => {
+            *which |= OWNER_SOCKET;
+            *inv |= if inverted { OWNER_SOCKET } else { 0 };
+        }
+        (Match::Owner { uid, gid, which, inv }, "--uid-owner" | "--gid-owner") => {
+            let (range, bit) = if word == "--uid-owner" { (uid, OWNER_UID) } else { (gid, OWNER_GID) };
+            let text = w.value(word)?;
+            let text = if text == "root" { "0" } else { text };
+            let Some(found) = range_u32(text, '-').filter(|r| r.0 <= r.1) else {
+                return usage(format!("owner: Bad value for \"{word}\" option: \"{text}\""));
+            };
+            (*range, *which) = (found, *which | bit);
+            *inv |= if inverted { bit } else { 0 };
+        }
         (Match::Length { min, max, inv }, "--length") => {
             let text = w.value(word)?;
             let found = range_u32(text, ':').filter(|r| r.0 <= r.1);
@@ -531,6 +546,9 @@ fn check(b: &Building<'_>, m: &Match) -> Done {
             usage("multiport needs `-p tcp', `-p udp', `-p udplite', `-p sctp' or `-p dccp'")
         }
         Match::Length { min: 1, max: 0, .. } => must("length", "--length"),
+        Match::Owner { which: 0, .. } => {
+            usage("owner: At least one of --uid-owner, --gid-owner or --socket-exists is required")
+        }
         _ => Ok(()),
     }
 }

@@ -224,7 +224,33 @@ fn save_match(o: &mut String, pf: Pf, m: &Match) {
         Match::Length { min, max, inv } => {
             write!(o, " -m length {}--length {}", not(*inv), port_text(Ports { lo: *min, hi: *max }))
         }
+        Match::Owner { uid, gid, which, inv } => {
+            o.push_str(" -m owner");
+            owner(o, ["--socket-exists", "--uid-owner", "--gid-owner"], (*uid, *gid), *which, *inv, true)
+        }
     };
+}
+
+/// What an owner match asks, each with its label.
+pub(super) fn owner(
+    o: &mut String,
+    labels: [&str; 3],
+    (uid, gid): ((u32, u32), (u32, u32)),
+    which: u8,
+    inv: u8,
+    numeric: bool,
+) -> std::fmt::Result {
+    let all = [(OWNER_SOCKET, None), (OWNER_UID, Some(uid)), (OWNER_GID, Some(gid))];
+    for ((bit, range), label) in all.into_iter().zip(labels).filter(|((bit, _), _)| which & bit != 0) {
+        write!(o, "{} {label}", bang(inv & bit != 0))?;
+        match range {
+            None => {}
+            Some((0, 0)) if !numeric => write!(o, " root")?,
+            Some((lo, hi)) if lo == hi => write!(o, " {lo}")?,
+            Some((lo, hi)) => write!(o, " {lo}-{hi}")?,
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn bang(inv: bool) -> &'static str {
@@ -311,6 +337,7 @@ pub(super) fn target_name(t: &Table, target: &Target) -> String {
         Target::Nflog(_) => "NFLOG",
         Target::Set(_) => "SET",
         Target::Tproxy { .. } => "TPROXY",
+        Target::Tcpmss(_) => "TCPMSS",
         Target::Notrack { ct: true } => "CT",
         Target::Notrack { ct: false } => "NOTRACK",
     }
@@ -367,6 +394,8 @@ fn save_target(o: &mut String, pf: Pf, t: &Target) {
             write!(o, " --on-port {port} --on-ip {ip} --tproxy-mark 0x{mark:x}/0x{mask:x}")
         }
         Target::Notrack { ct: true } => write!(o, " --notrack"),
+        Target::Tcpmss(TCPMSS_CLAMP) => write!(o, " --clamp-mss-to-pmtu"),
+        Target::Tcpmss(mss) => write!(o, " --set-mss {mss}"),
         _ => Ok(()),
     };
 }

@@ -57,6 +57,7 @@ impl TargetBuilding {
             "TPROXY" => Target::Tproxy { addr: 0, port: 0, mark: 0, mask: 0 },
             "NOTRACK" => Target::Notrack { ct: false },
             "CT" => Target::Notrack { ct: true },
+            "TCPMSS" => Target::Tcpmss(0),
             _ => return None,
         };
         Some(TargetBuilding { pf, target, given: false, masks: false })
@@ -83,6 +84,21 @@ impl TargetBuilding {
                 done
             }
             Target::Connmark { .. } => self.connmark(word, w)?,
+            Target::Tcpmss(mss) => match word {
+                "--clamp-mss-to-pmtu" => {
+                    (*mss, self.given) = (TCPMSS_CLAMP, true);
+                    Ext::Taken
+                }
+                "--set-mss" => {
+                    let text = w.value(word)?;
+                    match number(text).and_then(|n| u16::try_from(n).ok()).filter(|n| *n < TCPMSS_CLAMP - 40) {
+                        Some(n) => (*mss, self.given) = (n, true),
+                        None => return usage(format!("TCPMSS: Bad value for \"--set-mss\" option: \"{text}\"")),
+                    }
+                    Ext::Taken
+                }
+                _ => Ext::Unknown,
+            },
             Target::Log { level, flags, prefix } => log_option(level, flags, prefix, word, w)?,
             Target::Nflog(l) => nflog_option(l, word, w)?,
             Target::Tproxy { addr, port: to, mark, mask } => match word {
@@ -167,6 +183,7 @@ impl TargetBuilding {
                 return usage("CONNMARK target: No operation specified".to_owned());
             }
             Target::Tproxy { .. } if !self.given => return must("TPROXY", "--on-port"),
+            Target::Tcpmss(_) if !self.given => return usage("TCPMSS target: At least one parameter is required"),
             Target::Notrack { ct: true } if !self.given => {
                 return usage("CT: only --notrack is supported here");
             }

@@ -85,6 +85,7 @@ pub fn send_synack(
     skb.hash = req.hash | 1;
     skb.priority = listener.sk.priority;
     skb.mark = listener.sk.mark;
+    skb.sender = listener.sk.sender();
     net.inc(ns, Mib::TcpOutSegs);
     let (ttl, tos) = listener.sk.hops_and_class_for(req.raddr);
     let optlen = req.ip_options.as_deref().map_or(0, |o| ip_options::push(net, ns, &mut skb, o, req.laddr));

@@ -134,6 +134,7 @@ pub fn send_segment(
     skb.hash = sk.txhash;
     skb.priority = sk.sk.priority;
     skb.mark = sk.sk.mark;
+    skb.sender = sk.sk.sender();
     if sk.flags.pacing_fq && len != 0 {
         skb.tstamp = sk.track.as_deref().map_or(0, |t| t.edt);
     }
