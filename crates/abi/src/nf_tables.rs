@@ -159,6 +159,7 @@ pub const NFT_META_IIFTYPE: u32 = 8;
 pub const NFT_META_OIFTYPE: u32 = 9;
 pub const NFT_META_SKUID: u32 = 10;
 pub const NFT_META_SKGID: u32 = 11;
+pub const NFT_META_NFTRACE: u32 = 12;
 pub const NFT_META_NFPROTO: u32 = 15;
 pub const NFT_META_L4PROTO: u32 = 16;
 pub const NFT_META_PKTTYPE: u32 = 19;
@@ -203,6 +204,27 @@ pub const NFTA_HASH_OFFSET: u16 = 6;
 pub const NFTA_HASH_TYPE: u16 = 7;
 pub const NFT_HASH_JENKINS: u32 = 0;
 pub const NFT_HASH_SYM: u32 = 1;
+
+// Packets that tell what they meet
+pub const NFT_MSG_TRACE: u8 = 17;
+pub const NFTA_TRACE_TABLE: u16 = 1;
+pub const NFTA_TRACE_CHAIN: u16 = 2;
+pub const NFTA_TRACE_RULE_HANDLE: u16 = 3;
+pub const NFTA_TRACE_TYPE: u16 = 4;
+pub const NFTA_TRACE_VERDICT: u16 = 5;
+pub const NFTA_TRACE_ID: u16 = 6;
+pub const NFTA_TRACE_LL_HEADER: u16 = 7;
+pub const NFTA_TRACE_NETWORK_HEADER: u16 = 8;
+pub const NFTA_TRACE_TRANSPORT_HEADER: u16 = 9;
+pub const NFTA_TRACE_IIF: u16 = 10;
+pub const NFTA_TRACE_IIFTYPE: u16 = 11;
+pub const NFTA_TRACE_OIF: u16 = 12;
+pub const NFTA_TRACE_OIFTYPE: u16 = 13;
+pub const NFTA_TRACE_MARK: u16 = 14;
+pub const NFTA_TRACE_NFPROTO: u16 = 15;
+pub const NFTA_TRACE_POLICY: u16 = 16;
+pub const NFT_TRACETYPE_POLICY: u32 = 1;
+pub const NFT_TRACETYPE_RULE: u32 = 3;
 
 // `rt`, `connlimit`
 pub const NFTA_RT_DREG: u16 = 1;

@@ -15,6 +15,7 @@ pub const NFNLGRP_CONNTRACK_NEW: u32 = 1;
 pub const NFNLGRP_CONNTRACK_UPDATE: u32 = 2;
 pub const NFNLGRP_CONNTRACK_DESTROY: u32 = 3;
 pub const NFNLGRP_NFTABLES: u32 = 7;
+pub const NFNLGRP_NFTRACE: u32 = 9;
 
 /// `struct nfgenmsg`: family, version, and a number of the subsystem's own.
 pub const NFGENMSG_LEN: usize = 4;

@@ -270,7 +270,24 @@ fn loops_wrong_places_and_strange_things_are_refused() {
     refused(Errno::EMLINK, &|b| rule(b, f, "b", |m| verdict(m, NFT_JUMP, "a")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "a", |m| verdict(m, NFT_JUMP, "in")));
     refused(Errno::EOPNOTSUPP, &|b| rule(b, f, "in", |m| expr(m, "masq", |_| {})));
-    refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "fib", |_| {})));
+    refused(Errno::ENOENT, &|b| rule(b, f, "in", |m| expr(m, "osf", |_| {})));
+    let load = |b: &mut Vec<u8>, name, attrs: &[(u16, u32)]| {
+        rule(b, f, "in", |m| expr(m, name, |m| attrs.iter().for_each(|(k, v)| be(m, *k, *v))));
+    };
+    // Both ends, the device out where it is not known, none and too many numbers, the way out of what came in.
+    refused(Errno::EINVAL, &|b| load(b, "fib", &[(1, 1), (2, 3), (3, 3)]));
+    refused(Errno::EOPNOTSUPP, &|b| load(b, "fib", &[(1, 1), (2, 3), (3, 2 | 16)]));
+    refused(Errno::ERANGE, &|b| load(b, "numgen", &[(1, 1), (2, 0), (3, 0)]));
+    refused(Errno::EOVERFLOW, &|b| load(b, "hash", &[(2, 1), (4, 9), (6, u32::MAX), (7, 1)]));
+    refused(Errno::EOPNOTSUPP, &|b| load(b, "rt", &[(1, 1), (2, 3)]));
+    // A chain without a name that no rule leads to.
+    refused(Errno::EINVAL, &|b| {
+        message(b, nft(NFT_MSG_NEWCHAIN), nl::NLM_F_CREATE, f, |m| {
+            m.attr_str(NFTA_CHAIN_TABLE, "t");
+            be(m, NFTA_CHAIN_FLAGS, NFT_CHAIN_BINDING);
+            be(m, NFTA_CHAIN_ID, 7);
+        });
+    });
     refused(Errno::EINVAL, &|b| rule(b, f, "in", |m| expr(m, "quota", |_| {})));
     refused(Errno::EINVAL, &|b| rule(b, f, "in", |m| expr(m, "cmp", |_| {})));
     refused(Errno::EOPNOTSUPP, &|b| chain(b, f, "x", Some((7, 0, "filter", 1))));

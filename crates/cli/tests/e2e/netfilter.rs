@@ -40,9 +40,9 @@ fn as_linux(env: &Env, program: &str, script: &str) -> Result<()> {
     let script = env.program(script);
     let mut c = env.in_own_network_with(program, &script, &[]);
     c.stderr(std::process::Stdio::null());
-    let host = env.finish(c, 60)?;
+    let host = env.finish(c, 180)?;
     ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
-    let jar = env.run(&["--net", "none", "--with-proc"], &[program, &script])?.wait(60)?;
+    let jar = env.run(&["--net", "none", "--with-proc"], &[program, &script])?.wait(180)?;
     for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
         ensure!(there == here, "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
     }

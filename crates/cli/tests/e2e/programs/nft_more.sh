@@ -267,6 +267,30 @@ table ip bridges {
 END
 x nft list ruleset
 x nft flush ruleset
+echo '# packets that tell what they meet'
+x nft add table inet t
+x nft 'add chain inet t out { type filter hook output priority 0; }'
+x nft 'add chain inet t in { type filter hook input priority 0; policy drop; }'
+x nft add chain inet t sub
+x nft add chain inet t sub2
+x nft 'add rule inet t out udp dport 8-9 meta nftrace set 1'
+x nft 'add rule inet t out udp dport 9 counter jump sub'
+x nft 'add rule inet t sub udp dport 10 drop'
+x nft 'add rule inet t sub udp sport 5000 return'
+x nft 'add rule inet t out udp dport 9 jump sub2'
+x nft 'add rule inet t sub2 meta mark set 7'
+x nft 'add rule inet t in meta nftrace 1 counter'
+x nft 'add rule inet t in udp dport 11 accept'
+# Of the packets to port 9, without their numbers.
+told() { awk '/packet:.*udp dport 9 / { of[$3] = 1 } $3 in of' told.$$ | sed 's/trace id [0-9a-f]*/trace/; s/ip id [0-9]*/ip id N/'; }
+nft monitor trace > told.$$ & P=$!
+until grep -q 'dport 8 ' told.$$; do send 127.0.0.1 8 1; done
+send 127.0.0.1 9 1
+until [ "$(told | wc -l)" -ge 9 ]; do sleep 0.1; done
+kill $P
+told
+rm told.$$
+x nft flush ruleset
 for t in iptables-legacy iptables-nft; do
     x $t -A OUTPUT -p udp --dport 810 -m owner --uid-owner 0
     x $t -A OUTPUT -p udp --dport 810 -m owner ! --uid-owner 0

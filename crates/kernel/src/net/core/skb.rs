@@ -166,6 +166,8 @@ pub struct SkBuff {
     pub head_locked: bool,
     /// Its connection, as netfilter sees it.
     pub nf: NfCt,
+    /// It tells whoever listens what rules it meets (`nft monitor trace`).
+    pub nf_trace: bool,
     /// Where a TPROXY rule sends it.
     pub tproxy: Option<(IpAddr, u16)>,
     pub redirect: Redirect,
@@ -194,7 +196,7 @@ impl SkBuff {
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
-        (self.nf, self.tproxy, self.sender) = (NfCt::default(), None, Sender::None);
+        (self.nf, self.nf_trace, self.tproxy, self.sender) = (NfCt::default(), false, None, Sender::None);
         (self.pacing_rate, self.vlan, self.redirect, self.sent_on) = (0, VlanTag::NONE, Redirect::None, 0);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);
@@ -364,7 +366,7 @@ impl SkBuff {
     pub fn copy_metadata(&mut self, from: &SkBuff) {
         (self.id, self.ns, self.dev, self.dst) = (from.id, from.ns, from.dev, from.dst);
         (self.pkt_type, self.protocol) = (from.pkt_type, from.protocol);
-        (self.priority, self.mark) = (from.priority, from.mark);
+        (self.priority, self.mark, self.nf_trace) = (from.priority, from.mark, from.nf_trace);
     }
 
     /// Becomes the packet around a frame that was cut out of this one.

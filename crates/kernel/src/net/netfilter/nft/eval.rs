@@ -7,6 +7,7 @@ use super::hit::hit;
 use super::netdev::Way;
 use super::object::Object;
 use super::set::Set;
+use super::trace::{self, What};
 use super::{Data, Nft, Say, Stand, Table, Value, dynamic, meta};
 use crate::ids::NsId;
 use crate::net::Net;
@@ -83,7 +84,7 @@ impl Regs {
         }
     }
 
-    fn word(&self, r: Reg) -> u32 {
+    pub fn word(&self, r: Reg) -> u32 {
         self.get(r, 4).first_chunk().map_or(0, |b| u32::from_ne_bytes(*b))
     }
 
@@ -145,7 +146,8 @@ pub fn translate(net: &mut Net, nft: &mut Nft, behind: bool, a: At, p: &Pkt, skb
 #[doc(alias = "nft_do_chain")]
 pub fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut SkBuff) -> Verdict {
     let Some(t) = nft.tables.get_mut(s.table) else { return Verdict::Accept };
-    let verdict = chains(net, t, s.chain, a, p, skb);
+    let mut first = true;
+    let verdict = chains(net, t, s.chain, a, p, skb, &mut first);
     if let Some(v) = verdict {
         return v;
     }
@@ -157,11 +159,22 @@ pub fn stand(net: &mut Net, nft: &mut Nft, s: Stand, a: At, p: &Pkt, skb: &mut S
     let accept = b.accept;
     let policy = if accept { Then::End(Verdict::Accept) } else { Then::End(DROP) };
     net.rule_hit(skb, || hit(t, a, s.chain, 0, &policy));
+    if skb.nf_trace {
+        trace::tell(net, t, a, s.chain, (What::Policy(accept), &policy), p, skb, first);
+    }
     if accept { Verdict::Accept } else { DROP }
 }
 
 /// Through rules from a chain on; `None` when none of them said anything.
-fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut SkBuff) -> Option<Verdict> {
+fn chains(
+    net: &mut Net,
+    t: &mut Table,
+    base: usize,
+    a: At,
+    p: &Pkt,
+    skb: &mut SkBuff,
+    first: &mut bool,
+) -> Option<Verdict> {
     let mut regs = Regs([0; NFT_DATA_VALUE_MAXLEN]);
     let mut stack = [(0usize, 0usize); NFT_JUMP_STACK_SIZE];
     let mut depth = 0;
@@ -175,9 +188,14 @@ fn chains(net: &mut Net, t: &mut Table, base: usize, a: At, p: &Pkt, skb: &mut S
             continue;
         };
         at += 1;
+        let handle = rule.handle;
         let then = rule_says(net, &mut rule.exprs, &mut Kept { sets, objects }, &mut regs, a, p, skb);
         if !matches!(then, Then::Break) {
             net.rule_hit(skb, || hit(t, a, chain, at, &then));
+            if skb.nf_trace {
+                trace::tell(net, t, a, chain, (What::Rule(handle), &then), p, skb, *first);
+                *first = false;
+            }
         }
         let say = match then {
             Then::Next | Then::Break => continue,
@@ -254,7 +272,7 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
         }
         Expr::Meta { key, dreg } => when(meta::load(net, regs, *key, *dreg, a, p, skb)),
         Expr::MetaSet { key, sreg } => {
-            meta::store(skb, *key, regs.word(*sreg));
+            meta::store(skb, *key, regs, *sreg);
             Then::Next
         }
         Expr::Fib(f) => f.eval(net, regs, a, p, skb),

@@ -30,10 +30,14 @@ pub fn parse(a: Attrs<'_>) -> Done<Expr> {
     let key = number(a, 2)?;
     match (a.get(1), a.get(3)) {
         (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
-        (None, Some(_)) if matches!(key, NFT_META_MARK | NFT_META_PRIORITY) => {
-            Ok(Expr::MetaSet { key, sreg: Reg::parse(a.get(3), 4)? })
+        (None, Some(_)) => {
+            let len = match key {
+                NFT_META_MARK | NFT_META_PRIORITY => 4,
+                NFT_META_NFTRACE => 1,
+                _ => return Err(Errno::EOPNOTSUPP.into()),
+            };
+            Ok(Expr::MetaSet { key, sreg: Reg::parse(a.get(3), len)? })
         }
-        (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
         (Some(_), None) => {
             let len = len(key).ok_or(Errno::EOPNOTSUPP)?;
             Ok(Expr::Meta { key, dreg: Reg::parse(a.get(1), len)? })
@@ -42,10 +46,11 @@ pub fn parse(a: Attrs<'_>) -> Done<Expr> {
 }
 
 #[doc(alias = "nft_meta_set_eval")]
-pub fn store(skb: &mut SkBuff, key: u32, v: u32) {
+pub fn store(skb: &mut SkBuff, key: u32, regs: &Regs, sreg: Reg) {
     match key {
-        NFT_META_PRIORITY => skb.priority = v,
-        _ => skb.mark = v,
+        NFT_META_PRIORITY => skb.priority = regs.word(sreg),
+        NFT_META_NFTRACE => skb.nf_trace = regs.get(sreg, 1) != [0],
+        _ => skb.mark = regs.word(sreg),
     }
 }
 

@@ -23,6 +23,7 @@ mod parts;
 mod rt;
 mod set;
 mod tell;
+mod trace;
 mod verify;
 mod write;
 

@@ -1,6 +1,6 @@
 //! Expressions as attributes, as they came and as `nft list` reads them.
 use super::expr::*;
-use super::{Data, Value};
+use super::{Data, Say, Value};
 use belljar_abi::netlink::{Msg, NLA_F_NESTED};
 use belljar_abi::nf_tables::*;
 
@@ -9,14 +9,17 @@ pub fn put_data(m: &mut Msg<'_>, names: &Names<'_>, kind: u16, d: &Data) {
         Data::Value(v) => {
             m.attr(NFTA_DATA_VALUE, v.get());
         }
-        Data::Verdict(say) => {
-            m.nest(NFTA_DATA_VERDICT | NLA_F_NESTED, |m| {
-                m.attr(NFTA_VERDICT_CODE, &say.code.to_be_bytes());
-                if matches!(say.code, NFT_JUMP | NFT_GOTO) {
-                    let name = names.table.chain_at(say.chain).and_then(|c| names.table.chains.get(c));
-                    m.attr_str(NFTA_VERDICT_CHAIN, name.map_or("", |c| &c.name));
-                }
-            });
+        Data::Verdict(say) => put_verdict(m, names, NFTA_DATA_VERDICT, *say),
+    });
+}
+
+#[doc(alias = "nft_verdict_dump")]
+pub fn put_verdict(m: &mut Msg<'_>, names: &Names<'_>, kind: u16, say: Say) {
+    m.nest(kind | NLA_F_NESTED, |m| {
+        m.attr(NFTA_VERDICT_CODE, &say.code.to_be_bytes());
+        if matches!(say.code, NFT_JUMP | NFT_GOTO) {
+            let name = names.table.chain_at(say.chain).and_then(|c| names.table.chains.get(c));
+            m.attr_str(NFTA_VERDICT_CHAIN, name.map_or("", |c| &c.name));
         }
     });
 }
