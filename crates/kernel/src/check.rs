@@ -6,7 +6,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::errqueue;
-use crate::net::core::skb::{Owner, Skb};
+use crate::net::core::skb::Skb;
 use crate::net::ipv6::addrconf;
 use crate::net::netns::NetNs;
 use crate::net::tcp::mem;
@@ -312,7 +312,7 @@ impl Kernel {
         let mut charged: BTreeMap<SockId, u32> = BTreeMap::new();
         for skb in self.net.held_skbs() {
             below += 1;
-            if let Owner::Tx(sock) = skb.owner {
+            if let Some(sock) = skb.owner.sock() {
                 *charged.entry(sock).or_default() += skb.truesize;
             }
         }

@@ -153,6 +153,7 @@ impl Kernel {
             match rise {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
+                Rise::RingFree { sock, frame, truesize } => packet::tx_ring::ended(self, sock, frame, truesize),
                 Rise::ZerocopyFree { sock, call, copied } => self.zerocopy_free(sock, call, copied),
                 Rise::TxStamp { sock, stamp } => timestamp::tx_stamp(self, sock, *stamp),
                 Rise::Tap { skb, sender } => packet::rcv::outgoing(self, skb, sender),

@@ -87,6 +87,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("hostile.sh", include_str!("programs/hostile.sh")),
     ("tun.py", include_str!("programs/tun.py")),
     ("sniff.py", include_str!("programs/sniff.py")),
+    ("tx_ring.py", include_str!("programs/tx_ring.py")),
     ("streams.py", include_str!("programs/streams.py")),
     ("udp_echo.py", include_str!("programs/udp_echo.py")),
     ("quic.py", include_str!("programs/quic.py")),

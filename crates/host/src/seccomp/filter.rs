@@ -219,8 +219,10 @@ impl Filter {
         let (lo, hi) = arg(4);
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
         // Urgent data is the stack's too, wherever it goes, and so is a promise of more, a send that sends
-        // nothing, and counting without taking.
+        // nothing, a send of nothing (which starts a ring), and counting without taking.
         let oob = [
+            op(LD, arg(2).0),
+            jump(JEQ, 0, 7, 0),
             op(LD, arg(3).0),
             op(AND, (libc::MSG_OOB | libc::MSG_MORE | belljar_abi::MSG_PROBE) as u32),
             jump(JEQ, 0, 0, 4),
@@ -383,6 +385,7 @@ mod tests {
     fn addresses_ioctls_and_the_rest() {
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0, 0]), A);
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0x7fff, 16]), N);
+        assert_eq!(v(libc::SYS_sendto, [3, 0, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, libc::MSG_MORE as u64, 0, 0]), N);
         assert_eq!(v(libc::SYS_recvfrom, [3, 0, 1, libc::MSG_TRUNC as u64, 0, 0]), N);
         assert_eq!(v(libc::SYS_recvfrom, [3, 1, 1, libc::MSG_PEEK as u64, 0, 0]), A);

@@ -14,6 +14,8 @@ pub enum Rise {
     Wake { sock: SockId, mask: PollMask },
     /// A device finished with a packet: give the bytes back to the socket's send memory (`sock_wfree`).
     TxFree { sock: SockId, truesize: u32 },
+    /// The same, of a frame in a transmit ring (`tpacket_destruct_skb`).
+    RingFree { sock: PacketId, frame: u32, truesize: u32 },
     /// A packet that carried the pages of a MSG_ZEROCOPY call ended (`msg_zerocopy_complete`).
     ZerocopyFree { sock: SockId, call: u32, copied: bool },
     /// A packet passed a place of which its sender wants to know the time (`__skb_tstamp_tx`).

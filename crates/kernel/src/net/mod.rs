@@ -149,8 +149,8 @@ impl Net {
 
     /// Runs the destructor now: the owner's memory is free although the packet lives on (`skb_orphan`).
     pub fn skb_orphan(&mut self, skb: &mut Skb) {
-        if let Owner::Tx(sock) = std::mem::take(&mut skb.owner) {
-            self.env.rises.push_back(crate::env::Rise::TxFree { sock, truesize: skb.truesize });
+        if let Some(free) = std::mem::take(&mut skb.owner).free(skb.truesize) {
+            self.env.rises.push_back(free);
         }
     }
 
