@@ -73,6 +73,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("links.sh", include_str!("programs/links.sh")),
     ("bridges.sh", include_str!("programs/bridges.sh")),
     ("devices.sh", include_str!("programs/devices.sh")),
+    ("offloads.sh", include_str!("programs/offloads.sh")),
     ("ipset.sh", include_str!("programs/ipset.sh")),
     ("nflog.py", include_str!("programs/nflog.py")),
     ("nft_sets.sh", include_str!("programs/nft_sets.sh")),

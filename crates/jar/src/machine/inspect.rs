@@ -186,7 +186,7 @@ impl Machine {
                     name: d.name.clone(),
                     iflink: d.iflink().and_then(|l| self.k.net.devs.get(l)).map_or(d.ifindex, |l| l.ifindex),
                     flags: d.flags(),
-                    operstate: d.operstate(),
+                    operstate: self.k.net.operstate(d),
                     alias: d.alias.clone().unwrap_or_default(),
                     group: d.group,
                     mtu: d.mtu,
