@@ -301,11 +301,14 @@ impl Filter {
     }
 }
 
-/// socket(domain, type, protocol): AF_INET, AF_INET6 and AF_PACKET always, AF_NETLINK by protocol.
+/// socket(domain, type, protocol): AF_INET, AF_INET6 and AF_PACKET always, AF_NETLINK by protocol. AF_XDP would be a way to
+/// the host's devices.
 fn socket_block() -> Vec<libc::sock_filter> {
     let inner = NETLINK.len() as u8 + 1;
     let mut b = vec![
         op(LD, arg(0).0),
+        jump(JEQ, libc::AF_XDP as u32, 0, 1),
+        fail(libc::EAFNOSUPPORT),
         jump(JEQ, libc::AF_INET as u32, inner + 4, 0),
         jump(JEQ, libc::AF_INET6 as u32, inner + 3, 0),
         jump(JEQ, libc::AF_PACKET as u32, inner + 2, 0),
@@ -375,6 +378,7 @@ mod tests {
             assert_eq!(s(d, 0), N);
         }
         assert_eq!(s(libc::AF_UNIX, 0), A);
+        assert_eq!(s(libc::AF_XDP, 0), libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32);
         for (p, want) in [(0, N), (4, N), (12, N), (16, N), (9, A), (15, A), (1, A)] {
             assert_eq!(s(libc::AF_NETLINK, p), want, "netlink {p}");
         }

@@ -24,9 +24,9 @@ use crate::net::ipv4::mcast::McDev;
 use crate::net::ipv6::addrconf::Inet6Dev;
 use crate::net::sched::{Qdisc, Sched};
 use belljar_abi::{self as abi, Errno};
+use belljar_wire::Mac;
 use belljar_wire::ethernet::ETH_P_8021AD;
 use belljar_wire::ipv6::IPV6_MIN_MTU;
-use belljar_wire::Mac;
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 

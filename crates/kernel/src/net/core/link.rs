@@ -107,7 +107,7 @@ impl Net {
     /// Packet sockets follow their devices.
     fn netdev_event(&mut self, dev: DevId, event: NetdevEvent) {
         let Some((ns, ifindex)) = self.devs.get(dev).map(|d| (d.ns, d.ifindex)) else { return };
-        if self.ns.get(ns).is_some_and(|n| n.packet.sockets > 0) {
+        if !self.xsk.is_empty() || self.ns.get(ns).is_some_and(|n| n.packet.sockets > 0) {
             self.env.rises.push_back(Rise::Netdev { ns, ifindex, event });
         }
     }

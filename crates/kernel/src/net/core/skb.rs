@@ -57,6 +57,8 @@ pub enum Owner {
     Tx(SockId),
     /// The same of a frame in a transmit ring, which is its program's again then (`tpacket_destruct_skb`).
     TxRing { sock: PacketId, frame: u32 },
+    /// Descriptors of an AF_XDP socket that go to its completion ring then (`xsk_destruct_skb`).
+    Xsk { sock: XskId, slot: u32 },
 }
 
 impl Owner {
@@ -66,6 +68,7 @@ impl Owner {
             Owner::None => None,
             Owner::Tx(sock) => Some(sock),
             Owner::TxRing { sock, .. } => Some(SockId::Packet(sock)),
+            Owner::Xsk { sock, .. } => Some(SockId::Xsk(sock)),
         }
     }
 
@@ -76,6 +79,7 @@ impl Owner {
             Owner::None => None,
             Owner::Tx(sock) => Some(Rise::TxFree { sock, truesize }),
             Owner::TxRing { sock, frame } => Some(Rise::RingFree { sock, frame, truesize }),
+            Owner::Xsk { sock, slot } => Some(Rise::XskFree { sock, slot, truesize }),
         }
     }
 }
