@@ -8,6 +8,7 @@ pub mod errno;
 pub mod errqueue;
 pub mod ethtool;
 pub mod genl;
+pub mod if_xdp;
 pub mod ioctl;
 pub mod ipset;
 pub mod netlink;

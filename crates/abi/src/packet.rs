@@ -76,6 +76,12 @@ pub const TP_STATUS_CSUM_VALID: u32 = 1 << 7;
 pub const TP_STATUS_GSO_TCP: u32 = 1 << 8;
 pub const TP_STATUS_TS_SOFTWARE: u32 = 1 << 29;
 
+/// The same word of a frame that is to be sent.
+pub const TP_STATUS_AVAILABLE: u32 = 0;
+pub const TP_STATUS_SEND_REQUEST: u32 = 1;
+pub const TP_STATUS_SENDING: u32 = 1 << 1;
+pub const TP_STATUS_WRONG_FORMAT: u32 = 1 << 2;
+
 /// `struct sockaddr_ll`, protocol in host order.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LinkAddr {

@@ -36,6 +36,7 @@ pub const PACKET_SHOW_FANOUT: u32 = 8;
 pub const PACKET_SHOW_MEMINFO: u32 = 0x10;
 pub const PACKET_DIAG_INFO: u16 = 0;
 pub const PACKET_DIAG_RX_RING: u16 = 2;
+pub const PACKET_DIAG_TX_RING: u16 = 3;
 pub const PACKET_DIAG_FANOUT: u16 = 4;
 pub const PACKET_DIAG_UID: u16 = 5;
 pub const PACKET_DIAG_MEMINFO: u16 = 6;

@@ -41,6 +41,7 @@ fn sock_name(s: SockId) -> String {
         SockId::Udp(id) => format!("udp:{}", id.slot()),
         SockId::Raw(id) => format!("raw:{}", id.slot()),
         SockId::Packet(id) => format!("packet:{}", id.slot()),
+        SockId::Xsk(id) => format!("xsk:{}", id.slot()),
     }
 }
 

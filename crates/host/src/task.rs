@@ -35,6 +35,12 @@ pub fn tgid(tid: u32) -> Option<u32> {
     field(&std::fs::read_to_string(format!("/proc/{tid}/status")).ok()?, "Tgid:")?.parse().ok()
 }
 
+/// Whether the process of a thread has the file with this inode, which is not on a disk, in its memory.
+pub fn maps(tid: u32, inode: u64) -> bool {
+    let maps = std::fs::read_to_string(format!("/proc/{tid}/maps")).unwrap_or_default();
+    maps.lines().any(|l| l.split_whitespace().nth(4).and_then(|i| i.parse().ok()) == Some(inode))
+}
+
 /// Whether a descriptor of a thread is closed by exec, from `/proc/TID/fdinfo`.
 pub fn is_cloexec(tid: u32, fd: i32) -> bool {
     let info = std::fs::read_to_string(format!("/proc/{tid}/fdinfo/{fd}")).unwrap_or_default();

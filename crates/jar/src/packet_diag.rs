@@ -64,6 +64,9 @@ fn one(out: &mut Vec<u8>, k: &Kernel, s: &PacketSock, (cookie, show): (u64, u32)
     if let Some(g) = s.ring.filter(|_| show & PACKET_SHOW_RING_CFG != 0) {
         m.attr(PACKET_DIAG_RX_RING, &words(&ring_config(&g)));
     }
+    if let Some(r) = s.tx_ring.as_ref().filter(|_| show & PACKET_SHOW_RING_CFG != 0) {
+        m.attr(PACKET_DIAG_TX_RING, &words(&ring_config(&r.geometry)));
+    }
     let group = k.net.ns.get(s.sk.ns).and_then(|n| n.packet.fanouts.iter().find(|f| Some(f.id) == s.fanout));
     if let Some(f) = group.filter(|_| show & PACKET_SHOW_FANOUT != 0) {
         m.attr_u32(PACKET_DIAG_FANOUT, u32::from(f.id) | u32::from(f.kind) << 16);

@@ -1,4 +1,4 @@
-//! Rings of packet sockets (PACKET_RX_RING) whose memory the program maps.
+//! Rings of packet sockets (PACKET_RX_RING, PACKET_TX_RING) whose memory the program maps, that for receiving first.
 //!
 //! The program's descriptor is one end of a pair, which can be polled but not mapped; memory can be mapped, but is always
 //! readable. So the program gets memory under that number for the moment of its mmap, and the pair again with its next
@@ -8,9 +8,12 @@ use crate::jar::Jar;
 use crate::serve::{Outcome, attempt};
 use crate::socks::{Dgram, Flow, SockId};
 use belljar_abi::Errno;
+use belljar_abi::SockAddr;
 use belljar_host::seccomp::Notification;
 use belljar_host::{errno, fd, task};
 use belljar_kernel::net::packet::ring::{Geometry, Memory, Put, Record, Ring};
+use belljar_kernel::net::packet::tx_ring::Walk;
+use belljar_kernel::task::call::{Cmsg, Payload, SendMsg};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -28,30 +31,83 @@ struct Swapped {
     cloexec: bool,
 }
 
-/// A ring and its memory.
+/// The rings of a socket and their memory.
 #[derive(Debug)]
 pub struct Mapped {
-    ring: Ring,
+    rx: Option<Ring>,
+    tx: Option<Geometry>,
     memory: Shared,
     inode: u64,
     swapped: Option<Swapped>,
     /// The byte lies in the pair; when to look next, and how long after that again.
     look: Option<(u64, u64)>,
+    /// What a send that waits for its packets has sent, and what it is told when its time is over.
+    walked: usize,
+    late: Errno,
+}
+
+impl Mapped {
+    fn new(rx: Option<Ring>, tx: Option<Geometry>) -> Result<Mapped, Errno> {
+        let bytes = rx.as_ref().map_or(0, |r| r.geometry().bytes()) + tx.map_or(0, |g| g.bytes());
+        let memory = fd::memfd_sealed("belljar-ring", bytes).map_err(|e| Errno(errno(&e)))?;
+        let inode = fd::inode(&memory).map_err(|e| Errno(errno(&e)))?;
+        let memory = Shared(File::from(memory));
+        Ok(Mapped { rx, tx, memory, inode, swapped: None, look: None, walked: 0, late: Errno::EAGAIN })
+    }
+
+    /// Packets go to a ring, not into the pair.
+    pub fn receives(&self) -> bool {
+        self.rx.is_some()
+    }
+
+    fn rx_bytes(&self) -> u64 {
+        self.rx.as_ref().map_or(0, |r| r.geometry().bytes())
+    }
+
+    fn bytes(&self) -> u64 {
+        self.rx_bytes() + self.tx.map_or(0, |g| g.bytes())
+    }
 }
 
 #[derive(Debug)]
 struct Shared(File);
 
-impl Memory for Shared {
+impl Shared {
+    /// The ring that begins so far behind the beginning.
+    fn from(&mut self, base: u64) -> Part<'_> {
+        Part { file: &mut self.0, base }
+    }
+
+    /// Takes over what a ring had in other memory.
+    fn copy_from(&self, at: u64, old: &Shared, from: u64, len: u64) {
+        let mut page = [0; 4096];
+        for n in (0..len).step_by(page.len()) {
+            if old.0.read_exact_at(&mut page, from + n).is_ok() && page.iter().any(|b| *b != 0) {
+                let _ = self.0.write_all_at(&page, at + n);
+            }
+        }
+    }
+}
+
+struct Part<'a> {
+    file: &'a mut File,
+    base: u64,
+}
+
+impl Memory for Part<'_> {
     /// A program that took the memory away has frames for ever.
     fn read_u32(&mut self, at: u64) -> u32 {
         let mut b = [0; 4];
-        self.0.read_exact_at(&mut b, at).map_or(u32::MAX, |()| u32::from_ne_bytes(b))
+        self.file.read_exact_at(&mut b, self.base + at).map_or(u32::MAX, |()| u32::from_ne_bytes(b))
+    }
+
+    fn read(&mut self, at: u64, bytes: &mut [u8]) {
+        let _ = self.file.read_exact_at(bytes, self.base + at);
     }
 
     fn write(&mut self, at: u64, bytes: &[u8]) {
         // It is sealed at its length, so that this cannot fail but for want of memory: then the frame has old bytes.
-        let _ = self.0.write_all_at(bytes, at);
+        let _ = self.file.write_all_at(bytes, self.base + at);
     }
 }
 
@@ -63,29 +119,96 @@ impl Jar {
         }
     }
 
-    /// After PACKET_RX_RING: the socket has a ring of this form, or none any more.
-    pub(crate) fn set_ring(&mut self, id: SockId, copy: &OwnedFd, geometry: Option<Geometry>) -> Result<(), Errno> {
-        let mapped = match geometry {
-            None => None,
-            Some(g) => {
-                let memory = fd::memfd_sealed("belljar-ring", g.bytes()).map_err(|e| Errno(errno(&e)))?;
-                let inode = fd::inode(&memory).map_err(|e| Errno(errno(&e)))?;
-                let memory = Shared(File::from(memory));
-                Some(Box::new(Mapped { ring: Ring::new(g), memory, inode, swapped: None, look: None }))
-            }
+    /// Whether the program of this thread has the socket's rings in its memory.
+    pub(crate) fn ring_is_mapped(&mut self, id: SockId, tid: u32) -> bool {
+        self.ring_of(id).is_some_and(|m| task::maps(tid, m.inode))
+    }
+
+    /// After PACKET_RX_RING or, with `sending`, PACKET_TX_RING: the socket has a ring of this form, or none any more. The
+    /// other one stays as it is.
+    pub(crate) fn set_ring(
+        &mut self,
+        id: SockId,
+        copy: &OwnedFd,
+        geometry: Option<Geometry>,
+        sending: bool,
+    ) -> Result<(), Errno> {
+        let Some(Flow::Dgram(d)) = self.socks.get_mut(id).map(|s| &mut s.flow) else { return Err(Errno::EBADF) };
+        let (rx, tx) = match (sending, &d.ring) {
+            (true, old) => (old.as_ref().and_then(|m| m.rx.clone()), geometry),
+            (false, old) => (geometry.map(Ring::new), old.as_ref().and_then(|m| m.tx)),
         };
-        // What lay in the pair went the way of what lay in the queue.
-        while fd::recv(copy, &mut [0; 1], false).is_ok_and(|n| n > 0) {}
-        let Some(s) = self.socks.get_mut(id) else { return Err(Errno::EBADF) };
-        if let Flow::Dgram(d) = &mut s.flow {
-            (d.lying, d.error) = Default::default();
-            d.ring = mapped;
+        let mapped = if rx.is_some() || tx.is_some() { Some(Box::new(Mapped::new(rx, tx)?)) } else { None };
+        if let (Some(old), Some(new)) = (&d.ring, &mapped) {
+            match sending {
+                true => new.memory.copy_from(0, &old.memory, 0, old.rx_bytes()),
+                false => {
+                    new.memory.copy_from(new.rx_bytes(), &old.memory, old.rx_bytes(), old.bytes() - old.rx_bytes());
+                }
+            }
         }
+        if !sending {
+            // What lay in the pair went the way of what lay in the queue.
+            while fd::recv(copy, &mut [0; 1], false).is_ok_and(|n| n > 0) {}
+            (d.lying, d.error) = Default::default();
+        }
+        let there = mapped.is_some();
+        d.ring = mapped;
         self.rings.retain(|r| *r != id);
-        if geometry.is_some() {
+        if there {
             self.rings.push(id);
         }
         Ok(())
+    }
+
+    /// A send of the program begins. Writes before it that we have not seen had nothing to send but what it will.
+    pub(crate) fn ring_send_begins(&mut self, id: SockId) {
+        let Some(s) = self.socks.get_mut(id) else { return };
+        let Flow::Dgram(Dgram { ring: Some(m), unsent, .. }) = &mut s.flow else { return };
+        m.walked = 0;
+        if m.tx.is_some() {
+            *unsent = None;
+            while fd::recv(&s.ours, &mut [0; 1], false).is_ok_and(|n| n > 0) {}
+        }
+    }
+
+    /// What a send that waits for room is told when its time is over.
+    pub(crate) fn late(&mut self, id: SockId) -> Errno {
+        self.ring_of(id).map_or(Errno::EAGAIN, |m| m.late)
+    }
+
+    /// A send on a socket with a transmit ring, whatever its bytes: what the ring asks for. EAGAIN while it has to wait.
+    pub(crate) fn ring_send(
+        &mut self,
+        id: SockId,
+        flags: i32,
+        to: Option<&[u8]>,
+        cmsgs: &[Cmsg],
+    ) -> Option<Result<usize, Errno>> {
+        let now = self.now;
+        let s = self.socks.get_mut(id)?;
+        let Flow::Dgram(Dgram { ring: Some(m), .. }) = &mut s.flow else { return None };
+        m.tx?;
+        let machine = self.machines.get_mut(s.host)?;
+        let packet = machine.packet(s.fd?)?;
+        let to = match to.map(belljar_abi::LinkAddr::parse).transpose() {
+            Ok(to) => to.map(SockAddr::Link),
+            Err(e) => return Some(Err(e)),
+        };
+        let caps = machine.caps();
+        let (data, sent) = (Payload::Bytes(&[]), m.walked);
+        let mut msg = SendMsg { data, sent, flags, to, cmsgs: cmsgs.into(), caps, zerocopy: None };
+        let base = m.rx_bytes();
+        let wait = flags & belljar_abi::MSG_DONTWAIT == 0;
+        let done = machine.k.packet_tx_walk(now, packet, &mut m.memory.from(base), &mut msg, wait);
+        Some(match done {
+            Ok(Walk::Done) => Ok(msg.sent),
+            Ok(Walk::Wait(late)) => {
+                (m.walked, m.late) = (msg.sent, late);
+                Err(Errno::EAGAIN)
+            }
+            Err(e) => Err(e),
+        })
     }
 
     /// mmap of a descriptor that may be a packet socket of ours.
@@ -100,7 +223,7 @@ impl Jar {
         }
         let (length, offset) = (note.word(1), note.word(5));
         let Some(m) = self.ring_of(id) else { return Errno::EINVAL.into() };
-        if offset != 0 || length.next_multiple_of(4096) != m.ring.geometry().bytes() {
+        if offset != 0 || length.next_multiple_of(4096) != m.bytes() {
             return Errno::EINVAL.into();
         }
         let memory = attempt!(m.memory.0.try_clone().map_err(|e| Errno(errno(&e))));
@@ -157,7 +280,7 @@ impl Jar {
         }
     }
 
-    /// Moves what came into the ring, and tells the program if there is something to read.
+    /// Moves what came into the ring, gives back what was sent from the other, and tells the program if there is something to read.
     pub(crate) fn ring_in(&mut self, id: SockId) {
         let now = self.now;
         let Some(s) = self.socks.get_mut(id) else { return };
@@ -166,14 +289,20 @@ impl Jar {
         let (Some(kfd), Some(machine)) = (kfd, self.machines.get_mut(host)) else { return };
         let Some(packet) = machine.packet(kfd) else { return };
         let wall = machine.k.net.env.wall_offset;
+        if m.tx.is_some() {
+            let base = m.rx_bytes();
+            machine.k.packet_tx_ended(packet, &mut m.memory.from(base));
+        }
+        let Some(rx) = &mut m.rx else { return };
+        let memory = &mut m.memory.from(0);
         while let Some(w) = machine.k.packet_ring_pop(packet) {
             let Some(sock) = machine.k.socks.packet.get(packet) else { return };
             let record = Record::new(sock, &w, wall);
-            let put = m.ring.put(&mut m.memory, &record, now);
+            let put = rx.put(memory, &record, now);
             machine.k.packet_ring_done(packet, w, put == Put::Done);
         }
-        m.ring.retire(&mut m.memory, now);
-        if m.look.is_none() && m.ring.readable(&mut m.memory) && fd::send(&s.ours, b"\0").is_ok() {
+        rx.retire(memory, now);
+        if m.look.is_none() && rx.readable(memory) && fd::send(&s.ours, b"\0").is_ok() {
             m.look = Some((now + FIRST_LOOK, FIRST_LOOK));
         }
     }
@@ -181,7 +310,7 @@ impl Jar {
     pub(crate) fn ring_deadline(&self) -> Option<u64> {
         let due = |id: &SockId| match self.socks.get(*id).map(|s| &s.flow) {
             Some(Flow::Dgram(Dgram { ring: Some(m), .. })) => {
-                m.ring.deadline().into_iter().chain(m.look.map(|l| l.0)).min()
+                m.rx.as_ref()?.deadline().into_iter().chain(m.look.map(|l| l.0)).min()
             }
             _ => None,
         };
@@ -195,8 +324,8 @@ impl Jar {
             let Some(id) = self.rings.get(n).copied() else { return };
             self.ring_in(id);
             let Some(m) = self.ring_of(id) else { continue };
-            let Some((at, wait)) = m.look.filter(|l| l.0 <= now) else { continue };
-            if m.ring.readable(&mut m.memory) {
+            let (Some((at, wait)), Some(rx)) = (m.look.filter(|l| l.0 <= now), &m.rx) else { continue };
+            if rx.readable(&mut m.memory.from(0)) {
                 let wait = (wait * 2).min(LAST_LOOK);
                 m.look = Some((at.max(now) + wait, wait));
                 continue;

@@ -6,7 +6,7 @@ use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::errqueue;
-use crate::net::core::skb::{Owner, Skb};
+use crate::net::core::skb::Skb;
 use crate::net::ipv6::addrconf;
 use crate::net::netns::NetNs;
 use crate::net::tcp::mem;
@@ -232,6 +232,7 @@ impl Kernel {
                 FileKind::Sock(SockId::Udp(s)) => self.socks.udp.get(s).map(|s| s.sk.file),
                 FileKind::Sock(SockId::Raw(s)) => self.socks.raw.get(s).map(|s| s.sk.file),
                 FileKind::Sock(SockId::Packet(s)) => self.socks.packet.get(s).map(|s| s.sk.file),
+                FileKind::Sock(SockId::Xsk(s)) => self.socks.xsk.get(s).map(|s| s.sk.file),
                 FileKind::Epoll(e) => self.files.epolls.get(e).map(|e| e.file),
             };
             ensure(back == Some(Some(id)), || format!("file {id:?} is of {:?}, whose file is {back:?}", file.kind))?;
@@ -241,7 +242,8 @@ impl Kernel {
         let udp = self.socks.udp.iter().map(|(id, s)| (SockId::Udp(id), s.sk.file));
         let raw = self.socks.raw.iter().map(|(id, s)| (SockId::Raw(id), s.sk.file));
         let packet = self.socks.packet.iter().map(|(id, s)| (SockId::Packet(id), s.sk.file));
-        for (id, file) in tcp.chain(udp).chain(raw).chain(packet) {
+        let xsk = self.socks.xsk.iter().map(|(id, s)| (SockId::Xsk(id), s.sk.file));
+        for (id, file) in tcp.chain(udp).chain(raw).chain(packet).chain(xsk) {
             let Some(file) = file else { continue };
             let kind = self.files.files.get(file).map(|f| f.kind);
             ensure(kind == Some(FileKind::Sock(id)), || format!("{id:?} names file {file:?}, which is {kind:?}"))?;
@@ -263,6 +265,9 @@ impl Kernel {
         }
         for (id, sk) in self.socks.packet.iter() {
             linked += self.wait_queue(WaitOn::Sock(SockId::Packet(id)), &sk.sk.wait)?;
+        }
+        for (id, sk) in self.socks.xsk.iter() {
+            linked += self.wait_queue(WaitOn::Sock(SockId::Xsk(id)), &sk.sk.wait)?;
         }
         for (id, ep) in self.files.epolls.iter() {
             linked +=
@@ -308,20 +313,22 @@ impl Kernel {
         let udp: usize = self.socks.udp.iter().map(|(_, s)| s.queue.len()).sum();
         let raw: usize = self.socks.raw.iter().map(|(_, s)| s.queue.len()).sum();
         let packet: usize = self.socks.packet.iter().map(|(_, s)| s.queue.len()).sum();
+        let xsk: usize = self.socks.xsk.iter().map(|(_, s)| s.queue.len()).sum();
         let mut below = 0;
         let mut charged: BTreeMap<SockId, u32> = BTreeMap::new();
         for skb in self.net.held_skbs() {
             below += 1;
-            if let Owner::Tx(sock) = skb.owner {
+            if let Some(sock) = skb.owner.sock() {
                 *charged.entry(sock).or_default() += skb.truesize;
             }
         }
-        same("packets alive", alive, tcp + udp + raw + packet + below)?;
+        same("packets alive", alive, tcp + udp + raw + packet + xsk + below)?;
         let tcp = self.socks.tcp.iter().map(|(id, s)| (SockId::Tcp(id), s.sk.wmem_alloc));
         let udp = self.socks.udp.iter().map(|(id, s)| (SockId::Udp(id), s.sk.wmem_alloc));
         let raw = self.socks.raw.iter().map(|(id, s)| (SockId::Raw(id), s.sk.wmem_alloc));
         let packet = self.socks.packet.iter().map(|(id, s)| (SockId::Packet(id), s.sk.wmem_alloc));
-        for (id, kept) in tcp.chain(udp).chain(raw).chain(packet) {
+        let xsk = self.socks.xsk.iter().map(|(id, s)| (SockId::Xsk(id), s.sk.wmem_alloc));
+        for (id, kept) in tcp.chain(udp).chain(raw).chain(packet).chain(xsk) {
             same(&format!("wmem_alloc of {id:?}"), kept, charged.get(&id).copied().unwrap_or(0))?;
         }
         Ok(())

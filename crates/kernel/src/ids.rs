@@ -7,6 +7,8 @@ pub type TcpId = Id<crate::net::tcp::sock::TcpSock>;
 pub type UdpId = Id<crate::net::udp::UdpSock>;
 pub type RawId = Id<crate::net::raw::RawSock>;
 pub type PacketId = Id<crate::net::packet::PacketSock>;
+pub type XskId = Id<crate::net::xsk::XskSock>;
+pub type XskPoolId = Id<crate::net::xsk::Pool>;
 pub type ReqId = Id<crate::net::tcp::handshake::request::RequestSock>;
 pub type TwId = Id<crate::net::tcp::handshake::time_wait::TimeWaitSock>;
 pub type NeighId = Id<crate::net::core::neighbour::Neighbour>;
@@ -28,6 +30,8 @@ pub enum SockId {
     /// Raw and ping sockets.
     Raw(RawId),
     Packet(PacketId),
+    /// AF_XDP.
+    Xsk(XskId),
 }
 
 impl SockId {

@@ -13,6 +13,7 @@ use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
 use crate::net::udp::UdpSock;
+use crate::net::xsk;
 use crate::net::{Net, Usage};
 use crate::task::Tasks;
 use crate::task::call::SysResult;
@@ -26,6 +27,8 @@ pub struct Socks {
     pub udp: Slab<UdpSock>,
     pub raw: Slab<crate::net::raw::RawSock>,
     pub packet: Slab<crate::net::packet::PacketSock>,
+    pub xsk: Slab<crate::net::xsk::XskSock>,
+    pub xsk_pools: Slab<crate::net::xsk::Pool>,
 }
 
 /// Open files and epoll instances.
@@ -88,6 +91,8 @@ impl Kernel {
                 xmit_depth: 0,
                 xmit_nested: 0,
                 frames: VecDeque::new(),
+                xsk: Vec::new(),
+                xsk_ids: 0,
             },
         }
     }
@@ -153,10 +158,16 @@ impl Kernel {
             match rise {
                 Rise::Wake { sock, mask } => self.wake_sock(sock, mask),
                 Rise::TxFree { sock, truesize } => self.tx_free(sock, truesize),
+                Rise::RingFree { sock, frame, truesize } => packet::tx_ring::ended(self, sock, frame, truesize),
                 Rise::ZerocopyFree { sock, call, copied } => self.zerocopy_free(sock, call, copied),
                 Rise::TxStamp { sock, stamp } => timestamp::tx_stamp(self, sock, *stamp),
                 Rise::Tap { skb, sender } => packet::rcv::outgoing(self, skb, sender),
-                Rise::Netdev { ns, ifindex, event } => packet::bind::notifier(self, ns, ifindex, event),
+                Rise::Netdev { ns, ifindex, event } => {
+                    packet::bind::notifier(self, ns, ifindex, event);
+                    xsk::bind::notifier(self, ns, ifindex, event);
+                }
+                Rise::Xsk { sock, skb } => self.xsk_arrived(sock, skb),
+                Rise::XskFree { sock, slot, truesize } => xsk::run::ended(self, sock, slot, truesize),
                 Rise::Urgent { sock } => self.send_sigurg(sock),
                 Rise::Pacing { sock } => self.paced_by_fq(sock),
                 Rise::Reap { sock } => self.reap(sock),
@@ -178,6 +189,8 @@ impl Kernel {
             SockId::Udp(id) => crate::net::udp::wfree(self, id, truesize),
             SockId::Raw(id) => crate::net::raw::wfree(self, id, truesize),
             SockId::Packet(id) => crate::net::packet::wfree(self, id, truesize),
+            // Theirs say more than that.
+            SockId::Xsk(_) => {}
         }
     }
 

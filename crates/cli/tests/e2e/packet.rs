@@ -7,6 +7,7 @@ pub fn tests() -> Vec<Test> {
         test("tcpdump_of_the_distribution", &["tcpdump", "python3"], tcpdump_of_the_distribution),
         test("tcpdump_at_once", &["tcpdump", "python3"], tcpdump_at_once),
         test("sniffer_in_python", &["python3"], sniffer_in_python),
+        test("rings_both_ways", &["python3"], rings_both_ways),
         test("ethtool_of_the_distribution", &["ethtool"], ethtool_of_the_distribution),
         test("channels_by_ethtool", &["ethtool"], channels_by_ethtool),
         test("polling_by_sysfs", &["ethtool"], polling_by_sysfs),
@@ -54,6 +55,16 @@ fn tcpdump_at_once(env: &Env) -> Result<()> {
 fn sniffer_in_python(env: &Env) -> Result<()> {
     let out = env.finish(env.belljar(&["run", "--", "python3", &env.program("sniff.py")]), 30)?;
     ensure!(out.code == Some(0) && out.stdout == "all seen\n", "{out:?}");
+    Ok(())
+}
+
+/// At 1 Mbit/s frames stay below for a while.
+fn rings_both_ways(env: &Env) -> Result<()> {
+    let program = env.program("tx_ring.py");
+    for args in [&["run", "--nic", "speed=1"][..], &["run"], &["run", "--exact"]] {
+        let out = env.finish(env.belljar(&[args, &["--", "python3", &program]].concat()), 60)?;
+        ensure!(out.code == Some(0) && out.stdout == "all sent\n", "{args:?}: {out:?}");
+    }
     Ok(())
 }
 

@@ -219,8 +219,10 @@ impl Filter {
         let (lo, hi) = arg(4);
         let address = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY, ALLOW];
         // Urgent data is the stack's too, wherever it goes, and so is a promise of more, a send that sends
-        // nothing, and counting without taking.
+        // nothing, a send of nothing (which starts a ring), and counting without taking.
         let oob = [
+            op(LD, arg(2).0),
+            jump(JEQ, 0, 7, 0),
             op(LD, arg(3).0),
             op(AND, (libc::MSG_OOB | libc::MSG_MORE | belljar_abi::MSG_PROBE) as u32),
             jump(JEQ, 0, 0, 4),
@@ -299,11 +301,14 @@ impl Filter {
     }
 }
 
-/// socket(domain, type, protocol): AF_INET, AF_INET6 and AF_PACKET always, AF_NETLINK by protocol.
+/// socket(domain, type, protocol): AF_INET, AF_INET6 and AF_PACKET always, AF_NETLINK by protocol. AF_XDP would be a way to
+/// the host's devices.
 fn socket_block() -> Vec<libc::sock_filter> {
     let inner = NETLINK.len() as u8 + 1;
     let mut b = vec![
         op(LD, arg(0).0),
+        jump(JEQ, libc::AF_XDP as u32, 0, 1),
+        fail(libc::EAFNOSUPPORT),
         jump(JEQ, libc::AF_INET as u32, inner + 4, 0),
         jump(JEQ, libc::AF_INET6 as u32, inner + 3, 0),
         jump(JEQ, libc::AF_PACKET as u32, inner + 2, 0),
@@ -373,6 +378,7 @@ mod tests {
             assert_eq!(s(d, 0), N);
         }
         assert_eq!(s(libc::AF_UNIX, 0), A);
+        assert_eq!(s(libc::AF_XDP, 0), libc::SECCOMP_RET_ERRNO | libc::EAFNOSUPPORT as u32);
         for (p, want) in [(0, N), (4, N), (12, N), (16, N), (9, A), (15, A), (1, A)] {
             assert_eq!(s(libc::AF_NETLINK, p), want, "netlink {p}");
         }
@@ -383,6 +389,7 @@ mod tests {
     fn addresses_ioctls_and_the_rest() {
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0, 0]), A);
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, 0, 0x7fff, 16]), N);
+        assert_eq!(v(libc::SYS_sendto, [3, 0, 0, 0, 0, 0]), N);
         assert_eq!(v(libc::SYS_sendto, [3, 1, 1, libc::MSG_MORE as u64, 0, 0]), N);
         assert_eq!(v(libc::SYS_recvfrom, [3, 0, 1, libc::MSG_TRUNC as u64, 0, 0]), N);
         assert_eq!(v(libc::SYS_recvfrom, [3, 1, 1, libc::MSG_PEEK as u64, 0, 0]), A);

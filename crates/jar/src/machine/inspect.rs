@@ -11,6 +11,7 @@ use belljar_kernel::net::tcp::state::State;
 use belljar_kernel::net::tcp::tables::wildcard;
 use belljar_kernel::net::tcp::urgent;
 use belljar_kernel::task::call::Fd;
+use belljar_kernel::task::process::Caps;
 use belljar_wire::Segs;
 use belljar_wire::ipv4::IPPROTO_TCP;
 
@@ -38,6 +39,12 @@ impl Machine {
             SockId::Packet(id) => Some(id),
             _ => None,
         }
+    }
+
+    /// What calls of the host's programs may do at the moment.
+    pub fn caps(&self) -> Caps {
+        let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
+        process.and_then(|p| self.k.tasks.procs.get(p)).map_or(Caps::NONE, |p| p.caps)
     }
 
     /// Datagrams in the receive queue.
@@ -179,7 +186,7 @@ impl Machine {
                     name: d.name.clone(),
                     iflink: d.iflink().and_then(|l| self.k.net.devs.get(l)).map_or(d.ifindex, |l| l.ifindex),
                     flags: d.flags(),
-                    operstate: d.operstate(),
+                    operstate: self.k.net.operstate(d),
                     alias: d.alias.clone().unwrap_or_default(),
                     group: d.group,
                     mtu: d.mtu,

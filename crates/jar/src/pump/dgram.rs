@@ -57,7 +57,7 @@ impl Jar {
         self.dgram_settle(id);
         let Some(s) = self.socks.get_mut(id) else { return };
         let Flow::Dgram(d) = &mut s.flow else { return };
-        if d.shut & 1 != 0 || d.ring.is_some() || d.error != 0 {
+        if d.shut & 1 != 0 || d.ring.as_ref().is_some_and(|m| m.receives()) || d.error != 0 {
             return;
         }
         if d.lying.is_empty() {
@@ -203,9 +203,11 @@ impl Jar {
             };
             // A pending error is told to a call that hears it; the program believes this one sent.
             let had = self.pending(id);
-            let mut sent = self.dgram_send(id, &data, 0, None, &[]);
+            // Nobody waits for the frames of a ring.
+            let flags = belljar_abi::MSG_DONTWAIT;
+            let mut sent = self.dgram_send(id, &data, flags, None, &[]);
             if had != 0 && sent == Err(Errno(had)) {
-                sent = self.dgram_send(id, &data, 0, None, &[]);
+                sent = self.dgram_send(id, &data, flags, None, &[]);
             }
             if let Err(Errno::EAGAIN) = sent {
                 if let Some(s) = self.socks.get_mut(id)
@@ -228,6 +230,9 @@ impl Jar {
         to: Option<&[u8]>,
         cmsgs: &[belljar_kernel::task::call::Cmsg],
     ) -> Result<usize, Errno> {
+        if let Some(done) = self.ring_send(id, flags, to, cmsgs) {
+            return done;
+        }
         if self.socks.get(id).is_some_and(asks_about_sockets) {
             self.settle_all();
         }

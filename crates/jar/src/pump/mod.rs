@@ -52,12 +52,15 @@ impl Jar {
     pub(crate) fn sock_event(&mut self, id: SockId, events: u32) {
         let Some(s) = self.socks.get(id) else { return };
         match &s.flow {
-            Flow::Dgram(d) if d.ring.is_some() => {
+            Flow::Dgram(d) => {
+                let (ring, receives) = (d.ring.is_some(), d.ring.as_ref().is_some_and(|m| m.receives()));
                 self.dgram_out(id);
-                self.ring_in(id);
-            }
-            Flow::Dgram(_) => {
-                self.dgram_out(id);
+                if ring {
+                    self.ring_in(id);
+                }
+                if receives {
+                    return self.retry_parked(id);
+                }
                 // Who waits already takes the datagram with its address; the pair is for plain reads.
                 self.retry_parked(id);
                 self.dgram_in(id);

@@ -129,8 +129,12 @@ impl Jar {
         to: &[u8],
         cmsgs: &[Cmsg],
     ) -> Result<i64, Errno> {
+        if !a.again {
+            self.ring_send_begins(a.id);
+        }
         // A plain write before it goes first.
         self.dgram_out(a.id);
+        let flags = if a.nonblock() { flags | abi::MSG_DONTWAIT } else { flags };
         let to = (!to.is_empty()).then_some(to);
         let sent = self.dgram_send(a.id, data, flags, to, cmsgs).map(|n| n as i64);
         self.error_told(a.id, &a.copy);
@@ -156,8 +160,9 @@ impl Jar {
 
     pub(super) fn wait(&mut self, a: &Asked<'_>, limit: i32) -> Outcome {
         let now = self.now;
+        let late = if limit == abi::SO_SNDTIMEO { self.late(a.id) } else { Errno::EAGAIN };
         let limit = self.kernel_of(a).ok().and_then(|(m, fd)| m.time_limit(now, fd, limit));
-        Outcome::Wait { deadline: limit.map(|ns| (now + ns, Errno::EAGAIN)), sent: 0 }
+        Outcome::Wait { deadline: limit.map(|ns| (now + ns, late)), sent: 0 }
     }
 
     /// A first write that opens the connection (tcp(7), TCP Fast Open). Without a cookie it is a connect, and the data goes

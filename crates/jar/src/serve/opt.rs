@@ -135,6 +135,10 @@ impl Jar {
             return Errno::EOPNOTSUPP.into();
         }
         self.order(a.id);
+        let ring = level == abi::SOL_PACKET && matches!(name, abi::PACKET_RX_RING | abi::PACKET_TX_RING);
+        if ring && self.ring_is_mapped(a.id, a.note.tid) {
+            return Errno::EBUSY.into();
+        }
         let now = self.now;
         let (m, kfd) = attempt!(self.kernel_of(a));
         if (level, name) == (abi::SOL_IPV6, abi::IPV6_FLOWLABEL_MGR) {
@@ -147,8 +151,8 @@ impl Jar {
         }
         let done = m.setsockopt(now, kfd, level, name, &value);
         attempt!(done.inspect_err(|e| self.note_refused(true, level, name, *e)));
-        if (level, name) == (abi::SOL_PACKET, abi::PACKET_RX_RING) {
-            return self.ring_was_set(a).map(|()| 0).into();
+        if ring {
+            return self.ring_was_set(a, name).map(|()| 0).into();
         }
         // What the host kernel acts on when the program waits on the pair itself.
         if level == abi::SOL_SOCKET {
@@ -184,15 +188,16 @@ impl Jar {
     }
 
     /// The kernel's socket has a ring, or none any more: so has the program. Without memory it is none after all.
-    fn ring_was_set(&mut self, a: &Asked<'_>) -> Result<(), Errno> {
+    fn ring_was_set(&mut self, a: &Asked<'_>, name: i32) -> Result<(), Errno> {
         let now = self.now;
         let (m, kfd) = self.kernel_of(a)?;
         let packet = m.packet(kfd).and_then(|p| m.k.socks.packet.get(p)).ok_or(Errno::EBADF)?;
-        let geometry = packet.ring;
-        let done = self.set_ring(a.id, &a.copy, geometry);
+        let sending = name == abi::PACKET_TX_RING;
+        let geometry = if sending { packet.tx_ring.as_ref().map(|r| r.geometry) } else { packet.ring };
+        let done = self.set_ring(a.id, &a.copy, geometry, sending);
         if done.is_err() {
             let (m, kfd) = self.kernel_of(a)?;
-            let _ = m.setsockopt(now, kfd, abi::SOL_PACKET, abi::PACKET_RX_RING, &[0; 28]);
+            let _ = m.setsockopt(now, kfd, abi::SOL_PACKET, name, &[0; 28]);
         }
         done
     }

@@ -3,13 +3,13 @@
 use crate::ids::{DevId, SockId};
 use crate::net::Net;
 use crate::net::core::dev_rx;
-use crate::net::core::skb::{Owner, PktType, Skb};
+use crate::net::core::skb::{PktType, Skb};
 use crate::net::ethernet;
 
 /// `loopback_xmit`: the packet, still with its route, comes in again.
 pub fn loopback_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     // Who wrote the link header himself is believed in nothing else.
-    let written = matches!(skb.owner, Owner::Tx(SockId::Packet(_)));
+    let written = matches!(skb.owner.sock(), Some(SockId::Packet(_)));
     net.skb_orphan(&mut skb);
     if let Some(tx) = &mut skb.tx {
         tx.copied = true;

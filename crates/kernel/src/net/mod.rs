@@ -16,6 +16,7 @@ pub mod switch;
 pub mod sysctl;
 pub mod tcp;
 pub mod udp;
+pub mod xsk;
 
 use self::core::dev::NetDevice;
 use self::core::skb::{Owner, SkBuff, Skb};
@@ -65,6 +66,9 @@ pub struct Net {
     pub xmit_nested: u32,
     /// Frames on the wire side of NICs, taken by the driver loop.
     pub frames: VecDeque<(DevId, Frame)>,
+    /// AF_XDP sockets that receive, by where they are bound; and the last number of a ring or umem.
+    pub xsk: Vec<xsk::Entry>,
+    pub xsk_ids: u32,
 }
 
 /// See [`Net::usage`].
@@ -149,8 +153,8 @@ impl Net {
 
     /// Runs the destructor now: the owner's memory is free although the packet lives on (`skb_orphan`).
     pub fn skb_orphan(&mut self, skb: &mut Skb) {
-        if let Owner::Tx(sock) = std::mem::take(&mut skb.owner) {
-            self.env.rises.push_back(crate::env::Rise::TxFree { sock, truesize: skb.truesize });
+        if let Some(free) = std::mem::take(&mut skb.owner).free(skb.truesize) {
+            self.env.rises.push_back(free);
         }
     }
 

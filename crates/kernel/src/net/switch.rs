@@ -18,8 +18,10 @@ use crate::net::tcp;
 use crate::net::tcp::sock::TcpSock;
 use crate::net::tcp::state::State;
 use crate::net::udp;
+use crate::net::xsk;
 use crate::task::call::*;
 use crate::task::wait::PollMask;
+use belljar_abi::if_xdp::SOL_XDP;
 use belljar_abi::*;
 use belljar_wire::{icmp, icmpv6, ipv4};
 use core::net::{IpAddr, Ipv6Addr};
@@ -34,6 +36,7 @@ pub enum Proto {
     Ping,
     /// Without link headers, or with; which packets (0: none yet).
     Packet(bool, u16),
+    Xsk,
 }
 
 /// Why accept has no connection to give.
@@ -50,6 +53,7 @@ impl Socks {
             SockId::Udp(id) => &self.udp.get(id)?.sk,
             SockId::Raw(id) => &self.raw.get(id)?.sk,
             SockId::Packet(id) => &self.packet.get(id)?.sk,
+            SockId::Xsk(id) => &self.xsk.get(id)?.sk,
         })
     }
 
@@ -59,6 +63,7 @@ impl Socks {
             SockId::Udp(id) => &mut self.udp.get_mut(id)?.sk,
             SockId::Raw(id) => &mut self.raw.get_mut(id)?.sk,
             SockId::Packet(id) => &mut self.packet.get_mut(id)?.sk,
+            SockId::Xsk(id) => &mut self.xsk.get_mut(id)?.sk,
         })
     }
 }
@@ -80,6 +85,7 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
         Proto::Udp => udp::create(k, ns, family).map(SockId::Udp),
         Proto::Raw(p) => raw::create(k, ns, family, p, false, cred.gid).map(SockId::Raw),
         Proto::Packet(cooked, proto) => packet::create(k, ns, cooked, proto).map(SockId::Packet),
+        Proto::Xsk => xsk::create(k, ns).map(SockId::Xsk),
         Proto::Ping => {
             let protocol = if family == Family::Inet { IPPROTO_ICMP } else { IPPROTO_ICMPV6 };
             raw::create(k, ns, family, protocol as u16, true, cred.gid).map(SockId::Raw)
@@ -112,7 +118,7 @@ pub(crate) fn bind(k: &mut Kernel, sock: SockId, to: SockAddr, cred: Cred) -> Re
         SockId::Udp(id) => udp::bind::bind(k, id, addr, port, cred.uid),
         SockId::Raw(id) => raw::bind::bind(k, id, addr, port, cred.uid),
         // Its addresses are none of IP's.
-        SockId::Packet(_) => Err(Errno::EINVAL),
+        SockId::Packet(_) | SockId::Xsk(_) => Err(Errno::EINVAL),
     }
 }
 
@@ -194,7 +200,7 @@ pub(crate) fn listen(k: &mut Kernel, sock: SockId, backlog: i32) -> Result<(), E
             }
             tcp::bind::tcp_listen(k, id, backlog)
         }
-        SockId::Udp(_) | SockId::Raw(_) | SockId::Packet(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Udp(_) | SockId::Raw(_) | SockId::Packet(_) | SockId::Xsk(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
@@ -238,7 +244,7 @@ pub(crate) fn connect(k: &mut Kernel, sock: SockId, to: SockAddr, ctx: RunCtx) -
         }
         SockId::Udp(id) => Step::Done(udp::bind::connect(k, id, to).map(|()| Ret::Int(0))),
         SockId::Raw(id) => Step::Done(raw::bind::connect(k, id, to).map(|()| Ret::Int(0))),
-        SockId::Packet(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
+        SockId::Packet(_) | SockId::Xsk(_) => Step::Done(Err(Errno::EOPNOTSUPP)),
     }
 }
 
@@ -249,6 +255,8 @@ pub(crate) fn sendmsg(k: &mut Kernel, sock: SockId, m: &mut SendMsg<'_>, ctx: Ru
         SockId::Udp(id) => udp::sendmsg::sendmsg(k, id, m, ctx),
         SockId::Raw(id) => raw::sendmsg::sendmsg(k, id, m, ctx),
         SockId::Packet(id) => packet::sendmsg::sendmsg(k, id, m, ctx),
+        // Its memory is the driver's: [`Kernel::xsk_sendmsg`].
+        SockId::Xsk(_) => Step::Done(Err(Errno::EBUSY)),
     }
 }
 
@@ -299,6 +307,7 @@ pub(crate) fn recvmsg(k: &mut Kernel, sock: SockId, m: &mut RecvMsg, ctx: RunCtx
         SockId::Udp(id) => udp::recvmsg::recvmsg(k, id, m, ctx),
         SockId::Raw(id) => raw::recvmsg::recvmsg(k, id, m, ctx),
         SockId::Packet(id) => packet::recvmsg::recvmsg(k, id, m, ctx),
+        SockId::Xsk(id) => Step::Done(k.xsk_recvmsg(id, ctx.nonblock).map(|()| Ret::Data(k.net.pool.take_received()))),
     }
 }
 
@@ -311,7 +320,7 @@ pub(crate) fn shutdown(k: &mut Kernel, sock: SockId, how: i32) -> Result<(), Err
         }
         SockId::Udp(id) => udp::shutdown(k, id, how),
         SockId::Raw(id) => raw::shutdown(k, id, how),
-        SockId::Packet(_) => Err(Errno::EOPNOTSUPP),
+        SockId::Packet(_) | SockId::Xsk(_) => Err(Errno::EOPNOTSUPP),
     }
 }
 
@@ -340,6 +349,7 @@ pub(crate) fn release(k: &mut Kernel, sock: SockId, ctx: RunCtx) -> Step {
             raw::release(k, id);
         }
         SockId::Packet(id) => packet::release(k, id),
+        SockId::Xsk(id) => xsk::release(k, id),
     }
     Step::Done(Ok(Ret::Int(0)))
 }
@@ -351,6 +361,7 @@ pub(crate) fn poll(k: &mut Kernel, sock: SockId) -> PollMask {
         SockId::Udp(id) => socks.udp.get(id).map_or(POLLHUP, udp::poll),
         SockId::Raw(id) => socks.raw.get(id).map_or(POLLHUP, raw::poll),
         SockId::Packet(id) => socks.packet.get(id).map_or(POLLHUP, packet::poll),
+        SockId::Xsk(id) => socks.xsk.get(id).map_or(POLLHUP, xsk::poll),
     }
 }
 
@@ -375,6 +386,7 @@ pub(crate) fn ioctl(k: &mut Kernel, sock: SockId, request: u32) -> Result<i64, E
         SockId::Udp(id) => udp::ioctl(k, id, request),
         SockId::Raw(id) => raw::ioctl(k, id, request),
         SockId::Packet(id) => packet::ioctl(k, id, request),
+        SockId::Xsk(_) => Err(Errno::ENOTTY),
     }
 }
 
@@ -393,7 +405,8 @@ pub(crate) fn setsockopt(
     match (level, sock) {
         (SOL_SOCKET, _) => sockopt::sock_setsockopt(k, sock, name, value, cred),
         (SOL_PACKET, SockId::Packet(id)) => packet::sockopt::setsockopt(k, id, name, value),
-        (_, SockId::Packet(_)) => Err(Errno::ENOPROTOOPT),
+        (SOL_XDP, SockId::Xsk(id)) => xsk::setsockopt(k, id, name, value),
+        (_, SockId::Packet(_) | SockId::Xsk(_)) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, SockId::Raw(id)) if raw::is_raw6(k, id) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_setsockopt(k, sock, name, value, cred),
         (SOL_IPV6, SockId::Raw(id)) if name == IPV6_CHECKSUM => raw::setsockopt(k, id, level, name, value),
@@ -415,7 +428,8 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
     match (level, sock) {
         (SOL_SOCKET, _) => sockopt::sock_getsockopt(k, sock, name, len),
         (SOL_PACKET, SockId::Packet(id)) => packet::sockopt::getsockopt(k, id, name),
-        (_, SockId::Packet(_)) => Err(Errno::ENOPROTOOPT),
+        (SOL_XDP, SockId::Xsk(id)) => xsk::getsockopt(k, id, name, len),
+        (_, SockId::Packet(_) | SockId::Xsk(_)) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, SockId::Raw(id)) if raw::is_raw6(k, id) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
         (SOL_IPV6, _) if !v6(k, sock) => Err(Errno::EOPNOTSUPP),

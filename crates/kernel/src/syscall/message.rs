@@ -44,6 +44,7 @@ fn destination(k: &Kernel, sock: SockId, bytes: &[u8], flags: i32) -> Result<Opt
         }
         SockId::Tcp(_) => Ok(None),
         SockId::Udp(_) | SockId::Raw(_) => addr::for_send(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes),
+        SockId::Xsk(_) => Ok(None),
         SockId::Packet(_) => LinkAddr::parse(bytes).map(|a| Some(SockAddr::Link(a))),
     }
 }

@@ -7,8 +7,10 @@ use crate::net::core::sock::Family;
 use crate::net::packet;
 use crate::net::switch;
 use crate::net::tcp::state::State;
+use crate::net::xsk;
 use crate::task::call::*;
 use crate::task::park::Run;
+use belljar_abi::if_xdp::XdpAddr;
 use belljar_abi::*;
 use core::net::Ipv4Addr;
 
@@ -33,6 +35,14 @@ fn kind_of(k: &Kernel, who: Caller, family: i32, kind: i32, protocol: i32) -> Re
                 let proto = u16::from_be(protocol as u16);
                 Ok((Family::Inet, switch::Proto::Packet(kind == SOCK_DGRAM, proto)))
             }
+            _ => Err(Errno::ESOCKTNOSUPPORT),
+        };
+    }
+    if family == AF_XDP {
+        return match (kind, protocol) {
+            _ if !k.cred(who.process).caps.net_raw => Err(Errno::EPERM),
+            (SOCK_RAW, 0) => Ok((Family::Inet, switch::Proto::Xsk)),
+            (SOCK_RAW, _) => Err(Errno::EPROTONOSUPPORT),
             _ => Err(Errno::ESOCKTNOSUPPORT),
         };
     }
@@ -82,8 +92,23 @@ pub(super) fn bind(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> SysResu
     if let SockId::Packet(id) = sock {
         return packet::bind::bind(k, id, bytes).map(|()| Ret::Int(0));
     }
+    if let SockId::Xsk(id) = sock {
+        return bind_xsk(k, who, id, bytes).map(|()| Ret::Int(0));
+    }
     let to = addr::for_bind(k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?, bytes)?;
     switch::bind(k, sock, to, k.cred(who.process)).map(|()| Ret::Int(0))
+}
+
+/// The socket whose umem is shared is named by a descriptor.
+#[doc(alias = "xsk_lookup_xsk_from_fd")]
+fn bind_xsk(k: &mut Kernel, who: Caller, id: XskId, bytes: &[u8]) -> Result<(), Errno> {
+    let fd = XdpAddr::parse(bytes)?.shared_umem_fd;
+    let other = match k.fd_sock(who.process, fd) {
+        Ok((_, SockId::Xsk(other))) => Ok(other),
+        Ok(_) => Err(Errno::ENOPROTOOPT),
+        Err(e) => Err(e),
+    };
+    xsk::bind::bind(k, id, bytes, other)
 }
 
 pub(super) fn listen(k: &mut Kernel, who: Caller, fd: Fd, backlog: i32) -> SysResult {
@@ -121,7 +146,7 @@ pub(super) fn run_accept(k: &mut Kernel, who: Caller, file: FileId, flags: i32, 
 
 pub(super) fn connect(k: &mut Kernel, who: Caller, fd: Fd, bytes: &[u8]) -> Run {
     let found = k.fd_sock(who.process, fd).and_then(|(file, sock)| {
-        if let SockId::Packet(_) = sock {
+        if let SockId::Packet(_) | SockId::Xsk(_) = sock {
             return Err(Errno::EOPNOTSUPP);
         }
         let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
@@ -166,12 +191,15 @@ pub(super) fn getsockname(k: &mut Kernel, who: Caller, fd: Fd) -> SysResult {
     if let SockId::Packet(id) = sock {
         return packet::getname(k, id).map(Ret::Addr).ok_or(Errno::EBADF);
     }
+    if let SockId::Xsk(_) = sock {
+        return Err(Errno::EOPNOTSUPP);
+    }
     k.name_of(sock, false).map(Ret::Addr).ok_or(Errno::ENOTCONN)
 }
 
 pub(super) fn getpeername(k: &mut Kernel, who: Caller, fd: Fd) -> SysResult {
     let (_, sock) = k.fd_sock(who.process, fd)?;
-    if let SockId::Packet(_) = sock {
+    if let SockId::Packet(_) | SockId::Xsk(_) = sock {
         return Err(Errno::EOPNOTSUPP);
     }
     if k.tcp_state(sock).is_some_and(|s| s.is(&[State::Close, State::SynSent])) {

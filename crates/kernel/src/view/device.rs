@@ -5,6 +5,7 @@ use crate::drivers::nic::{Nic, Queue};
 use crate::env::{MSEC, SEC};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::core::dev::{IfAddr, NetDevice};
 use crate::net::core::dst_metrics::{DstMetrics, RTAX_FEATURE_ECN, of_path};
@@ -175,7 +176,7 @@ fn metric_views(m: &DstMetrics) -> Vec<MetricView> {
 
 impl Kernel {
     pub fn view_links(&self, ns: NsId) -> Vec<LinkView> {
-        self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)).map(link).collect()
+        self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)).map(|d| link(&self.net, d)).collect()
     }
 
     pub fn view_addrs(&self, ns: NsId) -> Vec<AddrView> {
@@ -398,9 +399,9 @@ fn flags(d: &NetDevice) -> Vec<String> {
     all.into_iter().filter(|f| f.0).map(|f| f.1.to_owned()).collect()
 }
 
-fn link(d: &NetDevice) -> LinkView {
+fn link(net: &Net, d: &NetDevice) -> LinkView {
     let (s, q) = (&d.stats, d.qdisc.stats());
-    let operstate = match d.operstate() {
+    let operstate = match net.operstate(d) {
         belljar_abi::IF_OPER_UNKNOWN => "UNKNOWN",
         belljar_abi::IF_OPER_UP => "UP",
         belljar_abi::IF_OPER_LOWERLAYERDOWN => "LOWERLAYERDOWN",

@@ -35,10 +35,15 @@ impl Kernel {
         first.iter().map(|n| (*n).to_owned()).chain(devs).collect()
     }
 
+    /// Settings of the whole machine are the first namespace's.
+    fn has_global(&self, ns: NsId) -> bool {
+        self.net.ns.iter().next().is_some_and(|(first, _)| first == ns)
+    }
+
     /// A setting's value.
     pub fn sysctl_get(&self, ns: NsId, key: &str) -> Option<String> {
         if let Some(value) = self.net.sysctl.show(key) {
-            return Some(value);
+            return self.has_global(ns).then_some(value);
         }
         if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {
             return self.net.get_conf6(ns, rest);
@@ -57,7 +62,8 @@ impl Kernel {
             found.extend(self.conf_names(ns, dir).into_iter().map(|n| (n, true)));
         }
         let inside = |key: &str| key.strip_prefix(dir)?.strip_prefix('.').map(str::to_owned);
-        for key in Sysctl::KEYS.iter().chain(Global::KEYS).chain(&PER_DEVICE).filter_map(|k| inside(k)) {
+        let global = if self.has_global(ns) { Global::KEYS } else { &[] };
+        for key in Sysctl::KEYS.iter().chain(global).chain(&PER_DEVICE).filter_map(|k| inside(k)) {
             match key.split_once('.') {
                 Some((name, _)) => found.insert(name.to_owned(), true),
                 None if PER_DEVICE.iter().any(|d| inside(d).as_ref() == Some(&key)) => found.insert(key, true),
@@ -75,6 +81,9 @@ impl Kernel {
     /// Writes a setting: ENOENT for an unknown key, EINVAL for a value out of its range.
     pub fn sysctl_set(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
         if Global::KEYS.contains(&key) {
+            if !self.has_global(ns) {
+                return Err(Errno::ENOENT);
+            }
             return self.set_global(key, value);
         }
         if let Some(rest) = key.strip_prefix("net.ipv6.conf.") {

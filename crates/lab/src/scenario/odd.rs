@@ -27,6 +27,7 @@ pub(super) fn nic(rng: &mut Rng) -> Nic {
             rx_csum: rng.chance(0.5),
             gro: rng.chance(0.5),
             orphan: rng.chance(0.5),
+            ..Features::NONE
         },
     };
     Nic {

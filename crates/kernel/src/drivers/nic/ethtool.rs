@@ -11,16 +11,18 @@ use belljar_abi::ethtool::*;
 type Switch = fn(&mut Features) -> &mut bool;
 
 /// Bits of [`FEATURES`] that can be changed, and what they stand for.
-const CHANGEABLE: [(usize, Switch); 6] = [
+const CHANGEABLE: [(usize, Switch); 8] = [
+    (0, |f| &mut f.sg),
     (3, |f| &mut f.tx_csum),
+    (11, |f| &mut f.gso),
     (14, |f| &mut f.gro),
     (16, |f| &mut f.tso),
     (20, |f| &mut f.tso6),
     (33, |f| &mut f.uso),
     (40, |f| &mut f.rx_csum),
 ];
-/// And those that are always there: scatter-gather, highdma, segmentation in software, any GSO type.
-const FIXED: [usize; 4] = [0, 5, 11, 17];
+/// And those that are always there: highdma, any GSO type.
+const FIXED: [usize; 2] = [5, 17];
 /// Words of 32 features.
 const BLOCKS: usize = 2;
 /// 32-bit words of a link mode mask.
@@ -105,7 +107,8 @@ impl Kernel {
             ETHTOOL_SFEATURES => return set_features(&mut self.net, dev, request).map(|r| (r, Vec::new())),
             ETHTOOL_GRXCSUM => words(&[cmd, d.features.rx_csum.into()]),
             ETHTOOL_GTXCSUM => words(&[cmd, d.features.tx_csum.into()]),
-            ETHTOOL_GSG | ETHTOOL_GGSO => words(&[cmd, 1]),
+            ETHTOOL_GSG => words(&[cmd, d.features.sg.into()]),
+            ETHTOOL_GGSO => words(&[cmd, d.features.gso.into()]),
             ETHTOOL_GTSO => words(&[cmd, (d.features.tso || d.features.tso6).into()]),
             ETHTOOL_GGRO => words(&[cmd, d.features.gro.into()]),
             ETHTOOL_GUFO | ETHTOOL_GFLAGS => words(&[cmd, 0]),
@@ -257,10 +260,14 @@ fn features(d: &NetDevice, nic: &Nic, room: u32) -> Vec<u8> {
     out
 }
 
-/// What is wanted, as far as it goes together (`netdev_fix_features`): segmentation needs the checksum.
+/// What is wanted, as far as it goes together (`netdev_fix_features`): segmentation needs the checksum, and of TCP packets
+/// in pieces.
 fn fix(mut f: Features) -> Features {
     if !f.tx_csum {
         (f.tso, f.tso6, f.uso) = (false, false, false);
+    }
+    if !f.sg {
+        (f.tso, f.tso6, f.gso) = (false, false, false);
     }
     f
 }

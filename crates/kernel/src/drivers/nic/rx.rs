@@ -190,10 +190,10 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         ring.bytes += len;
         d.stats.rx(segs, len);
         if d.xdp.is_some() {
-            let verdict = xdp::verdict(&mut k.net, dev, true, &frame);
+            let verdict = xdp::verdict(&mut k.net, dev, queue, true, &frame);
             if verdict != Action::Pass {
                 let skb = build_skb(&mut k.net, dev, frame);
-                xdp::act(&mut k.net, dev, skb, verdict);
+                xdp::act(&mut k.net, dev, queue, skb, verdict);
                 continue;
             }
         }

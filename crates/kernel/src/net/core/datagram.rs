@@ -14,7 +14,7 @@ impl Kernel {
             SockId::Udp(id) => socks.udp.get(id).map_or(0, |s| s.queue.len()),
             SockId::Raw(id) => socks.raw.get(id).map_or(0, |s| s.queue.len()),
             SockId::Packet(id) => socks.packet.get(id).filter(|s| s.ring.is_none()).map_or(0, |s| s.queue.len()),
-            SockId::Tcp(_) => 0,
+            SockId::Tcp(_) | SockId::Xsk(_) => 0,
         }
     }
 
@@ -30,7 +30,7 @@ impl Kernel {
                 let header = if s.vnet_hdr > 0 { virtio_net::from_skb(skb, s.vnet_hdr.into()) } else { Vec::new() };
                 (skb, header)
             }
-            SockId::Tcp(_) => return None,
+            SockId::Tcp(_) | SockId::Xsk(_) => return None,
         };
         let mut all = Segs::from(header);
         if !skb.head.is_empty() {
@@ -46,7 +46,7 @@ impl Kernel {
             SockId::Udp(id) => udp::recvmsg::skip(self, id),
             SockId::Raw(id) => raw::recvmsg::skip(self, id),
             SockId::Packet(id) => packet::recvmsg::skip(self, id),
-            SockId::Tcp(_) => {}
+            SockId::Tcp(_) | SockId::Xsk(_) => {}
         }
     }
 }

@@ -12,9 +12,10 @@ use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
+pub use crate::net::core::features::Features;
 use crate::net::core::napi::NapiConf;
 use crate::net::core::rps::RxQueue;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{Skb, VlanTag};
 use crate::net::core::xdp::Xdp;
 use crate::net::ipv4::devconf::{self, InetConf};
 pub use crate::net::ipv4::devinet::IfAddr;
@@ -23,8 +24,9 @@ use crate::net::ipv4::mcast::McDev;
 use crate::net::ipv6::addrconf::Inet6Dev;
 use crate::net::sched::{Qdisc, Sched};
 use belljar_abi::{self as abi, Errno};
+use belljar_wire::Mac;
+use belljar_wire::ethernet::ETH_P_8021AD;
 use belljar_wire::ipv6::IPV6_MIN_MTU;
-use belljar_wire::{Gso, GsoType, Mac};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
@@ -76,45 +78,6 @@ pub enum DevKind {
     Vxlan(Box<Vxlan>),
     Ifb(Box<Ifb>),
     Tunnel(Box<Tunnel>),
-}
-
-/// Offloads (`ethtool -k`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Features {
-    /// tx-tcp-segmentation, tx-tcp6-segmentation, tx-udp-segmentation: super-segments go out whole.
-    pub tso: bool,
-    pub tso6: bool,
-    pub uso: bool,
-    /// tx-checksumming: partial checksums go out as they are.
-    pub tx_csum: bool,
-    /// rx-checksumming: the device says which checksums are good.
-    pub rx_csum: bool,
-    /// generic-receive-offload; without it super-segments are cut on arrival.
-    pub gro: bool,
-    /// The driver lets go of the sender as it takes a packet (`skb_orphan`, as TUN does): what lies below counts against no
-    /// TCP socket.
-    pub orphan: bool,
-}
-
-impl Features {
-    pub const NONE: Features =
-        Features { tso: false, tso6: false, uso: false, tx_csum: false, rx_csum: false, gro: false, orphan: false };
-    pub const ALL: Features =
-        Features { tso: true, tso6: true, uso: true, tx_csum: true, rx_csum: true, gro: true, orphan: false };
-
-    /// All segmentation by the device, or none.
-    pub fn set_segmentation(&mut self, on: bool) {
-        (self.tso, self.tso6, self.uso) = (on, on, on);
-    }
-
-    /// The device takes this packet as it is (`skb_gso_ok`).
-    pub fn takes(&self, gso: Option<Gso>) -> bool {
-        gso.is_none_or(|g| match g.kind {
-            GsoType::TcpV4 => self.tso,
-            GsoType::TcpV6 => self.tso6,
-            GsoType::UdpL4 => self.uso,
-        })
-    }
 }
 
 /// Interface counters (`/proc/net/dev`, `ip -s link`).
@@ -194,6 +157,8 @@ pub struct NetDevice {
     pub iff_noarp: bool,
     pub no_multicast: bool,
     pub features: Features,
+    /// Bits that somebody asked for ([`features`](super::features)).
+    pub wanted_features: Option<u64>,
     pub stats: DevStats,
     pub qdisc: Sched,
     pub tx_queue_len: u32,
@@ -311,8 +276,9 @@ impl NetDevice {
     }
 
     /// It sends frames with a tag beside them, and hands them to its other end so (NETIF_F_HW_VLAN_CTAG_TX).
-    pub fn keeps_vlan_tag(&self) -> bool {
-        matches!(self.kind, DevKind::Veth(_) | DevKind::Bridge(_))
+    pub fn keeps_vlan_tag(&self, tag: VlanTag) -> bool {
+        let on = if tag.proto == ETH_P_8021AD { self.features.stag_tx } else { self.features.vlan_tx };
+        on && matches!(self.kind, DevKind::Veth(_) | DevKind::Bridge(_))
     }
 
     /// The smallest and largest MTU; 0: no limit but that of the number.
@@ -482,6 +448,7 @@ impl Net {
             iff_noarp: false,
             no_multicast: false,
             features: Features::ALL,
+            wanted_features: None,
             stats: DevStats::default(),
             qdisc: Sched::new(Qdisc::noop()),
             tx_queue_len: 1000,

@@ -15,7 +15,7 @@ use crate::net::netfilter::nft::netdev;
 use crate::net::packet;
 use crate::net::sched::{Ctx, Sched, Xmit, mirred};
 use belljar_abi::{Errno, SCM_TSTAMP_SCHED, SCM_TSTAMP_SND};
-use belljar_wire::{Csum, gso};
+use belljar_wire::{Csum, GsoType, gso};
 
 /// A complete frame for `dev`. ENETDOWN when it is down, ENOBUFS when its queue is full (NET_XMIT_DROP); when something else
 /// of its flow was dropped for it, [`tc.congested`](crate::net::sched::Global::congested) says so (NET_XMIT_CN).
@@ -139,16 +139,23 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     };
     d.trans_start = net.env.now;
     let (features, ns) = (d.features, d.ns);
-    if skb.vlan.present() && !d.keeps_vlan_tag() && !vlan::push_inside(&mut skb) {
+    if skb.vlan.present() && !d.keeps_vlan_tag(skb.vlan) && !vlan::push_inside(&mut skb) {
         return net.kfree_skb(skb, DropReason::NoMem, "validate_xmit_vlan");
     }
-    if !features.takes(skb.gso) {
+    if !features.takes(skb.gso) || skb.gso.is_some() && !features.tso_ecn && has_cwr(&skb) {
         return segment(net, dev, skb);
     }
     if skb.csum == Csum::Partial && !features.tx_csum {
         skb_checksum_help(&mut skb);
     }
     xmit_one(net, ns, dev, skb);
+}
+
+/// A super-segment of TCP that tells its peer of congestion (SKB_GSO_TCP_ECN).
+#[cold]
+fn has_cwr(skb: &SkBuff) -> bool {
+    let tcp = skb.gso.is_some_and(|g| matches!(g.kind, GsoType::TcpV4 | GsoType::TcpV6));
+    tcp && skb.head.at(skb.transport_header).get(13).is_some_and(|flags| flags & 0x80 != 0)
 }
 
 /// `skb_gso_segment` in software: each piece gets its own way through the driver.
@@ -191,7 +198,7 @@ fn xmit_one(net: &mut Net, ns: NsId, dev: DevId, skb: Skb) {
 pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
     skb.dev = Some(dev);
     let features = match net.devs.get_mut(dev).filter(|d| d.running() && !d.stopped(0)) {
-        Some(d) if d.features.takes(skb.gso) => d.features,
+        Some(d) if d.features.takes(skb.gso) && (d.features.tso_ecn || !has_cwr(&skb)) => d.features,
         other => {
             if let Some(d) = other {
                 d.stats.tx_dropped += 1;
@@ -200,7 +207,7 @@ pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Er
             return Err(Errno::ENOBUFS);
         }
     };
-    let keeps = net.devs.get(dev).is_some_and(|d| d.keeps_vlan_tag());
+    let keeps = net.devs.get(dev).is_some_and(|d| d.keeps_vlan_tag(skb.vlan));
     if skb.vlan.present() && !keeps && !vlan::push_inside(&mut skb) {
         net.kfree_skb(skb, DropReason::NoMem, "validate_xmit_vlan");
         return Err(Errno::ENOBUFS);

@@ -3,7 +3,7 @@ use crate::drivers::{bridge, macvlan, stacked, veth};
 use crate::env::Rise;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::core::dev::{DevKind, IfName, valid_name};
+use crate::net::core::dev::{DevKind, IfName, NetDevice, valid_name};
 use crate::net::core::{napi, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::RouteType;
@@ -11,13 +11,25 @@ use crate::net::ipv4::{arp, igmp, mcast};
 use crate::net::netfilter::nft::netdev;
 use crate::net::netlink::notify;
 use crate::net::packet::bind::NetdevEvent;
-use belljar_abi::Errno;
 use belljar_abi::rtnetlink::{RTM_DELLINK, RTM_NEWLINK};
+use belljar_abi::{Errno, IF_OPER_DOWN, IF_OPER_LOWERLAYERDOWN};
 use belljar_wire::Mac;
 use belljar_wire::ipv6::IPV6_MIN_MTU;
 use core::net::Ipv4Addr;
 
 impl Net {
+    /// The state of a device as it is told: what it stands on is looked for by its number, in the device's own namespace.
+    #[doc(alias = "default_operstate")]
+    pub fn operstate(&self, d: &NetDevice) -> u8 {
+        let said = d.operstate();
+        if said != IF_OPER_LOWERLAYERDOWN {
+            return said;
+        }
+        let number = d.iflink().and_then(|l| self.devs.get(l)).map_or(d.ifindex, |l| l.ifindex);
+        let below = self.dev_by_index(d.ns, number).and_then(|l| self.devs.get(l)).filter(|l| l.ifindex != d.ifindex);
+        if below.is_some_and(|l| !l.carrier) { said } else { IF_OPER_DOWN }
+    }
+
     /// `ip link set DEV up|down`.
     #[doc(alias = "dev_change_flags")]
     pub fn set_link(&mut self, dev: DevId, up: bool) -> Result<(), Errno> {
@@ -95,7 +107,7 @@ impl Net {
     /// Packet sockets follow their devices.
     fn netdev_event(&mut self, dev: DevId, event: NetdevEvent) {
         let Some((ns, ifindex)) = self.devs.get(dev).map(|d| (d.ns, d.ifindex)) else { return };
-        if self.ns.get(ns).is_some_and(|n| n.packet.sockets > 0) {
+        if !self.xsk.is_empty() || self.ns.get(ns).is_some_and(|n| n.packet.sockets > 0) {
             self.env.rises.push_back(Rise::Netdev { ns, ifindex, event });
         }
     }

@@ -7,6 +7,7 @@ pub mod dev_rx;
 pub mod dev_tx;
 pub mod dst_metrics;
 pub mod errqueue;
+pub mod features;
 pub mod fib_rules;
 pub mod filter;
 pub mod frag;

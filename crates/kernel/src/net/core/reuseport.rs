@@ -87,7 +87,7 @@ impl Kernel {
             SockId::Tcp(id) => self.socks.tcp.get(id)?.state == State::Listen,
             SockId::Udp(id) => self.socks.udp.get(id)?.hashed,
             // Raw sockets have no ports to share.
-            SockId::Raw(_) | SockId::Packet(_) => false,
+            SockId::Raw(_) | SockId::Packet(_) | SockId::Xsk(_) => false,
         };
         member.then(|| Group::of(sk)).flatten().map(|g| (g, sk.num))
     }
@@ -98,7 +98,7 @@ impl Kernel {
         let all: Vec<SockId> = match sock {
             SockId::Tcp(_) => n.tcp.listeners.get(&port).into_iter().flatten().copied().map(SockId::Tcp).collect(),
             SockId::Udp(_) => n.udp.on_port(port).iter().copied().map(SockId::Udp).collect(),
-            SockId::Raw(_) | SockId::Packet(_) => Vec::new(),
+            SockId::Raw(_) | SockId::Packet(_) | SockId::Xsk(_) => Vec::new(),
         };
         all.into_iter().filter(|id| self.socks.sk(*id).and_then(Group::of) == Some(group)).collect()
     }

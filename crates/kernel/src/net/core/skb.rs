@@ -3,6 +3,7 @@
 //! A packet ends only in [`kfree_skb`] (with a reason) or [`consume_skb`]; both live in [`Net`](crate::net::Net) because
 //! they give buffers back to the pool and bytes back to the owner. The pool counts births and ends, and
 //! `Kernel::check()` compares the difference with what all queues hold.
+use crate::env::Rise;
 use crate::env::time::Nanos;
 use crate::ids::*;
 use crate::net::ipv4::route::Dst;
@@ -11,7 +12,7 @@ use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::frame::HEAD_CAPACITY;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::udp::UDP_HLEN;
-use belljar_wire::{Csum, Gso, GsoType, Head, PacketId, Segs};
+use belljar_wire::{Csum, Gso, GsoType, Head, Segs};
 use core::net::IpAddr;
 
 /// What `eth_type_trans` found about the destination address.
@@ -54,6 +55,33 @@ pub enum Owner {
     None,
     /// `sock_wfree`: in `sk_wmem_alloc` until a device or receiver is done with it.
     Tx(SockId),
+    /// The same of a frame in a transmit ring, which is its program's again then (`tpacket_destruct_skb`).
+    TxRing { sock: PacketId, frame: u32 },
+    /// Descriptors of an AF_XDP socket that go to its completion ring then (`xsk_destruct_skb`).
+    Xsk { sock: XskId, slot: u32 },
+}
+
+impl Owner {
+    /// Whose memory it is.
+    pub fn sock(self) -> Option<SockId> {
+        match self {
+            Owner::None => None,
+            Owner::Tx(sock) => Some(sock),
+            Owner::TxRing { sock, .. } => Some(SockId::Packet(sock)),
+            Owner::Xsk { sock, .. } => Some(SockId::Xsk(sock)),
+        }
+    }
+
+    /// What its owner is told when `truesize` bytes are free.
+    #[inline(always)]
+    pub(crate) fn free(self, truesize: u32) -> Option<Rise> {
+        match self {
+            Owner::None => None,
+            Owner::Tx(sock) => Some(Rise::TxFree { sock, truesize }),
+            Owner::TxRing { sock, frame } => Some(Rise::RingFree { sock, frame, truesize }),
+            Owner::Xsk { sock, slot } => Some(Rise::XskFree { sock, slot, truesize }),
+        }
+    }
 }
 
 /// Who holds the socket that a packet leaves by: what rules about users ask.
@@ -124,7 +152,7 @@ pub struct TcpCb {
 pub struct SkBuff {
     pub head: Head,
     pub frags: Segs,
-    pub id: PacketId,
+    pub id: belljar_wire::PacketId,
     pub ns: Option<NsId>,
     /// Receive: where it came in. Send: where it goes out.
     pub dev: Option<DevId>,

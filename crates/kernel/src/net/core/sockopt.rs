@@ -301,6 +301,7 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_TYPE => type_of(k, sock),
         SO_PROTOCOL => protocol_of(k, sock),
         SO_DOMAIN if matches!(sock, SockId::Packet(_)) => AF_PACKET,
+        SO_DOMAIN if matches!(sock, SockId::Xsk(_)) => AF_XDP,
         SO_DOMAIN if sk.family == Family::Inet => AF_INET,
         SO_DOMAIN => AF_INET6,
         SO_SNDBUF => sk.sndbuf as i32,
@@ -387,6 +388,7 @@ pub fn cookie(sock: SockId) -> u64 {
         // The generation stands in the high half: no other kind gets there.
         SockId::Raw(id) => id.to_bits() << 1 | 1 << 63,
         SockId::Packet(id) => id.to_bits() << 1 | 1 << 63 | 1,
+        SockId::Xsk(id) => id.to_bits() << 1 | 1 << 62,
     }
 }
 
@@ -395,6 +397,7 @@ fn type_of(k: &Kernel, sock: SockId) -> i32 {
         SockId::Tcp(_) => SOCK_STREAM,
         SockId::Raw(id) if k.socks.raw.get(id).is_some_and(|s| s.kind != raw::Kind::Ping) => SOCK_RAW,
         SockId::Packet(id) if k.socks.packet.get(id).is_some_and(|s| !s.cooked) => SOCK_RAW,
+        SockId::Xsk(_) => SOCK_RAW,
         SockId::Udp(_) | SockId::Raw(_) | SockId::Packet(_) => SOCK_DGRAM,
     }
 }
@@ -404,7 +407,7 @@ fn protocol_of(k: &Kernel, sock: SockId) -> i32 {
         SockId::Tcp(_) => IPPROTO_TCP,
         SockId::Udp(_) => IPPROTO_UDP,
         SockId::Raw(id) => k.socks.raw.get(id).map_or(0, |s| s.protocol.into()),
-        SockId::Packet(_) => 0,
+        SockId::Packet(_) | SockId::Xsk(_) => 0,
     }
 }
 

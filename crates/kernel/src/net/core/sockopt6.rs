@@ -203,7 +203,7 @@ fn headers(k: &mut Kernel, sock: SockId, name: i32, value: &[u8], net_raw: bool)
     match sock {
         SockId::Tcp(id) => socks.tcp.get_mut(id).into_iter().for_each(|sk| txopts::changed(sk, net)),
         SockId::Udp(id) => socks.udp.get_mut(id).into_iter().for_each(|s| s.dst = None),
-        SockId::Raw(_) | SockId::Packet(_) => {}
+        SockId::Raw(_) | SockId::Packet(_) | SockId::Xsk(_) => {}
     }
     Ok(())
 }

@@ -233,6 +233,6 @@ pub(crate) fn tx_stamp(k: &mut Kernel, sock: SockId, stamp: TxStamp) {
             errqueue::queue(&mut s.sk, &mut net.env, sock, e);
         }
         // Nothing that such a socket sends asks for stamps.
-        SockId::Raw(_) | SockId::Packet(_) => {}
+        SockId::Raw(_) | SockId::Packet(_) | SockId::Xsk(_) => {}
     }
 }

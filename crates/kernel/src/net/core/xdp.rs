@@ -1,7 +1,8 @@
 //! XDP where Linux has it, with a list of matches and actions instead of an eBPF program: native in a card's poll, before a
 //! packet buffer is made, generic behind that, before taps and protocols see the packet. The first rule that matches decides;
 //! what none matches passes. A list is looked through before it is taken, as a verifier does: bounded, without a way to itself.
-use crate::ids::{DevId, NsId};
+use crate::env::Rise;
+use crate::ids::{DevId, NsId, XskId};
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev_tx;
@@ -26,6 +27,8 @@ pub enum Action {
     Tx,
     /// Out by another device as it is.
     Redirect(DevId),
+    /// To the AF_XDP socket at its device and queue; where there is none it passes (`bpf_redirect_map` of an XSKMAP).
+    Xsk,
 }
 
 /// What a rule asks of a packet; nothing: every one.
@@ -97,7 +100,7 @@ impl Match {
 impl Xdp {
     /// A frame with its Ethernet header.
     #[doc(alias = "bpf_prog_run_xdp")]
-    fn run(&mut self, frame: &Frame) -> Action {
+    fn run(&mut self, frame: &Frame, bound: bool) -> Action {
         self.stats.packets += 1;
         let ethertype = frame.head.bytes().get(12..14).map_or(0, |b| u16::from_be_bytes([b[0], b[1]]));
         let flow = FlowKey::dissect(frame);
@@ -108,22 +111,30 @@ impl Xdp {
         match rule.action {
             Action::Drop => self.stats.drops += 1,
             Action::Tx => self.stats.tx += 1,
-            Action::Redirect(_) => self.stats.redirects += 1,
+            Action::Xsk if !bound => return Action::Pass,
+            Action::Redirect(_) | Action::Xsk => self.stats.redirects += 1,
             Action::Pass => {}
         }
         rule.action
     }
 }
 
-/// What the program of a device says of a frame, if it has one of this kind.
-pub fn verdict(net: &mut Net, dev: DevId, native: bool, frame: &Frame) -> Action {
+/// What the program of a device says of a frame from one of its queues, if it has one of this kind.
+pub fn verdict(net: &mut Net, dev: DevId, queue: u16, native: bool, frame: &Frame) -> Action {
+    let bound = xsk_at(net, dev, queue).is_some();
     let program = net.devs.get_mut(dev).and_then(|d| d.xdp.as_mut()).filter(|x| x.native == native);
-    program.map_or(Action::Pass, |x| x.run(frame))
+    program.map_or(Action::Pass, |x| x.run(frame, bound))
+}
+
+/// Of several at a queue the one that was bound first.
+#[doc(alias = "xsk_map_lookup_elem")]
+fn xsk_at(net: &Net, dev: DevId, queue: u16) -> Option<XskId> {
+    net.xsk.iter().find(|e| (e.dev, e.queue) == (dev, queue)).map(|e| e.sock)
 }
 
 /// Carries out what is not to pass; the head of the packet is at its Ethernet header.
 #[doc(alias = "xdp_do_redirect")]
-pub fn act(net: &mut Net, dev: DevId, mut skb: Skb, action: Action) {
+pub fn act(net: &mut Net, dev: DevId, queue: u16, mut skb: Skb, action: Action) {
     let (to, at) = match action {
         Action::Tx => {
             if let Some(b) = skb.head.bytes_mut().first_chunk_mut::<12>() {
@@ -132,6 +143,10 @@ pub fn act(net: &mut Net, dev: DevId, mut skb: Skb, action: Action) {
             (dev, "xdp_tx")
         }
         Action::Redirect(to) => (to, "xdp_redirect"),
+        Action::Xsk => match xsk_at(net, dev, queue) {
+            Some(sock) => return net.env.rises.push_back(Rise::Xsk { sock, skb }),
+            None => return failed(net, dev, skb, "xdp_redirect"),
+        },
         Action::Pass | Action::Drop => return net.kfree_skb(skb, DropReason::Xdp, "xdp_drop"),
     };
     if net.devs.get(to).is_none() {
@@ -158,12 +173,13 @@ fn failed(net: &mut Net, dev: DevId, skb: Skb, at: &'static str) {
 pub fn generic(net: &mut Net, dev: DevId, mut skb: Skb) -> Option<Skb> {
     let mut frame = skb.to_frame();
     frame.head.rewind(skb.mac_header);
-    let action = verdict(net, dev, false, &frame);
+    let queue = skb.queue_mapping;
+    let action = verdict(net, dev, queue, false, &frame);
     if action == Action::Pass {
         return Some(skb);
     }
     skb.head.rewind(skb.mac_header);
-    act(net, dev, skb, action);
+    act(net, dev, queue, skb, action);
     None
 }
 
@@ -198,6 +214,7 @@ fn rule(net: &Net, ns: NsId, dev: DevId, words: &[&str]) -> Read<Rule> {
         Some("pass") => Action::Pass,
         Some("drop") => Action::Drop,
         Some("tx") => Action::Tx,
+        Some("xsk") => Action::Xsk,
         Some("redirect") => {
             let name = words.next().ok_or("redirect: no device")?;
             match net.dev_by_name(ns, name) {
@@ -206,7 +223,7 @@ fn rule(net: &Net, ns: NsId, dev: DevId, words: &[&str]) -> Read<Rule> {
                 None => return Err(format!("redirect: Cannot find device \"{name}\"")),
             }
         }
-        other => return Err(format!("'{}' is no action: pass, drop, tx, redirect IF", other.unwrap_or(""))),
+        other => return Err(format!("'{}' is no action: pass, drop, tx, redirect IF, xsk", other.unwrap_or(""))),
     };
     let mut what = Match::default();
     while let Some(key) = words.next() {
@@ -270,6 +287,7 @@ impl Net {
             Action::Pass => "pass".into(),
             Action::Drop => "drop".into(),
             Action::Tx => "tx".into(),
+            Action::Xsk => "xsk".into(),
             Action::Redirect(to) => format!("redirect {}", self.devs.get(to).map_or("(gone)", |d| d.name.as_str())),
         }
     }
@@ -312,7 +330,7 @@ impl Match {
 const USAGE: &str = "usage: show [dev IF]
        set dev IF native|generic ACTION [MATCH]... [, ACTION [MATCH]...]...
        off dev IF
-ACTION: pass, drop, tx, redirect IF
+ACTION: pass, drop, tx, redirect IF, xsk
 MATCH:  proto arp|ip|ipv6|tcp|udp|icmp|NUMBER, src PREFIX, dst PREFIX, sport N[-M], dport N[-M]
 ";
 

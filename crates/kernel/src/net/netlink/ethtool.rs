@@ -2,10 +2,10 @@
 //! ([`crate::drivers::nic::ethtool`]): these are the same operations that SIOCETHTOOL has, said in other words.
 use super::genl::ETHTOOL_ID;
 use super::{Caller, Done, Refusal, Req, refuse, str_of, u32_of};
-use crate::drivers::veth_rx;
 use crate::ids::DevId;
 use crate::kernel::Kernel;
-use crate::net::core::dev::{DevKind, Features};
+use crate::net::core::dev::DevKind;
+use crate::net::core::features::{self, Bits};
 use belljar_abi::Errno;
 use belljar_abi::ethtool::*;
 use belljar_abi::genl::*;
@@ -161,7 +161,7 @@ fn get(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, cmd: u8, asked: Asked, dev: D
             })
         }
         ETHTOOL_MSG_FEATURES_GET => {
-            let f = features(k, dev)?;
+            let f = bits(k, dev)?;
             reply(k, c, r, ETHTOOL_MSG_FEATURES_GET_REPLY, dev, |m| {
                 bitset(m, ETHTOOL_A_FEATURES_HW, &FEATURES, f.hw, Some(u64::MAX), compact);
                 bitset(m, ETHTOOL_A_FEATURES_WANTED, &FEATURES, f.wanted, None, compact);
@@ -348,61 +348,30 @@ fn read_bitset(b: &[u8], names: &[&str], offset: impl Fn(&[u8]) -> Option<u32>) 
     Ok((value, if nomask { u64::MAX } else { mask }))
 }
 
-/// The features of a device, by bit.
-#[derive(Clone, Copy, Debug, Default)]
-struct Bits {
-    /// Can be changed.
-    hw: u64,
-    wanted: u64,
-    active: u64,
-    nochange: u64,
-}
-
-/// Bits of what the stack does for every device.
-const SOFTWARE: [(u32, bool); 4] = [(0, true), (5, true), (11, true), (17, true)];
-
-/// Bits of the kinds of super-segments, and the switches behind them.
-type Switch = fn(&mut Features) -> &mut bool;
-const SEGMENTATION: [(u32, Switch); 3] = [(16, |f| &mut f.tso), (20, |f| &mut f.tso6), (33, |f| &mut f.uso)];
-/// Of veth pairs generic-receive-offload can be switched, too.
-const GRO: u64 = 1 << 14;
-
-fn features(k: &mut Kernel, dev: DevId) -> Done<Bits> {
+fn bits(k: &mut Kernel, dev: DevId) -> Done<Bits> {
     let d = k.net.devs.get(dev).ok_or(Errno::ENODEV)?;
-    if d.nic().is_some() {
-        let (_, w) = ioctl(k, dev, &[ETHTOOL_GFEATURES, 2])?;
-        // Available, wanted, in effect, never changed: two blocks of them.
-        let wide = |n: usize| u64::from(at(&w, 2 + n)) | u64::from(at(&w, 6 + n)) << 32;
-        return Ok(Bits { hw: wide(0), wanted: wide(1), active: wide(2), nochange: wide(3) });
+    if d.nic().is_none() {
+        return Ok(features::show(d));
     }
-    // Devices in software have what they have; those that pass super-segments on can be told to take none.
-    let passes = matches!(d.kind, DevKind::Veth(_) | DevKind::Loopback);
-    let hw = if passes { SEGMENTATION.iter().fold(0, |m, (n, _)| m | 1 << n) } else { 0 };
-    let hw = if matches!(d.kind, DevKind::Veth(_)) { hw | GRO } else { hw };
-    let f = d.features;
-    let own = [(3, f.tx_csum), (14, f.gro), (16, f.tso), (20, f.tso6), (33, f.uso), (40, f.rx_csum)];
-    let active = own.into_iter().chain(SOFTWARE).filter(|(_, on)| *on).fold(0u64, |m, (n, _)| m | 1 << n);
-    Ok(Bits { hw, wanted: active, active, nochange: 0 })
+    let (_, w) = ioctl(k, dev, &[ETHTOOL_GFEATURES, 2])?;
+    // Available, wanted, in effect, never changed: two blocks of them.
+    let wide = |n: usize| u64::from(at(&w, 2 + n)) | u64::from(at(&w, 6 + n)) << 32;
+    Ok(Bits { hw: wide(0), wanted: wide(1), active: wide(2), nochange: wide(3) })
 }
 
 #[doc(alias = "ethnl_set_features")]
 fn set_features(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, asked: Asked, dev: DevId, out: &mut Vec<Vec<u8>>) -> Done {
     let wanted = r.attr(GENL_HDRLEN, ETHTOOL_A_FEATURES_WANTED).ok_or(Errno::EINVAL)?;
     let (value, mask) = read_bitset(wanted, &FEATURES, |v| r.offset_of(v))?;
-    let old = features(k, dev)?;
+    let old = bits(k, dev)?;
     let able = mask & old.hw;
-    if let Some(d) = k.net.devs.get_mut(dev).filter(|d| d.nic().is_none()) {
-        for (n, of) in SEGMENTATION.iter().filter(|(n, _)| able & 1 << n != 0) {
-            *of(&mut d.features) = value & 1 << n != 0;
-        }
-        if able & GRO != 0 {
-            veth_rx::set_gro(&mut k.net, dev, value & GRO != 0);
-        }
+    if k.net.devs.get(dev).is_some_and(|d| d.nic().is_none()) {
+        features::set(&mut k.net, dev, value, able);
     } else if able != 0 {
         let half = |v: u64, n: u32| (v >> (32 * n)) as u32;
         ioctl(k, dev, &[ETHTOOL_SFEATURES, 2, half(able, 0), half(value, 0), half(able, 1), half(value, 1)])?;
     }
-    let new = features(k, dev)?.active;
+    let new = bits(k, dev)?.active;
     if asked.flags & ETHTOOL_FLAG_OMIT_REPLY == 0 {
         // What is not as it was asked for, and what has become different.
         let (missed, changed) = ((value ^ new) & mask, old.active ^ new);

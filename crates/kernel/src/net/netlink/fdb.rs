@@ -46,7 +46,7 @@ fn fill_port(net: &Net, dev: DevId, as_bridge: bool, mask: u32, out: &mut Vec<u8
     let master = if as_bridge { Some(dev) } else { n.master };
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
     m.body(&info.to_bytes()).attr_str(IFLA_IFNAME, &n.name).attr_u32(IFLA_MASTER, index(net, master));
-    m.attr_u32(IFLA_MTU, n.mtu).attr_u8(IFLA_OPERSTATE, n.operstate()).attr(IFLA_ADDRESS, &n.mac.0);
+    m.attr_u32(IFLA_MTU, n.mtu).attr_u8(IFLA_OPERSTATE, net.operstate(n)).attr(IFLA_ADDRESS, &n.mac.0);
     if let Some(l) = n.iflink().and_then(|l| net.devs.get(l)) {
         m.attr_u32(IFLA_LINK, l.ifindex);
     }

@@ -27,7 +27,7 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
     m.body(&info.to_bytes());
     m.attr_str(IFLA_IFNAME, &d.name).attr_u32(IFLA_TXQLEN, d.tx_queue_len);
-    m.attr_u8(IFLA_OPERSTATE, d.operstate()).attr_u8(IFLA_LINKMODE, 0);
+    m.attr_u8(IFLA_OPERSTATE, net.operstate(d)).attr_u8(IFLA_LINKMODE, 0);
     let (min, max) = d.mtu_range();
     m.attr_u32(IFLA_MTU, d.mtu).attr_u32(IFLA_MIN_MTU, min).attr_u32(IFLA_MAX_MTU, max);
     m.attr_u32(IFLA_GROUP, d.group).attr_u32(IFLA_PROMISCUITY, d.promiscuity).attr_u32(IFLA_ALLMULTI, d.allmulti);

@@ -1,7 +1,7 @@
 //! Packet sockets (packet(7)): whole frames of a device, on their way in and out. The way up is `rcv.rs`, the way down
-//! `sendmsg.rs`; groups of sockets that share packets are `fanout.rs`, rings in shared memory `ring.rs`.
+//! `sendmsg.rs`; groups of sockets that share packets are `fanout.rs`, rings in shared memory `ring.rs` and `tx_ring.rs`.
 //!
-//! Left out: SOCK_PACKET (its type does not exist), transmit rings (ENOPROTOOPT), time stamps of what is sent.
+//! Left out: SOCK_PACKET (its type does not exist), time stamps of what is sent.
 pub mod bind;
 pub mod fanout;
 pub mod mclist;
@@ -10,6 +10,7 @@ pub mod recvmsg;
 pub mod ring;
 pub mod sendmsg;
 pub mod sockopt;
+pub mod tx_ring;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -74,6 +75,7 @@ pub struct PacketSock {
     pub version: i32,
     pub reserve: u32,
     pub ring: Option<ring::Geometry>,
+    pub tx_ring: Option<Box<tx_ring::TxRing>>,
     pub members: Vec<mclist::Member>,
     /// Its group.
     pub fanout: Option<u16>,
@@ -131,6 +133,7 @@ pub fn create(k: &mut Kernel, ns: NsId, cooked: bool, proto: u16) -> Result<Pack
         version: TPACKET_V1,
         reserve: 0,
         ring: None,
+        tx_ring: None,
         members: Vec::new(),
         fanout: None,
         stamp: None,

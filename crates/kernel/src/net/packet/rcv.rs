@@ -5,7 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::filter::Packet;
 use crate::net::core::reuseport::ancillary;
-use crate::net::core::skb::{Owner, PktType, SkBuff, Skb};
+use crate::net::core::skb::{PktType, SkBuff, Skb};
 use crate::net::drop::DropReason;
 use belljar_abi::poll::{EPOLLIN, EPOLLRDNORM};
 use belljar_abi::{ETH_P_ALL, LinkAddr};
@@ -27,8 +27,8 @@ fn send_up(net: &mut Net, ns: NsId, dev: DevId, skb: &SkBuff) {
         return;
     }
     let header = link_of(d).0;
-    let sender = match skb.owner {
-        Owner::Tx(SockId::Packet(id)) => Some(id),
+    let sender = match skb.owner.sock() {
+        Some(SockId::Packet(id)) => Some(id),
         _ => None,
     };
     let mut copy = net.clone_skb(skb);

@@ -94,7 +94,7 @@ impl Geometry {
         u64::from(self.block_size) * u64::from(self.block_nr)
     }
 
-    fn frame_at(&self, n: u32) -> u64 {
+    pub(super) fn frame_at(&self, n: u32) -> u64 {
         let per_block = self.block_size / self.frame_size;
         u64::from(n / per_block) * u64::from(self.block_size) + u64::from(n % per_block) * u64::from(self.frame_size)
     }
@@ -103,6 +103,7 @@ impl Geometry {
 /// The memory of a ring. Offsets stay below [`Geometry::bytes`].
 pub trait Memory {
     fn read_u32(&mut self, at: u64) -> u32;
+    fn read(&mut self, at: u64, bytes: &mut [u8]);
     fn write(&mut self, at: u64, bytes: &[u8]);
 }
 
@@ -352,6 +353,9 @@ mod tests {
     impl Memory for Vec<u8> {
         fn read_u32(&mut self, at: u64) -> u32 {
             u32::from_ne_bytes(*self[at as usize..].first_chunk().unwrap())
+        }
+        fn read(&mut self, at: u64, bytes: &mut [u8]) {
+            bytes.copy_from_slice(&self[at as usize..at as usize + bytes.len()]);
         }
         fn write(&mut self, at: u64, bytes: &[u8]) {
             self[at as usize..at as usize + bytes.len()].copy_from_slice(bytes);

@@ -19,14 +19,26 @@ use belljar_wire::{Mac, Segs};
 const VLAN_HLEN: usize = 4;
 
 /// Where a packet goes, as the address or the binding says.
-struct To {
-    dev: DevId,
-    proto: u16,
-    addr: Option<[u8; 6]>,
+pub(super) struct To {
+    pub dev: DevId,
+    pub proto: u16,
+    pub addr: Option<[u8; 6]>,
 }
 
+/// What a device takes: bytes of its link header, its MTU, and whether the packet may be longer because it is cut later.
+#[derive(Clone, Copy)]
+pub(super) struct Sizes {
+    pub header: usize,
+    pub mtu: usize,
+    pub gso: bool,
+}
+
+/// With a transmit ring a send is about that, and its memory is not here: [`Kernel::packet_tx_walk`].
 #[doc(alias = "packet_snd")]
 pub fn sendmsg(k: &mut Kernel, id: PacketId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Step {
+    if k.socks.packet.get(id).is_some_and(|s| s.tx_ring.is_some()) {
+        return Step::Done(Err(Errno::EBUSY));
+    }
     match try_send(k, id, msg, ctx) {
         Ok(step) => step,
         Err(e) => Step::Done(Err(e)),
@@ -62,7 +74,7 @@ fn try_send(k: &mut Kernel, id: PacketId, msg: &mut SendMsg<'_>, ctx: RunCtx) ->
     }
     let mut data = msg.data.take(usize::MAX, &mut k.net.pool);
     data.advance(hdr_len);
-    let skb = build(k, id, &to, data, (header, mtu, gso), class)?;
+    let skb = build(k, id, &to, data, Sizes { header, mtu, gso }, class)?;
     let skb = match vnet {
         Some(v) => checksummed(&mut k.net, skb, &v, reserve)?,
         None => skb,
@@ -72,14 +84,14 @@ fn try_send(k: &mut Kernel, id: PacketId, msg: &mut SendMsg<'_>, ctx: RunCtx) ->
 }
 
 /// The first bytes of a payload.
-fn peek(data: &Payload<'_>, n: usize) -> Vec<u8> {
+pub(super) fn peek(data: &Payload<'_>, n: usize) -> Vec<u8> {
     match data {
         Payload::Bytes(b) => b.get(..n.min(b.len())).unwrap_or_default().to_vec(),
         Payload::Segs(s) => s.slice(0, n.min(s.len())).to_vec(),
     }
 }
 
-fn destination(k: &Kernel, id: PacketId, to: Option<SockAddr>) -> Result<To, Errno> {
+pub(super) fn destination(k: &Kernel, id: PacketId, to: Option<SockAddr>) -> Result<To, Errno> {
     let s = k.socks.packet.get(id).ok_or(Errno::EBADF)?;
     match to {
         None => Ok(To { dev: s.dev.ok_or(Errno::ENXIO)?, proto: s.proto, addr: None }),
@@ -94,11 +106,7 @@ fn destination(k: &Kernel, id: PacketId, to: Option<SockAddr>) -> Result<To, Err
 
 #[doc(alias = "sock_alloc_send_pskb")]
 fn wait_for_room(k: &mut Kernel, id: PacketId, ctx: RunCtx) -> Result<Option<Step>, Errno> {
-    let s = k.socks.packet.get_mut(id).ok_or(Errno::EBADF)?;
-    if let Some(e) = s.sk.take_err() {
-        return Err(Errno(e));
-    }
-    if s.sk.wmem_alloc < s.sk.sndbuf {
+    if room(k, id)? {
         return Ok(None);
     }
     if ctx.nonblock || ctx.timed_out {
@@ -108,13 +116,22 @@ fn wait_for_room(k: &mut Kernel, id: PacketId, ctx: RunCtx) -> Result<Option<Ste
     Ok(Some(Step::Sleep(Sleep { on: SockId::Packet(id), mask, exclusive: false, deadline: None })))
 }
 
+/// Whether the send buffer has room; a pending error comes first.
+pub(super) fn room(k: &mut Kernel, id: PacketId) -> Result<bool, Errno> {
+    let s = k.socks.packet.get_mut(id).ok_or(Errno::EBADF)?;
+    match s.sk.take_err() {
+        Some(e) => Err(Errno(e)),
+        None => Ok(s.sk.wmem_alloc < s.sk.sndbuf),
+    }
+}
+
 /// The frame, with a header of its own: inside the stack devices without one have it too.
-fn build(
+pub(super) fn build(
     k: &mut Kernel,
     id: PacketId,
     to: &To,
     mut data: Segs,
-    (header, mtu, gso): (usize, usize, bool),
+    Sizes { header, mtu, gso }: Sizes,
     class: (u32, u32),
 ) -> Result<Skb, Errno> {
     let Kernel { socks, net, .. } = k;
@@ -172,7 +189,7 @@ fn charge(s: &mut PacketSock, id: PacketId, skb: &mut Skb, class: (u32, u32)) {
 }
 
 /// What the program's `virtio_net_hdr` asks for; offsets in it count from where its bytes begin.
-fn checksummed(net: &mut Net, mut skb: Skb, v: &VnetHdr, reserve: usize) -> Result<Skb, Errno> {
+pub(super) fn checksummed(net: &mut Net, mut skb: Skb, v: &VnetHdr, reserve: usize) -> Result<Skb, Errno> {
     let before = if reserve == 0 { ETH_HLEN } else { 0 };
     match virtio_net::to_skb(&mut skb, v, before) {
         Ok(()) => Ok(skb),
@@ -184,7 +201,7 @@ fn checksummed(net: &mut Net, mut skb: Skb, v: &VnetHdr, reserve: usize) -> Resu
 }
 
 /// Through the queueing discipline, or past it (PACKET_QDISC_BYPASS), which no tap sees.
-fn xmit(k: &mut Kernel, id: PacketId, dev: DevId, skb: Skb) -> Result<(), Errno> {
+pub(super) fn xmit(k: &mut Kernel, id: PacketId, dev: DevId, skb: Skb) -> Result<(), Errno> {
     if k.socks.packet.get(id).is_some_and(|s| s.flags.qdisc_bypass) {
         return dev_tx::dev_direct_xmit(&mut k.net, dev, skb);
     }

@@ -1,4 +1,5 @@
 //! Options of SOL_PACKET.
+use super::tx_ring::TxRing;
 use super::{PacketSock, bind, fanout, mclist, ring};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -17,10 +18,12 @@ pub fn setsockopt(k: &mut Kernel, id: PacketId, name: i32, value: &[u8]) -> Resu
         PACKET_FANOUT => return fanout::join(k, id, value),
         PACKET_FANOUT_DATA => return fanout::set_data(k, id, value),
         PACKET_RX_RING => return set_ring(k, id, value),
+        PACKET_TX_RING => return set_tx_ring(k, id, value),
         _ => {}
     }
     let s = k.socks.packet.get_mut(id).ok_or(Errno::EBADF)?;
-    let idle = if s.ring.is_some() { Err(Errno::EBUSY) } else { Ok(()) };
+    let ringed = s.ring.is_some() || s.tx_ring.is_some();
+    let idle = if ringed { Err(Errno::EBUSY) } else { Ok(()) };
     // Only what is there is looked at: an option that does not exist has no length.
     let val = || int(value);
     match name {
@@ -47,7 +50,8 @@ pub fn setsockopt(k: &mut Kernel, id: PacketId, name: i32, value: &[u8]) -> Resu
         }
         PACKET_VNET_HDR | PACKET_VNET_HDR_SZ => set_vnet(s, name, val)?,
         PACKET_TIMESTAMP => s.timestamp = val()?,
-        PACKET_TX_HAS_OFF => s.flags.tx_has_off = val()? != 0,
+        // Who has a ring keeps what there was.
+        PACKET_TX_HAS_OFF => s.flags.tx_has_off = if ringed { s.flags.tx_has_off } else { val()? != 0 },
         PACKET_QDISC_BYPASS => s.flags.qdisc_bypass = val()? != 0,
         PACKET_IGNORE_OUTGOING => return ignore_outgoing(k, id, val()?),
         _ => return Err(Errno::ENOPROTOOPT),
@@ -65,7 +69,7 @@ fn set_vnet(s: &mut PacketSock, name: i32, val: impl Fn() -> Result<i32, Errno>)
         (_, 12) => 12,
         _ => return Err(Errno::EINVAL),
     };
-    if s.ring.is_some() {
+    if s.ring.is_some() || s.tx_ring.is_some() {
         return Err(Errno::EBUSY);
     }
     s.vnet_hdr = size;
@@ -101,6 +105,24 @@ fn set_ring(k: &mut Kernel, id: PacketId, value: &[u8]) -> Result<(), Errno> {
     for w in held {
         k.net.kfree_skb(w.skb, crate::net::drop::DropReason::QueuePurge, "packet_set_ring");
     }
+    Ok(())
+}
+
+/// Frames that devices still have keep the ring as it is; blocks that are handed over are for receiving only.
+fn set_tx_ring(k: &mut Kernel, id: PacketId, value: &[u8]) -> Result<(), Errno> {
+    let s = k.socks.packet.get_mut(id).ok_or(Errno::EBADF)?;
+    let there = s.tx_ring.as_ref();
+    if there.is_some_and(|r| !r.is_idle()) {
+        return Err(Errno::EBUSY);
+    }
+    let wanted = ring::Geometry::parse(value, s.version, s.reserve)?;
+    if wanted.is_some() && there.is_some() {
+        return Err(Errno::EBUSY);
+    }
+    if wanted.is_some() && s.version == TPACKET_V3 && value.get(16..28).is_some_and(|b| b.iter().any(|b| *b != 0)) {
+        return Err(Errno::EINVAL);
+    }
+    s.tx_ring = wanted.map(|g| Box::new(TxRing::new(g)));
     Ok(())
 }
 

@@ -68,8 +68,8 @@ impl<'a> Ctx<'a> {
 
     /// Bytes that wait for a long time count no longer as the sender's (`skb_orphan_partial`).
     pub(super) fn orphan(&mut self, skb: &mut Skb) {
-        if let Owner::Tx(sock) = std::mem::take(&mut skb.owner) {
-            self.env.rises.push_back(Rise::TxFree { sock, truesize: skb.truesize });
+        if let Some(free) = std::mem::take(&mut skb.owner).free(skb.truesize) {
+            self.env.rises.push_back(free);
         }
     }
 

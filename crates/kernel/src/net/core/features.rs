@@ -1,0 +1,196 @@
+//! What devices in software take over from the stack, bit by bit (`netdev_features_t`, `ethtool -k`): what can be switched
+//! on a veth and on lo, what needs what, and which of it the stack acts on. As Linux 6.18 showed it.
+//!
+//! Some bits are about packets that nothing here makes (SCTP, super-segments within tunnels, lists of segments) or about
+//! memory that this stack does not know (highdma, nocache-copy): they are kept. Left out, and fixed here: lists of GRO and
+//! GRO of datagrams that are forwarded (rx-gro-list, rx-udp-gro-forwarding).
+use crate::drivers::veth_rx;
+use crate::ids::DevId;
+use crate::net::Net;
+use crate::net::core::dev::{DevKind, NetDevice};
+use belljar_wire::{Gso, GsoType};
+
+const SG: u64 = 1;
+const HW_CSUM: u64 = 1 << 3;
+const HIGHDMA: u64 = 1 << 5;
+const FRAGLIST: u64 = 1 << 6;
+const VLAN_TX: u64 = 1 << 7;
+const VLAN_RX: u64 = 1 << 8;
+const VLAN_CHALLENGED: u64 = 1 << 10;
+const GSO: u64 = 1 << 11;
+const GRO: u64 = 1 << 14;
+const TSO: u64 = 1 << 16;
+const GSO_ROBUST: u64 = 1 << 17;
+const TSO_ECN: u64 = 1 << 18;
+const TSO_MANGLEID: u64 = 1 << 19;
+const TSO6: u64 = 1 << 20;
+/// gre, gre-csum, ipxip4, ipxip6, udp_tnl, udp_tnl-csum.
+const GSO_ENCAP_ALL: u64 = 0b11_1111 << 22;
+const GSO_SCTP: u64 = 1 << 30;
+const GSO_UDP_L4: u64 = 1 << 33;
+const GSO_FRAGLIST: u64 = 1 << 34;
+const GSO_ACCECN: u64 = 1 << 35;
+const SCTP_CRC: u64 = 1 << 37;
+const RXCSUM: u64 = 1 << 40;
+const NOCACHE_COPY: u64 = 1 << 41;
+const LOOPBACK: u64 = 1 << 42;
+const STAG_TX: u64 = 1 << 45;
+const STAG_RX: u64 = 1 << 46;
+const ALL_TSO: u64 = TSO | TSO6 | TSO_ECN | TSO_MANGLEID;
+
+/// Segmentation that is done in software where a device has none (`NETIF_F_GSO_SOFTWARE`).
+const GSO_SOFTWARE: u64 = ALL_TSO | GSO_ACCECN | GSO_SCTP | GSO_UDP_L4 | GSO_FRAGLIST;
+const LO_HW: u64 = GSO | GRO | GSO_SOFTWARE;
+const LO_FIXED: u64 = SG | HW_CSUM | HIGHDMA | FRAGLIST | VLAN_CHALLENGED | SCTP_CRC | RXCSUM | LOOPBACK;
+const VLAN: u64 = VLAN_TX | VLAN_RX | STAG_TX | STAG_RX;
+const VETH_HW: u64 =
+    LO_HW | SG | HW_CSUM | HIGHDMA | FRAGLIST | SCTP_CRC | RXCSUM | VLAN | GSO_ENCAP_ALL | NOCACHE_COPY;
+
+/// Offloads (`ethtool -k`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Features {
+    /// tx-scatter-gather, tx-generic-segmentation: without the former the device segments nothing; the latter is the stack's, which
+    /// does not ask for it.
+    pub sg: bool,
+    pub gso: bool,
+    /// tx-tcp-segmentation, tx-tcp6-segmentation, tx-udp-segmentation: super-segments go out whole.
+    pub tso: bool,
+    pub tso6: bool,
+    pub uso: bool,
+    /// tx-tcp-ecn-segmentation: those with CWR, too.
+    pub tso_ecn: bool,
+    /// tx-vlan-hw-insert, tx-vlan-stag-hw-insert: tags stay beside the packet, if it is of a kind that lets them.
+    pub vlan_tx: bool,
+    pub stag_tx: bool,
+    /// tx-checksumming: partial checksums go out as they are.
+    pub tx_csum: bool,
+    /// rx-checksumming: the device says which checksums are good.
+    pub rx_csum: bool,
+    /// generic-receive-offload; without it super-segments are cut on arrival.
+    pub gro: bool,
+    /// The driver lets go of the sender as it takes a packet (`skb_orphan`, as TUN does): what lies below counts against no
+    /// TCP socket.
+    pub orphan: bool,
+}
+
+impl Features {
+    /// Nothing is segmented, summed or merged.
+    pub const NONE: Features = Features {
+        sg: true,
+        gso: true,
+        tso: false,
+        tso6: false,
+        uso: false,
+        tso_ecn: true,
+        vlan_tx: true,
+        stag_tx: true,
+        tx_csum: false,
+        rx_csum: false,
+        gro: false,
+        orphan: false,
+    };
+    pub const ALL: Features =
+        Features { tso: true, tso6: true, uso: true, tx_csum: true, rx_csum: true, gro: true, ..Features::NONE };
+
+    /// All segmentation by the device, or none.
+    pub fn set_segmentation(&mut self, on: bool) {
+        (self.tso, self.tso6, self.uso) = (on, on, on);
+    }
+
+    /// The device takes this packet as it is (`skb_gso_ok`).
+    pub fn takes(&self, gso: Option<Gso>) -> bool {
+        gso.is_none_or(|g| match g.kind {
+            GsoType::TcpV4 => self.tso,
+            GsoType::TcpV6 => self.tso6,
+            GsoType::UdpL4 => self.uso,
+        })
+    }
+}
+
+/// The features of a device, by bit.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Bits {
+    /// Can be changed.
+    pub hw: u64,
+    pub wanted: u64,
+    pub active: u64,
+    pub nochange: u64,
+}
+
+/// What can be changed, and what is always there.
+fn able(d: &NetDevice) -> Option<(u64, u64)> {
+    match d.kind {
+        DevKind::Veth(_) => Some((VETH_HW, 0)),
+        DevKind::Loopback => Some((LO_HW, LO_FIXED)),
+        _ => None,
+    }
+}
+
+/// What is wanted before anybody said so.
+fn at_first(d: &NetDevice, hw: u64) -> u64 {
+    let off = if matches!(d.kind, DevKind::Veth(_)) { GRO | NOCACHE_COPY } else { 0 };
+    hw & !off
+}
+
+/// What goes together of all that is wanted.
+#[doc(alias = "netdev_fix_features")]
+fn fix(mut f: u64) -> u64 {
+    if f & HW_CSUM == 0 {
+        f &= !(TSO | TSO6 | GSO_UDP_L4);
+    }
+    if f & TSO == 0 {
+        f &= !TSO_MANGLEID;
+    }
+    if f & ALL_TSO == TSO_ECN {
+        f &= !TSO_ECN;
+    }
+    if f & SG == 0 {
+        f &= !(ALL_TSO | GSO);
+    }
+    f
+}
+
+/// Of a device in software.
+pub fn show(d: &NetDevice) -> Bits {
+    if let Some((hw, fixed)) = able(d) {
+        let wanted = d.wanted_features.unwrap_or_else(|| at_first(d, hw));
+        return Bits { hw, wanted, active: fix(wanted | fixed), nochange: 0 };
+    }
+    let f = d.features;
+    let own =
+        [(HW_CSUM, f.tx_csum), (GRO, f.gro), (TSO, f.tso), (TSO6, f.tso6), (GSO_UDP_L4, f.uso), (RXCSUM, f.rx_csum)];
+    let software = SG | HIGHDMA | GSO | GSO_ROBUST;
+    let active = own.into_iter().filter(|(_, on)| *on).fold(software, |m, (bit, _)| m | bit);
+    Bits { active, ..Bits::default() }
+}
+
+/// The bits of `mask` become those of `value` as far as the device can change them.
+#[doc(alias = "__netdev_update_features")]
+pub fn set(net: &mut Net, dev: DevId, value: u64, mask: u64) {
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    let old = show(d);
+    let mask = mask & old.hw;
+    if mask == 0 {
+        return;
+    }
+    d.wanted_features = Some(old.wanted & !mask | value & mask);
+    let now = show(d).active;
+    let on = |bit: u64| now & bit != 0;
+    d.features = Features {
+        sg: on(SG),
+        gso: on(GSO),
+        tso: on(TSO),
+        tso6: on(TSO6),
+        tso_ecn: on(TSO_ECN),
+        uso: on(GSO_UDP_L4),
+        tx_csum: on(HW_CSUM),
+        rx_csum: on(RXCSUM),
+        vlan_tx: on(VLAN_TX),
+        stag_tx: on(STAG_TX),
+        gro: on(GRO),
+        orphan: d.features.orphan,
+    };
+    if matches!(d.kind, DevKind::Veth(_)) {
+        veth_rx::set_gro(net, dev, on(GRO));
+    }
+}
