@@ -184,6 +184,10 @@ const NETLINK: [u32; 4] = [0, 4, 12, 16];
 /// ioctl requests answered by the stack: queue lengths, and the whole `0x89xx` socket range.
 const QUEUE_IOCTLS: [u32; 2] = [0x541b, 0x5411];
 
+/// Commands of bpf(2).
+const BPF_PROG_ATTACH: u32 = 8;
+const BPF_LINK_CREATE: u32 = 28;
+
 impl Filter {
     /// The filter of `run` and `exec`. `with_proc`: opens are notified as well, so that `/proc/net` and its kin can be
     /// the stack's own. `exact`: so are reads, writes and polls, whatever their descriptor.
@@ -238,6 +242,9 @@ impl Filter {
         f.call(libc::SYS_mmap, &mmap);
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
+        // A program attached by number of interface would come to stand at a device of the host's.
+        let attach = [jump(JEQ, BPF_PROG_ATTACH, 1, 0), jump(JEQ, BPF_LINK_CREATE, 0, 1), fail(libc::EOPNOTSUPP), ALLOW];
+        f.call(libc::SYS_bpf, &[&[op(LD, arg(0).0)], &attach[..]].concat());
         if exact {
             for nr in [
                 #[cfg(target_arch = "x86_64")]
@@ -403,6 +410,9 @@ mod tests {
         let queue = |r| verdict(&Filter::new(true, false), AUDIT_ARCH, libc::SYS_ioctl as u32, [3, r, 0, 0, 0, 0]);
         assert_eq!([0x541b, 0x5411, 0x8912, 0x5401].map(queue), [N, N, N, A]);
         assert_eq!(v(libc::SYS_io_uring_setup, [8, 0, 0, 0, 0, 0]), libc::SECCOMP_RET_ERRNO | libc::ENOSYS as u32);
+        let bpf = |command: u32| v(libc::SYS_bpf, [command.into(), 0, 0, 0, 0, 0]);
+        let refused = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP as u32;
+        assert_eq!([5, BPF_PROG_ATTACH, BPF_LINK_CREATE, 29].map(bpf), [A, refused, refused, A]);
         let mmap = |flags: i32| v(libc::SYS_mmap, [0, 4096, 3, flags as u64, 4, 0]);
         assert_eq!([libc::MAP_SHARED, libc::MAP_SHARED_VALIDATE].map(mmap), [N; 2]);
         assert_eq!([libc::MAP_PRIVATE, libc::MAP_SHARED | libc::MAP_ANONYMOUS].map(mmap), [A; 2]);
