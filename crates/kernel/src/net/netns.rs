@@ -97,6 +97,8 @@ impl Net {
         let idents = (0..IDENTS).map(|_| self.env.rng.next_u32()).collect();
         // lo needs the namespace and the namespace needs lo: an id that names nothing stands in for a moment.
         let Some(nobody) = DevId::from_bits(1 << 63) else { unreachable!("the generation is not zero") };
+        let mut sysctl = Sysctl::default();
+        self.mem.apply_limits(&mut sysctl);
         let ns = self.ns.insert(NetNs {
             name: name.to_owned(),
             lo: nobody,
@@ -107,7 +109,7 @@ impl Net {
             nsids: Vec::new(),
             conf_default: InetConf::default(),
             conf_all: InetConf::ALL,
-            sysctl: Sysctl::default(),
+            sysctl,
             mib: Mibs::default(),
             neighs: Slab::default(),
             neigh_table: NeighTable::default(),

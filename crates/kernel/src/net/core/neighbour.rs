@@ -4,6 +4,7 @@
 use super::neigh_sysctl::{Own, Parms, parms};
 use crate::env::{Fired, Jiffies, MSEC, Nanos, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
+use crate::mem::{Gfp, Kind};
 use crate::net::core::dev_tx;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
@@ -348,8 +349,12 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         }
         return None;
     }
-    let n = net.ns.get_mut(ns)?;
+    let Net { mem, ns: spaces, .. } = net;
+    let n = spaces.get_mut(ns)?;
     n.neigh_table.stats_mut(six).allocs += 1;
+    if !mem.room(Kind::Neigh, &n.neighs, Gfp::Atomic) {
+        return None;
+    }
     let id = n.neighs.insert(Neighbour {
         dev,
         addr,

@@ -99,7 +99,7 @@ fn wait_for_room(k: &mut Kernel, id: PacketId, ctx: RunCtx) -> Result<Option<Ste
         return Err(Errno(e));
     }
     if s.sk.wmem_alloc < s.sk.sndbuf {
-        return Ok(None);
+        return if k.net.mem.is_short() { Err(Errno::ENOBUFS) } else { Ok(None) };
     }
     if ctx.nonblock || ctx.timed_out {
         return Err(Errno::EAGAIN);

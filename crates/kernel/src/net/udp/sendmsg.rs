@@ -209,6 +209,9 @@ fn transmit(
     if gso != 0 && !more {
         gso::check(net, s, &dst, (daddr, c.ext_len()), len, gso)?;
     }
+    if net.mem.is_short() {
+        return Err(Errno::ENOBUFS);
+    }
     if s.sk.wmem_alloc >= s.sk.sndbuf {
         if ctx.nonblock || ctx.timed_out {
             return Err(Errno::EAGAIN);

@@ -8,6 +8,7 @@ use super::{in_window, isn, oow_rate_limited, paws_reject};
 use crate::env::{SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::core::dst_metrics::RTAX_FEATURE_ECN;
@@ -183,7 +184,8 @@ enum Admit {
 
 /// The first three tests, in this order: requests, accept queue, what is kept for proven peers.
 fn admit(net: &mut Net, ns: NsId, l: &Listener, t: &Tuple, again: bool) -> Admit {
-    let Some(n) = net.ns.get_mut(ns) else { return Admit::Drop(DropReason::NotSpecified) };
+    let Net { mem, ns: spaces, env, .. } = net;
+    let Some(n) = spaces.get_mut(ns) else { return Admit::Drop(DropReason::NotSpecified) };
     let (cookies, backlog) = (n.sysctl.tcp_syncookies, n.sysctl.tcp_max_syn_backlog);
     let flood = cookies == 2 || l.requests_full();
     if flood && cookies == 0 {
@@ -204,10 +206,11 @@ fn admit(net: &mut Net, ns: NsId, l: &Listener, t: &Tuple, again: bool) -> Admit
             if !again
                 && cookies == 0
                 && i64::from(backlog) - i64::from(l.qlen) < i64::from(backlog >> 2)
-                && !metrics::peer_is_proven(&mut n.tcp.metrics, n.secret, (t.laddr, t.raddr), net.env.now) =>
+                && !metrics::peer_is_proven(&mut n.tcp.metrics, n.secret, (t.laddr, t.raddr), env.now) =>
         {
             Admit::Drop(DropReason::TcpReqQFull)
         }
+        false if !mem.room(Kind::Request, &n.tcp.reqs, Gfp::Atomic) => Admit::Drop(DropReason::NoMem),
         false => Admit::Store,
     }
 }
