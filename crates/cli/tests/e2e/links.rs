@@ -9,6 +9,7 @@ pub fn tests() -> Vec<Test> {
         test("devices_as_linux", &["ip", "bridge"], devices_as_linux),
         test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
+        test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
         test("network_of_containers", &["ip", "iptables-legacy", "python3", "curl", "ping", "sysctl"], containers),
@@ -50,6 +51,11 @@ fn mirred_as_linux(env: &Env) -> Result<()> {
 /// ipip, gre, gretap and sit between two namespaces: shown as by Linux with these modules, and carrying packets.
 fn tunnels_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "tunnels.sh", include_str!("programs/tunnels.linux"))
+}
+
+/// Rules by protocol, ports, users, with jumps, and the routes that are chosen by them; `fibmatch`.
+fn rules_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "rules.sh", "")
 }
 
 /// The spanning tree, groups and ports of a bridge, and rules of IPv6, in the same way (`bridges.linux`).

@@ -8,7 +8,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
 use crate::net::core::dst_metrics::MetricsId;
-use crate::net::core::fib_rules::RuleFlow;
+use crate::net::core::fib_rules::{self, L4, RuleFlow};
 use crate::net::core::neighbour::Nud;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
@@ -18,7 +18,7 @@ use crate::net::netlink::notify;
 use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_abi::{Errno, IPV6_PREFER_SRC_TMP};
-use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, needs_scope};
+use belljar_wire::ipv6::{IPV6_HLEN, IPV6_MIN_MTU, Ipv6Header, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 
@@ -73,6 +73,7 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
         oif: fl.oif,
         tos: fl.tos,
         mark: fl.mark,
+        l4: fl.l4(),
     };
     let policy = n.sysctl.multipath_hash6();
     let by = |net: &Net, src| select(net, ns, &asked(src), fl.oif, || HashKeys6::of_flow(policy, fl, src, daddr));
@@ -297,7 +298,18 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, skb: &S
         return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
     }
     let oif = needs_scope(daddr).then_some(dev);
-    let fl = RuleFlow { src: Some(ip.src.into()), dst: daddr.into(), iif: dev, oif, tos: ip.tclass, mark: skb.mark };
+    let mut fl = RuleFlow {
+        src: Some(ip.src.into()),
+        dst: daddr.into(),
+        iif: dev,
+        oif,
+        tos: ip.tclass,
+        mark: skb.mark,
+        l4: L4::default(),
+    };
+    if n.v6.fib.rules.is_some() && fib_rules::wants_l4(&n.v6.fib.rules) {
+        fl.l4 = L4::dissect(ip.next, skb.head.at(skb.network_header).get(IPV6_HLEN..));
+    }
     let policy = n.sysctl.multipath_hash6();
     let (found, _) = select(net, ns, &fl, oif, || HashKeys6::of(policy, skb, ip));
     let local = found.is_some_and(|f| f.route.is_here());

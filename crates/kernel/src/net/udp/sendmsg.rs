@@ -124,7 +124,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
 fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    let prefs = s.sk.src_prefs();
+    let (prefs, uid) = (s.sk.src_prefs(), s.sk.uid);
     let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, c.sockc.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let own = c.connected && !(c.onlink && c.daddr.is_ipv4());
@@ -139,6 +139,8 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
         tos: c.tos,
         mark,
         ports: (num, c.dport),
+        proto: PROTO,
+        uid,
         onlink: c.onlink,
         prefs,
     };

@@ -31,6 +31,7 @@ use crate::net::tcp::{md5sig, metrics};
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTAX_FEATURES;
 use belljar_wire::ethernet::ETH_HLEN;
+use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use core::net::IpAddr;
 
@@ -305,7 +306,7 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
     let ports = (t.lport, t.rport);
-    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
+    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk, IPPROTO_TCP) };
     af::route_output(net, ns, &fl)
 }
 
