@@ -259,3 +259,32 @@ fn rules_see_the_protocol_ports_and_user_of_sockets() {
         assert_eq!(h.send_to(fd, b"x", PEER, 9).is_ok(), sends, "{uid}");
     }
 }
+
+/// `ip neigh add proxy`: one address behind another device, without `proxy_arp`.
+#[test]
+fn a_router_answers_for_who_is_named() {
+    use belljar_wire::arp::{ARPOP_REQUEST, ArpPacket};
+    let (mut h, out) = router(1500);
+    let ask = |h: &mut Host, who: Ipv4Addr, to: Mac| {
+        h.rx(arp(ARPOP_REQUEST, PEER_MAC, PEER, Mac::ZERO, who, to));
+        h.sent().iter().filter_map(|f| ArpPacket::parse(f.head.bytes().get(14..)?).ok()).map(|p| (p.sha, p.spa)).next()
+    };
+    assert_eq!(ask(&mut h, FAR, HOST_MAC), None);
+    h.k.ip(h.ns, "neigh add proxy 10.7.0.9 dev eth0").unwrap();
+    assert_eq!(ask(&mut h, FAR, HOST_MAC), Some((HOST_MAC, FAR)));
+    assert_eq!(ask(&mut h, Ipv4Addr::new(10, 7, 0, 8), HOST_MAC), None);
+    // Asked by all it lets him answer first.
+    assert_eq!(ask(&mut h, FAR, Mac::BROADCAST), None);
+    h.advance(SEC);
+    assert_eq!(h.sent().len(), 1);
+    // Not for who is on the same link.
+    h.k.ip(h.ns, "neigh add proxy 10.0.2.99 dev eth0").unwrap();
+    assert_eq!(ask(&mut h, Ipv4Addr::new(10, 0, 2, 99), HOST_MAC), None);
+    let text = h.k.proc_text(h.ns, "/proc/net/arp").unwrap();
+    assert!(text.contains("10.7.0.9         0x1         0xc         00:00:00:00:00:00     *        eth0\n"), "{text}");
+    h.sysctl("net.ipv4.ip_forward", "0");
+    assert_eq!(ask(&mut h, FAR, HOST_MAC), None);
+    h.k.set_link(h.dev, false).unwrap();
+    assert!(h.k.net.ns.get(h.ns).unwrap().pneighs.of(false).is_empty());
+    let _ = out;
+}

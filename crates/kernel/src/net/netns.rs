@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::dst_metrics::MetricsTable;
 use crate::net::core::neighbour::{NeighTable, Neighbour};
+use crate::net::core::pneigh::Pneighs;
 use crate::net::ipv4::devconf::InetConf;
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
@@ -44,6 +45,8 @@ pub struct NetNs {
     pub mib: Mibs,
     pub neighs: Slab<Neighbour>,
     pub neigh_table: NeighTable,
+    /// Who is answered for.
+    pub pneighs: Pneighs,
     pub frags: Slab<FragQueue>,
     pub frag_table: FragTable,
     pub fib: Fib,
@@ -113,6 +116,7 @@ impl Net {
             mib: Mibs::default(),
             neighs: Slab::default(),
             neigh_table: NeighTable::default(),
+            pneighs: Pneighs::default(),
             frags: Slab::default(),
             frag_table: FragTable::default(),
             fib: Fib::default(),

@@ -7,6 +7,7 @@ use crate::net::core::dev::IfName;
 use crate::net::core::dst_metrics::{DstMetrics, MetricsId};
 use crate::net::core::fib_rules::{Action, Rule, RuleDev};
 use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::core::pneigh::Pneigh;
 use crate::net::ipv6;
 use belljar_abi::Errno;
 use belljar_abi::rtax::{rtax_of, rtax_value};
@@ -306,8 +307,26 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whom to answer for, of the family that `A` is an address of.
+    fn ip_neigh_proxy<A: FromStr + Into<IpAddr>>(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let addr = l.parse::<A>("an address")?.into();
+        let mut new = Pneigh { addr, dev: None, flags: 0, proto: 0, permanent: true };
+        while let Some(w) = l.words.next() {
+            match w {
+                "dev" => new.dev = Some(self.dev(ns, l)?),
+                "router" => new.flags |= belljar_abi::rtnetlink::NTF_ROUTER,
+                _ => return Err(words(format!("`{w}` means nothing to a neighbour"))),
+            }
+        }
+        let net = &mut self.net;
+        Ok(if add { net.pneigh_create(ns, new) } else { net.pneigh_delete(ns, addr, new.dev) }?)
+    }
+
     /// A neighbour of the family that `A` is an address of.
     pub(crate) fn ip_neigh<A: FromStr + Into<IpAddr>>(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        if l.words.next_if_eq(&"proxy").is_some() {
+            return self.ip_neigh_proxy::<A>(ns, add, l);
+        }
         let addr = l.parse::<A>("an address")?.into();
         let (mut dev, mut mac, mut state) = (None, None, Nud::Permanent);
         while let Some(w) = l.words.next() {
@@ -334,6 +353,7 @@ impl Kernel {
 fn nud(w: &str) -> Done<Nud> {
     Ok(match w {
         "permanent" => Nud::Permanent,
+        "noarp" => Nud::NoArp,
         "reachable" => Nud::Reachable,
         "stale" => Nud::Stale,
         w => return Err(words(format!("`{w}` is not a state"))),
