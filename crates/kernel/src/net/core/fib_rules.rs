@@ -7,6 +7,7 @@ use crate::net::netlink::notify;
 use belljar_abi::rtnetlink::{RTM_DELRULE, RTM_NEWRULE};
 use belljar_abi::{AF_INET6, Errno};
 use belljar_wire::ipv4::{IPPROTO_DCCP, IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP, IPPROTO_UDPLITE};
+use belljar_wire::ipv6::transport;
 use core::net::{IpAddr, Ipv4Addr};
 
 /// What a rule can ask about.
@@ -44,6 +45,14 @@ impl L4 {
             None => (0, 0),
         };
         L4 { proto, ports, uid: 0 }
+    }
+
+    /// Of a packet of IPv6 that came in, behind its extension headers.
+    pub fn dissect6(packet: &[u8], next: u8) -> L4 {
+        match transport(packet) {
+            Some(t) => L4::dissect(t.proto, packet.get(t.at..).filter(|_| t.frag.is_none())),
+            None => L4 { proto: next, ..L4::default() },
+        }
     }
 
     /// Of the way back.
@@ -297,6 +306,7 @@ impl Net {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belljar_wire::ipv6::{IPV6_HLEN, Ipv6Header};
 
     fn ip(s: &str) -> IpAddr {
         s.parse().unwrap()
@@ -358,6 +368,18 @@ mod tests {
         assert_eq!((l4(6, &[0, 7, 1, 0]), l4(132, &[0, 7, 1, 0]), l4(1, &[8, 0, 1, 1])), ((7, 256), (7, 256), (0, 0)));
         assert_eq!((l4(17, &[0, 7]), L4::dissect(17, None).ports), ((0, 0), (0, 0)));
         assert_eq!(L4::dissect(6, Some(&[0, 7, 1, 0])).reversed().ports, (256, 7));
+        let six = |headers: &[u8], next: u8| {
+            let ip = Ipv6Header { next, payload_len: headers.len() as u16 + 4, ..Ipv6Header::default() };
+            let mut b = vec![0; IPV6_HLEN];
+            ip.emit(&mut b);
+            b.extend(headers);
+            b.extend([0, 7, 1, 0]);
+            L4::dissect6(&b, next)
+        };
+        let udp = L4 { proto: 17, ports: (7, 256), uid: 0 };
+        assert_eq!((six(&[], 17), six(&[17, 0, 1, 4, 0, 0, 0, 0], 0)), (udp, udp), "behind hop-by-hop options too");
+        assert_eq!(six(&[17, 0, 0, 1, 0, 0, 0, 9], 44), L4 { ports: (0, 0), ..udp }, "a piece");
+        assert_eq!(six(&[17, 9], 0), L4 { ports: (0, 0), ..udp }, "cut short");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use crate::net::netlink::notify;
 use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_abi::{Errno, IPV6_PREFER_SRC_TMP};
-use belljar_wire::ipv6::{IPV6_HLEN, IPV6_MIN_MTU, Ipv6Header, needs_scope};
+use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 
@@ -308,7 +308,7 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, skb: &S
         l4: L4::default(),
     };
     if n.v6.fib.rules.is_some() && fib_rules::wants_l4(&n.v6.fib.rules) {
-        fl.l4 = L4::dissect(ip.next, skb.head.at(skb.network_header).get(IPV6_HLEN..));
+        fl.l4 = L4::dissect6(skb.head.at(skb.network_header), ip.next);
     }
     let policy = n.sysctl.multipath_hash6();
     let (found, _) = select(net, ns, &fl, oif, || HashKeys6::of(policy, skb, ip));
