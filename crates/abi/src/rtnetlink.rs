@@ -421,20 +421,28 @@ pub const NDA_NDM_FLAGS_MASK: u16 = 17;
 pub const FRA_DST: u16 = 1;
 pub const FRA_SRC: u16 = 2;
 pub const FRA_IIFNAME: u16 = 3;
+pub const FRA_GOTO: u16 = 4;
 pub const FRA_PRIORITY: u16 = 6;
 pub const FRA_FWMARK: u16 = 10;
 pub const FRA_SUPPRESS_PREFIXLEN: u16 = 14;
 pub const FRA_TABLE: u16 = 15;
 pub const FRA_FWMASK: u16 = 16;
 pub const FRA_OIFNAME: u16 = 17;
+pub const FRA_UID_RANGE: u16 = 20;
 pub const FRA_PROTOCOL: u16 = 21;
+pub const FRA_IP_PROTO: u16 = 22;
+pub const FRA_SPORT_RANGE: u16 = 23;
+pub const FRA_DPORT_RANGE: u16 = 24;
 
 // What a rule does, and its flags
 pub const FR_ACT_TO_TBL: u8 = 1;
+pub const FR_ACT_GOTO: u8 = 2;
+pub const FR_ACT_NOP: u8 = 3;
 pub const FR_ACT_BLACKHOLE: u8 = 6;
 pub const FR_ACT_UNREACHABLE: u8 = 7;
 pub const FR_ACT_PROHIBIT: u8 = 8;
 pub const FIB_RULE_INVERT: u32 = 2;
+pub const FIB_RULE_UNRESOLVED: u32 = 4;
 pub const FIB_RULE_IIF_DETACHED: u32 = 8;
 pub const FIB_RULE_OIF_DETACHED: u32 = 16;
 

@@ -99,6 +99,11 @@ pub fn rate(text: &str) -> Result<u64, String> {
     belljar_link::parse_rate(text).map_err(|e| e.to_string())
 }
 
+/// A size of memory: `512M`.
+pub fn memory(text: &str) -> Result<u64, String> {
+    belljar_kernel::mem::ledger::parse_size(text)
+}
+
 /// `--limit N`.
 pub fn packets(text: &str) -> Result<usize, String> {
     let n = text.parse().ok().filter(|n| *n > 0);

@@ -144,6 +144,7 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
                 mtu: options.mtu,
                 nic: nic.to_vec(),
                 cpus: if name == "host" { options.cpus } else { 1 },
+                mem: options.mem.filter(|_| name == "host"),
                 sysctls: sysctls.to_vec(),
                 drop_caps,
             }

@@ -323,6 +323,8 @@ pub struct MachineConfig {
     pub mtu: u32,
     pub nic: Vec<(String, String)>,
     pub cpus: u32,
+    /// Bytes of memory, when they are said.
+    pub mem: Option<u64>,
     pub sysctls: Vec<(String, String)>,
     pub drop_caps: bool,
 }

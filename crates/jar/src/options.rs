@@ -50,6 +50,8 @@ pub struct Options {
     pub nic: Vec<(String, String)>,
     /// Processors of the program's machine.
     pub cpus: u32,
+    /// Bytes of its memory, when they are said (`mem=`).
+    pub mem: Option<u64>,
     pub conditions: Conditions,
     pub mtu: u32,
     pub ip: (Ipv4Addr, u8),
@@ -80,6 +82,7 @@ impl Options {
             sysctls: Vec::new(),
             nic: Vec::new(),
             cpus: 1,
+            mem: None,
             conditions: Conditions::default(),
             mtu: 1500,
             ip: (Ipv4Addr::new(10, 0, 2, 15), 24),

@@ -387,6 +387,7 @@ mod tests {
             mtu: 1500,
             nic: Vec::new(),
             cpus: 1,
+            mem: None,
             sysctls: Vec::new(),
             drop_caps: false,
         };

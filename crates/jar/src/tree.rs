@@ -37,10 +37,13 @@ const IRQ: &str = "/proc/irq";
 const BQL: &str = "byte_queue_limits";
 const TREES: [&str; 5] = [PROC_NET, SYS_NET, CLASS, DEVICES, IRQ];
 /// Files elsewhere, and their permissions.
-const FILES_ELSEWHERE: [(&str, u32); 5] = [
+const FILES_ELSEWHERE: [(&str, u32); 8] = [
     ("/proc/softirqs", 0o444),
     ("/proc/interrupts", 0o444),
     ("/proc/slabinfo", 0o400),
+    ("/proc/buddyinfo", 0o444),
+    ("/proc/zoneinfo", 0o444),
+    ("/proc/meminfo", 0o444),
     ("/proc/sys/fs/nr_open", 0o644),
     ("/proc/sys/fs/file-max", 0o644),
 ];

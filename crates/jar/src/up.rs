@@ -153,6 +153,7 @@ pub(crate) fn machines(
             ipv6: false,
             mtu: 1500,
             cpus: 1,
+            mem: None,
             nic: Vec::new(),
             sysctls: Vec::new(),
             drop_caps: false,

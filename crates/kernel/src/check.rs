@@ -55,6 +55,7 @@ impl Kernel {
         same("tcp_orphans", self.net.usage.tcp_orphans, orphans)?;
         let pages: u64 = self.socks.tcp.iter().map(|(_, s)| u64::from(s.mem_pages)).sum();
         same("tcp_bytes", self.net.usage.tcp_bytes, pages * mem::PAGE)?;
+        self.net.mem.pages.check().map_err(Violation)?;
         self.hrtimers()?;
         for (_, ns) in self.net.ns.iter() {
             self.tables(ns).map_err(|v| Violation(format!("{}: {v}", ns.name)))?;

@@ -4,7 +4,7 @@ use crate::env::{Env, Fired, Nanos, Rise, TimerKey, time};
 use crate::fs::eventpoll::{EpItem, EventPoll};
 use crate::fs::file::File;
 use crate::ids::*;
-use crate::mem::Pool;
+use crate::mem::{Memory, Pool};
 use crate::net::core::softirq::Cpu;
 use crate::net::core::{busy_poll, cpu_time, errqueue, napi, timestamp, zerocopy};
 use crate::net::packet;
@@ -81,6 +81,7 @@ impl Kernel {
                 napi: Default::default(),
                 model: None,
                 pool: Pool::default(),
+                mem: Memory::default(),
                 sysctl: Global::default(),
                 usage: Usage::default(),
                 notices: VecDeque::new(),

@@ -3,8 +3,10 @@ mod host;
 use belljar_abi::*;
 use belljar_kernel::env::Rng;
 use belljar_kernel::ids::*;
+use belljar_kernel::mem::Gfp;
 use belljar_kernel::task::call::*;
 use host::*;
+use std::ops::Range;
 
 /// One call chosen at random; descriptors are small numbers, so most of them mean something.
 fn call<'a>(r: &mut Rng, addr: &'a SockAddrBytes, int: &'a [u8; 8], data: &'a [u8], fds: &'a [PollFd]) -> Call<'a> {
@@ -55,13 +57,39 @@ fn call<'a>(r: &mut Rng, addr: &'a SockAddrBytes, int: &'a [u8; 8], data: &'a [u
 
 #[test]
 fn random_calls_keep_every_invariant() {
-    for seed in 0..40 {
+    random_calls(0..40, false, |_, _| ());
+}
+
+/// Now and then somebody else has all the pages that there are.
+#[test]
+fn random_calls_without_memory_keep_every_invariant() {
+    for seed in 40..60 {
+        let mut hog = Vec::new();
+        random_calls(seed..seed + 1, true, |h, r| {
+            let pages = &mut h.k.net.mem.pages;
+            match r.below(40) {
+                0 => hog.extend(std::iter::from_fn(|| pages.alloc(0, Gfp::Held))),
+                1..=8 => hog.drain(hog.len() - hog.len().min(300)..).for_each(|b| pages.free(b)),
+                _ => {}
+            }
+        });
+    }
+}
+
+/// `before` each call something else may happen.
+fn random_calls(seeds: Range<u64>, small: bool, mut before: impl FnMut(&mut Host, &mut Rng)) {
+    for seed in seeds {
         let mut h = Host::new();
+        if small {
+            h.k.set_memory(16 << 20);
+            h.k.sysctl_set(h.ns, "net.ipv4.tcp_mem", "100000 100000 100000").unwrap();
+        }
         let mut r = Rng::new(seed);
         let threads: Vec<TaskId> = (0..5).map(|_| h.thread()).collect();
         let mut busy: Vec<Option<CallId>> = vec![None; threads.len()];
         let data = vec![5; 100_000];
         for step in 0..1_500 {
+            before(&mut h, &mut r);
             let t = r.below(threads.len() as u32) as usize;
             let addr = SockAddr::V4(LO, 2000 + r.below(4) as u16);
             let addr = if r.below(4) == 0 { addr.to_mapped().emit() } else { addr.emit() };

@@ -197,3 +197,94 @@ fn ports_part_flows_where_they_are_told_to() {
         assert_eq!(parse(&h.sent()[0]).0.dst, flow, "{n}");
     }
 }
+
+#[test]
+fn rules_about_ports_look_into_what_is_forwarded() {
+    let (mut h, _) = router(1500);
+    let passes = |h: &mut Host, frame| {
+        h.rx(frame);
+        h.sent().first().is_some_and(|f| parse(f).1.dst == FAR)
+    };
+    for (line, fits) in [
+        ("ipproto udp dport 7 sport 9 prohibit", true),
+        ("dport 1-10 prohibit", true),
+        ("sport 10-20 prohibit", false),
+        ("ipproto tcp prohibit", false),
+        ("not ipproto tcp prohibit", true),
+        // What is forwarded is root's.
+        ("uidrange 0-0 prohibit", true),
+        ("uidrange 1-4294967294 prohibit", false),
+    ] {
+        h.k.ip(h.ns, &format!("rule add pref 9 {line}")).unwrap();
+        assert_eq!(passes(&mut h, to_far(from_peer(0), 10)), !fits, "{line}");
+        h.k.ip(h.ns, "rule del pref 9").unwrap();
+        h.advance(2 * SEC);
+    }
+    // A piece has no ports, but a protocol.
+    h.k.ip(h.ns, "rule add pref 9 dport 7 prohibit").unwrap();
+    assert!(passes(&mut h, to_far(Ipv4Header { mf: true, ..from_peer(0) }, 10)));
+    // The way back of an answer is asked for with its ports the other way round.
+    h.k.ip(h.ns, "rule del pref 9").unwrap();
+    h.sysctl("net.ipv4.conf.eth0.rp_filter", "1");
+    h.k.ip(h.ns, "rule add pref 9 dport 9 sport 7 blackhole").unwrap();
+    h.rx(to_far(from_peer(0), 10));
+    assert_eq!(h.sent().len(), 0);
+    h.k.ip(h.ns, "rule add pref 8 dport 9 goto 10").unwrap();
+    h.k.ip(h.ns, "rule add pref 10 nop").unwrap();
+    assert!(passes(&mut h, to_far(from_peer(0), 10)));
+}
+
+#[test]
+fn rules_see_the_protocol_ports_and_user_of_sockets() {
+    use belljar_abi::*;
+    use belljar_kernel::task::process::Caps;
+    let mut h = Host::new();
+    h.know_peer();
+    h.k.ip(h.ns, "rule add pref 9 ipproto udp dport 53 prohibit").unwrap();
+    h.k.ip(h.ns, "rule add pref 10 ipproto tcp sport 4000-4100 unreachable").unwrap();
+    h.k.ip(h.ns, "rule add pref 11 uidrange 1000-1001 blackhole").unwrap();
+    let fd = h.udp();
+    assert_eq!(h.connect(fd, PEER, 53).unwrap_err(), Errno::EACCES);
+    assert_eq!(h.send_to(fd, b"x", PEER, 53).unwrap_err(), Errno::EACCES);
+    h.send_to(fd, b"x", PEER, 54).unwrap();
+    for (port, ends) in [(4000, Errno::EHOSTUNREACH), (4101, Errno::EINPROGRESS)] {
+        let fd = h.socket(SOCK_STREAM | SOCK_NONBLOCK);
+        h.bind(fd, Ipv4Addr::UNSPECIFIED, port).unwrap();
+        assert_eq!(h.connect(fd, PEER, 53).unwrap_err(), ends, "{port}");
+    }
+    for (uid, sends) in [(999, true), (1000, false), (1001, false), (1002, true)] {
+        let p = h.k.add_process(h.ns, uid, Caps::NONE, 64, "user");
+        h.task = h.k.add_task(p, 0).unwrap();
+        let fd = h.udp();
+        assert_eq!(h.send_to(fd, b"x", PEER, 9).is_ok(), sends, "{uid}");
+    }
+}
+
+/// `ip neigh add proxy`: one address behind another device, without `proxy_arp`.
+#[test]
+fn a_router_answers_for_who_is_named() {
+    use belljar_wire::arp::{ARPOP_REQUEST, ArpPacket};
+    let (mut h, out) = router(1500);
+    let ask = |h: &mut Host, who: Ipv4Addr, to: Mac| {
+        h.rx(arp(ARPOP_REQUEST, PEER_MAC, PEER, Mac::ZERO, who, to));
+        h.sent().iter().filter_map(|f| ArpPacket::parse(f.head.bytes().get(14..)?).ok()).map(|p| (p.sha, p.spa)).next()
+    };
+    assert_eq!(ask(&mut h, FAR, HOST_MAC), None);
+    h.k.ip(h.ns, "neigh add proxy 10.7.0.9 dev eth0").unwrap();
+    assert_eq!(ask(&mut h, FAR, HOST_MAC), Some((HOST_MAC, FAR)));
+    assert_eq!(ask(&mut h, Ipv4Addr::new(10, 7, 0, 8), HOST_MAC), None);
+    // Asked by all it lets him answer first.
+    assert_eq!(ask(&mut h, FAR, Mac::BROADCAST), None);
+    h.advance(SEC);
+    assert_eq!(h.sent().len(), 1);
+    // Not for who is on the same link.
+    h.k.ip(h.ns, "neigh add proxy 10.0.2.99 dev eth0").unwrap();
+    assert_eq!(ask(&mut h, Ipv4Addr::new(10, 0, 2, 99), HOST_MAC), None);
+    let text = h.k.proc_text(h.ns, "/proc/net/arp").unwrap();
+    assert!(text.contains("10.7.0.9         0x1         0xc         00:00:00:00:00:00     *        eth0\n"), "{text}");
+    h.sysctl("net.ipv4.ip_forward", "0");
+    assert_eq!(ask(&mut h, FAR, HOST_MAC), None);
+    h.k.set_link(h.dev, false).unwrap();
+    assert!(h.k.net.ns.get(h.ns).unwrap().pneighs.of(false).is_empty());
+    let _ = out;
+}

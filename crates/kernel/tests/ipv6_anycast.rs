@@ -132,3 +132,35 @@ fn a_router_has_the_first_of_each_subnet() {
     assert_eq!(anycast(&t), []);
     t.k.check().unwrap();
 }
+
+/// `ip neigh add proxy` with `proxy_ndp`: as measured on Linux 6.18.
+#[test]
+fn a_router_answers_for_who_is_named() {
+    let mut t = Two::new();
+    let (plain, router): (Ipv6Addr, Ipv6Addr) = ("fd00::77".parse().unwrap(), "fd00::78".parse().unwrap());
+    let ns = t.ns[0];
+    t.k.ip(ns, "-6 neigh add proxy fd00::77 dev eth0").unwrap();
+    t.k.ip(ns, "-6 neigh add proxy fd00::78 dev eth0 router").unwrap();
+    t.settle();
+    let ask = |t: &mut Two, to: Ipv6Addr| {
+        t.seen.clear();
+        let fd = t.socket(1, SOCK_DGRAM, 0);
+        t.send(1, fd, b"x", Some((to, 9))).unwrap();
+        t.sleep(900);
+        let said = answers(t).into_iter().find(|a| a.1 == NDISC_NEIGHBOUR_ADVERTISEMENT);
+        // Until it is asked for no more.
+        t.sleep(5000);
+        said.map(|a| (a.0, a.2))
+    };
+    for (key, value) in [("all.forwarding", "0"), ("eth0.proxy_ndp", "1"), ("all.forwarding", "1")] {
+        assert_eq!(ask(&mut t, plain), None);
+        t.k.sysctl_set(ns, &format!("net.ipv6.conf.{key}"), value).unwrap();
+    }
+    assert_eq!(ask(&mut t, plain), Some((A, NA_SOLICITED)));
+    assert_eq!(ask(&mut t, router), Some((A, NA_SOLICITED | NA_ROUTER)));
+    assert_eq!(ask(&mut t, "fd00::79".parse().unwrap()), None);
+    t.k.ip(ns, "-6 neigh del proxy fd00::78 dev eth0").unwrap();
+    let groups = t.k.proc_text(ns, "/proc/net/igmp6").unwrap();
+    assert!(groups.contains("ff0200000000000000000001ff000077") && !groups.contains("01ff000078"), "{groups}");
+    t.k.check().unwrap();
+}

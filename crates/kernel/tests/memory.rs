@@ -114,7 +114,7 @@ fn a_hundred_thousand_connections() {
     let explained = (held_full - held) as f64 / (rss_full - rss) as f64;
     let dump = |b: &Machine| {
         let rows = b.k.caches().into_iter().filter(|c| c.bytes > 100_000);
-        rows.map(|c| format!("{} {} of {}: {}\n", c.name, c.active, c.total, c.bytes)).collect::<String>()
+        rows.map(|c| format!("{} {} of {}: {}\n", c.name(), c.active, c.total, c.bytes)).collect::<String>()
     };
     eprintln!("held {held} -> {held_full}, resident {rss} -> {rss_full}: {explained:.3}\n{}", dump(&b));
     assert!((0.95..1.05).contains(&explained), "{explained}");

@@ -38,6 +38,9 @@ pub fn find_link(t: &Topology, word: &str) -> Result<usize, String> {
 pub fn host(t: &Topology, n: usize, k: &mut Kernel, ns: NsId) -> Result<Vec<Plug>, String> {
     let h = t.hosts.get(n).ok_or("no such host")?;
     let say = |what: &str, e: Errno| format!("{}: {what}: {e}", h.name);
+    if let Some(bytes) = h.mem {
+        k.set_memory(bytes);
+    }
     if let Some(lo) = k.net.ns.get(ns).map(|n| n.lo) {
         k.set_link(lo, true).map_err(|e| say("lo", e))?;
     }

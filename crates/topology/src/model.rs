@@ -27,6 +27,8 @@ pub struct Host {
     pub name: String,
     /// Forwards packets of both versions of IP.
     pub forward: bool,
+    /// Bytes of memory, when they are said.
+    pub mem: Option<u64>,
     pub sysctls: Vec<(String, String)>,
     /// By device.
     pub addresses: Vec<(String, Cidr)>,

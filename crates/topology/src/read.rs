@@ -1,13 +1,26 @@
 //! From text to [`Topology`]: every name resolved, every unit read, every mistake told with its line.
 use crate::model::*;
 use crate::toml::{self, Found, Keys, Lines, Problem, Result, nearest, unknown};
+use belljar_kernel::mem::ledger::parse_size;
 use belljar_kernel::net::core::dev::valid_name;
-use belljar_link::{Conditions, parse_delay, parse_size};
+use belljar_link::{Conditions, parse_delay, parse_size as parse_bytes};
 use core::net::{IpAddr, Ipv4Addr};
 
 const FILE: [&str; 6] = ["name", "seed", "sysctl", "host", "link", "workload"];
-const HOST: [&str; 11] =
-    ["address", "bridge", "speed", "xdp", "route", "forward", "sysctl", "masquerade", "publish", "setup", "program"];
+const HOST: [&str; 12] = [
+    "address",
+    "bridge",
+    "speed",
+    "xdp",
+    "route",
+    "forward",
+    "mem",
+    "sysctl",
+    "masquerade",
+    "publish",
+    "setup",
+    "program",
+];
 const PROGRAM: [&str; 4] = ["run", "service", "after", "env"];
 const LINK: [&str; 4] = ["name", "between", "mtu", "back"];
 const WORKLOAD: [&str; 8] = ["kind", "from", "to", "port", "bytes", "count", "at", "address"];
@@ -175,6 +188,9 @@ fn host(n: usize, k: &Keys<'_>, t: &mut Topology) -> Result<()> {
     k.only(&HOST)?;
     let mut h = Host { name: t.hosts.get(n).map(|h| h.name.clone()).unwrap_or_default(), ..Host::default() };
     h.forward = k.flag("forward")?;
+    if let Some(f) = k.get("mem") {
+        h.mem = Some(parse_size(&f.word()?).map_err(|e| f.problem(e))?);
+    }
     h.sysctls = settings(k.get("sysctl"))?;
     let plugs: Vec<String> = t.plugs(n).map(|(.., dev)| dev.to_owned()).collect();
     if let Some(f) = k.get("bridge") {
@@ -384,7 +400,7 @@ fn workload(k: &Keys<'_>, t: &Topology) -> Result<Workload> {
     let (from, to) = (side("from")?, side("to")?);
     let size = |key: &str| {
         let f = k.need(key)?;
-        parse_size(&f.word()?).map_err(|e| f.problem(e.to_string()))
+        parse_bytes(&f.word()?).map_err(|e| f.problem(e.to_string()))
     };
     let kind = match k.need("kind")? {
         f if f.text()? == "stream" => Kind::Stream { bytes: size("bytes")? },

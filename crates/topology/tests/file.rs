@@ -106,6 +106,18 @@ fn cards_have_speeds_and_lists_at_xdp() {
 }
 
 #[test]
+fn hosts_have_memory() {
+    let t = parse("[host.a]\nmem = \"64M\"\n[host.b]\n").unwrap();
+    let mut k = belljar_kernel::Kernel::new(1);
+    let ns = k.net.add_ns("a");
+    belljar_topology::build::host(&t, 0, &mut k, ns).unwrap();
+    let text = k.proc_text(ns, "/proc/meminfo").unwrap();
+    assert!(text.starts_with("MemTotal:          64512 kB\n"), "{text}");
+    let text = wrong("[host.a]\nmem = \"1K\"\n");
+    assert!(text.contains("line 2") && text.contains("no size of memory"), "{text}");
+}
+
+#[test]
 fn rubbish_is_refused_without_a_panic() {
     for cut in 0..OFFICE.len() {
         if OFFICE.is_char_boundary(cut) {

@@ -46,6 +46,9 @@ pub struct RunCommand {
     /// Processors that packets are processed on, each with its interrupts, softirqs and backlog
     #[arg(long, value_name = "NUMBER", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=64), help_heading = "Host")]
     pub cpus: u32,
+    /// Memory of the program's machine, as mem= on a kernel's command line: 64M (default: what tcp_mem and its like are measured for, 23.5G)
+    #[arg(long, value_name = "SIZE", value_parser = parse::memory, help_heading = "Host")]
+    pub mem: Option<u64>,
     /// A setting of the network card: rx, tx (descriptors), channels, speed (Mbit/s), tso, gro, tx-checksumming, rx-checksumming (on, off)
     #[arg(long, value_name = "NAME=VALUE", value_parser = parse::pair, help_heading = "Host")]
     pub nic: Vec<(String, String)>,
@@ -160,6 +163,7 @@ fn options(c: &RunCommand) -> Result<Options, Fail> {
         sysctls: c.sysctl.clone(),
         nic: c.nic.clone(),
         cpus: c.cpus,
+        mem: c.mem,
         conditions: Conditions {
             delay_ns: c.delay.unwrap_or(0),
             jitter_ns: c.jitter.unwrap_or(0),

@@ -53,6 +53,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("descriptors.py", include_str!("programs/descriptors.py")),
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
+    ("proxies.sh", include_str!("programs/proxies.sh")),
+    ("rules.sh", include_str!("programs/rules.sh")),
     ("tunnels.sh", include_str!("programs/tunnels.sh")),
     ("mirred.sh", include_str!("programs/mirred.sh")),
     ("doors.py", include_str!("programs/doors.py")),

@@ -10,6 +10,8 @@ pub fn tests() -> Vec<Test> {
         test("offloads_as_linux", &["ip", "ethtool"], offloads_as_linux),
         test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
+        test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
+        test("proxies_as_linux", &["unshare", "ip", "arp"], proxies_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
         test("network_of_containers", &["ip", "iptables-legacy", "python3", "curl", "ping", "sysctl"], containers),
@@ -56,6 +58,16 @@ fn mirred_as_linux(env: &Env) -> Result<()> {
 /// ipip, gre, gretap and sit between two namespaces: shown as by Linux with these modules, and carrying packets.
 fn tunnels_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "tunnels.sh", include_str!("programs/tunnels.linux"))
+}
+
+/// Rules by protocol, ports, users, with jumps, and the routes that are chosen by them; `fibmatch`.
+fn rules_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "rules.sh", "")
+}
+
+/// Who is answered for (`ip neigh add proxy`, `arp … pub`), and `nud noarp`.
+fn proxies_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "proxies.sh", "")
 }
 
 /// The spanning tree, groups and ports of a bridge, and rules of IPv6, in the same way (`bridges.linux`).

@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Test> {
         test("trees_for_a_shell", &[], trees_for_a_shell),
         test("trees_for_a_static_program", &["go"], trees_for_a_static_program),
         test("trees_below_the_working_directory", &[], trees_below_the_working_directory),
+        test("memory_in_files", &["awk", "free"], memory_in_files),
         test("trees_are_no_way_out", &["python3"], trees_are_no_way_out),
     ]
 }
@@ -55,6 +56,17 @@ fn trees_below_the_working_directory(env: &Env) -> Result<()> {
                   if cd /sys/class/net/eth0 2>/dev/null; then cat mtu; d=$(pwd -P); cat $d/mtu; else echo 1400; echo 1400; fi";
     let out = env.run(&["--with-proc", "--mtu", "1400"], &["sh", "-c", script])?.wait(30)?;
     ensure!(out.stdout == "1234\n1234\n1234\n1400\n1400\n" && out.code == Some(0), "{out:?}");
+    Ok(())
+}
+
+/// The machine's memory is that of `--mem`, and its files add up.
+fn memory_in_files(env: &Env) -> Result<()> {
+    let script = "set -- $(awk '/^(MemTotal|MemFree|Slab):/ { print $2 }' /proc/meminfo); echo $1; \
+                  test $(($1 - $2)) -eq $3 && echo adds up; awk '{ print $4, NF }' /proc/buddyinfo; \
+                  free -k | awk '/^Mem:/ { print $2 }'; cat /proc/sys/net/ipv4/tcp_rmem";
+    let out = env.run(&["--with-proc", "--mem", "64M"], &["sh", "-c", script])?.wait(30)?;
+    let want = "64512\nadds up\nDMA 15\nDMA32 15\n64512\n4096\t131072\t504000\n";
+    ensure!(out.stdout == want && out.code == Some(0), "{out:?}");
     Ok(())
 }
 

@@ -243,7 +243,8 @@ impl Filter {
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
         // A program attached by number of interface would come to stand at a device of the host's.
-        let attach = [jump(JEQ, BPF_PROG_ATTACH, 1, 0), jump(JEQ, BPF_LINK_CREATE, 0, 1), fail(libc::EOPNOTSUPP), ALLOW];
+        let attach =
+            [jump(JEQ, BPF_PROG_ATTACH, 1, 0), jump(JEQ, BPF_LINK_CREATE, 0, 1), fail(libc::EOPNOTSUPP), ALLOW];
         f.call(libc::SYS_bpf, &[&[op(LD, arg(0).0)], &attach[..]].concat());
         if exact {
             for nr in [

@@ -20,6 +20,9 @@ impl Machine {
     pub fn new(c: &MachineConfig) -> Result<Machine, String> {
         let mut k = Kernel::new(c.seed);
         k.set_cpus(c.cpus);
+        if let Some(bytes) = c.mem {
+            k.set_memory(bytes);
+        }
         k.net.env.advance(c.now);
         k.net.env.wall_offset = c.wall.saturating_sub(c.now);
         let mut nic =

@@ -2,6 +2,7 @@
 //! releases the object.
 use crate::ids::*;
 use crate::kernel::{Files, Kernel};
+use crate::mem::{Gfp, Kind};
 use crate::task::call::{Fd, RunCtx};
 use belljar_abi::{Errno, MSG_DONTWAIT};
 
@@ -116,7 +117,7 @@ impl Kernel {
     }
 
     /// Whether one more descriptor and file fit.
-    pub(crate) fn may_install(&self, process: ProcId) -> Result<(), Errno> {
+    pub(crate) fn may_install(&mut self, process: ProcId) -> Result<(), Errno> {
         let p = self.tasks.procs.get(process).ok_or(Errno::ESRCH)?;
         if p.fds.lowest_free(0) >= p.nofile {
             return Err(Errno::EMFILE);
@@ -124,7 +125,7 @@ impl Kernel {
         if self.files.files.len() as u64 >= self.net.sysctl.file_max && !p.caps.sys_admin {
             return Err(Errno::ENFILE);
         }
-        Ok(())
+        if self.net.mem.room(Kind::Filp, &self.files.files, Gfp::Kernel) { Ok(()) } else { Err(Errno::ENOMEM) }
     }
 
     /// A descriptor went. Returns the socket when this was the last reference to it and it has to be released.

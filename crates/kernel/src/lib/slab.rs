@@ -314,11 +314,33 @@ impl<T> Slab<T> {
         })
     }
 
-    /// Bytes the chunks and the free list really hold (`slabinfo`, bench).
+    /// Whether the next entry needs another chunk.
+    #[inline]
+    pub fn is_full(&self) -> bool {
+        if !self.free.is_empty() {
+            return false;
+        }
+        let filling = match self.filling.checked_sub(1) {
+            None => Some(&self.first),
+            Some(other) => self.others.get(other),
+        };
+        filling.is_none_or(|c| c.is_empty() || c.len() == Self::CHUNK)
+    }
+
+    /// Bytes that chunks and lists really hold.
     pub fn bytes(&self) -> usize {
-        let slots = self.slots();
+        self.slots() * size_of::<Slot<T>>() + self.list_bytes()
+    }
+
+    /// Of them what lies beside the chunks.
+    pub fn list_bytes(&self) -> usize {
         let lists = (self.free.capacity() + self.gone.capacity()) * 4 + self.about.capacity() * size_of::<About>();
-        slots * size_of::<Slot<T>>() + lists + self.others.capacity() * size_of::<Vec<Slot<T>>>()
+        lists + self.others.capacity() * size_of::<Vec<Slot<T>>>()
+    }
+
+    /// Chunks that there are.
+    pub fn chunks_held(&self) -> usize {
+        self.chunks().filter(|c| c.capacity() > 0).count()
     }
 
     /// Slots that exist, in use or not.
@@ -330,8 +352,11 @@ impl<T> Slab<T> {
     pub const SLOT: usize = size_of::<Slot<T>>();
 
     /// Slots of a chunk: 256, more of small ones, so that a chunk is large enough for an allocator to give it back.
-    const CHUNK: usize =
+    pub const CHUNK: usize =
         if 256 * Self::SLOT >= 128 * 1024 { 256 } else { (128 * 1024 / Self::SLOT).next_power_of_two() };
+
+    /// Pages of a chunk.
+    pub const CHUNK_PAGES: u32 = (Self::CHUNK * Self::SLOT).div_ceil(4096) as u32;
 }
 
 #[cfg(test)]

@@ -1,5 +1,11 @@
 //! Memory that is used again: pages for payload, packet buffers, and the books about both.
 pub mod cache;
+pub mod ledger;
+pub mod pages;
+
+pub use cache::Kind;
+pub use ledger::Memory;
+pub use pages::Gfp;
 
 use crate::kernel::Kernel;
 use crate::net::core::skb::Skb;
@@ -131,13 +137,10 @@ impl Pool {
         std::array::from_fn(|n| self.pages[n].len())
     }
 
-    pub(crate) fn class_name(class: usize) -> &'static str {
-        match class {
-            2048 => "kmalloc-2k",
-            16_384 => "kmalloc-16k",
-            65_536 => "kmalloc-64k",
-            _ => "kmalloc-256k",
-        }
+    /// Gives back what is only kept (`shrink_slab`).
+    pub(crate) fn shrink(&mut self) {
+        self.pages = Default::default();
+        (self.skbs, self.received) = (Vec::new(), Vec::new());
     }
 }
 

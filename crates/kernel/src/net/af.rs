@@ -3,6 +3,7 @@
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dst_metrics;
+use crate::net::core::fib_rules::L4;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::Sock;
 use crate::net::ipv4::fib::RouteType;
@@ -43,6 +44,9 @@ pub struct Flow {
     pub mark: u32,
     /// Source and destination, where the protocol has them.
     pub ports: (u16, u16),
+    /// Its number, 0 where no rule should ask, and whose it is.
+    pub proto: u8,
+    pub uid: u32,
     /// No router (SO_DONTROUTE, MSG_DONTROUTE). IPv6 does not know it.
     pub onlink: bool,
     /// IPV6_ADDR_PREFERENCES; 0: the settings'.
@@ -52,11 +56,16 @@ pub struct Flow {
 impl Flow {
     /// From any address of ours.
     pub fn to(daddr: IpAddr) -> Flow {
-        Flow { daddr, saddr: wildcard(daddr), oif: None, tos: 0, mark: 0, ports: (0, 0), onlink: false, prefs: 0 }
+        let (tos, mark, ports, proto, uid) = (0, 0, (0, 0), 0, 0);
+        Flow { daddr, saddr: wildcard(daddr), oif: None, tos, mark, ports, proto, uid, onlink: false, prefs: 0 }
+    }
+
+    pub fn l4(&self) -> L4 {
+        L4 { proto: self.proto, ports: self.ports, uid: self.uid }
     }
 
     /// To the peer of a socket, from its address.
-    pub fn of(sk: &Sock) -> Flow {
+    pub fn of(sk: &Sock, proto: u8) -> Flow {
         let ports = (sk.num, sk.dport);
         Flow {
             daddr: sk.first_hop(sk.daddr),
@@ -65,6 +74,8 @@ impl Flow {
             tos: sk.tos,
             mark: sk.mark,
             ports,
+            proto,
+            uid: sk.uid,
             onlink: sk.flags.localroute,
             prefs: sk.src_prefs(),
         }
@@ -73,10 +84,11 @@ impl Flow {
 
 /// The route of a packet of ours. ENETUNREACH without one, the route type's own error otherwise.
 pub fn route_output(net: &mut Net, ns: NsId, fl: &Flow) -> Result<Dst, Errno> {
-    let Flow { oif, tos, mark, ports, onlink, .. } = *fl;
+    let Flow { oif, tos, mark, ports, proto, uid, onlink, .. } = *fl;
     match (fl.daddr, fl.saddr) {
         (IpAddr::V4(daddr), saddr) => {
-            route::ip_route_output(net, ns, &Flow4 { daddr, saddr: v4(saddr), oif, tos, mark, ports, onlink })
+            let fl = Flow4 { daddr, saddr: v4(saddr), oif, tos, mark, ports, proto, uid, onlink };
+            route::ip_route_output(net, ns, &fl)
         }
         (IpAddr::V6(daddr), _) => ip6_route_output(net, ns, fl, daddr),
     }

@@ -28,7 +28,7 @@ use self::sysctl::Global;
 use crate::env::trace::{Dir, RuleHit};
 use crate::env::{Env, Event};
 use crate::ids::*;
-use crate::mem::Pool;
+use crate::mem::{Memory, Pool};
 use belljar_wire::Frame;
 use std::collections::VecDeque;
 
@@ -50,6 +50,8 @@ pub struct Net {
     /// In a lab: how long things take.
     pub model: Option<Box<core::cpu_time::Model>>,
     pub pool: Pool,
+    /// The machine's pages, and who holds them.
+    pub mem: Memory,
     /// Settings that are not per namespace.
     pub sysctl: Global,
     /// Pages charged to TCP and UDP sockets, orphans and sockets in use: what udp_mem and tcp_max_orphans bound.

@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::dst_metrics::MetricsTable;
 use crate::net::core::neighbour::{NeighTable, Neighbour};
+use crate::net::core::pneigh::Pneighs;
 use crate::net::ipv4::devconf::InetConf;
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
@@ -44,6 +45,8 @@ pub struct NetNs {
     pub mib: Mibs,
     pub neighs: Slab<Neighbour>,
     pub neigh_table: NeighTable,
+    /// Who is answered for.
+    pub pneighs: Pneighs,
     pub frags: Slab<FragQueue>,
     pub frag_table: FragTable,
     pub fib: Fib,
@@ -97,6 +100,8 @@ impl Net {
         let idents = (0..IDENTS).map(|_| self.env.rng.next_u32()).collect();
         // lo needs the namespace and the namespace needs lo: an id that names nothing stands in for a moment.
         let Some(nobody) = DevId::from_bits(1 << 63) else { unreachable!("the generation is not zero") };
+        let mut sysctl = Sysctl::default();
+        self.mem.apply_limits(&mut sysctl);
         let ns = self.ns.insert(NetNs {
             name: name.to_owned(),
             lo: nobody,
@@ -107,10 +112,11 @@ impl Net {
             nsids: Vec::new(),
             conf_default: InetConf::default(),
             conf_all: InetConf::ALL,
-            sysctl: Sysctl::default(),
+            sysctl,
             mib: Mibs::default(),
             neighs: Slab::default(),
             neigh_table: NeighTable::default(),
+            pneighs: Pneighs::default(),
             frags: Slab::default(),
             frag_table: FragTable::default(),
             fib: Fib::default(),

@@ -3,6 +3,7 @@
 use crate::drivers::tunnel::{self, IPPROTO_GRE, IPPROTO_IPIP};
 use crate::ids::*;
 use crate::kernel::{Kernel, Socks};
+use crate::mem::{Gfp, Kind};
 use crate::net::af;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::sock::{Family, Sock};
@@ -79,6 +80,9 @@ pub(crate) fn create(k: &mut Kernel, ns: NsId, family: Family, proto: Proto, cre
             sk.sk.flags.no_txrehash = sysctl.txrehash == 0;
             if family == Family::Inet6 && sysctl.flowlabel_reflect & flowlabel::REFLECT_ESTABLISHED != 0 {
                 sk.sk.v6_opts_mut().repflow = true;
+            }
+            if !k.net.mem.room(Kind::Tcp, &k.socks.tcp, Gfp::Kernel) {
+                return Err(Errno::ENOBUFS);
             }
             Ok(SockId::Tcp(k.socks.tcp.insert(sk)))
         }

@@ -521,6 +521,7 @@ sysctls! {
         "router_solicitations" router_solicitations: i32 = -1, -1, INT;
         "temp_prefered_lft" temp_prefered_lft: u32 = 86_400, 0, INT;
         "temp_valid_lft" temp_valid_lft: u32 = 604_800, 0, INT;
+        "proxy_ndp" proxy_ndp: u32 = 0, 0, INT;
         "use_tempaddr" use_tempaddr: i32 = 0, i64::from(i32::MIN), INT;
     }
 }

@@ -5,6 +5,7 @@ use crate::fs::eventpoll::EventPoll;
 use crate::fs::file::FileKind;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::task::call::*;
 use crate::task::park::{Block, Run};
 use crate::task::wait::End;
@@ -25,6 +26,9 @@ pub(super) fn create(k: &mut Kernel, who: Caller, flags: i32) -> SysResult {
         return Err(Errno::EINVAL);
     }
     k.may_install(who.process)?;
+    if !k.net.mem.room(Kind::EventPoll, &k.files.epolls, Gfp::Kernel) {
+        return Err(Errno::ENOMEM);
+    }
     let ep = k.files.epolls.insert(EventPoll::default());
     let fd = k.install(who.process, FileKind::Epoll(ep), false, flags & EPOLL_CLOEXEC != 0);
     let file = fd.and_then(|fd| k.fd_file(who.process, fd));
@@ -81,6 +85,9 @@ pub(super) fn ctl(k: &mut Kernel, who: Caller, epfd: Fd, op: i32, fd: Fd, event:
 fn add(k: &mut Kernel, ep: EpollId, target: FileId, fd: Fd, event: EpollEvent) -> Result<(), Errno> {
     if k.files.items.len() >= MAX_USER_WATCHES {
         return Err(Errno::ENOSPC);
+    }
+    if !k.net.mem.room(Kind::EpItem, &k.files.items, Gfp::Kernel) {
+        return Err(Errno::ENOMEM);
     }
     k.ep_insert(ep, target, fd, event);
     // Ways are counted only where instances lie in instances.

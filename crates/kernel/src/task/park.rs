@@ -96,6 +96,7 @@ impl Kernel {
             self.run_parked(id);
             self.softirq_pass();
         }
+        self.look_after_memory();
     }
 
     /// What is left over waits for ksoftirqd: [`Kernel::more_work`].

@@ -13,6 +13,9 @@ use crate::net::ipv6::output::multicast_mac;
 use crate::net::udp;
 use belljar_wire::{Csum, Frame, gso};
 
+/// What is no longer is copied out of its buffer: it needs no page of its own.
+const COPYBREAK: u64 = 256;
+
 /// A descriptor, as the hardware sees it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RxDesc {
@@ -155,6 +158,16 @@ fn is_filtered(d: &NetDevice, frame: &Frame) -> bool {
         && !d.inet6.groups.iter().any(|g| !g.left && multicast_mac(g.addr).0 == *to)
 }
 
+/// No page for its bytes.
+#[cold]
+fn no_memory(net: &mut Net, dev: DevId, frame: Frame) {
+    if let Some(d) = net.devs.get_mut(dev) {
+        d.stats.rx_dropped += 1;
+    }
+    let skb = build_skb(net, dev, frame);
+    net.kfree_skb(skb, DropReason::NoMem, "nic_poll");
+}
+
 /// The packet buffer around a frame; headers move, payload is shared.
 fn build_skb(net: &mut Net, dev: DevId, frame: Frame) -> Skb {
     let mut skb = net.pool.take_skb();
@@ -189,6 +202,10 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         ring.packets += segs;
         ring.bytes += len;
         d.stats.rx(segs, len);
+        if k.net.mem.is_short() && len > COPYBREAK {
+            no_memory(&mut k.net, dev, frame);
+            continue;
+        }
         if d.xdp.is_some() {
             let verdict = xdp::verdict(&mut k.net, dev, queue, true, &frame);
             if verdict != Action::Pass {

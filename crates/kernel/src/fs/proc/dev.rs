@@ -5,6 +5,7 @@ use crate::net::Net;
 use crate::net::af::v4;
 use crate::net::core::neighbour::NeighStats;
 use crate::net::core::softirq::Softirq;
+use crate::net::packet;
 use crate::view::{LinkView, NeighView, RouteView, SoftnetView};
 use core::net::{IpAddr, Ipv4Addr};
 use std::fmt::Write;
@@ -41,9 +42,9 @@ pub fn dev(links: &[LinkView]) -> String {
     out
 }
 
-pub fn arp(neighs: &[NeighView]) -> String {
+pub fn arp(net: &Net, ns: NsId, neighs: &[NeighView]) -> String {
     let mut out = String::from("IP address       HW type     Flags       HW address            Mask     Device\n");
-    for n in neighs.iter().filter(|n| n.dst.is_ipv4()) {
+    for n in neighs.iter().filter(|n| n.dst.is_ipv4() && n.state != "NOARP") {
         let flags = match (n.state.as_str(), &n.lladdr) {
             ("PERMANENT", _) => "0x6",
             (_, Some(_)) => "0x2",
@@ -51,6 +52,13 @@ pub fn arp(neighs: &[NeighView]) -> String {
         };
         let mac = n.lladdr.as_deref().unwrap_or("00:00:00:00:00:00");
         let _ = writeln!(out, "{:<16} {:<11} {flags:<11} {mac:<21} *        {}", n.dst.to_string(), "0x1", n.dev);
+    }
+    // Who is answered for has no address of his own here.
+    for p in net.ns.get(ns).map_or(&[][..], |n| n.pneighs.of(false)) {
+        let dev = p.dev.and_then(|d| net.devs.get(d));
+        let kind = format!("0x{:x}", dev.map_or(0, |d| packet::link_of(d).1));
+        let (ip, mac, name) = (p.addr.to_string(), "00:00:00:00:00:00", dev.map_or("*", |d| &d.name));
+        let _ = writeln!(out, "{ip:<16} {kind:<11} {:<11} {mac:<21} *        {name}", "0xc");
     }
     out
 }
@@ -219,7 +227,9 @@ mod tests {
             queued: 0,
         };
         let line = "10.9.0.2         0x1         0x0         00:00:00:00:00:00     *        v0";
-        assert_eq!(arp(&[n]).lines().nth(1), Some(line));
+        let mut k = crate::kernel::Kernel::new(1);
+        let ns = k.net.add_ns("host");
+        assert_eq!(arp(&k.net, ns, &[n]).lines().nth(1), Some(line));
         let r = RouteView {
             kind: "unicast".into(),
             dst: Ipv4Addr::UNSPECIFIED.into(),

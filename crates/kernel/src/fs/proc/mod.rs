@@ -4,6 +4,7 @@
 mod dev;
 mod igmp;
 mod ipv6;
+mod mem;
 mod packet;
 pub mod vlan;
 
@@ -52,6 +53,9 @@ pub const FILES: &[&str] = &[
     "/proc/softirqs",
     "/proc/interrupts",
     "/proc/slabinfo",
+    "/proc/buddyinfo",
+    "/proc/meminfo",
+    "/proc/zoneinfo",
 ];
 
 impl Kernel {
@@ -69,7 +73,7 @@ impl Kernel {
             "/proc/net/sockstat" => self.sockstat(ns),
             "/proc/net/sockstat6" => self.sockstat6(ns),
             "/proc/net/dev" => dev::dev(&self.view_links(ns)),
-            "/proc/net/arp" => dev::arp(&self.view_neighs(ns)),
+            "/proc/net/arp" => dev::arp(&self.net, ns, &self.view_neighs(ns)),
             "/proc/net/route" => dev::route(&self.view_routes(ns)),
             "/proc/net/igmp" => igmp::igmp(self, ns),
             "/proc/net/packet" => packet::packet(self, ns),
@@ -95,6 +99,9 @@ impl Kernel {
             "/proc/softirqs" => dev::softirqs(&self.view_softnet()),
             "/proc/interrupts" => dev::interrupts(&self.net, ns),
             "/proc/slabinfo" => self.slabinfo(),
+            "/proc/buddyinfo" => self.buddyinfo(),
+            "/proc/meminfo" => self.meminfo(),
+            "/proc/zoneinfo" => self.zoneinfo(),
             _ => return vlan::file(&self.net, ns, path.strip_prefix("/proc/net/vlan/")?),
         })
     }
@@ -132,25 +139,6 @@ impl Kernel {
             self.net.ns.get(ns).map_or(0, |n| n.v6.frags.len()),
             self.net.ns.get(ns).map_or(0, |n| n.v6.frags.bytes),
         )
-    }
-
-    /// Bytes really held by each kind of object, in the columns of slabinfo: a slab is one object here.
-    fn slabinfo(&self) -> String {
-        let mut out = String::from(
-            "slabinfo - version: 2.1\n# name            <active_objs> <num_objs> <objsize> <objperslab> <pagesperslab> \
-             : tunables <limit> <batchcount> <sharedfactor> : slabdata <active_slabs> <num_slabs> <sharedavail>\n",
-        );
-        for c in self.caches() {
-            let (name, active, size) = (c.name, c.active, c.size);
-            // What lies beside the objects counts as more of them.
-            let held = c.bytes.div_ceil(size.max(1)).max(active);
-            let _ = writeln!(
-                out,
-                "{name:<17} {active:6} {held:6} {size:6}    1    1 : tunables    0    0    0 : slabdata {active:6} \
-                 {held:6}      0",
-            );
-        }
-        out
     }
 }
 

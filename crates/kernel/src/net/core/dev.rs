@@ -11,6 +11,7 @@ use crate::drivers::vxlan::Vxlan;
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 pub use crate::net::core::features::Features;
 use crate::net::core::napi::NapiConf;
@@ -419,6 +420,9 @@ impl Net {
         let space = self.ns.get(ns).ok_or(Errno::ENODEV)?;
         if space.devs.len() >= MOST_DEVICES {
             return Err(Errno::ENFILE);
+        }
+        if !self.mem.room(Kind::NetDevice, &self.devs, Gfp::Kernel) {
+            return Err(Errno::ENOMEM);
         }
         let ifindex = self.new_ifindex(ns);
         let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;

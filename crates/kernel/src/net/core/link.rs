@@ -56,6 +56,7 @@ impl Net {
         self.masq_gone(dev, None);
         self.qdisc_purge(dev);
         neighbour::ifdown(self, ns, dev);
+        self.pneigh_ifdown(ns, dev, false);
         igmp::down(self, dev);
         if let Some(n) = self.ns.get_mut(ns) {
             // Local addresses stay known; what leads out of the device goes.
@@ -192,7 +193,7 @@ impl Net {
     #[doc(alias = "dev_deactivate")]
     pub fn set_carrier(&mut self, dev: DevId, on: bool) {
         let Some(d) = self.devs.get_mut(dev) else { return };
-        let (before, up) = (std::mem::replace(&mut d.carrier, on), d.up);
+        let (before, up, ns) = (std::mem::replace(&mut d.carrier, on), d.up, d.ns);
         let count = &mut d.carrier_changes[usize::from(!on)];
         *count = count.wrapping_add(u32::from(before != on));
         if !on {
@@ -200,6 +201,9 @@ impl Net {
         }
         if before == on || !up {
             return;
+        }
+        if !on {
+            self.pneigh_ifdown(ns, dev, true);
         }
         if on && self.devs.get(dev).is_some_and(|d| d.inet6.addrs.iter().all(|a| a.tentative() || !a.permanent)) {
             self.addrconf_up(dev);

@@ -19,6 +19,8 @@ pub mod napi;
 pub mod neigh_sysctl;
 pub mod neighbour;
 pub mod net_sysfs;
+pub mod nud;
+pub mod pneigh;
 pub mod reuseport;
 pub mod rps;
 pub mod skb;

@@ -2,8 +2,10 @@
 //!
 //! States and timers of RFC 4861 §7.3 as Linux runs them for ARP. Only Ethernet devices have entries; lo needs none.
 use super::neigh_sysctl::{Own, Parms, parms};
+pub use super::nud::Nud;
 use crate::env::{Fired, Jiffies, MSEC, Nanos, SEC, TimerKey, TimerSlot, timers::Fire};
 use crate::ids::*;
+use crate::mem::{Gfp, Kind};
 use crate::net::core::dev_tx;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
@@ -20,47 +22,6 @@ use belljar_wire::arp::ArpPacket;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
 use core::net::IpAddr;
 use std::collections::{BTreeMap, VecDeque};
-
-/// `NUD_*`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Nud {
-    Incomplete,
-    Reachable,
-    Stale,
-    Delay,
-    Probe,
-    Failed,
-    Permanent,
-}
-
-impl Nud {
-    /// Confirmed: packets go straight out (`NUD_CONNECTED`).
-    pub fn connected(self) -> bool {
-        matches!(self, Nud::Reachable | Nud::Permanent)
-    }
-
-    /// An address is known (`NUD_VALID`).
-    pub fn valid(self) -> bool {
-        !matches!(self, Nud::Incomplete | Nud::Failed)
-    }
-
-    fn in_timer(self) -> bool {
-        matches!(self, Nud::Incomplete | Nud::Reachable | Nud::Delay | Nud::Probe)
-    }
-
-    /// As `ip neigh` prints it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Nud::Incomplete => "INCOMPLETE",
-            Nud::Reachable => "REACHABLE",
-            Nud::Stale => "STALE",
-            Nud::Delay => "DELAY",
-            Nud::Probe => "PROBE",
-            Nud::Failed => "FAILED",
-            Nud::Permanent => "PERMANENT",
-        }
-    }
-}
 
 #[derive(Clone, Debug)]
 pub struct Neighbour {
@@ -348,8 +309,12 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         }
         return None;
     }
-    let n = net.ns.get_mut(ns)?;
+    let Net { mem, ns: spaces, .. } = net;
+    let n = spaces.get_mut(ns)?;
     n.neigh_table.stats_mut(six).allocs += 1;
+    if !mem.room(Kind::Neigh, &n.neighs, Gfp::Atomic) {
+        return None;
+    }
     let id = n.neighs.insert(Neighbour {
         dev,
         addr,
@@ -401,7 +366,9 @@ pub fn gc(net: &mut Net, ns: NsId, six: bool) {
         return;
     }
     let stale = |e: &Neighbour| ticks(net, u64::from(parms(net, ns, e.dev, six).gc_stale_time) * SEC);
-    let old = |e: &Neighbour| e.state == Nud::Failed || (e.state == Nud::Stale && now.wrapping_sub(e.used) > stale(e));
+    let old = |e: &Neighbour| {
+        e.state == Nud::Failed || (matches!(e.state, Nud::Stale | Nud::NoArp) && now.wrapping_sub(e.used) > stale(e))
+    };
     let dead: Vec<NeighId> = n
         .neighs
         .iter()
@@ -459,7 +426,7 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
     let reach = reachable_ticks(net, dev, six, base_ms);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     let (old, mut changed) = (n.state, n.mac != mac);
-    if old == Nud::Permanent && !how.admin {
+    if matches!(old, Nud::Permanent | Nud::NoArp) && !how.admin {
         return;
     }
     if to.connected() {

@@ -556,6 +556,6 @@ pub(crate) fn ip_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usize)
 /// The MTU of the way to the peer; ENOTCONN without one.
 fn path_mtu(k: &mut Kernel, sock: SockId) -> Result<u32, Errno> {
     let sk = k.socks.sk(sock).filter(|sk| sk.dport != 0).ok_or(Errno::ENOTCONN)?;
-    let (ns, flow) = (sk.ns, crate::net::af::Flow::of(sk));
+    let (ns, flow) = (sk.ns, crate::net::af::Flow::of(sk, 0));
     crate::net::af::route_output(&mut k.net, ns, &flow).map(|d| d.mtu).map_err(|_| Errno::ENOTCONN)
 }

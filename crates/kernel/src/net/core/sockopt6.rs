@@ -284,7 +284,7 @@ pub(crate) fn ipv6_getsockopt(k: &mut Kernel, sock: SockId, name: i32) -> Result
             if sk.daddr.is_unspecified() {
                 return Err(Errno::ENOTCONN);
             }
-            let (ns, fl) = (sk.ns, crate::net::af::Flow::of(sk));
+            let (ns, fl) = (sk.ns, crate::net::af::Flow::of(sk, 0));
             let mtu = crate::net::af::route_output(&mut k.net, ns, &fl).map_err(|_| Errno::ENOTCONN)?.mtu;
             if name == IPV6_PATHMTU {
                 return Ok([&[0; 28][..], &mtu.to_ne_bytes()].concat());

@@ -104,7 +104,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
             }
             return;
         }
-        if dst.kind == RouteKind::Unicast && proxy(net, dev, dst.dev) {
+        if dst.kind == RouteKind::Unicast && proxy(net, ns, dev, dst.dev, p.tpa) {
             return answer_for(net, ns, dev, p, kind);
         }
     }
@@ -173,9 +173,11 @@ fn filtered(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) -> bool {
     other
 }
 
-/// proxy_arp: for targets behind another device.
-fn proxy(net: &Net, dev: DevId, out: DevId) -> bool {
-    dev != out && net.devs.get(dev).is_some_and(|d| d.conf.proxy_arp)
+/// For targets behind another device: all of them (proxy_arp), or those that were named.
+#[doc(alias = "arp_fwd_proxy")]
+fn proxy(net: &Net, ns: NsId, dev: DevId, out: DevId, target: Ipv4Addr) -> bool {
+    let all = || net.devs.get(dev).is_some_and(|d| d.conf.proxy_arp);
+    dev != out && (all() || net.pneigh(ns, target.into(), Some(dev)).is_some())
 }
 
 /// arp_ignore: for whom and which of our addresses no answer is given.

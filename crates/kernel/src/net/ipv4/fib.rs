@@ -3,7 +3,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::mask;
 use crate::net::core::dst_metrics::MetricsId;
-use crate::net::core::fib_rules::{Action, Rule};
+use crate::net::core::fib_rules::{self, Action, Rule};
 use crate::net::ipv4::rule::{self, FibFlow};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
@@ -265,13 +265,42 @@ pub fn lookup_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<Route> {
         return if found.is_some() || n.fib.others.is_empty() { found } else { ask(n.fib.table(RT_TABLE_DEFAULT)?) };
     };
     let asked = fl.for_rules(n.lo);
-    rules.iter().filter(|r| r.matches(&asked)).find_map(|rule| match rule.action {
+    fib_rules::lookup(rules, &asked, |rule| match rule.action {
         Action::Refuse(kind) => Some(Route::refusing(kind)),
+        Action::Goto(_) | Action::Nop => None,
         Action::Table(id) if rule.suppress.is_none() => ask(n.fib.table(id)?),
         Action::Table(id) => {
             let (prefix, found) = n.fib.table(id)?.lookup_prefix(fl.dst, fits)?;
             chosen(found).filter(|_| rule.allows(prefix))
         }
+    })
+}
+
+/// The entry of a table that a lookup ends at, with the next hops that share it.
+#[derive(Clone, Debug)]
+pub struct FibMatch {
+    pub table: u32,
+    pub prefix: u8,
+    pub hops: Vec<Route>,
+}
+
+/// What [`lookup_flow`] finds, before a next hop is chosen. Without rules of one's own, local and main are one table.
+pub fn match_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<FibMatch> {
+    let n = net.ns.get(ns)?;
+    let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope;
+    let within = |table: u32| {
+        let (prefix, (list, r)) = n.fib.table(table)?.lookup_prefix(fl.dst, fits)?;
+        let hops = list.iter().filter(|h| if r.group == 0 { *h == r } else { h.group == r.group });
+        (r.kind != RouteType::Throw).then(|| FibMatch { table, prefix, hops: hops.copied().collect() })
+    };
+    let Some(rules) = &n.fib.rules else {
+        let one = within(RT_TABLE_LOCAL).map(|m| FibMatch { table: RT_TABLE_MAIN, ..m });
+        return one.or_else(|| within(RT_TABLE_MAIN)).or_else(|| within(RT_TABLE_DEFAULT));
+    };
+    fib_rules::lookup(rules, &fl.for_rules(n.lo), |rule| match rule.action {
+        Action::Table(id) => within(id).filter(|m| rule.allows(m.prefix)),
+        Action::Refuse(kind) => Some(FibMatch { table: 0, prefix: 0, hops: vec![Route::refusing(kind)] }),
+        Action::Goto(_) | Action::Nop => None,
     })
 }
 

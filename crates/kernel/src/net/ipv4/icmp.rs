@@ -98,7 +98,9 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
     let local = addr_type(net, ns, ip.dst) == RouteKind::Local;
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
     let tos = ip.tos & 0x1e | 0xc0;
-    let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos, ..Flow4::to(ip.src) }) else { return };
+    let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) }) else {
+        return;
+    };
     if is_limited && !net.devs.get(dst.dev).is_some_and(|d| d.is_loopback()) {
         if !peer_allow(net, ns, ip.src) {
             return net.inc(ns, Mib::IcmpOutRateLimitHost);
@@ -197,7 +199,10 @@ pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header
         return net.inc(ns, Mib::IcmpOutRateLimitGlobal);
     }
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
-    let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos: ip.tos, ..Flow4::to(ip.src) }) else { return };
+    let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos: ip.tos, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) })
+    else {
+        return;
+    };
     let saddr = if local { saddr } else { af::v4(dst.src) };
     push_reply(net, ns, NfCt::default(), &dst, saddr, ip.src, ip.tos, &options, header, data);
 }

@@ -3,6 +3,7 @@ use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::af::v4;
+use crate::net::core::fib_rules::{self, L4};
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::Scope;
@@ -141,8 +142,12 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
 #[doc(alias = "ip_route_input_noref")]
 #[inline(never)]
 fn routed(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -> Result<RouteKind, InputError> {
-    let policy = net.ns.get(ns).map_or((0, 0), |n| n.sysctl.multipath_hash());
-    let keys = HashKeys::of(policy, skb, ip);
+    let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
+    let mut keys = HashKeys::of(n.sysctl.multipath_hash(), skb, ip);
+    if n.fib.rules.is_some() && fib_rules::wants_l4(&n.fib.rules) {
+        let l4 = skb.head.at(skb.network_header).get(ip.ihl_bytes..);
+        keys.l4 = L4::dissect(ip.proto, l4.filter(|_| !ip.is_fragment()));
+    }
     let dst = ip_route_input(net, ns, dev, ip.src, ip.dst, ip.proto, keys)?;
     skb.dst = Some(dst);
     Ok(dst.kind)

@@ -7,6 +7,7 @@ use crate::net::core::dev::IfName;
 use crate::net::core::dst_metrics::{DstMetrics, MetricsId};
 use crate::net::core::fib_rules::{Action, Rule, RuleDev};
 use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::core::pneigh::Pneigh;
 use crate::net::ipv6;
 use belljar_abi::Errno;
 use belljar_abi::rtax::{rtax_of, rtax_value};
@@ -109,6 +110,27 @@ pub(crate) fn refusing(w: &str) -> Option<RouteType> {
         "prohibit" => RouteType::Prohibit,
         "throw" => RouteType::Throw,
         _ => return None,
+    })
+}
+
+/// `FROM-TO`, or one number.
+fn range<T: core::str::FromStr + PartialOrd>(w: &str) -> Option<(T, T)> {
+    let (from, to) = w.split_once('-').unwrap_or((w, w));
+    from.parse().ok().zip(to.parse().ok()).filter(|(from, to)| from <= to)
+}
+
+fn no_range() -> CmdError {
+    words("this is not a range")
+}
+
+fn protocol(w: &str) -> Done<u8> {
+    Ok(match w {
+        "icmp" => 1,
+        "tcp" => 6,
+        "udp" => 17,
+        "ipv6-icmp" => 58,
+        "sctp" => 132,
+        w => w.parse().map_err(|_| words("this is not a protocol"))?,
     })
 }
 
@@ -219,6 +241,12 @@ impl Kernel {
                     let both = number(mark).zip(number(mask)).ok_or_else(|| words("this is not a mark"))?;
                     (rule.mark, rule.mark_mask) = both;
                 }
+                "ipproto" => rule.ip_proto = protocol(l.next("a protocol")?)?,
+                "sport" => rule.sport = Some(range(l.next("a port")?).filter(|r| r.0 > 0).ok_or_else(no_range)?),
+                "dport" => rule.dport = Some(range(l.next("a port")?).filter(|r| r.0 > 0).ok_or_else(no_range)?),
+                "uidrange" => rule.uids = Some(range(l.next("users")?).ok_or_else(no_range)?),
+                "goto" => action = Some(Action::Goto(l.number("a preference")?)),
+                "nop" => action = Some(Action::Nop),
                 "table" | "lookup" => action = Some(Action::Table(l.table()?)),
                 "pref" | "priority" | "preference" => pref = Some(l.number("a preference")?),
                 w => match refusing(w).filter(|k| *k != RouteType::Throw) {
@@ -234,11 +262,18 @@ impl Kernel {
                     && (rule.from.1 == 0 || rule.from == r.from)
                     && (rule.to.1 == 0 || rule.to == r.to)
                     && (rule.mark_mask == 0 || rule.mark == r.mark)
+                    && (rule.ip_proto == 0 || rule.ip_proto == r.ip_proto)
+                    && (rule.sport.is_none() || rule.sport == r.sport)
+                    && (rule.dport.is_none() || rule.dport == r.dport)
+                    && (rule.uids.is_none() || rule.uids == r.uids)
             };
             return Ok(self.net.del_rule(ns, belljar_abi::AF_INET, same)?);
         }
         rule.action = action.unwrap_or(rule.action);
         rule.pref = pref.unwrap_or_else(|| self.net.next_pref(ns, belljar_abi::AF_INET));
+        if matches!(rule.action, Action::Goto(to) if to <= rule.pref) {
+            return Err(words("Backward goto not supported"));
+        }
         Ok(self.net.add_rule(ns, belljar_abi::AF_INET, rule)?)
     }
 
@@ -272,8 +307,26 @@ impl Kernel {
         Ok(())
     }
 
+    /// Whom to answer for, of the family that `A` is an address of.
+    fn ip_neigh_proxy<A: FromStr + Into<IpAddr>>(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        let addr = l.parse::<A>("an address")?.into();
+        let mut new = Pneigh { addr, dev: None, flags: 0, proto: 0, permanent: true };
+        while let Some(w) = l.words.next() {
+            match w {
+                "dev" => new.dev = Some(self.dev(ns, l)?),
+                "router" => new.flags |= belljar_abi::rtnetlink::NTF_ROUTER,
+                _ => return Err(words(format!("`{w}` means nothing to a neighbour"))),
+            }
+        }
+        let net = &mut self.net;
+        Ok(if add { net.pneigh_create(ns, new) } else { net.pneigh_delete(ns, addr, new.dev) }?)
+    }
+
     /// A neighbour of the family that `A` is an address of.
     pub(crate) fn ip_neigh<A: FromStr + Into<IpAddr>>(&mut self, ns: NsId, add: bool, l: &mut Line<'_>) -> Done {
+        if l.words.next_if_eq(&"proxy").is_some() {
+            return self.ip_neigh_proxy::<A>(ns, add, l);
+        }
         let addr = l.parse::<A>("an address")?.into();
         let (mut dev, mut mac, mut state) = (None, None, Nud::Permanent);
         while let Some(w) = l.words.next() {
@@ -300,6 +353,7 @@ impl Kernel {
 fn nud(w: &str) -> Done<Nud> {
     Ok(match w {
         "permanent" => Nud::Permanent,
+        "noarp" => Nud::NoArp,
         "reachable" => Nud::Reachable,
         "stale" => Nud::Stale,
         w => return Err(words(format!("`{w}` is not a state"))),
@@ -331,6 +385,9 @@ mod tests {
             ("r add default via 10.0.0.2 dev eth0 metric 5 table 100", "r del default table 100"),
             ("route add blackhole 10.8.0.0/16", "route del 10.8.0.0/16"),
             ("rule add from 10.1.0.0/16 lookup 100 pref 7", "rule del pref 7"),
+            ("rule add ipproto tcp dport 443 sport 1-9 lookup 100", "rule del dport 443"),
+            ("rule add uidrange 5-7 pref 9 goto 10", "rule del uidrange 5-7"),
+            ("rule add nop pref 9", "rule del nop"),
             ("rule add fwmark 0x10/0xff prohibit", "rule del fwmark 0x10/0xff prohibit"),
             ("addr add 10.5.0.1/24 dev eth0", "addr del 10.5.0.1/24 dev eth0"),
             ("neigh add 10.0.0.9 lladdr 02:00:00:00:00:09 dev eth0", "neigh del 10.0.0.9 dev eth0"),

@@ -1,6 +1,7 @@
 //! Fragments waiting for the rest (RFC 791 §3.2), `ipfrag_time` seconds at most.
 use crate::env::{Fired, SEC, TimerKey, TimerSlot, time, timers::Fire};
 use crate::ids::{DevId, FragId, NsId};
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 use crate::net::core::frag::{Pieces, Place};
 use crate::net::core::skb::{PktType, Skb};
@@ -107,9 +108,13 @@ fn refused(net: &mut Net, ns: NsId, id: FragId, place: Place) {
 /// The queue of a datagram, made at its first fragment; none when the memory is used up (`inet_frag_find`).
 fn find(net: &mut Net, ns: NsId, key: FragKey) -> Option<FragId> {
     let (now, hz) = (net.env.now, net.env.hz);
-    let n = net.ns.get_mut(ns)?;
+    let Net { mem, ns: spaces, .. } = net;
+    let n = spaces.get_mut(ns)?;
     if let Some(id) = n.frag_table.index.get(&key) {
         return Some(*id);
+    }
+    if !mem.room(Kind::Frags, &n.frags, Gfp::Atomic) {
+        return None;
     }
     if n.sysctl.ipfrag_high_thresh == 0 || n.frag_table.bytes > n.sysctl.ipfrag_high_thresh {
         return None;

@@ -4,6 +4,7 @@ use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dst_metrics::MetricsId;
+use crate::net::core::fib_rules::L4;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::mcast;
@@ -27,13 +28,20 @@ pub struct Flow4 {
     pub mark: u32,
     /// Source and destination, where the protocol has them.
     pub ports: (u16, u16),
+    pub proto: u8,
+    pub uid: u32,
     /// No router.
     pub onlink: bool,
 }
 
 impl Flow4 {
     pub fn to(daddr: Ipv4Addr) -> Flow4 {
-        Flow4 { daddr, saddr: Ipv4Addr::UNSPECIFIED, oif: None, tos: 0, mark: 0, ports: (0, 0), onlink: false }
+        let (tos, mark, ports, proto, uid) = (0, 0, (0, 0), 0, 0);
+        Flow4 { daddr, saddr: Ipv4Addr::UNSPECIFIED, oif: None, tos, mark, ports, proto, uid, onlink: false }
+    }
+
+    pub fn l4(&self) -> L4 {
+        L4 { proto: self.proto, ports: self.ports, uid: self.uid }
     }
 }
 
@@ -160,7 +168,7 @@ pub fn ip_route_output(net: &mut Net, ns: NsId, fl: &Flow4) -> Result<Dst, Errno
     let ports = if matches!(policy.0, 1 | 3) { fl.ports } else { (0, 0) };
     let keys = HashKeys { ports, ..HashKeys::default() }.counting(policy, (saddr, daddr));
     let scope = if fl.onlink { Scope::Link } else { Scope::Universe };
-    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, keys, scope };
+    let flow = FibFlow { dst: daddr, src: saddr, oif, iif: None, tos: fl.tos, mark: fl.mark, l4: fl.l4(), keys, scope };
     let Some(r) = fib::lookup_flow(net, ns, &flow) else {
         // Bound to a device: what no route knows is taken to be on its link.
         let dev = oif.ok_or(Errno::ENETUNREACH)?;
@@ -332,7 +340,7 @@ pub fn ip_route_input(
     }
     if dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified()) {
         if !src.is_unspecified() {
-            validate_source(net, ns, dev, src)?;
+            validate_source(net, ns, dev, src, keys.l4)?;
         }
         return Ok(to(RouteKind::Broadcast, dev, mtu(net, dev)));
     }
@@ -349,7 +357,8 @@ pub fn ip_route_input(
     if src.is_loopback() && !localnet {
         return Err(InputError::MartianSource);
     }
-    let found = fib::lookup_flow(net, ns, &FibFlow { src, iif: Some(dev), mark: keys.mark, keys, ..FibFlow::to(dst) });
+    let flow = FibFlow { src, iif: Some(dev), mark: keys.mark, l4: keys.l4, keys, ..FibFlow::to(dst) };
+    let found = fib::lookup_flow(net, ns, &flow);
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let foreign = !matches!(found.map(|r| r.kind), Some(RouteType::Local | RouteType::Broadcast));
     if foreign && let Some(t) = n.tproxy.filter(|t| t.dev == dev) {
@@ -364,7 +373,7 @@ pub fn ip_route_input(
     };
     match r.kind {
         RouteType::Local | RouteType::Broadcast => {
-            validate_source(net, ns, dev, src)?;
+            validate_source(net, ns, dev, src, keys.l4)?;
             let local = r.kind == RouteType::Local;
             let kind = if local { RouteKind::Local } else { RouteKind::Broadcast };
             Ok(to(kind, if local { lo } else { dev }, mtu(net, dev)))
@@ -375,7 +384,7 @@ pub fn ip_route_input(
         RouteType::Blackhole => Err(InputError::Refused(Errno::EINVAL)),
         RouteType::Prohibit => Err(InputError::Refused(Errno::EACCES)),
         RouteType::Unicast | RouteType::Anycast => {
-            validate_source(net, ns, dev, src)?;
+            validate_source(net, ns, dev, src, keys.l4)?;
             let out = r.dev.ok_or(InputError::NotForwarding)?;
             let hop = Dst {
                 kind: RouteKind::Unicast,
@@ -405,13 +414,13 @@ fn mc_validate(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, dst: Ipv4Addr, pr
         let here = dst.octets()[..3] == [224, 0, 0] || proto == IPPROTO_IGMP;
         return if here { Ok(()) } else { Err(InputError::MartianSource) };
     }
-    validate_source(net, ns, dev, src)
+    validate_source(net, ns, dev, src, L4::default())
 }
 
 /// `fib_validate_source`: a source of ours is refused unless accept_local; rp_filter 1 wants the way back through the
 /// same device, 2 any way back. The effective rp_filter is the larger of all and the interface's.
 #[doc(alias = "__fib_validate_source")]
-fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr) -> Result<(), InputError> {
+fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, l4: L4) -> Result<(), InputError> {
     let Some(d) = net.devs.get(dev) else { return Err(InputError::MartianSource) };
     if d.is_loopback() {
         return Ok(());
@@ -423,7 +432,7 @@ fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr) -> Result<(),
         let ours = !d.conf.accept_local && n.fib.local.get(src, 32).iter().any(|r| r.kind == RouteType::Local);
         return if ours { Err(InputError::MartianSource) } else { Ok(()) };
     }
-    let back = fib::lookup(net, ns, src, None);
+    let back = fib::lookup_flow(net, ns, &FibFlow { l4: l4.reversed(), ..FibFlow::to(src) });
     match back.map(|r| r.kind) {
         Some(RouteType::Local) if d.conf.accept_local && rp == 0 => return Ok(()),
         Some(RouteType::Local | RouteType::Broadcast) => return Err(InputError::MartianSource),

@@ -2,7 +2,7 @@
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::mask;
-use crate::net::core::fib_rules::RuleFlow;
+use crate::net::core::fib_rules::{L4, RuleFlow};
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::*;
 use crate::net::netlink::notify;
@@ -25,6 +25,7 @@ pub struct FibFlow {
     pub iif: Option<DevId>,
     pub tos: u8,
     pub mark: u32,
+    pub l4: L4,
     /// What parts flows over next hops.
     pub keys: HashKeys,
     /// Routes wider than this do not count.
@@ -50,6 +51,7 @@ pub struct HashKeys {
     pub proto: u8,
     /// Of the packet, for rules that ask for it.
     pub mark: u32,
+    pub l4: L4,
 }
 
 impl HashKeys {
@@ -88,6 +90,7 @@ impl HashKeys {
             ports: (port(HASH_SRC_PORT, self.ports.0), port(HASH_DST_PORT, self.ports.1)),
             proto: if fields & HASH_IP_PROTO != 0 { self.proto } else { 0 },
             mark: self.mark,
+            l4: self.l4,
         }
     }
 }
@@ -101,6 +104,7 @@ impl FibFlow {
             iif: None,
             tos: 0,
             mark: 0,
+            l4: L4::default(),
             keys: HashKeys::default(),
             scope: Scope::Universe,
         }
@@ -115,6 +119,7 @@ impl FibFlow {
             oif: self.oif,
             tos: self.tos,
             mark: self.mark,
+            l4: self.l4,
         }
     }
 }

@@ -2,7 +2,7 @@
 use crate::env::Nanos;
 use crate::ids::*;
 use crate::net::core::dst_metrics::MetricsId;
-use crate::net::core::fib_rules::{Action, Rule, RuleFlow};
+use crate::net::core::fib_rules::{self, Action, Rule, RuleFlow};
 use crate::net::ipv4::fib::{RT_TABLE_LOCAL, RT_TABLE_MAIN, RouteType};
 use core::net::{IpAddr, Ipv6Addr};
 use std::cmp::Reverse;
@@ -269,7 +269,8 @@ impl Fib6 {
         let Some(rules) = &self.rules else {
             return local().or_else(|| other(RT_TABLE_MAIN, &self.main));
         };
-        rules.iter().filter(|r| r.matches(fl)).find_map(|rule| match rule.action {
+        fib_rules::lookup(rules, fl, |rule| match rule.action {
+            Action::Goto(_) | Action::Nop => None,
             Action::Refuse(kind) => {
                 let route = Route6 { kind, ..Route6::unicast(None, None) };
                 Some(Found6 { table: 0, prefix: 0, route, by_rule: true })

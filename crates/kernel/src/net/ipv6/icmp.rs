@@ -35,7 +35,7 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let source = if ip.dst.is_multicast() || !ours { None } else { Some(ip.dst) };
     let saddr = source.unwrap_or(Ipv6Addr::UNSPECIFIED);
     let oif = dev.filter(|_| needs_scope(ip.src));
-    let fl = Flow { saddr: saddr.into(), oif, ..Flow::to(ip.src.into()) };
+    let fl = Flow { saddr: saddr.into(), oif, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
     if !allow(net, ns, &dst, ip.src, kind) {
         return net.inc(ns, Mib::Icmp6OutRateLimitHost);
@@ -78,7 +78,7 @@ pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header,
     let many = ip.dst.is_multicast() || is_anycast(net, ns, skb.dev, ip.dst);
     let saddr = if many { Ipv6Addr::UNSPECIFIED } else { ip.dst };
     let oif = skb.dev.filter(|_| needs_scope(ip.src));
-    let fl = Flow { saddr: saddr.into(), oif, ..Flow::to(ip.src.into()) };
+    let fl = Flow { saddr: saddr.into(), oif, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
     if !allow(net, ns, &dst, ip.src, ICMPV6_ECHO_REPLY) {
         return net.inc(ns, Mib::Icmp6OutRateLimitHost);

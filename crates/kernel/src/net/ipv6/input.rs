@@ -2,7 +2,7 @@
 use super::exthdrs::{self, Walk};
 use super::icmp::icmpv6_send;
 use super::route::{Input6, ip6_route_input};
-use super::{icmp_rcv, mcast, output, reassembly};
+use super::{icmp_rcv, mcast, ndisc, output, reassembly};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -59,6 +59,10 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     };
     match ip6_route_input(net, ns, dev, &ip, &skb) {
         Input6::Local(dst) => {
+            skb.dst = Some(dst);
+            local_in(k, ns, dev, skb, ip);
+        }
+        Input6::Forward(dst) if ndisc::is_for_proxy(net, ns, dev, &ip, &skb) => {
             skb.dst = Some(dst);
             local_in(k, ns, dev, skb, ip);
         }

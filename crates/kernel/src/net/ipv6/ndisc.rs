@@ -8,9 +8,12 @@ use crate::net::Net;
 use crate::net::core::neighbour::{self, Nud, Update};
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
+use belljar_abi::rtnetlink::NTF_ROUTER;
 use belljar_wire::Mac;
 use belljar_wire::icmpv6::*;
-use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, IPV6_MIN_MTU, Ipv6Header, is_linklocal, solicited_node};
+use belljar_wire::ipv6::{
+    ALL_NODES, ALL_ROUTERS, IPV6_HLEN, IPV6_MIN_MTU, Ipv6Header, NEXTHDR_ICMP, is_linklocal, solicited_node,
+};
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Every message has this hop limit: one that passed a router has not (RFC 4861 §11.2).
@@ -52,9 +55,15 @@ pub(super) fn send_dad(net: &mut Net, dev: DevId, target: Ipv6Addr, nonce: Optio
 fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited: bool, by_group: bool) {
     let Some(d) = net.devs.get(dev) else { return };
     let (ns, mac) = (d.ns, d.mac);
-    let router = if d.inet6.conf.forwarding != 0 { NA_ROUTER } else { 0 };
+    let anycast = d.inet6.anycast.has(target);
     // What others hold as well is not to take the place of another's answer, nor does it send (RFC 4861 §7.2.7).
     let own = d.inet6.addrs.iter().any(|a| a.addr == target);
+    // Of others what was said of them (`pndisc_is_router`).
+    let router = match net.pneigh(ns, target.into(), Some(dev)).filter(|_| !own && !anycast) {
+        Some(p) => p.flags & NTF_ROUTER != 0,
+        None => d.inet6.conf.forwarding != 0,
+    };
+    let router = if router { NA_ROUTER } else { 0 };
     let src = if own { Some(target) } else { route::get_saddr(net, ns, Some(dev), to) };
     let Some(src) = src else { return };
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
@@ -139,7 +148,7 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     let q = Question { from: ip.src, asked_all: ip.dst.is_multicast(), target, mac };
     let i = &net.devs.get(dev)?.inet6;
     let Some(own) = i.addrs.iter().find(|a| a.addr == target).copied() else {
-        match (i.anycast.has(target), q.asked_all) {
+        match (i.anycast.has(target) || is_proxied(net, ns, dev, target), q.asked_all) {
             (true, true) => anycast::ask_later(net, dev, q),
             (true, false) => answer(net, ns, dev, &q),
             _ => {}
@@ -156,6 +165,27 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     }
     answer(net, ns, dev, &q);
     Some(())
+}
+
+/// A router that is to (`proxy_ndp`) answers for who is named on the device.
+fn is_proxied(net: &Net, ns: NsId, dev: DevId, target: Ipv6Addr) -> bool {
+    let all = net.ns.get(ns).is_some_and(|n| n.v6.conf_all.proxy_ndp != 0);
+    let conf = net.devs.get(dev).map(|d| d.inet6.conf);
+    conf.is_some_and(|c| c.forwarding != 0 && (all || c.proxy_ndp != 0))
+        && net.pneigh(ns, target.into(), Some(dev)).is_some()
+}
+
+/// What is meant for the discovery of who is answered for is taken here, however it is addressed.
+#[doc(alias = "ip6_forward_proxy_check")]
+pub(super) fn is_for_proxy(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, skb: &Skb) -> bool {
+    let on = net.ns.get(ns).is_some_and(|n| n.v6.conf_all.proxy_ndp != 0);
+    on && ip.next == NEXTHDR_ICMP
+        && skb
+            .head
+            .at(skb.network_header)
+            .get(IPV6_HLEN)
+            .is_some_and(|kind| (NDISC_ROUTER_SOLICITATION..=NDISC_REDIRECT).contains(kind))
+        && net.pneigh(ns, ip.dst.into(), Some(dev)).is_some()
 }
 
 /// Who asks for an address of ours.

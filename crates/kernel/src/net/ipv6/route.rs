@@ -8,7 +8,7 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
 use crate::net::core::dst_metrics::MetricsId;
-use crate::net::core::fib_rules::RuleFlow;
+use crate::net::core::fib_rules::{self, L4, RuleFlow};
 use crate::net::core::neighbour::Nud;
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
@@ -73,6 +73,7 @@ pub fn ip6_route_output(net: &mut Net, ns: NsId, fl: &Flow, daddr: Ipv6Addr) -> 
         oif: fl.oif,
         tos: fl.tos,
         mark: fl.mark,
+        l4: fl.l4(),
     };
     let policy = n.sysctl.multipath_hash6();
     let by = |net: &Net, src| select(net, ns, &asked(src), fl.oif, || HashKeys6::of_flow(policy, fl, src, daddr));
@@ -274,7 +275,7 @@ pub fn route_of(
     mark: u32,
 ) -> Option<Route6> {
     let lo = net.ns.get(ns)?.lo;
-    let fl = RuleFlow { src: Some(src.into()), dst: dst.into(), iif: lo, oif, tos: 0, mark };
+    let fl = RuleFlow { src: Some(src.into()), dst: dst.into(), iif: lo, oif, tos: 0, mark, l4: L4::default() };
     Some(select_found(net, ns, &fl, oif).0?.route)
 }
 
@@ -311,7 +312,18 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, skb: &S
         return if joined { Input6::Local(dst) } else { Input6::NotForwarding };
     }
     let oif = needs_scope(daddr).then_some(dev);
-    let fl = RuleFlow { src: Some(ip.src.into()), dst: daddr.into(), iif: dev, oif, tos: ip.tclass, mark: skb.mark };
+    let mut fl = RuleFlow {
+        src: Some(ip.src.into()),
+        dst: daddr.into(),
+        iif: dev,
+        oif,
+        tos: ip.tclass,
+        mark: skb.mark,
+        l4: L4::default(),
+    };
+    if n.v6.fib.rules.is_some() && fib_rules::wants_l4(&n.v6.fib.rules) {
+        fl.l4 = L4::dissect6(skb.head.at(skb.network_header), ip.next);
+    }
     let policy = n.sysctl.multipath_hash6();
     let (found, _) = select(net, ns, &fl, oif, || HashKeys6::of(policy, skb, ip));
     let local = found.is_some_and(|f| f.route.is_here());

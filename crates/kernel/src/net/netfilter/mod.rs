@@ -294,6 +294,7 @@ fn reroute(net: &mut Net, ns: NsId, p: &Pkt, skb: &mut Skb) -> Verdict {
         tos: p.tos,
         mark: skb.mark,
         ports,
+        proto: p.proto,
         saddr: if ours { src } else { Flow::to(dst).saddr },
         ..Flow::to(dst)
     };

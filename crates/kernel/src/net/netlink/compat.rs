@@ -6,6 +6,8 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::mask;
 use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::core::pneigh::Pneigh;
+use crate::net::ipv4::devconf;
 use crate::net::ipv4::route::{Flow4, RouteKind, addr_type, ip_route_output};
 use belljar_abi::netlink::{self as nl, ErrorForm, Msg};
 use belljar_abi::rtnetlink::*;
@@ -173,10 +175,6 @@ fn arpreq(net: &mut Net, ns: NsId, cmd: u32, r: &[u8]) -> Result<Option<Vec<u8>>
     if flags & ATF_PUBL == 0 && flags & (ATF_NETMASK | ATF_DONTPUB) != 0 {
         return Err(Errno::EINVAL);
     }
-    if flags & ATF_PUBL != 0 {
-        // Entries for others are none here.
-        return Err(Errno::EOPNOTSUPP);
-    }
     let name = r.get(52..68).unwrap_or(&[]);
     let end = name.iter().position(|b| *b == 0).unwrap_or(name.len());
     let name = std::str::from_utf8(name.get(..end).unwrap_or(&[])).map_err(|_| Errno::ENODEV)?;
@@ -191,6 +189,9 @@ fn arpreq(net: &mut Net, ns: NsId, cmd: u32, r: &[u8]) -> Result<Option<Vec<u8>>
         && u16_at(r, 16) != hatype(net, dev)
     {
         return Err(Errno::EINVAL);
+    }
+    if flags & ATF_PUBL != 0 && cmd != abi::SIOCGARP {
+        return published(net, ns, cmd == abi::SIOCSARP, r, (ip, dev)).map(|()| None);
     }
     if dev.is_none() {
         dev = Some(ip_route_output(net, ns, &Flow4::to(ip))?.dev);
@@ -212,7 +213,7 @@ fn arpreq(net: &mut Net, ns: NsId, cmd: u32, r: &[u8]) -> Result<Option<Vec<u8>>
         neighbour::destroy(net, ns, id);
         return Ok(None);
     }
-    let e = net.ns.get(ns).and_then(|n| n.neighs.get(id)).ok_or(Errno::ENXIO)?;
+    let e = net.ns.get(ns).and_then(|n| n.neighs.get(id)).filter(|e| e.state != Nud::NoArp).ok_or(Errno::ENXIO)?;
     let mut out = r.to_vec();
     let shown = match e.state {
         Nud::Permanent => ATF_PERM | ATF_COM,
@@ -224,6 +225,37 @@ fn arpreq(net: &mut Net, ns: NsId, cmd: u32, r: &[u8]) -> Result<Option<Vec<u8>>
     out.iter_mut().skip(16).zip(ha).for_each(|(t, b)| *t = b);
     out.iter_mut().skip(32).zip(shown.to_ne_bytes()).for_each(|(t, b)| *t = b);
     Ok(Some(out))
+}
+
+/// An entry for somebody else: one address, or with a mask of 0 all of a device or of all of them.
+#[doc(alias = "arp_req_set_public")]
+#[doc(alias = "arp_req_delete_public")]
+fn published(
+    net: &mut Net,
+    ns: NsId,
+    set: bool,
+    r: &[u8],
+    (addr, mut dev): (Ipv4Addr, Option<DevId>),
+) -> Result<(), Errno> {
+    let flags = u32_at(r, 32);
+    let mask = match flags & ATF_NETMASK {
+        0 => u32::MAX,
+        _ => sockaddr(r, 36).1.map_or(0, Ipv4Addr::to_bits),
+    };
+    if mask != 0 && mask != u32::MAX {
+        return Err(Errno::EINVAL);
+    }
+    if set && dev.is_none() && flags & ATF_COM != 0 {
+        let mac = r.get(18..).and_then(|b| b.first_chunk()).map_or(Mac::ZERO, |b| Mac(*b));
+        let has = |id: &DevId| net.devs.get(*id).is_some_and(|d| d.mac == mac);
+        dev = Some(net.ns_devs(ns).find(has).ok_or(Errno::ENODEV)?);
+    }
+    if mask != 0 {
+        let new = Pneigh { addr: addr.into(), dev, flags: 0, proto: 0, permanent: false };
+        return if set { net.pneigh_create(ns, new) } else { net.pneigh_delete(ns, new.addr, dev) };
+    }
+    let name = dev.and_then(|d| net.devs.get(d)).map_or_else(|| "all".to_owned(), |d| d.name.clone());
+    devconf::store(net, ns, &format!("net.ipv4.conf.{name}.proxy_arp"), if set { "1" } else { "0" })
 }
 
 /// How much of the caller's memory a request is: those of routes, of ARP, and of addresses of IPv6.

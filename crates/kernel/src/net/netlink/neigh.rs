@@ -3,13 +3,14 @@ use super::{Caller, Done, Dump, Head, Req, device, index, notify, octets, refuse
 use crate::ids::{DevId, NeighId, NsId};
 use crate::net::Net;
 use crate::net::core::neighbour::{self, Nud, Update};
+use crate::net::core::pneigh::Pneigh;
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
 use belljar_wire::Mac;
 use core::net::IpAddr;
 
-const STATES: [(Nud, u16); 7] = [
+const STATES: [(Nud, u16); 8] = [
     (Nud::Incomplete, NUD_INCOMPLETE),
     (Nud::Reachable, NUD_REACHABLE),
     (Nud::Stale, NUD_STALE),
@@ -17,6 +18,7 @@ const STATES: [(Nud, u16); 7] = [
     (Nud::Probe, NUD_PROBE),
     (Nud::Failed, NUD_FAILED),
     (Nud::Permanent, NUD_PERMANENT),
+    (Nud::NoArp, NUD_NOARP),
 ];
 
 #[doc(alias = "neigh_fill_info")]
@@ -39,18 +41,35 @@ pub(crate) fn fill(net: &Net, ns: NsId, id: NeighId, out: &mut Vec<u8>, h: Head)
     m.attr(NDA_CACHEINFO, &info).attr_u32(NDA_PROBES, e.probes);
 }
 
+#[doc(alias = "pneigh_fill_info")]
+fn fill_proxy(net: &Net, p: &Pneigh, out: &mut Vec<u8>, h: Head) {
+    let family = if p.addr.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
+    let ifindex = p.dev.map_or(0, |d| index(net, Some(d))) as i32;
+    let msg = NdMsg { family: family as u8, ifindex, state: NUD_NONE, flags: p.flags | NTF_PROXY, kind: RTN_UNICAST };
+    let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
+    m.body(&msg.to_bytes()).attr(NDA_DST, &octets(p.addr));
+    if p.proto != 0 {
+        m.attr_u8(NDA_PROTOCOL, p.proto);
+    }
+}
+
 /// Of all devices, or of the one named.
 #[doc(alias = "neigh_dump_info")]
 pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
     let Some(n) = net.ns.get(c.ns) else { return };
     let family = i32::from(request_family(r.body));
-    // Proxy entries are none.
-    if NdMsg::parse(r.body).is_some_and(|m| m.flags == NTF_PROXY) {
-        return;
-    }
+    let proxy = NdMsg::parse(r.body).is_some_and(|m| m.flags == NTF_PROXY);
     let only = r.attr(NdMsg::LEN, NDA_IFINDEX).and_then(|v| nl::u32_at(v, 0)).filter(|i| *i != 0);
     for four in [true, false] {
         if family != abi::AF_UNSPEC && family != if four { abi::AF_INET } else { abi::AF_INET6 } {
+            continue;
+        }
+        if proxy {
+            let all = n.pneighs.of(!four).iter();
+            for p in all.filter(|p| only.is_none_or(|i| p.dev.is_some_and(|d| index(net, Some(d)) == i))) {
+                let h = Head::dump(RTM_NEWNEIGH, d);
+                fill_proxy(net, p, d.room(), h);
+            }
             continue;
         }
         for id in n.neigh_table.iter() {
@@ -70,6 +89,30 @@ struct Spec {
     addr: IpAddr,
     mac: Option<Mac>,
     probes: Option<u32>,
+}
+
+/// The address that somebody is to be answered for, or not any more, and the device if one is named.
+fn parse_proxy(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Option<Pneigh>> {
+    let msg = NdMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    if msg.flags & NTF_PROXY == 0 {
+        return Ok(None);
+    }
+    let (mut addr, mut proto) = (None, 0);
+    for (kind, v) in r.attrs(NdMsg::LEN) {
+        match kind {
+            NDA_DST if i32::from(msg.family) == abi::AF_INET6 => addr = Some(IpAddr::V6(v6_of(v)?)),
+            NDA_DST if i32::from(msg.family) == abi::AF_INET => addr = Some(IpAddr::V4(v4_of(v)?)),
+            NDA_PROTOCOL => proto = v.first().copied().unwrap_or(0),
+            _ => {}
+        }
+    }
+    let Some(addr) = addr else { return refuse(Errno::EINVAL, "Network address not specified") };
+    let dev = match u32::try_from(msg.ifindex) {
+        Ok(n) if n > 0 => Some(device(net, c, n)?),
+        _ => None,
+    };
+    let permanent = msg.state & NUD_PERMANENT != 0;
+    Ok(Some(Pneigh { addr, dev, flags: msg.flags & !NTF_PROXY, proto, permanent }))
 }
 
 fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
@@ -102,6 +145,9 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
 
 #[doc(alias = "neigh_add")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    if let Some(p) = parse_proxy(net, c, r)? {
+        return Ok(net.pneigh_create(c.ns, p)?);
+    }
     let s = parse(net, c, r)?;
     if s.probes.is_some() || s.msg.flags & NTF_ROUTER != 0 {
         return Err(Errno::EOPNOTSUPP.into());
@@ -128,6 +174,9 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 
 #[doc(alias = "neigh_delete")]
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    if let Some(p) = parse_proxy(net, c, r)? {
+        return Ok(net.pneigh_delete(c.ns, p.addr, p.dev)?);
+    }
     let s = parse(net, c, r)?;
     let id = net.ns.get(c.ns).and_then(|n| n.neigh_table.get(s.dev, s.addr)).ok_or(Errno::ENOENT)?;
     neighbour::fail(net, c.ns, id);
@@ -139,6 +188,13 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 
 #[doc(alias = "neigh_get")]
 pub(crate) fn get(net: &Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
+    if let Some(asked) = parse_proxy(net, c, r)? {
+        let Some(p) = net.pneigh(c.ns, asked.addr, asked.dev) else {
+            return refuse(Errno::ENOENT, "Proxy neighbour entry not found");
+        };
+        fill_proxy(net, p, out, Head::reply(RTM_NEWNEIGH, c, r));
+        return Ok(());
+    }
     let s = parse(net, c, r)?;
     let Some(id) = net.ns.get(c.ns).and_then(|n| n.neigh_table.get(s.dev, s.addr)) else {
         return refuse(Errno::ENOENT, "Neighbour entry not found");

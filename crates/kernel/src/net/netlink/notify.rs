@@ -139,7 +139,11 @@ pub fn route6(
 
 pub fn rule(net: &mut Net, kind: u16, ns: NsId, family: i32, r: &Rule) {
     let group = if family == AF_INET6 { RTNLGRP_IPV6_RULE } else { RTNLGRP_IPV4_RULE };
-    tell(net, ns, group, |_, out| rule::fill(family, r, out, head(kind)));
+    tell(net, ns, group, |net, out| {
+        // One that is gone has let go of its target.
+        let unresolved = kind == RTM_NEWRULE && net.rule_is_unresolved(ns, family, r);
+        rule::fill((family, unresolved), r, out, head(kind));
+    });
 }
 
 pub fn neigh(net: &mut Net, kind: u16, ns: NsId, id: NeighId) {

@@ -7,9 +7,10 @@ use crate::net::core::dst_metrics::{self, DstMetrics};
 use crate::net::ipv4::fib::{self, Route, RouteType, Table};
 use crate::net::ipv4::route::{self as ip_route, Dst, Flow4, InputError, RouteKind};
 use crate::net::ipv4::rule::{FibFlow, HashKeys, Insert};
-use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
+use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSG_HDRLEN};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
+use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_TCP, IPPROTO_UDP};
 use core::net::{IpAddr, Ipv4Addr};
 
 /// `struct rtnexthop`.
@@ -328,11 +329,8 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 #[doc(alias = "inet_rtm_getroute")]
 pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
     let msg = RtMsg::parse(r.body).ok_or(Errno::EINVAL)?;
-    if msg.flags & RTM_F_FIB_MATCH != 0 {
-        return Err(Errno::EOPNOTSUPP.into());
-    }
-    let (mut fl, mut iif, mut proto) = (Flow4::to(Ipv4Addr::UNSPECIFIED), None, 17);
-    fl.tos = msg.tos;
+    let (mut fl, mut iif) = (Flow4::to(Ipv4Addr::UNSPECIFIED), None);
+    (fl.tos, fl.proto, fl.uid) = (msg.tos, IPPROTO_UDP, c.uid);
     for (kind, v) in r.attrs(RtMsg::LEN) {
         match kind {
             RTA_DST => fl.daddr = v4_of(v)?,
@@ -346,9 +344,8 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
                 n => iif = Some(device(net, c, n)?),
             },
             RTA_MARK => fl.mark = u32_of(v)?,
-            // Nothing here asks for it.
-            RTA_UID => {}
-            RTA_IP_PROTO => proto = v.first().copied().ok_or(Errno::EINVAL)?,
+            RTA_UID => fl.uid = u32_of(v)?,
+            RTA_IP_PROTO => fl.proto = ip_proto(v, IPPROTO_ICMP)?,
             RTA_SPORT | RTA_DPORT => {
                 let port = v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL)?;
                 if kind == RTA_SPORT { fl.ports.0 = port } else { fl.ports.1 = port }
@@ -359,8 +356,8 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let found = match iif {
         None => ip_route::ip_route_output(net, c.ns, &fl)?,
         Some(dev) => {
-            let keys = HashKeys { ports: fl.ports, mark: fl.mark, ..HashKeys::default() };
-            let found = ip_route::ip_route_input(net, c.ns, dev, fl.saddr, fl.daddr, proto, keys);
+            let keys = HashKeys { ports: fl.ports, mark: fl.mark, l4: fl.l4(), ..HashKeys::default() };
+            let found = ip_route::ip_route_input(net, c.ns, dev, fl.saddr, fl.daddr, fl.proto, keys);
             found.map_err(|e| match e {
                 InputError::Refused(e) => e,
                 InputError::NotForwarding | InputError::NotJoined => Errno::EHOSTUNREACH,
@@ -369,32 +366,49 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
             })?
         }
     };
+    let entry = matched(net, c.ns, &fl, iif);
     let table = match msg.flags & RTM_F_LOOKUP_TABLE {
         0 => fib::RT_TABLE_MAIN,
-        _ => table_of(net, c.ns, &fl, &found),
+        _ => entry.as_ref().map_or(fib::RT_TABLE_MAIN, |m| m.table),
     };
+    if msg.flags & RTM_F_FIB_MATCH != 0 {
+        let m = entry.ok_or(Errno::EHOSTUNREACH)?;
+        let dst = Ipv4Addr::from_bits(fl.daddr.to_bits() & crate::net::core::dev::mask(m.prefix));
+        let start = out.len();
+        fill(net, c.ns, table, (dst, m.prefix), &m.hops, out, Head::reply(RTM_NEWROUTE, c, r));
+        // Whatever the entry says, the address is what it is.
+        let kind = match found.kind {
+            RouteKind::Broadcast => RTN_BROADCAST,
+            RouteKind::Multicast => RTN_MULTICAST,
+            _ => return Ok(()),
+        };
+        if let Some(at) = out.get_mut(start + NLMSG_HDRLEN + RTM_TYPE) {
+            *at = kind;
+        }
+        return Ok(());
+    }
     answer(net, c, r, &fl, iif, &found, table, out);
     Ok(())
 }
 
-/// In which table it was found. While there are no rules of one's own, local and main are one and go by the latter's name.
-fn table_of(net: &Net, ns: NsId, fl: &Flow4, found: &Dst) -> u32 {
-    let Some(n) = net.ns.get(ns) else { return fib::RT_TABLE_MAIN };
-    let flow = FibFlow { src: fl.saddr, oif: fl.oif, tos: fl.tos, mark: fl.mark, ..FibFlow::to(fl.daddr) };
-    let has = |id: u32| n.fib.table(id).is_some_and(|t| t.lookup(flow.dst, |r| r.dev == Some(found.dev)).is_some());
-    let asked = flow.for_rules(n.lo);
-    match found.kind {
-        _ if n.fib.rules.is_none() => fib::RT_TABLE_MAIN,
-        RouteKind::Local => fib::RT_TABLE_LOCAL,
-        RouteKind::Broadcast if has(fib::RT_TABLE_LOCAL) => fib::RT_TABLE_LOCAL,
-        _ => {
-            let ids = n.fib.rules.iter().flatten().filter(|r| r.matches(&asked)).filter_map(|r| match r.action {
-                crate::net::core::fib_rules::Action::Table(id) if id != fib::RT_TABLE_LOCAL => Some(id),
-                _ => None,
-            });
-            ids.into_iter().find(|id| has(*id)).unwrap_or(fib::RT_TABLE_MAIN)
-        }
+/// What a way can be asked for: protocols that the lookup knows to take apart.
+#[doc(alias = "rtm_getroute_parse_ip_proto")]
+pub(super) fn ip_proto(v: &[u8], icmp: u8) -> Done<u8> {
+    let proto = v.first().copied().ok_or(Errno::EINVAL)?;
+    let known = [IPPROTO_TCP, IPPROTO_UDP, icmp].contains(&proto);
+    if known { Ok(proto) } else { refuse(Errno::EOPNOTSUPP, "Unsupported ip proto") }
+}
+
+/// Where `rtm_type` lies in `struct rtmsg`.
+const RTM_TYPE: usize = 7;
+
+/// The entry that says so. A broadcast to everybody and what is bound to a device ask no table.
+fn matched(net: &Net, ns: NsId, fl: &Flow4, iif: Option<DevId>) -> Option<fib::FibMatch> {
+    let (src, oif, tos, mark, l4) = (fl.saddr, fl.oif, fl.tos, fl.mark, fl.l4());
+    if oif.is_some() && (fl.daddr.is_broadcast() || fl.daddr.is_multicast()) {
+        return None;
     }
+    fib::match_flow(net, ns, &FibFlow { src, oif, iif, tos, mark, l4, ..FibFlow::to(fl.daddr) })
 }
 
 #[doc(alias = "rt_fill_info")]
@@ -448,7 +462,7 @@ fn answer(
     if fl.mark != 0 {
         m.attr_u32(RTA_MARK, fl.mark);
     }
-    m.attr_u32(RTA_UID, c.uid);
+    m.attr_u32(RTA_UID, fl.uid);
     if let Some(dev) = iif {
         m.attr_u32(RTA_IIF, index(net, Some(dev)));
     }

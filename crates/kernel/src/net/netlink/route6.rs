@@ -1,5 +1,5 @@
 //! Routes of IPv6: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE and dumps.
-use super::route::{RTNH_LEN, metrics, next_hops, put_metrics, rtn, rtn_of, short_table};
+use super::route::{RTNH_LEN, ip_proto, metrics, next_hops, put_metrics, rtn, rtn_of, short_table};
 use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v6_of};
 use crate::ids::NsId;
 use crate::net::Net;
@@ -13,6 +13,8 @@ use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, mask};
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
+use belljar_wire::ipv4::IPPROTO_UDP;
+use belljar_wire::ipv6::NEXTHDR_ICMP;
 use core::net::{IpAddr, Ipv6Addr};
 
 /// `RTNH_F_*` of a next hop.
@@ -270,7 +272,8 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 /// `ip -6 route get`.
 #[doc(alias = "inet6_rtm_getroute")]
 pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
-    let mut fl = Flow::to(Ipv6Addr::UNSPECIFIED.into());
+    let msg = RtMsg::parse(r.body).ok_or(Errno::EINVAL)?;
+    let mut fl = Flow { proto: IPPROTO_UDP, uid: c.uid, ..Flow::to(Ipv6Addr::UNSPECIFIED.into()) };
     for (kind, v) in r.attrs(RtMsg::LEN) {
         match kind {
             RTA_DST => fl.daddr = v6_of(v)?.into(),
@@ -280,7 +283,12 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
                 n => fl.oif = Some(device(net, c, n)?),
             },
             RTA_MARK => fl.mark = u32_of(v)?,
-            RTA_UID => {}
+            RTA_UID => fl.uid = u32_of(v)?,
+            RTA_IP_PROTO => fl.proto = ip_proto(v, NEXTHDR_ICMP)?,
+            RTA_SPORT | RTA_DPORT => {
+                let port = v.first_chunk().map(|b| u16::from_be_bytes(*b)).ok_or(Errno::EINVAL)?;
+                if kind == RTA_SPORT { fl.ports.0 = port } else { fl.ports.1 = port }
+            }
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
@@ -290,9 +298,17 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let local = found.kind == RouteKind::Local;
     let n = net.ns.get(c.ns).ok_or(Errno::ENETUNREACH)?;
     let source = [fl.saddr, found.src].into_iter().find(|a| !a.is_unspecified());
-    let asked = RuleFlow { src: source, dst: dst.into(), iif: n.lo, oif: fl.oif, tos: fl.tos, mark: fl.mark };
+    let (oif, tos, mark, l4) = (fl.oif, fl.tos, fl.mark, fl.l4());
+    let asked = RuleFlow { src: source, dst: dst.into(), iif: n.lo, oif, tos, mark, l4 };
     let through = fl.oif.or(Some(found.dev).filter(|_| !local));
     let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |_| true) {
+        Some(f) if msg.flags & RTM_F_FIB_MATCH != 0 => {
+            let at = Ipv6Addr::from_bits(dst.to_bits() & mask(f.prefix));
+            let there = n.v6.fib.table(f.table).map_or(&[][..], |t| t.get(at, f.prefix));
+            let hops: Vec<Route6> = there.iter().filter(|o| o.is_sibling(&f.route)).copied().collect();
+            fill(net, c.ns, f.table, (at, f.prefix), &hops, out, Head::reply(RTM_NEWROUTE, c, r));
+            return Ok(());
+        }
         Some(f) => (f.table, Some(f.route)),
         None => (if local { fib::RT_TABLE_LOCAL } else { fib::RT_TABLE_MAIN }, None),
     };

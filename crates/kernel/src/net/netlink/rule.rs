@@ -19,14 +19,17 @@ const ACTIONS: [(RouteType, u8); 3] = [
 ];
 
 #[doc(alias = "fib_nl_fill_rule")]
-pub(crate) fn fill(family: i32, r: &Rule, out: &mut Vec<u8>, h: Head) {
+pub(crate) fn fill((family, unresolved): (i32, bool), r: &Rule, out: &mut Vec<u8>, h: Head) {
     let (table, kind) = match r.action {
         Action::Table(id) => (id, FR_ACT_TO_TBL),
+        Action::Goto(_) => (0, FR_ACT_GOTO),
+        Action::Nop => (0, FR_ACT_NOP),
         Action::Refuse(kind) => (0, ACTIONS.iter().find(|a| a.0 == kind).map_or(FR_ACT_UNREACHABLE, |a| a.1)),
     };
     let detached = |d: &Option<RuleDev>| d.is_some_and(|d| d.dev.is_none());
     let bits = [
         (r.not, FIB_RULE_INVERT),
+        (unresolved, FIB_RULE_UNRESOLVED),
         (detached(&r.iif), FIB_RULE_IIF_DETACHED),
         (detached(&r.oif), FIB_RULE_OIF_DETACHED),
     ];
@@ -60,6 +63,20 @@ pub(crate) fn fill(family: i32, r: &Rule, out: &mut Vec<u8>, h: Head) {
     if r.mark_mask != 0 || r.mark != 0 {
         m.attr_u32(FRA_FWMASK, r.mark_mask);
     }
+    if let Action::Goto(target) = r.action {
+        m.attr_u32(FRA_GOTO, target);
+    }
+    if let Some((from, to)) = r.uids {
+        m.attr(FRA_UID_RANGE, &[from.to_ne_bytes(), to.to_ne_bytes()].concat());
+    }
+    for (kind, range) in [(FRA_SPORT_RANGE, r.sport), (FRA_DPORT_RANGE, r.dport)] {
+        if let Some((from, to)) = range {
+            m.attr(kind, &[from.to_ne_bytes(), to.to_ne_bytes()].concat());
+        }
+    }
+    if r.ip_proto != 0 {
+        m.attr_u8(FRA_IP_PROTO, r.ip_proto);
+    }
     if r.to.1 != 0 {
         m.attr(FRA_DST, &octets(r.to.0));
     }
@@ -74,7 +91,7 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
     for f in [abi::AF_INET, abi::AF_INET6].into_iter().filter(|f| family == abi::AF_UNSPEC || family == *f) {
         for rule in net.rules(c.ns, f) {
             let h = Head::dump(RTM_NEWRULE, d);
-            fill(f, &rule, d.room(), h);
+            fill((f, net.rule_is_unresolved(c.ns, f, &rule)), &rule, d.room(), h);
         }
     }
 }
@@ -85,6 +102,31 @@ struct Spec {
     pref: Option<u32>,
     action: Option<Action>,
     mark: Option<u32>,
+}
+
+/// `struct fib_rule_port_range`: no port is 0.
+fn port_range(v: &[u8], invalid: &'static str) -> Done<Option<(u16, u16)>> {
+    let &[a, b, c, d] = v.first_chunk().ok_or(Errno::EINVAL)?;
+    let (from, to) = (u16::from_ne_bytes([a, b]), u16::from_ne_bytes([c, d]));
+    if from == 0 || to == 0 || from > to { refuse(Errno::EINVAL, invalid) } else { Ok(Some((from, to))) }
+}
+
+/// `struct fib_rule_uid_range`; the last number is nobody.
+fn uid_range(v: &[u8]) -> Done<Option<(u32, u32)>> {
+    let (from, to) = (u32_of(v)?, u32_of(v.get(4..).ok_or(Errno::EINVAL)?)?);
+    let valid = from != u32::MAX && to != u32::MAX && from <= to;
+    if valid { Ok(Some((from, to))) } else { refuse(Errno::EINVAL, "Invalid uid range") }
+}
+
+/// Where a rule jumps: ahead.
+fn goto(action: u8, target: Option<u32>, pref: u32) -> Done<Option<Action>> {
+    match (action, target) {
+        (FR_ACT_GOTO, None) => refuse(Errno::EINVAL, "Missing goto target for action goto"),
+        (FR_ACT_GOTO, Some(to)) if to <= pref => refuse(Errno::EINVAL, "Backward goto not supported"),
+        (FR_ACT_GOTO, Some(to)) => Ok(Some(Action::Goto(to))),
+        (_, Some(_)) => refuse(Errno::EINVAL, "Unexpected goto"),
+        _ => Ok(None),
+    }
 }
 
 fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
@@ -100,7 +142,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
         return refuse(Errno::EINVAL, if six { "Invalid dsfield (tos): ECN bits must be 0" } else { "Invalid tos" });
     }
     let address = |v: &[u8]| -> Done<IpAddr> { if six { Ok(v6_of(v)?.into()) } else { Ok(v4_of(v)?.into()) } };
-    let (mut table, mut pref, mut mark, mut mask) = (u32::from(hdr.table), None, None, None);
+    let (mut table, mut pref, mut mark, mut mask, mut target) = (u32::from(hdr.table), None, None, None, None);
     let named = |v: &[u8]| -> Done<RuleDev> {
         let name = str_of(v)?;
         if !valid_name(name) {
@@ -118,6 +160,11 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             FRA_FWMARK => mark = Some(u32_of(v)?),
             FRA_FWMASK => mask = Some(u32_of(v)?),
             FRA_TABLE => table = u32_of(v)?,
+            FRA_GOTO => target = Some(u32_of(v)?),
+            FRA_UID_RANGE => rule.uids = uid_range(v)?,
+            FRA_IP_PROTO => rule.ip_proto = v.first().copied().unwrap_or(0),
+            FRA_SPORT_RANGE => rule.sport = port_range(v, "Invalid sport range")?,
+            FRA_DPORT_RANGE => rule.dport = port_range(v, "Invalid dport range")?,
             FRA_PROTOCOL => rule.proto = v.first().copied().unwrap_or(0),
             // No prefix is longer than a byte says.
             FRA_SUPPRESS_PREFIXLEN => rule.suppress = u8::try_from(u32_of(v)?).ok(),
@@ -126,9 +173,12 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     }
     rule.mark = mark.unwrap_or(0);
     rule.mark_mask = mask.unwrap_or(if mark.is_some() { u32::MAX } else { 0 });
+    let jump = goto(hdr.kind, target, pref.unwrap_or_else(|| net.next_pref(c.ns, family(r))))?;
     let refusing = ACTIONS.iter().find(|a| a.1 == hdr.kind);
     let action = match (hdr.kind, refusing) {
         (_, Some(a)) => Some(Action::Refuse(a.0)),
+        (FR_ACT_GOTO, _) => jump,
+        (FR_ACT_NOP, _) => Some(Action::Nop),
         (FR_ACT_TO_TBL, _) if table != 0 => Some(Action::Table(table)),
         (FR_ACT_TO_TBL | 0, _) => None,
         _ => return Err(Errno::EOPNOTSUPP.into()),
@@ -162,7 +212,11 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let want = s.rule;
     let same = |r: &Rule| {
         s.pref.is_none_or(|p| p == r.pref)
-            && s.action.is_none_or(|a| a == r.action)
+            && s.action.is_none_or(|a| a == r.action || matches!((a, r.action), (Action::Goto(_), Action::Goto(_))))
+            && (want.ip_proto == 0 || want.ip_proto == r.ip_proto)
+            && (want.sport.is_none() || want.sport == r.sport)
+            && (want.dport.is_none() || want.dport == r.dport)
+            && (want.uids.is_none() || want.uids == r.uids)
             && (want.from.1 == 0 || want.from == r.from)
             && (want.to.1 == 0 || want.to == r.to)
             && (want.tos == 0 || want.tos == r.tos)

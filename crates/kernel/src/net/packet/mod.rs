@@ -14,6 +14,7 @@ pub mod tx_ring;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::errqueue;
 use crate::net::core::skb::Skb;
@@ -113,6 +114,9 @@ pub struct PacketTables {
 
 #[doc(alias = "packet_create")]
 pub fn create(k: &mut Kernel, ns: NsId, cooked: bool, proto: u16) -> Result<PacketId, Errno> {
+    if !k.net.mem.room(Kind::Packet, &k.socks.packet, Gfp::Kernel) {
+        return Err(Errno::ENOBUFS);
+    }
     let n = k.net.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
     let mut sk = Sock::new(ns, Family::Inet);
     (sk.rcvbuf, sk.sndbuf) = (n.sysctl.rmem_default, n.sysctl.wmem_default);

@@ -116,12 +116,19 @@ fn wait_for_room(k: &mut Kernel, id: PacketId, ctx: RunCtx) -> Result<Option<Ste
     Ok(Some(Step::Sleep(Sleep { on: SockId::Packet(id), mask, exclusive: false, deadline: None })))
 }
 
-/// Whether the send buffer has room; a pending error comes first.
+/// Whether the send buffer has room; a pending error comes first, ENOBUFS without memory for more packets.
 pub(super) fn room(k: &mut Kernel, id: PacketId) -> Result<bool, Errno> {
     let s = k.socks.packet.get_mut(id).ok_or(Errno::EBADF)?;
     match s.sk.take_err() {
         Some(e) => Err(Errno(e)),
-        None => Ok(s.sk.wmem_alloc < s.sk.sndbuf),
+        None if s.sk.wmem_alloc >= s.sk.sndbuf => Ok(false),
+        None => {
+            if k.net.mem.is_short() {
+                Err(Errno::ENOBUFS)
+            } else {
+                Ok(true)
+            }
+        }
     }
 }
 

@@ -86,7 +86,7 @@ pub fn connect(k: &mut Kernel, id: RawId, to: SockAddr) -> Result<(), Errno> {
     autobind(k, id)?;
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
-    let mut fl = Flow { daddr: s.sk.first_hop(daddr), ..Flow::of(&s.sk) };
+    let mut fl = Flow { daddr: s.sk.first_hop(daddr), ..Flow::of(&s.sk, s.protocol as u8) };
     mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,

@@ -8,6 +8,7 @@ pub mod sendmsg;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::Gfp;
 use crate::net::core::errqueue;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
@@ -99,6 +100,9 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family, protocol: u16, ping: boo
     let groups = n.sysctl.ping_group_range;
     if ping && !(groups.lo..=groups.hi).contains(&gid) {
         return Err(Errno::EACCES);
+    }
+    if !k.net.mem.room(crate::mem::Kind::Raw, &k.socks.raw, Gfp::Kernel) {
+        return Err(Errno::ENOBUFS);
     }
     let mut sk = Sock::new(ns, family);
     (sk.rcvbuf, sk.sndbuf) = (n.sysctl.rmem_default, n.sysctl.wmem_default);

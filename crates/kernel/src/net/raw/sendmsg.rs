@@ -147,8 +147,9 @@ fn route(k: &mut Kernel, id: RawId, c: &Ipcm, ping: bool) -> Result<(Dst, IpAddr
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
     let (mark, onlink) = (c.sockc.mark, c.onlink);
-    let prefs = s.sk.src_prefs();
-    let fl = Flow { daddr: c.first_hop(), saddr: c.saddr, oif: c.oif, tos: c.tos, mark, ports: (0, 0), onlink, prefs };
+    let (prefs, uid, proto, daddr) = (s.sk.src_prefs(), s.sk.uid, s.protocol as u8, c.first_hop());
+    let (oif, tos, ports) = (c.oif, c.tos, (0, 0));
+    let fl = Flow { daddr, saddr: c.saddr, oif, tos, mark, ports, proto, uid, onlink, prefs };
     let dst = af::route_output(&mut k.net, ns, &fl).inspect_err(|e| {
         if ping {
             af::count_no_route(&mut k.net, ns, c.daddr, *e);
@@ -173,7 +174,7 @@ fn wait_for_room(k: &mut Kernel, id: RawId, ctx: RunCtx) -> Result<Option<Step>,
         return Err(Errno::EPIPE);
     }
     if s.sk.wmem_alloc < s.sk.sndbuf {
-        return Ok(None);
+        return if k.net.mem.is_short() { Err(Errno::ENOBUFS) } else { Ok(None) };
     }
     if ctx.nonblock || ctx.timed_out {
         return Err(Errno::EAGAIN);

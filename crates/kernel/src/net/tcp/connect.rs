@@ -11,12 +11,14 @@ use super::{close, set_state};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
+use crate::net::core::fib_rules;
 use crate::net::core::sock::*;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::mib::Mib;
 use crate::net::sysctl::PortRange;
 use crate::task::call::{Ret, RunCtx, SendMsg, Sleep, Step};
 use belljar_abi::Errno;
+use belljar_wire::ipv4::IPPROTO_TCP;
 use core::net::IpAddr;
 
 /// Where to: `None` dissolves (AF_UNSPEC).
@@ -110,7 +112,8 @@ pub(super) fn begin(
     };
     // A socket of the wildcard `::` goes over to the family of its peer.
     let saddr = if sk.sk.saddr.is_unspecified() { tables::wildcard(addr) } else { sk.sk.saddr };
-    let fl = Flow { daddr: sk.sk.first_hop(addr), saddr, ..Flow::of(&sk.sk) };
+    let ports = (sk.sk.num, port);
+    let fl = Flow { daddr: sk.sk.first_hop(addr), saddr, ports, ..Flow::of(&sk.sk, IPPROTO_TCP) };
     let ns = sk.sk.ns;
     let dst = af::route_output(net, ns, &fl).inspect_err(|e| {
         if *e == Errno::ENETUNREACH {
@@ -134,6 +137,10 @@ pub(super) fn begin(
     let sk = socks.tcp.get_mut(id).ok_or(Errno::EINVAL)?;
     let started = chosen.and_then(|()| {
         let t = Tuple::of(sk);
+        // There may be a rule about the port that was chosen (`ip_route_newports`).
+        if !fixed && fib_rules::any_wants_l4(net, ns) {
+            sk.dst = Some(af::route_output(net, ns, &Flow::of(&sk.sk, IPPROTO_TCP))?);
+        }
         if let Some(n) = net.ns.get(ns) {
             if sk.snd.write_seq == 0 {
                 sk.snd.write_seq = isn::secure_tcp_seq(n.secret, &t, net.env.now);

@@ -20,6 +20,7 @@ use crate::net::ipv4::options as ip_options;
 use crate::net::ipv6::flowlabel;
 use crate::net::mib::Mib;
 use belljar_abi::{Errno, IP_PMTUDISC_DONT, IP_PMTUDISC_INTERFACE, IP_PMTUDISC_OMIT, SockExtendedErr};
+use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, Segs, checksum};
 
@@ -306,7 +307,8 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let (src, dst) = addresses(skb);
     let (sport, dport) = ports(skb);
     // Back by the device it came from: a transparent address has no route of its own.
-    let fl = Flow { saddr: dst, mark: skb.mark, ports: (dport, sport), ..Flow::to(src) };
+    let ports = (dport, sport);
+    let fl = Flow { saddr: dst, mark: skb.mark, ports, proto: IPPROTO_TCP, ..Flow::to(src) };
     let Ok(route) = af::route_output(net, ns, &fl) else { return };
     let o = TcpOptions { ts: r.ts, md5: r.md5.is_some(), ..TcpOptions::default() };
     let header_len = TCP_HLEN + o.len();

@@ -68,7 +68,7 @@ pub fn plenty(net: &Net) -> bool {
 
 /// Beyond the third value there is nothing for anybody but the least that each may have.
 fn over_limit(net: &Net, size: u32) -> bool {
-    allocated(net) + u64::from(size).div_ceil(PAGE) > net.sysctl.tcp_mem[2]
+    allocated(net) + u64::from(size).div_ceil(PAGE) > net.sysctl.tcp_mem[2] || net.mem.is_short()
 }
 
 /// May `size` bytes be queued for reading?

@@ -9,6 +9,7 @@ use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::{Errno, SockAddr, poll};
+use belljar_wire::ipv4::IPPROTO_UDP;
 use core::net::IpAddr;
 
 /// Address and port; the caller has checked that the address may be used and the port is allowed.
@@ -127,7 +128,8 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
     autobind(k, id)?;
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
     let saddr = if s.sk.saddr.is_unspecified() { wildcard(daddr) } else { s.sk.saddr };
-    let mut fl = Flow { daddr: s.sk.first_hop(daddr), saddr, ..Flow::of(&s.sk) };
+    let ports = (s.sk.num, dport);
+    let mut fl = Flow { daddr: s.sk.first_hop(daddr), saddr, ports, ..Flow::of(&s.sk, IPPROTO_UDP) };
     mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,

@@ -11,6 +11,7 @@ pub mod tables;
 
 use crate::ids::{NsId, SockId, UdpId};
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::core::errqueue;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
@@ -128,6 +129,9 @@ pub fn create(k: &mut Kernel, ns: NsId, family: Family) -> Result<UdpId, Errno> 
     let mut sk = Sock::new(ns, family);
     sk.discover_pmtu(s);
     let sock = UdpSock::new(sk, s.rmem_default, s.wmem_default);
+    if !k.net.mem.room(Kind::Udp, &k.socks.udp, Gfp::Kernel) {
+        return Err(Errno::ENOBUFS);
+    }
     Ok(k.socks.udp.insert(sock))
 }
 

@@ -25,7 +25,7 @@ pub(super) fn path(s: &UdpSock, net: &Net, msg: &SendMsg<'_>) -> Option<(Ipv4Add
     let sk = &s.sk;
     let asks = msg.to.is_some() || msg.flags & !PLAIN_FLAGS != 0 || !msg.cmsgs.is_empty();
     let begun = s.cork.is_some() || s.corked || s.gso_size != 0 || sk.flags.localroute;
-    if asks || begun || sk.cold.is_some() || sk.err != 0 || sk.shutdown & SEND_SHUTDOWN != 0 {
+    if asks || begun || net.mem.is_short() || sk.cold.is_some() || sk.err != 0 || sk.shutdown & SEND_SHUTDOWN != 0 {
         return None;
     }
     let (IpAddr::V4(daddr), IpAddr::V4(saddr), Some(dst)) = (sk.daddr, sk.saddr, s.dst) else { return None };

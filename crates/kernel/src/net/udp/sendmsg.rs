@@ -129,7 +129,7 @@ fn cookie(k: &Kernel, id: UdpId, msg: &SendMsg<'_>) -> Result<Ipcm, Errno> {
 /// The socket's own route while it is valid, a lookup otherwise; EACCES for broadcasts without SO_BROADCAST.
 fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
     let s = k.socks.udp.get(id).ok_or(Errno::EBADF)?;
-    let prefs = s.sk.src_prefs();
+    let (prefs, uid) = (s.sk.src_prefs(), s.sk.uid);
     let (ns, broadcast, mark, num) = (s.sk.ns, s.sk.flags.broadcast, c.sockc.mark, s.sk.num);
     let genid = k.net.ns.get(ns).map_or(0, |n| n.rt_genid);
     let own = c.connected && !(c.onlink && c.daddr.is_ipv4());
@@ -144,6 +144,8 @@ fn route(k: &mut Kernel, id: UdpId, c: &Ipcm) -> Result<(Dst, IpAddr), Errno> {
         tos: c.tos,
         mark,
         ports: (num, c.dport),
+        proto: PROTO,
+        uid,
         onlink: c.onlink,
         prefs,
     };
@@ -213,6 +215,9 @@ fn transmit(
     }
     if gso != 0 && !more {
         gso::check(net, s, &dst, (daddr, c.ext_len()), len, gso)?;
+    }
+    if net.mem.is_short() {
+        return Err(Errno::ENOBUFS);
     }
     if s.sk.wmem_alloc >= s.sk.sndbuf {
         if ctx.nonblock || ctx.timed_out {

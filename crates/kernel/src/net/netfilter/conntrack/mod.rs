@@ -12,6 +12,7 @@ use super::{Hook, Netfilter, Pf, Verdict};
 use crate::env::timers::Fire;
 use crate::env::{Fired, Jiffies, TimerKey, TimerSlot};
 use crate::ids::*;
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::netfilter::packet::Pkt;
@@ -417,6 +418,10 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
         net.ct_stat(ns, |s| s.drop += 1);
         net.kmsg_ratelimited(TABLE_FULL);
         return Err(Errno::EPERM);
+    }
+    if !net.mem.room(Kind::Conntrack, &net.ct.conns, Gfp::Atomic) {
+        net.ct_stat(ns, |s| s.drop += 1);
+        return Err(Errno::ENOMEM);
     }
     net.ct.last_id = net.ct.last_id.wrapping_add(1);
     let id = net.ct.conns.insert(Conn {

@@ -4,6 +4,7 @@ use super::request::{RequestSock, route};
 use crate::env::SEC;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 use crate::net::core::reuseport::{self, Choice, Group};
 use crate::net::core::skb::Skb;
@@ -24,6 +25,9 @@ use crate::net::tcp::{close, md5sig, set_state, setting, wake};
 pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &Skb) -> Option<TcpId> {
     let Kernel { socks, net, .. } = k;
     let lsk = socks.tcp.get(req.listener)?;
+    if !net.mem.room(Kind::Tcp, &socks.tcp, Gfp::Atomic) {
+        return None;
+    }
     let dst = route(net, ns, lsk, &req.tuple()).ok()?;
     let mut child = inherit(lsk, &net.ns.get(ns)?.sysctl);
     child.sk.rcv_saddr = req.laddr;

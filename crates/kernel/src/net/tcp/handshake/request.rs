@@ -8,6 +8,7 @@ use super::{in_window, isn, oow_rate_limited, paws_reject};
 use crate::env::{SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::core::dst_metrics::RTAX_FEATURE_ECN;
@@ -30,6 +31,7 @@ use crate::net::tcp::{md5sig, metrics};
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTAX_FEATURES;
 use belljar_wire::ethernet::ETH_HLEN;
+use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use core::net::IpAddr;
 
@@ -183,7 +185,8 @@ enum Admit {
 
 /// The first three tests, in this order: requests, accept queue, what is kept for proven peers.
 fn admit(net: &mut Net, ns: NsId, l: &Listener, t: &Tuple, again: bool) -> Admit {
-    let Some(n) = net.ns.get_mut(ns) else { return Admit::Drop(DropReason::NotSpecified) };
+    let Net { mem, ns: spaces, env, .. } = net;
+    let Some(n) = spaces.get_mut(ns) else { return Admit::Drop(DropReason::NotSpecified) };
     let (cookies, backlog) = (n.sysctl.tcp_syncookies, n.sysctl.tcp_max_syn_backlog);
     let flood = cookies == 2 || l.requests_full();
     if flood && cookies == 0 {
@@ -204,10 +207,11 @@ fn admit(net: &mut Net, ns: NsId, l: &Listener, t: &Tuple, again: bool) -> Admit
             if !again
                 && cookies == 0
                 && i64::from(backlog) - i64::from(l.qlen) < i64::from(backlog >> 2)
-                && !metrics::peer_is_proven(&mut n.tcp.metrics, n.secret, (t.laddr, t.raddr), net.env.now) =>
+                && !metrics::peer_is_proven(&mut n.tcp.metrics, n.secret, (t.laddr, t.raddr), env.now) =>
         {
             Admit::Drop(DropReason::TcpReqQFull)
         }
+        false if !mem.room(Kind::Request, &n.tcp.reqs, Gfp::Atomic) => Admit::Drop(DropReason::NoMem),
         false => Admit::Store,
     }
 }
@@ -302,7 +306,7 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
 
 pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
     let ports = (t.lport, t.rport);
-    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk) };
+    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk, IPPROTO_TCP) };
     af::route_output(net, ns, &fl)
 }
 

@@ -7,6 +7,7 @@ use crate::env::timers::Fire;
 use crate::env::{Fired, Jiffies, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::{SOCK_BINDPORT_LOCK, SOCK_CONNECT_BIND};
@@ -142,7 +143,11 @@ pub fn tcp_time_wait(sk: &mut TcpSock, net: &mut Net, id: TcpId, state: State, s
     let now_ms = net.env.now_ms();
     let lo = net.ns.get(ns).map(|n| n.lo);
     let full = net.ns.get(ns).is_none_or(|n| n.tcp.tws.len() >= n.sysctl.tcp_max_tw_buckets as usize);
-    if full {
+    let none = |net: &mut Net| {
+        let Net { mem, ns: spaces, .. } = net;
+        spaces.get(ns).is_none_or(|n| !mem.room(Kind::TimeWait, &n.tcp.tws, Gfp::Atomic))
+    };
+    if full || none(net) {
         net.inc(ns, Mib::TcpExtTCPTimeWaitOverflow);
         return tcp_done(sk, net, id);
     }

@@ -6,6 +6,7 @@ use crate::net::ipv4::route::Dst;
 use crate::net::ipv6::txopts;
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{md5sig, mtup};
+use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{
     Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TCPOLEN_MD5SIG_ALIGNED, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK,
     TCPOLEN_TSTAMP_ALIGNED,
@@ -50,7 +51,7 @@ pub fn current_mss(sk: &mut TcpSock, net: &Net) -> u32 {
 pub fn check_dst<'a>(sk: &'a mut TcpSock, net: &mut Net) -> Option<&'a Dst> {
     let genid = net.ns.get(sk.sk.ns)?.rt_genid;
     if sk.dst.as_ref().is_none_or(|d| d.genid != genid) {
-        sk.dst = af::route_output(net, sk.sk.ns, &Flow::of(&sk.sk)).ok();
+        sk.dst = af::route_output(net, sk.sk.ns, &Flow::of(&sk.sk, IPPROTO_TCP)).ok();
     }
     sk.dst.as_ref()
 }
