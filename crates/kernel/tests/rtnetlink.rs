@@ -225,8 +225,12 @@ fn route_and_arp_of_old_speak_by_ioctl() {
     assert_eq!((&shown[18..24], shown[32]), (&[2, 0, 0, 0, 0, 7][..], 6));
     assert_eq!(ask(&mut h, SIOCDARP, &arp, None), Ok(None));
     assert_eq!(ask(&mut h, SIOCGARP, &arp, None), Err(Errno::ENXIO));
-    put(&mut arp, 32, &8u32.to_ne_bytes());
-    assert_eq!(ask(&mut h, SIOCSARP, &arp, None), Err(Errno::EOPNOTSUPP));
+    // arp -s 10.1.0.7 … pub: answered for.
+    put(&mut arp, 32, &12u32.to_ne_bytes());
+    assert_eq!(ask(&mut h, SIOCSARP, &arp, None), Ok(None));
+    assert!(h.k.proc_text(h.ns, "/proc/net/arp").unwrap().contains("10.1.0.7"));
+    assert_eq!(ask(&mut h, SIOCDARP, &arp, None), Ok(None));
+    assert!(!h.k.proc_text(h.ns, "/proc/net/arp").unwrap().contains("10.1.0.7"));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 use super::super::Pf;
 use super::super::packet::{addr, bits};
 use super::super::rules::*;
-use super::set;
+use super::{owner, set};
 use belljar_abi::Errno;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -211,15 +211,7 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
         }
         "set" => Match::Set(Box::new(set::read_match(r, revision)?)),
         "length" => Match::Length { min: r.u16()?, max: r.u16()?, inv: r.u8()? != 0 },
-        "owner" => {
-            let (uid, gid) = ((r.u32()?, r.u32()?), (r.u32()?, r.u32()?));
-            let (which, inv) = (r.u8()?, r.u8()?);
-            // Supplementary groups are not known here.
-            if which & !(OWNER_UID | OWNER_GID | OWNER_SOCKET) != 0 || uid.0 > uid.1 || gid.0 > gid.1 {
-                return Err(Errno::EINVAL);
-            }
-            Match::Owner { uid, gid, which, inv }
-        }
+        "owner" => owner::read(r)?,
         _ => return Err(Errno::ENOENT),
     })
 }
