@@ -8,7 +8,7 @@
 //!                                                    └─▶ unknown: all other ports
 //!   machine ─ br_dev_xmit ─▶ the same choice
 //! ```
-use super::bridge_fdb::{FdbEntry, FdbKey, FdbKind, Way, fdb_local, forget, learn, lookup};
+use super::bridge_fdb::{FdbEntry, FdbKey, Way, fdb_local, forget, forget_local, learn, lookup};
 use super::bridge_mcast::{self, BrMcast, Hit, PortMcast, Seen};
 use super::bridge_stp::{self, PortStp, Stp};
 use super::bridge_vlan::{self, BrVlans};
@@ -215,6 +215,7 @@ pub fn release(net: &mut Net, dev: DevId) {
         b.ports.retain(|p| *p != dev);
         b.vlans.ports.remove(&dev);
     }
+    forget_local(net, br, Some(dev), |_| true);
     forget(net, br, |_, e| e.port == Some(dev));
     bridge_stp::left(net, br, was_root);
     adjust(net, br);
@@ -261,7 +262,7 @@ pub fn mac_changed(net: &mut Net, dev: DevId, old: Mac, new: Mac) {
     if port.is_none() {
         bridge_stp::address_changed(net, br, old);
     }
-    forget(net, br, |key, e| key.0 == old && e.port == port && e.kind == FdbKind::Local);
+    forget_local(net, br, port, |key| key.0 == old);
     let group = of(net, br).and_then(|b| b.vlans.group(port));
     let vids: Vec<u16> = group.map_or_else(Vec::new, |g| g.vlans.keys().copied().collect());
     for vid in std::iter::once(0).chain(vids) {

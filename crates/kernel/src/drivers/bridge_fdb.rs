@@ -33,11 +33,12 @@ pub enum FdbKind {
     Local,
 }
 
+/// An address of the bridge or of a port. Of several that have the same the first stands there.
+#[doc(alias = "fdb_add_local")]
 pub(super) fn fdb_local(net: &mut Net, br: DevId, key: FdbKey, port: Option<DevId>) {
     let now = net.env.jiffies();
-    // The bridge's own address stands before that of a port which has the same.
     let known = net.bridge(br).and_then(|b| b.fdb.get(&key));
-    if key.0.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local && e.port.is_none()) {
+    if key.0.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local) {
         return;
     }
     insert(net, br, key, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now, made: 0 });
@@ -66,6 +67,32 @@ pub fn forget(net: &mut Net, br: DevId, which: impl Fn(&FdbKey, &FdbEntry) -> bo
         notify::fdb(net, RTM_DELNEIGH, br, *key, e);
     }
     gone.len()
+}
+
+/// Addresses of this machine that stand there as a port's, or as the bridge's own, and that `which` names, do so no more:
+/// another one that has the same takes the place.
+#[doc(alias = "fdb_delete_local")]
+pub(super) fn forget_local(net: &mut Net, br: DevId, port: Option<DevId>, which: impl Fn(&FdbKey) -> bool) {
+    let Some(b) = net.bridge(br) else { return };
+    let own =
+        |(key, e): (&FdbKey, &FdbEntry)| (e.kind == FdbKind::Local && e.port == port && which(key)).then_some(*key);
+    let keys: Vec<FdbKey> = b.fdb.iter().filter_map(own).collect();
+    for key in keys {
+        let Some(b) = net.bridge(br) else { return };
+        let has = |p: Option<DevId>| {
+            let in_vlan = key.1 == 0 || b.vlans.group(p).is_some_and(|g| g.vlans.contains_key(&key.1));
+            in_vlan && net.devs.get(p.unwrap_or(br)).is_some_and(|d| d.mac == key.0)
+        };
+        let others = b.ports.iter().map(|p| Some(*p)).chain(port.is_some().then_some(None));
+        match others.into_iter().find(|p| *p != port && has(*p)) {
+            Some(to) => {
+                if let Some(e) = net.bridge_mut(br).and_then(|b| b.fdb.get_mut(&key)) {
+                    e.port = to;
+                }
+            }
+            None => drop(forget(net, br, |k, _| *k == key)),
+        }
+    }
 }
 
 /// What the table knows of an address.
@@ -156,5 +183,50 @@ pub(super) fn lookup(net: &mut Net, br: DevId, to: FdbKey) -> Way {
             Way::Port(p)
         }
         None => Way::Flood,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::drivers::bridge;
+    use crate::kernel::Kernel;
+
+    fn mac(n: u8) -> Mac {
+        Mac([2, 0, 0, 0, 0, n])
+    }
+
+    /// As measured on Linux 6.18.
+    #[test]
+    fn of_several_with_one_address_the_first_stands_in_the_table() {
+        let mut k = Kernel::new(1);
+        let ns = k.net.add_ns("t");
+        let (_, p) = k.net.add_veth((ns, "v0"), (ns, "v1")).unwrap();
+        let (_, q) = k.net.add_veth((ns, "v2"), (ns, "v3")).unwrap();
+        let br = k.net.add_bridge(ns, "br0").unwrap();
+        for (dev, n) in [(p, 0xa1), (q, 0xa3)] {
+            k.net.set_mac(dev, mac(n)).unwrap();
+        }
+        let table = |k: &Kernel| -> Vec<(u8, Option<DevId>)> {
+            let local = entries(&k.net, br).filter(|(key, e)| key.1 == 0 && e.kind == FdbKind::Local);
+            local.map(|(key, e)| (key.0.0[5], e.port)).collect()
+        };
+        bridge::enslave(&mut k.net, br, p).unwrap();
+        assert_eq!(table(&k), [(0xa1, Some(p))]);
+        bridge::enslave(&mut k.net, br, q).unwrap();
+        let both = [(0xa1, Some(p)), (0xa3, Some(q))];
+        assert_eq!(table(&k), both);
+        k.net.set_mac(br, mac(0xa3)).unwrap();
+        k.net.bridge_mut(br).unwrap().mac_set = true;
+        assert_eq!(table(&k), both, "the bridge has a port's address");
+        k.net.set_mac(br, mac(0xb0)).unwrap();
+        assert_eq!(table(&k), [both[0], both[1], (0xb0, None)]);
+        k.net.set_mac(br, mac(0xa3)).unwrap();
+        bridge::release(&mut k.net, q);
+        assert_eq!(table(&k), [both[0], (0xa3, None)], "the port with the bridge's address left");
+        k.net.set_mac(p, mac(0xa3)).unwrap();
+        bridge::enslave(&mut k.net, br, q).unwrap();
+        bridge::release(&mut k.net, p);
+        assert_eq!(table(&k), [(0xa3, None)]);
     }
 }

@@ -98,6 +98,7 @@ pub fn del(net: &mut Net, br: DevId, port: Option<DevId>, vid: u16) -> Result<()
     if g.pvid == vid {
         g.pvid = 0;
     }
+    bridge_fdb::forget_local(net, br, port, |key| key.1 == vid);
     bridge_fdb::forget(net, br, |key, e| key.1 == vid && e.port == port);
     Ok(())
 }
