@@ -301,6 +301,58 @@ fn loops_wrong_places_and_strange_things_are_refused() {
     refused(Errno::EOPNOTSUPP, &|b| table(b, 7));
 }
 
+/// A chain without a name that is older than the one it is called from: when it goes with its rule, the rules of others stay.
+#[test]
+fn a_chain_without_a_name_takes_no_others_rules_with_it() {
+    let mut t = Three::new();
+    let f = NFPROTO_IPV4;
+    let made = batch(|b| {
+        table(b, f);
+        message(b, nft(NFT_MSG_NEWCHAIN), nl::NLM_F_CREATE, f, |m| {
+            m.attr_str(NFTA_CHAIN_TABLE, "t");
+            be(m, NFTA_CHAIN_FLAGS, NFT_CHAIN_BINDING);
+            be(m, NFTA_CHAIN_ID, 7);
+        });
+        chain(b, f, "a", None);
+        chain(b, f, "b", None);
+        rule(b, f, "a", |m| expr(m, "counter", |_| {}));
+        rule(b, f, "a", |m| {
+            expr(m, "immediate", |m| {
+                be(m, 1, 0);
+                m.nest(2 | NLA_F_NESTED, |m| {
+                    m.nest(NFTA_DATA_VERDICT | NLA_F_NESTED, |m| {
+                        be(m, NFTA_VERDICT_CODE, NFT_JUMP as u32);
+                        be(m, NFTA_VERDICT_CHAIN_ID, 7);
+                    });
+                });
+            });
+        });
+        rule(b, f, "b", |m| expr(m, "counter", |_| {}));
+    });
+    assert_eq!(errno(&mut t, ROUTER, &made), 0);
+    let count = |t: &mut Three, kind| {
+        let mut q = Vec::new();
+        message(&mut q, nft(kind), nl::NLM_F_DUMP, f, |_| {});
+        // Without the end of the dump.
+        ask(t, ROUTER, &q).len() - 1
+    };
+    assert_eq!((count(&mut t, NFT_MSG_GETCHAIN), count(&mut t, NFT_MSG_GETRULE)), (3, 3));
+    let flush = batch(|b| {
+        message(b, nft(NFT_MSG_DELRULE), 0, f, |m| {
+            m.attr_str(NFTA_RULE_TABLE, "t").attr_str(NFTA_RULE_CHAIN, "a");
+        });
+    });
+    assert_eq!(errno(&mut t, ROUTER, &flush), 0);
+    assert_eq!((count(&mut t, NFT_MSG_GETCHAIN), count(&mut t, NFT_MSG_GETRULE)), (2, 1));
+    let b = batch(|b| {
+        message(b, nft(NFT_MSG_DELRULE), 0, f, |m| {
+            m.attr_str(NFTA_RULE_TABLE, "t").attr_str(NFTA_RULE_CHAIN, "b");
+        });
+    });
+    assert_eq!(errno(&mut t, ROUTER, &b), 0);
+    assert_eq!(count(&mut t, NFT_MSG_GETRULE), 0, "the rule that was left is b's");
+}
+
 #[test]
 fn translation_and_priorities_beside_iptables() {
     let mut t = Three::new();

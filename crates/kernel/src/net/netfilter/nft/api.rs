@@ -271,6 +271,7 @@ impl Transaction {
             txn: (batch, m.number(NFTA_RULE_ID)?.unwrap_or(0)),
         };
         let Some(c) = t.chains.get_mut(chain) else { return Err(Errno::ENOENT.into()) };
+        let mut instead_of = Vec::new();
         let n = match place {
             Place::Before(n) => {
                 c.rules.insert(n.min(c.rules.len()), rule);
@@ -278,7 +279,7 @@ impl Transaction {
             }
             Place::Instead(n) => {
                 let old = c.rules.get_mut(n).map(|slot| std::mem::replace(slot, rule)).ok_or(Errno::ENOENT)?;
-                let_go(t, vec![old]);
+                instead_of.push(old);
                 n
             }
         };
@@ -287,6 +288,7 @@ impl Transaction {
         }
         let flags = if m.flag(nl::NLM_F_APPEND) { nl::NLM_F_APPEND | nl::NLM_F_CREATE } else { nl::NLM_F_CREATE };
         self.tell_rule(m, (at, chain, n), NFT_MSG_NEWRULE, flags);
+        let_go(self.of(at)?, instead_of);
         Ok(())
     }
 
@@ -324,13 +326,15 @@ impl Transaction {
             let kind = if handle.is_some() { NFTA_RULE_HANDLE } else { NFTA_RULE_ID };
             return Err(m.bad(kind, Errno::ENOENT));
         }
+        let mut removed = Vec::new();
         for (c, n) in gone.into_iter().rev() {
             self.tell_rule(m, (at, c, n), NFT_MSG_DELRULE, 0);
             let t = self.of(at)?;
             let Some(list) = t.chains.get_mut(c).filter(|c| n < c.rules.len()) else { continue };
-            let rule = list.rules.remove(n);
-            let_go(t, vec![rule]);
+            removed.push(list.rules.remove(n));
         }
+        // Only now: chains that go with them would give the others new numbers.
+        let_go(self.of(at)?, removed);
         Ok(())
     }
 

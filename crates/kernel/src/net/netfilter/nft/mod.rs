@@ -2,8 +2,7 @@
 //! compare and act on registers; chains stand at hooks by priority, among the tables of iptables.
 //!
 //! Messages change a copy of the whole ([`Transaction`]), which takes the place of the old one when all of a batch are good. What
-//! is not here (objects, flow tables, time-outs in sets, dynamic sets, families other than ip, ip6 and inet) is refused with
-//! the error of a kernel without that module.
+//! is not here (flow tables, families bridge and arp, …) is refused with the error of a kernel without that module.
 mod api;
 pub mod compat;
 mod dynamic;

@@ -85,14 +85,13 @@ impl Numgen {
     }
 }
 
-/// `jhash` of registers with a seed, which is chosen at random unless it is said; `symhash` of both ends of the packet.
+/// `jhash` of registers with a seed, which is the namespace's own unless it is said; `symhash` of both ends of the packet.
 #[derive(Clone, Copy, Debug)]
 pub struct Hash {
     dreg: Reg,
     of: Within,
     jenkins: Option<(Reg, u8)>,
     seed: Option<u32>,
-    own_seed: u32,
 }
 
 impl Hash {
@@ -112,8 +111,7 @@ impl Hash {
             _ => return Err(Errno::EOPNOTSUPP.into()),
         };
         let seed = a.get(NFTA_HASH_SEED).map(be32).transpose()?;
-        // One of its own, as long as the rule: different rules hash differently.
-        Ok(Hash { dreg, of, jenkins, seed, own_seed: of.modulus.rotate_left(13) ^ 0x6a09_e667 })
+        Ok(Hash { dreg, of, jenkins, seed })
     }
 
     pub fn fill(&self, m: &mut Msg<'_>) {
@@ -142,7 +140,7 @@ impl Hash {
     pub fn eval(&self, secret: [u64; 2], regs: &mut Regs, p: &Pkt, skb: &SkBuff) {
         let hash = match self.jenkins {
             Some((sreg, len)) => {
-                let seed = self.seed.unwrap_or(self.own_seed ^ secret[0] as u32);
+                let seed = self.seed.unwrap_or(secret[0] as u32);
                 jhash(regs.get(sreg, len.into()), seed)
             }
             None => symmetric(secret, p, skb),

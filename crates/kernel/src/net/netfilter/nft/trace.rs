@@ -26,7 +26,7 @@ pub enum What {
     Policy(bool),
 }
 
-/// Whether `told` is the first at this hook, which shows the packet itself.
+/// The `first` message of a chain at a hook shows the packet itself.
 #[cold]
 #[doc(alias = "nft_trace_notify")]
 #[allow(clippy::too_many_arguments)]
