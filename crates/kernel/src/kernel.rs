@@ -88,6 +88,8 @@ impl Kernel {
                 nf_active: false,
                 ct: Default::default(),
                 kmsg: Default::default(),
+                neigh: Default::default(),
+                neigh_default: Default::default(),
                 tc: Default::default(),
                 xmit_depth: 0,
                 xmit_nested: 0,

@@ -141,7 +141,7 @@ fn coalescing_holds_the_interrupt_back() {
 #[test]
 fn without_carrier_packets_are_dropped_and_nobody_is_told() {
     let mut h = Host::new();
-    h.know_peer();
+    belljar_kernel::net::core::neighbour::set_permanent(&mut h.k.net, h.ns, h.dev, PEER.into(), PEER_MAC).unwrap();
     let fd = h.udp();
     h.k.net.set_carrier(h.dev, false);
     for _ in 0..20 {

@@ -55,6 +55,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("tap.sh", include_str!("programs/tap.sh")),
     ("proxies.sh", include_str!("programs/proxies.sh")),
     ("rules.sh", include_str!("programs/rules.sh")),
+    ("settings.sh", include_str!("programs/settings.sh")),
     ("tunnels.sh", include_str!("programs/tunnels.sh")),
     ("mirred.sh", include_str!("programs/mirred.sh")),
     ("doors.py", include_str!("programs/doors.py")),

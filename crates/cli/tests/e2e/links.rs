@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Test> {
         test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
         test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
+        test("settings_as_linux", &["unshare", "ip", "iptables", "python3"], settings_as_linux),
         test("proxies_as_linux", &["unshare", "ip", "arp"], proxies_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
@@ -58,6 +59,11 @@ fn mirred_as_linux(env: &Env) -> Result<()> {
 /// ipip, gre, gretap and sit between two namespaces: shown as by Linux with these modules, and carrying packets.
 fn tunnels_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "tunnels.sh", include_str!("programs/tunnels.linux"))
+}
+
+/// What settings do and which values they take, shown by frames that are written and read at the other end of a cable.
+fn settings_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "settings.sh", "")
 }
 
 /// Rules by protocol, ports, users, with jumps, and the routes that are chosen by them; `fibmatch`.

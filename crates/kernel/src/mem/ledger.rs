@@ -179,8 +179,8 @@ impl Limits {
     fn apply(&self, s: &mut Sysctl) {
         s.tcp_wmem[2] = self.most.clamp(64 << 10, 4 << 20);
         s.tcp_rmem[2] = self.most.min(32 << 20).max(s.tcp_rmem[1]);
-        s.tcp_max_tw_buckets = (self.ehash / 2) as u32;
-        s.tcp_max_syn_backlog = (self.ehash / 128).max(128) as u32;
+        s.tcp_max_tw_buckets = (self.ehash / 2) as i32;
+        s.tcp_max_syn_backlog = (self.ehash / 128).max(128) as i32;
     }
 }
 

@@ -62,6 +62,9 @@ pub struct Net {
     pub nf_active: bool,
     pub ct: netfilter::conntrack::Conntrack,
     pub kmsg: netfilter::Kmsg,
+    /// Neighbours of IPv4, of IPv6.
+    pub neigh: [core::neighbour::NeighCache; 2],
+    pub neigh_default: core::neigh_sysctl::Defaults,
     pub tc: sched::Global,
     /// Tunnels that the packet on its way goes through.
     pub xmit_depth: u32,

@@ -7,7 +7,7 @@ use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::dst_metrics::MetricsTable;
 use crate::net::core::neighbour::{NeighTable, Neighbour};
 use crate::net::core::pneigh::Pneighs;
-use crate::net::ipv4::devconf::InetConf;
+use crate::net::ipv4::devconf::Written;
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
 use crate::net::ipv4::peer::Peers;
@@ -38,9 +38,11 @@ pub struct NetNs {
     /// By which numbers other namespaces are known here: the place in the list.
     pub nsids: Vec<NsId>,
     /// What a new interface begins with (`net.ipv4.conf.default`).
-    pub conf_default: InetConf,
+    pub conf_default: Written,
     /// What is said for all of them.
-    pub conf_all: InetConf,
+    pub conf_all: Written,
+    /// A device here has `ignore_routes_with_linkdown`: until then that costs a look at this.
+    pub ignores_linkdown: bool,
     pub sysctl: Sysctl,
     pub mib: Mibs,
     pub neighs: Slab<Neighbour>,
@@ -110,8 +112,9 @@ impl Net {
             nl_groups: 0,
             nf_groups: 0,
             nsids: Vec::new(),
-            conf_default: InetConf::default(),
-            conf_all: InetConf::ALL,
+            conf_default: Written::DEFAULT,
+            conf_all: Written::all(),
+            ignores_linkdown: false,
             sysctl,
             mib: Mibs::default(),
             neighs: Slab::default(),
@@ -216,6 +219,8 @@ impl Net {
                 self.unregister_netdev(dev);
             }
         }
+        let left: Vec<NeighId> = self.ns.get(ns).map(|n| n.neigh_table.iter().collect()).unwrap_or_default();
+        left.into_iter().for_each(|id| crate::net::core::neighbour::destroy(self, ns, id));
         crate::net::ipv4::reassembly::flush(self, ns);
         crate::net::ipv6::reassembly::flush(self, ns);
         self.ns.remove(ns);

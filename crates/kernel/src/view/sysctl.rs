@@ -5,7 +5,7 @@ use super::SysctlView;
 use crate::ids::NsId;
 use crate::kernel::Kernel;
 use crate::net::core::{neigh_sysctl, rps};
-use crate::net::ipv4::devconf;
+use crate::net::ipv4::{devconf, route};
 use crate::net::sysctl::{Conf6, Global, Sysctl};
 use belljar_abi::Errno;
 use std::collections::BTreeMap;
@@ -19,7 +19,7 @@ impl Kernel {
         let mut keys: Vec<String> = Sysctl::KEYS.iter().chain(Global::KEYS).map(|k| (*k).to_owned()).collect();
         for dir in PER_DEVICE {
             for name in self.conf_names(ns, dir) {
-                keys.extend(conf_keys(dir, &name).iter().map(|k| format!("{dir}.{name}.{k}")));
+                keys.extend(conf_keys(dir).iter().map(|k| format!("{dir}.{name}.{k}")));
             }
         }
         keys.sort_unstable();
@@ -31,7 +31,11 @@ impl Kernel {
     fn conf_names(&self, ns: NsId, dir: &str) -> Vec<String> {
         let net = &self.net;
         let devs = net.ns_devs(ns).filter_map(|d| net.devs.get(d)).map(|d| d.name.clone());
-        let first: &[&str] = if dir.ends_with("conf") { &["all", "default"] } else { &["default"] };
+        let first: &[&str] = match dir.ends_with("conf") {
+            true => &["all", "default"],
+            false if self.has_global(ns) => &["default"],
+            false => &[],
+        };
         first.iter().map(|n| (*n).to_owned()).chain(devs).collect()
     }
 
@@ -72,7 +76,7 @@ impl Kernel {
         }
         for (of, name) in PER_DEVICE.iter().filter_map(|d| Some((*d, inside_of(dir, d)?))) {
             if self.conf_names(ns, of).iter().any(|n| n == name) {
-                found.extend(conf_keys(of, name).into_iter().map(|k| (k.to_owned(), false)));
+                found.extend(conf_keys(of).into_iter().map(|k| (k.to_owned(), false)));
             }
         }
         (!found.is_empty()).then(|| found.into_iter().collect())
@@ -97,9 +101,11 @@ impl Kernel {
             return neigh_sysctl::store(&mut self.net, ns, key, value);
         }
         sysctl.store(key, value)?;
-        if key == "net.ipv4.ip_forward" {
-            let value = sysctl.ip_forward;
-            return devconf::set_forwarding(&mut self.net, ns, value);
+        let forward = sysctl.ip_forward;
+        match key {
+            "net.ipv4.route.flush" => route::flush(&mut self.net, ns),
+            "net.ipv4.ip_forward" => return devconf::set_forwarding(&mut self.net, ns, forward),
+            _ => {}
         }
         Ok(())
     }
@@ -122,10 +128,10 @@ fn inside_of<'a>(dir: &'a str, of: &str) -> Option<&'a str> {
 }
 
 /// Settings in a directory of a device.
-fn conf_keys(dir: &str, name: &str) -> Vec<&'static str> {
+fn conf_keys(dir: &str) -> Vec<&'static str> {
     match dir {
         "net.ipv4.conf" => devconf::names().collect(),
         "net.ipv6.conf" => Conf6::KEYS.to_vec(),
-        _ => neigh_sysctl::names(dir, name).collect(),
+        _ => neigh_sysctl::names(dir).collect(),
     }
 }

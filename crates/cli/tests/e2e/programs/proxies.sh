@@ -51,6 +51,7 @@ say ip neigh replace 10.1.0.50 lladdr 02:00:00:00:00:51 nud noarp dev v0
 say ip -4 neigh show nud all
 say arp -n 10.1.0.50
 say ip link set v1 down
+sleep 1.2
 say ip neigh show proxy
 say ip link set v0 down
 say ip neigh show proxy

@@ -154,19 +154,19 @@ pub fn interrupts(net: &Net, ns: NsId) -> String {
 }
 
 /// One line for each CPU; the counters are kept once, and stand in the first. The table grows without being rehashed.
-pub fn neigh_stat(net: &Net, ns: NsId, six: bool) -> String {
+pub fn neigh_stat(net: &Net, six: bool) -> String {
     let mut out = String::from(
         "entries  allocs   destroys hash_grows lookups  hits     res_failed rcv_probes_mcast rcv_probes_ucast \
          periodic_gc_runs forced_gc_runs unresolved_discards table_fulls\n",
     );
-    let Some(table) = net.ns.get(ns).map(|n| &n.neigh_table) else { return out };
+    let table = &net.neigh[usize::from(six)];
     for cpu in 0..net.cpus.len() {
-        let s = if cpu == 0 { table.stats[usize::from(six)] } else { NeighStats::default() };
+        let s = if cpu == 0 { table.stats } else { NeighStats::default() };
         let _ = writeln!(
             out,
             "{:08x} {:08x} {:08x} {:08x}   {:08x} {:08x} {:08x}   {:08x}         {:08x}         {:08x}         {:08x}       \
              {:08x}            {:08x}",
-            table.len_of(six),
+            table.entries,
             s.allocs,
             s.destroys,
             0,

@@ -18,7 +18,7 @@ use crate::net::core::napi::NapiConf;
 use crate::net::core::rps::RxQueue;
 use crate::net::core::skb::{Skb, VlanTag};
 use crate::net::core::xdp::Xdp;
-use crate::net::ipv4::devconf::{self, InetConf};
+use crate::net::ipv4::devconf::{self, InetConf, Written};
 pub use crate::net::ipv4::devinet::IfAddr;
 use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, Scope};
 use crate::net::ipv4::mcast::McDev;
@@ -176,7 +176,7 @@ pub struct NetDevice {
     pub addrs: Vec<IfAddr>,
     /// What counts, and what was written for this device alone.
     pub conf: InetConf,
-    pub conf_own: InetConf,
+    pub conf_own: Written,
     pub inet6: Inet6Dev,
     pub neigh: super::neighbour::NeighDev,
     /// Groups that somebody here is a member of.

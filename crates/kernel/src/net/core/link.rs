@@ -203,6 +203,7 @@ impl Net {
             return;
         }
         if !on {
+            self.evict_nocarrier(ns, dev);
             self.pneigh_ifdown(ns, dev, true);
         }
         if on && self.devs.get(dev).is_some_and(|d| d.inet6.addrs.iter().all(|a| a.tentative() || !a.permanent)) {
@@ -210,6 +211,18 @@ impl Net {
         }
         notify::link(self, RTM_NEWLINK, dev);
         self.follow_link(dev);
+    }
+
+    /// `arp_evict_nocarrier`, `ndisc_evict_nocarrier`.
+    fn evict_nocarrier(&mut self, ns: NsId, dev: DevId) {
+        let Some(d) = self.devs.get(dev) else { return };
+        let all = self.ns.get(ns).is_some_and(|n| n.v6.conf_all.ndisc_evict_nocarrier != 0);
+        if d.conf.arp_evict_nocarrier {
+            neighbour::forget(self, ns, dev, &[false]);
+        }
+        if all && self.devs.get(dev).is_some_and(|d| d.inet6.conf.ndisc_evict_nocarrier != 0) {
+            neighbour::forget(self, ns, dev, &[true]);
+        }
     }
 
     fn qdisc_purge(&mut self, dev: DevId) {
@@ -307,7 +320,7 @@ impl Net {
             return Ok(());
         }
         macvlan::address(self, dev, mac);
-        neighbour::changeaddr(self, ns, dev);
+        neighbour::forget(self, ns, dev, &[false, true]);
         bridge::mac_changed(self, dev, old, mac);
         stacked::mac_changed(self, dev);
         if let Some(br) = master {

@@ -16,6 +16,7 @@ pub mod icmp_ext;
 pub mod ipcm;
 pub mod link;
 pub mod napi;
+pub mod neigh_gc;
 pub mod neigh_sysctl;
 pub mod neighbour;
 pub mod net_sysfs;

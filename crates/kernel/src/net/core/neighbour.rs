@@ -1,6 +1,8 @@
 //! Neighbours: who on the link has which address, and what waits until that is known.
 //!
 //! States and timers of RFC 4861 §7.3 as Linux runs them for ARP. Only Ethernet devices have entries; lo needs none.
+pub use super::neigh_gc::{NeighCache, NeighStats};
+use super::neigh_gc::{forced_gc, gc};
 use super::neigh_sysctl::{Own, Parms, parms};
 pub use super::nud::Nud;
 use crate::env::{Fired, Jiffies, MSEC, Nanos, SEC, TimerKey, TimerSlot, timers::Fire};
@@ -16,7 +18,7 @@ use crate::net::ipv6::ndisc;
 use crate::net::netlink::notify;
 use crate::net::{Net, af};
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::RTM_NEWNEIGH;
+use belljar_abi::rtnetlink::{RTM_GETNEIGH, RTM_NEWNEIGH};
 use belljar_wire::Mac;
 use belljar_wire::arp::ArpPacket;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
@@ -37,6 +39,8 @@ pub struct Neighbour {
     queue: VecDeque<Skb>,
     queue_bytes: u32,
     timer: TimerSlot,
+    /// Which of all entries it was made as: forced collection begins with the oldest.
+    pub(super) nr: u64,
 }
 
 impl Neighbour {
@@ -46,31 +50,10 @@ impl Neighbour {
     }
 }
 
-/// One family's counters, as `/proc/net/stat/arp_cache` and `ndisc_cache` show them.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct NeighStats {
-    pub allocs: u64,
-    pub destroys: u64,
-    pub lookups: u64,
-    pub hits: u64,
-    pub res_failed: u64,
-    /// Solicitations received, by how they were addressed; of IPv6 alone.
-    pub rcv_probes_mcast: u64,
-    pub rcv_probes_ucast: u64,
-    pub periodic_gc_runs: u64,
-    pub forced_gc_runs: u64,
-    pub unres_discards: u64,
-    pub table_fulls: u64,
-}
-
-/// The index of a namespace's entries, and the reachable time drawn for now.
+/// The index of a namespace's entries.
 #[derive(Clone, Debug, Default)]
 pub struct NeighTable {
     index: BTreeMap<(DevId, IpAddr), NeighId>,
-    /// Of them for IPv6.
-    six: usize,
-    /// Of IPv4, of IPv6.
-    pub stats: [NeighStats; 2],
 }
 
 /// What a device has for its neighbours.
@@ -97,29 +80,19 @@ impl NeighTable {
         self.index.values().copied()
     }
 
-    /// Entries of one family.
-    pub fn len_of(&self, six: bool) -> u32 {
-        let entries = if six { self.six } else { self.index.len() - self.six };
-        entries as u32
-    }
-
     pub fn get(&self, dev: DevId, addr: IpAddr) -> Option<NeighId> {
         self.index.get(&(dev, addr)).copied()
     }
+}
 
-    /// As [`NeighTable::get`], for packets of the protocol itself, which count.
-    #[doc(alias = "neigh_lookup")]
-    pub fn lookup(&mut self, dev: DevId, addr: IpAddr) -> Option<NeighId> {
-        let found = self.get(dev, addr);
-        let stats = self.stats_mut(addr.is_ipv6());
-        stats.lookups += 1;
-        stats.hits += u64::from(found.is_some());
-        found
-    }
-
-    pub fn stats_mut(&mut self, six: bool) -> &mut NeighStats {
-        &mut self.stats[usize::from(six)]
-    }
+/// As [`NeighTable::get`], for packets of the protocol itself, which count.
+#[doc(alias = "neigh_lookup")]
+pub fn lookup(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Option<NeighId> {
+    let found = net.ns.get(ns)?.neigh_table.get(dev, addr);
+    let stats = net.neigh_stats(addr.is_ipv6());
+    stats.lookups += 1;
+    stats.hits += u64::from(found.is_some());
+    found
 }
 
 /// What a neigh_update may overwrite.
@@ -132,19 +105,10 @@ pub struct Update {
     pub weak: bool,
 }
 
-/// How many entries are kept in peace, and how many there may be.
-fn thresholds(net: &Net, ns: NsId, six: bool) -> (u32, u32) {
-    let Some(s) = net.ns.get(ns).map(|n| &n.sysctl) else { return (0, 0) };
-    match six {
-        false => (s.neigh_gc_thresh1, s.neigh_gc_thresh3),
-        true => (s.neigh6_gc_thresh1, s.neigh6_gc_thresh3),
-    }
-}
-
 /// The settings that count for an entry.
 fn parms_of(net: &Net, ns: NsId, id: NeighId) -> Parms {
     let e = net.ns.get(ns).and_then(|n| n.neighs.get(id));
-    e.map_or_else(Parms::default, |e| parms(net, ns, e.dev, e.addr.is_ipv6()))
+    e.map_or_else(Parms::default, |e| parms(net, e.dev, e.addr.is_ipv6()))
 }
 
 fn is_v6(net: &Net, ns: NsId, id: NeighId) -> bool {
@@ -160,7 +124,7 @@ fn retrans_ticks(net: &Net, p: &Parms) -> Jiffies {
 }
 
 fn delay_ticks(net: &Net, p: &Parms) -> Jiffies {
-    ticks(net, u64::from(p.delay_first_probe_time) * SEC)
+    ticks(net, u64::from(p.delay_first_probe_time_ms) * MSEC)
 }
 
 /// 0.5 to 1.5 times the base, drawn anew every five minutes and when the base changes.
@@ -217,7 +181,7 @@ fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errn
     let p = parms_of(net, ns, id);
     let (ucast, limit) = (p.ucast_solicit, p.unres_qlen_bytes);
     let (retrans, delay) = (retrans_ticks(net, &p), delay_ticks(net, &p));
-    let probing = ucast.saturating_add(p.mcast_solicit) != 0;
+    let probing = p.app_solicit.saturating_add(p.mcast_solicit) != 0;
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return Err(Errno::ENOBUFS) };
     n.used = now;
     let dev = n.dev;
@@ -231,7 +195,7 @@ fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errn
         }
         Nud::Failed if !probing => {
             net.kfree_skb(skb, DropReason::NeighFailed, "neigh_resolve_output");
-            return Err(Errno::EHOSTUNREACH);
+            return Ok(());
         }
         state if state.valid() => {
             let mac = n.mac;
@@ -256,9 +220,7 @@ fn event_send(net: &mut Net, ns: NsId, id: NeighId, skb: Skb) -> Result<(), Errn
         dropped.push(old);
     }
     for old in dropped {
-        if let Some(n) = net.ns.get_mut(ns) {
-            n.neigh_table.stats_mut(six).unres_discards += 1;
-        }
+        net.neigh_stats(six).unres_discards += 1;
         net.kfree_skb(old, DropReason::NeighQueueFull, "neigh_resolve_output");
     }
     if begin {
@@ -274,13 +236,16 @@ fn arm(net: &mut Net, ns: NsId, id: NeighId, at: Jiffies) {
     }
 }
 
-/// One question: unicast while the old address may still hold, broadcast otherwise.
+/// One question: unicast while the old address may still hold, then of a program (`app_solicit`), then broadcast.
 #[doc(alias = "neigh_probe")]
 fn probe(net: &mut Net, ns: NsId, id: NeighId) {
-    let ucast = parms_of(net, ns, id).ucast_solicit;
+    let p = parms_of(net, ns, id);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     n.probes += 1;
-    let to = (n.probes <= ucast && !n.mac.is_zero()).then_some(n.mac);
+    if n.probes > p.ucast_solicit && n.probes - p.ucast_solicit <= p.app_solicit {
+        return notify::neigh(net, RTM_GETNEIGH, ns, id);
+    }
+    let to = (n.probes <= p.ucast_solicit && !n.mac.is_zero()).then_some(n.mac);
     let (dev, addr) = (n.dev, n.addr);
     // The source of the packet that waits, so that the answer's cache on the other side is the right one.
     let want = n.queue.front().map(|s| af::addresses(s).0);
@@ -293,28 +258,26 @@ fn probe(net: &mut Net, ns: NsId, id: NeighId) {
     }
 }
 
-/// Finds the entry or makes one. Beyond gc_thresh3 unused entries go first; when none can, the packet cannot be sent.
+/// Finds the entry or makes one. Beyond gc_thresh2 unused entries go first; when there are gc_thresh3 all the same, the
+/// packet cannot be sent.
 #[doc(alias = "__neigh_create")]
 pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Option<NeighId> {
     let now = net.env.jiffies();
-    let n = net.ns.get_mut(ns)?;
-    if let Some(id) = n.neigh_table.get(dev, addr) {
+    if let Some(id) = net.ns.get(ns)?.neigh_table.get(dev, addr) {
         return Some(id);
     }
     let six = addr.is_ipv6();
-    let full = n.neigh_table.len_of(six) >= thresholds(net, ns, six).1;
-    if full && !forced_gc(net, ns, six) {
-        if let Some(n) = net.ns.get_mut(ns) {
-            n.neigh_table.stats_mut(six).table_fulls += 1;
-        }
+    if !forced_gc(net, six) {
         return None;
     }
-    let Net { mem, ns: spaces, .. } = net;
+    let Net { mem, ns: spaces, neigh, .. } = net;
     let n = spaces.get_mut(ns)?;
-    n.neigh_table.stats_mut(six).allocs += 1;
+    let cache = &mut neigh[usize::from(six)];
+    cache.stats.allocs += 1;
     if !mem.room(Kind::Neigh, &n.neighs, Gfp::Atomic) {
         return None;
     }
+    cache.entries += 1;
     let id = n.neighs.insert(Neighbour {
         dev,
         addr,
@@ -328,70 +291,28 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         queue: VecDeque::new(),
         queue_bytes: 0,
         timer: TimerSlot::default(),
+        nr: cache.stats.allocs,
     });
     n.neigh_table.index.insert((dev, addr), id);
-    n.neigh_table.six += usize::from(six);
     Some(id)
-}
-
-/// Removes what is not permanent and not being asked for, oldest use first, at most 256 (`neigh_forced_gc`).
-fn forced_gc(net: &mut Net, ns: NsId, six: bool) -> bool {
-    let now = net.env.jiffies();
-    let Some(n) = net.ns.get_mut(ns) else { return false };
-    n.neigh_table.stats_mut(six).forced_gc_runs += 1;
-    let mut idle: Vec<(Jiffies, NeighId)> = n
-        .neighs
-        .iter()
-        .filter(|(_, e)| {
-            e.addr.is_ipv6() == six && e.state != Nud::Permanent && e.queue.is_empty() && e.state != Nud::Reachable
-        })
-        .map(|(id, e)| (now.wrapping_sub(e.used), id))
-        .collect();
-    idle.sort_unstable_by_key(|(age, _)| std::cmp::Reverse(*age));
-    idle.truncate(256);
-    let any = !idle.is_empty();
-    for (_, id) in idle {
-        destroy(net, ns, id);
-    }
-    any
-}
-
-/// What nobody used for gc_stale_time goes when there are more than gc_thresh1 entries (`neigh_periodic_work`).
-pub fn gc(net: &mut Net, ns: NsId, six: bool) {
-    let now = net.env.jiffies();
-    let Some(n) = net.ns.get_mut(ns) else { return };
-    n.neigh_table.stats_mut(six).periodic_gc_runs += 1;
-    let Some(n) = net.ns.get(ns) else { return };
-    if n.neigh_table.len_of(six) < thresholds(net, ns, six).0 {
-        return;
-    }
-    let stale = |e: &Neighbour| ticks(net, u64::from(parms(net, ns, e.dev, six).gc_stale_time) * SEC);
-    let old = |e: &Neighbour| {
-        e.state == Nud::Failed || (matches!(e.state, Nud::Stale | Nud::NoArp) && now.wrapping_sub(e.used) > stale(e))
-    };
-    let dead: Vec<NeighId> = n
-        .neighs
-        .iter()
-        .filter(|(_, e)| e.addr.is_ipv6() == six && old(e) && e.queue.is_empty())
-        .map(|(id, _)| id)
-        .collect();
-    dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
 
 /// Nothing is known of it any more, and it is not asked for.
 pub(crate) fn fail(net: &mut Net, ns: NsId, id: NeighId) {
-    if let Some(e) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) {
+    let Net { ns: spaces, neigh, .. } = net;
+    if let Some(e) = spaces.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) {
+        neigh[usize::from(e.addr.is_ipv6())].moved(e.state, Nud::Failed);
         e.state = Nud::Failed;
         e.timer.cancel();
     }
 }
 
 pub fn destroy(net: &mut Net, ns: NsId, id: NeighId) {
-    let Some(n) = net.ns.get_mut(ns) else { return };
+    let Net { ns: spaces, neigh, .. } = net;
+    let Some(n) = spaces.get_mut(ns) else { return };
     let Some(mut e) = n.neighs.remove(id) else { return };
     n.neigh_table.index.remove(&(e.dev, e.addr));
-    n.neigh_table.six -= usize::from(e.addr.is_ipv6());
-    n.neigh_table.stats_mut(e.addr.is_ipv6()).destroys += 1;
+    neigh[usize::from(e.addr.is_ipv6())].destroyed(e.state);
     e.timer.cancel();
     for skb in e.queue {
         net.kfree_skb(skb, DropReason::NeighDead, "neigh_destroy");
@@ -406,11 +327,14 @@ pub fn ifdown(net: &mut Net, ns: NsId, dev: DevId) {
     dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
 
-/// The device's own address changed: who its neighbours are has to be found out again, all but what is permanent.
+/// The device's own address changed, or its carrier is gone: who its neighbours are has to be found out again, all but
+/// what is permanent.
 #[doc(alias = "neigh_changeaddr")]
-pub fn changeaddr(net: &mut Net, ns: NsId, dev: DevId) {
+#[doc(alias = "neigh_carrier_down")]
+pub fn forget(net: &mut Net, ns: NsId, dev: DevId, families: &[bool]) {
     let Some(n) = net.ns.get(ns) else { return };
-    let goes = |id: &NeighId| n.neighs.get(*id).is_some_and(|e| e.dev == dev && e.state != Nud::Permanent);
+    let of = |e: &Neighbour| e.dev == dev && e.state != Nud::Permanent && families.contains(&e.addr.is_ipv6());
+    let goes = |id: &NeighId| n.neighs.get(*id).is_some_and(of);
     let dead: Vec<NeighId> = n.neigh_table.iter().filter(goes).collect();
     dead.into_iter().for_each(|id| destroy(net, ns, id));
 }
@@ -424,7 +348,8 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
     let base = ticks(net, u64::from(base_ms) * MSEC);
     let Some(dev) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|e| e.dev) else { return };
     let reach = reachable_ticks(net, dev, six, base_ms);
-    let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
+    let Net { ns: spaces, neigh, .. } = net;
+    let Some(n) = spaces.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
     let (old, mut changed) = (n.state, n.mac != mac);
     if matches!(old, Nud::Permanent | Nud::NoArp) && !how.admin {
         return;
@@ -457,6 +382,7 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
         }
         return;
     }
+    neigh[usize::from(six)].moved(old, to);
     n.state = to;
     n.timer.cancel();
     let waiting = if old.valid() { VecDeque::new() } else { std::mem::take(&mut n.queue) };
@@ -492,7 +418,6 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
     let now = net.env.jiffies();
     let p = parms_of(net, ns, id);
     let (delay, retrans) = (delay_ticks(net, &p), retrans_ticks(net, &p));
-    let (ucast, mcast) = (p.ucast_solicit, p.mcast_solicit);
     let Some(dev) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|e| e.dev) else { return };
     let reach = reachable_ticks(net, dev, six, p.base_reachable_time_ms);
     let Some(n) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) else { return };
@@ -525,7 +450,8 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
         }
         _ => {}
     }
-    let max = if n.state == Nud::Probe { ucast } else { ucast.saturating_add(mcast) };
+    let mcast = if n.state == Nud::Probe { p.mcast_resolicit } else { p.mcast_solicit };
+    let max = p.ucast_solicit.saturating_add(p.app_solicit).saturating_add(mcast);
     if matches!(n.state, Nud::Incomplete | Nud::Probe) && n.probes >= max {
         n.state = Nud::Failed;
         n.updated = now;
@@ -539,7 +465,7 @@ pub fn timer(net: &mut Net, ns: NsId, id: NeighId, at: Fired) {
     if matches!(state, Nud::Incomplete | Nud::Probe) {
         probe(net, ns, id);
     }
-    gc(net, ns, six);
+    gc(net, six);
 }
 
 /// Nobody answered: whoever waits hears "host unreachable".
@@ -549,8 +475,9 @@ fn invalidate(net: &mut Net, ns: NsId, id: NeighId) {
     let Some(e) = n.neighs.get_mut(id) else { return };
     e.queue_bytes = 0;
     let six = e.addr.is_ipv6();
-    n.neigh_table.stats_mut(six).res_failed += 1;
-    for skb in std::mem::take(&mut e.queue) {
+    let waiting = std::mem::take(&mut e.queue);
+    net.neigh_stats(six).res_failed += 1;
+    for skb in waiting {
         if six {
             ndisc::error_report(net, skb);
             continue;

@@ -318,6 +318,14 @@ impl Sock {
         }
     }
 
+    /// Type of service or traffic class of what is sent to `peer`; the ECN bits stay as they are.
+    pub fn reflect_class(&mut self, peer: IpAddr, class: u8) {
+        match peer {
+            IpAddr::V4(_) => self.tos = class,
+            IpAddr::V6(_) => self.cold().v6_tclass = class,
+        }
+    }
+
     pub fn v6_opts(&self) -> Option<&V6Opts> {
         self.cold.as_ref()?.v6.as_deref()
     }

@@ -20,9 +20,6 @@ use belljar_wire::ethernet::ETH_P_ARP;
 use core::net::Ipv4Addr;
 use std::collections::VecDeque;
 
-/// `proxy_qlen`: more questions than these do not wait for an answer on somebody's behalf.
-const PROXY_QLEN: usize = 64;
-
 /// Asks for `target`, by unicast when an old address is there to be checked.
 #[doc(alias = "arp_solicit")]
 pub fn solicit(net: &mut Net, ns: NsId, dev: DevId, target: Ipv4Addr, to: Option<Mac>, want: Option<Ipv4Addr>) {
@@ -104,7 +101,7 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
             }
             return;
         }
-        if dst.kind == RouteKind::Unicast && proxy(net, ns, dev, dst.dev, p.tpa) {
+        if dst.kind == RouteKind::Unicast && proxy(net, ns, (dev, dst.dev), p.spa, p.tpa) {
             return answer_for(net, ns, dev, p, kind);
         }
     }
@@ -121,13 +118,14 @@ fn answer(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) {
 /// The answer for somebody else: who asked everybody waits a while, so that he may answer himself (`proxy_delay`).
 #[doc(alias = "pneigh_enqueue")]
 fn answer_for(net: &mut Net, ns: NsId, dev: DevId, p: ArpPacket, kind: PktType) {
-    let most = neigh_sysctl::parms(net, ns, dev, false).proxy_delay_ms();
+    let parms = neigh_sysctl::parms(net, dev, false);
+    let most = parms.proxy_delay_ms;
     if kind == PktType::Host || most == 0 {
         return answer(net, ns, dev, &p);
     }
     let at = net.env.now + u64::from(net.env.rng.below(most)) * MSEC;
     let Some(d) = net.devs.get_mut(dev) else { return };
-    if d.neigh.proxied.len() > PROXY_QLEN {
+    if d.neigh.proxied.len() > parms.proxy_qlen as usize {
         return;
     }
     d.neigh.proxied.push_back((at, p));
@@ -175,9 +173,21 @@ fn filtered(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket) -> bool {
 
 /// For targets behind another device: all of them (proxy_arp), or those that were named.
 #[doc(alias = "arp_fwd_proxy")]
-fn proxy(net: &Net, ns: NsId, dev: DevId, out: DevId, target: Ipv4Addr) -> bool {
-    let all = || net.devs.get(dev).is_some_and(|d| d.conf.proxy_arp);
-    dev != out && (all() || net.pneigh(ns, target.into(), Some(dev)).is_some())
+fn proxy(net: &Net, ns: NsId, (dev, out): (DevId, DevId), asker: Ipv4Addr, target: Ipv4Addr) -> bool {
+    let (Some(here), Some(there)) = (net.devs.get(dev).map(|d| d.conf), net.devs.get(out).map(|d| d.conf)) else {
+        return false;
+    };
+    if dev == out {
+        // The members of a private VLAN hear each other through us only.
+        return here.proxy_arp_pvlan && asker != target;
+    }
+    // Devices of one medium see each other's answers; -1 takes a device out.
+    let media = match here.medium_id {
+        0 => true,
+        -1 => false,
+        id => there.medium_id != id && there.medium_id != -1,
+    };
+    here.proxy_arp && media || net.pneigh(ns, target.into(), Some(dev)).is_some()
 }
 
 /// arp_ignore: for whom and which of our addresses no answer is given.
@@ -206,7 +216,7 @@ fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
     let reply = p.op == ARPOP_REPLY;
     let accept = net.devs.get(dev).map_or(0, |d| d.conf.arp_accept);
     let gratuitous = p.spa == p.tpa && (!reply || p.tha == p.sha || p.tha.is_zero() || p.tha.is_broadcast());
-    let known = net.ns.get_mut(ns).and_then(|n| n.neigh_table.lookup(dev, p.spa.into()));
+    let known = neighbour::lookup(net, ns, dev, p.spa.into());
     let unicast = matches!(fib::lookup(net, ns, p.spa, None).map(|r| r.kind), Some(RouteType::Unicast));
     let same_net = net.devs.get(dev).is_some_and(|d| d.addrs.iter().any(|a| a.covers(p.spa)));
     let create = gratuitous && unicast && (accept == 1 || (accept == 2 && same_net));
@@ -217,7 +227,7 @@ fn learn(net: &mut Net, ns: NsId, dev: DevId, p: &ArpPacket, kind: PktType) {
     };
     let Some(id) = id else { return };
     let (now, hz) = (net.env.jiffies(), u64::from(net.env.hz));
-    let locktime = neigh_sysctl::parms(net, ns, dev, false).locktime();
+    let locktime = neigh_sysctl::parms(net, dev, false).locktime();
     let Some(updated) = net.ns.get(ns).and_then(|n| n.neighs.get(id)).map(|n| n.updated) else { return };
     let believed = gratuitous || u64::from(now.wrapping_sub(updated)) * (SEC / hz.max(1)) > locktime;
     let state = if reply && kind == PktType::Host { Nud::Reachable } else { Nud::Stale };

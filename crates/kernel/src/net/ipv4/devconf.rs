@@ -1,70 +1,73 @@
 //! `net.ipv4.conf.{all,default,DEVICE}.*`: what is written for a device and for all makes what counts for it.
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::sysctl::number;
 use belljar_abi::Errno;
 
-/// Settings of one interface (`net.ipv4.conf.IF.*`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// What counts for an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InetConf {
     pub forwarding: bool,
-    pub rp_filter: u8,
+    pub rp_filter: i32,
     pub accept_local: bool,
     pub route_localnet: bool,
     pub accept_source_route: bool,
     pub send_redirects: bool,
-    pub arp_ignore: u8,
-    pub arp_announce: u8,
-    pub arp_accept: u8,
+    pub arp_ignore: i32,
+    pub arp_announce: i32,
+    pub arp_accept: i32,
     pub arp_notify: bool,
     pub proxy_arp: bool,
+    pub proxy_arp_pvlan: bool,
+    pub medium_id: i32,
     pub arp_filter: bool,
+    pub arp_evict_nocarrier: bool,
     pub drop_gratuitous_arp: bool,
     pub drop_unicast_in_l2_multicast: bool,
     pub accept_redirects: bool,
     pub secure_redirects: bool,
     pub shared_media: bool,
+    pub bc_forwarding: bool,
+    pub log_martians: bool,
+    pub promote_secondaries: bool,
+    pub src_valid_mark: bool,
+    pub ignore_routes_with_linkdown: bool,
     /// 1 to 3: speak no other version of IGMP; how far apart reports are that nobody asked for, in milliseconds.
-    pub force_igmp_version: u8,
+    pub force_igmp_version: i32,
     pub igmpv2_unsolicited_ms: u32,
     pub igmpv3_unsolicited_ms: u32,
 }
 
-impl InetConf {
-    /// `all` at first: source routes are taken only if both it and the device say so.
-    pub const ALL: InetConf = InetConf { accept_source_route: false, ..InetConf::DEFAULT };
-}
+/// `net.ipv4.conf.IF.*` as written: any number is taken, and shown again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Written([i32; KEYS.len()]);
 
-impl Default for InetConf {
-    fn default() -> InetConf {
-        InetConf::DEFAULT
-    }
-}
-
-impl InetConf {
-    const DEFAULT: InetConf = {
-        InetConf {
-            forwarding: false,
-            rp_filter: 0,
-            accept_local: false,
-            route_localnet: false,
-            accept_source_route: true,
-            accept_redirects: true,
-            secure_redirects: true,
-            send_redirects: true,
-            shared_media: true,
-            arp_filter: false,
-            drop_gratuitous_arp: false,
-            drop_unicast_in_l2_multicast: false,
-            arp_ignore: 0,
-            arp_announce: 0,
-            arp_accept: 0,
-            arp_notify: false,
-            proxy_arp: false,
-            force_igmp_version: 0,
-            igmpv2_unsolicited_ms: 10_000,
-            igmpv3_unsolicited_ms: 1000,
+impl Written {
+    pub const DEFAULT: Written = {
+        let (mut values, mut i) = ([0; KEYS.len()], 0);
+        while i < KEYS.len() {
+            values[i] = KEYS[i].first;
+            i += 1;
         }
+        Written(values)
     };
+
+    /// `all` at first: source routes are taken only if both it and the device say so.
+    pub fn all() -> Written {
+        let mut w = Written::DEFAULT;
+        w.set("accept_source_route", 0);
+        w
+    }
+
+    fn at(key: &str) -> Option<usize> {
+        KEYS.iter().position(|k| k.name == key)
+    }
+
+    fn set(&mut self, key: &str, value: i32) {
+        if let Some(v) = Written::at(key).and_then(|i| self.0.get_mut(i)) {
+            *v = value;
+        }
+    }
 }
 
 /// How the value of `all` and the device's own become one.
@@ -77,75 +80,94 @@ enum Merge {
     Own,
     /// `all`, unless that is 0.
     AllFirst,
+    /// Told to nobody: Linux has the setting, and nothing that asks for it.
+    Idle,
 }
 
 struct Key {
     name: &'static str,
-    max: u32,
+    first: i32,
     merge: Merge,
-    get: fn(&InetConf) -> u32,
-    set: fn(&mut InetConf, u32),
+    set: fn(&mut InetConf, i32),
 }
 
 macro_rules! keys {
-    ($($name:literal $field:ident: $t:ident, $max:expr, $merge:ident;)*) => {
+    ($($name:literal $($field:ident: $t:ident)?, $first:expr, $merge:ident;)*) => {
         &[$(Key {
             name: $name,
-            max: $max,
+            first: $first,
             merge: Merge::$merge,
-            get: |c| keys!(@get $t c.$field),
-            set: |c, v| c.$field = keys!(@set $t v),
+            set: |_c, _v| { $(_c.$field = keys!(@set $t _v);)? },
         },)*]
     };
-    (@get bool $e:expr) => { u32::from($e) };
-    (@get $t:ident $e:expr) => { u32::from($e) };
     (@set bool $v:expr) => { $v != 0 };
     (@set $t:ident $v:expr) => { $v as $t };
 }
 
 const KEYS: &[Key] = keys! {
-    "accept_local" accept_local: bool, 1, Or;
+    "accept_local" accept_local: bool, 0, Or;
     "accept_redirects" accept_redirects: bool, 1, Or;
     "accept_source_route" accept_source_route: bool, 1, And;
-    "arp_accept" arp_accept: u8, 2, Max;
-    "arp_announce" arp_announce: u8, 2, Max;
-    "arp_filter" arp_filter: bool, 1, Or;
-    "arp_ignore" arp_ignore: u8, 8, Max;
-    "arp_notify" arp_notify: bool, 1, Or;
-    "drop_gratuitous_arp" drop_gratuitous_arp: bool, 1, Or;
-    "drop_unicast_in_l2_multicast" drop_unicast_in_l2_multicast: bool, 1, Or;
-    "force_igmp_version" force_igmp_version: u8, 3, AllFirst;
-    "forwarding" forwarding: bool, 1, Own;
-    "igmpv2_unsolicited_report_interval" igmpv2_unsolicited_ms: u32, i32::MAX as u32, Own;
-    "igmpv3_unsolicited_report_interval" igmpv3_unsolicited_ms: u32, i32::MAX as u32, Own;
-    "proxy_arp" proxy_arp: bool, 1, Or;
-    "route_localnet" route_localnet: bool, 1, Or;
-    "rp_filter" rp_filter: u8, 2, Max;
+    "arp_accept" arp_accept: i32, 0, Max;
+    "arp_announce" arp_announce: i32, 0, Max;
+    "arp_evict_nocarrier" arp_evict_nocarrier: bool, 1, And;
+    "arp_filter" arp_filter: bool, 0, Or;
+    "arp_ignore" arp_ignore: i32, 0, Max;
+    "arp_notify" arp_notify: bool, 0, Or;
+    "bc_forwarding" bc_forwarding: bool, 0, And;
+    // Documented as not implemented.
+    "bootp_relay", 0, Idle;
+    // Of IPsec, which there is none of here.
+    "disable_policy", 0, Idle;
+    "disable_xfrm", 0, Idle;
+    "drop_gratuitous_arp" drop_gratuitous_arp: bool, 0, Or;
+    "drop_unicast_in_l2_multicast" drop_unicast_in_l2_multicast: bool, 0, Or;
+    "force_igmp_version" force_igmp_version: i32, 0, AllFirst;
+    "forwarding" forwarding: bool, 0, Own;
+    "igmpv2_unsolicited_report_interval" igmpv2_unsolicited_ms: u32, 10_000, Own;
+    "igmpv3_unsolicited_report_interval" igmpv3_unsolicited_ms: u32, 1000, Own;
+    "ignore_routes_with_linkdown" ignore_routes_with_linkdown: bool, 0, Own;
+    "log_martians" log_martians: bool, 0, Or;
+    // Told by multicast routing, which there is none of here.
+    "mc_forwarding", 0, Idle;
+    "medium_id" medium_id: i32, 0, Own;
+    "promote_secondaries" promote_secondaries: bool, 0, Or;
+    "proxy_arp" proxy_arp: bool, 0, Or;
+    "proxy_arp_pvlan" proxy_arp_pvlan: bool, 0, Or;
+    "route_localnet" route_localnet: bool, 0, Or;
+    "rp_filter" rp_filter: i32, 0, Max;
     "secure_redirects" secure_redirects: bool, 1, Or;
     "send_redirects" send_redirects: bool, 1, Or;
     "shared_media" shared_media: bool, 1, Or;
+    "src_valid_mark" src_valid_mark: bool, 0, Or;
+    // For the administrator's own use.
+    "tag", 0, Idle;
 };
 
+/// Only told.
+const MC_FORWARDING: &str = "mc_forwarding";
+
 impl Key {
-    fn merged(&self, all: &InetConf, own: &InetConf) -> u32 {
-        let (a, o) = ((self.get)(all), (self.get)(own));
+    fn merged(&self, all: i32, own: i32, forwarding: bool) -> i32 {
         // A host believes redirects if either says so, a router only if both do.
-        let merge = if self.name == "accept_redirects" && own.forwarding { Merge::And } else { self.merge };
+        let merge = if self.name == "accept_redirects" && forwarding { Merge::And } else { self.merge };
         match merge {
-            Merge::Or => a | o,
-            Merge::And => a & o,
-            Merge::Max => a.max(o),
-            Merge::Own => o,
-            Merge::AllFirst if a != 0 => a,
-            Merge::AllFirst => o,
+            Merge::Or => (all != 0 || own != 0).into(),
+            Merge::And => (all != 0 && own != 0).into(),
+            Merge::Max => all.max(own),
+            Merge::AllFirst if all != 0 => all,
+            Merge::Own | Merge::AllFirst | Merge::Idle => own,
         }
     }
 }
 
 /// What counts for a device.
-pub fn effective(all: &InetConf, own: &InetConf) -> InetConf {
-    let mut c = *own;
-    KEYS.iter().for_each(|k| (k.set)(&mut c, k.merged(all, own)));
+pub fn effective(all: &Written, own: &Written) -> InetConf {
+    let mut c = InetConf::default();
+    let forwarding = Written::at("forwarding").and_then(|i| own.0.get(i)).is_some_and(|v| *v != 0);
+    for ((k, all), own) in KEYS.iter().zip(all.0).zip(own.0) {
+        (k.set)(&mut c, k.merged(all, own, forwarding));
+    }
     c
 }
 
@@ -162,19 +184,19 @@ pub fn is_mine(key: &str) -> bool {
 #[doc(alias = "devinet_conf_proc")]
 pub fn store(net: &mut Net, ns: NsId, key: &str, text: &str) -> Result<(), Errno> {
     let (dev, name) = split(key).ok_or(Errno::ENOENT)?;
-    let key = KEYS.iter().find(|k| k.name == name).ok_or(Errno::ENOENT)?;
-    let value: u32 = text.trim().parse().map_err(|_| Errno::EINVAL)?;
-    if value > key.max {
-        return Err(Errno::EINVAL);
+    Written::at(name).ok_or(Errno::ENOENT)?;
+    if name == MC_FORWARDING {
+        return Err(Errno::EACCES);
     }
+    let value: i32 = number(text).ok_or(Errno::EINVAL)?;
     let n = net.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
     match dev {
-        "all" => (key.set)(&mut n.conf_all, value),
-        "default" => (key.set)(&mut n.conf_default, value),
+        "all" => n.conf_all.set(name, value),
+        "default" => n.conf_default.set(name, value),
         dev => {
             let id = net.dev_by_name(ns, dev).ok_or(Errno::ENOENT)?;
             let d = net.devs.get_mut(id).ok_or(Errno::ENOENT)?;
-            (key.set)(&mut d.conf_own, value);
+            d.conf_own.set(name, value);
         }
     }
     if (dev, name) == ("all", "forwarding") {
@@ -186,17 +208,17 @@ pub fn store(net: &mut Net, ns: NsId, key: &str, text: &str) -> Result<(), Errno
 
 /// ip_forward, which is `all.forwarding`: every device follows, and those to come.
 #[doc(alias = "inet_forward_change")]
-pub fn set_forwarding(net: &mut Net, ns: NsId, value: u32) -> Result<(), Errno> {
+pub fn set_forwarding(net: &mut Net, ns: NsId, value: i32) -> Result<(), Errno> {
     let n = net.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
-    let on = value != 0;
     n.sysctl.ip_forward = value;
-    (n.conf_all.forwarding, n.conf_default.forwarding) = (on, on);
+    n.conf_all.set("forwarding", value);
+    n.conf_default.set("forwarding", value);
     // A router is told where to go by nobody.
-    n.conf_all.accept_redirects = !on;
+    n.conf_all.set("accept_redirects", (value == 0).into());
     let devs: Vec<DevId> = net.ns_devs(ns).collect();
     for id in devs {
         if let Some(d) = net.devs.get_mut(id) {
-            d.conf_own.forwarding = on;
+            d.conf_own.set("forwarding", value);
         }
     }
     renew(net, ns);
@@ -208,10 +230,15 @@ fn renew(net: &mut Net, ns: NsId) {
     let Some(n) = net.ns.get_mut(ns) else { return };
     n.rt_genid = n.rt_genid.wrapping_add(1);
     let (all, devs) = (n.conf_all, n.devs.clone());
+    let mut ignores = false;
     for id in devs {
         if let Some(d) = net.devs.get_mut(id) {
             d.conf = effective(&all, &d.conf_own);
+            ignores |= d.conf.ignore_routes_with_linkdown;
         }
+    }
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.ignores_linkdown = ignores;
     }
 }
 
@@ -223,14 +250,14 @@ pub fn names() -> impl Iterator<Item = &'static str> {
 /// The value that was written for a device, for `all` or for `default`.
 pub fn get(net: &Net, ns: NsId, key: &str) -> Option<String> {
     let (dev, name) = split(key)?;
-    let key = KEYS.iter().find(|k| k.name == name)?;
+    let at = Written::at(name)?;
     let n = net.ns.get(ns)?;
     let conf = match dev {
         "all" => &n.conf_all,
         "default" => &n.conf_default,
         dev => &net.devs.get(net.dev_by_name(ns, dev)?)?.conf_own,
     };
-    Some((key.get)(conf).to_string())
+    Some(conf.0.get(at)?.to_string())
 }
 
 #[cfg(test)]
@@ -239,13 +266,14 @@ mod tests {
 
     #[test]
     fn all_and_the_device_become_one() {
-        let (mut all, mut own) = (InetConf::ALL, InetConf::default());
+        let (mut all, mut own) = (Written::all(), Written::DEFAULT);
         let e = effective(&all, &own);
         assert!(!e.accept_source_route && e.accept_redirects && e.send_redirects);
-        (all.rp_filter, own.rp_filter) = (1, 2);
-        own.forwarding = true;
-        own.accept_redirects = false;
-        all.accept_source_route = true;
+        all.set("rp_filter", 1);
+        own.set("rp_filter", 2);
+        own.set("forwarding", 1);
+        own.set("accept_redirects", 0);
+        all.set("accept_source_route", 1);
         let e = effective(&all, &own);
         assert_eq!((e.rp_filter, e.accept_redirects, e.accept_source_route), (2, false, true));
     }

@@ -108,7 +108,8 @@ impl Net {
         self.del_ifa(dev, at)
     }
 
-    /// The address at a place of the list goes. promote_secondaries is 0: with a primary address its secondaries go.
+    /// The address at a place of the list goes; with a primary one its secondaries, or with `promote_secondaries` the first
+    /// of them takes its place.
     #[doc(alias = "__inet_del_ifa")]
     pub fn del_ifa(&mut self, dev: DevId, at: usize) -> Result<(), Errno> {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
@@ -118,7 +119,9 @@ impl Net {
         }
         let gone = d.addrs.remove(at);
         let mut dead = Vec::new();
-        if !gone.secondary {
+        let promote = d.conf.promote_secondaries && !gone.secondary;
+        let heir = if promote { d.addrs.iter().position(|a| a.secondary && gone.same_subnet(a)) } else { None };
+        if !gone.secondary && !promote {
             let goes = |a: &IfAddr| a.secondary && gone.same_subnet(a);
             dead.extend(d.addrs.iter().filter(|a| goes(a)));
             d.addrs.retain(|a| !goes(a));
@@ -129,8 +132,38 @@ impl Net {
             notify::addr4(self, RTM_DELADDR, dev, &a);
             self.fib_del_ifaddr(dev, &a);
         }
+        if let Some(at) = heir {
+            self.forget_source(ns, dev, gone.local);
+            self.promote(dev, at);
+        }
         self.rt_cache_flush(ns);
         Ok(())
+    }
+
+    /// The routes of secondary addresses that prefer an address which is gone: they come again with another.
+    fn forget_source(&mut self, ns: NsId, dev: DevId, src: Ipv4Addr) {
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        let goes = |r: &Route| r.dev == Some(dev) && r.src == Some(src) && r.proto == Route::PROTO_KERNEL;
+        let of = |(dst, len, r): (Ipv4Addr, u8, &Route)| goes(r).then_some((RT_TABLE_LOCAL, dst, len, *r));
+        let gone: Vec<Told> = n.fib.local.iter().filter_map(of).collect();
+        for (table, dst, len, _) in &gone {
+            n.fib.table_mut(*table).remove(*dst, *len, goes);
+        }
+        self.tell_routes(RTM_DELROUTE, ns, &gone);
+    }
+
+    /// A secondary address becomes the first of its subnet: behind the other primary ones, with the routes that those have.
+    fn promote(&mut self, dev: DevId, at: usize) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let (up, mut heir) = (d.up, d.addrs.remove(at));
+        heir.secondary = false;
+        let behind = d.addrs.iter().rposition(|a| !a.secondary && heir.scope <= a.scope).map_or(0, |n| n + 1);
+        d.addrs.insert(behind, heir);
+        let others: Vec<IfAddr> = d.addrs.iter().filter(|a| a.secondary && heir.same_subnet(a)).copied().collect();
+        notify::addr4(self, RTM_NEWADDR, dev, &heir);
+        for a in std::iter::once(heir).chain(others) {
+            self.fib_add_ifaddr(dev, a, up);
+        }
     }
 
     /// The routes that came with an address go, and those that prefer it as their source.

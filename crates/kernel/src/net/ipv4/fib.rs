@@ -5,6 +5,7 @@ use crate::net::core::dev::mask;
 use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::fib_rules::{self, Action, Rule};
 use crate::net::ipv4::rule::{self, FibFlow};
+use crate::net::netns::NetNs;
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 
@@ -250,14 +251,20 @@ pub fn lookup(net: &Net, ns: NsId, dst: Ipv4Addr, oif: Option<DevId>) -> Option<
     lookup_flow(net, ns, &FibFlow { oif, ..FibFlow::to(dst) })
 }
 
+/// `ignore_routes_with_linkdown`: without carrier a route of the device does not count.
+fn linked(net: &Net, n: &NetNs, r: &Route) -> bool {
+    !n.ignores_linkdown
+        || !r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.conf.ignore_routes_with_linkdown && !d.carrier)
+}
+
 /// The same with everything that rules may ask about.
 #[doc(alias = "fib_lookup")]
 pub fn lookup_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<Route> {
     let n = net.ns.get(ns)?;
-    let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope;
+    let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope && linked(net, n, r);
     let chosen = |(list, r): (&[Route], &Route)| {
         let throw = r.kind == RouteType::Throw;
-        (!throw).then(|| if r.group == 0 { *r } else { rule::select(net, n.secret, list, r, fl) })
+        (!throw).then(|| if r.group == 0 { *r } else { rule::select(net, n, list, r, fl) })
     };
     let ask = |t: &Table| chosen(t.lookup_list(fl.dst, fits)?);
     let Some(rules) = &n.fib.rules else {
@@ -287,7 +294,7 @@ pub struct FibMatch {
 /// What [`lookup_flow`] finds, before a next hop is chosen. Without rules of one's own, local and main are one table.
 pub fn match_flow(net: &Net, ns: NsId, fl: &FibFlow) -> Option<FibMatch> {
     let n = net.ns.get(ns)?;
-    let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope;
+    let fits = |r: &Route| (fl.oif.is_none() || r.dev == fl.oif) && r.scope >= fl.scope && linked(net, n, r);
     let within = |table: u32| {
         let (prefix, (list, r)) = n.fib.table(table)?.lookup_prefix(fl.dst, fits)?;
         let hops = list.iter().filter(|h| if r.group == 0 { *h == r } else { h.group == r.group });

@@ -30,7 +30,9 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
     if dst.dev == from && net.devs.get(from).is_some_and(|d| d.conf.send_redirects) {
         redirect::send(net, ns, dst, ip, &skb);
     }
-    skb.priority = crate::net::ipv4::route::rt_tos2priority(ip.tos);
+    if net.ns.get(ns).is_some_and(|n| n.sysctl.ip_forward_update_priority != 0) {
+        skb.priority = crate::net::ipv4::route::rt_tos2priority(ip.tos);
+    }
     let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::Forward, skb, (Some(from), Some(dst.dev))) else { return };
     net.inc(ns, Mib::IpForwDatagrams);
     net.stage(&skb, "ip_forward");

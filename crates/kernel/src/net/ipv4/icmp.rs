@@ -2,12 +2,14 @@
 use crate::env::{Jiffies, SEC};
 use crate::ids::NsId;
 use crate::net::core::skb::{PktType, Sender, SkBuff, Skb};
+use crate::net::ipv4::fib::Scope;
 use crate::net::ipv4::options;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, Flow4, RouteKind, addr_type, ip_route_output};
 use crate::net::mib::Mib;
 use crate::net::netfilter::attach;
 use crate::net::netfilter::conntrack::NfCt;
+use crate::net::netns::NetNs;
 use crate::net::{Net, af};
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_ICMP, Ipv4Header};
@@ -95,10 +97,13 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
         return net.inc(ns, Mib::IcmpOutRateLimitGlobal);
     }
     // Our own address as the source if the packet was for us; the route's choice otherwise.
-    let local = addr_type(net, ns, ip.dst) == RouteKind::Local;
-    let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
-    let tos = ip.tos & 0x1e | 0xc0;
-    let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) }) else {
+    let saddr = match addr_type(net, ns, ip.dst) {
+        RouteKind::Local => ip.dst,
+        _ => inbound_addr(net, ns, offending, ip.src).unwrap_or(Ipv4Addr::UNSPECIFIED),
+    };
+    let (tos, mark) = (ip.tos & 0x1e | 0xc0, reply_mark(net, ns, false, offending.mark));
+    let fl = Flow4 { saddr, tos, mark, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) };
+    let Ok(dst) = ip_route_output(net, ns, &fl) else {
         return;
     };
     if is_limited && !net.devs.get(dst.dev).is_some_and(|d| d.is_loopback()) {
@@ -114,7 +119,7 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
     push_reply(
         net,
         ns,
-        nf,
+        (nf, mark),
         &dst,
         if saddr.is_unspecified() { af::v4(dst.src) } else { saddr },
         ip.src,
@@ -123,6 +128,21 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
         header,
         quote,
     );
+}
+
+/// `icmp_errors_use_inbound_ifaddr`: the source is an address of the device that the packet came by.
+fn inbound_addr(net: &Net, ns: NsId, skb: &SkBuff, to: Ipv4Addr) -> Option<Ipv4Addr> {
+    let asked = net.ns.get(ns).is_some_and(|n| n.sysctl.icmp_errors_use_inbound_ifaddr != 0);
+    let dev = skb.dev.filter(|_| asked && skb.pkt_type == PktType::Host)?;
+    net.devs.get(dev)?.select_addr(to, Scope::Link)
+}
+
+/// The mark of what the kernel answers by itself: with `fwmark_reflect` the packet's.
+#[doc(alias = "IP4_REPLY_MARK")]
+#[doc(alias = "IP6_REPLY_MARK")]
+pub fn reply_mark(net: &Net, ns: NsId, six: bool, mark: u32) -> u32 {
+    let reflects = |n: &NetNs| if six { n.sysctl.fwmark_reflect6 } else { n.sysctl.fwmark_reflect } != 0;
+    if net.ns.get(ns).is_some_and(reflects) { mark } else { 0 }
 }
 
 /// The beginning of the offending packet, from its IP header on.
@@ -139,7 +159,7 @@ fn quote(skb: &SkBuff, ip: &Ipv4Header, room: usize) -> Segs {
 fn push_reply(
     net: &mut Net,
     ns: NsId,
-    nf: NfCt,
+    (nf, mark): (NfCt, u32),
     dst: &Dst,
     saddr: Ipv4Addr,
     daddr: Ipv4Addr,
@@ -158,7 +178,7 @@ fn push_reply(
     }
     skb.transport_header = skb.head.start();
     skb.frags = data;
-    skb.nf = nf;
+    (skb.nf, skb.mark) = (nf, mark);
     skb.set_truesize();
     let optlen = if options.is_empty() { 0 } else { options::push(net, ns, &mut skb, options, saddr.into()) };
     icmp_out_count(net, ns, header.kind);
@@ -194,17 +214,16 @@ fn out_counter(kind: u8) -> Option<Mib> {
 pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header: IcmpHeader, data: Segs) {
     let local = addr_type(net, ns, ip.dst) == RouteKind::Local;
     let options = options::echo(options::of_skb(&request));
+    let mark = reply_mark(net, ns, false, request.mark);
     net.consume_skb(request);
     if limited(net, ns, header.kind, 0) && !global_allow(net, ns) {
         return net.inc(ns, Mib::IcmpOutRateLimitGlobal);
     }
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
-    let Ok(dst) = ip_route_output(net, ns, &Flow4 { saddr, tos: ip.tos, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) })
-    else {
-        return;
-    };
+    let fl = Flow4 { saddr, tos: ip.tos, mark, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) };
+    let Ok(dst) = ip_route_output(net, ns, &fl) else { return };
     let saddr = if local { saddr } else { af::v4(dst.src) };
-    push_reply(net, ns, NfCt::default(), &dst, saddr, ip.src, ip.tos, &options, header, data);
+    push_reply(net, ns, (NfCt::default(), mark), &dst, saddr, ip.src, ip.tos, &options, header, data);
 }
 
 /// Milliseconds since midnight, for time stamp replies.

@@ -1,11 +1,12 @@
 //! Receiving ICMP: echo and time stamps are answered, errors go to whom they concern.
 use crate::ids::NsId;
 use crate::kernel::Kernel;
+use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::{icmp_reply, midnight_ms};
 use crate::net::ipv4::redirect;
-use crate::net::ipv4::route::RouteKind;
+use crate::net::ipv4::route::{RouteKind, addr_type};
 use crate::net::mib::Mib;
 use crate::net::raw::rcv;
 use crate::net::switch;
@@ -13,6 +14,7 @@ use belljar_abi::Errno;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPV4_HLEN, Ipv4Header};
 use belljar_wire::{Csum, Segs, checksum};
+use core::net::Ipv4Addr;
 
 /// Extended echo reply (RFC 8335): only a ping socket asks for one.
 const ICMP_EXT_ECHOREPLY: u8 = 43;
@@ -132,6 +134,11 @@ fn unreach(k: &mut Kernel, ns: NsId, mut skb: Skb, h: IcmpHeader) {
     if h.kind == ICMP_PARAMETERPROB {
         info = u32::from(h.rest[0]);
     }
+    if net.ns.get(ns).is_some_and(|n| n.sysctl.icmp_ignore_bogus_error_responses == 0)
+        && addr_type(net, ns, inner.dst) == RouteKind::Broadcast
+    {
+        return bogus(net, skb, &h, inner.dst);
+    }
     // RFC 1122 §3.2.2: at least 8 bytes behind the quoted header, to know whose it was.
     let need = inner.ihl_bytes + 8;
     if !skb.may_pull(need) {
@@ -143,6 +150,17 @@ fn unreach(k: &mut Kernel, ns: NsId, mut skb: Skb, h: IcmpHeader) {
     }
     switch::inet_protocol_err(k, ns, inner.proto, &skb, h.kind, h.code, info);
     k.net.consume_skb(skb);
+}
+
+/// An error about what was sent to everybody (RFC 1122 §3.2.2 forbids it): with `icmp_ignore_bogus_error_responses` 0 said.
+fn bogus(net: &mut Net, skb: Skb, h: &IcmpHeader, to: Ipv4Addr) {
+    let name = skb.dev.and_then(|d| net.devs.get(d)).map_or_else(Default::default, |d| d.name.to_string());
+    let (kind, code) = (h.kind, h.code);
+    let from = skb.ip_hdr().map_or(Ipv4Addr::UNSPECIFIED, |ip| ip.src);
+    let line =
+        format!("icmp: {from} sent an invalid ICMP type {kind}, code {code} error to a broadcast: {to} on {name}");
+    net.kmsg_ratelimited(&line);
+    net.consume_skb(skb);
 }
 
 /// What an error means to a socket: its errno, and whether it is fatal to a connection.

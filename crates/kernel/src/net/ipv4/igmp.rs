@@ -82,7 +82,7 @@ pub fn version(net: &Net, dev: DevId) -> u8 {
     let (forced, i) = (d.conf.force_igmp_version, &d.mc.igmp);
     let seen = |until: Jiffies| until != 0 && before(now, until);
     match forced {
-        1..=3 => forced,
+        1..=3 => forced as u8,
         _ if seen(i.v1_seen) => 1,
         _ if seen(i.v2_seen) => 2,
         _ => 3,

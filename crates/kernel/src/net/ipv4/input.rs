@@ -199,6 +199,7 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     if let Some(c) = counter {
         net.inc(ns, c);
     }
+    log_martian(net, &skb, e);
     let code = match e {
         InputError::Refused(Errno::EHOSTUNREACH) => Some(ICMP_HOST_UNREACH),
         InputError::Refused(Errno::ENETUNREACH) => Some(ICMP_NET_UNREACH),
@@ -213,6 +214,28 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, code, 0);
     }
     net.kfree_skb(skb, reason, "ip_error");
+}
+
+/// `log_martians`: a line for packets that cannot come from there, with the link's header where it was their source.
+#[doc(alias = "ip_handle_martian_source")]
+fn log_martian(net: &mut Net, skb: &Skb, e: InputError) {
+    let Some(d) = skb.dev.and_then(|d| net.devs.get(d)).filter(|d| d.conf.log_martians) else { return };
+    let Some(ip) = skb.ip_hdr().filter(|ip| !ip.dst.is_multicast()) else { return };
+    let name = d.name.clone();
+    match e {
+        InputError::MartianSource | InputError::RpFilter if net.kmsg_allowed() => {
+            net.kmsg(format!("IPv4: martian source {} from {}, on dev {name}", ip.dst, ip.src));
+            let len = usize::from(skb.network_header.saturating_sub(skb.mac_header));
+            if let Some(header) = skb.head.at(skb.mac_header).get(..len).filter(|h| !h.is_empty()) {
+                let bytes: Vec<String> = header.iter().map(|b| format!("{b:02x}")).collect();
+                net.kmsg(format!("ll header: 00000000: {}", bytes.join(" ")));
+            }
+        }
+        InputError::MartianDestination => {
+            net.kmsg_ratelimited(&format!("IPv4: martian destination {} from {}, dev {name}", ip.dst, ip.src));
+        }
+        _ => {}
+    }
 }
 
 /// Fragments wait until the datagram is whole; then the protocol.

@@ -114,8 +114,10 @@ impl Exceptions {
     }
 }
 
+/// Of 0.0.0.0/8 the first alone: the others have been addresses like any since Linux 5.3.
+#[doc(alias = "ipv4_is_zeronet")]
 fn zeronet(a: Ipv4Addr) -> bool {
-    a.octets()[0] == 0
+    a.is_unspecified()
 }
 
 /// `ip_route_output_key`. ENETUNREACH without a route, the route type's own error otherwise.
@@ -340,7 +342,7 @@ pub fn ip_route_input(
     }
     if dst.is_broadcast() || (src.is_unspecified() && dst.is_unspecified()) {
         if !src.is_unspecified() {
-            validate_source(net, ns, dev, src, keys.l4)?;
+            validate_source(net, ns, dev, src, (keys.mark, keys.l4))?;
         }
         return Ok(to(RouteKind::Broadcast, dev, mtu(net, dev)));
     }
@@ -373,7 +375,7 @@ pub fn ip_route_input(
     };
     match r.kind {
         RouteType::Local | RouteType::Broadcast => {
-            validate_source(net, ns, dev, src, keys.l4)?;
+            validate_source(net, ns, dev, src, (keys.mark, keys.l4))?;
             let local = r.kind == RouteType::Local;
             let kind = if local { RouteKind::Local } else { RouteKind::Broadcast };
             Ok(to(kind, if local { lo } else { dev }, mtu(net, dev)))
@@ -384,7 +386,7 @@ pub fn ip_route_input(
         RouteType::Blackhole => Err(InputError::Refused(Errno::EINVAL)),
         RouteType::Prohibit => Err(InputError::Refused(Errno::EACCES)),
         RouteType::Unicast | RouteType::Anycast => {
-            validate_source(net, ns, dev, src, keys.l4)?;
+            validate_source(net, ns, dev, src, (keys.mark, keys.l4))?;
             let out = r.dev.ok_or(InputError::NotForwarding)?;
             let hop = Dst {
                 kind: RouteKind::Unicast,
@@ -395,7 +397,14 @@ pub fn ip_route_input(
                 genid,
                 metrics: r.metrics,
             };
-            finish(net, ns, dst, hop).map_err(InputError::Refused)
+            let hop = finish(net, ns, dst, hop).map_err(InputError::Refused)?;
+            // What somebody said of the path to a host is not believed for others' packets, unless asked to.
+            let locked = n.exceptions.get(dst, net.env.jiffies()).is_some_and(|e| e.locked);
+            let mtu = match n.sysctl.ip_forward_use_pmtu != 0 || locked {
+                true => hop.mtu,
+                false => route_mtu(net, ns, out, r.metrics),
+            };
+            Ok(Dst { mtu, ..hop })
         }
     }
 }
@@ -414,13 +423,13 @@ fn mc_validate(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, dst: Ipv4Addr, pr
         let here = dst.octets()[..3] == [224, 0, 0] || proto == IPPROTO_IGMP;
         return if here { Ok(()) } else { Err(InputError::MartianSource) };
     }
-    validate_source(net, ns, dev, src, L4::default())
+    validate_source(net, ns, dev, src, (0, L4::default()))
 }
 
 /// `fib_validate_source`: a source of ours is refused unless accept_local; rp_filter 1 wants the way back through the
 /// same device, 2 any way back. The effective rp_filter is the larger of all and the interface's.
 #[doc(alias = "__fib_validate_source")]
-fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, l4: L4) -> Result<(), InputError> {
+fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, (mark, l4): (u32, L4)) -> Result<(), InputError> {
     let Some(d) = net.devs.get(dev) else { return Err(InputError::MartianSource) };
     if d.is_loopback() {
         return Ok(());
@@ -432,7 +441,8 @@ fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, l4: L4) -> Re
         let ours = !d.conf.accept_local && n.fib.local.get(src, 32).iter().any(|r| r.kind == RouteType::Local);
         return if ours { Err(InputError::MartianSource) } else { Ok(()) };
     }
-    let back = fib::lookup_flow(net, ns, &FibFlow { l4: l4.reversed(), ..FibFlow::to(src) });
+    let mark = if d.conf.src_valid_mark { mark } else { 0 };
+    let back = fib::lookup_flow(net, ns, &FibFlow { l4: l4.reversed(), mark, ..FibFlow::to(src) });
     match back.map(|r| r.kind) {
         Some(RouteType::Local) if d.conf.accept_local && rp == 0 => return Ok(()),
         Some(RouteType::Local | RouteType::Broadcast) => return Err(InputError::MartianSource),
@@ -497,6 +507,15 @@ pub fn expire_pmtu(net: &mut Net, ns: NsId, at: Fired) {
     n.exceptions.by_dst.retain(|_, e| e.expires > now);
     n.rt_genid = n.rt_genid.wrapping_add(1);
     arm_expiry(net, ns);
+}
+
+/// `route.flush`: what was learned of paths is forgotten, and every route looked up again.
+#[doc(alias = "ipv4_sysctl_rtcache_flush")]
+pub fn flush(net: &mut Net, ns: NsId) {
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.exceptions.by_dst.clear();
+    }
+    net.rt_cache_flush(ns);
 }
 
 /// The route of a packet that has one of this generation; `None` asks for a lookup.

@@ -6,6 +6,7 @@ use crate::net::core::fib_rules::{L4, RuleFlow};
 use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::fib::*;
 use crate::net::netlink::notify;
+use crate::net::netns::NetNs;
 use belljar_abi::Errno;
 use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTM_DELROUTE, RTM_NEWROUTE};
@@ -126,28 +127,46 @@ impl FibFlow {
 
 /// The next hop of a flow: by a hash of its addresses, or of what `fib_multipath_hash_policy` says, in proportion to the weights.
 #[doc(alias = "fib_select_multipath")]
-pub fn select(net: &Net, secret: [u64; 2], list: &[Route], first: &Route, fl: &FibFlow) -> Route {
+pub fn select(net: &Net, n: &NetNs, list: &[Route], first: &Route, fl: &FibFlow) -> Route {
     let usable = |r: &&Route| {
         let up = r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.running());
         r.group == first.group && up && (fl.oif.is_none() || r.dev == fl.oif)
     };
     let hops = || list.iter().filter(usable);
     let sum: u64 = hops().map(|r| u64::from(r.weight)).sum();
-    let mut h = siphasher::sip::SipHasher13::new_with_keys(secret[0], secret[1]);
+    // A seed of one's own parts flows alike on every host that has it.
+    let [a, b] = match n.sysctl.fib_multipath_hash_seed {
+        0 => n.secret,
+        seed => [seed.into(), 0],
+    };
+    let mut h = siphasher::sip::SipHasher13::new_with_keys(a, b);
     let (src, dst) = fl.keys.quoted.unwrap_or((fl.src, fl.dst));
     h.write_u32(src.to_bits());
     h.write_u32(dst.to_bits());
     h.write_u16(fl.keys.ports.0);
     h.write_u16(fl.keys.ports.1);
     h.write_u8(fl.keys.proto);
-    let mut at = (u64::from(h.finish() as u32) * sum) >> 32;
+    let at = (u64::from(h.finish() as u32) * sum) >> 32;
+    let asks = n.sysctl.fib_multipath_use_neigh != 0;
+    let (mut upper, mut any) = (0, None);
     for r in hops() {
-        match at.checked_sub(r.weight.into()) {
-            Some(left) => at = left,
-            None => return *r,
+        upper += u64::from(r.weight);
+        if asks && !good_nh(n, r) {
+            continue;
         }
+        if at < upper {
+            return *r;
+        }
+        any = any.or(Some(r));
     }
-    *first
+    *any.unwrap_or(first)
+}
+
+/// Nothing speaks against a next hop: it is not being asked for in vain.
+#[doc(alias = "fib_good_nh")]
+fn good_nh(n: &NetNs, r: &Route) -> bool {
+    let (Some(dev), Some(gw)) = (r.dev, r.gateway) else { return true };
+    n.neigh_table.get(dev, gw.into()).and_then(|id| n.neighs.get(id)).is_none_or(|e| e.state.valid())
 }
 
 /// What a request for a route wants done (`NLM_F_*`).

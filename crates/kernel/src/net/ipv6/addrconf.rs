@@ -152,6 +152,7 @@ impl Inet6Dev {
         if !private {
             conf.use_tempaddr = -1;
         }
+        conf.mtu = 0;
         Inet6Dev { conf, ..Inet6Dev::default() }
     }
 
@@ -344,10 +345,10 @@ impl Net {
         if loopback || a.nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
             return self.dad_completed(dev, addr);
         }
-        let spread = u64::from(conf.router_solicitation_delay.max(1)) * 1000;
+        let spread = u64::from(conf.router_solicitation_delay.get().max(1)) * 1000;
         let at = now + u64::from(self.env.rng.below(spread as u32)) * MSEC;
         if let Some(a) = self.address_mut(dev, addr) {
-            a.dad = Dad::Asking(conf.dad_transmits, at);
+            a.dad = Dad::Asking(conf.dad_transmits as u32, at);
         }
         self.arm_addrconf(dev);
     }
@@ -376,8 +377,9 @@ impl Net {
     #[doc(alias = "addrconf_dad_completed")]
     fn dad_completed(&mut self, dev: DevId, addr: Ipv6Addr) {
         let now = self.env.now;
-        if let Some(a) = self.address_mut(dev, addr) {
-            a.dad = Dad::Done;
+        let asked = self.address_mut(dev, addr).is_some_and(|a| std::mem::replace(&mut a.dad, Dad::Done) != Dad::Done);
+        if asked {
+            ndisc::notify(self, dev, addr);
         }
         let Some(d) = self.devs.get_mut(dev) else { return };
         let (ns, asks) = (d.ns, !d.noarp() && d.inet6.conf.accept_ra != 0 && d.inet6.conf.router_solicitations != 0);
@@ -479,7 +481,7 @@ impl Net {
         if self.env.timers.look(&mut d.inet6.timer, at, jiffies, TimerKey::Addrconf(dev)) == Fire::NotYet {
             return;
         }
-        let (ns, addrs) = (d.ns, d.inet6.addrs.clone());
+        let addrs = d.inet6.addrs.clone();
         for a in addrs {
             if a.valid.is_some_and(|v| v <= now) {
                 let _ = self.del_address6(dev, a.addr);
@@ -488,7 +490,7 @@ impl Net {
             match a.dad {
                 Dad::Asking(0, at) if at <= now => self.dad_completed(dev, a.addr),
                 Dad::Asking(left, at) if at <= now && left > 0 => {
-                    let wait = u64::from(neigh_sysctl::parms(self, ns, dev, true).retrans_time_ms) * MSEC;
+                    let wait = u64::from(neigh_sysctl::parms(self, dev, true).retrans_time_ms) * MSEC;
                     let nonce = self.dad_nonce(dev);
                     if let Some(a) = self.address_mut(dev, a.addr) {
                         (a.dad, a.nonce) = (Dad::Asking(left - 1, now + wait), nonce);

@@ -16,8 +16,6 @@ use std::collections::VecDeque;
 
 /// Memberships of one socket (`optmem_max` bounds them on Linux).
 const MOST_JOINED: usize = 1024;
-/// `proxy_qlen`: who asked everybody is answered after a random while (RFC 4861 §7.2.7).
-const PROXY_QLEN: usize = 64;
 
 /// `struct ifacaddr6`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,13 +131,14 @@ fn change(net: &mut Net, dev: DevId, addr: Ipv6Addr, on: bool, of: impl Fn(&mut 
 #[doc(alias = "pneigh_enqueue")]
 pub(super) fn ask_later(net: &mut Net, dev: DevId, q: ndisc::Question) {
     let Some(ns) = net.devs.get(dev).map(|d| d.ns) else { return };
-    let most = neigh_sysctl::parms(net, ns, dev, true).proxy_delay_ms();
+    let parms = neigh_sysctl::parms(net, dev, true);
+    let most = parms.proxy_delay_ms;
     if most == 0 {
         return ndisc::answer(net, ns, dev, &q);
     }
     let at = net.env.now + u64::from(net.env.rng.below(most)) * MSEC;
     if let Some(d) = net.devs.get_mut(dev)
-        && d.inet6.anycast.asked.len() <= PROXY_QLEN
+        && d.inet6.anycast.asked.len() <= parms.proxy_qlen as usize
     {
         d.inet6.anycast.asked.push_back((at, q));
         net.arm_addrconf(dev);

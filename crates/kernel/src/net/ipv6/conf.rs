@@ -4,16 +4,22 @@ use crate::ids::*;
 use crate::net::Net;
 use belljar_abi::Errno;
 
+const MIN_MTU: u32 = 1280;
+
 impl Net {
     /// The value of `IF.KEY`, `all.KEY` or `default.KEY`.
     pub fn get_conf6(&self, ns: NsId, key: &str) -> Option<String> {
         let (name, key) = key.rsplit_once('.')?;
         let n = self.ns.get(ns)?;
-        match name {
-            "all" => n.v6.conf_all.show(key),
-            "default" => n.v6.conf_default.show(key),
-            dev => self.devs.get(self.dev_by_name(ns, dev)?)?.inet6.conf.show(key),
+        let (conf, own_mtu) = match name {
+            "all" => (&n.v6.conf_all, MIN_MTU),
+            "default" => (&n.v6.conf_default, MIN_MTU),
+            dev => self.devs.get(self.dev_by_name(ns, dev)?).map(|d| (&d.inet6.conf, d.mtu))?,
+        };
+        if key == "mtu" && conf.mtu == 0 {
+            return Some(own_mtu.to_string());
         }
+        conf.show(key)
     }
 
     /// `IF.KEY`, `all.KEY` or `default.KEY`. What is written to `all` goes to every interface for `disable_ipv6`,
@@ -32,6 +38,10 @@ impl Net {
             _ => return Err(Errno::ENOENT),
         };
         conf.store(key, value)?;
+        let most = dev.filter(|_| !matches!(name, "all" | "default")).and_then(|dev| self.devs.get(dev)).map(|d| d.mtu);
+        if key == "mtu" && most.is_some_and(|most| conf.mtu > most) {
+            return Err(Errno::EINVAL);
+        }
         let (off, forwarding, mode) = (conf.disable_ipv6 != 0, conf.forwarding, conf.addr_gen_mode);
         let devs: Vec<DevId> = match name {
             "all" => self.ns_devs(ns).collect(),
@@ -57,7 +67,10 @@ impl Net {
         }
         for dev in devs {
             match key {
-                "disable_ipv6" => self.set_disable_ipv6(dev, off),
+                "disable_ipv6" => {
+                    self.set_disable_ipv6(dev, off);
+                    self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf.disable_ipv6 = conf.disable_ipv6;
+                }
                 "addr_gen_mode" => self.set_addr_gen_mode(dev, mode),
                 "forwarding" => {
                     let conf = &mut self.devs.get_mut(dev).ok_or(Errno::ENOENT)?.inet6.conf;

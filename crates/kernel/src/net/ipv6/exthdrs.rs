@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
+use crate::net::sysctl::Sysctl;
 use belljar_abi::IPV6_SRCRT_TYPE_4;
 use belljar_wire::icmpv6::*;
 use belljar_wire::ipv6::*;
@@ -127,8 +128,15 @@ fn routing(net: &mut Net, ns: NsId, skb: &Skb, at: usize) -> Result<(), Walk> {
 fn options(net: &mut Net, ns: NsId, skb: &Skb, ip: &Ipv6Header, at: usize, len: usize, hop: bool) -> Result<(), Walk> {
     const BAD: Walk = Walk::Drop(DropReason::IpInHdr, "ip6_parse_tlv");
     let b = skb.head.bytes();
-    let most =
-        net.ns.get(ns).map_or(8, |n| if hop { n.sysctl.max_hbh_opts_number } else { n.sysctl.max_dst_opts_number });
+    let limits = |s: &Sysctl| match hop {
+        true => (s.max_hbh_opts_number, s.max_hbh_length),
+        false => (s.max_dst_opts_number, s.max_dst_opts_length),
+    };
+    let (most, longest) = net.ns.get(ns).map_or((8, i32::MAX), |n| limits(&n.sysctl));
+    if i64::from(longest) < len as i64 {
+        net.inc(ns, Mib::Ip6InHdrErrors);
+        return Err(BAD);
+    }
     let (mut o, end, mut count, mut padding) = (at + 2, at + len, 0i64, 0usize);
     let fail = |net: &mut Net| {
         net.inc(ns, Mib::Ip6InHdrErrors);

@@ -7,6 +7,7 @@ use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::af::Flow;
 use crate::net::core::skb::{PktType, Sender, SkBuff};
+use crate::net::ipv4::icmp::reply_mark;
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
 use crate::net::netfilter::attach;
@@ -35,7 +36,8 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let source = if ip.dst.is_multicast() || !ours { None } else { Some(ip.dst) };
     let saddr = source.unwrap_or(Ipv6Addr::UNSPECIFIED);
     let oif = dev.filter(|_| needs_scope(ip.src));
-    let fl = Flow { saddr: saddr.into(), oif, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
+    let mark = reply_mark(net, ns, true, offending.mark);
+    let fl = Flow { saddr: saddr.into(), oif, mark, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
     if !allow(net, ns, &dst, ip.src, kind) {
         return net.inc(ns, Mib::Icmp6OutRateLimitHost);
@@ -44,7 +46,7 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let mut quote = Segs::from(Seg::from(&packet[..packet.len().min(room)]));
     quote.append(offending.frags.slice(0, room.saturating_sub(packet.len()).min(offending.frags.len())));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
-    push(net, ns, attach(offending), &dst, ip.src, header, quote, (0, 0));
+    push(net, ns, (attach(offending), mark), &dst, ip.src, header, quote, (0, 0));
 }
 
 /// An ICMPv6 error, or a fragment that is not the first, or what cannot be read (`is_ineligible`).
@@ -78,7 +80,8 @@ pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header,
     let many = ip.dst.is_multicast() || is_anycast(net, ns, skb.dev, ip.dst);
     let saddr = if many { Ipv6Addr::UNSPECIFIED } else { ip.dst };
     let oif = skb.dev.filter(|_| needs_scope(ip.src));
-    let fl = Flow { saddr: saddr.into(), oif, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
+    let mark = reply_mark(net, ns, true, skb.mark);
+    let fl = Flow { saddr: saddr.into(), oif, mark, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
     if !allow(net, ns, &dst, ip.src, ICMPV6_ECHO_REPLY) {
         return net.inc(ns, Mib::Icmp6OutRateLimitHost);
@@ -86,7 +89,7 @@ pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header,
     let header = IcmpHeader { kind: ICMPV6_ECHO_REPLY, csum: 0, ..request };
     let reflect = net.ns.get(ns).is_some_and(|n| n.sysctl.flowlabel_reflect & REFLECT_ECHO_REPLIES != 0);
     let flow = if reflect { ip.flow } else { 0 };
-    push(net, ns, NfCt::default(), &dst, ip.src, header, data, (ip.tclass, flow));
+    push(net, ns, (NfCt::default(), mark), &dst, ip.src, header, data, (ip.tclass, flow));
 }
 
 /// Counts, checksums and sends one message.
@@ -94,7 +97,7 @@ pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header,
 fn push(
     net: &mut Net,
     ns: NsId,
-    nf: NfCt,
+    (nf, mark): (NfCt, u32),
     dst: &Dst,
     to: Ipv6Addr,
     header: IcmpHeader,
@@ -103,7 +106,7 @@ fn push(
 ) {
     let IpAddr::V6(saddr) = dst.src else { return };
     let mut skb = net.alloc_skb();
-    skb.sender = Sender::Kernel;
+    (skb.sender, skb.mark) = (Sender::Kernel, mark);
     let mut b = [0; ICMP_HLEN];
     header.emit(&mut b);
     let pseudo = checksum::pseudo_v6(saddr, to, NEXTHDR_ICMP, ICMP_HLEN + data.len());

@@ -1,4 +1,5 @@
 //! Receiving ICMPv6: echo is answered, errors go to whom they concern, discovery and group membership to theirs.
+use super::anycast::is_anycast;
 use super::exthdrs::{OPT_PAD1, OPT_ROUTER_ALERT};
 use super::icmp::echo_reply;
 use super::{mld, ndisc};
@@ -9,6 +10,7 @@ use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::raw::rcv6;
 use crate::net::switch;
+use crate::net::sysctl::Sysctl;
 use belljar_abi::Errno;
 use belljar_wire::icmp::{ICMP_HLEN, IcmpHeader};
 use belljar_wire::icmpv6::*;
@@ -41,7 +43,13 @@ pub fn icmpv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv6H
     }
     match h.kind {
         ICMPV6_ECHO_REQUEST => {
-            if net.ns.get(ns).is_some_and(|n| n.sysctl.icmp6_echo_ignore_all != 0) {
+            let anycast = is_anycast(net, ns, Some(dev), ip.dst);
+            let ignored = |s: &Sysctl| {
+                s.icmp6_echo_ignore_all != 0
+                    || s.icmp6_echo_ignore_multicast != 0 && ip.dst.is_multicast()
+                    || s.icmp6_echo_ignore_anycast != 0 && anycast
+            };
+            if net.ns.get(ns).is_some_and(|n| ignored(&n.sysctl)) {
                 return net.consume_skb(skb);
             }
             let _ = skb.head.pull(ICMP_HLEN);

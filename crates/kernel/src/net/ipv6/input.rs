@@ -105,8 +105,9 @@ fn header(net: &Net, dev: DevId, skb: &mut Skb) -> Result<Ipv6Header, (DropReaso
     if ip.src.is_multicast() || interface_local {
         return Err(BAD);
     }
-    if as_link && !ip.dst.is_multicast() {
-        return Err((DropReason::UnicastInL2Multicast, Mib::Ip6InDiscards));
+    let refused = || net.devs.get(dev).is_some_and(|d| d.inet6.conf.drop_unicast_in_l2_multicast != 0);
+    if as_link && !ip.dst.is_multicast() && refused() {
+        return Err((DropReason::UnicastInL2Multicast, Mib::Ip6InHdrErrors));
     }
     let (len, want) = (skb.len(), IPV6_HLEN + usize::from(ip.payload_len));
     match ip.payload_len {

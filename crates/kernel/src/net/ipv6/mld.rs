@@ -103,7 +103,7 @@ fn within(net: &mut Net, ms: u32) -> Nanos {
 #[doc(alias = "igmp6_group_dropped")]
 pub(super) fn state_change(net: &mut Net, dev: DevId, group: Ipv6Addr, was: &Filter6, is: &Filter6, joined: bool) {
     let (now, v1, qrv) = (net.env.now, version(net, dev) == 1, robustness(net, dev));
-    let wait = net.devs.get(dev).map_or(0, |d| d.inet6.conf.mldv1_unsolicited_report_interval);
+    let wait = net.devs.get(dev).map_or(0, |d| d.inet6.conf.mldv1_unsolicited_report_interval.get());
     let again = within(net, wait);
     let Some(i) = net.devs.get_mut(dev).map(|d| &mut d.inet6) else { return };
     let Some(g) = i.groups.iter_mut().find(|g| g.addr == group) else { return };
@@ -172,7 +172,7 @@ pub(super) fn run(net: &mut Net, dev: DevId) {
     let Some(d) = net.devs.get(dev) else { return };
     let (mld, interval) = (d.inet6.mld, d.inet6.conf.mldv2_unsolicited_report_interval);
     if mld.changes.is_some_and(|at| at <= now) {
-        let again = now + within(net, interval);
+        let again = now + within(net, interval.get());
         let Some(i) = net.devs.get_mut(dev).map(|d| &mut d.inet6) else { return };
         let records: Vec<Record> = i.groups.iter_mut().rev().flat_map(changes).collect();
         i.groups.retain(|g| !g.left || g.mld.pending());
@@ -232,7 +232,7 @@ fn current(g: &Group6, asked: Option<&BTreeSet<Ipv6Addr>>) -> Option<Record> {
 #[doc(alias = "mld_mca_work")]
 fn answer_groups(net: &mut Net, dev: DevId) {
     let (now, v1) = (net.env.now, version(net, dev) == 1);
-    let wait = net.devs.get(dev).map_or(0, |d| d.inet6.conf.mldv1_unsolicited_report_interval);
+    let wait = net.devs.get(dev).map_or(0, |d| d.inet6.conf.mldv1_unsolicited_report_interval.get());
     let again = now + within(net, wait);
     let Some(i) = net.devs.get_mut(dev).map(|d| &mut d.inet6) else { return };
     let (mut records, mut old) = (Vec::new(), Vec::new());

@@ -52,7 +52,7 @@ impl Default for Ns6 {
             redirects: Default::default(),
             frags: Default::default(),
             labels: Default::default(),
-            conf_all: off,
+            conf_all: Conf6 { accept_dad: 0, ..off },
             conf_default: off,
         }
     }

@@ -1,5 +1,5 @@
 //! Neighbour discovery (RFC 4861): questions and answers about hardware addresses, and what routers say.
-use super::fib::{PRIO_USER, PROTO_RA, Pref, Route6};
+use super::fib::{PROTO_RA, Pref, Route6};
 use super::{anycast, icmp, output, redirect, route};
 use crate::env::{Nanos, SEC};
 use crate::ids::*;
@@ -70,10 +70,19 @@ fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited:
     let flags = router | flag(by_group && own, NA_OVERRIDE) | flag(solicited, NA_SOLICITED);
     let mut b = vec![NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     b.extend(target.octets());
-    if by_group {
+    if by_group || d.inet6.conf.force_tllao != 0 {
         b.extend(nd_mac_option(ND_OPT_TARGET_LL_ADDR, mac));
     }
     let _ = output::send_control(net, dev, src, to, HOP_LIMIT, false, b);
+}
+
+/// Tells the link of an address that is the device's now (`ndisc_notify`).
+pub(super) fn notify(net: &mut Net, dev: DevId, addr: Ipv6Addr) {
+    let Some(d) = net.devs.get(dev) else { return };
+    let all = net.ns.get(d.ns).is_some_and(|n| n.v6.conf_all.ndisc_notify != 0);
+    if all || d.inet6.conf.ndisc_notify != 0 {
+        send_na(net, dev, ALL_NODES, addr, false, true);
+    }
 }
 
 /// Asks for routers.
@@ -203,10 +212,9 @@ pub(super) fn answer(net: &mut Net, ns: NsId, dev: DevId, q: &Question) {
     if q.from.is_unspecified() {
         return send_na(net, dev, ALL_NODES, q.target, false, true);
     }
-    let Some(n) = net.ns.get_mut(ns) else { return };
-    let stats = n.neigh_table.stats_mut(true);
+    let stats = net.neigh_stats(true);
     *(if q.asked_all { &mut stats.rcv_probes_mcast } else { &mut stats.rcv_probes_ucast }) += 1;
-    let known = n.neigh_table.lookup(dev, IpAddr::V6(q.from)).is_some();
+    let known = neighbour::lookup(net, ns, dev, IpAddr::V6(q.from)).is_some();
     match q.mac {
         Some(mac) => learn(net, ns, dev, q.from, mac),
         None if q.asked_all && !known => return,
@@ -220,6 +228,9 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     let (target, mac) = target_and_mac(m, ND_OPT_TARGET_LL_ADDR)?;
     let flags = *m.get(4)?;
     let solicited = flags & NA_SOLICITED != 0;
+    if !solicited && net.devs.get(dev)?.inet6.conf.drop_unsolicited_na != 0 {
+        return None;
+    }
     if target.is_multicast() || (ip.dst.is_multicast() && solicited) {
         return None;
     }
@@ -229,7 +240,7 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         }
         return Some(());
     }
-    let known = net.ns.get_mut(ns)?.neigh_table.lookup(dev, IpAddr::V6(target));
+    let known = neighbour::lookup(net, ns, dev, IpAddr::V6(target));
     let Some(id) = known else { return Some(()) };
     let entry = net.ns.get(ns)?.neighs.get(id)?;
     let (state, old) = (entry.state, entry.mac);
@@ -274,7 +285,10 @@ fn recv_ra(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         return None;
     }
     let mac = mac_option(m.get(16..)?, ND_OPT_SOURCE_LL_ADDR)?;
-    router_discovery(net, ns, dev, ip.src, m);
+    let local = route::chk_addr(net, ns, ip.src, Some(dev));
+    if !local || net.devs.get(dev)?.inet6.conf.accept_ra_from_local != 0 {
+        router_discovery(net, ns, dev, ip.src, m);
+    }
     if let Some(mac) = mac {
         learn(net, ns, dev, ip.src, mac);
     }
@@ -293,12 +307,13 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
     };
     let (Some(&[_, _, _, _, hops, flags, l0, l1, ..]), true) = (m.first_chunk::<16>(), accepts) else { return };
     d.inet6.rs = None;
-    if hops != 0 {
+    if hops != 0 && conf.accept_ra_min_hop_limit <= hops.into() {
         d.inet6.ra_hop_limit = Some(hops);
     }
-    if conf.accept_ra_defrtr != 0 {
+    let lifetime = u16::from_be_bytes([l0, l1]);
+    if conf.accept_ra_defrtr != 0 && (lifetime == 0 || conf.accept_ra_min_lft <= lifetime.into()) {
         let pref = if conf.accept_ra_rtr_pref != 0 { Pref::of(flags) } else { Pref::Medium };
-        default_router(net, ns, dev, router, u64::from(u16::from_be_bytes([l0, l1])) * SEC, pref);
+        default_router(net, ns, dev, router, u64::from(lifetime) * SEC, (pref, conf.ra_defrtr_metric));
     }
     for (kind, body) in nd_options(m.get(16..).unwrap_or(&[])).flatten() {
         match kind {
@@ -319,7 +334,7 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
 
 /// The way out is through `router` for so long, or not any more.
 #[doc(alias = "rt6_add_dflt_router")]
-fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos, pref: Pref) {
+fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos, (pref, metric): (Pref, u32)) {
     let now = net.env.now;
     let Some(n) = net.ns.get_mut(ns) else { return };
     let same = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
@@ -340,7 +355,7 @@ fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetim
         && let Some(n) = net.ns.get_mut(ns)
     {
         let via = Route6::unicast(Some(router), Some(dev));
-        let via = Route6 { proto: PROTO_RA, metric: PRIO_USER, expires: Some(now + lifetime), pref, ..via };
+        let via = Route6 { proto: PROTO_RA, metric, expires: Some(now + lifetime), pref, ..via };
         n.v6.fib.main.insert(Ipv6Addr::UNSPECIFIED, 0, via);
     }
 }

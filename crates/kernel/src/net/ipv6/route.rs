@@ -143,7 +143,9 @@ fn select_found(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Opti
 #[doc(alias = "rt6_probe")]
 fn probe(net: &mut Net, ns: NsId, dev: DevId, gw: Ipv6Addr) {
     let (now, hz) = (net.env.jiffies(), net.env.hz);
-    let Some(wait) = net.devs.get(dev).map(|d| d.inet6.conf.router_probe_interval.saturating_mul(hz)) else { return };
+    let Some(wait) = net.devs.get(dev).map(|d| d.inet6.conf.router_probe_interval.get().saturating_mul(hz)) else {
+        return;
+    };
     let Some(n) = net.ns.get_mut(ns) else { return };
     let entry = n.neigh_table.get(dev, gw.into()).and_then(|id| n.neighs.get_mut(id));
     if let Some(e) = entry.filter(|e| now.wrapping_sub(e.updated) > wait) {
@@ -203,7 +205,8 @@ pub fn get_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr) -> Op
 /// `prefs`: IPV6_PREFER_SRC_TMP or IPV6_PREFER_SRC_PUBLIC, where a program chose.
 fn select_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr, prefs: u8) -> Option<Ipv6Addr> {
     let dst_scope = Scope6::of(daddr);
-    let only = out.filter(|_| strict(daddr) && dst_scope <= Scope6::Link);
+    let own = |o: &DevId| net.devs.get(*o).is_some_and(|d| d.inet6.conf.use_oif_addrs_only != 0);
+    let only = out.filter(|o| strict(daddr) && dst_scope <= Scope6::Link || own(o));
     let mut best: Option<(Rank, Ipv6Addr)> = None;
     for dev in net.ns_devs(ns).filter(|d| only.is_none_or(|o| o == *d)) {
         let Some(d) = net.devs.get(dev) else { continue };

@@ -23,8 +23,9 @@ impl Inet6Dev {
     #[doc(alias = "ipv6_get_regen_advance")]
     fn regen_advance(&self) -> Nanos {
         // Questions are a second apart; a setting that says otherwise moves this by less than `regen_min_advance`.
-        let asking = u64::from(self.conf.regen_max_retry) * u64::from(self.conf.dad_transmits);
-        (u64::from(self.conf.regen_min_advance) + asking) * SEC
+        let asking =
+            u64::from(self.conf.regen_max_retry.max(0) as u32) * u64::from(self.conf.dad_transmits.max(0) as u32);
+        (u64::from(self.conf.regen_min_advance.max(0) as u32) + asking) * SEC
     }
 
     /// When temporary addresses are to be followed by new ones.
@@ -36,8 +37,8 @@ impl Inet6Dev {
 
     /// Until when a temporary address made at `from` is valid and preferred at most.
     fn temp_ends(&self, from: Nanos) -> (Nanos, Nanos) {
-        let preferred = u64::from(self.conf.temp_prefered_lft.saturating_sub(self.desync.unwrap_or(0)));
-        (from + u64::from(self.conf.temp_valid_lft) * SEC, from + preferred * SEC)
+        let preferred = u64::from((self.conf.temp_prefered_lft.max(0) as u32).saturating_sub(self.desync.unwrap_or(0)));
+        (from + u64::from(self.conf.temp_valid_lft.max(0) as u32) * SEC, from + preferred * SEC)
     }
 }
 
@@ -77,7 +78,8 @@ impl Net {
         let (valid, preferred) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([p0, p1, p2, p3]));
         let now = self.env.now;
         let Some((ns, mac, conf)) = self.devs.get(dev).map(|d| (d.ns, d.mac, d.inet6.conf)) else { return };
-        if prefix.is_multicast() || is_linklocal(prefix) || preferred > valid || len > 128 {
+        let short = valid != 0 && i64::from(conf.accept_ra_min_lft) > valid.into();
+        if prefix.is_multicast() || is_linklocal(prefix) || preferred > valid || len > 128 || short {
             return;
         }
         let until = |secs: u32| (secs != u32::MAX).then(|| now + u64::from(secs) * SEC);
@@ -200,7 +202,7 @@ impl Net {
         let most = i.conf.regen_max_retry;
         let Some(of) = i.addrs.iter_mut().find(|a| a.addr == public) else { return };
         of.regen += 1;
-        if of.regen > most {
+        if of.regen > most as u32 {
             // The network does not want it.
             i.conf.use_tempaddr = -1;
             return;
@@ -209,8 +211,8 @@ impl Net {
         if i.addrs.iter().filter(|a| a.temporary()).count() >= MOST_TEMPORARY {
             return;
         }
-        let preferred_lft = u64::from(i.conf.temp_prefered_lft).saturating_sub(advance / SEC);
-        let spread = i.conf.max_desync_factor.min(preferred_lft as u32);
+        let preferred_lft = u64::from(i.conf.temp_prefered_lft.max(0) as u32).saturating_sub(advance / SEC);
+        let spread = (i.conf.max_desync_factor.max(0) as u32).min(preferred_lft as u32);
         if i.desync.is_none_or(|d| d > spread) {
             i.desync = Some(if spread > 0 { self.env.rng.below(spread) } else { 0 });
         }

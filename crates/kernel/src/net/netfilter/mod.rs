@@ -324,9 +324,6 @@ pub struct Kmsg {
 
 /// Lines that are kept.
 const KMSG_LINES: usize = 1024;
-/// `net_ratelimit`: ten lines in five seconds.
-const RATELIMIT: (u32, u64) = (10, 5_000_000_000);
-
 impl Kmsg {
     /// Time in nanoseconds and text, oldest first.
     pub fn lines(&self) -> impl Iterator<Item = &(u64, String)> {
@@ -350,13 +347,20 @@ impl Net {
         self.kmsg.lines.push_back((self.env.now, line));
     }
 
-    pub(crate) fn kmsg_ratelimited(&mut self, line: &str) {
+    /// As much as `net.core.message_burst` lines in `message_cost` seconds.
+    #[doc(alias = "net_ratelimit")]
+    pub(crate) fn kmsg_allowed(&mut self) -> bool {
+        let (lines, secs) = (self.sysctl.message_burst.max(0) as u32, u64::from(self.sysctl.message_cost));
         let (count, since) = &mut self.kmsg.burst;
-        if self.env.now.saturating_sub(*since) > RATELIMIT.1 {
+        if self.env.now.saturating_sub(*since) > secs * crate::env::SEC {
             (*count, *since) = (0, self.env.now);
         }
-        *count += 1;
-        if *count <= RATELIMIT.0 {
+        *count = count.saturating_add(1);
+        secs == 0 || *count <= lines
+    }
+
+    pub(crate) fn kmsg_ratelimited(&mut self, line: &str) {
+        if self.kmsg_allowed() {
             self.kmsg(line.to_owned());
         }
     }

@@ -141,7 +141,7 @@ pub fn out_of_resources(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut reset: b
 pub fn fin_time(sk: &TcpSock, net: &Net) -> u32 {
     let own = sk.tune.as_ref().map_or(0, |t| t.linger2);
     // Below 0 is no time at all.
-    let seconds = if own > 0 { own as u32 } else { setting(net, sk, |s| s.tcp_fin_timeout.max(0) as u32) };
+    let seconds = if own > 0 { own as u32 } else { setting(net, sk, |s| s.tcp_fin_timeout.get()) };
     let rto = sk.rtt.rto_us;
     seconds.max(((rto << 2) - (rto >> 1)) / 1_000_000)
 }

@@ -308,12 +308,13 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
     let (sport, dport) = ports(skb);
     // Back by the device it came from: a transparent address has no route of its own.
     let ports = (dport, sport);
-    let fl = Flow { saddr: dst, mark: skb.mark, ports, proto: IPPROTO_TCP, ..Flow::to(src) };
+    let mark = crate::net::ipv4::icmp::reply_mark(net, ns, dst.is_ipv6(), skb.mark);
+    let fl = Flow { saddr: dst, mark, ports, proto: IPPROTO_TCP, ..Flow::to(src) };
     let Ok(route) = af::route_output(net, ns, &fl) else { return };
     let o = TcpOptions { ts: r.ts, md5: r.md5.is_some(), ..TcpOptions::default() };
     let header_len = TCP_HLEN + o.len();
     let mut out = net.alloc_skb();
-    out.sender = Sender::Kernel;
+    (out.sender, out.mark) = (Sender::Kernel, mark);
     let header = TcpHeader {
         src_port: dport,
         dst_port: sport,

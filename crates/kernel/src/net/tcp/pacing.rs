@@ -259,7 +259,7 @@ pub fn small_queue_check(sk: &mut TcpSock, net: &Net, truesize: u32, factor: u32
     }
     let mut limit = (2 * u64::from(truesize)).max(pacing_rate(sk, net) >> PACING_SHIFT);
     if !sk.flags.pacing {
-        limit = limit.min(u64::from(setting(net, sk, |s| s.tcp_limit_output_bytes)));
+        limit = limit.min(u64::from(setting(net, sk, |s| s.tcp_limit_output_bytes as u32)));
     }
     // With one piece in flight or none nothing would come back to wake it.
     if wmem <= limit << factor || sk.snd.sent <= 1 {

@@ -149,7 +149,7 @@ pub fn tcp_setsockopt(
         }
         TCP_FASTOPEN_CONNECT => {
             within(0, 1)?;
-            if setting(net, sk, |s| s.tcp_fastopen) & fastopen::TFO_CLIENT_ENABLE == 0 {
+            if setting(net, sk, |s| s.tcp_fastopen as u32) & fastopen::TFO_CLIENT_ENABLE == 0 {
                 return Err(Errno::EOPNOTSUPP);
             }
             if sk.state != State::Close {
@@ -294,7 +294,7 @@ pub fn tcp_getsockopt(sk: &mut TcpSock, net: &Net, name: i32, len: usize) -> Res
         TCP_KEEPCNT => timer::keepalive_probes(sk, net),
         TCP_SYNCNT => own(tune.map(|t| t.syn_retries.into()), setting(net, sk, |s| s.tcp_syn_retries)),
         TCP_LINGER2 => match tune.map_or(0, |t| t.linger2) {
-            0 => setting(net, sk, |s| s.tcp_fin_timeout as u32),
+            0 => setting(net, sk, |s| s.tcp_fin_timeout.0 as u32),
             n => n as u32,
         },
         TCP_DEFER_ACCEPT => retrans_to_secs(tune.map_or(0, |t| t.defer_accept)),

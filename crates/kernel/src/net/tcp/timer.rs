@@ -303,14 +303,14 @@ pub fn tcp_delack_timer(k: &mut Kernel, id: TcpId, at: Fired) {
 
 pub fn keepalive_time(sk: &TcpSock, net: &Net) -> u32 {
     match sk.tune.as_ref().map_or(0, |t| t.keepalive_time_s) {
-        0 => setting(net, sk, |s| s.tcp_keepalive_time),
+        0 => setting(net, sk, |s| s.tcp_keepalive_time.get()),
         own => own,
     }
 }
 
 pub fn keepalive_intvl(sk: &TcpSock, net: &Net) -> u32 {
     match sk.tune.as_ref().map_or(0, |t| t.keepalive_intvl_s) {
-        0 => setting(net, sk, |s| s.tcp_keepalive_intvl),
+        0 => setting(net, sk, |s| s.tcp_keepalive_intvl.get()),
         own => own,
     }
 }

@@ -96,6 +96,10 @@ pub struct Conn {
     pub masq: Option<DevId>,
     /// What has become different and is not told yet ([`netlink`]).
     events: u8,
+    /// With nf_conntrack_events 0 nothing of it is told.
+    silent: bool,
+    /// When it began by the clock, with nf_conntrack_timestamp.
+    pub began: Option<u64>,
     /// Packets and bytes of each direction, with nf_conntrack_acct.
     pub acct: Option<[(u64, u64); 2]>,
 }
@@ -321,13 +325,13 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
         IPPROTO_UDP => udp(net, ns, hook, id, p, skb),
         _ if t.is_icmp() => {
             let secs = net.ct_sysctl(ns).map_or(30, |s| {
-                if p.pf == Pf::V4 { s.nf_conntrack_icmp_timeout } else { s.nf_conntrack_icmpv6_timeout }
+                if p.pf == Pf::V4 { s.nf_conntrack_icmp_timeout.get() } else { s.nf_conntrack_icmpv6_timeout.get() }
             });
             net.ct_refresh(id, secs);
             true
         }
         _ => {
-            let secs = net.ct_sysctl(ns).map_or(600, |s| s.nf_conntrack_generic_timeout);
+            let secs = net.ct_sysctl(ns).map_or(600, |s| s.nf_conntrack_generic_timeout.get());
             net.ct_refresh(id, secs);
             true
         }
@@ -365,7 +369,7 @@ fn udp(net: &mut Net, ns: NsId, hook: Hook, id: CtId, p: &Pkt, skb: &mut SkBuff)
     }
     let now = net.env.jiffies();
     let Some(s) = net.ct_sysctl(ns) else { return false };
-    let (short, long) = (s.nf_conntrack_udp_timeout, s.nf_conntrack_udp_timeout_stream);
+    let (short, long) = (s.nf_conntrack_udp_timeout.get(), s.nf_conntrack_udp_timeout_stream.get());
     let Some(c) = net.ct.conns.get_mut(id) else { return false };
     let Proto::Udp { stream } = c.proto else { return false };
     let is_stream = c.status & IPS_SEEN_REPLY != 0 && now > stream;
@@ -413,6 +417,7 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
         _ => Proto::Generic,
     };
     let acct = (s.nf_conntrack_acct != 0).then_some([(0, 0); 2]);
+    let (silent, began) = (s.nf_conntrack_events == 0, (s.nf_conntrack_timestamp != 0).then_some(0));
     let (count, max) = (s.nf_conntrack_count.0, net.sysctl.nf_conntrack_max);
     if max != 0 && count >= max && !early_drop(net, ns, hash) {
         net.ct_stat(ns, |s| s.drop += 1);
@@ -435,6 +440,8 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
         proto,
         masq: None,
         events: 0,
+        silent,
+        began,
         acct,
     });
     net.ct.slots = net.ct.slots.max(id.slot() + 1);
@@ -494,6 +501,7 @@ pub fn nf_conntrack_confirm(net: &mut Net, ns: NsId, skb: &SkBuff) -> Verdict {
     if let Some(c) = net.ct.conns.get_mut(id) {
         c.status |= IPS_CONFIRMED;
         c.expires = now.wrapping_add(c.expires);
+        c.began = c.began.map(|_| net.env.now + net.env.wall_offset);
         net.env.timers.arm(&mut c.timer, c.expires, TimerKey::Conntrack(id));
     }
     netlink::begun(net, id);

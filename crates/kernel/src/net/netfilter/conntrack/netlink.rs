@@ -61,6 +61,9 @@ pub(super) fn destroyed(net: &mut Net, id: CtId) {
 fn tell(net: &mut Net, id: CtId, group: u32, kind: u16, flags: u16) {
     let Some(c) = net.ct.conns.get_mut(id) else { return };
     let (ns, events) = (c.ns, std::mem::take(&mut c.events));
+    if c.silent {
+        return;
+    }
     // A state is told as it changes, and always with the first and the last packet.
     let what = if group == NFNLGRP_CONNTRACK_UPDATE { events } else { PROTOINFO | STATUS };
     let port = net.ct.asker;
@@ -131,6 +134,14 @@ fn fill(net: &Net, c: &Conn, out: &mut Vec<u8>, head: Head, what: u8) {
                 m.attr(CTA_COUNTERS_PACKETS, &packets.to_be_bytes()).attr(CTA_COUNTERS_BYTES, &bytes.to_be_bytes());
             });
         }
+    }
+    if let Some(began) = c.began.filter(|_| what == ALL || head.kind == DELETE) {
+        m.nest(CTA_TIMESTAMP | NLA_F_NESTED, |m| {
+            m.attr(CTA_TIMESTAMP_START, &began.to_be_bytes());
+            if head.kind == DELETE {
+                m.attr(CTA_TIMESTAMP_STOP, &(net.env.now + net.env.wall_offset).to_be_bytes());
+            }
+        });
     }
     if what == ALL || c.mark != 0 || what & MARK != 0 {
         m.attr(CTA_MARK, &be(c.mark));

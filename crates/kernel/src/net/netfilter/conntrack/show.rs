@@ -64,7 +64,14 @@ impl Conn {
         }
         let _ = write!(o, "mark={} ", self.mark);
         match style {
-            Style::Proc => o.push_str("zone=0 use=2\n"),
+            Style::Proc => {
+                o.push_str("zone=0 ");
+                if let Some(began) = self.began {
+                    let since = (net.env.now + net.env.wall_offset).saturating_sub(began);
+                    let _ = write!(o, "delta-time={} ", since / 1_000_000_000);
+                }
+                o.push_str("use=2\n");
+            }
             Style::Tool { id: true, .. } => {
                 let _ = writeln!(o, "use=1 id={}", self.id);
             }

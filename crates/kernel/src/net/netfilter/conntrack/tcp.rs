@@ -390,24 +390,24 @@ impl Track {
 
     fn secs(&self, s: &Sysctl, state: State) -> u32 {
         match state {
-            State::None | State::SynSent | State::SynSent2 => s.nf_conntrack_tcp_timeout_syn_sent,
-            State::SynRecv => s.nf_conntrack_tcp_timeout_syn_recv,
-            State::Established => s.nf_conntrack_tcp_timeout_established,
-            State::FinWait => s.nf_conntrack_tcp_timeout_fin_wait,
-            State::CloseWait => s.nf_conntrack_tcp_timeout_close_wait,
-            State::LastAck => s.nf_conntrack_tcp_timeout_last_ack,
-            State::TimeWait => s.nf_conntrack_tcp_timeout_time_wait,
-            State::Close => s.nf_conntrack_tcp_timeout_close,
+            State::None | State::SynSent | State::SynSent2 => s.nf_conntrack_tcp_timeout_syn_sent.get(),
+            State::SynRecv => s.nf_conntrack_tcp_timeout_syn_recv.get(),
+            State::Established => s.nf_conntrack_tcp_timeout_established.get(),
+            State::FinWait => s.nf_conntrack_tcp_timeout_fin_wait.get(),
+            State::CloseWait => s.nf_conntrack_tcp_timeout_close_wait.get(),
+            State::LastAck => s.nf_conntrack_tcp_timeout_last_ack.get(),
+            State::TimeWait => s.nf_conntrack_tcp_timeout_time_wait.get(),
+            State::Close => s.nf_conntrack_tcp_timeout_close.get(),
         }
     }
 
     fn timeout(&self, s: &Sysctl, win: u16) -> u32 {
         let secs = self.secs(s, self.state);
-        let retrans = s.nf_conntrack_tcp_timeout_max_retrans;
+        let retrans = s.nf_conntrack_tcp_timeout_max_retrans.get();
         if u32::from(self.retrans) >= s.nf_conntrack_tcp_max_retrans && secs > retrans {
             return retrans;
         }
-        let unacked = s.nf_conntrack_tcp_timeout_unacknowledged;
+        let unacked = s.nf_conntrack_tcp_timeout_unacknowledged.get();
         if self.sides.iter().any(|s| s.flags & UNACKED != 0) && secs > unacked {
             return unacked;
         }
@@ -463,12 +463,12 @@ pub fn packet(net: &mut Net, ns: NsId, hook: Hook, id: CtId, dir: usize, p: &Pkt
     }
     let mut secs = t.timeout(s, seg.win);
     if seg.kind == Kind::Rst && new == old {
-        secs = secs.min(s.nf_conntrack_tcp_timeout_close);
+        secs = secs.min(s.nf_conntrack_tcp_timeout_close.get());
     }
     let replied = c.status & IPS_SEEN_REPLY != 0;
     if !replied && new == State::Established {
         // Picked up, and nobody answered yet.
-        secs = secs.min(s.nf_conntrack_tcp_timeout_unacknowledged);
+        secs = secs.min(s.nf_conntrack_tcp_timeout_unacknowledged.get());
     }
     if replied && matches!(old, State::SynRecv | State::Established) && new == State::Established {
         c.status |= IPS_ASSURED;

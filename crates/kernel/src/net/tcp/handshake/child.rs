@@ -28,11 +28,15 @@ pub(super) fn syn_recv_sock(k: &mut Kernel, ns: NsId, req: &RequestSock, skb: &S
     if !net.mem.room(Kind::Tcp, &socks.tcp, Gfp::Atomic) {
         return None;
     }
-    let dst = route(net, ns, lsk, &req.tuple()).ok()?;
+    let dst = route(net, ns, lsk, &req.tuple(), req.mark).ok()?;
     let mut child = inherit(lsk, &net.ns.get(ns)?.sysctl);
     child.sk.rcv_saddr = req.laddr;
     child.sk.saddr = req.laddr;
     child.sk.daddr = req.raddr;
+    child.sk.mark = req.mark;
+    if net.ns.get(ns)?.sysctl.tcp_reflect_tos != 0 {
+        child.sk.reflect_class(req.raddr, req.syn_tos);
+    }
     child.sk.num = req.lport;
     child.sk.dport = req.rport;
     child.parent = Some(req.listener);

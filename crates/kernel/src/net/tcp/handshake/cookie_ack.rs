@@ -1,6 +1,6 @@
 //! The ACK that answers a SYN cookie: a connection out of what it brings back.
 use super::child::{queue_child, syn_recv_sock};
-use super::request::{RequestSock, listen_drop, route};
+use super::request::{RequestSock, listen_drop, request_mark, route};
 use super::{cookies, isn};
 use crate::env::time;
 use crate::ids::*;
@@ -42,7 +42,8 @@ pub fn cookie_check(k: &mut Kernel, listener: TcpId, skb: Skb) -> Result<(TcpId,
         net.kfree_skb(skb, DropReason::NoSocket, "cookie_v4_check");
         return Err(None);
     }
-    let Ok(dst) = route(net, ns, lsk, &t) else {
+    let mark = net.ns.get(ns).map_or(0, |n| request_mark(&n.sysctl, lsk, &skb));
+    let Ok(dst) = route(net, ns, lsk, &t, mark) else {
         net.kfree_skb(skb, DropReason::IpOutNoRoutes, "cookie_v4_check");
         return Err(None);
     };

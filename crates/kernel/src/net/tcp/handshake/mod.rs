@@ -41,7 +41,7 @@ pub(crate) fn oow_rate_limited(net: &mut Net, ns: NsId, skb: &SkBuff, last: &mut
         return false;
     }
     let now = ((net.env.now / MSEC) as u32).max(1);
-    let limit = net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_invalid_ratelimit);
+    let limit = net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_invalid_ratelimit.get());
     if *last != 0 && now.wrapping_sub(*last) < limit {
         net.inc(ns, skipped);
         return true;

@@ -78,6 +78,10 @@ pub struct RequestSock {
     pub ip_options: Option<Box<[u8]>>,
     /// The flow label of the SYN, where everything that goes back has it.
     pub flow_label: u32,
+    /// Of the listener, or with tcp_fwmark_accept of the SYN.
+    pub mark: u32,
+    /// The SYN's, for tcp_reflect_tos.
+    pub syn_tos: u8,
 }
 
 impl RequestSock {
@@ -133,6 +137,8 @@ impl RequestSock {
             saved_syn: None,
             ip_options: None,
             flow_label: 0,
+            mark: request_mark(s, lsk, skb),
+            syn_tos: if s.tcp_reflect_tos != 0 { ecn::ip_tos(skb) & !ecn::INET_ECN_MASK } else { 0 },
         };
         req.init_rwin(lsk, n, dst);
         req
@@ -246,7 +252,8 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         // Without time stamps there is no room for them in the cookie.
         o = TcpOptions { mss: o.mss, ..TcpOptions::default() };
     }
-    let Ok(dst) = route(net, ns, lsk, &t) else {
+    let mark = net.ns.get(ns).map_or(0, |n| request_mark(&n.sysctl, lsk, &skb));
+    let Ok(dst) = route(net, ns, lsk, &t, mark) else {
         return listen_drop(k, listener, ns, skb, DropReason::IpOutNoRoutes, AT);
     };
     let now = net.env.now;
@@ -304,10 +311,16 @@ fn save_syn(lsk: &TcpSock, skb: &Skb) -> Option<Box<[u8]>> {
     Some(skb.head.at(from).get(..end)?.into())
 }
 
-pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple) -> Result<Dst, Errno> {
+pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple, mark: u32) -> Result<Dst, Errno> {
     let ports = (t.lport, t.rport);
-    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, ..Flow::of(&lsk.sk, IPPROTO_TCP) };
+    let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, mark, ..Flow::of(&lsk.sk, IPPROTO_TCP) };
     af::route_output(net, ns, &fl)
+}
+
+/// The mark of a connection to come: the listener's, or with tcp_fwmark_accept the SYN's.
+#[doc(alias = "inet_request_mark")]
+pub(super) fn request_mark(s: &crate::net::sysctl::Sysctl, lsk: &TcpSock, skb: &Skb) -> u32 {
+    if lsk.sk.mark == 0 && s.tcp_fwmark_accept != 0 { skb.mark } else { lsk.sk.mark }
 }
 
 /// Into ehash, with its timer (`inet_csk_reqsk_queue_hash_add`).

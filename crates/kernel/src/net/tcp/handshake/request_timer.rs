@@ -82,7 +82,7 @@ pub(super) fn timeout(net: &Net, ns: NsId, req: &RequestSock) -> u64 {
 pub(super) fn rtx_synack(k: &mut Kernel, ns: NsId, req: &mut RequestSock) -> bool {
     let Kernel { socks, net, .. } = k;
     let Some(lsk) = socks.tcp.get_mut(req.listener) else { return false };
-    let Ok(dst) = route(net, ns, lsk, &req.tuple()) else { return false };
+    let Ok(dst) = route(net, ns, lsk, &req.tuple(), req.mark) else { return false };
     if send_synack(net, ns, lsk, &dst, req, false, None).is_err() {
         return false;
     }

@@ -84,10 +84,11 @@ pub fn send_synack(
     skb.csum = Csum::Partial;
     skb.hash = req.hash | 1;
     skb.priority = listener.sk.priority;
-    skb.mark = listener.sk.mark;
+    skb.mark = req.mark;
     skb.sender = listener.sk.sender();
     net.inc(ns, Mib::TcpOutSegs);
-    let (ttl, tos) = listener.sk.hops_and_class_for(req.raddr);
+    let (ttl, own_tos) = listener.sk.hops_and_class_for(req.raddr);
+    let tos = if req.syn_tos != 0 { req.syn_tos } else { own_tos };
     let optlen = req.ip_options.as_deref().map_or(0, |o| ip_options::push(net, ns, &mut skb, o, req.laddr));
     let (proto, daddr) = match listener.sk.txopts() {
         Some(o) if req.raddr.is_ipv6() => o.push(&mut skb, IPPROTO_TCP, req.raddr),

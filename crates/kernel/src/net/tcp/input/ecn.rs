@@ -31,7 +31,16 @@ pub fn ok(sk: &TcpSock) -> bool {
 
 /// The ECN bits that the packet came with, from its IP header.
 pub fn ip_ecn(skb: &SkBuff) -> u8 {
-    skb.head.at(skb.network_header).get(1).map_or(0, |tos| tos & INET_ECN_MASK)
+    ip_tos(skb) & INET_ECN_MASK
+}
+
+/// Type of service, or traffic class.
+pub fn ip_tos(skb: &SkBuff) -> u8 {
+    match skb.head.at(skb.network_header) {
+        [first, second, ..] if first >> 4 == 6 => first << 4 | second >> 4,
+        [_, tos, ..] => *tos,
+        _ => 0,
+    }
 }
 
 /// Our SYN asks for it with both bits, when tcp_ecn is 1 or the route says so.
@@ -144,5 +153,23 @@ pub fn queue_cwr(sk: &mut TcpSock) {
 pub fn react(sk: &mut TcpSock, net: &mut Net, flag: u32) {
     if flag & FLAG_ECE != 0 {
         recovery::enter_cwr(sk, net);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_traffic_class_lies_across_two_bytes() {
+        let packet = |bytes: [u8; 2]| {
+            let mut skb = SkBuff::default();
+            skb.head.push(2).unwrap().copy_from_slice(&bytes);
+            skb.network_header = skb.head.start();
+            (ip_tos(&skb), ip_ecn(&skb))
+        };
+        assert_eq!(packet([0x45, 0x49]), (0x49, 1));
+        // Class 0x4a; the flow label begins with 7.
+        assert_eq!(packet([0x64, 0xa7]), (0x4a, 2));
     }
 }

@@ -119,7 +119,7 @@ pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
     if !bare {
         return false;
     }
-    let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit);
+    let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit.get());
     // 0 says never.
     let now = net.env.now_ms().max(1);
     let last = sk.rcv.ack.last_oow_ms;
@@ -134,7 +134,7 @@ pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
 /// At most one per tcp_invalid_ratelimit and socket (RFC 5961 §7).
 #[doc(alias = "tcp_send_challenge_ack")]
 pub fn send_challenge_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
-    let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit);
+    let limit = setting(net, sk, |s| s.tcp_invalid_ratelimit.get());
     // 0 says never.
     let now = net.env.now_ms().max(1);
     let last = sk.rcv.ack.last_oow_ms;
@@ -155,7 +155,7 @@ pub fn send_challenge_ack(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 fn host_may_challenge(sk: &TcpSock, net: &mut Net) -> bool {
     let Net { ns, env, .. } = net;
     let Some(n) = ns.get_mut(sk.sk.ns) else { return false };
-    let limit = n.sysctl.tcp_challenge_ack_limit;
+    let limit = n.sysctl.tcp_challenge_ack_limit as u32;
     if limit >= i32::MAX as u32 {
         return true;
     }

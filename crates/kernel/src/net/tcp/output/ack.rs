@@ -46,6 +46,8 @@ pub struct WindowSpace {
     pub clamp: u32,
     /// No more segments than this, if not 0 (`initrwnd` of the route).
     pub segments: u32,
+    /// The largest window field (`tcp_workaround_signed_windows`).
+    pub field: u32,
 }
 
 impl WindowSpace {
@@ -59,9 +61,13 @@ impl WindowSpace {
             most: if locked { tcp_full_space(sk) } else { (n.sysctl.tcp_rmem[2] as u32).max(n.sysctl.rmem_max) },
             clamp: clamp.unwrap_or_else(|| metric(RTAX_WINDOW)),
             segments: metric(RTAX_INITRWND),
+            field: if n.sysctl.tcp_workaround_signed_windows != 0 { MAX_TCP_WINDOW } else { 65_535 },
         }
     }
 }
+
+/// The largest window field that a signed number holds.
+const MAX_TCP_WINDOW: u32 = 32_767;
 
 /// The first window of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +86,7 @@ pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> In
     if space > mss && mss > 0 {
         space = space / mss * mss;
     }
-    let mut rcv_wnd = space.min(65_535);
+    let mut rcv_wnd = space.min(from.field);
     if from.segments != 0 {
         rcv_wnd = rcv_wnd.min(from.segments.saturating_mul(mss));
     }
@@ -97,16 +103,15 @@ pub fn select_initial_window(from: WindowSpace, mss: u32, wscale_ok: bool) -> In
 /// MSS to announce to `peer`: the route's own or by its MTU; TCP_MAXSEG lowers it.
 #[doc(alias = "ip6_default_advmss")]
 pub fn advertised_mss(sk: &TcpSock, peer: IpAddr, n: &NetNs, dst: &Dst) -> u16 {
-    /// Of IPv6: what the least MTU leaves; beyond the other, only a path MTU says more (RFC 2675 §5.1).
-    const LEAST6: u32 = 1220;
+    /// Of IPv6: beyond it, only a path MTU says more (RFC 2675 §5.1).
     const MOST6: u32 = 65_515;
     let advmss = n.metrics.get(dst.metrics).map_or(0, |m| m.get(RTAX_ADVMSS));
     let mss = dst.mtu.saturating_sub(af::header_len(peer) + TCP_HLEN as u32);
     let mss = match peer {
         _ if advmss != 0 => advmss as u16,
-        IpAddr::V4(_) => mss.clamp(256.min(u32::from(TCP_MIN_MSS)), 65_495) as u16,
+        IpAddr::V4(_) => mss.max(n.sysctl.min_adv_mss.max(0) as u32).min(65_495) as u16,
         IpAddr::V6(_) if mss > MOST6 => u16::MAX,
-        IpAddr::V6(_) => mss.max(LEAST6) as u16,
+        IpAddr::V6(_) => mss.max(n.sysctl.min_adv_mss6.max(0) as u32).min(65_535) as u16,
     };
     if sk.snd.user_mss != 0 { mss.min(sk.snd.user_mss) } else { mss }
 }
@@ -136,7 +141,9 @@ pub fn select_window(sk: &mut TcpSock, net: &mut Net) -> u16 {
     }
     sk.rcv.wnd = new;
     sk.rcv.wup = sk.rcv.nxt;
-    let limit = 65_535u32 << sk.rcv.wscale;
+    // Stacks that take the field for a signed number.
+    let signed = sk.rcv.wscale == 0 && setting(net, sk, |s| s.tcp_workaround_signed_windows) != 0;
+    let limit = if signed { MAX_TCP_WINDOW } else { 65_535u32 << sk.rcv.wscale };
     let field = new.min(limit) >> sk.rcv.wscale;
     if field == 0 && old != 0 {
         crate::net::tcp::inc(net, sk, crate::net::mib::Mib::TcpExtTCPToZeroWindowAdv);
@@ -391,7 +398,7 @@ mod tests {
 
     #[test]
     fn the_first_window_and_scale_are_those_of_linux() {
-        let of = |rmem: u32, most: u32| WindowSpace { space: rmem / 2, most, clamp: 0, segments: 0 };
+        let of = |rmem: u32, most: u32| WindowSpace { space: rmem / 2, most, clamp: 0, segments: 0, field: 65_535 };
         let mss = 1460;
         // Measured on 6.18: tcp_rmem[1] of 131072, 87380 and 16384; tcp_rmem[2] of 32 MB and 6 MB.
         assert_eq!(select_initial_window(of(131_072, 33_554_432), mss, true).rcv_wnd, 64_240);

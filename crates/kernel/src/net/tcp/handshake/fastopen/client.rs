@@ -25,7 +25,7 @@ pub fn sendmsg(k: &mut Kernel, id: TcpId, m: &mut SendMsg<'_>, ctx: RunCtx) -> O
         return None;
     }
     let fail = |e| Some(Step::Done(Err(e)));
-    if setting(&k.net, sk, |s| s.tcp_fastopen) & TFO_CLIENT_ENABLE == 0 || m.to == Some(SockAddr::Unspec) {
+    if setting(&k.net, sk, |s| s.tcp_fastopen as u32) & TFO_CLIENT_ENABLE == 0 || m.to == Some(SockAddr::Unspec) {
         return fail(Errno::EOPNOTSUPP);
     }
     if waits {
@@ -112,7 +112,8 @@ fn cookie_check(sk: &mut TcpSock, net: &Net) -> (bool, u16, Option<FastOpenCooki
         return (false, known.mss, None);
     }
     let route = dst_metrics::metric(net, sk.sk.ns, sk.dst.as_ref(), RTAX_FASTOPEN_NO_COOKIE) != 0;
-    if n.sysctl.tcp_fastopen & TFO_CLIENT_NO_COOKIE != 0 || route || sk.tfo.as_ref().is_some_and(|t| t.no_cookie) {
+    if n.sysctl.tcp_fastopen as u32 & TFO_CLIENT_NO_COOKIE != 0 || route || sk.tfo.as_ref().is_some_and(|t| t.no_cookie)
+    {
         return (true, known.mss, None);
     }
     if known.cookie.is_some() {

@@ -129,7 +129,7 @@ pub fn queue_tune(sk: &mut TcpSock, net: &Net, limit: i32) {
 /// listen() makes every listener take part where tcp_fastopen says so.
 pub fn listen(sk: &mut TcpSock, net: &Net, backlog: i32) {
     let wanted = TFO_SERVER_ENABLE | TFO_SERVER_WO_SOCKOPT1;
-    let on = crate::net::tcp::setting(net, sk, |s| s.tcp_fastopen) & wanted == wanted;
+    let on = crate::net::tcp::setting(net, sk, |s| s.tcp_fastopen as u32) & wanted == wanted;
     if on && sk.tfo.as_ref().is_none_or(|t| t.max_qlen == 0) {
         queue_tune(sk, net, backlog);
     }

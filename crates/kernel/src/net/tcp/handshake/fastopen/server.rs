@@ -65,7 +65,7 @@ pub(in super::super) fn try_fastopen(
         k.net.inc(ns, Mib::TcpExtTCPFastOpenCookieReqd);
     }
     let syn_data = cb.end_seq != cb.seq.wrapping_add(1);
-    let on = k.net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_fastopen);
+    let on = k.net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_fastopen as u32);
     if on & TFO_SERVER_ENABLE == 0 || !(syn_data || asked.is_some()) || !queue_check(k, ns, listener) {
         return (None, None);
     }
