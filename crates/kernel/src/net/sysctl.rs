@@ -216,6 +216,7 @@ sysctls! {
         "net.netfilter.nf_conntrack_generic_timeout" nf_conntrack_generic_timeout: Secs = Secs(600), LEAST, INT;
         "net.netfilter.nf_conntrack_icmp_timeout" nf_conntrack_icmp_timeout: Secs = Secs(30), LEAST, INT;
         "net.netfilter.nf_conntrack_icmpv6_timeout" nf_conntrack_icmpv6_timeout: Secs = Secs(30), LEAST, INT;
+        "net.netfilter.nf_conntrack_log_invalid" nf_conntrack_log_invalid: u32 = 0, 0, 255;
         "net.netfilter.nf_conntrack_tcp_be_liberal" nf_conntrack_tcp_be_liberal: u32 = 0, 0, 1;
         "net.netfilter.nf_conntrack_tcp_ignore_invalid_rst" nf_conntrack_tcp_ignore_invalid_rst: u32 = 0, 0, 1;
         "net.netfilter.nf_conntrack_tcp_loose" nf_conntrack_tcp_loose: u32 = 1, 0, 1;

@@ -50,7 +50,7 @@ impl Seg {
         self
     }
 
-    fn bytes(&self) -> Vec<u8> {
+    pub fn bytes(&self) -> Vec<u8> {
         let header_len = 20 + self.options.len();
         let mut b = vec![0; header_len + self.data.len()];
         let mut h = TcpHeader {

@@ -229,5 +229,32 @@ u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 u.bind(('10.1.0.1', 5555))
 u.sendto(b'x', ('10.1.0.1', 7777))"
 grep 7777 /proc/net/nf_conntrack | sed 's/udp      17 [0-9]* /udp 17 T /'
+invalid() { ask "
+s = wire('v1')
+l = socket.create_server(('10.1.0.1', 82))
+S, A, F, R = 2, 16, 1, 4
+def t(*a, **k): send(s, ip4('10.1.0.9', '10.1.0.1', 6, tcp('10.1.0.9', '10.1.0.1', *a, **k)))
+def ack(seq, ack_, flags=A):
+    h = struct.pack('!HHIIBBHHH', 301, 82, seq & 0xffffffff, ack_ & 0xffffffff, 0x50, flags, 65535, 0, 0) + b'x'
+    pseudo = socket.inet_aton('10.1.0.9') + socket.inet_aton('10.1.0.1') + struct.pack('!BBH', 0, 6, len(h))
+    send(s, ip4('10.1.0.9', '10.1.0.1', 6, h[:16] + struct.pack('!H', sum16(pseudo + h)) + h[18:]))
+t(300, 82, 1, S | F)
+t(300, 82, 1, 0)
+t(300, 82, 1, R)
+t(300, 82, 1, S | A)
+t(301, 82, 1000, S)
+iss = heard(s, lambda f: struct.unpack('!I', f[38:42])[0] if f[23] == 6 and f[47] == 0x12 else None)[0]
+ack(1001, iss + 1)
+time.sleep(0.1)
+ack(1001 + 200000000, iss + 1)
+ack(1001 - 200000000, iss + 1)
+ack(1001, iss + 100001)
+ack(1001, iss - 100000000)
+ack(1001, iss + 1, S | A)
+ack(5000000, 0, R)
+ack(1001, iss + 1, S)
+time.sleep(0.1)
+"; iptables -nvxL INPUT | awk 'END { print $1 }'; }
+invalid
 rm $frames
 echo done

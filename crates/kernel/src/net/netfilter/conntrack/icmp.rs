@@ -1,5 +1,5 @@
 //! ICMP in connection tracking: errors belong to the connection of the packet that they quote.
-use super::{CtInfo, NfCt, Tuple, checksum_good};
+use super::{CtInfo, NfCt, Tuple, Why, checksum_good};
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -15,7 +15,7 @@ pub enum Error {
     /// No error message: a request or an answer.
     No,
     Related,
-    Invalid,
+    Invalid(Why),
 }
 
 /// The quoted packet: where its header begins, its tuple, where its transport header begins.
@@ -82,26 +82,28 @@ fn untracked(pf: Pf, kind: u8) -> bool {
 
 #[doc(alias = "nf_conntrack_icmpv4_error")]
 pub fn error(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Error {
-    let Some(&kind) = p.transport(skb).first() else { return Error::Invalid };
+    let Some(&kind) = p.transport(skb).first().filter(|_| p.transport(skb).len() >= ICMP_HLEN) else {
+        return Error::Invalid(Why::Said("short packet"));
+    };
     if !checksum_good(net, ns, hook, p, skb) {
-        return Error::Invalid;
+        return Error::Invalid(Why::Said(if p.pf == Pf::V4 { "bad hw icmp checksum" } else { "ICMPv6 checksum failed" }));
     }
     if untracked(p.pf, kind) {
         skb.nf = NfCt { ct: None, info: CtInfo::Untracked };
         return Error::Related;
     }
     if p.pf == Pf::V4 && kind > NR_ICMP_TYPES {
-        return Error::Invalid;
+        return Error::Invalid(Why::Said("invalid icmp type"));
     }
     if !is_error(p.pf, kind) {
         return Error::No;
     }
-    let Some(q) = quoted(p, skb) else { return Error::Invalid };
-    let Some(inverse) = q.tuple.invert() else { return Error::Invalid };
-    let Some((id, dir)) = net.ct_find(ns, &inverse) else { return Error::Invalid };
+    let Some(q) = quoted(p, skb) else { return Error::Invalid(Why::Unsaid) };
+    let Some(inverse) = q.tuple.invert() else { return Error::Invalid(Why::Unsaid) };
+    let Some((id, dir)) = net.ct_find(ns, &inverse) else { return Error::Invalid(Why::Unsaid) };
     // An error goes to the sender of what it quotes (RFC 792).
     if p.dst != q.tuple.src {
-        return Error::Invalid;
+        return Error::Invalid(Why::Unsaid);
     }
     let info = if dir == 1 { CtInfo::RelatedReply } else { CtInfo::Related };
     skb.nf = NfCt { ct: Some(id), info };

@@ -3,6 +3,7 @@
 //! Connections of all namespaces lie in one table, as in Linux; each knows its own. One is unconfirmed until the packet
 //! that began it leaves the machine or reaches a socket; if that packet dies before, the connection does too.
 pub mod icmp;
+mod invalid;
 pub mod netlink;
 pub mod show;
 pub mod tcp;
@@ -21,6 +22,7 @@ use belljar_abi::Errno;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use hashbrown::HashTable;
 use std::hash::{Hash, Hasher};
+use invalid::Why;
 pub use tuple::Tuple;
 
 pub const IPS_EXPECTED: u32 = 1;
@@ -279,19 +281,20 @@ pub fn nf_conntrack_in(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut S
 struct Again;
 
 fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Result<Verdict, Again> {
-    let invalid = |net: &mut Net, skb: &mut SkBuff| {
+    let invalid = |net: &mut Net, skb: &mut SkBuff, why: Why| {
+        invalid::say(net, ns, p, skb, why);
         skb.nf = NfCt::default();
         net.ct_stat(ns, |s| s.invalid += 1);
         Ok(Verdict::Accept)
     };
-    let Some(t) = Tuple::of(p, skb) else { return invalid(net, skb) };
+    let Some(t) = Tuple::of(p, skb) else { return invalid(net, skb, Why::Unsaid) };
     if t.is_icmp() {
         match icmp::error(net, ns, hook, p, skb) {
             icmp::Error::No => {}
             icmp::Error::Related => return Ok(Verdict::Accept),
-            icmp::Error::Invalid => {
+            icmp::Error::Invalid(why) => {
                 net.ct_stat(ns, |s| s.error += 1);
-                return invalid(net, skb);
+                return invalid(net, skb, why);
             }
         }
     }
@@ -299,9 +302,9 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
     let (id, dir) = match net.ct.find_hashed(ns, &t, hash) {
         Some(found) => found,
         None => match init_conntrack(net, ns, &t, hash, p, skb) {
-            Ok(Some(id)) => (id, 0),
-            Ok(None) => return invalid(net, skb),
-            Err(e) => return Ok(Verdict::Drop(e)),
+            Ok(id) => (id, 0),
+            Err(New::Invalid(why)) => return invalid(net, skb, why),
+            Err(New::Drop(e)) => return Ok(Verdict::Drop(e)),
         },
     };
     let status = net.ct.conns.get(id).map_or(0, |c| c.status);
@@ -315,8 +318,12 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
     let before = net.ct.conns.get(id).map(Conn::told);
     let good = match t.proto {
         IPPROTO_TCP => match tcp::packet(net, ns, hook, id, dir, p, skb) {
-            tcp::Seen::Good => true,
-            tcp::Seen::Invalid => false,
+            tcp::Seen::Good => Ok(()),
+            tcp::Seen::Ignored(why) => {
+                invalid::say(net, ns, p, skb, why);
+                Ok(())
+            }
+            tcp::Seen::Invalid(why) => Err(why),
             tcp::Seen::Reopen => {
                 net.ct_delete(id);
                 return Err(Again);
@@ -328,17 +335,17 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
                 if p.pf == Pf::V4 { s.nf_conntrack_icmp_timeout.get() } else { s.nf_conntrack_icmpv6_timeout.get() }
             });
             net.ct_refresh(id, secs);
-            true
+            Ok(())
         }
         _ => {
             let secs = net.ct_sysctl(ns).map_or(600, |s| s.nf_conntrack_generic_timeout.get());
             net.ct_refresh(id, secs);
-            true
+            Ok(())
         }
     };
-    if !good {
+    if let Err(why) = good {
         let nf = skb.nf;
-        let done = invalid(net, skb);
+        let done = invalid(net, skb, why);
         net.ct_put(nf);
         return done;
     }
@@ -357,27 +364,30 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
 
 /// UDP: a stream after two seconds of traffic both ways.
 #[doc(alias = "nf_conntrack_udp_packet")]
-fn udp(net: &mut Net, ns: NsId, hook: Hook, id: CtId, p: &Pkt, skb: &mut SkBuff) -> bool {
+fn udp(net: &mut Net, ns: NsId, hook: Hook, id: CtId, p: &Pkt, skb: &mut SkBuff) -> Result<(), Why> {
     let body = p.len.saturating_sub(p.at);
     let len = p.transport(skb).get(4..6).map_or(0, |b| usize::from(u16::from_be_bytes([b[0], b[1]])));
+    if body < belljar_wire::udp::UDP_HLEN {
+        return Err(Why::Said("short packet"));
+    }
     if skb.gso.is_none() && (len > body || len < belljar_wire::udp::UDP_HLEN) {
-        return false;
+        return Err(Why::Said("truncated/malformed packet"));
     }
     let zero = p.transport(skb).get(6..8) == Some(&[0, 0]);
     if !zero && !checksum_good(net, ns, hook, p, skb) {
-        return false;
+        return Err(Why::Said("bad checksum"));
     }
     let now = net.env.jiffies();
-    let Some(s) = net.ct_sysctl(ns) else { return false };
+    let Some(s) = net.ct_sysctl(ns) else { return Err(Why::Unsaid) };
     let (short, long) = (s.nf_conntrack_udp_timeout.get(), s.nf_conntrack_udp_timeout_stream.get());
-    let Some(c) = net.ct.conns.get_mut(id) else { return false };
-    let Proto::Udp { stream } = c.proto else { return false };
+    let Some(c) = net.ct.conns.get_mut(id) else { return Err(Why::Unsaid) };
+    let Proto::Udp { stream } = c.proto else { return Err(Why::Unsaid) };
     let is_stream = c.status & IPS_SEEN_REPLY != 0 && now > stream;
     if is_stream {
         c.status |= IPS_ASSURED;
     }
     net.ct_refresh(id, if is_stream { long } else { short });
-    true
+    Ok(())
 }
 
 /// Packets from outside are checked once, so that no broken one moves a state (nf_conntrack_checksum).
@@ -403,16 +413,20 @@ fn checksum_good(net: &Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> 
 /// Why a table that is full takes nothing: said at most ten times in five seconds.
 const TABLE_FULL: &str = "nf_conntrack: nf_conntrack: table full, dropping packet";
 
-fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &SkBuff) -> Result<Option<CtId>, Errno> {
-    let Some(reply) = t.invert() else { return Ok(None) };
-    let Some(s) = net.ct_sysctl(ns) else { return Ok(None) };
+/// Why a packet begins no connection.
+enum New {
+    Invalid(Why),
+    Drop(Errno),
+}
+
+fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &SkBuff) -> Result<CtId, New> {
+    const NO: New = New::Invalid(Why::Unsaid);
+    let reply = t.invert().ok_or(NO)?;
+    let s = net.ct_sysctl(ns).ok_or(NO)?;
     let proto = match t.proto {
-        IPPROTO_TCP => match tcp::new(s, p, skb) {
-            Some(track) => Proto::Tcp(track),
-            None => return Ok(None),
-        },
+        IPPROTO_TCP => Proto::Tcp(tcp::new(s, p, skb).map_err(New::Invalid)?),
         IPPROTO_UDP => Proto::Udp { stream: net.env.jiffies().wrapping_add((2 * net.env.hz) as Jiffies) },
-        _ if t.is_icmp() && !t.asks() => return Ok(None),
+        _ if t.is_icmp() && !t.asks() => return Err(NO),
         _ if t.is_icmp() => Proto::Icmp,
         _ => Proto::Generic,
     };
@@ -422,11 +436,11 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
     if max != 0 && count >= max && !early_drop(net, ns, hash) {
         net.ct_stat(ns, |s| s.drop += 1);
         net.kmsg_ratelimited(TABLE_FULL);
-        return Err(Errno::EPERM);
+        return Err(New::Drop(Errno::EPERM));
     }
     if !net.mem.room(Kind::Conntrack, &net.ct.conns, Gfp::Atomic) {
         net.ct_stat(ns, |s| s.drop += 1);
-        return Err(Errno::ENOMEM);
+        return Err(New::Drop(Errno::ENOMEM));
     }
     net.ct.last_id = net.ct.last_id.wrapping_add(1);
     let id = net.ct.conns.insert(Conn {
@@ -448,7 +462,7 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
     if let Some(n) = net.ns.get_mut(ns) {
         n.sysctl.nf_conntrack_count.0 += 1;
     }
-    Ok(Some(id))
+    Ok(id)
 }
 
 /// Connections an early drop looks at before it gives up.

@@ -1,7 +1,7 @@
 //! TCP in connection tracking: what a packet means to a connection that we only watch, and whether it can belong to it.
 //!
 //! The windows are checked as Guido van Rooij describes in "Real Stateful TCP Packet Filtering in IP Filter" (2000).
-use super::{CtId, IPS_ASSURED, IPS_SEEN_REPLY, Proto, checksum_good};
+use super::{CtId, IPS_ASSURED, IPS_SEEN_REPLY, Proto, Why, checksum_good};
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -44,7 +44,7 @@ impl State {
 
 /// What a segment is, by its most important flag.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
+pub enum Kind {
     Syn,
     SynAck,
     Fin,
@@ -166,9 +166,20 @@ pub struct Track {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Seen {
     Good,
-    Invalid,
+    /// Of this connection, and nothing that changes it.
+    Ignored(Why),
+    Invalid(Why),
     /// The connection is over and this begins another one.
     Reopen,
+}
+
+/// Whether sequence numbers, acknowledgement and window are possible.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Window {
+    Accept,
+    /// Old, and harmless.
+    Ignore(Why),
+    Invalid(Why),
 }
 
 fn before(a: u32, b: u32) -> bool {
@@ -209,19 +220,26 @@ fn flags_valid(f: Flags) -> bool {
     ok.contains(&f)
 }
 
-fn read(p: &Pkt, skb: &SkBuff) -> Option<(Seg, TcpOptions)> {
+#[doc(alias = "tcp_error")]
+fn read(p: &Pkt, skb: &SkBuff) -> Result<(Seg, TcpOptions), Why> {
     let b = p.transport(skb);
-    let h = TcpHeader::parse(b).ok()?;
+    if b.len() < TCP_HLEN {
+        return Err(Why::Unsaid);
+    }
+    let h = TcpHeader::parse(b).map_err(|_| Why::Said("truncated packet"))?;
     let header = h.options(b).len() + TCP_HLEN;
-    if !flags_valid(h.flags) || p.len < p.at + header {
-        return None;
+    if p.len < p.at + header {
+        return Err(Why::Said("truncated packet"));
+    }
+    if !flags_valid(h.flags) {
+        return Err(Why::Said("invalid tcp flag combination"));
     }
     let o = TcpOptions::parse(h.options(b));
     let len = (p.len - p.at - header) as u32;
     let extra = u32::from(h.flags.contains(Flags::SYN)) + u32::from(h.flags.contains(Flags::FIN));
     let sack = o.sack_blocks().iter().fold(h.ack, |top, (_, end)| if after(*end, top) { *end } else { top });
     let end = h.seq.wrapping_add(len).wrapping_add(extra);
-    Some((Seg { seq: h.seq, end, ack: h.ack, sack, win: h.window, flags: h.flags, kind: kind(h.flags) }, o))
+    Ok((Seg { seq: h.seq, end, ack: h.ack, sack, win: h.window, flags: h.flags, kind: kind(h.flags) }, o))
 }
 
 impl Side {
@@ -238,24 +256,25 @@ impl Side {
     }
 }
 
-/// What a connection begins with; `None` when the packet cannot begin one.
-pub fn new(s: &Sysctl, p: &Pkt, skb: &SkBuff) -> Option<Track> {
+/// What a connection begins with, or why the packet cannot begin one.
+#[doc(alias = "tcp_new")]
+pub fn new(s: &Sysctl, p: &Pkt, skb: &SkBuff) -> Result<Track, Why> {
     let (seg, o) = read(p, skb)?;
-    let Next::To(state) = from_opener(State::None, seg.kind) else { return None };
+    let Next::To(state) = from_opener(State::None, seg.kind) else { return Err(Why::Said("invalid new")) };
     let mut a = Side { end: seg.end, maxend: seg.end, maxwin: u32::from(seg.win).max(1), ..Side::default() };
     let mut b = Side::default();
     if state == State::SynSent {
         a.options(&o);
     } else {
         if s.nf_conntrack_tcp_loose == 0 {
-            return None;
+            return Err(Why::Unsaid);
         }
         // In the middle: the scale of the windows is not known, so they are not checked.
         a.maxend = seg.end.wrapping_add(a.maxwin);
         (a.flags, b.flags) = (SACK_PERM | BE_LIBERAL, SACK_PERM | BE_LIBERAL);
     }
     let last = Last { kind: Kind::None, dir: 0, seq: seg.seq, ack: seg.ack, end: seg.end, win: seg.win };
-    Some(Track { state: State::None, sides: [a, b], last, retrans: 0 })
+    Ok(Track { state: State::None, sides: [a, b], last, retrans: 0 })
 }
 
 /// RFC 9293 §3.10.7.4 has acknowledgements of the past; none is older than this.
@@ -280,7 +299,7 @@ impl Track {
 
     /// Sequence numbers, acknowledgement and window of a segment from side `dir` are possible.
     #[doc(alias = "tcp_in_window")]
-    fn in_window(&mut self, dir: usize, mut seg: Seg, o: &TcpOptions, liberal: bool) -> bool {
+    fn in_window(&mut self, dir: usize, mut seg: Seg, o: &TcpOptions, liberal: bool) -> Window {
         let other = 1 - dir;
         let (syn, has_ack) = (seg.flags.contains(Flags::SYN), seg.flags.contains(Flags::ACK));
         if self.sides[other].flags & SACK_PERM == 0 {
@@ -291,7 +310,7 @@ impl Track {
                 self.init_sender(dir, &seg, o);
                 if !has_ack {
                     // Both open at once (RFC 9293 §3.5).
-                    return true;
+                    return Window::Accept;
                 }
             } else {
                 self.join(dir, &seg);
@@ -302,7 +321,7 @@ impl Track {
             // What was taken for the beginning was an old duplicate.
             self.init_sender(dir, &seg, o);
             if dir == 1 && !has_ack {
-                return true;
+                return Window::Accept;
             }
         }
         let rst = seg.flags.contains(Flags::RST);
@@ -313,15 +332,23 @@ impl Track {
             (seg.seq, seg.end) = (self.sides[dir].end, self.sides[dir].end);
         }
         let (s, r) = (self.sides[dir], self.sides[other]);
-        let fits = before(seg.seq, s.maxend.wrapping_add(1))
-            && after(seg.end, s.end.wrapping_sub(r.maxwin).wrapping_sub(1))
-            && before(seg.sack, r.end.wrapping_add(1))
-            && after(seg.sack, r.end.wrapping_sub(s.maxwin.max(MAX_ACK_WINDOW)).wrapping_sub(1));
-        if !fits {
-            return liberal || s.flags & BE_LIBERAL != 0;
-        }
-        self.advance(dir, &seg, syn, has_ack);
-        true
+        let over = s.maxend.wrapping_add(1);
+        let under = s.end.wrapping_sub(r.maxwin).wrapping_sub(1);
+        let unseen = r.end.wrapping_add(1);
+        let late = r.end.wrapping_sub(s.maxwin.max(MAX_ACK_WINDOW)).wrapping_sub(1);
+        let liberal = liberal || s.flags & BE_LIBERAL != 0;
+        let wrong = match () {
+            () if !before(seg.seq, over) => Why::SeqOver(over),
+            () if !after(seg.end, under) => Why::SeqUnder(under),
+            () if !before(seg.sack, unseen) => Why::AckOver(unseen),
+            () if !after(seg.sack, late) && !liberal => return Window::Ignore(Why::AckUnder(late)),
+            () if !after(seg.sack, late) => return Window::Accept,
+            () => {
+                self.advance(dir, &seg, syn, has_ack);
+                return Window::Accept;
+            }
+        };
+        if liberal { Window::Accept } else { Window::Invalid(wrong) }
     }
 
     /// The first segment of a side that we did not see from its beginning.
@@ -418,22 +445,25 @@ impl Track {
 /// A segment of connection `id` from side `dir`.
 #[doc(alias = "nf_conntrack_tcp_packet")]
 pub fn packet(net: &mut Net, ns: NsId, hook: Hook, id: CtId, dir: usize, p: &Pkt, skb: &mut SkBuff) -> Seen {
+    let (seg, o) = match read(p, skb) {
+        Ok(read) => read,
+        Err(why) => return Seen::Invalid(why),
+    };
     if !checksum_good(net, ns, hook, p, skb) {
-        return Seen::Invalid;
+        return Seen::Invalid(Why::Said("bad checksum"));
     }
-    let Some((seg, o)) = read(p, skb) else { return Seen::Invalid };
-    let Some(s) = net.ns.get(ns).map(|n| &n.sysctl) else { return Seen::Invalid };
-    let Some(c) = net.ct.conns.get_mut(id) else { return Seen::Invalid };
-    let Proto::Tcp(mut t) = c.proto else { return Seen::Invalid };
+    let Some(s) = net.ns.get(ns).map(|n| &n.sysctl) else { return Seen::Invalid(Why::Unsaid) };
+    let Some(c) = net.ct.conns.get_mut(id) else { return Seen::Invalid(Why::Unsaid) };
+    let Proto::Tcp(mut t) = c.proto else { return Seen::Invalid(Why::Unsaid) };
     let old = t.state;
     let next = if dir == 0 { from_opener(old, seg.kind) } else { from_answerer(old, seg.kind) };
     let last = Last { kind: seg.kind, dir: dir as u8, seq: seg.seq, ack: seg.ack, end: seg.end, win: seg.win };
     let mut new = match next {
-        Next::Invalid => return Seen::Invalid,
+        Next::Invalid => return Seen::Invalid(Why::State { kind: seg.kind, dir, state: old, ignored: false }),
         Next::Ignore => {
             t.last = last;
             c.proto = Proto::Tcp(t);
-            return Seen::Good;
+            return Seen::Ignored(Why::State { kind: seg.kind, dir, state: old, ignored: true });
         }
         Next::To(state) => state,
     };
@@ -450,11 +480,13 @@ pub fn packet(net: &mut Net, ns: NsId, hook: Hook, id: CtId, dir: usize, p: &Pkt
     if seg.kind == Kind::Rst {
         match t.rst_state(dir, &seg, s) {
             Some(state) => new = state,
-            None => return Seen::Invalid,
+            None => return Seen::Invalid(Why::Said("invalid rst")),
         }
     }
-    if !t.in_window(dir, seg, &o, s.nf_conntrack_tcp_be_liberal != 0) {
-        return Seen::Invalid;
+    match t.in_window(dir, seg, &o, s.nf_conntrack_tcp_be_liberal != 0) {
+        Window::Accept => {}
+        Window::Ignore(why) => return Seen::Ignored(why),
+        Window::Invalid(why) => return Seen::Invalid(why),
     }
     t.last = last;
     t.state = new;
@@ -530,10 +562,10 @@ mod tests {
         let seg =
             |seq, len, ack| Seg { seq, end: seq + len, ack, sack: ack, win: 1000, flags: Flags::ACK, kind: Kind::Ack };
         let o = TcpOptions::default();
-        assert!(!t.in_window(0, seg(2001, 10, 500), &o, false));
-        assert!(t.in_window(0, seg(2001, 10, 500), &o, true));
-        assert!(!t.in_window(0, seg(1000, 10, 501), &o, false));
-        assert!(t.in_window(0, seg(1000, 10, 500), &o, false));
+        assert_eq!(t.in_window(0, seg(2001, 10, 500), &o, false), Window::Invalid(Why::SeqOver(2001)));
+        assert_eq!(t.in_window(0, seg(2001, 10, 500), &o, true), Window::Accept);
+        assert_eq!(t.in_window(0, seg(1000, 10, 501), &o, false), Window::Invalid(Why::AckOver(501)));
+        assert_eq!(t.in_window(0, seg(1000, 10, 500), &o, false), Window::Accept);
         assert_eq!(t.sides[0].end, 1010);
     }
 }
