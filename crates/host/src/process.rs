@@ -41,6 +41,17 @@ pub fn die_with_parent(sig: i32) {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, sig, 0, 0, 0) };
 }
 
+/// The name of thread or process `pid`, `?` when it is gone.
+pub fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".to_owned(), |s| s.trim_end().to_owned())
+}
+
+/// How many descriptors `pid` may have (RLIMIT_NOFILE).
+pub fn open_files(pid: u32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
+}
+
 /// Takes the exit of child `pid` if it has ended.
 pub fn wait(pid: u32) -> Option<Exit> {
     let mut st = 0;

@@ -56,6 +56,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("proxies.sh", include_str!("programs/proxies.sh")),
     ("resets.py", include_str!("programs/resets.py")),
     ("rules.sh", include_str!("programs/rules.sh")),
+    ("short.py", include_str!("programs/short.py")),
     ("tunnels.sh", include_str!("programs/tunnels.sh")),
     ("mirred.sh", include_str!("programs/mirred.sh")),
     ("doors.py", include_str!("programs/doors.py")),

@@ -307,6 +307,8 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         if let Some(n) = net.ns.get_mut(ns) {
             n.neigh_table.stats_mut(six).table_fulls += 1;
         }
+        let table = if six { "ndisc_cache" } else { "arp_cache" };
+        net.kmsg_ratelimited(&format!("neighbour: {table}: neighbor table overflow!"));
         return None;
     }
     let Net { mem, ns: spaces, .. } = net;
