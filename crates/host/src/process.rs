@@ -108,6 +108,37 @@ pub fn descendants(root: u32) -> Vec<u32> {
     found
 }
 
+/// A descriptor that is a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSocket {
+    pub inode: u64,
+    pub name: String,
+    pub pid: u32,
+    pub fd: u32,
+}
+
+/// The sockets that these processes have open, as `/proc/PID/fd` shows them.
+pub fn sockets(pids: &[u32]) -> Vec<OpenSocket> {
+    let mut out = Vec::new();
+    for &pid in pids {
+        let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let known = out.len();
+        for e in dir.flatten() {
+            let Ok(link) = std::fs::read_link(e.path()) else { continue };
+            let inode = link.to_str().and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let fd = e.file_name().to_str().and_then(|n| n.parse().ok());
+            if let (Some(inode), Some(fd)) = (inode, fd) {
+                out.push(OpenSocket { inode, name: String::new(), pid, fd });
+            }
+        }
+        if out.len() > known {
+            let name = name(pid);
+            out.iter_mut().skip(known).for_each(|o| o.name.clone_from(&name));
+        }
+    }
+    out
+}
+
 /// Sends `sig` to all living descendants of this process; returns how many there were.
 pub fn kill_descendants(sig: i32) -> usize {
     let all = descendants(std::process::id());
