@@ -110,6 +110,13 @@ fn report_names_what_happened(env: &Env) -> Result<()> {
     clients.says("knocked", 20)?;
     env.ask(&["link", "told", "delay", "5ms"])?;
     std::thread::sleep(Duration::from_millis(1500));
+    // Who finds the accept queue full is told there, and not at the SYN queue as well.
+    let path = env.ask(&["path", "told", "--once"])?;
+    let dropped = |stage: &str| {
+        path.lines().find(|l| l.trim_start().starts_with(stage)).map(|l| l.split_whitespace().nth(4).map(str::to_owned))
+    };
+    ensure!(dropped("SYN queue") == Some(Some("0".into())), "{path}");
+    ensure!(dropped("accept queue").flatten().is_some_and(|n| n != "0"), "{path}");
     drop(clients);
     let out = server.stop()?;
     ensure!(out.code == Some(143), "a report changes no exit code: {out:?}");
