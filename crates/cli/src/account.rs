@@ -10,6 +10,7 @@ use belljar_kernel::net::tcp::account::{self, Patience, seconds};
 use belljar_kernel::net::tcp::handshake::overflow::Overflow;
 use belljar_link::Stats;
 use belljar_script::option_name;
+use std::net::SocketAddr;
 
 /// Lines for stderr; empty when nothing happened.
 pub fn account(e: &Ended) -> Vec<String> {
@@ -22,6 +23,7 @@ pub fn account(e: &Ended) -> Vec<String> {
     }
     let own = if e.others.is_empty() { Some(&e.host) } else { None };
     out.extend(kernels_of(own, e.gateway.as_ref(), e.link));
+    e.cables.iter().for_each(|(name, stats)| conditions(name, *stats, &mut out));
     out.extend(e.starved.iter().map(starved));
     refused(&e.refused, &mut out);
     out
@@ -46,7 +48,7 @@ fn kernels_of(host: Option<&Kernel>, gateway: Option<&Kernel>, link: (Stats, Sta
         }
         drops(k, name, &mut out);
     }
-    conditions(link, &mut out);
+    conditions("", link, &mut out);
     out
 }
 
@@ -62,10 +64,16 @@ fn setting(k: &Kernel, ns: NsId, key: &str) -> String {
 fn overflows(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
     let Some(n) = k.net.ns.get(ns) else { return };
     out.extend(n.tcp.account.overflows.iter().map(|o| format!("{name}{}", overflow(k, ns, o))));
-    let late = n.mib.get(Mib::UdpRcvbufErrors);
+    let (now, max) = (setting(k, ns, "net.core.rmem_default"), setting(k, ns, "net.core.rmem_max"));
+    out.extend(n.udp.full.iter().map(|f| {
+        let (at, last) = (SocketAddr::from(f.local), SocketAddr::from(f.last));
+        let often = times(f.count, "time");
+        format!("{name}receive queue of UDP socket {at} was full {often}: limit {} bytes, SO_RCVBUF; {now}, {max}; last sender {last}", f.rcvbuf)
+    }));
+    let told: u64 = n.udp.full.iter().map(|f| f.count).sum();
+    let late = (n.mib.get(Mib::UdpRcvbufErrors) + n.mib.get(Mib::Udp6RcvbufErrors)).saturating_sub(told);
     if late > 0 {
         let what = times(late, "datagram");
-        let (now, max) = (setting(k, ns, "net.core.rmem_default"), setting(k, ns, "net.core.rmem_max"));
         out.push(format!("{name}{what} found the receive queue of a UDP socket full: SO_RCVBUF; {now}, {max}"));
     }
 }
@@ -269,6 +277,7 @@ pub fn knob(r: DropReason) -> Option<&'static str> {
         DropReason::NetfilterDrop => {
             "a rule: iptables -L -v or nft list ruleset, and belljar trace JAR rule while it runs"
         }
+        DropReason::IpInHdr => "bad headers, or a TTL that ran out",
         DropReason::NeighFailed => "nobody has the address: no answer to ARP or neighbour discovery",
         DropReason::NeighQueueFull => "net.ipv4.neigh.default.unres_qlen_bytes",
         DropReason::ProtoMem => "net.ipv4.tcp_rmem, net.ipv4.udp_mem",
@@ -305,7 +314,8 @@ fn refused(all: &[Refused], out: &mut Vec<String>) {
     }
 }
 
-fn conditions((there, back): (Stats, Stats), out: &mut Vec<String>) {
+/// What links did to packets as they were told to; `name` is empty for the only one.
+fn conditions(name: &str, (there, back): (Stats, Stats), out: &mut Vec<String>) {
     let both = |f: fn(&Stats) -> u64| f(&there) + f(&back);
     let told = [
         (both(|s| s.lost), "lost"),
@@ -318,7 +328,8 @@ fn conditions((there, back): (Stats, Stats), out: &mut Vec<String>) {
     let told: Vec<_> = told.iter().filter(|t| t.0 > 0).map(|(n, what)| format!("{n} {what}")).collect();
     if !told.is_empty() {
         let all = both(|s| s.sent) + both(|s| s.lost) + both(|s| s.overlimit) + both(|s| s.policed);
-        out.push(format!("the link, of {}: {}", times(all, "packet"), told.join(", ")));
+        let which = if name.is_empty() { "the link".to_owned() } else { format!("link {name}") };
+        out.push(format!("{which}, of {}: {}", times(all, "packet"), told.join(", ")));
     }
 }
 

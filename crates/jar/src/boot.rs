@@ -348,6 +348,7 @@ impl Jar {
             self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
         }
         let link = (self.link.ab.stats(), self.link.ba.stats());
+        let cables = self.cables.iter().map(|c| (c.name.clone(), (c.link.ab.stats(), c.link.ba.stats()))).collect();
         let (lasted, conditions) = (self.now.saturating_sub(BOOTED), *self.link.ab.conditions());
         let code = self.life.exit.map_or(125, process::Exit::shell_code);
         let mut kernels: Vec<(String, Kernel)> =
@@ -364,6 +365,7 @@ impl Jar {
             host_name,
             link,
             conditions,
+            cables,
             name: self.name,
             seed: self.seed,
             lasted,

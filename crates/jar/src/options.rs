@@ -171,6 +171,8 @@ pub struct Ended {
     /// Link statistics from the host, and to it; its conditions at the end.
     pub link: (Stats, Stats),
     pub conditions: Conditions,
+    /// The links of a network from a file by name, their first end's statistics first.
+    pub cables: Vec<(String, (Stats, Stats))>,
     pub name: String,
     pub seed: u64,
     /// Nanoseconds from the start to the end.

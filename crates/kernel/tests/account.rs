@@ -3,7 +3,9 @@
 mod common;
 mod peer;
 use belljar_abi::*;
+use belljar_kernel::net::mib::Mib;
 use belljar_kernel::net::tcp::account::{GivenUp, Patience, held_up};
+use belljar_kernel::net::udp::tables::Full;
 use belljar_kernel::task::call::*;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use common::*;
@@ -94,4 +96,19 @@ fn a_full_table_of_neighbours_is_logged() {
         "{lines:?}"
     );
     assert!(h.k.net.ns.get(h.ns).unwrap().neigh_table.stats[0].table_fulls >= 5);
+}
+
+#[test]
+fn which_socket_had_no_room_for_a_datagram_and_from_whom() {
+    let mut h = Host::new();
+    let s = h.udp_on(LO, 9000);
+    h.set(s, SOL_SOCKET, SO_RCVBUF, 2048).unwrap();
+    let c = h.udp_on(LO, 9001);
+    for _ in 0..40 {
+        h.send_to(c, &[0; 500], LO, 9000).unwrap();
+    }
+    let dropped = h.counter(Mib::UdpRcvbufErrors);
+    assert!(dropped > 30);
+    let full = &h.k.net.ns.get(h.ns).unwrap().udp.full;
+    assert_eq!(*full, [Full { local: (LO.into(), 9000), rcvbuf: 4096, count: dropped, last: (LO.into(), 9001) }]);
 }
