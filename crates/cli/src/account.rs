@@ -92,7 +92,8 @@ fn overflow(k: &Kernel, ns: NsId, o: &Overflow) -> String {
         _ => {
             let cookies = match o.cookies {
                 0 => String::new(),
-                n => format!("; {} answered with cookies", times(n, "SYN")),
+                n if n == o.count => format!("; {} answered with cookies", times(n, "SYN")),
+                n => format!("; {} answered with cookies, {} dropped", times(n, "SYN"), o.count - n),
             };
             format!("SYN queue {at}: {limit}; {}{cookies}", setting(k, ns, "net.ipv4.tcp_syncookies"))
         }
@@ -391,7 +392,7 @@ mod tests {
         assert_eq!(
             overflow(&k, ns, &o),
             "SYN queue of 0.0.0.0:80 was full 3 times: limit 4 (it holds one more), as listen() asked for; net.core.somaxconn = 4; \
-             net.ipv4.tcp_syncookies = 1; 2 SYNs answered with cookies; first client 10.0.2.15:40000, last 10.0.2.15:40009, within 1.5 s"
+             net.ipv4.tcp_syncookies = 1; 2 SYNs answered with cookies, 1 dropped; first client 10.0.2.15:40000, last 10.0.2.15:40009, within 1.5 s"
         );
         o = full(DropReason::TcpListenOverflow);
         k.sysctl_set(ns, "net.core.somaxconn", "100").unwrap();
