@@ -15,12 +15,13 @@ use std::sync::{Mutex, PoisonError};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Exit codes: 0 fine, 1 an expectation or invariant failed, 3 a rerun of the same seed went another way, 2 usage.
+Exit codes: 0 fine, 1 an expectation or invariant failed, 3 a rerun of the same seed went another
+            way, 2 usage.
 
 Examples: belljar lab list
           belljar lab run transfer --seed 7 --set delay=100ms --set loss=1%
           belljar lab sweep random --seeds 0..1000
-          belljar lab run office.toml              the workloads of a network from a file (docs/up.md)")]
+          belljar lab run office.toml   the workloads of a network from a file (docs/up.md)")]
 pub struct LabCommand {
     #[command(subcommand)]
     pub action: Action,

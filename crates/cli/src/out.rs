@@ -55,6 +55,18 @@ impl From<io::Error> for Fail {
     }
 }
 
+/// The text of a file that somebody named; what is wrong with it is the command line's fault.
+pub fn text_of(path: &std::path::Path) -> Result<String, Fail> {
+    std::fs::read_to_string(path).map_err(|e| {
+        let text = e.to_string();
+        let what = match e.kind() {
+            io::ErrorKind::InvalidData => "is no text (UTF-8)",
+            _ => text.split(" (os error").next().unwrap_or(&text),
+        };
+        Fail::usage(format!("{}: {what}", path.display()))
+    })
+}
+
 /// What a command ends with: its exit code.
 pub type Done = Result<u8, Fail>;
 

@@ -49,7 +49,7 @@ pub fn run(c: &ScriptCommand, paint: Paint) -> Done {
     let (mut failed, mut code) = (0usize, 0u8);
     for path in &files {
         let name = path.display().to_string();
-        let text = std::fs::read_to_string(path).map_err(|e| Fail::usage(format!("{name}: {e}")))?;
+        let text = out::text_of(path)?;
         let r = belljar_script::check(&name, &text);
         let as_it_should = r.as_it_should();
         failed += usize::from(!as_it_should);

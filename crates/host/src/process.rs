@@ -41,6 +41,17 @@ pub fn die_with_parent(sig: i32) {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, sig, 0, 0, 0) };
 }
 
+/// The name of thread or process `pid`, `?` when it is gone.
+pub fn name(pid: u32) -> String {
+    std::fs::read_to_string(format!("/proc/{pid}/comm")).map_or_else(|_| "?".to_owned(), |s| s.trim_end().to_owned())
+}
+
+/// How many descriptors `pid` may have (RLIMIT_NOFILE).
+pub fn open_files(pid: u32) -> Option<u64> {
+    let limits = std::fs::read_to_string(format!("/proc/{pid}/limits")).ok()?;
+    limits.lines().find_map(|l| l.strip_prefix("Max open files")?.split_whitespace().next()?.parse().ok())
+}
+
 /// Takes the exit of child `pid` if it has ended.
 pub fn wait(pid: u32) -> Option<Exit> {
     let mut st = 0;
@@ -95,6 +106,37 @@ pub fn descendants(root: u32) -> Vec<u32> {
     }
     found.remove(0);
     found
+}
+
+/// A descriptor that is a socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OpenSocket {
+    pub inode: u64,
+    pub name: String,
+    pub pid: u32,
+    pub fd: u32,
+}
+
+/// The sockets that these processes have open, as `/proc/PID/fd` shows them.
+pub fn sockets(pids: &[u32]) -> Vec<OpenSocket> {
+    let mut out = Vec::new();
+    for &pid in pids {
+        let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
+        let known = out.len();
+        for e in dir.flatten() {
+            let Ok(link) = std::fs::read_link(e.path()) else { continue };
+            let inode = link.to_str().and_then(|l| l.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+            let fd = e.file_name().to_str().and_then(|n| n.parse().ok());
+            if let (Some(inode), Some(fd)) = (inode, fd) {
+                out.push(OpenSocket { inode, name: String::new(), pid, fd });
+            }
+        }
+        if out.len() > known {
+            let name = name(pid);
+            out.iter_mut().skip(known).for_each(|o| o.name.clone_from(&name));
+        }
+    }
+    out
 }
 
 /// Sends `sig` to all living descendants of this process; returns how many there were.

@@ -223,6 +223,7 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
         record: Recording::default(),
         watch: watched,
         refused: Vec::new(),
+        starved: Vec::new(),
         seed,
         resolved: None,
         scratch: Vec::with_capacity(128 * 1024),
@@ -301,7 +302,7 @@ impl Jar {
             }
             let at = SocketAddr::new(p.ip, p.host_port);
             let bound = if p.udp { self.publish_udp(at, p.port, p.host) } else { self.publish_tcp(at, p.port, p.host) };
-            let bound = bound.map_err(|e| RunError::new(format!("cannot publish {p}: {at}: {}", plain(&e))))?;
+            let bound = bound.map_err(|e| RunError::new(cannot_publish(&p, &e)))?;
             self.ports.push(PublishSpec { host_port: bound.port(), ..p }.to_string());
             if p.host_port == 0 {
                 eprintln!("belljar: published {}", PublishSpec { host_port: bound.port(), ..p });
@@ -347,6 +348,7 @@ impl Jar {
             self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
         }
         let link = (self.link.ab.stats(), self.link.ba.stats());
+        let cables = self.cables.iter().map(|c| (c.name.clone(), (c.link.ab.stats(), c.link.ba.stats()))).collect();
         let (lasted, conditions) = (self.now.saturating_sub(BOOTED), *self.link.ab.conditions());
         let code = self.life.exit.map_or(125, process::Exit::shell_code);
         let mut kernels: Vec<(String, Kernel)> =
@@ -363,10 +365,12 @@ impl Jar {
             host_name,
             link,
             conditions,
+            cables,
             name: self.name,
             seed: self.seed,
             lasted,
             refused: self.refused,
+            starved: self.starved,
             watch: self.watch,
             calls: self.notified,
             warnings: self.warnings,
@@ -375,6 +379,24 @@ impl Jar {
 }
 
 /// An error's words without the number.
+/// A port of the machine outside is not to be had, and which one would be.
+fn cannot_publish(p: &PublishSpec, e: &std::io::Error) -> String {
+    let udp = if p.udp { "/udp" } else { "" };
+    let inside = p.port;
+    let help = match e.kind() {
+        std::io::ErrorKind::PermissionDenied => {
+            format!(
+                "; outside, ports below 1024 are root's: publish another one, as in -p {}:{inside}{udp}",
+                8000 + inside % 1000
+            )
+        }
+        std::io::ErrorKind::AddrInUse => format!("; publish another one, or with -p 0:{inside}{udp} any that is free"),
+        std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
+        _ => String::new(),
+    };
+    format!("cannot publish {p}: {}{help}", plain(e))
+}
+
 pub(crate) fn plain(e: &std::io::Error) -> String {
     let s = e.to_string();
     s.split(" (os error").next().unwrap_or(&s).to_owned()
@@ -406,5 +428,19 @@ mod tests {
         assert_eq!((gw.to_string(), dns.to_string()), ("fd00::2".into(), "fd00::3".into()));
         let (gw, dns) = neighbours_of(Ipv4Addr::new(192, 168, 7, 2), 24);
         assert_eq!((gw, dns), (Ipv4Addr::new(192, 168, 7, 3), Ipv4Addr::new(192, 168, 7, 4)));
+    }
+
+    #[test]
+    fn a_port_that_is_not_to_be_had_says_which_would_be() {
+        use std::io::{Error, ErrorKind};
+        let mut p = PublishSpec { ip: Ipv4Addr::LOCALHOST.into(), host_port: 80, port: 80, udp: false, host: 0 };
+        let said = cannot_publish(&p, &Error::from(ErrorKind::PermissionDenied));
+        assert!(
+            said.starts_with("cannot publish 127.0.0.1:80->80/tcp: ") && said.ends_with("as in -p 8080:80"),
+            "{said}"
+        );
+        (p.host_port, p.port, p.udp) = (8053, 53, true);
+        let said = cannot_publish(&p, &Error::from(ErrorKind::AddrInUse));
+        assert!(said.ends_with("or with -p 0:53/udp any that is free"), "{said}");
     }
 }

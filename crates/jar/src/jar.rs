@@ -79,6 +79,7 @@ pub struct Jar {
     /// The program's host, for a report.
     pub(crate) watch: Option<Box<Watch>>,
     pub(crate) refused: Vec<Refused>,
+    pub(crate) starved: Vec<crate::options::Starved>,
     pub(crate) seed: u64,
     /// The socket that the call being served was found to be about.
     pub(crate) resolved: Option<SockId>,

@@ -28,5 +28,5 @@ mod tree;
 mod up;
 
 pub use boot::run;
-pub use options::{Ended, NetMode, Options, PublishSpec, Refused, RunError};
+pub use options::{Ended, NetMode, Options, PublishSpec, Refused, RunError, Starved};
 pub use up::up;

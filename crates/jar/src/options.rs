@@ -145,6 +145,19 @@ pub struct Refused {
     pub count: u64,
 }
 
+/// Calls that found no descriptor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Starved {
+    pub program: String,
+    /// The listener of an accept; `None`: `socket`.
+    pub at: Option<(IpAddr, u16)>,
+    /// EMFILE: the program's limit; ENFILE: the supervisor's.
+    pub errno: Errno,
+    /// RLIMIT_NOFILE of the program.
+    pub limit: Option<u64>,
+    pub count: u64,
+}
+
 /// A run that ended, with everything the end-of-run account is told from.
 #[derive(Debug)]
 pub struct Ended {
@@ -158,12 +171,15 @@ pub struct Ended {
     /// Link statistics from the host, and to it; its conditions at the end.
     pub link: (Stats, Stats),
     pub conditions: Conditions,
+    /// The links of a network from a file by name, their first end's statistics first.
+    pub cables: Vec<(String, (Stats, Stats))>,
     pub name: String,
     pub seed: u64,
     /// Nanoseconds from the start to the end.
     pub lasted: u64,
     /// Socket options that the programs asked for and did not get.
     pub refused: Vec<Refused>,
+    pub starved: Vec<Starved>,
     pub watch: Option<Box<Watch>>,
     /// Notified calls that were served.
     pub calls: u64,

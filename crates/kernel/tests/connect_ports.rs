@@ -1,6 +1,7 @@
 //! connect(2): which local port, when a TIME_WAIT tuple may be used again, and how success and failure are told.
 mod common;
 use belljar_abi::*;
+use belljar_kernel::net::tcp::account::NoPort;
 use belljar_kernel::task::call::*;
 use common::*;
 use std::net::Ipv4Addr;
@@ -273,4 +274,24 @@ fn to_0_0_0_0_means_this_host_and_to_itself_is_a_simultaneous_open() {
         Ok(Ret::Stream(s)) => assert_eq!(s.to_vec(), b"to me"),
         r => panic!("{r:?}"),
     }
+}
+
+#[test]
+fn the_account_says_towards_whom_no_port_was_free() {
+    let mut h = Host::new();
+    h.sysctl("net.ipv4.ip_local_port_range", "40000 40009");
+    h.sysctl("net.ipv4.tcp_tw_reuse", "0");
+    let l = listener(&mut h, LO, 80);
+    // One ends, its end here stays in TIME_WAIT.
+    let c = stream(&mut h);
+    assert_eq!(h.connect(c, LO, 80), Err(Errno::EINPROGRESS));
+    h.advance(MS);
+    let a = accept(&mut h, l);
+    close(&mut h, c);
+    close(&mut h, a);
+    let (got, e) = exhaust(&mut h, LO, 80, |_, _| {});
+    assert_eq!((got.len(), e), (9, Errno::EADDRNOTAVAIL));
+    exhaust(&mut h, LO, 80, |_, _| {});
+    let account = &h.k.net.ns.get(h.ns).unwrap().tcp.account;
+    assert_eq!(account.no_ports, [NoPort { to: (LO.into(), 80), range: (40000, 40009), time_wait: 1, count: 2 }]);
 }

@@ -100,7 +100,6 @@ fn why_packets_are_invalid() {
     }
 }
 
-
 fn udp_with(change: impl Fn(&mut Vec<u8>)) -> Vec<u8> {
     let mut b = udp((PEER, 5), (HOST, 6), b"xxx");
     change(&mut b);

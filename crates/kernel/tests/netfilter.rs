@@ -152,6 +152,25 @@ fn masquerade_and_its_states() {
     assert_eq!(t.sysctl_get(ROUTER, "net.netfilter.nf_conntrack_count"), "0");
 }
 
+/// The reset that refuses a connection is the connection's last packet, and not INVALID: it comes back through a router that
+/// masquerades and drops what it does not know, and through lo.
+#[test]
+fn a_refusal_comes_back() {
+    let mut t = Three::new();
+    let invalid = "-A FORWARD -m conntrack --ctstate INVALID -j DROP\n-A FORWARD -m conntrack --ctstate ESTABLISHED";
+    t.iptables(ROUTER, &format!("-t nat -A POSTROUTING -o eth1 -j MASQUERADE\n{invalid}"));
+    assert_eq!(t.connect(CLIENT, B, 9999), Err(Errno::ECONNREFUSED));
+    assert_eq!(t.counts(ROUTER, "FORWARD"), [(2, 100), (0, 0), (1, 40)]);
+    assert_eq!((t.dropped(ROUTER), t.conntrack(ROUTER).len()), (0, 0));
+    assert_eq!(t.sysctl_get(ROUTER, "net.netfilter.nf_conntrack_count"), "0");
+    t.iptables(CLIENT, "-A OUTPUT -m conntrack --ctstate INVALID -j DROP");
+    assert_eq!(t.connect(CLIENT, core::net::Ipv4Addr::LOCALHOST, 9999), Err(Errno::ECONNREFUSED));
+    assert_eq!(t.counts(CLIENT, "OUTPUT"), [(2, 100), (0, 0)]);
+    // Nothing is kept once the packet is through.
+    t.sleep(100);
+    assert!(t.k[ROUTER].net.ct.conns.is_empty() && t.k[CLIENT].net.ct.conns.is_empty());
+}
+
 #[test]
 fn udp_replies_and_assurance() {
     let mut t = Three::new();

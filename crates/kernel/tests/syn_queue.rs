@@ -285,3 +285,32 @@ fn segments_of_a_half_open_connection_find_nobody_after_the_listener_closed() {
     let r = h.tcp(seg(2000, Flags::ACK, ISN + 1, a));
     assert_eq!((r[0].flags, r[0].seq), (Flags::RST, a));
 }
+
+/// Linux says it once for each listener, and not where cookies are always sent; the account has queue, limit and clients.
+#[test]
+fn a_flood_is_told() {
+    for (mode, said) in [("0", "Dropping request"), ("1", "Sending cookies"), ("2", "")] {
+        let mut h = host();
+        h.sysctl("net.ipv4.tcp_syncookies", mode);
+        h.listener(8);
+        flood(&mut h, 60);
+        let lines: Vec<_> = h.k.net.kmsg.lines().map(|l| l.1.clone()).collect();
+        let want = format!("TCP: request_sock_TCP: Possible SYN flooding on port 10.0.2.15:80. {said}.");
+        assert_eq!(lines, if said.is_empty() { vec![] } else { vec![want] });
+        let all = &h.k.net.ns.get(h.ns).unwrap().tcp.account.overflows;
+        let seen: Vec<_> = all.iter().map(|o| (o.limit, o.backlog, o.count, o.cookies)).collect();
+        let cookies = if mode == "1" { 51 } else { 0 };
+        assert_eq!(seen, if mode == "2" { vec![] } else { vec![(8, 8, 51, cookies)] });
+    }
+}
+
+#[test]
+fn the_last_quarter_of_the_backlog_is_its_own_limit() {
+    let mut h = host();
+    h.sysctl("net.ipv4.tcp_syncookies", "0");
+    h.sysctl("net.ipv4.tcp_max_syn_backlog", "16");
+    h.listener(100);
+    let answered = flood(&mut h, 60);
+    let o = &h.k.net.ns.get(h.ns).unwrap().tcp.account.overflows[0];
+    assert_eq!((o.limit, o.by_syn_backlog, o.count), (12, true, 60 - answered as u64));
+}

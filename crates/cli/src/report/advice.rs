@@ -10,9 +10,13 @@ pub fn advice(k: &Kernel, ns: NsId, link: Option<(Stats, Stats)>) -> Vec<String>
     let mut out = Vec::new();
     let Some(n) = k.net.ns.get(ns) else { return out };
     let somaxconn = n.sysctl.show("net.core.somaxconn").and_then(|v| v.parse().ok()).unwrap_or(4096u32);
-    for o in &n.tcp.overflows {
+    for o in &n.tcp.account.overflows {
         let at = format!("{}:{}", o.addr, o.port);
         out.push(match o.reason {
+            DropReason::TcpListenOverflow if o.backlog > o.limit && o.limit < somaxconn => format!(
+                "{at}: net.core.somaxconn was {} when listen() was called; {somaxconn} counts once the program calls it again.",
+                o.limit
+            ),
             DropReason::TcpListenOverflow if o.limit < somaxconn => format!(
                 "{at}: the program asked listen() for {} itself; net.core.somaxconn = {somaxconn} would allow more. Raise the backlog in \
                  the program's own configuration, and look at why it does not accept: a queue only covers a pause.",
@@ -23,6 +27,7 @@ pub fn advice(k: &Kernel, ns: NsId, link: Option<(Stats, Stats)>) -> Vec<String>
                  program accepts too slowly and a longer queue only makes clients wait longer.",
                 o.limit.saturating_mul(32).max(4096)
             ),
+            _ if o.cookies == o.count => continue,
             _ => format!(
                 "{at}: half-open connections filled the queue. With --sysctl net.ipv4.tcp_syncookies=1 its overflow is answered with \
                  cookies; a longer queue needs both a larger listen() backlog and net.ipv4.tcp_max_syn_backlog."
@@ -52,7 +57,7 @@ pub fn advice(k: &Kernel, ns: NsId, link: Option<(Stats, Stats)>) -> Vec<String>
         );
     }
     if k.net.pool.drops().any(|(r, _)| r == DropReason::FullRing) {
-        out.push("The receive ring was full: --nic rx=4096 makes it longer.".to_owned());
+        out.push("The receive ring was full: --nic rx=4096, or ethtool -G eth0 rx 4096, makes it longer.".to_owned());
     }
     if !out.is_empty() {
         out.push("To see the packets themselves, run again with the same --seed and --pcap FILE.pcapng: drops are in it, with their reasons.".to_owned());
@@ -75,14 +80,17 @@ mod tests {
             addr: [0, 0, 0, 0].into(),
             port: 80,
             limit: 5,
+            backlog: 5,
+            by_syn_backlog: false,
             reason: DropReason::TcpListenOverflow,
             count: 3,
+            cookies: 0,
             first_client: client,
             last_client: client,
             first_at: 0,
             last_at: 0,
         };
-        k.net.ns.get_mut(ns).unwrap().tcp.overflows.push(o);
+        k.net.ns.get_mut(ns).unwrap().tcp.account.overflows.push(o);
         assert!(advice(&k, ns, None)[0].contains("asked listen() for 5 itself"));
         k.sysctl_set(ns, "net.core.somaxconn", "5").unwrap();
         assert!(advice(&k, ns, None)[0].contains("--sysctl net.core.somaxconn=4096"));

@@ -20,9 +20,9 @@ pub fn listeners(w: &Watch, k: &Kernel, ns: NsId) -> Html {
     put!(h; "<div class=\"wide\"><table><thead><tr><th>Listener<th class=\"r\">waiting at most<th class=\"r\">limit<th class=\"r\">half open at most\
         <th class=\"r\">turned away<th>clients turned away<th>at the end</thead><tbody>");
     for l in &w.listeners {
-        let all = k.net.ns.get(ns).into_iter().flat_map(|n| n.tcp.overflows.iter());
+        let all = k.net.ns.get(ns).into_iter().flat_map(|n| n.tcp.account.overflows.iter());
         let over: Vec<_> = all.filter(|o| (o.addr, o.port) == (l.addr, l.port)).collect();
-        let away: u64 = over.iter().map(|o| o.count).sum();
+        let away: u64 = over.iter().map(|o| o.count - o.cookies).sum();
         let full = l.peak_accept > l.limit || away > 0;
         h.raw(if full { "<tr class=\"hurt\">" } else { "<tr>" });
         put!(h; "<td class=\"m\">" {l.addr} ":" {l.port} "<td class=\"r\">" {count(l.peak_accept.into())} "<td class=\"r\">" {count(l.limit.into())} " + 1");

@@ -11,8 +11,8 @@ use core::net::IpAddr;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 and -6 one family only,
-          -n NETNS in a network namespace of the host (as JAR@NETNS, which every command takes)
+Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 and -6
+          one family only, -n NETNS in a network namespace of the host (as JAR@NETNS, which every command takes)
 Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the devices
           link [show] [[dev] NAME] [up]                      devices
           route [show] [table main|local|all] [dev NAME]     routing tables
@@ -25,7 +25,8 @@ Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the de
           link set [dev] NAME up|down|mtu N|address MAC|name NEW|master BRIDGE|nomaster|netns NAME
           link delete [dev] NAME
           address add|change|replace|del ADDRESS/PREFIX [brd +|ADDRESS] [label L] [scope S] dev NAME
-          route add|append|change|replace|del [TYPE] NETWORK|default [via ADDRESS] [dev NAME] [src ADDRESS]
+          route add|append|change|replace|del [TYPE] NETWORK|default [via ADDRESS] [dev NAME] [src
+            ADDRESS]
                 [metric N] [table T] [scope S] [onlink] [METRIC [lock] N]...
           neighbour add|change|replace|del ADDRESS [lladdr MAC] [nud STATE] dev NAME
 Objects and commands may be shortened as with ip: a, l, r, n; s, sh, ls.

@@ -7,13 +7,14 @@ use serde_json::Value as Json;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Conditions: delay TIME [JITTER], jitter TIME, loss P, duplicate P, corrupt P, reorder P, rate RATE, limit PACKETS,
-            ecn PACKETS, police RATE, burst BYTES; none takes all away. What is not named stays as it is.
+Conditions: delay TIME [JITTER], jitter TIME, loss P, duplicate P, corrupt P, reorder P, rate
+            RATE, limit PACKETS, ecn PACKETS, police RATE, burst BYTES; none takes all away. What
+            is not named stays as it is.
 
 Examples: belljar link web                          shows them
           belljar link web delay 40ms loss 5%
           belljar link web none
-          belljar link office/client:eth0 rate 1mbit  one link of a network from a file: by its name or an end")]
+          belljar link office/client:eth0 rate 1mbit   one link of several, by its name or an end")]
 pub struct LinkCommand {
     /// The jar; in a network from a file, and which of its links (default: the one, or all to look at)
     #[arg(value_name = "JAR[/LINK]")]

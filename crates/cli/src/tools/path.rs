@@ -12,8 +12,9 @@ use stages::{Row, rows};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Each line is a stage, in the order packets take. A rate counts what passed there since the last picture, \"waiting\" is its queue
-now and the queue's limit, \"dropped\" counts since the jar began; the drop reasons stand below.
+Each line is a stage, in the order packets take. A rate counts what passed there since the last
+picture, \"waiting\" is its queue now and the queue's limit, \"dropped\" counts since the jar began;
+the drop reasons stand below.
 
 Examples: belljar path web                  a picture every second, in the terminal
           belljar path web --once           totals since the jar began

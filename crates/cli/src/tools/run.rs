@@ -24,15 +24,17 @@ fn net(s: &str) -> Result<NetMode, String> {
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-The program is unmodified and needs no rights; it runs on a network stack of belljar's own, as host 10.0.2.15. What it
-connects to outside is reached with this machine's sockets; 10.0.2.2 is this machine's own loopback address, 10.0.2.3
-its nameserver, and fd00::2 and fd00::3 are the same for IPv6. Conditions apply between the host and its gateway; belljar link changes them while the program runs.
-A client outside reaches the program through -p: it is connected before the program accepts. To overflow an
-accept queue, put the client inside: belljar exec JAR -- curl http://10.0.2.15/
+The program is unmodified and needs no rights; it runs on a network stack of belljar's own, as
+host 10.0.2.15. What it connects to outside is reached with this machine's sockets; 10.0.2.2 is
+this machine's own loopback address, 10.0.2.3 its nameserver, and fd00::2 and fd00::3 are the same
+for IPv6. Conditions apply between the host and its gateway; belljar link changes them while the
+program runs.
+A client outside reaches the program through -p: it is connected before the program accepts. To
+overflow an accept queue, put the client inside: belljar exec JAR -- curl http://10.0.2.15/
 
 Examples: belljar run -p 8080:80 -- python3 -m http.server 80
           belljar run --delay 40ms --loss 1% -- curl http://example.org/
-          belljar run --name web --sysctl net.core.somaxconn=4 --pcap web.pcapng -- nginx -g 'daemon off;'")]
+          belljar run --name web --sysctl net.core.somaxconn=4 -- nginx -g 'daemon off;'")]
 pub struct RunCommand {
     /// Name of the jar (default: the program's, then -2, -3, …)
     #[arg(long, value_name = "NAME", env = "BELLJAR_NAME", help_heading = "Jar")]

@@ -4,7 +4,7 @@ use super::ss_info::{self, ms_timer};
 use crate::out::{self, Done};
 use crate::session::{Session, Target};
 use belljar_jar::services::Services;
-use belljar_kernel::view::{SockView, View};
+use belljar_kernel::view::{OwnerView, SockView, UserView, View};
 use clap::Args;
 
 #[derive(Args, Debug, Default)]
@@ -89,7 +89,10 @@ pub fn run(c: &SsCommand) -> Done {
         return Ok(0);
     }
     let rows: Vec<SockView> = session.view("sockets")?;
-    let chosen: Vec<SockView> = rows.into_iter().filter(|s| c.ss.wants(s) && filter.matches(s)).collect();
+    let mut chosen: Vec<SockView> = rows.into_iter().filter(|s| c.ss.wants(s) && filter.matches(s)).collect();
+    if c.ss.processes || c.ss.json {
+        owned(&mut chosen, session.view("users")?);
+    }
     if c.ss.json {
         out::print(&out::json(&chosen.to_value()))?;
     } else {
@@ -97,6 +100,17 @@ pub fn run(c: &SsCommand) -> Done {
         out::print(&table(&chosen, &c.ss, filter.states, names))?;
     }
     Ok(0)
+}
+
+/// The stack knows one process only, the programs' descriptors are this machine's: by inode, as ss finds them.
+fn owned(rows: &mut [SockView], mut owners: Vec<OwnerView>) {
+    owners.sort_by_key(|o| (o.inode, o.pid, o.fd));
+    for s in rows {
+        let inode = u64::from(s.inode);
+        let from = owners.partition_point(|o| o.inode < inode);
+        let mine = owners.iter().skip(from).take_while(|o| o.inode == inode);
+        s.users = mine.map(|o| UserView { name: o.name.clone(), pid: o.pid, fd: o.fd }).collect();
+    }
 }
 
 impl Ss {
@@ -195,7 +209,7 @@ fn protocol(number: u16) -> String {
 fn details(s: &SockView, o: &Ss) -> String {
     let mut out = String::new();
     if o.processes && !s.users.is_empty() {
-        let one = |u: &belljar_kernel::view::UserView| format!("(\"{}\",pid={},fd={})", u.name, u.pid, u.fd);
+        let one = |u: &UserView| format!("(\"{}\",pid={},fd={})", u.name, u.pid, u.fd);
         out.push_str(&format!(" users:({})", s.users.iter().map(one).collect::<Vec<_>>().join(",")));
     }
     if (o.options || o.extended)
@@ -335,7 +349,7 @@ mod facts;
 pub mod tests {
     use super::*;
     use belljar_abi::tcp_info::{TCPI_OPT_SACK, TCPI_OPT_TIMESTAMPS, TCPI_OPT_WSCALE, TcpInfo};
-    use belljar_kernel::view::{SkmemView, TimerView, UserView};
+    use belljar_kernel::view::{SkmemView, TimerView};
 
     pub fn row(state: &str, local: (&str, u16), peer: (&str, u16)) -> SockView {
         SockView {
@@ -535,5 +549,15 @@ LISTEN 0      100                *:9000            *:*    users:((\"python3\",pi
              RAW\t  0         0         0        \nUDP\t  3         2         1        \nTCP\t  6         4         2        \n\
              INET\t  9         6         3        \nFRAG\t  0         0         0        \n\n"
         );
+    }
+
+    #[test]
+    fn owners_are_found_by_inode() {
+        let lo = "127.0.0.1";
+        let mut rows = [5u32, 6, 7].map(|inode| SockView { inode, ..row("LISTEN", (lo, 80), (lo, 0)) });
+        let own = |inode, pid, fd| OwnerView { inode, name: "nginx".into(), pid, fd };
+        owned(&mut rows, vec![own(7, 20, 3), own(5, 12, 6), own(5, 11, 6), own(1, 9, 9)]);
+        let seen = rows.map(|r| r.users.iter().map(|u| (u.pid, u.fd)).collect::<Vec<_>>());
+        assert_eq!(seen, [vec![(11, 6), (12, 6)], vec![], vec![(20, 3)]]);
     }
 }

@@ -15,9 +15,12 @@ use serde_json::Value as Json;
 #[command(after_help = "\
 Options:  -s statistics, -d details, -j JSON (disciplines and filters)
 Objects:  qdisc [show] [dev NAME] [root | parent ID | handle ID | invisible]
-          qdisc add|change|replace|del dev NAME [root | parent ID | ingress] [handle ID] KIND [OPTIONS]
-          class show dev NAME; class add|change|replace|del dev NAME parent ID classid ID htb OPTIONS
-          filter show dev NAME; filter add|del dev NAME parent ID [protocol P] [prio N] u32|fw|matchall OPTIONS [action …]
+          qdisc add|change|replace|del dev NAME [root | parent ID | ingress] [handle ID] KIND
+            [OPTIONS]
+          class show dev NAME; class add|change|replace|del dev NAME parent ID classid ID htb
+            OPTIONS
+          filter show dev NAME; filter add|del dev NAME parent ID [protocol P] [prio N]
+            u32|fw|matchall OPTIONS [action …]
 Kinds:    pfifo bfifo pfifo_fast tbf netem fq fq_codel prio htb ingress clsact noqueue
 
 Examples: belljar tc web qdisc replace dev eth0 root netem delay 40ms loss 1%

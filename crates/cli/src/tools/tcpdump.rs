@@ -15,7 +15,8 @@ use std::path::PathBuf;
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Filters are those of pcap: host, net, port, src, dst, tcp, udp, icmp, arp, and, or, not, tcp[tcpflags].
+Filters are those of pcap: host, net, port, src, dst, tcp, udp, icmp, arp, and, or, not,
+                           tcp[tcpflags].
 
 Examples: belljar tcpdump web port 80
           belljar tcpdump web -i lo 'tcp[tcpflags] & (tcp-syn|tcp-rst) != 0'

@@ -19,8 +19,9 @@ const KEYS: [&str; 18] = [
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Filter:   the name of an event (tap, stage, rule, drop, state, retransmit) or KEY=PATTERN, with * and ? as in file names;
-          keys: event stage dev dir packet flow proto hook table chain rule says reason at sock old new why.
+Filter:   the name of an event (tap, stage, rule, drop, state, retransmit) or KEY=PATTERN, with *
+          and ? as in file names; keys: event stage dev dir packet flow proto hook table chain
+          rule says reason at sock old new why.
           Words with the same key widen the choice, different keys narrow it.
 
 Examples: belljar trace web drop retransmit

@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
-Every host of the file is a machine with a stack of its own, every link joins two of their cards. Set-up commands run first,
-then programs start, unmodified and without rights; what they write is printed with the name of their host before it.
+Every host of the file is a machine with a stack of its own, every link joins two of their cards.
+Set-up commands run first, then programs start, unmodified and without rights; what they write is
+printed with the name of their host before it.
 The network ends when all programs but services have ended, when one fails, or with Ctrl-C.
 docs/up.md describes the file; belljar lab run FILE.toml runs its workloads in virtual time.
 
@@ -20,8 +21,8 @@ While it runs: belljar exec JAR/HOST -- ip addr     (JAR@HOST is the same)
                belljar ss JAR/HOST -tn
                belljar link JAR/HOST:eth0 loss 5%
 
-Exit codes: 0 when all programs ended with 0; else the code of the first that did not; 128 + N when signal N ended the
-            network; 2 a file that is not right; 125 belljar failed.
+Exit codes: 0 when all programs ended with 0; else the code of the first that did not; 128 + N
+            when signal N ended the network; 2 a file that is not right; 125 belljar failed.
 
 Example file:
   [host.server.address]
@@ -62,10 +63,7 @@ pub struct UpCommand {
 /// A file, read and checked.
 pub fn topology(file: &Path) -> Result<Topology, Fail> {
     let shown = file.display();
-    let text = std::fs::read_to_string(file).map_err(|e| {
-        let e = e.to_string();
-        Fail::usage(format!("{shown}: {}", e.split(" (os error").next().unwrap_or(&e)))
-    })?;
+    let text = out::text_of(file)?;
     read(&text).map_err(|p| Fail::usage(format!("{shown}: {p}")))
 }
 

@@ -11,6 +11,7 @@ pub fn tests() -> Vec<Test> {
         test("lossy_link_download", &["python3", "curl"], lossy_link_download).limit(240),
         test("lossy_link_echo", &["python3"], lossy_link_echo).limit(240),
         test("accept_queue_overflow", &["python3", "tshark"], accept_queue_overflow),
+        test("what_ran_out_is_told", &["python3"], what_ran_out_is_told),
         test("report_names_what_happened", &["python3"], report_names_what_happened),
         test("captures_are_readable", &["python3", "tcpdump", "tshark"], captures_are_readable),
         test("udp_published", &["python3"], udp_published),
@@ -78,6 +79,24 @@ fn accept_queue_overflow(env: &Env) -> Result<()> {
 
 /// The page holds the queue, its limit, the setting and the client; it is whole, fetches nothing, and what programs are
 /// called stays text.
+fn what_ran_out_is_told(env: &Env) -> Result<()> {
+    let range = "net.ipv4.ip_local_port_range=50000 50009";
+    let program = env.program("short.py");
+    let args = ["run", "--net", "none", "--sysctl", range, "--", "python3", &program];
+    let out = env.finish(env.belljar(&args), 30)?;
+    ensure!(out.code == Some(0) && out.stdout == "2 EADDRNOTAVAIL EMFILE ENOPROTOOPT\n", "{out:?}");
+    for told in [
+        "belljar: connect() to 127.0.0.1:7000 found no free port 1 time: 50000 to 50009, 10 ports; \
+         net.ipv4.ip_local_port_range = 50000 50009\n",
+        "belljar: accept() of python3 failed 1 time: EMFILE, it may have ",
+        "; connections to 127.0.0.1:7000 waited in the accept queue\n",
+    ] {
+        ensure!(out.stderr.contains(told), "{told:?} is not in {}", out.stderr);
+    }
+    ensure!(!out.stderr.contains("refused options"), "{out:?}");
+    Ok(())
+}
+
 fn report_names_what_happened(env: &Env) -> Result<()> {
     let report = env.file("r.html");
     let serve = env.program("overflow.py");
@@ -91,6 +110,13 @@ fn report_names_what_happened(env: &Env) -> Result<()> {
     clients.says("knocked", 20)?;
     env.ask(&["link", "told", "delay", "5ms"])?;
     std::thread::sleep(Duration::from_millis(1500));
+    // Who finds the accept queue full is told there, and not at the SYN queue as well.
+    let path = env.ask(&["path", "told", "--once"])?;
+    let dropped = |stage: &str| {
+        path.lines().find(|l| l.trim_start().starts_with(stage)).map(|l| l.split_whitespace().nth(4).map(str::to_owned))
+    };
+    ensure!(dropped("SYN queue") == Some(Some("0".into())), "{path}");
+    ensure!(dropped("accept queue").flatten().is_some_and(|n| n != "0"), "{path}");
     drop(clients);
     let out = server.stop()?;
     ensure!(out.code == Some(143), "a report changes no exit code: {out:?}");
@@ -99,7 +125,7 @@ fn report_names_what_happened(env: &Env) -> Result<()> {
         "accept queue of 0.0.0.0:80 was full",
         "limit 4 (it holds one more)",
         "<code>net.core.somaxconn</code> = 4",
-        "clients from 10.0.2.15:",
+        "first client 10.0.2.15:",
         "--sysctl</code> <code>net.core.somaxconn=4096",
         "TCP_LISTEN_OVERFLOW in tcp_conn_request",
         "<span>TcpExtListenOverflows</span>",

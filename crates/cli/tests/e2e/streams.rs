@@ -3,7 +3,10 @@ use crate::harness::{Env, Test, test};
 use anyhow::{Result, ensure};
 
 pub fn tests() -> Vec<Test> {
-    vec![test("streams_as_the_host_has_them", &["python3"], streams_as_the_host_has_them)]
+    vec![
+        test("streams_as_the_host_has_them", &["python3"], streams_as_the_host_has_them),
+        test("nobody_waits_behind_a_reset", &["python3"], nobody_waits_behind_a_reset),
+    ]
 }
 
 fn streams_as_the_host_has_them(env: &Env) -> Result<()> {
@@ -15,6 +18,16 @@ fn streams_as_the_host_has_them(env: &Env) -> Result<()> {
     for options in [&["--net", "none"][..], &["--net", "none", "--exact"]] {
         let out = env.finish(env.belljar(&[&["run"], options, &["--", "python3", &program]].concat()), 30)?;
         ensure!(out.code == Some(0) && out.stdout == host.stdout, "{options:?}: {out:?}\nhost: {}", host.stdout);
+    }
+    Ok(())
+}
+
+/// A write that the stack refuses with the reset takes its error: the reader behind it still hears of it.
+fn nobody_waits_behind_a_reset(env: &Env) -> Result<()> {
+    let program = env.program("resets.py");
+    for options in [&["--net", "none"][..], &["--net", "none", "--exact"]] {
+        let out = env.finish(env.belljar(&[&["run"], options, &["--", "python3", &program]].concat()), 120)?;
+        ensure!(out.code == Some(0) && out.stdout == "reset\n", "{options:?}: {out:?}");
     }
     Ok(())
 }

@@ -55,6 +55,10 @@ fn exec_and_ps(env: &Env) -> Result<()> {
 /// What came before netlink, and who has a socket: by the inode that its descriptor shows.
 fn net_tools_in_a_jar(env: &Env) -> Result<()> {
     let (server, _) = jar(env)?;
+    // The same of belljar's own ss: program, process and descriptor are this machine's.
+    let (own, theirs) = (env.ask(&["ss", "web", "-tlnp"])?, env.ask(&["exec", "web", "--", "ss", "-tlnp"])?);
+    let users = |s: &str| s.split("users:").nth(1).map(|u| u.trim().to_owned());
+    ensure!(users(&own).is_some() && users(&own) == users(&theirs), "{own}\n{theirs}");
     let script = "PATH=$PATH:/usr/sbin:/sbin; route add -net 10.7.0.0 netmask 255.255.0.0 dev eth0; route -n; \
                   route del -net 10.7.0.0 netmask 255.255.0.0 dev eth0; route -n | grep -c ^10.7; \
                   arp -s 10.0.2.77 02:00:00:00:00:77; arp -n; arp -d 10.0.2.77; ss -tlnp; \

@@ -50,6 +50,13 @@ fn codes(env: &Env) -> Result<()> {
         let out = env.finish(env.belljar(&["up", &file]), 30)?;
         ensure!(out.code == *code && out.stderr.contains(says), "{text}: {out:?}");
     }
+    // Of a link that was told to lose something it is told at the end.
+    let lossy = "[host.a.address]\neth0 = \"10.0.0.1/24\"\n[host.b.address]\neth0 = \"10.0.0.2/24\"\n[[host.a.program]]\nrun = \
+                 \"python3 -c 'import socket; socket.create_connection((\\\"10.0.0.2\\\", 9), 0.3)'\"\n[[link]]\nname = \"line\"\nbetween \
+                 = [\"a\", \"b\"]\nloss = \"100%\"\n";
+    let file = env.write("lossy.toml", lossy.as_bytes())?;
+    let out = env.finish(env.belljar(&["up", &file]), 30)?;
+    ensure!(out.code == Some(1) && out.stderr.contains("belljar: link line, of "), "{lossy}: {out:?}");
     // Nobody in it: it stays until it is told.
     let file = env.write("empty.toml", b"[host.a]\n")?;
     let jar = env.start(env.belljar(&["up", "--name", "empty", &file]))?;

@@ -1,6 +1,7 @@
 //! Views of a host as JSON, converted from the kernel's own values.
 use super::Reply;
 use crate::jar::Jar;
+use belljar_host::process;
 use belljar_kernel::view::Value;
 
 fn to_json(v: Value) -> serde_json::Value {
@@ -18,6 +19,11 @@ fn to_json(v: Value) -> serde_json::Value {
 
 impl Jar {
     pub(crate) fn view(&mut self, host: usize, what: &str) -> Result<Reply, String> {
+        if what == "users" {
+            let all = process::sockets(&process::descendants(std::process::id()));
+            let owner = |o: process::OpenSocket| serde_json::json!({"inode": o.inode, "name": o.name, "pid": o.pid, "fd": o.fd});
+            return Ok(Reply::Value { value: all.into_iter().map(owner).collect() });
+        }
         // What the programs have read already leaves the queues before they are shown.
         for id in self.socks.ids() {
             self.settle(id);

@@ -1,7 +1,7 @@
 //! Making a machine: namespace, devices, addresses, settings; frames and time in, frames out.
 use super::{Machine, MachineConfig};
 use belljar_abi as abi;
-use belljar_kernel::drivers::nic::{NicConfig, rx_frame};
+use belljar_kernel::drivers::nic::{MAX_CHANNELS, MAX_RING, MIN_RING, NicConfig, rx_frame};
 use belljar_kernel::ids::{DevId, NsId};
 use belljar_kernel::kernel::{Kernel, Output};
 use belljar_kernel::net::ipv6::fib::Route6;
@@ -203,10 +203,14 @@ fn nic_settings(nic: &mut NicConfig, settings: &[(String, String)]) -> Result<()
             "off" => Ok(false),
             _ => Err(format!("--nic {key}: '{value}' is neither on nor off")),
         };
+        let within = |least, most| match number()? {
+            n if (least..=most).contains(&n) => Ok(n),
+            n => Err(format!("--nic {key}: {n} is not in {least}..={most}")),
+        };
         match key.as_str() {
-            "rx" | "rx-ring" => nic.rx_ring = number()?,
-            "tx" | "tx-ring" => nic.tx_ring = number()?,
-            "channels" => nic.channels = number()?,
+            "rx" | "rx-ring" => nic.rx_ring = within(MIN_RING, MAX_RING)?,
+            "tx" | "tx-ring" => nic.tx_ring = within(MIN_RING, MAX_RING)?,
+            "channels" => nic.channels = within(1, MAX_CHANNELS)?,
             "speed" => nic.speed = number()?,
             "tso" => nic.features.set_segmentation(switch()?),
             "tx-checksumming" => nic.features.tx_csum = switch()?,

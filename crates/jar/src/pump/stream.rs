@@ -22,8 +22,8 @@ enum Taken {
     All,
     /// The kernel's send buffer is full.
     Full,
-    /// The connection is over for writing.
-    Broken,
+    /// The connection is over for writing, and this is why.
+    Broken(Errno),
 }
 
 impl Jar {
@@ -48,7 +48,7 @@ impl Jar {
                 }
                 self.stream_in(id);
                 self.retry_parked(id);
-                if events & abi::EPOLLERR != 0 {
+                if events & (abi::EPOLLERR | abi::EPOLLHUP) != 0 {
                     self.check_reset(id);
                 }
             }
@@ -187,7 +187,10 @@ impl Jar {
                 match self.segs_to_kernel(id, rest) {
                     Taken::All => continue,
                     Taken::Full => return,
-                    Taken::Broken => continue,
+                    Taken::Broken(why) => {
+                        self.write_failed(id, why);
+                        continue;
+                    }
                 }
             }
             // What is behind the mark is the end.
@@ -208,8 +211,10 @@ impl Jar {
                     } else {
                         self.bytes_to_kernel(id, seg)
                     };
-                    if matches!(taken, Taken::Full) {
-                        return;
+                    match taken {
+                        Taken::All => {}
+                        Taken::Full => return,
+                        Taken::Broken(why) => self.write_failed(id, why),
                     }
                     // A short read emptied the pair; a new edge comes with new bytes, but not with an end seen before.
                     if n < READ / 2 && !self.end_expected(id) {
@@ -231,9 +236,9 @@ impl Jar {
     }
 
     fn segs_to_kernel(&mut self, id: SockId, mut data: Segs) -> Taken {
-        let Some(s) = self.socks.get_mut(id) else { return Taken::Broken };
-        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken };
-        let Flow::Stream(st) = &mut s.flow else { return Taken::Broken };
+        let Some(s) = self.socks.get_mut(id) else { return Taken::Broken(Errno::EPIPE) };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken(Errno::EPIPE) };
+        let Flow::Stream(st) = &mut s.flow else { return Taken::Broken(Errno::EPIPE) };
         match m.send(self.now, kfd, Payload::Segs(data.clone())) {
             Ok(n) if n >= data.len() => Taken::All,
             Ok(n) => {
@@ -245,19 +250,19 @@ impl Jar {
                 st.unsent = data;
                 Taken::Full
             }
-            Err(_) => Taken::Broken,
+            Err(why) => Taken::Broken(why),
         }
     }
 
     fn bytes_to_kernel(&mut self, id: SockId, data: Seg) -> Taken {
-        let Some(s) = self.socks.get_mut(id) else { return Taken::Broken };
-        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken };
-        let Flow::Stream(st) = &mut s.flow else { return Taken::Broken };
+        let Some(s) = self.socks.get_mut(id) else { return Taken::Broken(Errno::EPIPE) };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return Taken::Broken(Errno::EPIPE) };
+        let Flow::Stream(st) = &mut s.flow else { return Taken::Broken(Errno::EPIPE) };
         let (taken, n) = match m.send(self.now, kfd, Payload::Bytes(data.as_slice())) {
             Ok(n) if n >= data.len() => (Taken::All, n),
             Ok(n) => (Taken::Full, n),
             Err(Errno::EAGAIN) => (Taken::Full, 0),
-            Err(_) => (Taken::Broken, data.len()),
+            Err(why) => (Taken::Broken(why), data.len()),
         };
         if let Taken::Full = taken {
             st.unsent = Segs::from(data.as_slice().get(n..).unwrap_or(&[]).to_vec());
@@ -316,17 +321,31 @@ impl Jar {
         }
     }
 
-    /// A pending error on an open connection: the peer's RST, or a time-out.
+    /// The kernel's socket told its error to bytes that the program wrote before, and tells it once: nobody else will hear
+    /// of the reset, so the pair says it, behind what had come by then.
+    fn write_failed(&mut self, id: SockId, why: Errno) {
+        let Some(s) = self.socks.get(id) else { return };
+        let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
+        if s.closed || why == Errno::EPIPE || !m.is_over(kfd) {
+            return;
+        }
+        self.stream_in(id);
+        self.kill_pair(id, why.0);
+    }
+
+    /// A pending error on an open connection: the peer's RST, or a time-out. One that is over without the peer's FIN was
+    /// reset whoever has taken the error meanwhile.
     fn check_reset(&mut self, id: SockId) {
         let Some(s) = self.socks.get(id) else { return };
         let (Some(kfd), Some(m)) = (s.fd, self.machines.get_mut(s.host)) else { return };
         // With IP_RECVERR a connection lives on with an error.
-        if !m.is_over(kfd) {
+        if s.closed || !m.is_over(kfd) {
             return;
         }
-        let error = m.take_error(self.now, kfd);
-        if error != 0 {
-            self.kill_pair(id, error);
+        match m.take_error(self.now, kfd) {
+            0 if m.got_fin(kfd) => {}
+            0 => self.kill_pair(id, Errno::ECONNRESET.0),
+            error => self.kill_pair(id, error),
         }
     }
 

@@ -12,6 +12,7 @@ pub(crate) mod planted;
 pub(crate) mod replay;
 pub(crate) mod setting;
 pub(crate) mod socket;
+mod starved;
 mod tables;
 mod tomb;
 pub(crate) mod tun;

@@ -75,7 +75,7 @@ impl Jar {
             false if labels => m.getsockopt_flowlabel(kfd, &asked),
             false => m.getsockopt_msfilter(kfd, &asked),
         };
-        let mut value = attempt!(value.inspect_err(|e| self.note_refused(false, level, name, *e)));
+        let mut value = attempt!(value.inspect_err(|e| self.note_refused(a, false, level, name, *e)));
         if (level, name) == (abi::SOL_SOCKET, abi::SO_ERROR) {
             self.error_told(a.id, &a.copy);
         }
@@ -104,8 +104,10 @@ impl Jar {
     }
 
     /// Remembers an option that the stack does not have.
-    fn note_refused(&mut self, set: bool, level: i32, name: i32, errno: Errno) {
-        if ![Errno::ENOPROTOOPT, Errno::EOPNOTSUPP].contains(&errno) {
+    fn note_refused(&mut self, a: &Asked<'_>, set: bool, level: i32, name: i32, errno: Errno) {
+        // Linux has no options of IPv6 on a socket of IPv4 either.
+        let foreign = level == abi::SOL_IPV6 && self.socks.get(a.id).is_some_and(|s| s.family == abi::AF_INET);
+        if foreign || ![Errno::ENOPROTOOPT, Errno::EOPNOTSUPP].contains(&errno) {
             return;
         }
         let same = |r: &&mut Refused| (r.set, r.level, r.name) == (set, level, name);
@@ -150,7 +152,7 @@ impl Jar {
             return Ok(0).into();
         }
         let done = m.setsockopt(now, kfd, level, name, &value);
-        attempt!(done.inspect_err(|e| self.note_refused(true, level, name, *e)));
+        attempt!(done.inspect_err(|e| self.note_refused(a, true, level, name, *e)));
         if ring {
             return self.ring_was_set(a, name).map(|()| 0).into();
         }

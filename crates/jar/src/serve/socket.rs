@@ -76,6 +76,7 @@ impl Jar {
                 if let (Some(kfd), Some(m)) = (kfd, self.machines.get_mut(host)) {
                     m.close(self.now, kfd);
                 }
+                self.note_starved(note.tid, SockAddr::Unspec, e);
                 e.into()
             }
         }
@@ -256,6 +257,9 @@ impl Jar {
             Ok(child) => child,
             Err(e) => {
                 self.sync_tokens(a.id);
+                let (m, kfd) = attempt!(self.kernel_of(a));
+                let at = m.getsockname(now, kfd).unwrap_or_default();
+                self.note_starved(a.note.tid, at, e);
                 return e.into();
             }
         };

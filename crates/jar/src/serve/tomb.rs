@@ -4,7 +4,7 @@ use super::{Outcome, attempt, exact, give_addr, opt, write_mem};
 use crate::jar::Jar;
 use belljar_abi::{self as abi, Errno};
 use belljar_host::seccomp::{Notification, Sys};
-use belljar_host::{fd, memory};
+use belljar_host::{fd, memory, process};
 use std::collections::HashSet;
 use std::os::fd::OwnedFd;
 
@@ -50,14 +50,8 @@ impl Jar {
     /// stack's other sockets go.
     pub(crate) fn sweep_tombs(&mut self) {
         if self.socks.tombs() > 0 {
-            let mut held: HashSet<u64> = HashSet::new();
-            for pid in belljar_host::process::descendants(std::process::id()) {
-                let Ok(dir) = std::fs::read_dir(format!("/proc/{pid}/fd")) else { continue };
-                let links = dir.flatten().filter_map(|e| std::fs::read_link(e.path()).ok());
-                held.extend(
-                    links.filter_map(|l| l.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.parse::<u64>().ok()),
-                );
-            }
+            let all = process::sockets(&process::descendants(std::process::id()));
+            let held: HashSet<u64> = all.iter().map(|o| o.inode).collect();
             self.socks.keep_tombs(&held);
         }
         self.close_dead();

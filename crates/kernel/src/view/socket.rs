@@ -32,6 +32,9 @@ views! {
     /// Who has the socket open.
     struct UserView { name: String, pid: u32, fd: u32, }
 
+    /// A descriptor of a program, and the inode of the socket behind it: how a driver loop says whose the sockets are.
+    struct OwnerView { inode: u64, name: String, pid: u32, fd: u32, }
+
     /// One row.
     struct SockView {
         /// `tcp`, `udp`, `raw` (its local port is the protocol) or `icmp`, a ping socket; `p_raw` and `p_dgr` are packet
@@ -117,7 +120,8 @@ impl Kernel {
         for (id, s) in self.socks.raw.iter().filter(|(_, s)| s.sk.ns == ns && s.hashed) {
             out.push(SockView { users: opened(SockId::Raw(id)), ..self.raw_row(id.to_bits(), s) });
         }
-        let shown = |s: &TcpSock| s.sk.ns == ns && (s.state != State::Close || s.sk.num != 0);
+        // As Linux' dumps: sockets that are bound and nothing more, or over, are in no table.
+        let shown = |s: &TcpSock| s.sk.ns == ns && s.state != State::Close;
         for listener in [true, false] {
             for (id, s) in self.socks.tcp.iter().filter(|(_, s)| shown(s) && (s.state == State::Listen) == listener) {
                 let row = if listener { self.listener_row(s) } else { self.connection_row(s) };

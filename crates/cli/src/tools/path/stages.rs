@@ -129,7 +129,8 @@ fn receive_sockets(look: &Look, out: &mut Vec<Row>) {
         out.push(
             Row::new(way, "SYN queue", n(&["TcpPassiveOpens"]))
                 .waiting(syns, None)
-                .dropped(n(&["TcpExtListenDrops"]))
+                // Who found the accept queue full counts as both, and is told there.
+                .dropped(n(&["TcpExtListenDrops"]).saturating_sub(n(&["TcpExtListenOverflows"])))
                 .note(moved(look, &["TcpExtSyncookiesSent", "TcpExtTCPReqQFullDrop"])),
         );
         // One more than the limit is admitted.

@@ -35,7 +35,7 @@ use belljar_wire::Mac;
 pub const NAPI_WEIGHT: u32 = 64;
 /// Largest ring (`ethtool -g`: pre-set maximum).
 pub const MAX_RING: u32 = 4096;
-const MIN_RING: u32 = 8;
+pub const MIN_RING: u32 = 8;
 /// Most channels that a card is built with.
 pub const MAX_CHANNELS: u32 = 16;
 /// Number of the first vector.

@@ -1,6 +1,6 @@
 //! The packet buffer (Linux: `struct sk_buff`): linear headers, shared payload, and what the layers know about it.
 //!
-//! A packet ends only in [`kfree_skb`] (with a reason) or [`consume_skb`]; both live in [`Net`](crate::net::Net) because
+//! A packet ends only in `kfree_skb` (with a reason) or `consume_skb`; both live in [`Net`](crate::net::Net) because
 //! they give buffers back to the pool and bytes back to the owner. The pool counts births and ends, and
 //! `Kernel::check()` compares the difference with what all queues hold.
 use crate::env::Rise;

@@ -1,7 +1,7 @@
 //! Packets, and copies of them, that filters send to another device: out by it, or in as if it had received them.
 //!
 //! They wait here until nothing of the device they came from is borrowed any more, and then go one after another; what they
-//! meet on their way may send further ones, [`NEST_LIMIT`] deep.
+//! meet on their way may send further ones, `NEST_LIMIT` deep.
 use super::act::{ActId, At};
 use super::clone_of;
 use crate::ids::DevId;

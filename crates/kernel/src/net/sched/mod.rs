@@ -2,7 +2,7 @@
 //!
 //! [`Sched`] is a device's: the root of a tree of [`Qdisc`]s, packets that the driver gave back, the watchdog. A discipline
 //! that sends later says when in [`Ctx::wake`]; a packet that it drops goes to [`Ctx::drops`] and dies, named, when the tree
-//! is no longer borrowed. Disciplines that hold others count what is below them as well: [`Stats::follow`].
+//! is no longer borrowed. Disciplines that hold others count what is below them as well: `Stats::follow`.
 pub mod act;
 mod act_api;
 mod act_dump;

@@ -141,7 +141,7 @@ pub fn tcp_listen(k: &mut Kernel, id: TcpId, backlog: i32) -> Result<(), Errno> 
     match sk.state {
         State::Listen => {
             if let Some(l) = &mut sk.listener {
-                l.max_ack_backlog = limit;
+                (l.max_ack_backlog, l.backlog) = (limit, backlog as u32);
             }
             return Ok(());
         }
@@ -154,7 +154,12 @@ pub fn tcp_listen(k: &mut Kernel, id: TcpId, backlog: i32) -> Result<(), Errno> 
         Some(_) => recheck(sk, net)?,
     }
     let defer_accept = sk.tune.as_ref().map_or(0, |t| t.defer_accept);
-    sk.listener = Some(Box::new(Listener { max_ack_backlog: limit, defer_accept, ..Listener::default() }));
+    sk.listener = Some(Box::new(Listener {
+        max_ack_backlog: limit,
+        backlog: backlog as u32,
+        defer_accept,
+        ..Listener::default()
+    }));
     sk.sk.shutdown = 0;
     super::handshake::fastopen::listen(sk, net, backlog);
     set_state(net, sk, id, State::Listen);

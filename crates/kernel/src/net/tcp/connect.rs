@@ -242,6 +242,12 @@ fn choose_port(k: &mut Kernel, id: TcpId) -> Result<(), Errno> {
             }
         }
     }
+    if let Some(n) = k.net.ns.get_mut(ns) {
+        let super::tables::TcpTables { account, tws, .. } = &mut n.tcp;
+        let inside = |t: Tuple| (t.raddr, t.rport) == (daddr, dport) && (lo..hi).contains(&t.lport.into());
+        let waiting = || tws.iter().filter(|(_, w)| inside(w.tuple())).count() as u32;
+        account.no_port((daddr, dport), (lo as u16, (hi - 1) as u16), waiting);
+    }
     Err(Errno::EADDRNOTAVAIL)
 }
 

@@ -2,6 +2,7 @@
 //!
 //! `sock.rs` is data and constructors only; behaviour takes `&mut TcpSock` beside `&mut Net`.
 pub mod abort;
+pub mod account;
 pub mod bhash;
 pub mod bind;
 pub mod close;

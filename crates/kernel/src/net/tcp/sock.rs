@@ -301,6 +301,9 @@ pub struct Totals {
 pub struct Listener {
     /// Limit of the accept queue after somaxconn; one more is admitted.
     pub max_ack_backlog: u32,
+    /// What listen() asked for, and whether somebody was told of a flood of SYNs.
+    pub backlog: u32,
+    pub synflood_warned: bool,
     /// Established, waiting for accept, oldest first.
     pub accept: VecDeque<TcpId>,
     /// Requests stored (SYN_RECV), and those whose SYN-ACK was not sent again yet.

@@ -139,8 +139,8 @@ pub struct TcpTables {
     pub tfo_disable_times: u32,
     /// Challenge ACKs: the second, and how many are left in it.
     pub challenge: (u32, u32),
-    /// Queues that overflowed, for the end account.
-    pub overflows: Vec<super::handshake::overflow::Overflow>,
+    /// For the end account.
+    pub account: super::account::Account,
 }
 
 fn spread(hash: u32) -> u64 {

@@ -1,4 +1,5 @@
 //! The timers of a connection: retransmission and probes, delayed acknowledgement, keepalive (Linux: `tcp_timer.c`).
+use super::account::Patience;
 use super::input::{EVERYTHING, rack, recovery, tcp_done};
 use super::output::{self, ack, probe, retransmit, transmit};
 use super::sock::*;
@@ -51,7 +52,7 @@ fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if !opening && sk.snd.wnd == 0 && !sk.sk.flags.dead {
         // The peer closed its window over data in flight: ask, do not judge by lost segments.
         if window_timed_out(sk, net) {
-            return write_err(sk, net, id);
+            return write_err(sk, net, id, Patience::Data);
         }
         recovery::enter_loss(sk, net);
         update_rto_stats(sk, net);
@@ -64,7 +65,13 @@ fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     handshake::fastopen::active_detect_blackhole(sk, net, expired);
     if expired {
         if sk.state != State::Close {
-            write_err(sk, net, id);
+            let why = match sk.state {
+                State::SynSent => Patience::Syn,
+                State::SynRecv => Patience::SynAck,
+                _ if sk.sk.flags.dead => Patience::Orphan,
+                _ => Patience::Data,
+            };
+            write_err(sk, net, id, why);
         }
         return;
     }
@@ -232,7 +239,10 @@ fn window_timed_out(sk: &TcpSock, net: &Net) -> bool {
 }
 
 /// ETIMEDOUT, or what ICMP said meanwhile (`tcp_write_err`).
-pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+pub(super) fn write_err(sk: &mut TcpSock, net: &mut Net, id: TcpId, why: Patience) {
+    if let Some(n) = net.ns.get_mut(sk.sk.ns) {
+        n.tcp.account.gave_up(why, (sk.sk.daddr, sk.sk.dport));
+    }
     sk.sk.err = if sk.sk.err_soft() != 0 { sk.sk.err_soft() } else { Errno::ETIMEDOUT.0 };
     super::close::purge_write_queue(sk, net, id);
     tcp_done(sk, net, id);
@@ -270,7 +280,7 @@ fn probe_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
     let out = u32::from(sk.snd.probes_out);
     if (user != 0 && since >= user) || (out > 0 && out >= most) {
-        return write_err(sk, net, id);
+        return write_err(sk, net, id, if sk.sk.flags.dead { Patience::Orphan } else { Patience::Data });
     }
     probe::send_probe0(sk, net, id);
 }
@@ -377,7 +387,7 @@ pub fn tcp_keepalive_timer(k: &mut Kernel, id: TcpId, at: Fired) {
     let gone = if user != 0 { idle_us >= user && out > 0 } else { out >= keepalive_probes(sk, net) };
     if gone {
         transmit::send_active_reset(sk, net, id);
-        return write_err(sk, net, id);
+        return write_err(sk, net, id, Patience::Keepalive);
     }
     let _ = probe::xmit_probe(sk, net, id);
     inc(net, sk, Mib::TcpExtTCPKeepAlive);

@@ -167,6 +167,11 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let full = rmem.saturating_add(size) > s.sk.rcvbuf && (rmem > s.sk.rcvbuf || s.sk.rcvbuf > i32::MAX as u32 / 2);
     if full {
         s.sk.drops = s.sk.drops.wrapping_add(1);
+        let port = skb.head.at(skb.transport_header).first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
+        let (local, rcvbuf, from) = ((s.sk.rcv_saddr, s.sk.num), s.sk.rcvbuf, (af::addresses(&skb).0, port));
+        if let Some(n) = k.net.ns.get_mut(ns) {
+            n.udp.was_full(local, rcvbuf, from);
+        }
         k.net.inc(ns, Mib::UdpRcvbufErrors.of(six));
         k.net.inc(ns, Mib::UdpInErrors.of(six));
         return k.net.kfree_skb(skb, DropReason::SocketRcvbuff, "udp_queue_rcv_skb");

@@ -26,6 +26,34 @@ pub struct UdpTables {
     pub programs: bool,
     /// A socket of this namespace asked for UDP_GRO, ever.
     pub gro: bool,
+    /// Sockets whose receive queue had no room, for an account of the run.
+    pub full: Vec<Full>,
+}
+
+/// Sockets remembered in [`UdpTables::full`].
+const MOST_FULL: usize = 16;
+
+/// A socket whose receive queue had no room, by its address. Not part of Linux.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Full {
+    pub local: (IpAddr, u16),
+    /// Its limit, as SO_RCVBUF shows it.
+    pub rcvbuf: u32,
+    pub count: u64,
+    /// Who sent the last one that was dropped.
+    pub last: (IpAddr, u16),
+}
+
+impl UdpTables {
+    /// A datagram from `last` was dropped; a socket beyond the bound is not remembered.
+    #[cold]
+    pub(super) fn was_full(&mut self, local: (IpAddr, u16), rcvbuf: u32, last: (IpAddr, u16)) {
+        if let Some(f) = self.full.iter_mut().find(|f| f.local == local) {
+            (f.count, f.rcvbuf, f.last) = (f.count + 1, rcvbuf, last);
+        } else if self.full.len() < MOST_FULL {
+            self.full.push(Full { local, rcvbuf, count: 1, last });
+        }
+    }
 }
 
 /// Sockets with one local address and port.

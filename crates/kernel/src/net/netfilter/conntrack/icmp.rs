@@ -86,7 +86,11 @@ pub fn error(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> 
         return Error::Invalid(Why::Said("short packet"));
     };
     if !checksum_good(net, ns, hook, p, skb) {
-        return Error::Invalid(Why::Said(if p.pf == Pf::V4 { "bad hw icmp checksum" } else { "ICMPv6 checksum failed" }));
+        return Error::Invalid(Why::Said(if p.pf == Pf::V4 {
+            "bad hw icmp checksum"
+        } else {
+            "ICMPv6 checksum failed"
+        }));
     }
     if untracked(p.pf, kind) {
         skb.nf = NfCt { ct: None, info: CtInfo::Untracked };

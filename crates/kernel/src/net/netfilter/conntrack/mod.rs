@@ -21,8 +21,8 @@ use crate::net::sysctl::Sysctl;
 use belljar_abi::Errno;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use hashbrown::HashTable;
-use std::hash::{Hash, Hasher};
 use invalid::Why;
+use std::hash::{Hash, Hasher};
 pub use tuple::Tuple;
 
 pub const IPS_EXPECTED: u32 = 1;
@@ -33,6 +33,8 @@ pub const IPS_SRC_NAT: u32 = 1 << 4;
 pub const IPS_DST_NAT: u32 = 1 << 5;
 pub const IPS_SRC_NAT_DONE: u32 = 1 << 7;
 pub const IPS_DST_NAT_DONE: u32 = 1 << 8;
+/// Out of the table, and kept for the packet that is on its way with it.
+pub const IPS_DYING: u32 = 1 << 9;
 
 /// How a packet stands to its connection.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -111,6 +113,11 @@ impl Conn {
         self.status & IPS_CONFIRMED != 0
     }
 
+    /// It stands in the table, and in lists.
+    pub fn is_listed(&self) -> bool {
+        self.status & (IPS_CONFIRMED | IPS_DYING) == IPS_CONFIRMED
+    }
+
     /// Over, and kept for what may still come (`already_closed`).
     pub fn is_closed(&self) -> bool {
         matches!(&self.proto, Proto::Tcp(t) if matches!(t.state, tcp::State::TimeWait | tcp::State::Close))
@@ -177,22 +184,45 @@ impl Net {
         self.ct.find_hashed(ns, t, self.ct_hash(ns, t))
     }
 
-    /// Out of the table, the wheel and the slab.
-    #[doc(alias = "nf_ct_delete")]
-    pub fn ct_delete(&mut self, id: CtId) {
+    /// Out of the table: nobody finds it any more.
+    fn ct_unhash(&mut self, id: CtId) {
+        if self.ct.conns.get(id).is_none_or(|c| c.status & IPS_DYING != 0) {
+            return;
+        }
         netlink::destroyed(self, id);
-        let Some(mut c) = self.ct.conns.remove(id) else { return };
-        self.env.timers.remove(&mut c.timer);
-        if c.is_confirmed() {
-            for t in &c.tuple {
-                let h = self.ct_hash(c.ns, t);
+        let Some(c) = self.ct.conns.get_mut(id) else { return };
+        c.status |= IPS_DYING;
+        let (ns, tuples, confirmed) = (c.ns, c.tuple, c.is_confirmed());
+        if confirmed {
+            for t in &tuples {
+                let h = self.ct_hash(ns, t);
                 if let Ok(e) = self.ct.table.find_entry(h, |e| e.id == id) {
                     e.remove();
                 }
             }
         }
-        if let Some(n) = self.ns.get_mut(c.ns) {
+        if let Some(n) = self.ns.get_mut(ns) {
             n.sysctl.nf_conntrack_count.0 = n.sysctl.nf_conntrack_count.0.saturating_sub(1);
+        }
+    }
+
+    /// Out of the table, the wheel and the slab.
+    #[doc(alias = "nf_ct_delete")]
+    pub fn ct_delete(&mut self, id: CtId) {
+        self.ct_unhash(id);
+        if let Some(mut c) = self.ct.conns.remove(id) {
+            self.env.timers.remove(&mut c.timer);
+        }
+    }
+
+    /// Out of the table at once, and for good when the packet that ended it is through all hooks: it still belongs to the
+    /// connection, and is translated by it.
+    #[doc(alias = "nf_ct_kill_acct")]
+    fn ct_kill(&mut self, id: CtId) {
+        self.ct_unhash(id);
+        let at = self.env.jiffies().wrapping_add(1);
+        if let Some(c) = self.ct.conns.get_mut(id) {
+            self.env.timers.arm(&mut c.timer, at, TimerKey::Conntrack(id));
         }
     }
 
@@ -475,7 +505,7 @@ fn early_drop(net: &mut Net, ns: NsId, hash: u64) -> bool {
         let at = ((hash % u64::from(slots)) as u32 + n) % slots;
         if let Some((id, c)) = net.ct.conns.at_slot(at)
             && c.ns == ns
-            && c.is_confirmed()
+            && c.is_listed()
             && c.status & IPS_ASSURED == 0
         {
             net.ct_delete(id);

@@ -269,7 +269,7 @@ fn delete(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         find(net, c.ns, r).map(|id| net.ct_delete(id))
     } else {
         Filter::read(r).map(|f| {
-            net.ct_flush(c.ns, |conn| conn.is_confirmed() && f.takes(conn));
+            net.ct_flush(c.ns, |conn| conn.is_listed() && f.takes(conn));
         })
     };
     net.ct.asker = 0;

@@ -84,7 +84,7 @@ impl Conn {
 impl Net {
     /// The namespace's connections, oldest slot first.
     pub fn ct_list(&self, ns: NsId) -> impl Iterator<Item = &Conn> {
-        self.ct.conns.iter().map(|(_, c)| c).filter(move |c| c.ns == ns && c.is_confirmed())
+        self.ct.conns.iter().map(|(_, c)| c).filter(move |c| c.ns == ns && c.is_listed())
     }
 
     /// `/proc/net/nf_conntrack`.

@@ -507,11 +507,10 @@ pub fn packet(net: &mut Net, ns: NsId, hook: Hook, id: CtId, dir: usize, p: &Pkt
     }
     c.proto = Proto::Tcp(t);
     let forget = seg.kind == Kind::Rst && !replied && c.is_confirmed() && dir == 1;
-    net.ct_refresh(id, secs);
-    if forget {
+    match forget {
         // Refused before anything came of it.
-        net.ct_delete(id);
-        skb.nf = super::NfCt::default();
+        true => net.ct_kill(id),
+        false => net.ct_refresh(id, secs),
     }
     Seen::Good
 }

@@ -1,7 +1,7 @@
 //! nf_tables: tables of chains, sets and rules that programs compose themselves. A rule is a list of expressions that load,
 //! compare and act on registers; chains stand at hooks by priority, among the tables of iptables.
 //!
-//! Messages change a copy of the whole ([`Transaction`]), which takes the place of the old one when all of a batch are good. What
+//! Messages change a copy of the whole (`Transaction`), which takes the place of the old one when all of a batch are good. What
 //! is not here (flow tables, families bridge and arp, …) is refused with the error of a kernel without that module.
 mod api;
 pub mod compat;

@@ -176,7 +176,7 @@ impl Kernel {
                 let _ = writeln!(o.stdout, "{count}");
             }
             Verb::Flush => {
-                self.net.ct_flush(ns, |c| c.is_confirmed());
+                self.net.ct_flush(ns, |c| c.is_listed());
                 o.stderr = format!("{PROGRAM}: connection tracking table has been emptied.\n");
             }
             Verb::List | Verb::Delete => {
@@ -185,7 +185,7 @@ impl Kernel {
                 o.stdout = lines.concat();
                 let deletes = a.verb == Verb::Delete;
                 if deletes {
-                    self.net.ct_flush(ns, |c| c.is_confirmed() && a.filter.takes(c));
+                    self.net.ct_flush(ns, |c| c.is_listed() && a.filter.takes(c));
                     o.code = i32::from(lines.is_empty());
                 }
                 o.stderr = told(lines.len(), if deletes { "deleted" } else { "shown" });

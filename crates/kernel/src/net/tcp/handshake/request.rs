@@ -1,6 +1,7 @@
 //! A half-open connection (`struct tcp_request_sock`): lives in ehash, counted by its listener; from the SYN to the
 //! connection in the accept queue.
 use super::child::{queue_child, syn_recv_sock};
+use super::overflow::Turned;
 use super::request_timer::{rtx_synack, timeout};
 use super::synack::send_synack;
 use super::{cookie_ack, cookies, fastopen};
@@ -175,7 +176,8 @@ pub(super) fn listen_drop(k: &mut Kernel, listener: TcpId, ns: NsId, skb: Skb, r
         if matches!(reason, DropReason::TcpListenOverflow | DropReason::TcpReqQFull)
             && let Some(n) = k.net.ns.get_mut(ns)
         {
-            super::overflow::note(&mut n.tcp.overflows, sk, &Tuple::of_packet(&skb), reason, now);
+            let what = Turned { reason, cookie: false, max_syn_backlog: n.sysctl.tcp_max_syn_backlog.max(0) as u32 };
+            super::overflow::note(&mut n.tcp.account.overflows, sk, &Tuple::of_packet(&skb), what, now);
         }
     }
     k.net.inc(ns, Mib::TcpExtListenDrops);
@@ -222,6 +224,19 @@ fn admit(net: &mut Net, ns: NsId, l: &Listener, t: &Tuple, again: bool) -> Admit
     }
 }
 
+/// Says once for each listener that its requests are too many, unless cookies are what is wanted anyhow.
+#[cold]
+#[doc(alias = "tcp_syn_flood_action")]
+fn warn_of_flood(net: &mut Net, ns: NsId, lsk: &mut TcpSock, skb: &Skb) {
+    let cookies = net.ns.get(ns).map_or(0, |n| n.sysctl.tcp_syncookies);
+    let Some(l) = lsk.listener.as_mut().filter(|_| cookies != 2) else { return };
+    l.synflood_warned = true;
+    let six = if matches!(Tuple::of_packet(skb).laddr, IpAddr::V6(_)) { "v6" } else { "" };
+    let at = core::net::SocketAddr::new(lsk.sk.rcv_saddr, lsk.sk.num);
+    let what = if cookies == 0 { "Dropping request" } else { "Sending cookies" };
+    net.kmsg_ratelimited(&format!("TCP: request_sock_TCP{six}: Possible SYN flooding on port {at}. {what}."));
+}
+
 /// A SYN for a listener: stored and answered, answered with a cookie, or dropped without a word. With `skb.tcp.tw_isn`
 /// it takes the place of a TIME_WAIT entry.
 #[doc(alias = "tcp_v4_conn_request")]
@@ -238,6 +253,10 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         || skb.dst.is_some_and(|d| d.kind != RouteKind::Local && d.kind != RouteKind::Unicast)
     {
         return listen_drop(k, listener, ns, skb, DropReason::IpInAddrErrors, AT);
+    }
+    let Some(l) = &lsk.listener else { return net.kfree_skb(skb, DropReason::TcpClose, AT) };
+    if l.requests_full() && !l.synflood_warned {
+        warn_of_flood(net, ns, lsk, &skb);
     }
     let Some(l) = &lsk.listener else { return net.kfree_skb(skb, DropReason::TcpClose, AT) };
     let again = skb.tcp.tw_isn != 0;
@@ -265,6 +284,10 @@ pub fn tcp_conn_request(k: &mut Kernel, listener: TcpId, skb: Skb) {
         req.ecn_ok &= o.ts.is_some();
         (req.snt_isn, req.mss) = cookies::cookie_init_sequence(n.secret, &t, req.rcv_isn, req.mss, now);
         n.mib.inc(Mib::TcpExtSyncookiesSent);
+        if lsk.listener.as_ref().is_some_and(|l| l.requests_full()) {
+            let what = Turned { reason: DropReason::TcpReqQFull, cookie: true, max_syn_backlog: 0 };
+            super::overflow::note(&mut n.tcp.account.overflows, lsk, &t, what, now);
+        }
         if let Some(l) = &mut lsk.listener {
             l.synq_overflow_us = (now / time::USEC).max(1);
         }

@@ -419,6 +419,12 @@ pub fn tcp_done(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         inc(net, sk, Mib::TcpAttemptFails);
     }
     set_state(net, sk, id, State::Close);
+    let (tick_ms, now) = (1000 / u64::from(net.env.hz.max(1)), net.env.jiffies());
+    if sk.track.is_some()
+        && let Some(n) = net.ns.get_mut(sk.sk.ns)
+    {
+        n.tcp.account.over(sk, tick_ms, now);
+    }
     super::tables::unhash(net, sk, id);
     if sk.sk.userlocks & SOCK_BINDPORT_LOCK == 0 {
         super::tables::put_port(net, sk, id);

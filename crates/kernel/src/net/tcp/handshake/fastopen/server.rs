@@ -6,6 +6,7 @@ use crate::env::Rise;
 use crate::ids::NsId;
 use crate::net::core::skb::Skb;
 use crate::net::ipv4::route::Dst;
+use crate::net::tcp::account::Patience;
 use crate::net::tcp::handshake::child::syn_recv_sock;
 use crate::net::tcp::handshake::request::RequestSock;
 use crate::net::tcp::handshake::synack::send_synack;
@@ -171,7 +172,7 @@ pub fn synack_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     let n = sk.fastopen_rsk().map_or(0, |r| u32::from(r.num_timeout));
     net.inc(sk.sk.ns, Mib::TcpExtTCPTimeouts);
     if n >= most {
-        return timer::write_err(sk, net, id);
+        return timer::write_err(sk, net, id, Patience::SynAck);
     }
     if sk.loss.retransmits == 1 {
         recovery::enter_loss(sk, net);
