@@ -10,7 +10,6 @@ use belljar_kernel::task::call::*;
 use belljar_wire::tcp::{Flags, TcpOptions};
 use common::*;
 use peer::*;
-use std::net::Ipv4Addr;
 
 /// An accepted connection, and our next number.
 fn connection(h: &mut Host, prepare: impl Fn(&mut Host, Fd)) -> (Fd, u32) {
