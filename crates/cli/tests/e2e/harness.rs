@@ -71,6 +71,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("groups.py", include_str!("programs/groups.py")),
     ("eyeballs.sh", include_str!("programs/eyeballs.sh")),
     ("eyeballs.py", include_str!("programs/eyeballs.py")),
+    ("bridge_nf.sh", include_str!("programs/bridge_nf.sh")),
     ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
     ("bridges.sh", include_str!("programs/bridges.sh")),

@@ -10,6 +10,11 @@ pub fn tests() -> Vec<Test> {
         test("nft_more_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nft_more_as_linux),
         test("ipset_as_linux", &["ipset", "iptables-nft", "iptables-legacy", "python3"], ipset_as_linux),
         test("nflog_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nflog_as_linux),
+        test(
+            "bridged_as_linux",
+            &["ip", "iptables-legacy", "ip6tables-legacy", "nft", "nstat", "ping", "python3"],
+            bridged_as_linux,
+        ),
         test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
     ]
 }
@@ -33,6 +38,11 @@ fn ipset_as_linux(env: &Env) -> Result<()> {
 
 fn nflog_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "python3", "nflog.py")
+}
+
+/// A service's address from one pod to another on its bridge, DNAT that stays there, pieces, `physdev`: what br_netfilter does.
+fn bridged_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "bridge_nf.sh")
 }
 
 /// A script that says the same in a network namespace of the host's and in a jar.

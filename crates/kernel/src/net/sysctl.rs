@@ -249,6 +249,19 @@ impl Value for Available {
     }
 }
 
+/// Any number; what is not nought is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switch(pub bool);
+
+impl Value for Switch {
+    fn show(&self) -> String {
+        u8::from(self.0).to_string()
+    }
+    fn read(text: &str, min: i64, max: i64) -> Option<Switch> {
+        i32::read(text, min, max).map(|v| Switch(v != 0))
+    }
+}
+
 macro_rules! sysctls {
     ($(#[$doc:meta])* $group:ident { $($key:literal $field:ident: $t:ty = $default:expr, $min:expr, $max:expr;)* }) => {
         $(#[$doc])*
@@ -295,6 +308,12 @@ const MIN_SECONDS: i64 = i32::MIN as i64 / 250;
 sysctls! {
     /// Settings of one network namespace.
     Sysctl {
+        "net.bridge.bridge-nf-call-arptables" bridge_nf_call_arptables: Switch = Switch(true), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-call-ip6tables" bridge_nf_call_ip6tables: Switch = Switch(true), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-call-iptables" bridge_nf_call_iptables: Switch = Switch(true), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-filter-pppoe-tagged" bridge_nf_filter_pppoe_tagged: Switch = Switch(false), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-filter-vlan-tagged" bridge_nf_filter_vlan_tagged: Switch = Switch(false), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-pass-vlan-input-dev" bridge_nf_pass_vlan_input_dev: Switch = Switch(false), i64::from(i32::MIN), INT;
         "net.core.optmem_max" optmem_max: u32 = 131_072, 0, INT;
         "net.core.rmem_default" rmem_default: u32 = 212_992, 2304, INT;
         "net.core.rmem_max" rmem_max: u32 = 4_194_304, 2304, INT;

@@ -61,7 +61,7 @@ fn rewritten(skb: &Skb, was: Ipv4Header) -> Ipv4Header {
 }
 
 /// The checks of RFC 1122 §3.2.1: version, lengths, checksum; link padding is cut off.
-fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
+pub(crate) fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
     const BAD: (DropReason, Mib) = (DropReason::IpInHdr, Mib::IpInHdrErrors);
     if !skb.may_pull(IPV4_HLEN) {
         return Err((DropReason::PktTooSmall, Mib::IpInHdrErrors));
@@ -141,7 +141,13 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
 /// Looks up where a packet goes that did not bring its route.
 #[doc(alias = "ip_route_input_noref")]
 #[inline(never)]
-fn routed(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -> Result<RouteKind, InputError> {
+pub(crate) fn routed(
+    net: &mut Net,
+    ns: NsId,
+    dev: DevId,
+    skb: &mut Skb,
+    ip: &Ipv4Header,
+) -> Result<RouteKind, InputError> {
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let mut keys = HashKeys::of(n.sysctl.multipath_hash(), skb, ip);
     if n.fib.rules.is_some() && fib_rules::wants_l4(&n.fib.rules) {
@@ -187,14 +193,11 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     if e == InputError::NotJoined && skb.ip_hdr().is_some_and(|ip| ip.proto == IPPROTO_IGMP) {
         return net.consume_skb(skb);
     }
-    let (counter, reason) = match e {
-        InputError::RpFilter => (Some(Mib::TcpExtIPReversePathFilter), DropReason::IpRpFilter),
-        InputError::MartianSource => (None, DropReason::IpInvalidSource),
-        InputError::MartianDestination => (None, DropReason::IpInvalidDest),
-        InputError::NotJoined => (None, DropReason::NotSpecified),
-        InputError::NotForwarding => (Some(Mib::IpInAddrErrors), DropReason::IpInAddrErrors),
-        InputError::Refused(Errno::ENETUNREACH) => (Some(Mib::IpExtInNoRoutes), DropReason::IpInNoRoutes),
-        InputError::Refused(_) => (None, DropReason::IpInNoRoutes),
+    let counter = match e {
+        InputError::RpFilter => Some(Mib::TcpExtIPReversePathFilter),
+        InputError::NotForwarding => Some(Mib::IpInAddrErrors),
+        InputError::Refused(Errno::ENETUNREACH) => Some(Mib::IpExtInNoRoutes),
+        _ => None,
     };
     if let Some(c) = counter {
         net.inc(ns, c);
@@ -212,7 +215,7 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     {
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, code, 0);
     }
-    net.kfree_skb(skb, reason, "ip_error");
+    net.kfree_skb(skb, e.reason(), "ip_error");
 }
 
 /// Fragments wait until the datagram is whole; then the protocol.

@@ -13,6 +13,13 @@ use std::fmt::Write;
 pub fn line(net: &Net, prefix: &str, flags: u8, p: &Pkt, skb: &SkBuff, (iin, out): Devs) -> String {
     let name = |d: Option<crate::ids::DevId>| d.and_then(|d| net.devs.get(d)).map_or("", |d| d.name.as_str());
     let mut o = format!("{prefix}IN={} OUT={} ", name(iin), name(out));
+    if let Some(b) = skb.nf_bridge {
+        for (label, d, seen) in [("PHYSIN", Some(b.physin), iin), ("PHYSOUT", b.physout, out)] {
+            if d.is_some() && d != seen {
+                let _ = write!(o, "{label}={} ", name(d));
+            }
+        }
+    }
     mac(&mut o, net, skb, iin);
     let _ = write!(o, "SRC={} DST={} ", addr(p.pf, p.src), addr(p.pf, p.dst));
     match p.pf {

@@ -223,9 +223,15 @@ fn fill(net: &Net, out: &mut Vec<u8>, group: u16, s: &Shown<'_>, numbers: [(u16,
     m.attr(NFULA_PACKET_HDR, &[a, b, s.hook as u8, 0]).attr_str(NFULA_PREFIX, s.prefix);
     let dev = |d: Option<crate::ids::DevId>| d.and_then(|d| net.devs.get(d));
     let (iin, out) = (dev(s.devs.0), dev(s.devs.1));
-    for (kind, d) in [(NFULA_IFINDEX_INDEV, iin), (NFULA_IFINDEX_OUTDEV, out)] {
-        if let Some(d) = d {
-            m.attr(kind, &d.ifindex.to_be_bytes());
+    let (physin, physout) = s.skb.nf_bridge.map_or((None, None), |b| (dev(Some(b.physin)), dev(b.physout)));
+    for (kind, d, behind, port) in [
+        (NFULA_IFINDEX_INDEV, iin, NFULA_IFINDEX_PHYSINDEV, physin),
+        (NFULA_IFINDEX_OUTDEV, out, NFULA_IFINDEX_PHYSOUTDEV, physout),
+    ] {
+        let Some(d) = d else { continue };
+        m.attr(kind, &d.ifindex.to_be_bytes());
+        if let Some(p) = port {
+            m.attr(behind, &p.ifindex.to_be_bytes());
         }
     }
     if s.skb.mark != 0 {

@@ -2,7 +2,7 @@
 use super::super::Pf;
 use super::super::packet::{addr, bits};
 use super::super::rules::*;
-use super::{owner, set};
+use super::{owner, physdev, set};
 use belljar_abi::Errno;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,6 +25,7 @@ pub const MATCHES: &[(&str, u8)] = &[
     ("limit", 0),
     ("length", 0),
     ("owner", 1),
+    ("physdev", 0),
     ("set", 1),
     ("set", 2),
     ("set", 3),
@@ -212,6 +213,7 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
         "set" => Match::Set(Box::new(set::read_match(r, revision)?)),
         "length" => Match::Length { min: r.u16()?, max: r.u16()?, inv: r.u8()? != 0 },
         "owner" => owner::read(r)?,
+        "physdev" => physdev::read(r)?,
         _ => return Err(Errno::ENOENT),
     })
 }
@@ -352,6 +354,10 @@ pub fn write_match(pf: Pf, m: &Match) -> (&'static str, u8, Vec<u8>) {
             [uid.0, uid.1, gid.0, gid.1].into_iter().for_each(|v| w.u32(v));
             w.0.extend([*which, *inv, 0, 0]);
             ("owner", 1)
+        }
+        Match::Physdev(p) => {
+            physdev::write(&mut w, p);
+            ("physdev", 0)
         }
     };
     (name, revision, w.0)

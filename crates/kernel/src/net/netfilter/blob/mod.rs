@@ -4,6 +4,7 @@
 //! laid out as `libiptc` lays them out (built-in chains, then user chains behind their names) is refused with EINVAL.
 pub(super) mod ext;
 mod owner;
+pub(super) mod physdev;
 mod set;
 
 use super::rules::*;
