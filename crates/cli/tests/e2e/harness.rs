@@ -72,6 +72,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("eyeballs.sh", include_str!("programs/eyeballs.sh")),
     ("eyeballs.py", include_str!("programs/eyeballs.py")),
     ("bridge_nf.sh", include_str!("programs/bridge_nf.sh")),
+    ("bridge_nft.sh", include_str!("programs/bridge_nft.sh")),
+    ("nft_socket.sh", include_str!("programs/nft_socket.sh")),
     ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
     ("bridges.sh", include_str!("programs/bridges.sh")),

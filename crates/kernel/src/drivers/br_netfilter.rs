@@ -23,6 +23,7 @@ use crate::net::ipv6::icmp::icmpv6_send;
 use crate::net::ipv6::route::{Input6, ip6_route_input, ip6_route_output};
 use crate::net::mib::Mib;
 use crate::net::netfilter::conntrack::nf_conntrack_confirm;
+use crate::net::netfilter::nft::layer2::{self, Part};
 use crate::net::netfilter::{Hook, Pf, Verdict, nf_hook};
 use belljar_wire::Mac;
 use belljar_wire::ethernet::*;
@@ -268,6 +269,8 @@ fn finish(
             if let Some(b) = &mut skb.nf_bridge {
                 b.source = source;
             }
+            skb.dev = Some(from);
+            let mut skb = layer2::bridge(net, ns, Hook::PreRouting, Part::Behind, skb, (Some(from), None))?;
             skb.dev = Some(logical);
             let _ = neighbour::output(net, ns, logical, hop, skb);
         }

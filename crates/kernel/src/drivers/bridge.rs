@@ -23,6 +23,8 @@ use crate::net::core::dev::DevKind;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::core::{dev_rx, dev_tx};
 use crate::net::drop::DropReason;
+use crate::net::netfilter::nft::layer2::{self, Part};
+use crate::net::netfilter::{Devs, Hook};
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTM_NEWLINK;
@@ -322,11 +324,19 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
     if eth.dst == own {
         skb.pkt_type = PktType::Host;
     }
+    let at = (ns, Hook::PreRouting, (Some(from), None));
+    let skb = chains(&mut k.net, at, Part::Before, skb)?;
     let skb = br_netfilter::pre_routing(&mut k.net, (ns, br), from, skb)?;
+    let skb = chains(&mut k.net, at, Part::Behind, skb)?;
     if let Some(up) = handle_finish(&mut k.net, br, from, skb) {
         dev_rx::netif_receive_skb(k, up);
     }
     None
+}
+
+/// Chains of nf_tables' family bridge.
+fn chains(net: &mut Net, (ns, hook, devs): (NsId, Hook, Devs), part: Part, skb: Skb) -> Option<Skb> {
+    layer2::bridge(net, ns, hook, part, skb, devs)
 }
 
 /// The frame, or a copy of it, that goes up to this machine.
@@ -435,11 +445,23 @@ fn forward(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
     skb.head.rewind(skb.mac_header + ETH_HLEN as u8);
     skb.network_header = skb.mac_header + ETH_HLEN as u8;
     bridge_vlan::leave(net, br, Some(to), &mut skb);
-    if skb.dev != Some(br) {
-        let Some(kept) = br_netfilter::forward(net, (ns, br), to, skb) else { return };
-        skb = kept;
-    }
+    let Some(skb) = (if skb.dev == Some(br) {
+        chains(net, (ns, Hook::LocalOut, (None, Some(to))), Part::All, skb)
+    } else {
+        forwarded(net, (ns, br), to, skb)
+    }) else {
+        return;
+    };
+    let Some(skb) = chains(net, (ns, Hook::PostRouting, (None, Some(to))), Part::All, skb) else { return };
     br_netfilter::post_routing(net, (ns, br), to, skb, push);
+}
+
+/// From another port.
+fn forwarded(net: &mut Net, (ns, br): (NsId, DevId), to: DevId, skb: Skb) -> Option<Skb> {
+    let at = (ns, Hook::Forward, (skb.dev, Some(to)));
+    let skb = chains(net, at, Part::Before, skb)?;
+    let skb = br_netfilter::forward(net, (ns, br), to, skb)?;
+    chains(net, at, Part::Behind, skb)
 }
 
 #[doc(alias = "br_dev_queue_push_xmit")]
@@ -474,6 +496,8 @@ fn pass_up(net: &mut Net, br: DevId, mut skb: Skb, (vid, copied): (u16, bool)) -
     d.stats.rx(1, len);
     d.stats.multicast += u64::from(skb.pkt_type == PktType::Multicast);
     let (ns, own) = (d.ns, d.mac);
+    let from = skb.dev;
+    skb = chains(net, (ns, Hook::LocalIn, (from, None)), Part::All, skb)?;
     skb = br_netfilter::local_in(net, ns, copied, skb)?;
     skb.dev = Some(br);
     skb.head.rewind(skb.mac_header);

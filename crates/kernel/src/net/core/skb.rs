@@ -129,6 +129,15 @@ pub enum Redirect {
     Skip,
 }
 
+/// The socket that a packet is for, as rules ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenSock {
+    /// It takes foreign addresses (IP_TRANSPARENT).
+    pub transparent: bool,
+    /// Its mark, and whether it is bound to every address; of requests and TIME_WAIT there are none.
+    pub whole: Option<(u32, bool)>,
+}
+
 /// What the tables of the network layer are told of a bridged packet (Linux: `struct nf_bridge_info`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NfBridge {
@@ -212,6 +221,8 @@ pub struct SkBuff {
     pub nf_trace: bool,
     /// Where a TPROXY rule sends it.
     pub tproxy: Option<(IpAddr, u16)>,
+    /// Where rules ask for it, the socket that it is for.
+    pub seen_sock: Option<SeenSock>,
     /// It came in by a port of a bridge, and met tables there.
     pub nf_bridge: Option<NfBridge>,
     pub redirect: Redirect,
@@ -241,7 +252,7 @@ impl SkBuff {
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
         (self.nf, self.nf_trace, self.tproxy, self.sender) = (NfCt::default(), false, None, Sender::None);
-        self.nf_bridge = None;
+        (self.nf_bridge, self.seen_sock) = (None, None);
         (self.pacing_rate, self.vlan, self.redirect, self.sent_on) = (0, VlanTag::NONE, Redirect::None, 0);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);

@@ -11,7 +11,7 @@ use crate::net::ipv4::route::{InputError, RouteKind, addr_type, ip_route_input, 
 use crate::net::ipv4::rule::HashKeys;
 use crate::net::ipv4::{forward, icmp, icmp_rcv, igmp, options, reassembly};
 use crate::net::mib::Mib;
-use crate::net::netfilter::{Hook, Pf, nf_hook};
+use crate::net::netfilter::{Hook, Pf, nf_hook, socket};
 use crate::net::raw::rcv::raw_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
@@ -47,6 +47,10 @@ pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     let ect = [Mib::IpExtInNoECTPkts, Mib::IpExtInECT1Pkts, Mib::IpExtInECT0Pkts, Mib::IpExtInCEPkts];
     n.mib.inc(ect[(ip.tos & 3) as usize]);
     skb.transport_header = skb.network_header + ip.ihl_bytes as u8;
+    if net.nf_active {
+        socket::look(k, ns, Pf::V4, &mut skb);
+    }
+    let net = &mut k.net;
     let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::PreRouting, skb, (Some(dev), None)) else { return };
     // Rules may have rewritten it.
     if net.nf_active {
@@ -229,11 +233,12 @@ fn ip_local_deliver(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
 }
 
 /// A whole datagram for this host, past its rules.
-fn local_in(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
+fn local_in(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header) {
     if !k.net.nf_active {
         return ip_local_deliver_finish(k, ns, skb, ip);
     }
     let iin = skb.dev;
+    socket::look(k, ns, Pf::V4, &mut skb);
     let Ok(skb) = nf_hook(&mut k.net, ns, Pf::V4, Hook::LocalIn, skb, (iin, None)) else { return };
     let ip = rewritten(&skb, *ip);
     ip_local_deliver_finish(k, ns, skb, &ip);

@@ -17,6 +17,7 @@ pub mod nft;
 pub mod packet;
 mod reject;
 pub mod rules;
+pub(crate) mod socket;
 pub mod table;
 pub mod words;
 
