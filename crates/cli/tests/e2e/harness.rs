@@ -74,6 +74,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("bridge_nf.sh", include_str!("programs/bridge_nf.sh")),
     ("bridge_nft.sh", include_str!("programs/bridge_nft.sh")),
     ("nft_socket.sh", include_str!("programs/nft_socket.sh")),
+    ("nexthop.sh", include_str!("programs/nexthop.sh")),
     ("docker.sh", include_str!("programs/docker.sh")),
     ("links.sh", include_str!("programs/links.sh")),
     ("bridges.sh", include_str!("programs/bridges.sh")),

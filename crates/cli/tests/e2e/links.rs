@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Test> {
         test("offloads_as_linux", &["ip", "ethtool"], offloads_as_linux),
         test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
+        test("next_hops_as_linux", &["unshare", "ip", "ping"], next_hops_as_linux),
         test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
         test("proxies_as_linux", &["unshare", "ip", "arp"], proxies_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
@@ -58,6 +59,11 @@ fn mirred_as_linux(env: &Env) -> Result<()> {
 /// ipip, gre, gretap and sit between two namespaces: shown as by Linux with these modules, and carrying packets.
 fn tunnels_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "tunnels.sh", include_str!("programs/tunnels.linux"))
+}
+
+/// Next hops as objects, in groups, by routes of both families; what `ip monitor nexthop` hears.
+fn next_hops_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "nexthop.sh", "")
 }
 
 /// Rules by protocol, ports, users, with jumps, and the routes that are chosen by them; `fibmatch`.
