@@ -230,7 +230,7 @@ fn namespaces_joined_by_a_router(env: &Env) -> Result<()> {
 }
 
 /// Two namespaces on a bridge, masqueraded out, a published port translated in: by `ip` and `iptables-legacy` themselves, and
-/// asked from beside, from the host and from outside.
+/// asked from beside, from the host and from outside; each is a connection, since what is bridged meets the tables too.
 fn containers(env: &Env) -> Result<()> {
     let www = env.dir.join("www");
     std::fs::create_dir_all(&www)?;
@@ -251,7 +251,7 @@ fn containers(env: &Env) -> Result<()> {
         -A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.18.0.2:8000\n\
         -A OUTPUT -d 10.0.2.15/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.18.0.2:8000\n\
         -A POSTROUTING -s 172.18.0.0/24 ! -o br0 -j MASQUERADE\n\
-        1 translated coming in\n1 masqueraded\n2\n";
+        1 translated coming in\n1 masqueraded\n3\n";
     ensure!(out.stdout == want, "{out:?}");
     Ok(())
 }
