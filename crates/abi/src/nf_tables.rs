@@ -31,7 +31,9 @@ pub const NFT_MSG_DESTROYSETELEM: u8 = 30;
 pub const NFPROTO_UNSPEC: u8 = 0;
 pub const NFPROTO_INET: u8 = 1;
 pub const NFPROTO_IPV4: u8 = 2;
+pub const NFPROTO_ARP: u8 = 3;
 pub const NFPROTO_NETDEV: u8 = 5;
+pub const NFPROTO_BRIDGE: u8 = 7;
 pub const NFPROTO_IPV6: u8 = 10;
 
 /// Longest name of anything (`NFT_NAME_MAXLEN`), and bytes of user data.
@@ -261,6 +263,9 @@ pub const NFT_CT_DST: u32 = 9;
 pub const NFT_CT_PROTOCOL: u32 = 10;
 pub const NFT_CT_PROTO_SRC: u32 = 11;
 pub const NFT_CT_PROTO_DST: u32 = 12;
+pub const NFT_CT_PKTS: u32 = 14;
+pub const NFT_CT_BYTES: u32 = 15;
+pub const NFT_CT_AVGPKT: u32 = 16;
 pub const NFT_CT_SRC_IP: u32 = 19;
 pub const NFT_CT_DST_IP: u32 = 20;
 pub const NFT_CT_SRC_IP6: u32 = 21;
@@ -310,3 +315,17 @@ pub const NFTA_DYNSET_FLAGS: u16 = 9;
 pub const NFTA_DYNSET_EXPRESSIONS: u16 = 10;
 pub const NFT_DYNSET_F_INV: u32 = 1;
 pub const NFT_DYNSET_F_EXPR: u32 = 2;
+
+pub const NFTA_SOCKET_KEY: u16 = 1;
+pub const NFTA_SOCKET_DREG: u16 = 2;
+pub const NFT_SOCKET_TRANSPARENT: u32 = 0;
+pub const NFT_SOCKET_MARK: u32 = 1;
+pub const NFT_SOCKET_WILDCARD: u32 = 2;
+
+pub const NFTA_TPROXY_FAMILY: u16 = 1;
+pub const NFTA_TPROXY_REG_ADDR: u16 = 2;
+pub const NFTA_TPROXY_REG_PORT: u16 = 3;
+
+pub const NFT_META_RTCLASSID: u32 = 13;
+pub const NFT_META_IIFGROUP: u32 = 21;
+pub const NFT_META_OIFGROUP: u32 = 22;

@@ -30,6 +30,9 @@ pub const RTM_NEWNSID: u16 = 88;
 pub const RTM_DELNSID: u16 = 89;
 pub const RTM_GETSTATS: u16 = 94;
 pub const RTM_GETNSID: u16 = 90;
+pub const RTM_NEWNEXTHOP: u16 = 104;
+pub const RTM_DELNEXTHOP: u16 = 105;
+pub const RTM_GETNEXTHOP: u16 = 106;
 
 // Multicast groups (bits of `nl_groups`)
 pub const RTMGRP_LINK: u32 = 1;
@@ -51,6 +54,7 @@ pub const RTNLGRP_IPV6_IFADDR: u32 = 9;
 pub const RTNLGRP_IPV6_ROUTE: u32 = 11;
 pub const RTNLGRP_IPV6_RULE: u32 = 19;
 pub const RTNLGRP_MDB: u32 = 26;
+pub const RTNLGRP_NEXTHOP: u32 = 32;
 
 // Link attributes
 pub const IFLA_UNSPEC: u16 = 0;
@@ -366,6 +370,15 @@ pub const RTA_MFC_STATS: u16 = 17;
 pub const RTA_VIA: u16 = 18;
 pub const RTA_NEWDST: u16 = 19;
 pub const RTA_PREF: u16 = 20;
+
+pub const NHA_ID: u16 = 1;
+pub const NHA_GROUP: u16 = 2;
+pub const NHA_GROUP_TYPE: u16 = 3;
+pub const NHA_BLACKHOLE: u16 = 4;
+pub const NHA_OIF: u16 = 5;
+pub const NHA_GATEWAY: u16 = 6;
+pub const NHA_GROUPS: u16 = 9;
+pub const NHA_MASTER: u16 = 10;
 pub const RTA_ENCAP_TYPE: u16 = 21;
 pub const RTA_ENCAP: u16 = 22;
 pub const RTA_EXPIRES: u16 = 23;

@@ -298,7 +298,7 @@ fn loops_wrong_places_and_strange_things_are_refused() {
             m.attr_str(NFTA_CHAIN_TABLE, "t").attr_str(NFTA_CHAIN_NAME, "b");
         });
     });
-    refused(Errno::EOPNOTSUPP, &|b| table(b, 7));
+    refused(Errno::EOPNOTSUPP, &|b| table(b, 12));
 }
 
 /// A chain without a name that is older than the one it is called from: when it goes with its rule, the rules of others stay.

@@ -9,6 +9,8 @@ pub const ETH_P_8021Q: u16 = 0x8100;
 /// The outer tag of a provider (IEEE 802.1ad).
 pub const ETH_P_8021AD: u16 = 0x88a8;
 pub const ETH_P_IPV6: u16 = 0x86dd;
+/// PPPoE, once its session is there.
+pub const ETH_P_PPP_SES: u16 = 0x8864;
 /// Every protocol: for packet sockets, never on the wire.
 pub const ETH_P_ALL: u16 = 0x0003;
 

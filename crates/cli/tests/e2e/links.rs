@@ -10,6 +10,7 @@ pub fn tests() -> Vec<Test> {
         test("offloads_as_linux", &["ip", "ethtool"], offloads_as_linux),
         test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
+        test("next_hops_as_linux", &["unshare", "ip", "ping"], next_hops_as_linux),
         test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
         test("settings_as_linux", &["unshare", "ip", "iptables", "python3"], settings_as_linux),
         test("proxies_as_linux", &["unshare", "ip", "arp"], proxies_as_linux),
@@ -64,6 +65,11 @@ fn tunnels_as_linux(env: &Env) -> Result<()> {
 /// What settings do and which values they take, shown by frames that are written and read at the other end of a cable.
 fn settings_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "settings.sh", "")
+}
+
+/// Next hops as objects, in groups, by routes of both families; what `ip monitor nexthop` hears.
+fn next_hops_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "nexthop.sh", "")
 }
 
 /// Rules by protocol, ports, users, with jumps, and the routes that are chosen by them; `fibmatch`.
@@ -230,7 +236,7 @@ fn namespaces_joined_by_a_router(env: &Env) -> Result<()> {
 }
 
 /// Two namespaces on a bridge, masqueraded out, a published port translated in: by `ip` and `iptables-legacy` themselves, and
-/// asked from beside, from the host and from outside.
+/// asked from beside, from the host and from outside; each is a connection, since what is bridged meets the tables too.
 fn containers(env: &Env) -> Result<()> {
     let www = env.dir.join("www");
     std::fs::create_dir_all(&www)?;
@@ -251,7 +257,7 @@ fn containers(env: &Env) -> Result<()> {
         -A PREROUTING -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.18.0.2:8000\n\
         -A OUTPUT -d 10.0.2.15/32 -p tcp -m tcp --dport 80 -j DNAT --to-destination 172.18.0.2:8000\n\
         -A POSTROUTING -s 172.18.0.0/24 ! -o br0 -j MASQUERADE\n\
-        1 translated coming in\n1 masqueraded\n2\n";
+        1 translated coming in\n1 masqueraded\n3\n";
     ensure!(out.stdout == want, "{out:?}");
     Ok(())
 }

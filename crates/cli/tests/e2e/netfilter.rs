@@ -10,6 +10,13 @@ pub fn tests() -> Vec<Test> {
         test("nft_more_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nft_more_as_linux),
         test("ipset_as_linux", &["ipset", "iptables-nft", "iptables-legacy", "python3"], ipset_as_linux),
         test("nflog_as_linux", &["nft", "iptables-nft", "iptables-legacy", "python3"], nflog_as_linux),
+        test(
+            "bridged_as_linux",
+            &["ip", "iptables-legacy", "ip6tables-legacy", "nft", "nstat", "ping", "python3"],
+            bridged_as_linux,
+        ),
+        test("bridge_and_arp_as_linux", &["ip", "nft", "ebtables-nft", "ping", "python3"], bridge_and_arp_as_linux),
+        test("nft_sockets_as_linux", &["ip", "nft", "python3"], nft_sockets_as_linux),
         test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
     ]
 }
@@ -33,6 +40,21 @@ fn ipset_as_linux(env: &Env) -> Result<()> {
 
 fn nflog_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "python3", "nflog.py")
+}
+
+/// A service's address from one pod to another on its bridge, DNAT that stays there, pieces, `physdev`: what br_netfilter does.
+fn bridged_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "bridge_nf.sh")
+}
+
+/// The families bridge and arp of nf_tables, and `ebtables`.
+fn bridge_and_arp_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "bridge_nft.sh")
+}
+
+/// A transparent proxy by `socket` and `tproxy`, what connections carried, groups of devices.
+fn nft_sockets_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "nft_socket.sh")
 }
 
 /// A script that says the same in a network namespace of the host's and in a jar.

@@ -8,12 +8,13 @@
 //!                                                    └─▶ unknown: all other ports
 //!   machine ─ br_dev_xmit ─▶ the same choice
 //! ```
+use super::br_netfilter::NfCall;
 use super::bridge_fdb::{FdbEntry, FdbKey, Way, fdb_local, forget, forget_local, learn, lookup};
 use super::bridge_mcast::{self, BrMcast, Hit, PortMcast, Seen};
 use super::bridge_stp::{self, PortStp, Stp};
 use super::bridge_vlan::{self, BrVlans};
 use super::veth::{is_skb_forwardable, scrub};
-use super::{bridge_igmp, bridge_timer, stacked};
+use super::{br_netfilter, bridge_igmp, bridge_timer, stacked};
 use crate::env::{Jiffies, TimerSlot};
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
@@ -22,6 +23,8 @@ use crate::net::core::dev::DevKind;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::core::{dev_rx, dev_tx};
 use crate::net::drop::DropReason;
+use crate::net::netfilter::nft::layer2::{self, Part};
+use crate::net::netfilter::{Devs, Hook};
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTM_NEWLINK;
@@ -52,6 +55,8 @@ pub struct Bridge {
     pub mac_set: bool,
     pub mtu_set: bool,
     pub vlans: BrVlans,
+    /// Tables that see its packets whatever the namespace says.
+    pub nf_call: NfCall,
 }
 
 impl Bridge {
@@ -70,6 +75,7 @@ impl Bridge {
             mac_set: false,
             mtu_set: false,
             vlans: BrVlans::default(),
+            nf_call: NfCall::default(),
         }
     }
 }
@@ -314,48 +320,73 @@ pub(crate) fn handle_frame(k: &mut Kernel, br: DevId, from: DevId, mut skb: Skb)
         return None;
     }
     k.net.stage(&skb, "br_handle_frame");
-    match bridge_vlan::ingress(&k.net, br, Some(from), &mut skb) {
-        Some(vid) => handle_finish(k, br, from, (eth, vid), skb),
-        None => k.net.kfree_skb(skb, DropReason::NotSpecified, "br_allowed_ingress"),
+    let Some((ns, own)) = k.net.devs.get(br).map(|d| (d.ns, d.mac)) else { return Some(skb) };
+    if eth.dst == own {
+        skb.pkt_type = PktType::Host;
+    }
+    let at = (ns, Hook::PreRouting, (Some(from), None));
+    let skb = chains(&mut k.net, at, Part::Before, skb)?;
+    let skb = br_netfilter::pre_routing(&mut k.net, (ns, br), from, skb)?;
+    let skb = chains(&mut k.net, at, Part::Behind, skb)?;
+    if let Some(up) = handle_finish(&mut k.net, br, from, skb) {
+        dev_rx::netif_receive_skb(k, up);
     }
     None
 }
 
+/// Chains of nf_tables' family bridge.
+fn chains(net: &mut Net, (ns, hook, devs): (NsId, Hook, Devs), part: Part, skb: Skb) -> Option<Skb> {
+    layer2::bridge(net, ns, hook, part, skb, devs)
+}
+
+/// The frame, or a copy of it, that goes up to this machine.
 #[doc(alias = "br_handle_frame_finish")]
-fn handle_finish(k: &mut Kernel, br: DevId, from: DevId, (eth, vid): (EthHeader, u16), skb: Skb) {
-    let net = &mut k.net;
+fn handle_finish(net: &mut Net, br: DevId, from: DevId, mut skb: Skb) -> Option<Skb> {
+    // Tables may have made it another's.
+    let Ok(eth) = EthHeader::parse(skb.head.at(skb.mac_header)) else {
+        net.kfree_skb(skb, DropReason::NotSpecified, "br_handle_frame");
+        return None;
+    };
+    let Some(vid) = bridge_vlan::ingress(net, br, Some(from), &mut skb) else {
+        net.kfree_skb(skb, DropReason::NotSpecified, "br_allowed_ingress");
+        return None;
+    };
     let multicast = eth.dst.is_multicast() && !eth.dst.is_broadcast();
     let Ok(seen) = (if multicast { bridge_igmp::rcv(net, br, Some(from), vid, &skb) } else { Ok(Seen::default()) })
     else {
-        return net.kfree_skb(skb, DropReason::NotSpecified, "br_multicast_rcv");
+        net.kfree_skb(skb, DropReason::NotSpecified, "br_multicast_rcv");
+        return None;
     };
     if port(net, from).is_some_and(|p| p.learning) {
         learn(net, br, from, (eth.src, vid));
     }
     if !forwards(net, from) {
-        return net.kfree_skb(skb, DropReason::BridgeIngressStpState, "br_handle_frame_finish");
+        net.kfree_skb(skb, DropReason::BridgeIngressStpState, "br_handle_frame_finish");
+        return None;
     }
     let to = (eth.dst, vid);
     let promisc = net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
     if eth.dst.is_multicast() {
         let hit = if multicast { bridge_mcast::choose(net, br, &skb, to, seen) } else { None };
         if !promisc && hit.is_some_and(|h| !h.host(net, br)) {
-            return flood(net, br, (Some(from), hit), eth.dst, skb);
+            flood(net, br, (Some(from), hit), eth.dst, skb);
+            return None;
         }
         let copy = net.clone_skb(&skb);
         flood(net, br, (Some(from), hit), eth.dst, skb);
-        return pass_up(k, br, copy, vid);
+        return pass_up(net, br, copy, (vid, promisc));
     }
     match lookup(net, br, to) {
-        Way::Here => return pass_up(k, br, skb, vid),
+        Way::Here => return pass_up(net, br, skb, (vid, false)),
         _ if promisc => {
             let copy = net.clone_skb(&skb);
             send(net, br, Some(from), to, skb);
-            return pass_up(k, br, copy, vid);
+            return pass_up(net, br, copy, (vid, true));
         }
         _ => {}
     }
     send(net, br, Some(from), to, skb);
+    None
 }
 
 /// To the port that is known, or to all.
@@ -410,12 +441,33 @@ fn flood(net: &mut Net, br: DevId, (from, hit): (Option<DevId>, Option<Hit>), to
 /// Out of a port, with the Ethernet header that it had.
 #[doc(alias = "__br_forward")]
 fn forward(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
-    let mtu = net.devs.get(to).map_or(0, |d| d.mtu);
-    if skb.head.start() != skb.mac_header {
-        skb.head.rewind(skb.mac_header);
-    }
+    let Some(ns) = net.devs.get(to).map(|d| d.ns) else { return net.consume_skb(skb) };
+    skb.head.rewind(skb.mac_header + ETH_HLEN as u8);
     skb.network_header = skb.mac_header + ETH_HLEN as u8;
     bridge_vlan::leave(net, br, Some(to), &mut skb);
+    let Some(skb) = (if skb.dev == Some(br) {
+        chains(net, (ns, Hook::LocalOut, (None, Some(to))), Part::All, skb)
+    } else {
+        forwarded(net, (ns, br), to, skb)
+    }) else {
+        return;
+    };
+    let Some(skb) = chains(net, (ns, Hook::PostRouting, (None, Some(to))), Part::All, skb) else { return };
+    br_netfilter::post_routing(net, (ns, br), to, skb, push);
+}
+
+/// From another port.
+fn forwarded(net: &mut Net, (ns, br): (NsId, DevId), to: DevId, skb: Skb) -> Option<Skb> {
+    let at = (ns, Hook::Forward, (skb.dev, Some(to)));
+    let skb = chains(net, at, Part::Before, skb)?;
+    let skb = br_netfilter::forward(net, (ns, br), to, skb)?;
+    chains(net, at, Part::Behind, skb)
+}
+
+#[doc(alias = "br_dev_queue_push_xmit")]
+fn push(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
+    let mtu = net.devs.get(to).map_or(0, |d| d.mtu);
+    skb.head.rewind(skb.mac_header);
     if !is_skb_forwardable(mtu, &skb) {
         return net.kfree_skb(skb, DropReason::PktTooBig, "br_dev_queue_push_xmit");
     }
@@ -429,17 +481,24 @@ fn forward(net: &mut Net, br: DevId, to: DevId, mut skb: Skb) {
 
 /// Up to this machine, through the bridge's own device.
 #[doc(alias = "br_pass_frame_up")]
-fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb, vid: u16) {
+fn pass_up(net: &mut Net, br: DevId, mut skb: Skb, (vid, copied): (u16, bool)) -> Option<Skb> {
     let len = skb.len() as u64;
-    let promisc = k.net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
-    if !promisc && !bridge_vlan::egress(&k.net, br, None, skb.vlan) {
-        return k.net.kfree_skb(skb, DropReason::NotSpecified, "br_pass_frame_up");
+    let promisc = net.devs.get(br).is_some_and(|d| d.promiscuity > 0);
+    if !promisc && !bridge_vlan::egress(net, br, None, skb.vlan) {
+        net.kfree_skb(skb, DropReason::NotSpecified, "br_pass_frame_up");
+        return None;
     }
-    bridge_vlan::leave(&k.net, br, None, &mut skb);
-    let Some(d) = k.net.devs.get_mut(br) else { return k.net.consume_skb(skb) };
+    bridge_vlan::leave(net, br, None, &mut skb);
+    let Some(d) = net.devs.get_mut(br) else {
+        net.consume_skb(skb);
+        return None;
+    };
     d.stats.rx(1, len);
     d.stats.multicast += u64::from(skb.pkt_type == PktType::Multicast);
-    let own = d.mac;
+    let (ns, own) = (d.ns, d.mac);
+    let from = skb.dev;
+    skb = chains(net, (ns, Hook::LocalIn, (from, None)), Part::All, skb)?;
+    skb = br_netfilter::local_in(net, ns, copied, skb)?;
     skb.dev = Some(br);
     skb.head.rewind(skb.mac_header);
     // To the address of a port it is for this machine as well.
@@ -447,19 +506,23 @@ fn pass_up(k: &mut Kernel, br: DevId, mut skb: Skb, vid: u16) {
     if let Ok(to) = to
         && !to.is_multicast()
         && to != own
-        && matches!(lookup(&mut k.net, br, (to, vid)), Way::Here)
+        && matches!(lookup(net, br, (to, vid)), Way::Here)
     {
         let _ = skb.head.pull(ETH_HLEN);
         skb.pkt_type = PktType::Host;
     } else if !crate::net::ethernet::type_trans(&mut skb, own) {
-        return k.net.kfree_skb(skb, DropReason::PktTooSmall, "br_pass_frame_up");
+        net.kfree_skb(skb, DropReason::PktTooSmall, "br_pass_frame_up");
+        return None;
     }
-    dev_rx::netif_receive_skb(k, skb);
+    Some(skb)
 }
 
 /// The machine itself sends through the bridge.
 #[inline(never)]
 pub fn br_dev_xmit(net: &mut Net, br: DevId, mut skb: Skb) {
+    if skb.nf_bridge.is_some_and(|b| b.source.is_some()) {
+        return resume(net, br, skb);
+    }
     let to = EthHeader::parse(skb.head.bytes()).map(|e| e.dst);
     let Ok(to) = to else { return net.kfree_skb(skb, DropReason::PktTooSmall, "br_dev_xmit") };
     if let Some(d) = net.devs.get_mut(br) {
@@ -486,5 +549,14 @@ pub fn br_dev_xmit(net: &mut Net, br: DevId, mut skb: Skb) {
     match lookup(net, br, (to, vid)) {
         Way::Here => net.kfree_skb(skb, DropReason::NotSpecified, "br_dev_xmit"),
         _ => send(net, br, None, (to, vid), skb),
+    }
+}
+
+/// A bridged packet that waited for the address of the neighbour that it was translated to.
+#[cold]
+fn resume(net: &mut Net, br: DevId, mut skb: Skb) {
+    let Some(from) = br_netfilter::resume(&mut skb) else { return net.consume_skb(skb) };
+    if let Some(up) = handle_finish(net, br, from, skb) {
+        dev_rx::netif_rx(net, up);
     }
 }

@@ -12,7 +12,7 @@ use belljar_abi::rtnetlink::*;
 /// A file, and the attribute that writing it sets, with its width; `None`: it can be read only.
 type File = (&'static str, Option<(u16, usize)>);
 
-pub const BRIDGE_FILES: [File; 36] = [
+pub const BRIDGE_FILES: [File; 39] = [
     ("ageing_time", Some((IFLA_BR_AGEING_TIME, 4))),
     ("bridge_id", None),
     ("forward_delay", Some((IFLA_BR_FORWARD_DELAY, 4))),
@@ -39,6 +39,9 @@ pub const BRIDGE_FILES: [File; 36] = [
     ("multicast_startup_query_count", Some((IFLA_BR_MCAST_STARTUP_QUERY_CNT, 4))),
     ("multicast_startup_query_interval", Some((IFLA_BR_MCAST_STARTUP_QUERY_INTVL, 8))),
     ("multicast_stats_enabled", Some((IFLA_BR_MCAST_STATS_ENABLED, 1))),
+    ("nf_call_arptables", Some((IFLA_BR_NF_CALL_ARPTABLES, 1))),
+    ("nf_call_ip6tables", Some((IFLA_BR_NF_CALL_IP6TABLES, 1))),
+    ("nf_call_iptables", Some((IFLA_BR_NF_CALL_IPTABLES, 1))),
     ("priority", Some((IFLA_BR_PRIORITY, 2))),
     ("root_id", None),
     ("root_path_cost", None),

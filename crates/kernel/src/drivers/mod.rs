@@ -1,5 +1,6 @@
 //! Devices: loopback, a NIC with rings, interrupts and NAPI, TUN/TAP, and those that are software only: dummy, veth, bridge,
 //! ifb, those on top of another one (VLANs, macvlan), and tunnels (VXLAN, ipip, gre, gretap, sit).
+pub mod br_netfilter;
 pub mod bridge;
 pub mod bridge_bpdu;
 pub mod bridge_fdb;

@@ -143,7 +143,7 @@ pub(crate) fn scrub(net: &mut Net, skb: &mut Skb, other_ns: bool) {
     }
     // Every namespace tracks its own connections (`nf_reset_ct`).
     net.ct_put(std::mem::take(&mut skb.nf));
-    (skb.tproxy, skb.nf_trace) = (None, false);
+    (skb.tproxy, skb.nf_trace, skb.nf_bridge, skb.seen_sock) = (None, false, None, None);
     (skb.dst, skb.priority, skb.ip_id, skb.frag_max) = (None, 0, None, 0);
     (skb.looped, skb.no_mc_loop, skb.tstamp) = (false, false, 0);
     if other_ns {

@@ -9,6 +9,7 @@ pub mod mib;
 pub mod netfilter;
 pub mod netlink;
 pub mod netns;
+pub mod nexthop;
 pub mod packet;
 pub mod raw;
 pub mod sched;

@@ -17,6 +17,7 @@ use crate::net::ipv6::Ns6;
 use crate::net::mib::Mibs;
 use crate::net::netfilter::conntrack::CtStat;
 use crate::net::netfilter::{Netfilter, ipset, nflog};
+use crate::net::nexthop::Nexthops;
 use crate::net::packet::PacketTables;
 use crate::net::raw::RawTables;
 use crate::net::sysctl::Sysctl;
@@ -72,6 +73,8 @@ pub struct NetNs {
     pub ipset: Option<Box<ipset::Sets>>,
     /// Programs that are shown packets.
     pub nflog: nflog::Groups,
+    /// Next hops that routes name by number.
+    pub nexthops: Nexthops,
     /// A rule says TPROXY: answers leave from foreign addresses.
     pub nf_tproxy: bool,
     /// Deliver what is meant for others here: the gateway's way to every address at once.
@@ -138,6 +141,7 @@ impl Net {
             ct_stat: CtStat::default(),
             ipset: None,
             nflog: nflog::Groups::default(),
+            nexthops: Nexthops::default(),
             nf_tproxy: false,
             tproxy: None,
             rt_genid: 1,

@@ -1,4 +1,5 @@
-//! Settings: one line each with its range and default; every one of them has behaviour, anything else is ENOENT.
+//! Settings: one line each with its range and default; every one of them has behaviour, or as is said there none on Linux
+//! either; anything else is ENOENT. `tests/settings.rs` holds them to what 6.18 takes.
 //!
 //! Names and defaults are those of Linux 6.18 (`semantics` §18); memory-dependent defaults take a machine of 24 GB.
 mod values;
@@ -6,7 +7,7 @@ mod values;
 use belljar_abi::Errno;
 use values::Value;
 pub use values::{
-    Available, CongName, CongSet, Count, FastOpenKeys, GroupRange, Millis, PortRange, PortSet, QdiscName, Secs,
+    Available, CongName, CongSet, Count, FastOpenKeys, GroupRange, Millis, PortRange, PortSet, QdiscName, Secs, Switch,
     Trigger, number,
 };
 
@@ -54,6 +55,12 @@ const LEAST: i64 = i32::MIN as i64;
 sysctls! {
     /// Settings of one network namespace.
     Sysctl {
+        "net.bridge.bridge-nf-call-arptables" bridge_nf_call_arptables: Switch = Switch(true), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-call-ip6tables" bridge_nf_call_ip6tables: Switch = Switch(true), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-call-iptables" bridge_nf_call_iptables: Switch = Switch(true), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-filter-pppoe-tagged" bridge_nf_filter_pppoe_tagged: Switch = Switch(false), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-filter-vlan-tagged" bridge_nf_filter_vlan_tagged: Switch = Switch(false), i64::from(i32::MIN), INT;
+        "net.bridge.bridge-nf-pass-vlan-input-dev" bridge_nf_pass_vlan_input_dev: Switch = Switch(false), i64::from(i32::MIN), INT;
         "net.core.optmem_max" optmem_max: u32 = 131_072, 0, INT;
         "net.core.rmem_default" rmem_default: u32 = 212_992, 2304, INT;
         "net.core.rmem_max" rmem_max: u32 = 4_194_304, 2304, INT;

@@ -218,9 +218,16 @@ impl Kernel {
 
     /// Main table, then local, each in the order of addresses.
     pub fn view_routes(&self, ns: NsId) -> Vec<RouteView> {
+        self.routes_of(ns, true)
+    }
+
+    /// The same with the first next hop alone of routes that have several, unless it is to be `all`.
+    pub(crate) fn routes_of(&self, ns: NsId, all: bool) -> Vec<RouteView> {
         let Some(n) = self.net.ns.get(ns) else { return Vec::new() };
         let table = |name: &str, t: &Table| {
-            let mut rows: Vec<_> = t.iter().map(|(dst, len, r)| self.route(n, name, dst.into(), len, r)).collect();
+            let mut last = 0;
+            let shown = t.iter().filter(|(.., r)| all || std::mem::replace(&mut last, r.group) != r.group || last == 0);
+            let mut rows: Vec<_> = shown.map(|(dst, len, r)| self.route(n, name, dst.into(), len, r)).collect();
             rows.sort_by_key(|r| (r.dst, r.prefixlen));
             rows
         };

@@ -7,6 +7,8 @@ use belljar_kernel::Kernel;
 use belljar_kernel::env::trace::{Dir, Event};
 use belljar_kernel::ids::*;
 use belljar_kernel::net::core::dev::NetDevice;
+use belljar_kernel::net::netfilter::Pf;
+use belljar_kernel::net::netfilter::words::NoNames;
 use belljar_kernel::net::netlink::{Caller, NetnsRef};
 use belljar_kernel::task::call::*;
 use belljar_kernel::task::process::Caps;
@@ -304,6 +306,29 @@ impl World {
         self.call(n, Call::Send { fd, data: Payload::Bytes(frame), flags: 0, to: None, cmsgs: &[] }).unwrap();
         self.settle();
         self.call(n, Call::Close { fd }).unwrap();
+    }
+
+    /// Lines of `iptables`, or of `ip6tables` behind a 6.
+    pub fn iptables(&mut self, n: usize, lines: &str) {
+        for line in lines.lines().map(str::trim).filter(|l| !l.is_empty()) {
+            let (pf, line) = line.strip_prefix("6 ").map_or((Pf::V4, line), |l| (Pf::V6, l));
+            let words: Vec<&str> = line.split_whitespace().collect();
+            let ns = self.ns(n);
+            let o = self.k.iptables(ns, pf, &words, &NoNames);
+            assert_eq!((o.code, o.stderr.as_str()), (0, ""), "{line}");
+        }
+    }
+
+    /// Packets and bytes of each rule of a chain.
+    pub fn counts(&mut self, n: usize, pf: Pf, chain: &str) -> Vec<(u64, u64)> {
+        let (table, chain) = chain.split_once('/').unwrap_or(("filter", chain));
+        let ns = self.ns(n);
+        let o = self.k.iptables(ns, pf, &["-t", table, "-S", chain, "-v"], &NoNames);
+        let read = |l: &str| {
+            let mut w = l.split_whitespace().skip_while(|w| *w != "-c").skip(1).map(|n| n.parse().unwrap());
+            (w.next().unwrap(), w.next().unwrap())
+        };
+        o.stdout.lines().filter(|l| l.starts_with("-A")).map(read).collect()
     }
 
     /// The reasons and places of drops since [`World::watch`].

@@ -73,7 +73,8 @@ pub fn route(routes: &[RouteView]) -> String {
     let heading = "Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT";
     let mut out = format!("{heading:<127}\n");
     for r in routes.iter().filter(|r| r.table == "main" && r.dst.is_ipv4()) {
-        let refuses = matches!(r.kind.as_str(), "unreachable" | "prohibit" | "blackhole");
+        // What refuses because its next hop object does stands at lo and looks like any other.
+        let refuses = matches!(r.kind.as_str(), "unreachable" | "prohibit" | "blackhole") && r.dev.is_empty();
         let bits = [(true, 1), (r.gateway.is_some(), 2), (r.prefixlen == 32, 4), (refuses, 0x200)];
         let flags: u16 = bits.iter().filter(|b| b.0).map(|b| b.1).sum();
         let mask = Ipv4Addr::from_bits(crate::net::core::dev::mask(r.prefixlen));

@@ -74,7 +74,7 @@ impl Kernel {
             "/proc/net/sockstat6" => self.sockstat6(ns),
             "/proc/net/dev" => dev::dev(&self.view_links(ns)),
             "/proc/net/arp" => dev::arp(&self.net, ns, &self.view_neighs(ns)),
-            "/proc/net/route" => dev::route(&self.view_routes(ns)),
+            "/proc/net/route" => dev::route(&self.routes_of(ns, false)),
             "/proc/net/igmp" => igmp::igmp(self, ns),
             "/proc/net/packet" => packet::packet(self, ns),
             "/proc/net/mcfilter" => igmp::mcfilter(self, ns),

@@ -58,6 +58,7 @@ impl Net {
         neighbour::ifdown(self, ns, dev);
         self.pneigh_ifdown(ns, dev, false);
         igmp::down(self, dev);
+        self.nexthop_flush_dev(ns, dev);
         if let Some(n) = self.ns.get_mut(ns) {
             // Local addresses stay known; what leads out of the device goes.
             n.fib.forget_dev(|r| r.dev == Some(dev));
@@ -203,6 +204,7 @@ impl Net {
             return;
         }
         if !on {
+            self.nexthop_flush_dev(ns, dev);
             self.evict_nocarrier(ns, dev);
             self.pneigh_ifdown(ns, dev, true);
         }

@@ -12,7 +12,7 @@ use belljar_wire::ethernet::ETH_HLEN;
 use belljar_wire::frame::HEAD_CAPACITY;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::udp::UDP_HLEN;
-use belljar_wire::{Csum, Gso, GsoType, Head, Segs};
+use belljar_wire::{Csum, Gso, GsoType, Head, Mac, Segs};
 use core::net::IpAddr;
 
 /// What `eth_type_trans` found about the destination address.
@@ -129,6 +129,29 @@ pub enum Redirect {
     Skip,
 }
 
+/// The socket that a packet is for, as rules ask for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SeenSock {
+    /// It takes foreign addresses (IP_TRANSPARENT).
+    pub transparent: bool,
+    /// Its mark, and whether it is bound to every address; of requests and TIME_WAIT there are none.
+    pub whole: Option<(u32, bool)>,
+}
+
+/// What the tables of the network layer are told of a bridged packet (Linux: `struct nf_bridge_info`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NfBridge {
+    /// Ports that it came in by and leaves by.
+    pub physin: DevId,
+    pub physout: Option<DevId>,
+    /// It is at the bridge's PRE_ROUTING just now.
+    pub pre_routing: bool,
+    /// The machine's PRE_ROUTING has let it pass, as it met it on the bridge (`sabotage_in_done`).
+    pub passed: bool,
+    /// Its sender's address on the link, while the one of a neighbour is asked for (`neigh_header`).
+    pub source: Option<Mac>,
+}
+
 /// TCP's control block (Linux: `TCP_SKB_CB`), filled by `tcp_v4_fill_cb`.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TcpCb {
@@ -198,6 +221,10 @@ pub struct SkBuff {
     pub nf_trace: bool,
     /// Where a TPROXY rule sends it.
     pub tproxy: Option<(IpAddr, u16)>,
+    /// Where rules ask for it, the socket that it is for.
+    pub seen_sock: Option<SeenSock>,
+    /// It came in by a port of a bridge, and met tables there.
+    pub nf_bridge: Option<NfBridge>,
     pub redirect: Redirect,
     /// How often mirred sent it on.
     pub sent_on: u8,
@@ -225,6 +252,7 @@ impl SkBuff {
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
         (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
         (self.nf, self.nf_trace, self.tproxy, self.sender) = (NfCt::default(), false, None, Sender::None);
+        (self.nf_bridge, self.seen_sock) = (None, None);
         (self.pacing_rate, self.vlan, self.redirect, self.sent_on) = (0, VlanTag::NONE, Redirect::None, 0);
         let SkBuff { csum, gso, hash, priority, mark, truesize, owner, tstamp, dst, tcp, tx, .. } = self;
         (*csum, *gso, *hash, *priority, *mark, *truesize) = (Csum::None, None, 0, 0, 0, 0);

@@ -14,9 +14,11 @@ use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::route::{Flow4, RouteKind, addr_type, ip_route_input, ip_route_output};
 use crate::net::ipv4::rule::HashKeys;
 use crate::net::mib::Mib;
+use crate::net::netfilter::Hook;
+use crate::net::netfilter::nft::layer2;
 use belljar_wire::Mac;
 use belljar_wire::arp::{ARP_HLEN, ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
-use belljar_wire::ethernet::ETH_P_ARP;
+use belljar_wire::ethernet::{ETH_HLEN, ETH_P_ARP};
 use core::net::Ipv4Addr;
 use std::collections::VecDeque;
 
@@ -52,8 +54,27 @@ fn send(net: &mut Net, dev: DevId, op: u16, tpa: Ipv4Addr, to: Mac, spa: Ipv4Add
     if !ethernet::push_header(&mut skb, to, own, ETH_P_ARP) {
         return net.kfree_skb(skb, DropReason::DevHdr, "arp_xmit");
     }
+    let Some(skb) = arp_out(net, ns, dev, skb) else { return };
     // Like any packet it may find the queue full; the timer asks again.
     let _ = dev_tx::dev_queue_xmit(net, dev, skb);
+}
+
+/// Past the rules about what ARP says.
+#[doc(alias = "arp_xmit")]
+fn arp_out(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) -> Option<Skb> {
+    if !net.nf_active {
+        return Some(skb);
+    }
+    let start = skb.head.start();
+    let _ = skb.head.pull(ETH_HLEN);
+    skb.dev = Some(dev);
+    // Its link header counts, and is not there to be looked at.
+    let (mac, network) = (skb.mac_header, skb.network_header);
+    skb.mac_header = network;
+    let mut skb = layer2::arp(net, ns, Hook::LocalOut, skb, (None, Some(dev)), ETH_HLEN)?;
+    skb.mac_header = mac;
+    skb.head.rewind(start);
+    Some(skb)
 }
 
 /// Gratuitous requests for the addresses of a device that came up (arp_notify).
@@ -72,9 +93,10 @@ pub fn arp_rcv(net: &mut Net, ns: NsId, dev: DevId, mut skb: Skb) {
     if kind == PktType::OtherHost || !skb.may_pull(ARP_HLEN) {
         return net.consume_skb(skb);
     }
+    net.stage(&skb, "arp_rcv");
+    let Some(skb) = layer2::arp(net, ns, Hook::LocalIn, skb, (Some(dev), None), 0) else { return };
     let parsed = ArpPacket::parse(skb.head.bytes());
     let Ok(p) = parsed else { return net.kfree_skb(skb, DropReason::NotSpecified, "arp_rcv") };
-    net.stage(&skb, "arp_rcv");
     net.consume_skb(skb);
     if !matches!(p.op, ARPOP_REQUEST | ARPOP_REPLY) || p.tpa.is_multicast() {
         return;

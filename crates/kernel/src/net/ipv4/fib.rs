@@ -52,6 +52,8 @@ pub struct Route {
     /// Next hops of one route share a number and part the flows by their weights; 0 is a route with one.
     pub group: u32,
     pub weight: u16,
+    /// The object that it got its next hops of; 0: none.
+    pub nhid: u32,
 }
 
 impl Route {
@@ -72,6 +74,7 @@ impl Route {
             onlink: false,
             group: 0,
             weight: 1,
+            nhid: 0,
         }
     }
 
@@ -157,6 +160,22 @@ impl Table {
         self.recount();
     }
 
+    /// Each route's hops anew: `with` is asked by its first, and says nothing where they stay.
+    pub fn rehop(&mut self, mut with: impl FnMut(&Route) -> Option<Vec<Route>>) {
+        self.routes.retain(|_, routes| {
+            let mut out = Vec::with_capacity(routes.len());
+            for hops in routes.chunk_by(|a, b| a.group != 0 && a.group == b.group) {
+                match hops.first().and_then(&mut with) {
+                    Some(new) => out.extend(new),
+                    None => out.extend_from_slice(hops),
+                }
+            }
+            *routes = out;
+            !routes.is_empty()
+        });
+        self.recount();
+    }
+
     fn recount(&mut self) {
         self.lengths = self.routes.keys().fold(0, |bits, p| bits | 1 << p.len());
     }
@@ -212,7 +231,7 @@ pub struct Fib {
     pub rules: Option<Vec<Rule>>,
     /// Somebody added a local route by hand (`fib_has_custom_local_routes`).
     pub(super) custom_local: bool,
-    pub(super) last_group: u32,
+    pub(in crate::net) last_group: u32,
 }
 
 impl Fib {

@@ -16,9 +16,8 @@ use core::net::Ipv4Addr;
 
 /// Cuts `skb` into fragments that fit, or says why not: with DF the sender hears of the MTU (locally by EMSGSIZE, on a
 /// router by ICMP). A super-segment that does not fit is first cut into the segments it stands for.
-#[doc(alias = "ip_do_fragment")]
 #[inline(never)]
-pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: Skb) -> Result<(), Errno> {
+pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, skb: Skb) -> Result<(), Errno> {
     if skb.gso.is_some() {
         return segments(net, ns, dst, daddr, skb);
     }
@@ -32,9 +31,26 @@ pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb:
         net.kfree_skb(skb, DropReason::PktTooBig, "ip_fragment");
         return Err(Errno::EMSGSIZE);
     }
+    // What was put together here leaves as it came.
+    let mtu = if skb.frag_max == 0 { dst.mtu } else { dst.mtu.min(skb.frag_max.into()) };
+    ip_do_fragment(net, ns, mtu, skb, &mut |net, f| ip_finish_output2(net, ns, dst, daddr, f))
+}
+
+/// The cutting itself; each piece is given to `output`.
+pub(crate) fn ip_do_fragment(
+    net: &mut Net,
+    ns: NsId,
+    mtu: u32,
+    mut skb: Skb,
+    output: &mut dyn FnMut(&mut Net, Skb) -> Result<(), Errno>,
+) -> Result<(), Errno> {
+    let Ok(ip) = Ipv4Header::parse(skb.head.bytes()) else {
+        net.kfree_skb(skb, DropReason::IpInHdr, "ip_fragment");
+        return Err(Errno::EINVAL);
+    };
     dev_tx::skb_checksum_help(&mut skb);
     // RFC 791 §3.2: all fragments but the last carry a multiple of 8 bytes.
-    let piece = (dst.mtu as usize).saturating_sub(ip.ihl_bytes) & !7;
+    let piece = (mtu as usize).saturating_sub(ip.ihl_bytes) & !7;
     if piece == 0 {
         net.inc(ns, Mib::IpFragFails);
         net.kfree_skb(skb, DropReason::PktTooBig, "ip_fragment");
@@ -70,7 +86,7 @@ pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb:
         f.tx = skb.tx.take();
         at += len;
         net.inc(ns, Mib::IpFragCreates);
-        sent = ip_finish_output2(net, ns, dst, daddr, f);
+        sent = output(net, f);
     }
     net.inc(ns, if sent.is_ok() { Mib::IpFragOKs } else { Mib::IpFragFails });
     net.consume_skb(skb);

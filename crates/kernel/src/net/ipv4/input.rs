@@ -11,7 +11,7 @@ use crate::net::ipv4::route::{InputError, RouteKind, addr_type, ip_route_input, 
 use crate::net::ipv4::rule::HashKeys;
 use crate::net::ipv4::{forward, icmp, icmp_rcv, igmp, options, reassembly};
 use crate::net::mib::Mib;
-use crate::net::netfilter::{Hook, Pf, nf_hook};
+use crate::net::netfilter::{Hook, Pf, nf_hook, socket};
 use crate::net::raw::rcv::raw_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
@@ -47,6 +47,10 @@ pub fn ip_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
     let ect = [Mib::IpExtInNoECTPkts, Mib::IpExtInECT1Pkts, Mib::IpExtInECT0Pkts, Mib::IpExtInCEPkts];
     n.mib.inc(ect[(ip.tos & 3) as usize]);
     skb.transport_header = skb.network_header + ip.ihl_bytes as u8;
+    if net.nf_active {
+        socket::look(k, ns, Pf::V4, &mut skb);
+    }
+    let net = &mut k.net;
     let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::PreRouting, skb, (Some(dev), None)) else { return };
     // Rules may have rewritten it.
     if net.nf_active {
@@ -61,7 +65,7 @@ fn rewritten(skb: &Skb, was: Ipv4Header) -> Ipv4Header {
 }
 
 /// The checks of RFC 1122 §3.2.1: version, lengths, checksum; link padding is cut off.
-fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
+pub(crate) fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
     const BAD: (DropReason, Mib) = (DropReason::IpInHdr, Mib::IpInHdrErrors);
     if !skb.may_pull(IPV4_HLEN) {
         return Err((DropReason::PktTooSmall, Mib::IpInHdrErrors));
@@ -141,7 +145,13 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
 /// Looks up where a packet goes that did not bring its route.
 #[doc(alias = "ip_route_input_noref")]
 #[inline(never)]
-fn routed(net: &mut Net, ns: NsId, dev: DevId, skb: &mut Skb, ip: &Ipv4Header) -> Result<RouteKind, InputError> {
+pub(crate) fn routed(
+    net: &mut Net,
+    ns: NsId,
+    dev: DevId,
+    skb: &mut Skb,
+    ip: &Ipv4Header,
+) -> Result<RouteKind, InputError> {
     let Some(n) = net.ns.get(ns) else { return Err(InputError::NotForwarding) };
     let mut keys = HashKeys::of(n.sysctl.multipath_hash(), skb, ip);
     if n.fib.rules.is_some() && fib_rules::wants_l4(&n.fib.rules) {
@@ -187,14 +197,11 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     if e == InputError::NotJoined && skb.ip_hdr().is_some_and(|ip| ip.proto == IPPROTO_IGMP) {
         return net.consume_skb(skb);
     }
-    let (counter, reason) = match e {
-        InputError::RpFilter => (Some(Mib::TcpExtIPReversePathFilter), DropReason::IpRpFilter),
-        InputError::MartianSource => (None, DropReason::IpInvalidSource),
-        InputError::MartianDestination => (None, DropReason::IpInvalidDest),
-        InputError::NotJoined => (None, DropReason::NotSpecified),
-        InputError::NotForwarding => (Some(Mib::IpInAddrErrors), DropReason::IpInAddrErrors),
-        InputError::Refused(Errno::ENETUNREACH) => (Some(Mib::IpExtInNoRoutes), DropReason::IpInNoRoutes),
-        InputError::Refused(_) => (None, DropReason::IpInNoRoutes),
+    let counter = match e {
+        InputError::RpFilter => Some(Mib::TcpExtIPReversePathFilter),
+        InputError::NotForwarding => Some(Mib::IpInAddrErrors),
+        InputError::Refused(Errno::ENETUNREACH) => Some(Mib::IpExtInNoRoutes),
+        _ => None,
     };
     if let Some(c) = counter {
         net.inc(ns, c);
@@ -213,7 +220,7 @@ fn ip_error(net: &mut Net, ns: NsId, skb: Skb, e: InputError) {
     {
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, code, 0);
     }
-    net.kfree_skb(skb, reason, "ip_error");
+    net.kfree_skb(skb, e.reason(), "ip_error");
 }
 
 /// `log_martians`: a line for packets that cannot come from there, with the link's header where it was their source.
@@ -249,11 +256,12 @@ fn ip_local_deliver(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
 }
 
 /// A whole datagram for this host, past its rules.
-fn local_in(k: &mut Kernel, ns: NsId, skb: Skb, ip: &Ipv4Header) {
+fn local_in(k: &mut Kernel, ns: NsId, mut skb: Skb, ip: &Ipv4Header) {
     if !k.net.nf_active {
         return ip_local_deliver_finish(k, ns, skb, ip);
     }
     let iin = skb.dev;
+    socket::look(k, ns, Pf::V4, &mut skb);
     let Ok(skb) = nf_hook(&mut k.net, ns, Pf::V4, Hook::LocalIn, skb, (iin, None)) else { return };
     let ip = rewritten(&skb, *ip);
     ip_local_deliver_finish(k, ns, skb, &ip);

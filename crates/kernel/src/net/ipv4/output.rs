@@ -130,7 +130,8 @@ pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: S
     }
     let mtu = dst.mtu as usize;
     let too_long = match skb.gso {
-        None => skb.len() > mtu,
+        // What was put together on its way leaves in pieces again.
+        None => skb.len() > mtu || skb.frag_max != 0,
         Some(g) => skb.head.len() + g.size as usize > mtu,
     };
     if too_long {

@@ -6,6 +6,7 @@ use crate::net::Net;
 use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::fib_rules::L4;
 use crate::net::core::skb::SkBuff;
+use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::{self, RouteType, Scope};
 use crate::net::ipv4::mcast;
 use crate::net::ipv4::rule::{FibFlow, HashKeys};
@@ -314,6 +315,19 @@ pub enum InputError {
     NotForwarding,
     /// The routing layer answers with an ICMP error for this errno.
     Refused(Errno),
+}
+
+impl InputError {
+    pub fn reason(self) -> DropReason {
+        match self {
+            InputError::RpFilter => DropReason::IpRpFilter,
+            InputError::MartianSource => DropReason::IpInvalidSource,
+            InputError::MartianDestination => DropReason::IpInvalidDest,
+            InputError::NotJoined => DropReason::NotSpecified,
+            InputError::NotForwarding => DropReason::IpInAddrErrors,
+            InputError::Refused(_) => DropReason::IpInNoRoutes,
+        }
+    }
 }
 
 /// `ip_route_input_slow`: local delivery, forwarding, or why not.

@@ -32,6 +32,8 @@ pub struct Route6 {
     pub pref: Pref,
     /// Its share, 1 to 256, where several lead to the same (see `multipath.rs`).
     pub weight: u16,
+    /// The object that it got its next hops of; 0: none.
+    pub nhid: u32,
 }
 
 /// A route that was looked up.
@@ -77,6 +79,7 @@ impl Route6 {
             expires: None,
             pref: Pref::Medium,
             weight: 1,
+            nhid: 0,
         }
     }
 
@@ -88,7 +91,8 @@ impl Route6 {
 
     /// It is the same route as `other`, perhaps by another next hop; both have the same prefix.
     pub fn is_sibling(&self, other: &Route6) -> bool {
-        self == other || (self.metric == other.metric && self.can_ecmp() && other.can_ecmp())
+        let several = self.metric == other.metric && self.can_ecmp() && other.can_ecmp();
+        self == other || (several && self.nhid == other.nhid)
     }
 
     /// Packets that it leads are taken by this host.

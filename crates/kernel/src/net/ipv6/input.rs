@@ -9,7 +9,7 @@ use crate::net::Net;
 use crate::net::core::skb::{PktType, Skb};
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
-use crate::net::netfilter::{Hook, Pf, nf_hook};
+use crate::net::netfilter::{Hook, Pf, nf_hook, socket};
 use crate::net::raw::rcv6::raw6_local_deliver;
 use crate::net::switch;
 use belljar_abi::Errno;
@@ -51,12 +51,15 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
         return net.kfree_skb(skb, reason, at);
     }
     let (mut skb, ip) = if net.nf_active {
+        socket::look(k, ns, Pf::V6, &mut skb);
+        let net = &mut k.net;
         let Ok(skb) = nf_hook(net, ns, Pf::V6, Hook::PreRouting, skb, (Some(dev), None)) else { return };
         let ip = Ipv6Header::parse(skb.head.bytes()).unwrap_or(ip);
         (skb, ip)
     } else {
         (skb, ip)
     };
+    let net = &mut k.net;
     match ip6_route_input(net, ns, dev, &ip, &skb) {
         Input6::Local(dst) => {
             skb.dst = Some(dst);
@@ -80,10 +83,11 @@ pub fn ipv6_rcv(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb) {
 }
 
 /// Past the rules for what comes in.
-fn local_in(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb, ip: Ipv6Header) {
+fn local_in(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: Ipv6Header) {
     if !k.net.nf_active {
         return ip6_input(k, ns, dev, skb, ip);
     }
+    socket::look(k, ns, Pf::V6, &mut skb);
     let Ok(skb) = nf_hook(&mut k.net, ns, Pf::V6, Hook::LocalIn, skb, (Some(dev), None)) else { return };
     let ip = Ipv6Header::parse(skb.head.bytes()).unwrap_or(ip);
     ip6_input(k, ns, dev, skb, ip);

@@ -1,4 +1,5 @@
 //! Changing tables: what `iptables` does to chains and rules, and the check that no chain leads back into itself.
+use super::blob::physdev;
 use super::rules::*;
 use super::{Hook, Netfilter, Pf};
 use crate::ids::NsId;
@@ -234,6 +235,7 @@ pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule, nft: bool) 
         // IPv6 has no broadcast, and no routes that refuse by these types.
         Match::Addrtype { source, dest, .. } if pf == Pf::V6 && (source | dest) & !0b110_0111 != 0 => false,
         Match::Owner { .. } => hooks & (1 << PreRouting as u8 | 1 << LocalIn as u8 | 1 << Forward as u8) == 0,
+        Match::Physdev(p) => physdev::allowed(p, hooks),
         Match::Addrtype { flags, .. } => {
             let (no_in, no_out) =
                 (1 << LocalOut as u8 | 1 << PostRouting as u8, 1 << PreRouting as u8 | 1 << LocalIn as u8);

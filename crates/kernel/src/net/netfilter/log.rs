@@ -4,16 +4,29 @@ use super::rules::*;
 use super::{Devs, Pf};
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
+use belljar_wire::arp::ArpPacket;
+use belljar_wire::ethernet::{ETH_P_ARP, EthHeader};
 use belljar_wire::ipv4::*;
 use belljar_wire::tcp::{Flags, TcpHeader};
 use std::fmt::Write;
 
 /// `[prefix]IN=… OUT=… SRC=… …`, a space at its end as the kernel has it.
 #[doc(alias = "nf_log_ip_packet")]
-pub fn line(net: &Net, prefix: &str, flags: u8, p: &Pkt, skb: &SkBuff, (iin, out): Devs) -> String {
+pub fn line(net: &Net, prefix: &str, flags: u8, (p, frame): (&Pkt, bool), skb: &SkBuff, devs: Devs) -> String {
+    let (iin, out) = devs;
     let name = |d: Option<crate::ids::DevId>| d.and_then(|d| net.devs.get(d)).map_or("", |d| d.name.as_str());
     let mut o = format!("{prefix}IN={} OUT={} ", name(iin), name(out));
-    mac(&mut o, net, skb, iin);
+    if let Some(b) = skb.nf_bridge {
+        for (label, d, seen) in [("PHYSIN", Some(b.physin), iin), ("PHYSOUT", b.physout, out)] {
+            if d.is_some() && d != seen {
+                let _ = write!(o, "{label}={} ", name(d));
+            }
+        }
+    }
+    if frame {
+        return no_ip(o, net, flags, skb, iin);
+    }
+    mac(&mut o, net, flags, skb, iin);
     let _ = write!(o, "SRC={} DST={} ", addr(p.pf, p.src), addr(p.pf, p.dst));
     match p.pf {
         Pf::V4 => v4(&mut o, p, skb),
@@ -30,9 +43,43 @@ pub fn line(net: &Net, prefix: &str, flags: u8, p: &Pkt, skb: &SkBuff, (iin, out
     o
 }
 
+#[doc(alias = "nf_log_dump_vlan")]
+fn vlan(o: &mut String, skb: &SkBuff) {
+    if skb.vlan.present() {
+        let _ = write!(o, "VPROTO={:04x} VID={} ", skb.vlan.proto, skb.vlan.tci);
+    }
+}
+
+/// Frames of other protocols; of ARP what it asks.
+#[doc(alias = "nf_log_arp_packet")]
+#[doc(alias = "nf_log_unknown_packet")]
+fn no_ip(mut o: String, net: &Net, flags: u8, skb: &SkBuff, iin: Option<crate::ids::DevId>) -> String {
+    if skb.protocol != ETH_P_ARP {
+        mac(&mut o, net, flags, skb, iin);
+        return o;
+    }
+    vlan(&mut o, skb);
+    let Some(h) = skb.head.bytes().first_chunk::<8>() else { return o + "TRUNCATED" };
+    let word = |at: usize| u16::from_be_bytes([h[at], h[at + 1]]);
+    let _ = write!(o, "ARP HTYPE={} PTYPE=0x{:04x} OPCODE={}", word(0), word(2), word(6));
+    // Of Ethernet and IPv4 only is known what follows.
+    if let (1, 6, 4, Ok(a)) = (word(0), h[4], h[5], ArpPacket::parse(skb.head.bytes())) {
+        let _ = write!(o, " MACSRC={} IPSRC={} MACDST={} IPDST={}", a.sha, a.spa, a.tha, a.tpa);
+    }
+    o
+}
+
 /// The link header, where the packet came in with one.
-fn mac(o: &mut String, net: &Net, skb: &SkBuff, iin: Option<crate::ids::DevId>) {
+#[doc(alias = "dump_mac_header")]
+fn mac(o: &mut String, net: &Net, flags: u8, skb: &SkBuff, iin: Option<crate::ids::DevId>) {
     let Some(d) = iin.and_then(|d| net.devs.get(d)) else { return };
+    if flags & LOG_MACDECODE != 0
+        && let (false, Ok(eth)) = (d.noarp(), EthHeader::parse(skb.head.at(skb.mac_header)))
+    {
+        vlan(o, skb);
+        let _ = write!(o, "MACSRC={} MACDST={} MACPROTO={:04x} ", eth.src, eth.dst, eth.ethertype);
+        return;
+    }
     o.push_str("MAC=");
     let len = usize::from(skb.network_header.saturating_sub(skb.mac_header));
     if !d.noarp() || d.is_loopback() {

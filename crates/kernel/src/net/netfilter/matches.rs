@@ -1,4 +1,5 @@
 //! Whether a packet is what a rule is about.
+use super::blob::physdev;
 use super::conntrack::{self, CtInfo};
 use super::packet::{Pkt, addr};
 use super::rules::*;
@@ -93,6 +94,7 @@ pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &SkBuff, 
             hit != *inv
         }
         Match::Limit { avg, burst, credit, prev } => limit(net, *avg, *burst, credit, prev),
+        Match::Physdev(m) => physdev::matches(net, m, skb),
         Match::Set(m) => ipset::matches(net, ns, m, p, skb),
         Match::Owner { uid, gid, which, inv } => owner(*uid, *gid, *which, *inv, skb),
         Match::Length { min, max, inv } => (usize::from(*min)..=usize::from(*max)).contains(&length(p)) != *inv,

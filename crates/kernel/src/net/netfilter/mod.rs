@@ -17,6 +17,7 @@ pub mod nft;
 pub mod packet;
 mod reject;
 pub mod rules;
+pub(crate) mod socket;
 pub mod table;
 pub mod words;
 
@@ -158,6 +159,13 @@ pub fn nf_hook(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, skb: Skb, devs: Devs
 
 #[cold]
 fn nf_hook_slow(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, mut skb: Skb, devs: Devs) -> Result<Skb, Errno> {
+    if hook == Hook::PreRouting
+        && let Some(b) = skb.nf_bridge.as_mut().filter(|b| !b.pre_routing && !b.passed)
+    {
+        // It met these on the bridge (`ip_sabotage_in`).
+        b.passed = true;
+        return Ok(skb);
+    }
     let Some(mut nf) = net.ns.get_mut(ns).and_then(|n| n.nf.take()) else { return Ok(skb) };
     let gathers = matches!(hook, Hook::PreRouting | Hook::LocalOut) && nf.ct[pf as usize];
     if gathers && pf == Pf::V4 {

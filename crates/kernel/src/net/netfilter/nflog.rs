@@ -1,5 +1,7 @@
 //! nfnetlink_log: packets that a rule shows to a program, which binds a group to its netlink socket and reads them there, several
 //! in a datagram.
+use super::nft::Link;
+use super::nft::layer2::Family;
 use super::packet::Pkt;
 use super::rules::Nflog;
 use super::{Devs, Hook, Pf};
@@ -7,6 +9,7 @@ use crate::env::time::Jiffies;
 use crate::env::timers::{Fire, Fired, TimerKey, TimerSlot};
 use crate::ids::NsId;
 use crate::net::Net;
+use crate::net::core::dev::NetDevice;
 use crate::net::core::skb::{Sender, SkBuff};
 use crate::net::netfilter::nfnetlink::be32;
 use crate::net::netlink::notify;
@@ -14,7 +17,7 @@ use crate::net::netlink::{Caller, Done, Req};
 use crate::net::packet::link_of;
 use belljar_abi::Errno;
 use belljar_abi::netlink::{self as nl, Msg};
-use belljar_abi::nf_tables::{NFPROTO_IPV4, NFPROTO_IPV6};
+use belljar_abi::nf_tables::{NFPROTO_BRIDGE, NFPROTO_IPV4, NFPROTO_IPV6};
 use belljar_abi::nfnetlink::*;
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -155,6 +158,8 @@ impl Instance {
 struct Shown<'a> {
     prefix: &'a str,
     hook: Hook,
+    /// Not in the network layer.
+    link: Option<Link>,
     p: &'a Pkt,
     skb: &'a SkBuff,
     devs: Devs,
@@ -162,7 +167,7 @@ struct Shown<'a> {
 
 /// A rule shows a packet; without anybody at the group nothing happens.
 #[doc(alias = "nfulnl_log_packet")]
-pub fn log(net: &mut Net, ns: NsId, l: &Nflog, hook: Hook, p: &Pkt, skb: &SkBuff, devs: Devs) {
+pub fn log(net: &mut Net, ns: NsId, l: &Nflog, (hook, link): (Hook, Option<Link>), p: &Pkt, skb: &SkBuff, devs: Devs) {
     let Some(n) = net.ns.get_mut(ns) else { return };
     let Some(i) = n.nflog.by_number.get_mut(&l.group) else { return };
     let wanted =
@@ -174,7 +179,7 @@ pub fn log(net: &mut Net, ns: NsId, l: &Nflog, hook: Hook, p: &Pkt, skb: &SkBuff
     let (numbers, nlbufsiz) = (i.numbers(n.nflog.global_seq), i.nlbufsiz as usize);
     i.seq = i.seq.wrapping_add(u32::from(i.flags & NFULNL_CFG_F_SEQ != 0));
     let mut one = Vec::with_capacity(256 + len);
-    fill(net, &mut one, l.group, &Shown { prefix: &l.prefix, hook, p, skb, devs }, numbers, len);
+    fill(net, &mut one, l.group, &Shown { prefix: &l.prefix, hook, link, p, skb, devs }, numbers, len);
     let size = room(&l.prefix, devs.0.is_some(), numbers, len);
     let full = |i: &Instance| !i.queued.is_empty() && i.queued.len() + size > nlbufsiz;
     if net.nflog(ns, l.group).is_some_and(full) {
@@ -216,16 +221,33 @@ impl Instance {
 
 #[doc(alias = "__build_packet_message")]
 fn fill(net: &Net, out: &mut Vec<u8>, group: u16, s: &Shown<'_>, numbers: [(u16, Option<u32>); 2], len: usize) {
-    let (family, protocol) = if s.p.pf == Pf::V4 { (NFPROTO_IPV4, 0x0800u16) } else { (NFPROTO_IPV6, 0x86dd) };
+    let ip = if s.p.pf == Pf::V4 { (NFPROTO_IPV4, 0x0800u16) } else { (NFPROTO_IPV6, 0x86dd) };
+    let (family, protocol) = s.link.map_or(ip, |l| (l.family, l.protocol));
+    let hook = s.link.and_then(|l| Family::of(l.family)).map_or(s.hook as u32, |f| f.number(s.hook)) as u8;
     let mut m = Msg::new(out, u16::from(NFNL_SUBSYS_ULOG) << 8 | u16::from(NFULNL_MSG_PACKET), 0, 0, 0);
     m.body(&nfgenmsg(family, group));
     let [a, b] = protocol.to_be_bytes();
-    m.attr(NFULA_PACKET_HDR, &[a, b, s.hook as u8, 0]).attr_str(NFULA_PREFIX, s.prefix);
+    m.attr(NFULA_PACKET_HDR, &[a, b, hook, 0]).attr_str(NFULA_PREFIX, s.prefix);
     let dev = |d: Option<crate::ids::DevId>| d.and_then(|d| net.devs.get(d));
     let (iin, out) = (dev(s.devs.0), dev(s.devs.1));
-    for (kind, d) in [(NFULA_IFINDEX_INDEV, iin), (NFULA_IFINDEX_OUTDEV, out)] {
-        if let Some(d) = d {
-            m.attr(kind, &d.ifindex.to_be_bytes());
+    let bridged = s.link.is_some_and(|l| l.family == NFPROTO_BRIDGE);
+    // On a bridge its ports are the devices, and it is behind them.
+    let over = |port: Option<&NetDevice>| port.and_then(|p| dev(p.master));
+    let (physin, physout, iin, out) = match s.skb.nf_bridge {
+        _ if bridged => (iin, out, over(iin), over(out)),
+        Some(b) => (dev(Some(b.physin)), dev(b.physout), iin, out),
+        None => (None, None, iin, out),
+    };
+    for (kind, d, behind, port) in [
+        (NFULA_IFINDEX_INDEV, iin, NFULA_IFINDEX_PHYSINDEV, physin),
+        (NFULA_IFINDEX_OUTDEV, out, NFULA_IFINDEX_PHYSOUTDEV, physout),
+    ] {
+        let Some(d) = d else { continue };
+        let both = [(kind, Some(d)), (behind, port)];
+        for (kind, d) in if bridged { [both[1], both[0]] } else { both } {
+            if let Some(d) = d {
+                m.attr(kind, &d.ifindex.to_be_bytes());
+            }
         }
     }
     if s.skb.mark != 0 {

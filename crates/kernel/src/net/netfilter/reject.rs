@@ -3,17 +3,22 @@ use super::conntrack::{CtInfo, NfCt};
 use super::packet::{Pkt, addr};
 use super::rules::RejectWith;
 use super::{Hook, Pf, is_local};
+use crate::drivers::br_netfilter;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::af::{self, Flow, Tx};
 use crate::net::core::skb::{PktType, SkBuff, Skb};
+use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
+use crate::net::ipv4::route::Dst;
 use crate::net::ipv6::icmp::icmpv6_send;
 use belljar_wire::icmp::*;
 use belljar_wire::icmpv6::*;
-use belljar_wire::ipv4::IPPROTO_TCP;
+use belljar_wire::ipv4::{IPPROTO_TCP, IPV4_HLEN, Ipv4Header};
+use belljar_wire::ipv6::{IPV6_HLEN, Ipv6Header};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpHeader};
 use belljar_wire::{Csum, checksum};
+use core::net::IpAddr;
 
 /// The ICMP code of `--reject-with`; `None` for tcp-reset.
 fn code(pf: Pf, with: RejectWith) -> Option<u8> {
@@ -93,6 +98,9 @@ fn reset(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, old: &Skb) {
     out.csum = Csum::Partial;
     out.nf = attach(old);
     out.set_truesize();
+    if old.nf_bridge.is_some() {
+        return bridged_reset(net, ns, (saddr, daddr), &way, old, out);
+    }
     let tx = Tx {
         ns,
         saddr,
@@ -108,4 +116,26 @@ fn reset(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, old: &Skb) {
     };
     // It is counted where it ends; nobody here waits for it.
     let _ = af::queue_xmit(net, &tx, &way, out);
+}
+
+/// The same for a bridged packet: in the receiver's name on the link as well, out of the port that the packet came by.
+fn bridged_reset(net: &mut Net, ns: NsId, (saddr, daddr): (IpAddr, IpAddr), way: &Dst, old: &Skb, mut out: Skb) {
+    let (len, ttl) = (out.len(), af::hop_limit(net, ns, way));
+    let room = match (saddr, daddr) {
+        (IpAddr::V4(src), IpAddr::V4(dst)) => out.head.push(IPV4_HLEN).map(|room| {
+            let total_len = (IPV4_HLEN + len) as u16;
+            Ipv4Header { total_len, df: true, ttl, proto: IPPROTO_TCP, src, dst, ..Ipv4Header::default() }.emit(room);
+        }),
+        (IpAddr::V6(src), IpAddr::V6(dst)) => out.head.push(IPV6_HLEN).map(|room| {
+            let (payload_len, next) = (len as u16, IPPROTO_TCP);
+            Ipv6Header { tclass: 0, flow: 0, payload_len, next, hop_limit: ttl, src, dst }.emit(room);
+        }),
+        _ => None,
+    };
+    out.network_header = out.head.start();
+    if room.is_none() {
+        return net.kfree_skb(out, DropReason::DevHdr, "nf_send_reset");
+    }
+    out.nf = NfCt::default();
+    br_netfilter::answer(net, old, out);
 }

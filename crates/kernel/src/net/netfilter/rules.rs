@@ -291,7 +291,24 @@ pub enum Match {
         inv: u8,
     },
     Set(Box<SetMatch>),
+    Physdev(Box<PhysdevMatch>),
 }
+
+/// Ports of a bridge: what is asked (`XT_PHYSDEV_OP_*`), and what of it is turned round.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PhysdevMatch {
+    pub iin: IfMatch,
+    pub iout: IfMatch,
+    pub which: u8,
+    pub inv: u8,
+}
+
+pub const PHYSDEV_IN: u8 = 1;
+pub const PHYSDEV_OUT: u8 = 2;
+pub const PHYSDEV_BRIDGED: u8 = 4;
+pub const PHYSDEV_IS_IN: u8 = 8;
+pub const PHYSDEV_IS_OUT: u8 = 16;
+pub const PHYSDEV_ALL: u8 = 31;
 
 pub const OWNER_UID: u8 = 1;
 pub const OWNER_GID: u8 = 2;

@@ -136,13 +136,13 @@ pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb:
             Said::GoOn
         }
         Target::Log { level, flags, prefix } => {
-            let line = log::line(net, prefix, *flags, p, skb, devs);
+            let line = log::line(net, prefix, *flags, (p, false), skb, devs);
             let _ = level;
             net.kmsg(line);
             Said::GoOn
         }
         Target::Nflog(l) => {
-            nflog::log(net, ns, l, hook, p, skb, devs);
+            nflog::log(net, ns, l, (hook, None), p, skb, devs);
             Said::GoOn
         }
         Target::Set(t) => {

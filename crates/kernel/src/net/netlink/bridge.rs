@@ -55,9 +55,9 @@ pub(crate) fn fill(net: &Net, br: DevId, b: &Bridge, m: &mut Msg<'_>) {
     m.attr(IFLA_BR_VLAN_PROTOCOL, &v.proto.to_be_bytes()).attr_u16(IFLA_BR_VLAN_DEFAULT_PVID, v.default_pvid);
     m.attr_u8(IFLA_BR_VLAN_STATS_ENABLED, 0).attr_u8(IFLA_BR_VLAN_STATS_PER_PORT, 0);
     fill_mcast(net, &b.mcast, m);
-    [IFLA_BR_NF_CALL_IPTABLES, IFLA_BR_NF_CALL_IP6TABLES, IFLA_BR_NF_CALL_ARPTABLES].into_iter().for_each(|k| {
-        m.attr_u8(k, 0);
-    });
+    let nf = &b.nf_call;
+    m.attr_u8(IFLA_BR_NF_CALL_IPTABLES, nf.iptables.into()).attr_u8(IFLA_BR_NF_CALL_IP6TABLES, nf.ip6tables.into());
+    m.attr_u8(IFLA_BR_NF_CALL_ARPTABLES, nf.arptables.into());
 }
 
 fn fill_mcast(net: &Net, b: &mcast::BrMcast, m: &mut Msg<'_>) {
@@ -134,14 +134,16 @@ fn change_one(net: &mut Net, br: DevId, kind: u16, v: &[u8]) -> Done {
         IFLA_BR_FDB_FLUSH => {
             bridge_fdb::forget(net, br, |_, e| e.kind == bridge_fdb::FdbKind::Learned);
         }
-        // Counters of single VLANs are not there, nor is a bridge seen by tables.
+        // Counters of single VLANs are not there.
         IFLA_BR_VLAN_STATS_ENABLED | IFLA_BR_VLAN_STATS_PER_PORT if v.first() == Some(&0) => {}
-        IFLA_BR_NF_CALL_IPTABLES | IFLA_BR_NF_CALL_IP6TABLES | IFLA_BR_NF_CALL_ARPTABLES if v.first() == Some(&0) => {}
         _ => {
             let Some(b) = net.bridge_mut(br) else { return Ok(()) };
             match kind {
                 IFLA_BR_AGEING_TIME => b.ageing_time = u32_of(v)?,
                 IFLA_BR_VLAN_FILTERING => b.vlans.filtering = u8_of(v)? != 0,
+                IFLA_BR_NF_CALL_IPTABLES => b.nf_call.iptables = u8_of(v)? != 0,
+                IFLA_BR_NF_CALL_IP6TABLES => b.nf_call.ip6tables = u8_of(v)? != 0,
+                IFLA_BR_NF_CALL_ARPTABLES => b.nf_call.arptables = u8_of(v)? != 0,
                 IFLA_BR_PRIORITY => {
                     b.priority = u16_of(v)?;
                     stp::id_changed(net, br, id);

@@ -14,6 +14,7 @@ pub mod link_set;
 pub mod macvlan;
 pub mod mdb;
 pub mod neigh;
+pub mod nexthop;
 pub mod notify;
 pub mod route;
 pub mod route6;
@@ -201,6 +202,9 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
         (RTM_NEWRULE | RTM_DELRULE, _) => Err(Errno::EAFNOSUPPORT.into()),
         (RTM_NEWMDB, _) => mdb::change(net, c, r, true),
         (RTM_DELMDB, _) => mdb::change(net, c, r, false),
+        (RTM_NEWNEXTHOP, _) => nexthop::new(net, c, r),
+        (RTM_DELNEXTHOP, _) => nexthop::del(net, c, r),
+        (RTM_GETNEXTHOP, _) => nexthop::get(net, c, r, out),
         (RTM_GETNSID, _) => link::get_nsid(net, c, r, out),
         _ => Err(Errno::EOPNOTSUPP.into()),
     }
@@ -227,6 +231,7 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
         RTM_GETNEIGH if family == abi::AF_BRIDGE => fdb::dump(net, c, r, &mut d),
         RTM_GETNEIGH => neigh::dump(net, c, r, &mut d),
         RTM_GETMDB => mdb::dump(net, c, r, &mut d),
+        RTM_GETNEXTHOP => nexthop::dump(net, c, r, &mut d)?,
         RTM_GETRULE => rule::dump(net, c, r, &mut d),
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }

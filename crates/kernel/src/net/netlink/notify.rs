@@ -55,6 +55,11 @@ fn tell(net: &mut Net, ns: NsId, group: u32, write: impl FnOnce(&Net, &mut Vec<u
     push(net, ns, NETLINK_ROUTE, (group, 0), write);
 }
 
+/// Of a next hop object.
+pub(crate) fn nexthop(net: &mut Net, ns: NsId, write: impl FnOnce(&Net, &mut Vec<u8>)) {
+    tell(net, ns, RTNLGRP_NEXTHOP, write);
+}
+
 /// A message of traffic control that is written already.
 pub(crate) fn tc(net: &mut Net, ns: NsId, bytes: Vec<u8>) {
     tell(net, ns, RTNLGRP_TC, |_, out| *out = bytes);

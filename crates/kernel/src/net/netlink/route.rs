@@ -7,6 +7,7 @@ use crate::net::core::dst_metrics::{self, DstMetrics};
 use crate::net::ipv4::fib::{self, Route, RouteType, Table};
 use crate::net::ipv4::route::{self as ip_route, Dst, Flow4, InputError, RouteKind};
 use crate::net::ipv4::rule::{FibFlow, HashKeys, Insert};
+use crate::net::nexthop;
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE, NLMSG_HDRLEN};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
@@ -89,6 +90,9 @@ pub(crate) fn fill(
     put_metrics(net.ns.get(ns).and_then(|n| n.metrics.get(first.metrics)), &mut m);
     if let Some(src) = first.src {
         m.attr(RTA_PREFSRC, &src.octets());
+    }
+    if first.nhid != 0 {
+        m.attr_u32(RTA_NH_ID, first.nhid);
     }
     if let [only] = hops {
         if let Some(gw) = only.gateway {
@@ -206,12 +210,17 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             RTA_TABLE => s.table = u32_of(v)?,
             RTA_METRICS => s.metrics = metrics(v)?,
             RTA_MULTIPATH => s.hops = multipath(net, c, v)?,
+            RTA_NH_ID => s.route.nhid = u32_of(v)?,
             RTA_CACHEINFO => {}
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
     if s.table == 0 {
         s.table = fib::RT_TABLE_MAIN;
+    }
+    let own = s.route.gateway.is_some() || s.route.dev.is_some() || !s.hops.is_empty();
+    if s.route.nhid != 0 && own {
+        return refuse(Errno::EINVAL, "Nexthop specification and nexthop id are mutually exclusive");
     }
     if s.dst.to_bits() & !crate::net::core::dev::mask(msg.dst_len) != 0 {
         return refuse(Errno::EINVAL, "Invalid prefix for given prefix length");
@@ -284,6 +293,9 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     for h in &mut hops {
         *h = Route { gateway: h.gateway, dev: h.dev, weight: h.weight, onlink: h.onlink, ..route };
     }
+    if route.nhid != 0 {
+        hops = by_object(net, c, &route)?;
+    }
     if route.kind == RouteType::Unicast && hops.iter().any(|h| h.dev.is_none() && h.gateway.is_none()) {
         return refuse(Errno::ENODEV, "Nexthop device required");
     }
@@ -299,6 +311,16 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         Err(Errno::ENETDOWN) => refuse(Errno::ENETDOWN, "Device for nexthop is not up"),
         done => Ok(done?),
     }
+}
+
+/// The next hops that an object stands for.
+#[doc(alias = "fib_check_nexthop")]
+fn by_object(net: &Net, c: &Caller<'_>, route: &Route) -> Done<Vec<Route>> {
+    if !net.ns.get(c.ns).is_some_and(|n| n.nexthops.all.contains_key(&route.nhid)) {
+        return refuse(Errno::EINVAL, "Nexthop id does not exist");
+    }
+    // By routers of IPv6.
+    Ok(nexthop::routes4(net, c.ns, route.nhid, route).ok_or(Errno::EOPNOTSUPP)?)
 }
 
 /// The first that is as the request says it is.
@@ -318,6 +340,7 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             && (want.proto == 0 || r.proto == want.proto)
             && (want.metric == 0 || r.metric == want.metric)
             && (want.dev.is_none() || r.dev == want.dev)
+            && (want.nhid == 0 || r.nhid == want.nhid)
             && s.metrics.fit(metrics.get(r.metrics))
             && (want.gateway.is_none() || r.gateway == want.gateway)
             && s.hops.first().is_none_or(|h| r.gateway == h.gateway && r.group != 0)

@@ -10,6 +10,7 @@ use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv4::rule::Insert;
 use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, mask};
+use crate::net::nexthop;
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{self as abi, Errno};
@@ -57,6 +58,9 @@ pub(crate) fn fill(
     }
     m.attr_u32(RTA_PRIORITY, r.metric);
     put_metrics(net.ns.get(ns).and_then(|n| n.metrics.get(r.metrics)), &mut m);
+    if r.nhid != 0 {
+        m.attr_u32(RTA_NH_ID, r.nhid);
+    }
     if hops.len() > 1 {
         m.attr(RTA_MULTIPATH, &hops.iter().flat_map(|r| next_hop(net, r)).collect::<Vec<u8>>());
     } else {
@@ -175,6 +179,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             RTA_TABLE => table = u32_of(v)?,
             RTA_METRICS => s.metrics = metrics(v)?,
             RTA_MULTIPATH => s.hops = multipath(net, c, v)?,
+            RTA_NH_ID => s.route.nhid = u32_of(v)?,
             RTA_PREF => {
                 s.route.pref = match v.first() {
                     Some(1) => Pref::High,
@@ -185,6 +190,10 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             RTA_CACHEINFO => {}
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
+    }
+    let own = s.route.gateway.is_some() || s.route.dev.is_some() || !s.hops.is_empty();
+    if s.route.nhid != 0 && own {
+        return refuse(Errno::EINVAL, "Nexthop specification and nexthop id are mutually exclusive");
     }
     // What is local here comes and goes with addresses.
     if table == fib::RT_TABLE_LOCAL {
@@ -233,6 +242,9 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     } else if several {
         hops.iter_mut().for_each(|h| *h = route);
     }
+    if route.nhid != 0 {
+        hops = by_object(net, c, &route)?;
+    }
     let how = Insert {
         create: r.flag(NLM_F_CREATE),
         excl: r.flag(NLM_F_EXCL),
@@ -248,6 +260,18 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     }
 }
 
+/// The next hops that an object stands for.
+#[doc(alias = "fib6_check_nexthop")]
+fn by_object(net: &Net, c: &Caller<'_>, route: &Route6) -> Done<Vec<Route6>> {
+    if !net.ns.get(c.ns).is_some_and(|n| n.nexthops.all.contains_key(&route.nhid)) {
+        return refuse(Errno::EINVAL, "Nexthop id does not exist");
+    }
+    match nexthop::routes6(net, c.ns, route.nhid, route) {
+        Some(hops) => Ok(hops),
+        None => refuse(Errno::EINVAL, "IPv6 routes can not use an IPv4 nexthop"),
+    }
+}
+
 /// One route with all its next hops, or each next hop that the request names.
 #[doc(alias = "inet6_rtm_delroute")]
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
@@ -257,6 +281,7 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         let fits = |r: &Route6| {
             (!s.has_type || r.kind == s.route.kind)
                 && (!s.has_metric || r.metric == s.route.metric)
+                && (s.route.nhid == 0 || r.nhid == s.route.nhid)
                 && (hop.dev.is_none() || r.dev == hop.dev)
                 && (hop.gateway.is_none() || r.gateway == hop.gateway)
                 && (s.route.proto == 0 || r.proto == s.route.proto)

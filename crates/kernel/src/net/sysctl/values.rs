@@ -112,6 +112,19 @@ impl Value for Millis {
     }
 }
 
+/// Any number; what is not nought is 1.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switch(pub bool);
+
+impl Value for Switch {
+    fn show(&self) -> String {
+        u8::from(self.0).to_string()
+    }
+    fn read(&self, text: &str, _: i64, _: i64) -> Option<Switch> {
+        number::<i32>(text).map(|v| Switch(v != 0))
+    }
+}
+
 /// Writing to it does something; there is nothing to read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Trigger;

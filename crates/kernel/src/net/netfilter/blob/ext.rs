@@ -2,7 +2,7 @@
 use super::super::Pf;
 use super::super::packet::{addr, bits};
 use super::super::rules::*;
-use super::{owner, set};
+use super::{multiport, owner, physdev, set};
 use belljar_abi::Errno;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -25,6 +25,7 @@ pub const MATCHES: &[(&str, u8)] = &[
     ("limit", 0),
     ("length", 0),
     ("owner", 1),
+    ("physdev", 0),
     ("set", 1),
     ("set", 2),
     ("set", 3),
@@ -201,7 +202,7 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
             }
         }
         "addrtype" => Match::Addrtype { source: r.u16()?, dest: r.u16()?, flags: r.u32()? },
-        "multiport" => read_multiport(r)?,
+        "multiport" => multiport::read(r)?,
         "limit" => {
             let (avg, burst) = (r.u32()?, r.u32()?);
             if burst == 0 || avg.checked_mul(burst).is_none() {
@@ -212,6 +213,7 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
         "set" => Match::Set(Box::new(set::read_match(r, revision)?)),
         "length" => Match::Length { min: r.u16()?, max: r.u16()?, inv: r.u8()? != 0 },
         "owner" => owner::read(r)?,
+        "physdev" => physdev::read(r)?,
         _ => return Err(Errno::ENOENT),
     })
 }
@@ -231,34 +233,6 @@ fn read_conntrack(pf: Pf, r: &mut Reader<'_>) -> Done<CtMatch> {
         p.1 = r.u16()?;
     }
     Ok(c)
-}
-
-fn read_multiport(r: &mut Reader<'_>) -> Done<Match> {
-    let which = match r.u8()? {
-        0 => MultiportWhich::Source,
-        1 => MultiportWhich::Dest,
-        2 => MultiportWhich::Either,
-        _ => return Err(Errno::EINVAL),
-    };
-    let count = usize::from(r.u8()?);
-    if count > 15 {
-        return Err(Errno::EINVAL);
-    }
-    let mut numbers = [0; 15];
-    for n in &mut numbers {
-        *n = r.u16()?;
-    }
-    let flags = r.bytes(15)?;
-    let (mut ports, mut at) = (Vec::new(), 0);
-    while at < count {
-        let lo = numbers[at];
-        // A port with a flag is the beginning of a range that the next one ends.
-        let range = flags.get(at).is_some_and(|f| *f != 0);
-        let hi = if range { *numbers.get(at + 1).filter(|_| at + 1 < count).ok_or(Errno::EINVAL)? } else { lo };
-        ports.push(Ports { lo, hi });
-        at += if range { 2 } else { 1 };
-    }
-    Ok(Match::Multiport { which, ports, inv: r.u8()? != 0 })
 }
 
 /// Name, revision and data of a match.
@@ -328,7 +302,7 @@ pub fn write_match(pf: Pf, m: &Match) -> (&'static str, u8, Vec<u8>) {
             ("addrtype", 1)
         }
         Match::Multiport { which, ports, inv } => {
-            write_multiport(&mut w, *which, ports, *inv);
+            multiport::write(&mut w, *which, ports, *inv);
             ("multiport", 1)
         }
         Match::Limit { avg, burst, .. } => {
@@ -353,6 +327,10 @@ pub fn write_match(pf: Pf, m: &Match) -> (&'static str, u8, Vec<u8>) {
             w.0.extend([*which, *inv, 0, 0]);
             ("owner", 1)
         }
+        Match::Physdev(p) => {
+            physdev::write(&mut w, p);
+            ("physdev", 0)
+        }
     };
     (name, revision, w.0)
 }
@@ -371,29 +349,6 @@ fn write_conntrack(w: &mut Writer, pf: Pf, c: &CtMatch) {
     }
     c.ports.iter().for_each(|p| w.u16(p.1));
     w.zeros(2);
-}
-
-fn write_multiport(w: &mut Writer, which: MultiportWhich, ports: &[Ports], inv: bool) {
-    let (mut numbers, mut flags, mut at) = ([0u16; 15], [0u8; 15], 0);
-    for p in ports {
-        let both = [p.lo, p.hi];
-        let n = if p.lo == p.hi { 1 } else { 2 };
-        if at + n > 15 {
-            break;
-        }
-        numbers[at..at + n].copy_from_slice(&both[..n]);
-        flags[at] = u8::from(n == 2);
-        at += n;
-    }
-    w.u8(match which {
-        MultiportWhich::Source => 0,
-        MultiportWhich::Dest => 1,
-        MultiportWhich::Either => 2,
-    });
-    w.u8(at as u8);
-    numbers.iter().for_each(|n| w.u16(*n));
-    w.0.extend(flags);
-    w.u8(inv.into());
 }
 
 /// `struct nf_nat_ipv4_multi_range_compat`, `nf_nat_range`, `nf_nat_range2`: by family and revision.

@@ -54,6 +54,6 @@ pub fn say(net: &mut Net, ns: NsId, p: &Pkt, skb: &SkBuff, why: Why) {
         return;
     }
     let flags = rules::LOG_TCPSEQ | rules::LOG_TCPOPT;
-    let line = log::line(net, &format!("nf_ct_proto_{}: {why} ", p.proto), flags, p, skb, (skb.dev, None));
+    let line = log::line(net, &format!("nf_ct_proto_{}: {why} ", p.proto), flags, (p, false), skb, (skb.dev, None));
     net.kmsg(line);
 }

@@ -56,7 +56,8 @@ impl Transaction {
 
     #[doc(alias = "nf_tables_newtable")]
     fn new_table(&mut self, m: Msg<'_>) -> Done {
-        if !matches!(m.family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6 | NFPROTO_NETDEV) {
+        let layer2 = matches!(m.family, NFPROTO_NETDEV | NFPROTO_BRIDGE | NFPROTO_ARP);
+        if !layer2 && !matches!(m.family, NFPROTO_INET | NFPROTO_IPV4 | NFPROTO_IPV6) {
             return Err(Errno::EOPNOTSUPP.into());
         }
         let name = m.name(NFTA_TABLE_NAME)?;
@@ -250,8 +251,7 @@ impl Transaction {
         for (e, (_, b)) in exprs.iter_mut().zip(nl::attrs(list)) {
             let checked = match &mut *e {
                 super::Expr::Xt(x) => x.resolve(ipsets).and_then(|()| x.check(&t.name, pf, base.as_ref())),
-                e if t.family == NFPROTO_NETDEV => verify::at_device(e),
-                _ => Ok(()),
+                e => verify::of_family(t.family, e),
             };
             checked.map_err(|errno| Refusal::from(errno).about(m.r.offset_of(b)))?;
             base.as_ref().map_or(Ok(()), |b| verify::stands(t, b, e))?;

@@ -1,6 +1,7 @@
 //! Matches and targets of iptables as expressions (`iptables-nft`): their bytes stay as they came, what they mean is read by the
 //! same code that reads tables of `iptables-legacy`.
 use super::Base;
+use super::ebt::{self, Eb};
 use super::expr::{Attrs, Names};
 use crate::net::netfilter::Pf;
 use crate::net::netfilter::blob::ext;
@@ -31,6 +32,8 @@ impl XtKind {
 pub enum Body {
     Match(Match),
     Target(Target),
+    /// Of `ebtables`.
+    Eb(Eb),
 }
 
 /// See the module.
@@ -57,16 +60,16 @@ const MAX_INFO: usize = 4096;
 impl Xt {
     #[doc(alias = "nft_match_select_ops")]
     pub fn parse(names: &Names<'_>, kind: XtKind, compat: Option<(u32, u32)>, a: Attrs<'_>) -> Done<Xt> {
-        let pf = match names.table.family {
-            NFPROTO_IPV4 => Pf::V4,
-            NFPROTO_IPV6 => Pf::V6,
-            _ => return Err(Errno::ENOENT.into()),
-        };
         let name = str_of(a.get(NAME).ok_or(Errno::EINVAL)?)?;
         let revision = be32(a.get(REVISION).ok_or(Errno::EINVAL)?)?;
         let info = a.get(INFO).filter(|i| i.len() <= MAX_INFO).ok_or(Errno::EINVAL)?;
         let short = u8::try_from(revision).map_err(|_| Errno::ENOENT)?;
+        let pf = if names.table.family == NFPROTO_IPV6 { Pf::V6 } else { Pf::V4 };
         let body = match kind {
+            _ if names.table.family == NFPROTO_BRIDGE => {
+                Body::Eb(ebt::read(name, revision, info, kind == XtKind::Target)?)
+            }
+            _ if !matches!(names.table.family, NFPROTO_IPV4 | NFPROTO_IPV6) => return Err(Errno::ENOENT.into()),
             XtKind::Match => Body::Match(ext::read_match(pf, name, short, info)?),
             XtKind::Target => Body::Target(ext::read_target(pf, name, short, info)?),
         };
@@ -82,6 +85,7 @@ impl Xt {
         match &self.body {
             Body::Match(m) => rule.matches.push(m.clone()),
             Body::Target(t) => rule.target = t.clone(),
+            Body::Eb(_) => return Ok(()),
         }
         let translates =
             matches!(rule.target, Target::Snat(_) | Target::Dnat(_) | Target::Masquerade(_) | Target::Redirect(_));
@@ -96,6 +100,7 @@ impl Xt {
         match &self.body {
             Body::Match(m) => m.needs_conntrack(),
             Body::Target(t) => t.needs_conntrack(),
+            Body::Eb(_) => false,
         }
     }
 
@@ -108,6 +113,7 @@ impl Xt {
         match &mut self.body {
             Body::Match(m) => sets.resolve_match(m),
             Body::Target(t) => sets.resolve_target(t),
+            Body::Eb(_) => Ok(()),
         }
     }
 
@@ -124,6 +130,7 @@ impl Xt {
         let (m, t) = match &self.body {
             Body::Match(m) => (Some(ipset::match_sets(m)), None),
             Body::Target(t) => (None, Some(ipset::target_sets(t))),
+            Body::Eb(_) => (None, None),
         };
         m.into_iter().flatten().chain(t.into_iter().flatten())
     }
@@ -143,11 +150,16 @@ pub(crate) fn get(c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
     let name = str_of(attr(NFTA_COMPAT_NAME)?)?;
     let (revision, kind) = (be32(attr(NFTA_COMPAT_REV)?)?, be32(attr(NFTA_COMPAT_TYPE)?)?);
     let family = r.body.first().copied().unwrap_or(0);
-    if !matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6) {
+    if family == NFPROTO_BRIDGE {
+        let known = if kind == 1 { ebt::TARGETS } else { ebt::MATCHES };
+        if !known.contains(&name) || revision != 0 {
+            return Err(Errno::ENOENT.into());
+        }
+    } else if !matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6) {
         return Err(Errno::ENOENT.into());
     }
     let known = if kind == 1 { ext::TARGETS } else { ext::MATCHES };
-    if !known.iter().any(|(n, v)| *n == name && u32::from(*v) == revision) {
+    if family != NFPROTO_BRIDGE && !known.iter().any(|(n, v)| *n == name && u32::from(*v) == revision) {
         let other = known.iter().any(|k| k.0 == name);
         return Err(if other { Errno::EPROTONOSUPPORT } else { Errno::ENOENT }.into());
     }

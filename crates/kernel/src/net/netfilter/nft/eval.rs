@@ -4,11 +4,11 @@ use super::compat::Body;
 use super::dynamic::Seen;
 use super::expr::*;
 use super::hit::hit;
-use super::netdev::Way;
+use super::layer2;
 use super::object::Object;
 use super::set::Set;
 use super::trace::{self, What};
-use super::{Data, Nft, Say, Stand, Table, Value, dynamic, meta};
+use super::{Data, Nft, Say, Stand, Table, Value, dynamic, ebt, meta};
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
@@ -34,18 +34,20 @@ pub struct At {
     pub link: Option<Link>,
 }
 
-/// Of a frame at a device.
+/// Of a frame at a device, on a bridge or of ARP.
 #[derive(Clone, Copy, Debug)]
 pub struct Link {
+    pub family: u8,
     pub protocol: u16,
     pub is_ip: bool,
-    pub way: Way,
+    /// Of the hook.
+    pub name: &'static str,
 }
 
 impl At {
     /// As it is told.
     pub fn name(&self) -> &'static str {
-        self.link.map_or_else(|| self.hook.chain(), |l| l.way.name())
+        self.link.map_or_else(|| self.hook.chain(), |l| l.name)
     }
 }
 
@@ -88,11 +90,11 @@ impl Regs {
         self.get(r, 4).first_chunk().map_or(0, |b| u32::from_ne_bytes(*b))
     }
 
-    fn port(&self, r: Reg) -> u16 {
+    pub fn port(&self, r: Reg) -> u16 {
         self.get(r, 2).first_chunk().map_or(0, |b| u16::from_be_bytes(*b))
     }
 
-    fn addr(&self, r: Reg, pf: Pf) -> u128 {
+    pub fn addr(&self, r: Reg, pf: Pf) -> u128 {
         let len = if pf == Pf::V4 { 4 } else { 16 };
         self.get(r, len).iter().fold(0, |n, b| n << 8 | u128::from(*b))
     }
@@ -287,6 +289,8 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
         Expr::Exthdr(e) => e.eval(regs, p, skb),
         Expr::Rt(r) => r.eval(net, regs, a, p, skb),
         Expr::Write(w) => w.eval(regs, p, skb),
+        Expr::Socket(s) => s.eval(regs, skb),
+        Expr::Tproxy(t) => t.eval(regs, a, p, skb),
         Expr::Ct { key, dir, dreg } => when(ct(net, regs, *key, *dir, *dreg, skb)),
         Expr::CtMark { sreg } => {
             let mark = regs.word(*sreg);
@@ -304,12 +308,12 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
             lookup(kept.sets, *set, regs, (*sreg, *dreg), *verdict, *invert, &seen(net, p, skb))
         }
         Expr::Log { prefix, flags, .. } => {
-            let line = log::line(net, prefix, (*flags & 0xf) as u8, p, skb, a.devs);
+            let line = log::line(net, prefix, *flags as u8, (p, a.link.is_some_and(|l| !l.is_ip)), skb, a.devs);
             net.kmsg(line);
             Then::Next
         }
         Expr::Nflog(l) => {
-            nflog::log(net, a.ns, l, a.hook, p, skb, a.devs);
+            nflog::log(net, a.ns, l, (a.hook, a.link), p, skb, a.devs);
             Then::Next
         }
         Expr::Reject { kind, code } => match reject(p.pf, *kind, *code) {
@@ -334,6 +338,7 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
                 Said::Return => Then::Say(Say { code: NFT_RETURN, chain: 0 }),
                 Said::Jump(..) => Then::End(DROP),
             },
+            Body::Eb(e) => ebt::eval(net, e, a, p, skb),
         },
     }
 }
@@ -354,13 +359,10 @@ fn holds(op: u32, o: Ordering) -> bool {
 fn payload(regs: &mut Regs, (base, offset, len, dreg): (u32, u32, u8, Reg), p: &Pkt, skb: &mut SkBuff) -> bool {
     let (offset, len) = (offset as usize, usize::from(len));
     if base == PAYLOAD_LL {
-        let header = usize::from(skb.network_header.saturating_sub(skb.mac_header));
-        if header == 0 || offset + len > header {
+        let mut v = [0; NFT_DATA_VALUE_MAXLEN];
+        if !v.get_mut(..len).is_some_and(|to| layer2::read(skb, offset, to)) {
             return false;
         }
-        let mut v = [0; NFT_DATA_VALUE_MAXLEN];
-        let Some(from) = skb.head.at(skb.mac_header).get(offset..offset + len) else { return false };
-        v[..len].copy_from_slice(from);
         regs.put(dreg, &v[..len]);
         return true;
     }
@@ -452,6 +454,17 @@ fn ct(net: &Net, regs: &mut Regs, key: u32, dir: Option<u8>, dreg: Reg, skb: &Sk
         NFT_CT_SRC_IP6 | NFT_CT_DST_IP6 if t.pf != Pf::V6 => return false,
         NFT_CT_SRC | NFT_CT_SRC_IP | NFT_CT_SRC_IP6 => put_addr(regs, dreg, t.pf, t.src),
         NFT_CT_DST | NFT_CT_DST_IP | NFT_CT_DST_IP6 => put_addr(regs, dreg, t.pf, t.dst),
+        NFT_CT_PKTS | NFT_CT_BYTES | NFT_CT_AVGPKT => {
+            let way = dir.map_or(0..2, |d| usize::from(d)..usize::from(d) + 1);
+            let all = c.acct.as_ref().and_then(|a| a.get(way)).unwrap_or(&[]);
+            let (packets, bytes) = all.iter().fold((0u64, 0u64), |s, n| (s.0 + n.0, s.1 + n.1));
+            let v = match key {
+                NFT_CT_PKTS => packets,
+                NFT_CT_BYTES => bytes,
+                _ => bytes.checked_div(packets).unwrap_or(0),
+            };
+            regs.put(dreg, &v.to_ne_bytes());
+        }
         NFT_CT_PROTO_SRC => regs.put(dreg, &t.sport.to_be_bytes()),
         NFT_CT_PROTO_DST => regs.put(dreg, &t.dport.to_be_bytes()),
         _ => return false,

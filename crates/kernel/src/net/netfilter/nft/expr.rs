@@ -3,9 +3,11 @@ use super::compat::{Xt, XtKind};
 use super::dynamic::{Connlimit, Dynset, Quota, objref};
 use super::exthdr::Exthdr;
 use super::fib::Fib;
+use super::layer2::Family;
 use super::limit::{self, Limit};
 use super::numgen::{Hash, Numgen};
 use super::rt::Rt;
+use super::socket::{Socket, Tproxy};
 use super::verify::is_led_to;
 use super::write::Write;
 use super::{Data, Rule, Say, Table, Value, meta};
@@ -119,6 +121,8 @@ pub enum Expr {
     Exthdr(Exthdr),
     Rt(Rt),
     Connlimit(Connlimit),
+    Socket(Socket),
+    Tproxy(Tproxy),
     /// Into a header of the packet.
     Write(Write),
     Ct {
@@ -260,6 +264,8 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
     let data = get(NFTA_EXPR_DATA).unwrap_or(&[]);
     let a = Attrs(data);
     match name {
+        // These are made for each family, and for these two there are none.
+        "reject" | "fib" if Family::of(names.table.family).is_some() => Err(Errno::ENOENT.into()),
         "immediate" => immediate(names, a),
         "payload" if a.get(NFTA_PAYLOAD_SREG).is_some() => Ok(Expr::Write(Write::parse(a)?)),
         "payload" => payload(a),
@@ -287,6 +293,8 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
         "numgen" => Ok(Expr::Numgen(Numgen::parse(a)?)),
         "hash" => Ok(Expr::Hash(Hash::parse(a)?)),
         "rt" => Ok(Expr::Rt(Rt::parse(a)?)),
+        "socket" => Ok(Expr::Socket(Socket::parse(names.table.family, a)?)),
+        "tproxy" => Ok(Expr::Tproxy(Tproxy::parse(names.table.family, a)?)),
         "connlimit" => Ok(Expr::Connlimit(Connlimit::parse(a)?)),
         "exthdr" => Ok(Expr::Exthdr(Exthdr::parse(a)?)),
         "ct" => ct(a),
@@ -380,6 +388,8 @@ fn ct_len(key: u32, ipv6: bool) -> Option<(usize, bool)> {
         NFT_CT_SRC_IP | NFT_CT_DST_IP => (4, true),
         NFT_CT_SRC_IP6 | NFT_CT_DST_IP6 => (16, true),
         NFT_CT_PROTO_SRC | NFT_CT_PROTO_DST => (2, true),
+        // Of both directions together, or of one.
+        NFT_CT_PKTS | NFT_CT_BYTES | NFT_CT_AVGPKT => (8, false),
         _ => return None,
     })
 }
@@ -393,7 +403,7 @@ fn ct(a: Attrs<'_>) -> Done<Expr> {
         (Some(_), None) => {
             let dir = a.get(3).and_then(|v| v.first().copied());
             let (len, directed) = ct_len(key, true).ok_or(Errno::EOPNOTSUPP)?;
-            if dir.is_some_and(|d| d > 1) || (directed && dir.is_none()) || (!directed && dir.is_some()) {
+            if dir.is_some_and(|d| d > 1) || (directed && dir.is_none()) || (!directed && dir.is_some() && len != 8) {
                 return Err(Errno::EINVAL.into());
             }
             // An address of either family has to find room.
@@ -522,7 +532,15 @@ impl Expr {
     }
 
     pub fn is_tproxy(&self) -> bool {
-        matches!(self, Expr::Xt(x) if x.is_tproxy())
+        match self {
+            Expr::Tproxy(_) => true,
+            Expr::Xt(x) => x.is_tproxy(),
+            _ => false,
+        }
+    }
+
+    pub fn needs_acct(&self) -> bool {
+        matches!(self, Expr::Ct { key: NFT_CT_PKTS | NFT_CT_BYTES | NFT_CT_AVGPKT, .. })
     }
 
     /// The set that it looks into.

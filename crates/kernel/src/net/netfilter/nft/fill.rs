@@ -1,5 +1,6 @@
 //! Tables, chains, rules, sets and elements as messages.
 use super::expr::Names;
+use super::layer2::Family;
 use super::object::{Kind, Object};
 use super::set::Set;
 use super::{Chain, Rule, Table, dynamic, set};
@@ -53,7 +54,7 @@ pub fn chain(out: &mut Vec<u8>, h: Head, genid: u32, t: &Table, c: &Chain) {
     if let Some(b) = &c.base {
         m.nest(NFTA_CHAIN_HOOK | NLA_F_NESTED, |m| {
             let number = match &b.at {
-                None => b.hook as u32,
+                None => Family::of(t.family).map_or(b.hook as u32, |f| f.number(b.hook)),
                 Some(_) if t.family == NFPROTO_INET => NF_INET_INGRESS,
                 Some(a) => a.way as u32,
             };

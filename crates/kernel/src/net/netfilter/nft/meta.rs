@@ -18,6 +18,7 @@ fn len(key: u32) -> Option<usize> {
     Some(match key {
         NFT_META_TIME_NS => 8,
         NFT_META_LEN | NFT_META_MARK | NFT_META_IIF | NFT_META_OIF | NFT_META_CPU | NFT_META_PRANDOM => 4,
+        NFT_META_IIFGROUP | NFT_META_OIFGROUP | NFT_META_RTCLASSID => 4,
         NFT_META_PRIORITY | NFT_META_TIME_HOUR | NFT_META_SDIF | NFT_META_SKUID | NFT_META_SKGID => 4,
         NFT_META_IIFNAME | NFT_META_OIFNAME | NFT_META_IIFKIND | NFT_META_OIFKIND | NFT_META_SDIFNAME => 16,
         NFT_META_PROTOCOL | NFT_META_IIFTYPE | NFT_META_OIFTYPE => 2,
@@ -33,7 +34,7 @@ pub fn parse(a: Attrs<'_>) -> Done<Expr> {
         (None, Some(_)) => {
             let len = match key {
                 NFT_META_MARK | NFT_META_PRIORITY => 4,
-                NFT_META_NFTRACE => 1,
+                NFT_META_NFTRACE | NFT_META_PKTTYPE => 1,
                 _ => return Err(Errno::EOPNOTSUPP.into()),
             };
             Ok(Expr::MetaSet { key, sreg: Reg::parse(a.get(3), len)? })
@@ -50,6 +51,13 @@ pub fn store(skb: &mut SkBuff, key: u32, regs: &Regs, sreg: Reg) {
     match key {
         NFT_META_PRIORITY => skb.priority = regs.word(sreg),
         NFT_META_NFTRACE => skb.nf_trace = regs.get(sreg, 1) != [0],
+        NFT_META_PKTTYPE => {
+            const TYPES: [PktType; 4] = [PktType::Host, PktType::Broadcast, PktType::Multicast, PktType::OtherHost];
+            let wanted = regs.get(sreg, 1).first().and_then(|t| TYPES.get(usize::from(*t)));
+            if let Some(t) = wanted.filter(|_| TYPES.contains(&skb.pkt_type)) {
+                skb.pkt_type = *t;
+            }
+        }
         _ => skb.mark = regs.word(sreg),
     }
 }
@@ -70,6 +78,14 @@ pub fn load(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt,
             Sender::User { gid, .. } => gid,
             _ => return false,
         },
+        NFT_META_IIFGROUP | NFT_META_OIFGROUP => {
+            let dev = if key == NFT_META_IIFGROUP { a.devs.0 } else { a.devs.1 };
+            let Some(d) = dev.and_then(|d| net.devs.get(d)) else { return false };
+            d.group
+        }
+        // Routes have no realms here.
+        NFT_META_RTCLASSID if skb.dst.is_none() => return false,
+        NFT_META_RTCLASSID => 0,
         // No device is enslaved to a VRF here.
         NFT_META_SDIF => 0,
         NFT_META_IIF => index(a.devs.0),
@@ -118,7 +134,7 @@ pub fn load(net: &mut Net, regs: &mut Regs, key: u32, dreg: Reg, a: At, p: &Pkt,
             return true;
         }
         NFT_META_NFPROTO if a.link.is_some() => {
-            regs.put(dreg, &[NFPROTO_NETDEV]);
+            regs.put(dreg, &[a.link.map_or(NFPROTO_NETDEV, |l| l.family)]);
             return true;
         }
         NFT_META_L4PROTO if a.link.is_some_and(|l| !l.is_ip) => return false,

@@ -2,10 +2,11 @@
 //! compare and act on registers; chains stand at hooks by priority, among the tables of iptables.
 //!
 //! Messages change a copy of the whole (`Transaction`), which takes the place of the old one when all of a batch are good. What
-//! is not here (flow tables, families bridge and arp, …) is refused with the error of a kernel without that module.
+//! is not here (flow tables, …) is refused with the error of a kernel without that module.
 mod api;
 pub mod compat;
 mod dynamic;
+mod ebt;
 mod eval;
 mod expr;
 mod exthdr;
@@ -13,6 +14,7 @@ mod fib;
 mod fill;
 pub mod get;
 mod hit;
+pub mod layer2;
 mod limit;
 mod meta;
 pub mod netdev;
@@ -21,6 +23,7 @@ mod object;
 mod parts;
 mod rt;
 mod set;
+mod socket;
 mod tell;
 mod trace;
 mod verify;
@@ -33,7 +36,7 @@ use crate::net::Net;
 use crate::net::netlink::{Caller, notify};
 use belljar_abi::nf_tables::*;
 use belljar_abi::nfnetlink::*;
-pub(super) use eval::{At, run, translate};
+pub(super) use eval::{At, Link, run, translate};
 use expr::Expr;
 use set::Set;
 use std::sync::Arc;
@@ -129,7 +132,7 @@ struct Base {
     priority: i32,
     accept: bool,
     counters: Option<Counters>,
-    /// Of those with one priority, the older goes first.
+    /// Of those with one priority, the younger goes first.
     order: u64,
 }
 
@@ -193,7 +196,7 @@ impl Table {
         match self.family {
             NFPROTO_INET => true,
             NFPROTO_IPV4 => pf == Pf::V4,
-            NFPROTO_NETDEV => false,
+            NFPROTO_NETDEV | NFPROTO_BRIDGE | NFPROTO_ARP => false,
             _ => pf == Pf::V6,
         }
     }
@@ -220,12 +223,18 @@ pub struct Nft {
     nat: [[Vec<Stand>; 5]; 2],
     /// Chains at devices, of frames that come and of those that go.
     netdev: [Vec<Stand>; 2],
+    /// Chains of the families bridge and arp by hook.
+    layer2: [[Vec<Stand>; 5]; 2],
     /// A family's packets are translated.
     pub(super) translates: [bool; 2],
     /// A family's rules need connections.
     pub(super) ct: [bool; 2],
     /// A rule says TPROXY.
     pub(super) tproxy: bool,
+    /// A family's rules ask for the socket that packets are for.
+    pub(super) sockets: [bool; 2],
+    /// A rule asks how much connections carried.
+    acct: bool,
 }
 
 impl Default for Nft {
@@ -238,9 +247,12 @@ impl Default for Nft {
             filter: Default::default(),
             nat: Default::default(),
             netdev: Default::default(),
+            layer2: Default::default(),
             translates: [false; 2],
             ct: [false; 2],
             tproxy: false,
+            sockets: [false; 2],
+            acct: false,
         }
     }
 }
@@ -263,13 +275,16 @@ impl Nft {
 
     /// Where chains stand, after a change.
     fn index(&mut self) {
-        (self.filter, self.nat, self.netdev) = Default::default();
-        (self.translates, self.ct, self.tproxy) = ([false; 2], [false; 2], false);
+        (self.filter, self.nat, self.netdev, self.layer2) = Default::default();
+        (self.translates, self.ct, self.sockets) = ([false; 2], [false; 2], [false; 2]);
+        (self.tproxy, self.acct) = (false, false);
         for (table, t) in self.tables.iter().enumerate() {
             for pf in [Pf::V4, Pf::V6].into_iter().filter(|pf| t.covers(*pf)) {
                 let exprs = || t.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.exprs);
                 self.ct[pf as usize] |= exprs().any(Expr::needs_conntrack);
                 self.tproxy |= exprs().any(Expr::is_tproxy);
+                self.sockets[pf as usize] |= exprs().any(|e| matches!(e, Expr::Socket(_)));
+                self.acct |= exprs().any(Expr::needs_acct);
                 for (b, stand) in t.stands(table).filter(|(b, _)| b.at.is_none()) {
                     let all = if b.kind == ChainType::Nat { &mut self.nat } else { &mut self.filter };
                     all[pf as usize][b.hook as usize].push(stand);
@@ -277,13 +292,17 @@ impl Nft {
                 }
             }
             for (b, stand) in t.stands(table) {
-                if let Some(a) = &b.at {
-                    self.netdev[a.way as usize].push(stand);
+                match (&b.at, layer2::Family::of(t.family)) {
+                    (Some(a), _) => self.netdev[a.way as usize].push(stand),
+                    (None, Some(f)) => self.layer2[f as usize][b.hook as usize].push(stand),
+                    (None, None) => {}
                 }
             }
         }
-        for list in self.filter.iter_mut().chain(&mut self.nat).flatten().chain(&mut self.netdev) {
-            list.sort_by_key(|s| (s.priority, s.order));
+        let hooks = self.filter.iter_mut().chain(&mut self.nat).chain(&mut self.layer2);
+        for list in hooks.flatten().chain(&mut self.netdev) {
+            // A hook comes before those of its priority that are there (`nf_hook_entries_grow`).
+            list.sort_by_key(|s| (s.priority, std::cmp::Reverse(s.order)));
         }
     }
 }
@@ -323,6 +342,9 @@ impl Transaction {
             nf.nft = self.work;
             nf.changed();
             n.nf_tproxy = nf.says_tproxy();
+            if nf.nft.acct {
+                n.sysctl.nf_conntrack_acct = 1;
+            }
         }
         for dev in net.ns.get(self.ns).map_or_else(Vec::new, |n| n.devs.clone()) {
             netdev::watch(net, self.ns, dev);

@@ -8,6 +8,7 @@ use crate::net::drop::DropReason;
 use crate::net::netfilter::packet::Pkt;
 use crate::net::netfilter::{Devs, Hook, Pf, Verdict};
 use crate::net::packet::link_of;
+use belljar_abi::nf_tables::NFPROTO_NETDEV;
 use belljar_wire::ethernet::{ETH_P_IP, ETH_P_IPV6};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,7 +81,7 @@ fn chains(net: &mut Net, nft: &mut Nft, ns: NsId, dev: DevId, way: Way, skb: &mu
     let mut p = read.unwrap_or_else(|| Pkt::of_frame(skb));
     p.len = skb.len() + header;
     p.name_devs(net, devs);
-    let link = Link { protocol: skb.protocol, is_ip, way };
+    let link = Link { family: NFPROTO_NETDEV, protocol: skb.protocol, is_ip, name: way.name() };
     let a = At { ns, hook: way.hook(), devs, link: Some(link) };
     let mut n = 0;
     while let Some(s) = nft.netdev[way as usize].get(n).copied() {

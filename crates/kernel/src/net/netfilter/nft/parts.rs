@@ -1,6 +1,7 @@
 //! What messages of nf_tables have in them: names, numbers, places, and the descriptions of chains and sets.
 use super::expr::{Expr, Names, sets_of};
 use super::fill::kind;
+use super::layer2::Family;
 use super::netdev::Way;
 use super::set::Set;
 use super::{AtDevices, Base, Chain, ChainType, Rule, Table, dynamic};
@@ -79,7 +80,12 @@ pub(super) fn base(m: Msg<'_>, hook: &[u8], policy: Option<u32>, order: u64) -> 
     let at = devices(m, number, hook)?;
     let hook = match &at {
         Some(a) => a.way.hook(),
-        None => *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?,
+        None => match Family::of(m.family) {
+            // Nothing is translated or routed anew there.
+            Some(_) if kind != ChainType::Filter => return Err(m.bad(NFTA_CHAIN_TYPE, Errno::ENOENT)),
+            Some(f) => f.hook(number).ok_or(Errno::EOPNOTSUPP)?,
+            None => *Hook::ALL.get(number as usize).ok_or(Errno::EOPNOTSUPP)?,
+        },
     };
     let allowed: &[Hook] = match kind {
         ChainType::Filter => &Hook::ALL,
@@ -187,7 +193,7 @@ pub(super) fn read_compat(b: &[u8]) -> Done<(u32, u32)> {
     let get = |kind| nl::attrs(b).find(|(k, _)| *k == kind).map(|(_, v)| be32(v)).transpose();
     let proto = get(NFTA_RULE_COMPAT_PROTO)?.ok_or(Errno::EINVAL)?;
     let flags = get(NFTA_RULE_COMPAT_FLAGS)?.ok_or(Errno::EINVAL)?;
-    if flags & !3 != 0 || proto > 255 {
+    if flags & !3 != 0 || proto > u32::from(u16::MAX) {
         return Err(Errno::EINVAL.into());
     }
     Ok((proto, flags))

@@ -40,6 +40,8 @@ impl Expr {
             Expr::Exthdr(_) => "exthdr",
             Expr::Rt(_) => "rt",
             Expr::Connlimit(_) => "connlimit",
+            Expr::Socket(_) => "socket",
+            Expr::Tproxy(_) => "tproxy",
             Expr::Ct { .. } | Expr::CtMark { .. } => "ct",
             Expr::Counter(_) => "counter",
             Expr::Lookup { .. } => "lookup",
@@ -132,6 +134,8 @@ impl Expr {
             Expr::Exthdr(e) => e.fill(m),
             Expr::Rt(r) => r.fill(m),
             Expr::Connlimit(c) => c.fill(m),
+            Expr::Socket(s) => s.fill(m),
+            Expr::Tproxy(t) => t.fill(m),
             Expr::Write(w) => w.fill(m),
             Expr::MetaSet { key, sreg } => {
                 be(m, 2, *key);

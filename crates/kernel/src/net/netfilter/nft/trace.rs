@@ -3,7 +3,7 @@ use super::eval::{At, Then};
 use super::expr::Names;
 use super::fill::kind;
 use super::tell::put_verdict;
-use super::{Say, Table};
+use super::{Say, Table, layer2};
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::netfilter::packet::Pkt;
@@ -45,7 +45,8 @@ pub fn tell(
     let mut b = Vec::new();
     let mut m = Msg::new(&mut b, kind(NFT_MSG_TRACE), 0, 0, 0);
     m.body(&nfgenmsg(t.family, 0));
-    let pf = if p.pf == Pf::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+    let ip = if p.pf == Pf::V4 { NFPROTO_IPV4 } else { NFPROTO_IPV6 };
+    let pf = a.link.map_or(ip, |l| l.family);
     let be = |m: &mut Msg<'_>, kind: u16, v: u32| {
         m.attr(kind, &v.to_be_bytes());
     };
@@ -113,6 +114,11 @@ fn headers(m: &mut Msg<'_>, a: At, p: &Pkt, skb: &SkBuff) {
         m.attr(NFTA_TRACE_TRANSPORT_HEADER, &bytes(start + p.at, p.len.saturating_sub(p.at).min(TRANSPORT)));
     }
     let link = usize::from(skb.network_header.saturating_sub(skb.mac_header)).min(LINK);
+    let mut tagged = [0; 18];
+    if a.devs.0.is_some() && skb.vlan.present() && layer2::read(skb, 0, &mut tagged) {
+        m.attr(NFTA_TRACE_LL_HEADER, &tagged);
+        return;
+    }
     if a.devs.0.is_some() && link > 0 {
         m.attr(NFTA_TRACE_LL_HEADER, &bytes(usize::from(skb.mac_header), link));
     }

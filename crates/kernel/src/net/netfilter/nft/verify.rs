@@ -2,6 +2,7 @@
 //! it is not made for.
 use super::compat::Xt;
 use super::expr::{Expr, NatKind};
+use super::layer2::Family;
 use super::{Base, ChainType, Data, Hook, Pf, Table, Transaction};
 use crate::net::netlink::Done;
 use belljar_abi::Errno;
@@ -121,6 +122,10 @@ pub fn stands(t: &Table, b: &Base, e: &Expr) -> Result<(), Errno> {
         Expr::Nat { kind: NatKind::Masquerade, .. } => &[PostRouting],
         Expr::Reject { .. } => &[PreRouting, LocalIn, Forward, LocalOut],
         Expr::Fib(f) => return f.stands(b),
+        Expr::Socket(s) => return s.stands(b),
+        Expr::Tproxy(p) => return p.stands(b),
+        Expr::Rt(_) if Family::of(t.family).is_some() => &[],
+        Expr::MetaSet { key: NFT_META_PKTTYPE, .. } => return may_retype(t.family, b),
         Expr::Rt(r) => return r.stands(b),
         Expr::Xt(x) => return xt(t, b, x),
         _ => return Ok(()),
@@ -131,10 +136,23 @@ pub fn stands(t: &Table, b: &Base, e: &Expr) -> Result<(), Errno> {
     if hooks.contains(&b.hook) { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
 }
 
+/// Whom a frame is for is settled where it comes in.
+#[doc(alias = "nft_meta_set_validate")]
+fn may_retype(family: u8, b: &Base) -> Result<(), Errno> {
+    let here = family != NFPROTO_ARP && b.hook == Hook::PreRouting;
+    if here { Ok(()) } else { Err(Errno::EOPNOTSUPP) }
+}
+
 /// What frames have nothing of: connections, and the ways of the network layer.
-pub fn at_device(e: &Expr) -> Result<(), Errno> {
+pub fn of_family(family: u8, e: &Expr) -> Result<(), Errno> {
+    let device = family == NFPROTO_NETDEV;
+    if !device && Family::of(family).is_none() {
+        return Ok(());
+    }
     match e {
         Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Connlimit(_) => Err(Errno::EPROTO),
+        Expr::Nat { .. } if !device => Err(Errno::EAFNOSUPPORT),
+        Expr::Notrack if !device => Ok(()),
         Expr::Nat { .. } | Expr::Notrack | Expr::Reject { .. } => Err(Errno::EOPNOTSUPP),
         _ => Ok(()),
     }

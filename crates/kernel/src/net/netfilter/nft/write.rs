@@ -1,6 +1,7 @@
 //! `payload` that writes: bytes of a header from registers, and the checksums over them kept right.
 use super::eval::{Regs, Then};
-use super::expr::{Attrs, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT, Reg, number, number_or};
+use super::expr::{Attrs, PAYLOAD_LL, PAYLOAD_NETWORK, PAYLOAD_TRANSPORT, Reg, number, number_or};
+use super::layer2;
 use crate::net::core::skb::SkBuff;
 use crate::net::netfilter::mangle::{change_pseudo, change_sum, transport_sum};
 use crate::net::netfilter::packet::Pkt;
@@ -40,8 +41,8 @@ impl Write {
         if csum_flags & !L4CSUM_PSEUDOHDR != 0 || len == 0 || len as usize > NFT_DATA_VALUE_MAXLEN {
             return Err(Errno::EINVAL.into());
         }
-        if !matches!(base, PAYLOAD_NETWORK | PAYLOAD_TRANSPORT) || csum_type > CSUM_INET {
-            // Link headers, what lies further in, SCTP.
+        if !matches!(base, PAYLOAD_LL | PAYLOAD_NETWORK | PAYLOAD_TRANSPORT) || csum_type > CSUM_INET {
+            // What lies further in, SCTP.
             return Err(Errno::EOPNOTSUPP.into());
         }
         let sreg = Reg::parse(a.get(NFTA_PAYLOAD_SREG), len as usize)?;
@@ -68,6 +69,10 @@ impl Write {
     #[doc(alias = "nft_payload_set_eval")]
     pub fn eval(&self, regs: &Regs, p: &Pkt, skb: &mut SkBuff) -> Then {
         let transport = self.base == PAYLOAD_TRANSPORT;
+        if self.base == PAYLOAD_LL {
+            let written = layer2::write(skb, self.offset.into(), regs.get(self.sreg, self.len.into()));
+            return if written { Then::Next } else { Then::Break };
+        }
         if transport && p.later {
             return Then::Break;
         }

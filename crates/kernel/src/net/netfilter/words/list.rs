@@ -4,6 +4,7 @@ use super::super::{Pf, packet};
 use super::Names;
 use super::options::icmp_types;
 use super::parse::Show;
+use super::physdev;
 use super::print::*;
 use super::target_options::{LOG_LEVELS, range_text};
 use super::value::*;
@@ -240,6 +241,10 @@ impl Lister<'_> {
             Match::Set(m) => set_match(o, m, ""),
             Match::Length { min, max, inv } => {
                 write!(o, " length {}{}", if *inv { "!" } else { "" }, port_text(Ports { lo: *min, hi: *max }))
+            }
+            Match::Physdev(p) => {
+                o.push_str(" PHYSDEV match");
+                physdev::print(o, p)
             }
             Match::Owner { uid, gid, which, inv } => {
                 let labels = ["owner socket exists", "owner UID match", "owner GID match"];

@@ -4,6 +4,7 @@ mod conntrack;
 mod list;
 mod options;
 mod parse;
+mod physdev;
 pub(super) mod print;
 mod restore;
 mod target_options;

@@ -2,6 +2,7 @@
 use super::super::Pf;
 use super::super::rules::*;
 use super::parse::Words;
+use super::physdev;
 use super::target_options::TargetBuilding;
 use super::value::*;
 use super::{Done, Fail, Names, usage};
@@ -199,6 +200,7 @@ impl<'n> Building<'n> {
             "multiport" => Match::Multiport { which: MultiportWhich::Either, ports: Vec::new(), inv: false },
             "limit" => Match::Limit { avg: 10_000 * 3600 / 3, burst: 5, credit: State(0), prev: State(0) },
             "length" => Match::Length { min: 1, max: 0, inv: false },
+            "physdev" => Match::Physdev(Box::default()),
             "owner" => Match::Owner { uid: (0, 0), gid: (0, 0), which: 0, inv: 0 },
             _ => {
                 return Err(Fail::Extension(format!("Couldn't load match `{name}':No such file or directory")));
@@ -508,6 +510,7 @@ fn small_option(pf: Pf, m: &mut Match, word: &str, inverted: bool, w: &mut Words
             (*range, *which) = (found, *which | bit);
             *inv |= if inverted { bit } else { 0 };
         }
+        (Match::Physdev(p), _) => return physdev::option(p, word, inverted, w),
         (Match::Length { min, max, inv }, "--length") => {
             let text = w.value(word)?;
             let found = range_u32(text, ':').filter(|r| r.0 <= r.1);
@@ -546,6 +549,7 @@ fn check(b: &Building<'_>, m: &Match) -> Done {
             usage("multiport needs `-p tcp', `-p udp', `-p udplite', `-p sctp' or `-p dccp'")
         }
         Match::Length { min: 1, max: 0, .. } => must("length", "--length"),
+        Match::Physdev(p) if p.which == 0 => usage("PHYSDEV: no physdev option specified"),
         Match::Owner { which: 0, .. } => {
             usage("owner: At least one of --uid-owner, --gid-owner or --socket-exists is required")
         }

@@ -2,6 +2,7 @@
 use super::super::rules::*;
 use super::super::{Pf, packet};
 use super::options::{CT_STATES, CT_STATUS, TCP_FLAGS};
+use super::physdev;
 use super::target_options::range_text;
 use super::value::*;
 use belljar_abi::ipset::*;
@@ -227,6 +228,10 @@ fn save_match(o: &mut String, pf: Pf, m: &Match) {
         Match::Owner { uid, gid, which, inv } => {
             o.push_str(" -m owner");
             owner(o, ["--socket-exists", "--uid-owner", "--gid-owner"], (*uid, *gid), *which, *inv, true)
+        }
+        Match::Physdev(p) => {
+            o.push_str(" -m physdev");
+            physdev::print(o, p)
         }
     };
 }
