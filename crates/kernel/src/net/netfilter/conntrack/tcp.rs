@@ -339,7 +339,8 @@ impl Track {
         let liberal = liberal || s.flags & BE_LIBERAL != 0;
         let wrong = match () {
             () if !before(seg.seq, over) => Why::SeqOver(over),
-            () if !after(seg.end, under) => Why::SeqUnder(under),
+            () if !after(seg.end, under) && !liberal => return Window::Ignore(Why::SeqUnder(under)),
+            () if !after(seg.end, under) => return Window::Accept,
             () if !before(seg.sack, unseen) => Why::AckOver(unseen),
             () if !after(seg.sack, late) && !liberal => return Window::Ignore(Why::AckUnder(late)),
             () if !after(seg.sack, late) => return Window::Accept,

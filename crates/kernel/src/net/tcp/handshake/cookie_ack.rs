@@ -1,6 +1,7 @@
 //! The ACK that answers a SYN cookie: a connection out of what it brings back.
 use super::child::{queue_child, syn_recv_sock};
-use super::request::{RequestSock, listen_drop, request_mark, route};
+use super::request::{RequestSock, listen_drop, route};
+use super::request_mark;
 use super::{cookies, isn};
 use crate::env::time;
 use crate::ids::*;

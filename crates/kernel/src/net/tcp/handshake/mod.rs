@@ -11,11 +11,13 @@ pub mod synack;
 pub mod time_wait;
 
 use super::seq::{after, before};
+use super::sock::TcpSock;
 use crate::env::MSEC;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::mib::Mib;
+use crate::net::sysctl::Sysctl;
 use belljar_wire::tcp::Flags;
 
 /// RFC 9293 §3.10.7.4: some of the segment lies in the window, or it is an empty one at either edge.
@@ -48,6 +50,12 @@ pub(crate) fn oow_rate_limited(net: &mut Net, ns: NsId, skb: &SkBuff, last: &mut
     }
     *last = now;
     false
+}
+
+/// The mark of a connection to come: the listener's, or with tcp_fwmark_accept the SYN's.
+#[doc(alias = "inet_request_mark")]
+fn request_mark(s: &Sysctl, lsk: &TcpSock, skb: &SkBuff) -> u32 {
+    if lsk.sk.mark == 0 && s.tcp_fwmark_accept != 0 { skb.mark } else { lsk.sk.mark }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@ use super::overflow::Turned;
 use super::request_timer::{rtx_synack, timeout};
 use super::synack::send_synack;
 use super::{cookie_ack, cookies, fastopen};
-use super::{in_window, isn, oow_rate_limited, paws_reject};
+use super::{in_window, isn, oow_rate_limited, paws_reject, request_mark};
 use crate::env::{SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::kernel::Kernel;
@@ -338,12 +338,6 @@ pub(super) fn route(net: &mut Net, ns: NsId, lsk: &TcpSock, t: &Tuple, mark: u32
     let ports = (t.lport, t.rport);
     let fl = Flow { daddr: lsk.sk.first_hop(t.raddr), saddr: t.laddr, ports, mark, ..Flow::of(&lsk.sk, IPPROTO_TCP) };
     af::route_output(net, ns, &fl)
-}
-
-/// The mark of a connection to come: the listener's, or with tcp_fwmark_accept the SYN's.
-#[doc(alias = "inet_request_mark")]
-pub(super) fn request_mark(s: &crate::net::sysctl::Sysctl, lsk: &TcpSock, skb: &Skb) -> u32 {
-    if lsk.sk.mark == 0 && s.tcp_fwmark_accept != 0 { skb.mark } else { lsk.sk.mark }
 }
 
 /// Into ehash, with its timer (`inet_csk_reqsk_queue_hash_add`).
