@@ -378,7 +378,6 @@ impl Jar {
     }
 }
 
-/// An error's words without the number.
 /// A port of the machine outside is not to be had, and which one would be.
 fn cannot_publish(p: &PublishSpec, e: &std::io::Error) -> String {
     let udp = if p.udp { "/udp" } else { "" };
@@ -397,6 +396,7 @@ fn cannot_publish(p: &PublishSpec, e: &std::io::Error) -> String {
     format!("cannot publish {p}: {}{help}", plain(e))
 }
 
+/// An error's words without the number.
 pub(crate) fn plain(e: &std::io::Error) -> String {
     let s = e.to_string();
     s.split(" (os error").next().unwrap_or(&s).to_owned()

@@ -191,8 +191,9 @@ fn arping_of_the_distribution(env: &Env) -> Result<()> {
 }
 
 fn ss_lists_packet_sockets(env: &Env) -> Result<()> {
+    // Without a protocol until it is bound: else it would take what any device hears meanwhile.
     let program = "import socket, subprocess, sys\n\
-                   a = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))\n\
+                   a = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, 0)\n\
                    a.bind(('lo', 3))\n\
                    b = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(0x0806))\n\
                    sys.exit(subprocess.run(sys.argv[1:]).returncode)\n";
