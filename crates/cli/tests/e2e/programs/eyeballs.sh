@@ -13,6 +13,8 @@ for _ in $(seq 100); do test -e ready && break; sleep 0.05; done
 "$b" cable v0 v1 --link 'delay 1ms' --seconds 100 >cable 2>&1 &
 cable=$!
 for _ in $(seq 100); do ip link show v1 >/dev/null 2>&1 && break; sleep 0.05; done
+# Not before it has its own.
+until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
 ip link set v1 netns $other
 sysctl -qw net.ipv6.conf.all.forwarding=1 net.ipv4.ip_forward=1
 for d in t0:9 v0:8; do

@@ -13,6 +13,8 @@ unshare -n sh -c "ip link set lo up; until ip link show v1 >/dev/null 2>&1; do s
     exec python3 $echo 7" >theirs 2>&1 &
 other=$!
 ip link add v0 type veth peer name v1
+# Not before it has its own.
+until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
 ip link set v1 netns $other
 ip addr add 10.8.0.1/24 dev v0
 ip addr add fd08::1/64 dev v0 nodad

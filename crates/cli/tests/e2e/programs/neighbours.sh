@@ -14,6 +14,8 @@ unshare -n sh -c "ip link set lo up; until ip link show v1 >/dev/null 2>&1; do s
 other=$!
 exec 8>go.theirs
 ip link add v0 type veth peer name v1
+# Not before it has its own.
+until [ "$(readlink /proc/$other/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
 ip link set v1 netns $other
 for d in t0:9 v0:8; do
     dev=${d%:*} net=${d#*:}
