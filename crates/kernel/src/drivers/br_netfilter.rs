@@ -436,7 +436,7 @@ fn refragment(
         b
     };
     let vlan = skb.vlan;
-    let _ = fragment::ip_do_fragment(net, ns, mtu, skb, &mut |net, mut piece| {
+    let _ = fragment::ip_do_fragment(net, ns, mtu, skb, |net, mut piece| {
         let n = ETH_HLEN + between;
         if let Some(room) = piece.head.push(n) {
             room.copy_from_slice(&header[..n]);

@@ -33,7 +33,7 @@ pub fn ip_fragment(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, skb: Skb
     }
     // What was put together here leaves as it came.
     let mtu = if skb.frag_max == 0 { dst.mtu } else { dst.mtu.min(skb.frag_max.into()) };
-    ip_do_fragment(net, ns, mtu, skb, &mut |net, f| ip_finish_output2(net, ns, dst, daddr, f))
+    ip_do_fragment(net, ns, mtu, skb, |net, f| ip_finish_output2(net, ns, dst, daddr, f))
 }
 
 /// The cutting itself; each piece is given to `output`.
@@ -42,7 +42,7 @@ pub(crate) fn ip_do_fragment(
     ns: NsId,
     mtu: u32,
     mut skb: Skb,
-    output: &mut dyn FnMut(&mut Net, Skb) -> Result<(), Errno>,
+    mut output: impl FnMut(&mut Net, Skb) -> Result<(), Errno>,
 ) -> Result<(), Errno> {
     let Ok(ip) = Ipv4Header::parse(skb.head.bytes()) else {
         net.kfree_skb(skb, DropReason::IpInHdr, "ip_fragment");

@@ -2,6 +2,7 @@
 use super::{Devs, Pf};
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
+use belljar_wire::ethernet::{ETH_P_IP, ETH_P_IPV6};
 use belljar_wire::icmp::ICMP_HLEN;
 use belljar_wire::ipv4::*;
 use belljar_wire::ipv6::{self, Ipv6Header, NEXTHDR_ICMP};
@@ -77,6 +78,22 @@ impl Pkt {
     /// A frame that is no packet of IP: nothing is known of its inside.
     pub fn of_frame(skb: &SkBuff) -> Pkt {
         Pkt { later: true, len: skb.len(), ..Pkt::none(Pf::V4) }
+    }
+
+    /// As chains at links see it, at its network header with `header` bytes of the link's before; and whether it was read as a
+    /// packet of IP, where that is wanted.
+    pub fn at_link(net: &Net, skb: &mut SkBuff, ip: bool, header: usize, devs: Devs) -> (Pkt, bool) {
+        let pf = match skb.protocol {
+            ETH_P_IP if ip => Some(Pf::V4),
+            ETH_P_IPV6 if ip => Some(Pf::V6),
+            _ => None,
+        };
+        let read = pf.and_then(|pf| Pkt::read(pf, skb));
+        let is_ip = read.is_some();
+        let mut p = read.unwrap_or_else(|| Pkt::of_frame(skb));
+        p.len = skb.len() + header;
+        p.name_devs(net, devs);
+        (p, is_ip)
     }
 
     /// Names of the devices that it came by and leaves by.

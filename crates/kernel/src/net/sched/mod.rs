@@ -326,7 +326,7 @@ impl Qdisc {
         self.children_mut().find_map(|c| c.find_mut(handle))
     }
 
-    fn each_filters(&self, f: &mut dyn FnMut(&cls::Filters)) {
+    fn each_filters(&self, f: &mut impl FnMut(&cls::Filters)) {
         match &self.kind {
             Kind::Htb(h) => std::iter::once(&h.filters).chain(h.classes.values().map(|c| &c.filters)).for_each(&mut *f),
             Kind::Prio(p) => f(&p.filters),
@@ -482,8 +482,8 @@ impl Sched {
     }
 
     /// Every rule of every filter.
-    pub(super) fn each_rule(&self, f: &mut dyn FnMut(&cls::Rule)) {
-        self.root.each_filters(&mut |filters| filters.rules().for_each(&mut *f));
+    pub(super) fn each_rule(&self, f: &mut impl FnMut(&cls::Rule)) {
+        self.root.each_filters(&mut |filters: &cls::Filters| filters.rules().for_each(&mut *f));
         self.ingress.iter().flat_map(|i| i.rules()).for_each(f);
     }
 

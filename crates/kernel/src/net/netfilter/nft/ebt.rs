@@ -14,6 +14,7 @@ use belljar_abi::nf_tables::{NF_ACCEPT, NF_DROP, NFT_CONTINUE, NFT_RETURN};
 use belljar_wire::Mac;
 use belljar_wire::arp::{ARP_HLEN, ARPOP_REPLY, ARPOP_REQUEST, ArpPacket};
 use belljar_wire::ethernet::{ETH_P_ARP, EthHeader};
+use core::net::{Ipv4Addr, Ipv6Addr};
 use std::fmt::Write;
 use std::sync::Arc;
 
@@ -242,7 +243,7 @@ impl ArpMatch {
             return true;
         }
         let Ok(p) = ArpPacket::parse(b) else { return false };
-        let of = |v: std::net::Ipv4Addr, (want, mask): (u32, u32)| v.to_bits() & mask == want;
+        let of = |v: Ipv4Addr, (want, mask): (u32, u32)| v.to_bits() & mask == want;
         a.ok(8, of(p.spa, self.src))
             && a.ok(0x10, of(p.tpa, self.dst))
             && a.ok(0x20, masked(&p.sha, self.smac))
@@ -320,7 +321,7 @@ fn line(net: &Net, prefix: &str, what: u32, at: At, p: &Pkt, skb: &SkBuff) -> St
             ports(&mut o, p, skb);
         }
         Pf::V6 if is_ip && what & LOG_IP6 != 0 => {
-            let whole = |a: u128| std::net::Ipv6Addr::from_bits(a).segments().map(|s| format!("{s:04x}")).join(":");
+            let whole = |a: u128| Ipv6Addr::from_bits(a).segments().map(|s| format!("{s:04x}")).join(":");
             let (src, dst) = (whole(p.src), whole(p.dst));
             let (priority, next) = (p.tos >> 4, skb.head.bytes().get(6).copied().unwrap_or(0));
             let _ = write!(o, " IPv6 SRC={src} IPv6 DST={dst}, IPv6 priority=0x{priority:01X}, Next Header={next}");

@@ -7,9 +7,9 @@ use crate::net::Net;
 use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::drop::DropReason;
 use crate::net::netfilter::packet::Pkt;
-use crate::net::netfilter::{Devs, Hook, Pf, Verdict};
+use crate::net::netfilter::{Devs, Hook, Verdict};
 use belljar_abi::nf_tables::{NFPROTO_ARP, NFPROTO_BRIDGE};
-use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6};
+use belljar_wire::ethernet::ETH_HLEN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
@@ -114,16 +114,7 @@ fn chains(
     devs: Devs,
     header: usize,
 ) -> Verdict {
-    let pf = match skb.protocol {
-        ETH_P_IP if family == Family::Bridge => Some(Pf::V4),
-        ETH_P_IPV6 if family == Family::Bridge => Some(Pf::V6),
-        _ => None,
-    };
-    let read = pf.and_then(|pf| Pkt::read(pf, skb));
-    let is_ip = read.is_some();
-    let mut p = read.unwrap_or_else(|| Pkt::of_frame(skb));
-    p.len = skb.len() + header;
-    p.name_devs(net, devs);
+    let (p, is_ip) = Pkt::at_link(net, skb, family == Family::Bridge, header, devs);
     let link = Link { family: family.nfproto(), protocol: skb.protocol, is_ip, name: hook.chain() };
     let a = At { ns, hook, devs, link: Some(link) };
     let mut n = 0;

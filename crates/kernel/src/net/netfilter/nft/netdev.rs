@@ -6,10 +6,9 @@ use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::netfilter::packet::Pkt;
-use crate::net::netfilter::{Devs, Hook, Pf, Verdict};
+use crate::net::netfilter::{Devs, Hook, Verdict};
 use crate::net::packet::link_of;
 use belljar_abi::nf_tables::NFPROTO_NETDEV;
-use belljar_wire::ethernet::{ETH_P_IP, ETH_P_IPV6};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
@@ -71,16 +70,7 @@ fn run(net: &mut Net, ns: NsId, dev: DevId, way: Way, skb: &mut Skb, header: usi
 
 fn chains(net: &mut Net, nft: &mut Nft, ns: NsId, dev: DevId, way: Way, skb: &mut Skb, header: usize) -> Verdict {
     let devs: Devs = if way == Way::Ingress { (Some(dev), None) } else { (None, Some(dev)) };
-    let pf = match skb.protocol {
-        ETH_P_IP => Some(Pf::V4),
-        ETH_P_IPV6 => Some(Pf::V6),
-        _ => None,
-    };
-    let read = pf.and_then(|pf| Pkt::read(pf, skb));
-    let is_ip = read.is_some();
-    let mut p = read.unwrap_or_else(|| Pkt::of_frame(skb));
-    p.len = skb.len() + header;
-    p.name_devs(net, devs);
+    let (p, is_ip) = Pkt::at_link(net, skb, true, header, devs);
     let link = Link { family: NFPROTO_NETDEV, protocol: skb.protocol, is_ip, name: way.name() };
     let a = At { ns, hook: way.hook(), devs, link: Some(link) };
     let mut n = 0;
