@@ -27,11 +27,12 @@ pub fn sum(data: &[u8], init: u32) -> u32 {
 }
 
 #[inline]
-fn fold64(mut acc: u64) -> u16 {
-    while acc >> 16 != 0 {
-        acc = (acc & 0xffff) + (acc >> 16);
-    }
-    acc as u16
+fn fold64(acc: u64) -> u16 {
+    // Halves, then halves of those with a carry each: no branch.
+    let acc = (acc & 0xffff_ffff) + (acc >> 32);
+    let acc = (acc & 0xffff) + (acc >> 16 & 0xffff) + (acc >> 32);
+    let acc = (acc & 0xffff) + (acc >> 16);
+    ((acc & 0xffff) + (acc >> 16)) as u16
 }
 
 /// Ones' complement addition of two partial sums.
@@ -120,6 +121,20 @@ mod tests {
     fn slow(data: &[u8]) -> u16 {
         let s: u64 = data.chunks(2).map(|c| u16::from_be_bytes([c[0], *c.get(1).unwrap_or(&0)]) as u64).sum();
         fold64(s)
+    }
+
+    #[test]
+    fn folding_keeps_the_value_and_tells_zero_from_all_ones() {
+        let carried = |mut s: u64| {
+            while s >> 16 != 0 {
+                s = (s & 0xffff) + (s >> 16);
+            }
+            s as u16
+        };
+        let edges = [0, 1, 0xfffe, 0xffff, 0x1_0000, 0xffff_0000, 0xffff_ffff, 0x1_ffff_fffe, u64::MAX - 1, u64::MAX];
+        for s in edges.into_iter().chain((0..64).map(|i| 0x9e37_79b9_7f4a_7c15u64.rotate_left(i))) {
+            assert_eq!(fold64(s), carried(s), "{s:x}");
+        }
     }
 
     fn noise(n: usize) -> Vec<u8> {

@@ -218,8 +218,13 @@ impl Kernel {
     }
 
     #[inline]
+    pub(crate) fn is_memory_due(&self) -> bool {
+        self.net.mem.is_due(self.packet_bytes())
+    }
+
+    #[inline]
     pub(crate) fn look_after_memory(&mut self) {
-        if self.net.mem.is_due(self.packet_bytes()) {
+        if self.is_memory_due() {
             self.kswapd();
         }
     }

@@ -20,9 +20,15 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The device by which a packet came, as sockets see it: what a host sends to an address of its own comes through lo, and counts
 /// as come by the device that has the address.
+#[inline]
 pub fn inet_iif(net: &Net, dev: Option<DevId>, daddr: IpAddr) -> Option<DevId> {
+    if daddr.is_loopback() { dev } else { iif_of(net, dev, daddr) }
+}
+
+#[inline(never)]
+fn iif_of(net: &Net, dev: Option<DevId>, daddr: IpAddr) -> Option<DevId> {
     let d = dev.and_then(|d| net.devs.get(d))?;
-    if !d.is_loopback() || daddr.is_loopback() {
+    if !d.is_loopback() {
         return dev;
     }
     let n = net.ns.get(d.ns)?;
@@ -149,6 +155,7 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
 
 /// The route's, or the setting's.
 #[doc(alias = "ip4_dst_hoplimit")]
+#[inline]
 pub(crate) fn hop_limit(net: &Net, ns: NsId, dst: &Dst) -> u8 {
     match dst_metrics::metric(net, ns, Some(dst), RTAX_HOPLIMIT) {
         0 => net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl as u8),
@@ -211,13 +218,22 @@ pub fn update_pmtu(net: &mut Net, ns: NsId, daddr: IpAddr, mtu: u32) {
 #[inline]
 pub fn addresses(skb: &SkBuff) -> (IpAddr, IpAddr) {
     let h = skb.head.at(skb.network_header);
-    if h.first().is_some_and(|v| v >> 4 == 6) {
-        let at =
-            |o: usize| h.get(o..).and_then(|b| b.first_chunk::<16>()).map_or(Ipv6Addr::UNSPECIFIED, |b| (*b).into());
-        return (at(8).into(), at(24).into());
+    match h.first_chunk::<IPV4_HLEN>() {
+        Some(h) if h[0] >> 4 != 6 => {
+            let at = |o: usize| Ipv4Addr::new(h[o], h[o + 1], h[o + 2], h[o + 3]);
+            (at(12).into(), at(16).into())
+        }
+        _ => addresses6(h),
     }
-    let at = |o: usize| h.get(o..).and_then(|b| b.first_chunk::<4>()).map_or(Ipv4Addr::UNSPECIFIED, |b| (*b).into());
-    (at(12).into(), at(16).into())
+}
+
+#[inline(never)]
+fn addresses6(h: &[u8]) -> (IpAddr, IpAddr) {
+    if h.first().is_none_or(|v| v >> 4 != 6) {
+        return (Ipv4Addr::UNSPECIFIED.into(), Ipv4Addr::UNSPECIFIED.into());
+    }
+    let at = |o: usize| h.get(o..).and_then(|b| b.first_chunk::<16>()).map_or(Ipv6Addr::UNSPECIFIED, |b| (*b).into());
+    (at(8).into(), at(24).into())
 }
 
 /// The loopback address of the same family.

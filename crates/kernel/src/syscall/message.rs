@@ -5,6 +5,7 @@ use crate::kernel::Kernel;
 use crate::net::core::sock::Family;
 use crate::net::core::{busy_poll, rps};
 use crate::net::switch;
+use crate::net::udp;
 use crate::task::call::*;
 use crate::task::park::Run;
 use crate::task::process::Caps;
@@ -16,7 +17,7 @@ pub(super) fn send<'a>(
     k: &mut Kernel,
     who: Caller,
     fd: Fd,
-    data: Payload<'a>,
+    mut data: Payload<'a>,
     flags: i32,
     to: Option<&[u8]>,
     cmsgs: &'a [Cmsg],
@@ -25,6 +26,12 @@ pub(super) fn send<'a>(
         Ok(found) => found,
         Err(e) => return Run::Done(Err(e)),
     };
+    if let (SockId::Udp(id), None, []) = (sock, to, cmsgs) {
+        rps::record_flow(k, sock);
+        if let Some(sent) = udp::plain::try_send(k, id, &mut data, flags) {
+            return Run::Done(sent);
+        }
+    }
     let to = match to {
         None => None,
         Some(bytes) => match destination(k, sock, bytes, flags) {
@@ -85,10 +92,10 @@ pub(super) fn run_recv(k: &mut Kernel, file: FileId, sock: SockId, mut msg: Recv
     match step {
         Step::Done(mut r) => {
             if let Ok(Ret::Data(d)) = &mut r
-                && let Some(from) = d.from
-                && let Some(sk) = k.socks.sk(sock).filter(|sk| sk.family == Family::Inet6)
+                && d.from.is_some()
+                && k.socks.sk(sock).is_some_and(|sk| sk.family == Family::Inet6)
             {
-                d.from = Some(addr::shown(sk.family, from, from.scope()));
+                d.from = d.from.map(|from| addr::shown(Family::Inet6, from, from.scope()));
             }
             Run::Done(r)
         }

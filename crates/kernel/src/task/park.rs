@@ -90,7 +90,24 @@ impl Kernel {
 
     /// The softirq pass at the end of a system call, then the calls that it woke, each with a pass of its own.
     #[doc(alias = "local_bh_enable")]
+    #[inline]
     pub(crate) fn end_step(&mut self) {
+        if !self.is_quiet() {
+            self.run_step_out();
+        }
+    }
+
+    /// Whether the step ends without a pass: one CPU, nothing raised or risen, no timer due, nobody woken.
+    #[inline]
+    fn is_quiet(&mut self) -> bool {
+        let net = &mut self.net;
+        let plain = net.model.is_none() && !net.napi.busy && !net.napi.threads;
+        let idle = matches!(net.cpus.as_slice(), [cpu] if cpu.is_idle()) && net.env.rises.is_empty();
+        plain && idle && !net.env.timers_due() && self.tasks.runnable.is_empty() && !self.is_memory_due()
+    }
+
+    #[inline(never)]
+    fn run_step_out(&mut self) {
         self.softirq_pass();
         while let Some(id) = self.tasks.runnable.pop_front() {
             self.run_parked(id);

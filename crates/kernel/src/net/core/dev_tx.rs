@@ -40,10 +40,20 @@ pub fn dev_queue_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Err
         };
         d = again;
     }
-    if d.qdisc.is_noqueue() {
-        dev_hard_start_xmit(net, dev, skb);
-        return Ok(());
+    if !d.qdisc.is_noqueue() {
+        return through_qdisc(net, dev, skb);
     }
+    dev_hard_start_xmit(net, dev, skb);
+    Ok(())
+}
+
+/// Into the device's discipline, or past it when there is nothing to wait for.
+#[doc(alias = "__dev_xmit_skb")]
+fn through_qdisc(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Errno> {
+    let Some(d) = net.devs.get_mut(dev) else {
+        net.kfree_skb(skb, DropReason::DevReady, "dev_queue_xmit");
+        return Err(Errno::ENETDOWN);
+    };
     if !d.carrier {
         // As into `noop_qdisc`: gone, and nobody is told.
         d.stats.tx_dropped += 1;
@@ -132,6 +142,7 @@ pub fn qdisc_run(net: &mut Net, dev: DevId) {
 }
 
 /// Software segmentation and checksums where the device has none, taps, driver.
+#[inline]
 fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     let Some(d) = net.devs.get_mut(dev) else {
         net.kfree_skb(skb, DropReason::DevReady, "dev_hard_start_xmit");
@@ -219,6 +230,7 @@ pub fn dev_direct_xmit(net: &mut Net, dev: DevId, mut skb: Skb) -> Result<(), Er
     Ok(())
 }
 
+#[inline]
 fn driver_xmit(net: &mut Net, dev: DevId, skb: Skb) {
     if skb.tx.as_ref().is_some_and(|t| t.flags & SKBTX_SW_TSTAMP != 0) {
         timestamp::skb_tstamp_tx(net, &skb, dev, SCM_TSTAMP_SND);

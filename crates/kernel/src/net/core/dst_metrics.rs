@@ -18,6 +18,13 @@ const RTAX_FEATURE_MASK: u32 = 0x1f;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct MetricsId(u8);
 
+impl MetricsId {
+    #[inline]
+    pub fn is_none(self) -> bool {
+        self.0 == 0
+    }
+}
+
 /// By `RTAX_*`; 0 is "not set".
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct DstMetrics {
@@ -115,7 +122,7 @@ impl NetNs {
 #[inline]
 pub fn of<'a>(net: &'a Net, ns: NsId, dst: Option<&Dst>) -> Option<&'a DstMetrics> {
     let id = dst?.metrics;
-    if id == MetricsId::default() { None } else { net.ns.get(ns)?.metrics.get(id) }
+    if id.is_none() { None } else { net.ns.get(ns)?.metrics.get(id) }
 }
 
 /// The same with what was learned of the path, as `ip route get` shows it.
@@ -144,9 +151,9 @@ pub fn metric(net: &Net, ns: NsId, dst: Option<&Dst>, which: u16) -> u32 {
 
 /// Packets go without DF: the route says what fits, or the path is narrower than any MTU that we believe.
 #[doc(alias = "ip_mtu_locked")]
+#[inline]
 pub fn mtu_locked(net: &Net, ns: NsId, daddr: IpAddr, dst: &Dst) -> bool {
     let (IpAddr::V4(daddr), Some(n)) = (daddr, net.ns.get(ns)) else { return false };
-    let by_route =
-        dst.metrics != MetricsId::default() && n.metrics.get(dst.metrics).is_some_and(|m| m.locked(RTAX_MTU));
+    let by_route = !dst.metrics.is_none() && n.metrics.get(dst.metrics).is_some_and(|m| m.locked(RTAX_MTU));
     by_route || (dst.mtu <= n.sysctl.min_pmtu && n.exceptions.get(daddr, net.env.jiffies()).is_some_and(|e| e.locked))
 }

@@ -94,6 +94,11 @@ impl Cpu {
         self.pending != 0
     }
 
+    /// Nothing is raised, and no pass was left to ksoftirqd.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.pending == 0 && !self.ksoftirqd
+    }
+
     pub(super) fn has_raised(&self, which: Softirq) -> bool {
         self.pending & 1 << which as u16 != 0
     }
@@ -205,7 +210,9 @@ fn serve(k: &mut Kernel) -> bool {
         if pending == 0 {
             return false;
         }
-        run_but_net_rx(k, pending);
+        if pending != 1 << Softirq::NetRx as u16 {
+            run_but_net_rx(k, pending);
+        }
         run_one(k, pending, Softirq::NetRx, net_rx_action);
     }
     let Some(cpu) = k.net.this_cpu() else { return false };

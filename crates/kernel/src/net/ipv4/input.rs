@@ -65,26 +65,16 @@ fn rewritten(skb: &Skb, was: Ipv4Header) -> Ipv4Header {
 }
 
 /// The checks of RFC 1122 §3.2.1: version, lengths, checksum; link padding is cut off.
+#[inline(always)]
 pub(crate) fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
-    const BAD: (DropReason, Mib) = (DropReason::IpInHdr, Mib::IpInHdrErrors);
     if !skb.may_pull(IPV4_HLEN) {
         return Err((DropReason::PktTooSmall, Mib::IpInHdrErrors));
     }
-    let ihl = usize::from(skb.head.bytes()[0] & 15) * 4;
-    if !skb.may_pull(ihl.max(IPV4_HLEN)) {
-        return Err(BAD);
-    }
-    let len = skb.len();
-    let mut ip = match Ipv4Header::parse(skb.head.bytes()) {
-        Ok(ip) => ip,
-        // A super-segment beyond 64 KB says nothing about its length (BIG TCP).
-        Err(Malformed::BadLength) if skb.gso.is_some() && skb.head.bytes()[2..4] == [0, 0] => big(skb).ok_or(BAD)?,
-        Err(_) => return Err(BAD),
+    let mut ip = match Ipv4Header::plain(skb.head.bytes()) {
+        Some(ip) => ip,
+        None => unusual(skb)?,
     };
-    // A packet that never left memory has the checksum that was computed for it.
-    if !Ipv4Header::verify_checksum(skb.head.bytes()) {
-        return Err((DropReason::IpCsum, Mib::IpExtInCsumErrors));
-    }
+    let len = skb.len();
     if ip.total_len == 0 {
         ip.total_len = u16::MAX;
     } else if len < ip.total_len as usize {
@@ -95,7 +85,26 @@ pub(crate) fn header(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
     Ok(ip)
 }
 
+/// A header with options, without a length, or a bad one.
 #[cold]
+fn unusual(skb: &mut Skb) -> Result<Ipv4Header, (DropReason, Mib)> {
+    const BAD: (DropReason, Mib) = (DropReason::IpInHdr, Mib::IpInHdrErrors);
+    let ihl = usize::from(skb.head.bytes()[0] & 15) * 4;
+    if !skb.may_pull(ihl.max(IPV4_HLEN)) {
+        return Err(BAD);
+    }
+    let ip = match Ipv4Header::parse(skb.head.bytes()) {
+        Ok(ip) => ip,
+        // A super-segment beyond 64 KB says nothing about its length (BIG TCP).
+        Err(Malformed::BadLength) if skb.gso.is_some() && skb.head.bytes()[2..4] == [0, 0] => big(skb).ok_or(BAD)?,
+        Err(_) => return Err(BAD),
+    };
+    if !Ipv4Header::verify_checksum(skb.head.bytes()) {
+        return Err((DropReason::IpCsum, Mib::IpExtInCsumErrors));
+    }
+    Ok(ip)
+}
+
 fn big(skb: &Skb) -> Option<Ipv4Header> {
     let mut b = [0; 60];
     let n = skb.head.len().min(60);

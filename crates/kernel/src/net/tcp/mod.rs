@@ -58,16 +58,21 @@ pub(crate) fn setting(net: &Net, sk: &TcpSock, of: impl Fn(&Sysctl) -> u32) -> u
     sysctl(net, sk).map_or(0, of)
 }
 
+#[inline]
 pub(crate) fn bounds(net: &Net, sk: &TcpSock) -> Bounds {
     match sysctl(net, sk) {
-        Some(s) => {
-            let own = Bounds::of(sk.tune.as_deref(), s);
-            match dst_metrics::of(net, sk.sk.ns, sk.dst.as_ref()).filter(|m| m.locked(RTAX_RTO_MIN)) {
-                Some(m) => Bounds { min_us: m.get(RTAX_RTO_MIN).saturating_mul(1000), ..own },
-                None => own,
-            }
-        }
-        None => Bounds { min_us: 200_000, max_us: 120_000_000 },
+        Some(s) if sk.tune.is_none() && sk.dst.is_none_or(|d| d.metrics.is_none()) => Bounds::of(None, s),
+        s => own_bounds(net, sk, s),
+    }
+}
+
+#[cold]
+fn own_bounds(net: &Net, sk: &TcpSock, s: Option<&Sysctl>) -> Bounds {
+    let Some(s) = s else { return Bounds { min_us: 200_000, max_us: 120_000_000 } };
+    let own = Bounds::of(sk.tune.as_deref(), s);
+    match dst_metrics::of(net, sk.sk.ns, sk.dst.as_ref()).filter(|m| m.locked(RTAX_RTO_MIN)) {
+        Some(m) => Bounds { min_us: m.get(RTAX_RTO_MIN).saturating_mul(1000), ..own },
+        None => own,
     }
 }
 

@@ -12,6 +12,7 @@ pub struct Bounds {
 }
 
 impl Bounds {
+    #[inline]
     pub fn of(tune: Option<&TcpTune>, sysctl: &Sysctl) -> Bounds {
         let own = |v: Option<u32>| v.filter(|v| *v != 0);
         Bounds {

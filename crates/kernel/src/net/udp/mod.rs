@@ -3,7 +3,7 @@ pub mod bind;
 pub mod err;
 pub mod gro;
 pub mod gso;
-mod plain;
+pub(crate) mod plain;
 pub mod rcv;
 pub mod recvmsg;
 pub mod sendmsg;

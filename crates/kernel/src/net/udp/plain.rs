@@ -2,6 +2,7 @@
 //! packet as `sendmsg.rs` would send, without what there is nothing of to look at.
 use super::{UdpSock, truesize};
 use crate::ids::*;
+use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::af;
 use crate::net::core::dst_metrics::mtu_locked;
@@ -9,7 +10,7 @@ use crate::net::core::skb::Owner;
 use crate::net::core::sock::SEND_SHUTDOWN;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{Dst, RouteKind};
-use crate::task::call::SendMsg;
+use crate::task::call::{Payload, Ret, SysResult};
 use belljar_abi::*;
 use belljar_wire::ipv4::{IPPROTO_UDP, IPV4_HLEN};
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
@@ -19,41 +20,57 @@ use core::net::{IpAddr, Ipv4Addr};
 /// Flags that say nothing about the packet.
 const PLAIN_FLAGS: i32 = MSG_DONTWAIT | MSG_NOSIGNAL;
 
-/// Destination, source and route of a send that is one, and that neither waits nor fails before the packet is made.
+/// Sends what is one: neither with an address nor with control messages. `None`: it is something else, or would wait or fail
+/// before the packet is made; nothing has happened.
 #[inline]
-pub(super) fn path(s: &UdpSock, net: &Net, msg: &SendMsg<'_>) -> Option<(Ipv4Addr, Ipv4Addr, Dst)> {
+#[doc(alias = "udp_sendmsg")]
+pub(crate) fn try_send(k: &mut Kernel, id: UdpId, data: &mut Payload<'_>, flags: i32) -> Option<SysResult> {
+    let Kernel { socks, net, .. } = k;
+    let s = socks.udp.get_mut(id)?;
+    let len = data.len();
+    let (daddr, saddr, dst) = path(s, net, len, flags)?;
+    Some(send(s, net, id, data, (daddr, saddr, &dst)).map(|()| Ret::Int(len as i64)))
+}
+
+/// Destination, source and route.
+#[inline]
+fn path(s: &UdpSock, net: &Net, len: usize, flags: i32) -> Option<(Ipv4Addr, Ipv4Addr, Dst)> {
     let sk = &s.sk;
-    let asks = msg.to.is_some() || msg.flags & !PLAIN_FLAGS != 0 || !msg.cmsgs.is_empty();
     let begun = s.cork.is_some() || s.corked || s.gso_size != 0 || sk.flags.localroute;
-    if asks || begun || net.mem.is_short() || sk.cold.is_some() || sk.err != 0 || sk.shutdown & SEND_SHUTDOWN != 0 {
+    if flags & !PLAIN_FLAGS != 0
+        || begun
+        || net.mem.is_short()
+        || sk.cold.is_some()
+        || sk.err != 0
+        || sk.shutdown & SEND_SHUTDOWN != 0
+    {
         return None;
     }
     let (IpAddr::V4(daddr), IpAddr::V4(saddr), Some(dst)) = (sk.daddr, sk.saddr, s.dst) else { return None };
     let known = net.ns.get(sk.ns).is_some_and(|n| n.rt_genid == dst.genid)
         && matches!(dst.kind, RouteKind::Local | RouteKind::Unicast)
         && !saddr.is_unspecified();
-    let fits = msg.data.len() + UDP_HLEN + IPV4_HLEN <= dst.mtu as usize && sk.wmem_alloc < sk.sndbuf;
+    let fits = len + UDP_HLEN + IPV4_HLEN <= dst.mtu as usize && sk.wmem_alloc < sk.sndbuf;
     (known && fits).then_some((daddr, saddr, dst))
 }
 
-/// Sends it there.
-#[doc(alias = "udp_sendmsg")]
-pub(super) fn send(
+#[inline]
+fn send(
     s: &mut UdpSock,
     net: &mut Net,
     id: UdpId,
-    msg: &mut SendMsg<'_>,
-    (daddr, saddr, dst): (Ipv4Addr, Ipv4Addr, Dst),
+    data: &mut Payload<'_>,
+    (daddr, saddr, dst): (Ipv4Addr, Ipv4Addr, &Dst),
 ) -> Result<(), Errno> {
-    let (ns, total) = (s.sk.ns, msg.data.len() + UDP_HLEN);
+    let (ns, total) = (s.sk.ns, data.len() + UDP_HLEN);
     let df = match i32::from(s.sk.pmtudisc) {
         IP_PMTUDISC_DO | IP_PMTUDISC_PROBE => true,
         // RFC 1191: while the path MTU is being discovered.
-        IP_PMTUDISC_WANT => !mtu_locked(net, ns, daddr.into(), &dst),
+        IP_PMTUDISC_WANT => !mtu_locked(net, ns, daddr.into(), dst),
         _ => false,
     };
     let mut skb = net.alloc_skb();
-    skb.frags.append(msg.data.take(usize::MAX, &mut net.pool));
+    skb.frags.append(data.take(usize::MAX, &mut net.pool));
     let pseudo =
         if s.sk.flags.no_check_tx { None } else { Some(checksum::pseudo_v4(saddr, daddr, IPPROTO_UDP, total)) };
     skb.csum = if pseudo.is_some() { Csum::Partial } else { Csum::None };
@@ -68,8 +85,8 @@ pub(super) fn send(
     s.sk.wmem_alloc += skb.truesize;
     s.ident = s.ident.wrapping_add(1);
     skb.ip_id = Some(s.ident);
-    let ttl = s.sk.ttl.unwrap_or_else(|| af::hop_limit(net, ns, &dst));
+    let ttl = s.sk.ttl.unwrap_or_else(|| af::hop_limit(net, ns, dst));
     let tx = IpTx { ns, saddr, daddr, proto: IPPROTO_UDP, tos: s.sk.tos, ttl, df, optlen: 0 };
-    let sent = ip_queue_xmit(net, &tx, &dst, skb);
+    let sent = ip_queue_xmit(net, &tx, dst, skb);
     super::sendmsg::count_sent(net, ns, sent, false, s.sk.flags.recverr)
 }

@@ -4,6 +4,7 @@ use super::{UdpSock, gso, truesize, wake};
 use crate::drivers::vxlan;
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::Net;
 use crate::net::af;
 use crate::net::core::filter::Packet;
 use crate::net::core::reuseport;
@@ -143,7 +144,6 @@ fn deliver_to_all(k: &mut Kernel, ns: NsId, skb: Skb, h: &UdpHeader, (src, dst):
 pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let [free, _, most] = k.net.sysctl.udp_mem.map(|pages| pages * 4096);
     let (least, secret) = k.net.ns.get(ns).map_or((0, [0, 0]), |n| (n.sysctl.udp_rmem_min, n.secret));
-    let six = skb.protocol == ETH_P_IPV6;
     let Some(s) = k.socks.udp.get_mut(id) else { return k.net.kfree_skb(skb, DropReason::NoSocket, "udp_rcv") };
     if !s.sk.daddr.is_unspecified() {
         s.sk.incoming_cpu = k.net.cpu as i32;
@@ -155,7 +155,7 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
         let keep = prog.run(&Packet::udp(&skb), &reuseport::ancillary(&k.net, &skb, secret)) as usize;
         if keep == 0 {
             s.sk.drops = s.sk.drops.wrapping_add(1);
-            k.net.inc(ns, Mib::UdpInErrors.of(six));
+            k.net.inc(ns, Mib::UdpInErrors.of(skb.protocol == ETH_P_IPV6));
             return k.net.kfree_skb(skb, DropReason::SocketFilter, "udp_queue_rcv_one_skb");
         }
         skb.trim(keep.max(UDP_HLEN).min(skb.len()));
@@ -166,23 +166,12 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let rmem = s.sk.rmem_alloc;
     let full = rmem.saturating_add(size) > s.sk.rcvbuf && (rmem > s.sk.rcvbuf || s.sk.rcvbuf > i32::MAX as u32 / 2);
     if full {
-        s.sk.drops = s.sk.drops.wrapping_add(1);
-        let port = skb.head.at(skb.transport_header).first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
-        let (local, rcvbuf, from) = ((s.sk.rcv_saddr, s.sk.num), s.sk.rcvbuf, (af::addresses(&skb).0, port));
-        if let Some(n) = k.net.ns.get_mut(ns) {
-            n.udp.was_full(local, rcvbuf, from);
-        }
-        k.net.inc(ns, Mib::UdpRcvbufErrors.of(six));
-        k.net.inc(ns, Mib::UdpInErrors.of(six));
-        return k.net.kfree_skb(skb, DropReason::SocketRcvbuff, "udp_queue_rcv_skb");
+        return is_full(&mut k.net, s, ns, skb);
     }
     // Below the first value everybody has what they want, up to the third only who has next to nothing.
     let total = k.net.usage.udp_bytes + u64::from(size);
     if total > most || (total > free && rmem + size >= least) {
-        s.sk.drops = s.sk.drops.wrapping_add(1);
-        k.net.inc(ns, Mib::UdpMemErrors.of(six));
-        k.net.inc(ns, Mib::UdpInErrors.of(six));
-        return k.net.kfree_skb(skb, DropReason::ProtoMem, "udp_queue_rcv_skb");
+        return dropped(&mut k.net, s, ns, skb, Mib::UdpMemErrors, DropReason::ProtoMem);
     }
     s.sk.rmem_alloc += size;
     k.net.usage.udp_bytes += u64::from(size);
@@ -194,4 +183,23 @@ pub(super) fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     if !s.sk.wait.is_empty() {
         wake(k, id, EPOLLIN | EPOLLRDNORM);
     }
+}
+
+/// No room in its receive queue: remembered with its sender, for an account of the run.
+#[cold]
+fn is_full(net: &mut Net, s: &mut UdpSock, ns: NsId, skb: Skb) {
+    let port = skb.head.at(skb.transport_header).first_chunk().map_or(0, |b| u16::from_be_bytes(*b));
+    if let Some(n) = net.ns.get_mut(ns) {
+        n.udp.was_full((s.sk.rcv_saddr, s.sk.num), s.sk.rcvbuf, (af::addresses(&skb).0, port));
+    }
+    dropped(net, s, ns, skb, Mib::UdpRcvbufErrors, DropReason::SocketRcvbuff);
+}
+
+#[cold]
+fn dropped(net: &mut Net, s: &mut UdpSock, ns: NsId, skb: Skb, counter: Mib, reason: DropReason) {
+    let six = skb.protocol == ETH_P_IPV6;
+    s.sk.drops = s.sk.drops.wrapping_add(1);
+    net.inc(ns, counter.of(six));
+    net.inc(ns, Mib::UdpInErrors.of(six));
+    net.kfree_skb(skb, reason, "udp_queue_rcv_skb");
 }

@@ -29,7 +29,9 @@ pub fn recvmsg(k: &mut Kernel, id: UdpId, msg: &mut RecvMsg, ctx: RunCtx) -> Ste
     if let Some(e) = s.sk.take_err() {
         return Step::Done(Err(Errno(e)));
     }
-    if let Some(r) = rxpmtu(&mut s.sk) {
+    if s.sk.cold.is_some()
+        && let Some(r) = rxpmtu(&mut s.sk)
+    {
         return Step::Done(Ok(Ret::Data(r)));
     }
     let peek = msg.flags & MSG_PEEK != 0;

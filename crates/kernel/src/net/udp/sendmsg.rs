@@ -1,5 +1,5 @@
 //! What a program sends: destination, route, one datagram or a part of one.
-use super::{Cork, UdpSock, bind, gso, plain, truesize};
+use super::{Cork, UdpSock, bind, gso, truesize};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
@@ -47,12 +47,7 @@ fn try_send(k: &mut Kernel, id: UdpId, msg: &mut SendMsg<'_>, ctx: RunCtx) -> Re
     if msg.flags & MSG_OOB != 0 {
         return Err(Errno::EOPNOTSUPP);
     }
-    let Kernel { socks, net, .. } = k;
-    let s = socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
-    if let Some(way) = plain::path(s, net, msg) {
-        plain::send(s, net, id, msg, way)?;
-        return Ok(Step::Done(Ok(Ret::Int(len as i64))));
-    }
+    let s = k.socks.udp.get_mut(id).ok_or(Errno::EBADF)?;
     if let Some(e) = s.sk.take_err() {
         return Err(Errno(e));
     }

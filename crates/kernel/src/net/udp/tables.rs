@@ -200,6 +200,7 @@ impl Lookup<'_> {
 
     /// How well a socket fits; `None` not at all. Family, peer, device and CPU count as in Linux.
     #[doc(alias = "compute_score")]
+    #[inline]
     fn score(&self, s: &UdpSock) -> Option<u32> {
         let sk = &s.sk;
         if !sk.is_reached_by(self.daddr) {
@@ -233,7 +234,11 @@ pub fn lookup(t: &UdpTables, socks: &Slab<UdpSock>, l: &Lookup<'_>) -> Option<Ud
     {
         return Some(*id);
     }
-    let bound = |slot: &Slot| among(&slot.ids, socks, l);
+    let bound = |slot: &Slot| match slot.ids.as_slice() {
+        // Whatever a group or its program says, it is this one or none.
+        [id] => socks.get(*id).is_some_and(|s| !s.hashed4 && l.score(s).is_some()).then_some(*id),
+        ids => among(ids, socks, l),
+    };
     here.and_then(bound).or_else(|| t.by_addr.get(&local(wildcard(l.daddr), l.dport)).and_then(bound))
 }
 
