@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 mod conformance;
+mod coverage;
 mod goodput;
 mod packages;
 mod packetdrill;
@@ -26,6 +27,7 @@ cargo xtask tidy              the house rules only
 cargo xtask conformance       the scripts below conformance/, and the table docs/conformance.md
 cargo xtask parity [NAME]...  the programs below parity/ on Linux and on belljar, line by line (2 minutes; what they see
                               depends on an idle machine); `parity record` writes down what this kernel says (root)
+cargo xtask coverage          which counters and drop reasons the tests move: docs/coverage.md (half an hour; builds its own)
 cargo xtask tools             tools of the distribution in a namespace of Linux and under belljar exec: docs/tools.md (root)
 cargo xtask packetdrill DIR   upstream's packetdrill, from a checkout, drives belljar (docs/packetdrill.md)
 cargo xtask goodput           what arrives over hard links: belljar in the lab, this machine's kernel (root; docs/goodput.md)
@@ -51,6 +53,12 @@ fn main() -> ExitCode {
         }
         Some("parity") => {
             let tally = parity::run(&root, args.get(1..).unwrap_or_default());
+            println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
+            if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+        }
+        Some("coverage") => {
+            let tally = coverage::run(&root);
+            tally.notes.iter().for_each(|n| println!("{n}"));
             println!("{} passed, {} failed, {} skipped", tally.passed, tally.failed, tally.skipped);
             if tally.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }

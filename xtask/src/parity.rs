@@ -89,7 +89,7 @@ fn programs(root: &Path, words: &[String]) -> std::io::Result<Vec<String>> {
     let mut names: Vec<String> = std::fs::read_dir(root.join("parity"))?
         .flatten()
         .filter_map(|e| e.file_name().to_str()?.strip_suffix(".py").map(str::to_owned))
-        .filter(|n| n != "observe" && (words.is_empty() || words.contains(n)))
+        .filter(|n| !matches!(n.as_str(), "observe" | "tunnel") && (words.is_empty() || words.contains(n)))
         .collect();
     names.sort();
     Ok(names)

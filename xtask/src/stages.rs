@@ -143,7 +143,13 @@ fn says_something(line: &str) -> bool {
 }
 
 /// Runs a command with stderr joined to stdout, line by line; `show` says which lines to print.
-fn stream(root: &Path, limit_s: u64, words: &[&str], env: &[(&str, &str)], mut show: impl FnMut(&str) -> bool) -> bool {
+pub(crate) fn stream(
+    root: &Path,
+    limit_s: u64,
+    words: &[&str],
+    env: &[(&str, &str)],
+    mut show: impl FnMut(&str) -> bool,
+) -> bool {
     println!("$ {}", words.join(" "));
     let Ok((reader, writer)) = std::io::pipe() else { return false };
     let Ok(writer2) = writer.try_clone() else { return false };

@@ -91,6 +91,8 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
+#[cfg(feature = "coverage")]
+mod coverage;
 pub mod drivers;
 pub mod env;
 pub mod fs;

@@ -139,7 +139,12 @@ impl Env {
     }
 
     fn dressed(&self, mut c: Command) -> Command {
-        c.env_clear().env("PATH", PATH).env("HOME", &self.dir).env("LC_ALL", "C.UTF-8").env(MARK, &self.mark);
+        c.env_clear()
+            .envs(std::env::var_os("BELLJAR_COVERAGE").map(|f| ("BELLJAR_COVERAGE", f)))
+            .env("PATH", PATH)
+            .env("HOME", &self.dir)
+            .env("LC_ALL", "C.UTF-8")
+            .env(MARK, &self.mark);
         c.env("XDG_RUNTIME_DIR", self.runtime()).env("TMPDIR", &self.dir).current_dir(&self.dir);
         c.stdin(Stdio::null());
         c

@@ -118,6 +118,8 @@ impl Pool {
     }
 
     pub(crate) fn dropped(&mut self, reason: DropReason) {
+        #[cfg(feature = "coverage")]
+        crate::coverage::reason(reason);
         if let Some(n) = self.drops.get_mut(reason as usize) {
             *n += 1;
         }

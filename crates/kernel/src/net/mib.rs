@@ -1,8 +1,9 @@
 //! The counters of a namespace (`/proc/net/snmp`, `/proc/net/netstat`): the kernel's names, in the kernel's order, moved
-//! where the kernel moves them. Names as of Linux 6.18; what cannot move yet prints 0.
+//! where the kernel moves them. Names as of Linux 6.18; what cannot move stands as `never("why")` and prints 0. Which of the
+//! others are moved by which tests: `cargo xtask coverage`, docs/coverage.md.
 
 macro_rules! mibs {
-    ($($group:literal { $($variant:ident = $name:literal,)* })*) => {
+    ($($group:literal { $($variant:ident = $name:literal $(never($why:literal))?,)* })*) => {
         /// A counter. The first part of the name is its group, the rest the name within it.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[allow(clippy::enum_variant_names)]
@@ -11,6 +12,9 @@ macro_rules! mibs {
 
         /// Groups in the order of the files, with their counters.
         pub const GROUPS: &[(&str, &[(Mib, &str)])] = &[$(($group, &[$((Mib::$variant, $name),)*]),)*];
+
+        /// Counters that stand still here, and why; they print 0.
+        pub const NEVER: &[(Mib, &str)] = &[$($($((Mib::$variant, $why),)?)*)*];
 
         const COUNT: usize = [$($(Mib::$variant,)*)*].len();
     };
@@ -107,7 +111,7 @@ mibs! {
         TcpExtRcvPruned = "RcvPruned",
         TcpExtOfoPruned = "OfoPruned",
         TcpExtOutOfWindowIcmps = "OutOfWindowIcmps",
-        TcpExtLockDroppedIcmps = "LockDroppedIcmps",
+        TcpExtLockDroppedIcmps = "LockDroppedIcmps" never("a step finds no socket held by a user"),
         TcpExtArpFilter = "ArpFilter",
         TcpExtTW = "TW",
         TcpExtTWRecycled = "TWRecycled",
@@ -119,7 +123,7 @@ mibs! {
         TcpExtPAWSOldAck = "PAWSOldAck",
         TcpExtPAWSTimewait = "PAWSTimewait",
         TcpExtDelayedACKs = "DelayedACKs",
-        TcpExtDelayedACKLocked = "DelayedACKLocked",
+        TcpExtDelayedACKLocked = "DelayedACKLocked" never("a step finds no socket held by a user"),
         TcpExtDelayedACKLost = "DelayedACKLost",
         TcpExtListenOverflows = "ListenOverflows",
         TcpExtListenDrops = "ListenDrops",
@@ -148,7 +152,7 @@ mibs! {
         TcpExtTCPRenoRecoveryFail = "TCPRenoRecoveryFail",
         TcpExtTCPSackRecoveryFail = "TCPSackRecoveryFail",
         TcpExtTCPRcvCollapsed = "TCPRcvCollapsed",
-        TcpExtTCPBacklogCoalesce = "TCPBacklogCoalesce",
+        TcpExtTCPBacklogCoalesce = "TCPBacklogCoalesce" never("a step finds no socket held by a user: there is no socket backlog"),
         TcpExtTCPDSACKOldSent = "TCPDSACKOldSent",
         TcpExtTCPDSACKOfoSent = "TCPDSACKOfoSent",
         TcpExtTCPDSACKRecv = "TCPDSACKRecv",
@@ -158,7 +162,7 @@ mibs! {
         TcpExtTCPAbortOnMemory = "TCPAbortOnMemory",
         TcpExtTCPAbortOnTimeout = "TCPAbortOnTimeout",
         TcpExtTCPAbortOnLinger = "TCPAbortOnLinger",
-        TcpExtTCPAbortFailed = "TCPAbortFailed",
+        TcpExtTCPAbortFailed = "TCPAbortFailed" never("Linux moves it when a reset cannot be allocated; here none is refused memory"),
         TcpExtTCPMemoryPressures = "TCPMemoryPressures",
         TcpExtTCPMemoryPressuresChrono = "TCPMemoryPressuresChrono",
         TcpExtTCPSACKDiscard = "TCPSACKDiscard",
@@ -193,7 +197,7 @@ mibs! {
         TcpExtTCPFastOpenListenOverflow = "TCPFastOpenListenOverflow",
         TcpExtTCPFastOpenCookieReqd = "TCPFastOpenCookieReqd",
         TcpExtTCPFastOpenBlackhole = "TCPFastOpenBlackhole",
-        TcpExtTCPSpuriousRtxHostQueues = "TCPSpuriousRtxHostQueues",
+        TcpExtTCPSpuriousRtxHostQueues = "TCPSpuriousRtxHostQueues" never("a packet of the own host is never still queued when it is sent again"),
         TcpExtBusyPollRxPackets = "BusyPollRxPackets",
         TcpExtTCPAutoCorking = "TCPAutoCorking",
         TcpExtTCPFromZeroWindowAdv = "TCPFromZeroWindowAdv",
@@ -223,17 +227,17 @@ mibs! {
         TcpExtTCPWqueueTooBig = "TCPWqueueTooBig",
         TcpExtTCPFastOpenPassiveAltKey = "TCPFastOpenPassiveAltKey",
         TcpExtTcpTimeoutRehash = "TcpTimeoutRehash",
-        TcpExtTcpDuplicateDataRehash = "TcpDuplicateDataRehash",
+        TcpExtTcpDuplicateDataRehash = "TcpDuplicateDataRehash" never("PLB is not implemented"),
         TcpExtTCPDSACKRecvSegs = "TCPDSACKRecvSegs",
         TcpExtTCPDSACKIgnoredDubious = "TCPDSACKIgnoredDubious",
         TcpExtTCPMigrateReqSuccess = "TCPMigrateReqSuccess",
         TcpExtTCPMigrateReqFailure = "TCPMigrateReqFailure",
-        TcpExtTCPPLBRehash = "TCPPLBRehash",
-        TcpExtTCPAORequired = "TCPAORequired",
-        TcpExtTCPAOBad = "TCPAOBad",
-        TcpExtTCPAOKeyNotFound = "TCPAOKeyNotFound",
-        TcpExtTCPAOGood = "TCPAOGood",
-        TcpExtTCPAODroppedIcmps = "TCPAODroppedIcmps",
+        TcpExtTCPPLBRehash = "TCPPLBRehash" never("PLB is not implemented"),
+        TcpExtTCPAORequired = "TCPAORequired" never("TCP-AO is not implemented"),
+        TcpExtTCPAOBad = "TCPAOBad" never("TCP-AO is not implemented"),
+        TcpExtTCPAOKeyNotFound = "TCPAOKeyNotFound" never("TCP-AO is not implemented"),
+        TcpExtTCPAOGood = "TCPAOGood" never("TCP-AO is not implemented"),
+        TcpExtTCPAODroppedIcmps = "TCPAODroppedIcmps" never("TCP-AO is not implemented"),
     }
     "IpExt" {
         IpExtInNoRoutes = "InNoRoutes",
@@ -282,8 +286,8 @@ mibs! {
         Ip6OutOctets = "OutOctets",
         Ip6InMcastOctets = "InMcastOctets",
         Ip6OutMcastOctets = "OutMcastOctets",
-        Ip6InBcastOctets = "InBcastOctets",
-        Ip6OutBcastOctets = "OutBcastOctets",
+        Ip6InBcastOctets = "InBcastOctets" never("IPv6 has no broadcast"),
+        Ip6OutBcastOctets = "OutBcastOctets" never("IPv6 has no broadcast"),
         Ip6InNoECTPkts = "InNoECTPkts",
         Ip6InECT1Pkts = "InECT1Pkts",
         Ip6InECT0Pkts = "InECT0Pkts",
@@ -318,11 +322,11 @@ mibs! {
         Icmp6OutParmProblems = "OutParmProblems",
         Icmp6OutEchos = "OutEchos",
         Icmp6OutEchoReplies = "OutEchoReplies",
-        Icmp6OutGroupMembQueries = "OutGroupMembQueries",
+        Icmp6OutGroupMembQueries = "OutGroupMembQueries" never("only a bridge queries, and counts by itself"),
         Icmp6OutGroupMembResponses = "OutGroupMembResponses",
         Icmp6OutGroupMembReductions = "OutGroupMembReductions",
         Icmp6OutRouterSolicits = "OutRouterSolicits",
-        Icmp6OutRouterAdvertisements = "OutRouterAdvertisements",
+        Icmp6OutRouterAdvertisements = "OutRouterAdvertisements" never("the kernel sends none; what a daemon sends by a raw socket counts by its type"),
         Icmp6OutNeighborSolicits = "OutNeighborSolicits",
         Icmp6OutNeighborAdvertisements = "OutNeighborAdvertisements",
         Icmp6OutRedirects = "OutRedirects",
@@ -359,6 +363,14 @@ impl Default for Mibs {
 }
 
 impl Mib {
+    /// Its whole name: `TcpExtListenDrops`.
+    pub fn name(self) -> String {
+        let of = |(group, list): &(&str, &[(Mib, &str)])| {
+            list.iter().find(|(c, _)| *c == self).map(|(_, name)| format!("{group}{name}"))
+        };
+        GROUPS.iter().find_map(of).unwrap_or_default()
+    }
+
     /// The counter of the same name for IPv6: UDP has its own there.
     pub fn of(self, six: bool) -> Mib {
         use Mib::*;
@@ -381,11 +393,17 @@ impl Mib {
 impl Mibs {
     #[inline]
     pub fn inc(&mut self, c: Mib) {
+        #[cfg(feature = "coverage")]
+        crate::coverage::counter(c);
         self.0[c as usize] += 1;
     }
 
     #[inline]
     pub fn add(&mut self, c: Mib, n: u64) {
+        #[cfg(feature = "coverage")]
+        if n != 0 {
+            crate::coverage::counter(c);
+        }
         self.0[c as usize] += n;
     }
 
@@ -394,6 +412,8 @@ impl Mibs {
     }
 
     pub fn set(&mut self, c: Mib, v: u64) {
+        #[cfg(feature = "coverage")]
+        crate::coverage::counter(c);
         self.0[c as usize] = v;
     }
 

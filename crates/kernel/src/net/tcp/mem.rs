@@ -16,6 +16,12 @@ pub fn pages(sk: &TcpSock) -> u32 {
     (u64::from(sk.sk.rmem_alloc) + u64::from(sk.sk.wmem_queued)).div_ceil(PAGE) as u32
 }
 
+/// What is left of the last page that it was given.
+#[doc(alias = "sk_forward_alloc")]
+pub fn forward_alloc(sk: &TcpSock) -> u32 {
+    (sk.mem_pages * PAGE as u32).saturating_sub(sk.sk.rmem_alloc.saturating_add(sk.sk.wmem_queued))
+}
+
 fn allocated(net: &Net) -> u64 {
     net.usage.tcp_bytes / PAGE
 }

@@ -308,12 +308,17 @@ fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
 /// The hole is filled: what follows moves to the receive queue.
 #[doc(alias = "tcp_ofo_queue")]
 fn ofo_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
+    let high = sk.rcv.nxt;
     while let Some(first) = sk.rcv.ooo.front() {
         if after(first.tcp.seq, sk.rcv.nxt) {
             break;
         }
         let Some(mut skb) = sk.rcv.ooo.pop_front() else { break };
         sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);
+        if before(skb.tcp.seq, high) {
+            let twice = if before(skb.tcp.end_seq, high) { skb.tcp.end_seq } else { high };
+            dsack_extend(sk, net, skb.tcp.seq, twice);
+        }
         if !after(skb.tcp.end_seq, sk.rcv.nxt) {
             net.kfree_skb(skb, DropReason::TcpOfoDrop, "tcp_ofo_queue");
             continue;
@@ -383,6 +388,18 @@ fn sack_remove(sk: &mut TcpSock) {
         }
     }
     s.n = n as u8;
+}
+
+/// More of a duplicate that the next ACK tells of; of one that lies apart it says nothing.
+#[doc(alias = "tcp_dsack_extend")]
+fn dsack_extend(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32) {
+    match &mut sk.rcv.sack.dsack {
+        Some((l, r)) if !after(start, *r) && !before(end, *l) => {
+            (*l, *r) = (crate::net::tcp::seq::min(*l, start), crate::net::tcp::seq::max(*r, end));
+        }
+        Some(_) => {}
+        None => dsack_set(sk, net, start, end),
+    }
 }
 
 /// Tell of a duplicate in the next ACK (RFC 2883).

@@ -6,6 +6,7 @@ pub mod ecn;
 pub mod rack;
 pub mod recovery;
 pub mod sack;
+mod shift;
 pub mod undo;
 pub mod validate;
 pub mod window;
@@ -25,6 +26,7 @@ use crate::net::core::sock::{RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, SOCK_BI
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::tcp::cong::TCP_INIT_CWND;
+use crate::net::tcp::mem;
 use belljar_abi::rtnetlink::RTAX_INITCWND;
 use belljar_abi::{Errno, POLLERR, POLLHUP, POLLIN, POLLOUT, POLLRDHUP, POLLRDNORM, POLLWRNORM};
 use belljar_wire::tcp::{Flags, TcpOptions};
@@ -69,6 +71,8 @@ fn predicted(sk: &TcpSock, skb: &Skb, o: &TcpOptions) -> bool {
         && o.n_sack == 0
         && sk.rcv.ooo.is_empty()
         && sk.rcv.wnd != 0
+        && o.ts.is_none_or(|(val, _)| val.wrapping_sub(sk.rcv.ts_recent) as i32 >= 0)
+        && (skb.frags.is_empty() || skb.truesize <= mem::forward_alloc(sk))
 }
 
 /// SYN_SENT, SYN_RECV, and the states after a FIN (RFC 9293 §3.10.7). CLOSE and LISTEN never come here.

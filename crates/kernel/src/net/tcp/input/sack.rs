@@ -1,9 +1,10 @@
 //! The scoreboard: marking the write queue by SACK blocks (RFC 2018), D-SACK (RFC 2883), reordering.
 use super::ack::*;
 use super::rack;
+use super::shift::shift;
 use crate::net::Net;
 use crate::net::mib::Mib;
-use crate::net::tcp::output::segment::split;
+use crate::net::tcp::output::segment::{may_fragment, split};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
 use crate::net::tcp::{inc, rate, setting};
@@ -127,6 +128,11 @@ fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckS
             break;
         }
         if !seg.is(TCPCB_SACKED_ACKED) {
+            if let Some(next) = shift(sk, net, ix, (start, end), a) {
+                ix = next;
+                continue;
+            }
+            let Some(seg) = sk.snd.queue.get(ix) else { break };
             if before(seg.seq, start) {
                 // Whole wire segments before the block stay unmarked.
                 let mss = u32::from(seg.mss.max(1));
@@ -135,6 +141,9 @@ fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckS
                     ix += 1;
                     continue;
                 }
+                if !may_fragment(sk, net, ix) {
+                    break;
+                }
                 split(sk, ix, ahead);
                 ix += 1;
                 continue;
@@ -142,7 +151,7 @@ fn tag_block(sk: &mut TcpSock, net: &mut Net, start: u32, end: u32, a: &mut AckS
             if after(seg.end_seq, end) {
                 let mss = u32::from(seg.mss.max(1));
                 let inside = end.wrapping_sub(seg.seq) / mss * mss;
-                if inside == 0 {
+                if inside == 0 || !may_fragment(sk, net, ix) {
                     break;
                 }
                 split(sk, ix, inside);
@@ -172,7 +181,7 @@ fn tag_dsack(sk: &mut TcpSock, start: u32, end: u32) {
 
 /// One piece arrived out of order at the peer.
 #[doc(alias = "tcp_sacktag_one")]
-fn sacktag_one(sk: &mut TcpSock, net: &mut Net, ix: usize, a: &mut AckState) {
+pub(super) fn sacktag_one(sk: &mut TcpSock, net: &mut Net, ix: usize, a: &mut AckState) {
     let high_seq = sk.loss.high_seq;
     let fack = highest_sacked(sk);
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return };

@@ -20,30 +20,39 @@ pub fn validate_incoming(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
     let rst = flags.contains(Flags::RST);
     if let (true, Some((val, _))) = (sk.flags.tstamp_ok, o.ts)
         && paws_discard(sk, net, val)
+        && let Err(reason) = disordered_ack(sk, &skb, val)
         && !rst
     {
-        inc(net, sk, Mib::TcpExtPAWSEstab);
-        if let Some(reason) = disordered_ack(sk, &skb, val) {
-            inc(net, sk, Mib::TcpExtTCPACKSkippedPAWS);
-            net.kfree_skb(skb, reason, AT);
-            return None;
+        if flags.contains(Flags::SYN) {
+            return syn_challenge(sk, net, id, skb);
         }
-        if !oow_rate_limited(sk, net, &skb) {
-            send_dupack(sk, net, id, &skb);
+        if reason == DropReason::TcpRfc7323PawsAck {
+            // Late ACKs are common, and worth no answer.
+            inc(net, sk, Mib::TcpExtPAWSOldAck);
+        } else {
+            inc(net, sk, Mib::TcpExtPAWSEstab);
+            if !oow_rate_limited(sk, net, &skb, Mib::TcpExtTCPACKSkippedPAWS) {
+                send_dupack(sk, net, id, &skb);
+            }
         }
-        net.kfree_skb(skb, DropReason::TcpRfc7323Paws, AT);
+        net.kfree_skb(skb, reason, AT);
         return None;
     }
-    if let Err(reason) = sequence(sk, cb.seq, cb.end_seq) {
+    if let Err(reason) = sequence(sk, &skb) {
         if rst {
             // RFC 9293 §3.10.7.4: nothing is sent for a RST out of the window.
             if reset_at_edge(sk, cb.seq) {
                 super::tcp_reset(sk, net, id);
             }
         } else if flags.contains(Flags::SYN) {
-            send_challenge_ack(sk, net, id);
-        } else if !oow_rate_limited(sk, net, &skb) {
-            send_dupack(sk, net, id, &skb);
+            return syn_challenge(sk, net, id, skb);
+        } else {
+            if matches!(reason, DropReason::TcpInvalidSequence | DropReason::TcpInvalidEndSequence) {
+                inc(net, sk, Mib::TcpExtBeyondWindow);
+            }
+            if !oow_rate_limited(sk, net, &skb, Mib::TcpExtTCPACKSkippedSeq) {
+                send_dupack(sk, net, id, &skb);
+            }
         }
         net.kfree_skb(skb, reason, AT);
         return None;
@@ -64,12 +73,16 @@ pub fn validate_incoming(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o
         if sk.state == State::SynRecv && flags.contains(Flags::ACK) && bare {
             return Some(skb);
         }
-        inc(net, sk, Mib::TcpExtTCPSYNChallenge);
-        send_challenge_ack(sk, net, id);
-        net.kfree_skb(skb, DropReason::TcpInvalidSyn, AT);
-        return None;
+        return syn_challenge(sk, net, id, skb);
     }
     Some(skb)
+}
+
+fn syn_challenge(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) -> Option<Skb> {
+    inc(net, sk, Mib::TcpExtTCPSYNChallenge);
+    send_challenge_ack(sk, net, id);
+    net.kfree_skb(skb, DropReason::TcpInvalidSyn, "tcp_validate_incoming");
+    None
 }
 
 /// Older than the newest time stamp we took (RFC 7323 §5.3) by more than a millisecond, unless that one is 24 days old.
@@ -83,23 +96,41 @@ fn paws_discard(sk: &TcpSock, net: &Net, val: u32) -> bool {
     ((net.env.now / SEC) as u32).saturating_sub(sk.rcv.ts_recent_stamp) < PAWS_24DAYS
 }
 
-/// A pure ACK that was overtaken by another (`tcp_disordered_ack`): not worth an answer.
-fn disordered_ack(sk: &TcpSock, skb: &Skb, val: u32) -> Option<DropReason> {
+/// A pure ACK with an old time: one that data overtook is dropped and nothing more; one that repeats what is known is as good
+/// as a new one, unless it is later than a retransmission would be.
+#[doc(alias = "tcp_disordered_ack_check")]
+fn disordered_ack(sk: &TcpSock, skb: &Skb, val: u32) -> Result<(), DropReason> {
     let cb = &skb.tcp;
-    let late = sk.rcv.ts_recent.wrapping_sub(val) <= sk.rtt.rto_us / 1000;
-    let pure = cb.flags.contains(Flags::ACK) && cb.seq == cb.end_seq && cb.seq == sk.rcv.nxt && cb.ack == sk.snd.una;
-    (pure && late).then_some(DropReason::TcpRfc7323PawsAck)
+    let pure = cb.flags.contains(Flags::ACK) && cb.seq == cb.end_seq;
+    if pure && before(cb.seq, sk.rcv.nxt) {
+        return Err(DropReason::TcpRfc7323PawsAck);
+    }
+    let wnd = u32::from(cb.window) << sk.snd.wscale;
+    let updates = after(cb.seq, sk.snd.wl1) || (cb.seq == sk.snd.wl1 && (wnd > sk.snd.wnd || wnd == 0));
+    let repeats = pure && cb.seq == sk.rcv.nxt && cb.ack == sk.snd.una && !updates;
+    // Of a peer's clock no more is known than that a tick is at least a millisecond, or a little more.
+    let replay = u64::from(sk.rtt.rto_us) * 12 / 10_000;
+    let late = sk.rcv.ts_recent.wrapping_sub(val) as i32;
+    if repeats && i64::from(late) <= replay as i64 { Ok(()) } else { Err(DropReason::TcpRfc7323Paws) }
 }
 
-/// `tcp_sequence`.
-fn sequence(sk: &TcpSock, seq: u32, end_seq: u32) -> Result<(), DropReason> {
+/// What begins in the window may go beyond it only while nothing waits for the reader.
+#[doc(alias = "tcp_sequence")]
+fn sequence(sk: &TcpSock, skb: &Skb) -> Result<(), DropReason> {
+    let (seq, end_seq) = (skb.tcp.seq, skb.tcp.end_seq);
     if before(end_seq, sk.rcv.wup) {
         return Err(DropReason::TcpOldSequence);
     }
-    if after(seq, sk.rcv.nxt.wrapping_add(sk.receive_window())) {
+    let limit = sk.rcv.nxt.wrapping_add(sk.receive_window());
+    let fin = u32::from(skb.tcp.flags.contains(Flags::FIN));
+    // Of a FIN no window is asked.
+    if !after(end_seq.wrapping_sub(fin), limit) {
+        return Ok(());
+    }
+    if after(seq, limit) {
         return Err(DropReason::TcpInvalidSequence);
     }
-    Ok(())
+    if sk.rcv.queue.is_empty() { Ok(()) } else { Err(DropReason::TcpInvalidEndSequence) }
 }
 
 /// After a FIN the peer may reset with the number before ours (`tcp_reset_check`).
@@ -114,7 +145,7 @@ fn reset_at_sack(sk: &TcpSock, seq: u32) -> bool {
 }
 
 /// Bare out-of-window segments are answered at most every tcp_invalid_ratelimit (`tcp_oow_rate_limited`).
-pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
+fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb, skipped: Mib) -> bool {
     let bare = skb.tcp.seq == skb.tcp.end_seq || skb.tcp.flags.contains(Flags::SYN);
     if !bare {
         return false;
@@ -124,7 +155,7 @@ pub fn oow_rate_limited(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
     let now = net.env.now_ms().max(1);
     let last = sk.rcv.ack.last_oow_ms;
     if last != 0 && now.wrapping_sub(last) < limit {
-        inc(net, sk, Mib::TcpExtTCPACKSkippedSeq);
+        inc(net, sk, skipped);
         return true;
     }
     sk.rcv.ack.last_oow_ms = now;

@@ -1,6 +1,6 @@
 //! Sending again: one piece, or all that is marked lost (Linux: `tcp_retransmit_skb`, `tcp_xmit_retransmit_queue`).
 use super::collapse::retrans_try_collapse;
-use super::segment::{current_mss, set_tso_segs, split};
+use super::segment::{current_mss, may_fragment, set_tso_segs, split};
 use super::transmit::transmit_queued;
 use crate::env::Event;
 use crate::ids::{SockId, TcpId};
@@ -57,6 +57,9 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
         most = if window < mss { window } else { window / mss * mss };
     }
     if len > most {
+        if !may_fragment(sk, net, ix) {
+            return false;
+        }
         split(sk, ix, most);
     } else {
         set_tso_segs(sk, ix, mss);

@@ -1,11 +1,13 @@
 //! Cutting the write queue: the segment size of the moment, splitting an entry, joining data to its tail.
 use crate::net::Net;
 use crate::net::af::{self, Flow};
+use crate::net::core::skb::SKB_OVERHEAD;
 use crate::net::ipv4::options as ip_options;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv6::txopts;
+use crate::net::mib::Mib;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{md5sig, mtup};
+use crate::net::tcp::{inc, md5sig, mtup};
 use belljar_wire::ipv4::IPPROTO_TCP;
 use belljar_wire::tcp::{
     Flags, MAX_TCP_OPTION_SPACE, TCP_HLEN, TCPOLEN_MD5SIG_ALIGNED, TCPOLEN_SACK_BASE_ALIGNED, TCPOLEN_SACK_PERBLOCK,
@@ -135,6 +137,19 @@ pub fn grow(sk: &mut TcpSock, want: u32) {
     seg.truesize = seg.charge();
     now += seg.truesize;
     sk.sk.wmem_queued = sk.sk.wmem_queued.saturating_sub(was) + now;
+}
+
+/// Whether a piece in flight may be split: pieces beyond all that was ever to be sent are somebody's attack by SACK
+/// (CVE-2019-11478).
+pub fn may_fragment(sk: &TcpSock, net: &mut Net, ix: usize) -> bool {
+    const GSO_LEGACY_MAX_SIZE: u32 = 65_536;
+    let limit = sk.sk.sndbuf.saturating_add(2 * (GSO_LEGACY_MAX_SIZE + SKB_OVERHEAD));
+    let inside = ix != 0 && ix + 1 < sk.snd.sent;
+    if !inside || sk.sk.wmem_queued >> 1 <= limit {
+        return true;
+    }
+    inc(net, sk, Mib::TcpExtTCPWqueueTooBig);
+    false
 }
 
 /// Splits entry `ix` after `len` bytes; both halves keep what is known about them, FIN and PSH go to the second.
