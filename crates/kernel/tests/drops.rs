@@ -4,7 +4,7 @@ use belljar_abi::*;
 use belljar_kernel::env::Event;
 use belljar_kernel::net::drop::DropReason;
 use belljar_kernel::task::call::*;
-use belljar_wire::ipv4::IPPROTO_TCP;
+use belljar_wire::ipv4::{IPPROTO_TCP, Ipv4Header};
 use belljar_wire::tcp::{Flags, TcpHeader, TcpOptions};
 use belljar_wire::{Csum, FlowKey, Frame, gso};
 use common::*;
@@ -78,5 +78,35 @@ fn data_that_was_taken_apart_is_shown_once() {
         let got = drops(&mut h);
         assert_eq!(got.iter().map(|d| (d.0, d.1.to_vec())).collect::<Vec<_>>(), [(DropReason::TcpOldData, f.to_vec())]);
         seq += data.len() as u32;
+    }
+}
+
+/// Names as Linux 6.18's tracepoint `kfree_skb` prints them for the same packets.
+#[test]
+fn martians_are_named() {
+    let reason = |rp: bool, src: [u8; 4], dst: [u8; 4]| {
+        let mut h = Host::new();
+        h.know_peer();
+        h.sysctl("net.ipv4.conf.all.rp_filter", if rp { "1" } else { "0" });
+        h.k.net.env.trace.wanted.drops = true;
+        h.rx(ip(Ipv4Header { src: src.into(), dst: dst.into(), ..from_peer(200) }, b"x"));
+        let got = drops(&mut h);
+        assert_eq!(got.len(), 1, "{src:?} to {dst:?}: {got:?}");
+        got[0].0.name()
+    };
+    let (here, peer) = (HOST.octets(), PEER.octets());
+    for rp in [false, true] {
+        assert_eq!(reason(rp, here, here), "IP_LOCAL_SOURCE");
+        assert_eq!(reason(rp, here, [224, 0, 0, 1]), "IP_LOCAL_SOURCE");
+        assert_eq!(reason(rp, here, [255; 4]), "IP_LOCAL_SOURCE");
+        assert_eq!(reason(rp, [127, 0, 0, 1], here), "IP_LOCALNET");
+        assert_eq!(reason(rp, peer, [127, 0, 0, 1]), "IP_LOCALNET");
+        assert_eq!(reason(rp, [127, 0, 0, 1], [224, 0, 0, 1]), "IP_LOCALNET");
+        assert_eq!(reason(rp, [224, 0, 0, 5], here), "IP_INVALID_SOURCE");
+        assert_eq!(reason(rp, [255; 4], here), "IP_INVALID_SOURCE");
+        assert_eq!(reason(rp, peer, [0; 4]), "IP_INVALID_DEST");
+        assert_eq!(reason(rp, peer, [172, 16, 5, 5]), "IP_INADDRERRORS");
+        assert_eq!(reason(rp, peer, [224, 1, 1, 1]), "NOT_SPECIFIED");
+        assert_eq!(reason(rp, peer, here), "IP_NOPROTO");
     }
 }

@@ -239,7 +239,7 @@ fn log_martian(net: &mut Net, skb: &Skb, e: InputError) {
     let Some(ip) = skb.ip_hdr().filter(|ip| !ip.dst.is_multicast()) else { return };
     let name = d.name.clone();
     match e {
-        InputError::MartianSource | InputError::RpFilter if net.kmsg_allowed() => {
+        InputError::MartianSource(_) | InputError::RpFilter if net.kmsg_allowed() => {
             net.kmsg(format!("IPv4: martian source {} from {}, on dev {name}", ip.dst, ip.src));
             let len = usize::from(skb.network_header.saturating_sub(skb.mac_header));
             if let Some(header) = skb.head.at(skb.mac_header).get(..len).filter(|h| !h.is_empty()) {
@@ -247,7 +247,7 @@ fn log_martian(net: &mut Net, skb: &Skb, e: InputError) {
                 net.kmsg(format!("ll header: 00000000: {}", bytes.join(" ")));
             }
         }
-        InputError::MartianDestination => {
+        InputError::MartianDestination(_) => {
             net.kmsg_ratelimited(&format!("IPv4: martian destination {} from {}, dev {name}", ip.dst, ip.src));
         }
         _ => {}

@@ -305,8 +305,8 @@ pub fn addr_type(net: &Net, ns: NsId, addr: Ipv4Addr) -> RouteKind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InputError {
     /// Source or destination that cannot come from there (`ip_handle_martian_source`, martian destination).
-    MartianSource,
-    MartianDestination,
+    MartianSource(DropReason),
+    MartianDestination(DropReason),
     /// Strict or loose reverse path check.
     RpFilter,
     /// To a group of which nobody here is a member, or not from this source: silence.
@@ -321,11 +321,11 @@ impl InputError {
     pub fn reason(self) -> DropReason {
         match self {
             InputError::RpFilter => DropReason::IpRpFilter,
-            InputError::MartianSource => DropReason::IpInvalidSource,
-            InputError::MartianDestination => DropReason::IpInvalidDest,
+            InputError::MartianSource(reason) | InputError::MartianDestination(reason) => reason,
             InputError::NotJoined => DropReason::NotSpecified,
             InputError::NotForwarding => DropReason::IpInAddrErrors,
-            InputError::Refused(_) => DropReason::IpInNoRoutes,
+            InputError::Refused(Errno::ENETUNREACH) => DropReason::IpInNoRoutes,
+            InputError::Refused(_) => DropReason::NotSpecified,
         }
     }
 }
@@ -348,7 +348,7 @@ pub fn ip_route_input(
     let to =
         |kind, dev, mtu| Dst { kind, dev, gateway: None, src: dst.into(), mtu, genid, metrics: MetricsId::default() };
     if src.is_multicast() || src.is_broadcast() {
-        return Err(InputError::MartianSource);
+        return Err(InputError::MartianSource(DropReason::IpInvalidSource));
     }
     if dst.is_multicast() {
         mc_validate(net, ns, dev, src, dst, proto)?;
@@ -361,17 +361,17 @@ pub fn ip_route_input(
         return Ok(to(RouteKind::Broadcast, dev, mtu(net, dev)));
     }
     if zeronet(src) {
-        return Err(InputError::MartianSource);
+        return Err(InputError::MartianSource(DropReason::IpInvalidSource));
     }
     if zeronet(dst) {
-        return Err(InputError::MartianDestination);
+        return Err(InputError::MartianDestination(DropReason::IpInvalidDest));
     }
     let localnet = conf.route_localnet || loopback_dev;
     if dst.is_loopback() && !localnet {
-        return Err(InputError::MartianDestination);
+        return Err(InputError::MartianDestination(DropReason::IpLocalnet));
     }
     if src.is_loopback() && !localnet {
-        return Err(InputError::MartianSource);
+        return Err(InputError::MartianSource(DropReason::IpLocalnet));
     }
     let flow = FibFlow { src, iif: Some(dev), mark: keys.mark, l4: keys.l4, keys, ..FibFlow::to(dst) };
     let found = fib::lookup_flow(net, ns, &flow);
@@ -429,13 +429,13 @@ fn mc_validate(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, dst: Ipv4Addr, pr
     if !mcast::check(net, dev, dst, src, proto) {
         return Err(InputError::NotJoined);
     }
-    let d = net.devs.get(dev).ok_or(InputError::MartianSource)?;
+    let d = net.devs.get(dev).ok_or(InputError::MartianSource(DropReason::IpInvalidSource))?;
     if src.is_loopback() && !d.conf.route_localnet && !d.is_loopback() {
-        return Err(InputError::MartianSource);
+        return Err(InputError::MartianSource(DropReason::IpLocalnet));
     }
     if zeronet(src) {
         let here = dst.octets()[..3] == [224, 0, 0] || proto == IPPROTO_IGMP;
-        return if here { Ok(()) } else { Err(InputError::MartianSource) };
+        return if here { Ok(()) } else { Err(InputError::MartianSource(DropReason::IpInvalidSource)) };
     }
     validate_source(net, ns, dev, src, (0, L4::default()))
 }
@@ -444,22 +444,23 @@ fn mc_validate(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, dst: Ipv4Addr, pr
 /// same device, 2 any way back. The effective rp_filter is the larger of all and the interface's.
 #[doc(alias = "__fib_validate_source")]
 fn validate_source(net: &Net, ns: NsId, dev: DevId, src: Ipv4Addr, (mark, l4): (u32, L4)) -> Result<(), InputError> {
-    let Some(d) = net.devs.get(dev) else { return Err(InputError::MartianSource) };
+    let Some(d) = net.devs.get(dev) else { return Err(InputError::MartianSource(DropReason::IpInvalidSource)) };
     if d.is_loopback() {
         return Ok(());
     }
     let rp = d.conf.rp_filter;
-    let Some(n) = net.ns.get(ns) else { return Err(InputError::MartianSource) };
+    let Some(n) = net.ns.get(ns) else { return Err(InputError::MartianSource(DropReason::IpInvalidSource)) };
     if rp == 0 && n.fib.rules.is_none() && !n.fib.custom_local {
         // No route is asked for: only an address of this host's is refused, and a broadcast address is none.
         let ours = !d.conf.accept_local && n.fib.local.get(src, 32).iter().any(|r| r.kind == RouteType::Local);
-        return if ours { Err(InputError::MartianSource) } else { Ok(()) };
+        return if ours { Err(InputError::MartianSource(DropReason::IpLocalSource)) } else { Ok(()) };
     }
     let mark = if d.conf.src_valid_mark { mark } else { 0 };
     let back = fib::lookup_flow(net, ns, &FibFlow { l4: l4.reversed(), mark, ..FibFlow::to(src) });
     match back.map(|r| r.kind) {
         Some(RouteType::Local) if d.conf.accept_local && rp == 0 => return Ok(()),
-        Some(RouteType::Local | RouteType::Broadcast) => return Err(InputError::MartianSource),
+        Some(RouteType::Local) => return Err(InputError::MartianSource(DropReason::IpLocalSource)),
+        Some(RouteType::Broadcast) => return Err(InputError::MartianSource(DropReason::IpInvalidSource)),
         _ if rp == 0 => return Ok(()),
         Some(RouteType::Unicast) => {}
         _ => return Err(InputError::RpFilter),

@@ -385,7 +385,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
                 InputError::Refused(e) => e,
                 InputError::NotForwarding | InputError::NotJoined => Errno::EHOSTUNREACH,
                 InputError::RpFilter => Errno::EXDEV,
-                InputError::MartianSource | InputError::MartianDestination => Errno::EINVAL,
+                InputError::MartianSource(_) | InputError::MartianDestination(_) => Errno::EINVAL,
             })?
         }
     };
