@@ -359,7 +359,7 @@ impl Default for Mibs {
 }
 
 impl Mib {
-    /// The counter of the same name for IPv6: UDP has its own there.
+    /// The counter of the same name for IPv6, where it has its own.
     pub fn of(self, six: bool) -> Mib {
         use Mib::*;
         match self {
@@ -373,6 +373,8 @@ impl Mib {
             UdpInCsumErrors => Udp6InCsumErrors,
             UdpIgnoredMulti => Udp6IgnoredMulti,
             UdpMemErrors => Udp6MemErrors,
+            IpOutDiscards => Ip6OutDiscards,
+            IcmpInErrors => Icmp6InErrors,
             other => other,
         }
     }
