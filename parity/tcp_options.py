@@ -18,6 +18,7 @@ say("of a connection", maxseg=opt(a, T, 2), keepidle=set_get(a, T, 4, 9), user_t
     fastopen_connect=outcome(a.setsockopt, T, 30, 1), fastopen=outcome(a.setsockopt, T, 23, 5),
     maxseg_set=set_get(a, T, 2, 500), save_syn=outcome(a.setsockopt, T, 27, 1))
 with tcp() as s:
+    cubic(s)
     say("congestion control", first=opt(s, T, 13, 16).rstrip("\0"), reno=outcome(s.setsockopt, T, 13, b"reno"),
         then=opt(s, T, 13, 16).rstrip("\0"), unknown=outcome(s.setsockopt, T, 13, b"nosuchthing"),
         short=len(s.getsockopt(T, 13, 3)), empty=outcome(s.setsockopt, T, 13, b""))

@@ -5,10 +5,11 @@ use belljar_jar::{Ended, Refused, Starved};
 use belljar_kernel::Kernel;
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::drop::DropReason;
+use belljar_kernel::net::hits::Hits;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::net::tcp::account::{self, Patience, seconds};
 use belljar_kernel::net::tcp::handshake::overflow::Overflow;
-use belljar_link::Stats;
+use belljar_link::{Conditions, Stats};
 use belljar_script::option_name;
 use std::net::SocketAddr;
 
@@ -40,6 +41,7 @@ fn kernels_of(host: Option<&Kernel>, gateway: Option<&Kernel>, link: (Stats, Sta
         let Some(k) = k else { continue };
         for (ns, _) in k.net.ns.iter() {
             overflows(k, ns, name, &mut out);
+            rings(k, ns, name, &mut out);
             no_ports(k, ns, name, &mut out);
             given_up(k, ns, name, &mut out);
             held_up(k, ns, name, &mut out);
@@ -230,7 +232,8 @@ fn table_limits(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
     let full = n.ct_stat.drop.saturating_sub(n.ct_stat.insert_failed);
     let max = setting(k, ns, "net.netfilter.nf_conntrack_max");
     if full > 0 {
-        out.push(format!("{name}{} dropped, the table of connections was full ({max})", times(full.into(), "packet")));
+        let (what, who) = (times(full.into(), "packet"), n.ct_full.map_or(String::new(), |h| hit("client", &h)));
+        out.push(format!("{name}{what} dropped, the table of connections was full ({max}){who}"));
     }
     if n.ct_stat.early_drop > 0 {
         let gone = times(n.ct_stat.early_drop.into(), "tracked connection");
@@ -242,8 +245,38 @@ fn table_limits(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
         let fulls = cache.stats.table_fulls;
         if first && fulls > 0 {
             let max = setting(k, ns, &format!("net.{which}.neigh.default.gc_thresh3"));
-            out.push(format!("{name}the table of neighbours was full {} ({max})", times(fulls, "time")));
+            let who = cache.full.map_or(String::new(), |h| hit("address", &h));
+            out.push(format!("{name}the table of neighbours was full {} ({max}){who}", times(fulls, "time")));
         }
+    }
+}
+
+/// Who found something full.
+fn hit(what: &str, h: &Hits) -> String {
+    match h.first == h.last {
+        true => format!("; {what} {}", h.first),
+        false => {
+            format!("; first {what} {}, last {}, within {:.1} s", h.first, h.last, seconds(h.first_at, h.last_at))
+        }
+    }
+}
+
+/// Cards whose receive ring had no descriptor left.
+fn rings(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
+    for d in k.net.ns_devs(ns).filter_map(|d| k.net.devs.get(d)) {
+        let Some((nic, h)) = d.nic().and_then(|nic| Some((nic, nic.rx_full?))) else { continue };
+        let (dev, often) = (&d.name, times(h.count, "time"));
+        let limit = nic.queues.first().map_or(0, |q| q.rx.size());
+        let wait = nic.queues.first().map_or(0, |q| q.irq.rx_usecs);
+        let late = if wait == 0 {
+            String::new()
+        } else {
+            format!("; its interrupt waits {wait} us (ethtool -C {dev} rx-usecs)")
+        };
+        out.push(format!(
+            "{name}receive ring of {dev} was full {often}: limit {limit} descriptors (ethtool -G {dev} rx){late}{}",
+            hit("sender", &h)
+        ));
     }
 }
 
@@ -258,11 +291,20 @@ const TOLD: &[DropReason] = &[
 ];
 
 fn drops(k: &Kernel, name: &str, out: &mut Vec<String>) {
+    let full: u64 = k.net.ns.iter().filter_map(|(_, n)| n.ct_full).map(|h| h.count).sum();
+    let rings: u64 = k.net.devs.iter().filter_map(|(_, d)| d.nic()?.rx_full).map(|h| h.count).sum();
+    let before = |r| match r {
+        DropReason::NetfilterDrop => full,
+        DropReason::FullRing => rings,
+        _ => 0,
+    };
     let told: Vec<_> = k
         .net
         .pool
         .drops()
         .filter(|(r, _)| !ordinary(*r) && !TOLD.contains(r))
+        .map(|(r, n)| (r, n.saturating_sub(before(r))))
+        .filter(|(_, n)| *n > 0)
         .map(|(r, n)| format!("{n} {}{}", r.name(), knob(r).map_or(String::new(), |s| format!(" ({s})"))))
         .collect();
     if !told.is_empty() {
@@ -317,6 +359,9 @@ fn refused(all: &[Refused], out: &mut Vec<String>) {
     }
 }
 
+/// From so long on a standing queue in front of a link is worth a line.
+const BLOATED: u64 = 100_000_000;
+
 /// What links did to packets as they were told to; `name` is empty for the only one.
 fn conditions(name: &str, (there, back): (Stats, Stats), out: &mut Vec<String>) {
     let both = |f: fn(&Stats) -> u64| f(&there) + f(&back);
@@ -334,12 +379,23 @@ fn conditions(name: &str, (there, back): (Stats, Stats), out: &mut Vec<String>) 
         let which = if name.is_empty() { "the link".to_owned() } else { format!("link {name}") };
         out.push(format!("{which}, of {}: {}", times(all, "packet"), told.join(", ")));
     }
+    let w = if there.longest.ns > back.longest.ns { there.longest } else { back.longest };
+    if w.ns >= BLOATED {
+        let which = if name.is_empty() { "the link".to_owned() } else { format!("link {name}") };
+        let set = Conditions { rate_bps: Some(w.rate_bps), limit: w.limit, ..Conditions::default() };
+        out.push(format!(
+            "the queue of {which} held packets for up to {:.2} s, beside its delay: {set}",
+            w.ns as f64 / 1e9
+        ));
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use belljar_kernel::drivers::nic::NicConfig;
     use belljar_kernel::net::tcp::account::{GivenUp, NoPort};
+    use belljar_link::Wait;
 
     fn full(reason: DropReason) -> Overflow {
         let client = ([10, 0, 2, 15].into(), 40000);
@@ -382,6 +438,43 @@ mod tests {
                  for 128; client 10.0.2.15:40000",
                 "retransmitted 2 of 102 segments (1 timeout)",
                 "the link, of 10 packets: 1 lost",
+            ]
+        );
+    }
+
+    #[test]
+    fn what_was_full_names_its_limit_and_who_was_hit() {
+        let (mut k, ns) = host();
+        let dev = k.add_nic(ns, &NicConfig::default()).unwrap();
+        let hits = Some(Hits {
+            count: 3,
+            first: [10, 0, 0, 2].into(),
+            last: [10, 0, 0, 9].into(),
+            first_at: 0,
+            last_at: 1_500_000_000,
+        });
+        let (net, who) = (&mut k.net, "10.0.0.2, last 10.0.0.9, within 1.5 s");
+        net.devs.get_mut(dev).unwrap().nic_mut().unwrap().rx_full = hits;
+        net.neigh[0].full = hits;
+        net.neigh_stats(false).table_fulls = 3;
+        let n = net.ns.get_mut(ns).unwrap();
+        (n.ct_full, n.ct_stat.drop) = (hits, 3);
+        let slow = Wait { ns: 450_000_000, rate_bps: 5_000_000, limit: 1000 };
+        let link = (Stats { sent: 9, longest: slow, ..Stats::default() }, Stats::default());
+        assert_eq!(
+            kernels(&k, None, link),
+            [
+                format!(
+                    "receive ring of eth0 was full 3 times: limit 256 descriptors (ethtool -G eth0 rx); first sender {who}"
+                ),
+                format!(
+                    "3 packets dropped, the table of connections was full (net.netfilter.nf_conntrack_max = 262144); first client {who}"
+                ),
+                format!(
+                    "the table of neighbours was full 3 times (net.ipv4.neigh.default.gc_thresh3 = 1024); first address {who}"
+                ),
+                "the queue of the link held packets for up to 0.45 s, beside its delay: limit 1000 rate 5Mbit"
+                    .to_owned(),
             ]
         );
     }

@@ -3,6 +3,8 @@
 mod common;
 use belljar_abi::*;
 use belljar_kernel::net::core::neighbour::NeighStats;
+use belljar_kernel::net::mib::Mib;
+use belljar_kernel::task::call::Call;
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_ICMP, IPPROTO_UDP, Ipv4Header};
 use common::*;
@@ -40,6 +42,10 @@ fn a_full_table_says_so_and_has_room_again_when_nobody_answered() {
     assert_eq!(h.send_to(fd, b"x", nth(6), 9), Err(Errno::ENOBUFS));
     let s = stats(&h);
     assert_eq!((s.allocs, s.table_fulls, s.forced_gc_runs), (6, 2, 2));
+    let hits = h.k.net.neigh[0].full.unwrap();
+    assert_eq!((hits.count, hits.first, hits.last), (2, nth(6).into(), nth(6).into()));
+    let counted = [Mib::UdpOutDatagrams, Mib::UdpSndbufErrors, Mib::IpOutDiscards, Mib::IpOutRequests];
+    assert_eq!(counted.map(|c| h.counter(c)), [6, 2, 2, 8]);
     assert_eq!(log(&h), ["neighbour: arp_cache: neighbor table overflow!"; 2]);
     for n in 0..20 {
         let _ = h.send_to(fd, b"x", nth(20 + n), 9);
@@ -50,6 +56,24 @@ fn a_full_table_says_so_and_has_room_again_when_nobody_answered() {
     let fd = h.udp();
     h.send_to(fd, b"x", nth(6), 9).unwrap();
     assert_eq!(h.k.net.neigh[0].entries, 5);
+}
+
+/// Linux 6.18: 45 to 55 of two hundred, about hosts of either family; each takes 0 to 2 of 50 tokens.
+#[test]
+fn errors_about_many_silent_hosts_share_one_budget() {
+    let mut h = Host::new();
+    let fd = h.udp();
+    for n in 20..220 {
+        h.send_to(fd, b"x", Ipv4Addr::new(10, 0, 2, n), 9).unwrap();
+    }
+    h.call(Call::Close { fd }).unwrap();
+    h.advance(4 * SEC);
+    let [sent, kept, orphans] =
+        [Mib::IcmpOutDestUnreachs, Mib::IcmpOutRateLimitGlobal, Mib::IcmpInErrors].map(|c| h.counter(c));
+    assert!((30..80).contains(&sent) && kept > 100, "{sent} {kept}");
+    assert_eq!(orphans, sent, "whose they are is closed");
+    // Many timers at once are one run of the periodic collection.
+    assert!(stats(&h).periodic_gc_runs <= 1);
 }
 
 #[test]

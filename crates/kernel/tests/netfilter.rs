@@ -311,8 +311,11 @@ fn a_full_table_drops_what_is_new() {
     assert_eq!((row[0], row[10], row[11]), ("00000004", "00000001", "00000000"));
     let said: Vec<_> = t.k[ROUTER].net.kmsg.lines().map(|l| l.1.clone()).collect();
     assert_eq!(said, ["nf_conntrack: nf_conntrack: table full, dropping packet"]);
-    // One that nobody answered makes room.
-    t.sysctl(ROUTER, "net.netfilter.nf_conntrack_max", "5");
+    let hits = t.k[ROUTER].net.ns.get(t.ns[ROUTER]).unwrap().ct_full.unwrap();
+    assert_eq!((hits.count, hits.last), (1, A.into()));
+    // One that nobody answered makes room. The older name is the same setting.
+    t.sysctl(ROUTER, "net.nf_conntrack_max", "5");
+    assert_eq!(t.sysctl_get(ROUTER, "net.netfilter.nf_conntrack_max"), "5");
     for port in [9, 10, 11] {
         t.send_to(CLIENT, c, b"x", R1, port).unwrap();
         t.send_to(CLIENT, c, b"x", B, port).unwrap();

@@ -80,6 +80,8 @@ fn a_full_ring_drops_before_the_stack_sees_anything() {
     let stats = h.k.net.devs.get(h.dev).unwrap().stats;
     assert_eq!((stats.rx_missed, stats.rx_fifo, stats.rx_packets), (44, 44, 0));
     assert_eq!(h.k.net.pool.drops().collect::<Vec<_>>(), [(DropReason::FullRing, 44)]);
+    let hits = h.k.net.devs.get(h.dev).unwrap().nic().unwrap().rx_full.unwrap();
+    assert_eq!((hits.count, hits.first, hits.last), (44, PEER.into(), PEER.into()));
     h.k.tick(h.now);
     h.collect();
     let d = h.k.net.devs.get(h.dev).unwrap();

@@ -12,7 +12,7 @@ mod rng;
 
 pub use conditions::{BadUnit, Conditions, parse_delay, parse_percent, parse_rate, parse_size};
 pub use course::Course;
-pub use pipe::{Dropped, Pipe, Stats, Why};
+pub use pipe::{Dropped, Pipe, Stats, Wait, Why};
 pub use rng::Rng;
 
 /// Both directions of a cable; each has its own conditions, queue and random numbers.

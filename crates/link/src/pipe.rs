@@ -57,6 +57,15 @@ pub struct Stats {
     pub marked: u64,
     /// Faster than the policer allows.
     pub policed: u64,
+    pub longest: Wait,
+}
+
+/// The longest that a packet waited for those before it to leave, and what the link's rate and limit were then.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Wait {
+    pub ns: u64,
+    pub rate_bps: u64,
+    pub limit: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -199,6 +208,10 @@ impl Pipe {
         }
         let depart = c.rate_bps.map_or(now, |bps| {
             let ns = (frame.len() as u128 * 8 * 1_000_000_000 / bps.max(1) as u128).min(u64::MAX as u128) as u64;
+            let ns_before = self.busy_until.saturating_sub(now);
+            if ns_before > self.stats.longest.ns {
+                self.stats.longest = Wait { ns: ns_before, rate_bps: bps, limit: c.limit };
+            }
             self.busy_until = self.busy_until.max(now).saturating_add(ns);
             self.busy_until
         });
@@ -417,6 +430,7 @@ mod tests {
         let at: Vec<u64> = drain(&mut p).iter().map(|(at, _)| *at).collect();
         assert_eq!(at, [MS, 2 * MS, 3 * MS, 4 * MS, 5 * MS]);
         assert_eq!(p.stats().overlimit, 5);
+        assert_eq!(p.stats().longest, Wait { ns: 4 * MS, rate_bps: 8_000_000, limit: 5 });
         assert!(p.take_drops().iter().all(|d| d.why == Why::Overlimit));
     }
 

@@ -11,6 +11,7 @@ use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
 use crate::net::ipv4::route::{self, Dst, Flow4, RouteKind};
 use crate::net::ipv6::output::{Ip6Tx, ip6_xmit};
 use crate::net::ipv6::{self, route::ip6_route_output};
+use crate::net::mib::Mib;
 use crate::net::tcp::tables::wildcard;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::RTAX_HOPLIMIT;
@@ -151,6 +152,22 @@ pub fn queue_xmit(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Err
             Err(Errno::EAFNOSUPPORT)
         }
     }
+}
+
+/// The same for what no connection sends again: a packet that did not leave counts as the network layer's discard.
+#[doc(alias = "ip_send_skb")]
+#[doc(alias = "ip6_send_skb")]
+pub fn send_skb(net: &mut Net, tx: &Tx, dst: &Dst, skb: Skb) -> Result<(), Errno> {
+    let sent = queue_xmit(net, tx, dst, skb);
+    if sent.is_err() {
+        discarded(net, tx.ns, tx.daddr.is_ipv6());
+    }
+    sent
+}
+
+#[cold]
+pub fn discarded(net: &mut Net, ns: NsId, six: bool) {
+    net.inc(ns, Mib::IpOutDiscards.of(six));
 }
 
 /// The route's, or the setting's.

@@ -59,7 +59,7 @@ mibs! {
         IcmpInAddrMasks = "InAddrMasks",
         IcmpInAddrMaskReps = "InAddrMaskReps",
         IcmpOutMsgs = "OutMsgs",
-        IcmpOutErrors = "OutErrors",
+        IcmpOutErrors = "OutErrors" never("the kernel has nothing left that moves it"),
         IcmpOutRateLimitGlobal = "OutRateLimitGlobal",
         IcmpOutRateLimitHost = "OutRateLimitHost",
         IcmpOutDestUnreachs = "OutDestUnreachs",
@@ -298,7 +298,7 @@ mibs! {
         Icmp6InMsgs = "InMsgs",
         Icmp6InErrors = "InErrors",
         Icmp6OutMsgs = "OutMsgs",
-        Icmp6OutErrors = "OutErrors",
+        Icmp6OutErrors = "OutErrors" never("the kernel has nothing left that moves it"),
         Icmp6InCsumErrors = "InCsumErrors",
         Icmp6OutRateLimitHost = "OutRateLimitHost",
         Icmp6InDestUnreachs = "InDestUnreachs",
@@ -371,7 +371,7 @@ impl Mib {
         GROUPS.iter().find_map(of).unwrap_or_default()
     }
 
-    /// The counter of the same name for IPv6: UDP has its own there.
+    /// The counter of the same name for IPv6, where it has its own.
     pub fn of(self, six: bool) -> Mib {
         use Mib::*;
         match self {
@@ -385,6 +385,8 @@ impl Mib {
             UdpInCsumErrors => Udp6InCsumErrors,
             UdpIgnoredMulti => Udp6IgnoredMulti,
             UdpMemErrors => Udp6MemErrors,
+            IpOutDiscards => Ip6OutDiscards,
+            IcmpInErrors => Icmp6InErrors,
             other => other,
         }
     }

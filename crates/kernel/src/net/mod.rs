@@ -3,6 +3,7 @@ pub mod af;
 pub mod core;
 pub mod drop;
 pub mod ethernet;
+pub mod hits;
 pub mod ipv4;
 pub mod ipv6;
 pub mod mib;

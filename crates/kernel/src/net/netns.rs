@@ -7,6 +7,7 @@ use crate::net::core::dev::{DevKind, NetDevice};
 use crate::net::core::dst_metrics::MetricsTable;
 use crate::net::core::neighbour::{NeighTable, Neighbour};
 use crate::net::core::pneigh::Pneighs;
+use crate::net::hits::Hits;
 use crate::net::ipv4::devconf::Written;
 use crate::net::ipv4::fib::Fib;
 use crate::net::ipv4::icmp::IcmpLimits;
@@ -69,6 +70,8 @@ pub struct NetNs {
     /// Tables of iptables, once one was named; not here while a hook runs.
     pub nf: Option<Box<Netfilter>>,
     pub ct_stat: CtStat,
+    /// Who found the table of connections full.
+    pub ct_full: Option<Hits>,
     /// Sets of `ipset`, once somebody asked for them.
     pub ipset: Option<Box<ipset::Sets>>,
     /// Programs that are shown packets.
@@ -139,6 +142,7 @@ impl Net {
             packet: PacketTables::default(),
             nf: None,
             ct_stat: CtStat::default(),
+            ct_full: None,
             ipset: None,
             nflog: nflog::Groups::default(),
             nexthops: Nexthops::default(),

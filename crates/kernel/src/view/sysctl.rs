@@ -13,6 +13,13 @@ use std::collections::BTreeMap;
 /// Directories that have one of their own per device.
 const PER_DEVICE: [&str; 4] = ["net.ipv4.conf", "net.ipv4.neigh", "net.ipv6.conf", "net.ipv6.neigh"];
 
+/// A setting of the machine with two names (`nf_ct_netfilter_table`): the older one, which sysctl.conf files still have.
+const ALIAS: (&str, &str) = ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max");
+
+fn canonical(key: &str) -> &str {
+    if key == ALIAS.0 { ALIAS.1 } else { key }
+}
+
 impl Kernel {
     /// The settings a namespace sees, by name.
     pub fn view_sysctls(&self, ns: NsId) -> Vec<SysctlView> {
@@ -22,6 +29,7 @@ impl Kernel {
                 keys.extend(conf_keys(dir).iter().map(|k| format!("{dir}.{name}.{k}")));
             }
         }
+        keys.push(ALIAS.0.to_owned());
         keys.sort_unstable();
         keys.dedup();
         keys.into_iter().filter_map(|key| Some(SysctlView { value: self.sysctl_get(ns, &key)?, key })).collect()
@@ -46,6 +54,7 @@ impl Kernel {
 
     /// A setting's value.
     pub fn sysctl_get(&self, ns: NsId, key: &str) -> Option<String> {
+        let key = canonical(key);
         if let Some(value) = self.net.sysctl.show(key) {
             return self.has_global(ns).then_some(value);
         }
@@ -66,8 +75,8 @@ impl Kernel {
             found.extend(self.conf_names(ns, dir).into_iter().map(|n| (n, true)));
         }
         let inside = |key: &str| key.strip_prefix(dir)?.strip_prefix('.').map(str::to_owned);
-        let global = if self.has_global(ns) { Global::KEYS } else { &[] };
-        for key in Sysctl::KEYS.iter().chain(global).chain(&PER_DEVICE).filter_map(|k| inside(k)) {
+        let (global, alias) = if self.has_global(ns) { (Global::KEYS, Some(&ALIAS.0)) } else { (&[][..], None) };
+        for key in Sysctl::KEYS.iter().chain(global).chain(alias).chain(&PER_DEVICE).filter_map(|k| inside(k)) {
             match key.split_once('.') {
                 Some((name, _)) => found.insert(name.to_owned(), true),
                 None if PER_DEVICE.iter().any(|d| inside(d).as_ref() == Some(&key)) => found.insert(key, true),
@@ -84,6 +93,7 @@ impl Kernel {
 
     /// Writes a setting: ENOENT for an unknown key, EINVAL for a value out of its range.
     pub fn sysctl_set(&mut self, ns: NsId, key: &str, value: &str) -> Result<(), Errno> {
+        let key = canonical(key);
         if Global::KEYS.contains(&key) {
             if !self.has_global(ns) {
                 return Err(Errno::ENOENT);

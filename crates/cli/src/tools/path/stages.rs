@@ -175,7 +175,8 @@ fn send(look: &Look, out: &mut Vec<Row>) {
     out.push(
         Row::new(way, "ip_output", n(&["IpOutRequests", "Ip6OutRequests"]))
             .bytes(n(&["IpExtOutOctets", "Ip6OutOctets"]))
-            .dropped(n(&["IpOutDiscards", "IpOutNoRoutes", "Ip6OutDiscards", "Ip6OutNoRoutes"])),
+            // Discards are shown by the stage that refused: a hook, a queue.
+            .dropped(n(&["IpOutNoRoutes", "Ip6OutNoRoutes"])),
     );
     if n(&["IpFragCreates", "Ip6FragCreates", "IpFragFails", "Ip6FragFails"]) > 0 {
         let row = Row::new(way, "ip_fragment", n(&["IpFragCreates", "Ip6FragCreates"]));

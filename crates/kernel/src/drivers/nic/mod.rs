@@ -27,6 +27,7 @@ use crate::net::Net;
 use crate::net::core::dev::Features;
 use crate::net::core::napi::NapiState;
 use crate::net::core::skb::Skb;
+use crate::net::hits::Hits;
 use belljar_abi::Errno;
 use belljar_abi::ethtool::{DUPLEX_FULL, DUPLEX_UNKNOWN, SPEED_UNKNOWN};
 use belljar_wire::Mac;
@@ -106,6 +107,8 @@ pub struct Nic {
     pub(crate) coalesce: (u32, u32),
     /// What takes its time to the wire.
     pub line: Option<line::Line>,
+    /// Whose frames found no receive descriptor.
+    pub rx_full: Option<Hits>,
     /// Number of the first of its vectors (`/proc/interrupts`): input and output of each queue.
     pub vector: u32,
 }
@@ -134,6 +137,7 @@ impl Nic {
             queues,
             active,
             rss,
+            rx_full: None,
             coalesce: (0, 0),
             line: line::Line::new(config.speed),
             vector: FIRST_VECTOR,

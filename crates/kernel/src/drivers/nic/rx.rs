@@ -4,14 +4,19 @@ use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::core::xdp::{self, Action};
 use crate::net::core::{dev_rx, gro, napi, rps};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
+use crate::net::hits::Hits;
 use crate::net::ipv6::output::multicast_mac;
 use crate::net::udp;
+use belljar_wire::ethernet::ETH_HLEN;
+use belljar_wire::ipv4::Ipv4Header;
+use belljar_wire::ipv6::Ipv6Header;
 use belljar_wire::{Csum, Frame, gso};
+use core::net::{IpAddr, Ipv4Addr};
 
 /// What is no longer is copied out of its buffer: it needs no page of its own.
 const COPYBREAK: u64 = 256;
@@ -144,7 +149,21 @@ pub(super) fn drop_full(net: &mut Net, dev: DevId, frame: Frame) {
         d.stats.rx_fifo += 1;
     }
     let skb = build_skb(net, dev, frame);
+    let (now, who) = (net.env.now, sender(&skb));
+    if let Some(nic) = net.devs.get_mut(dev).and_then(NetDevice::nic_mut) {
+        Hits::note(&mut nic.rx_full, now, who);
+    }
     net.kfree_skb(skb, DropReason::FullRing, "nic_rx");
+}
+
+/// The source address of an IP packet in its Ethernet frame; otherwise the unspecified one.
+fn sender(skb: &SkBuff) -> IpAddr {
+    let ip = skb.head.bytes().get(ETH_HLEN..).unwrap_or(&[]);
+    match (Ipv4Header::parse(ip), Ipv6Header::parse(ip)) {
+        (Ok(h), _) => h.src.into(),
+        (_, Ok(h)) => h.src.into(),
+        _ => Ipv4Addr::UNSPECIFIED.into(),
+    }
 }
 
 /// The card's multicast filter: frames to IPv6 groups that nobody here joined never get to the host (`ndo_set_rx_mode`).

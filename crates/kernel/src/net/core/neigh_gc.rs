@@ -5,6 +5,7 @@ use super::nud::Nud;
 use crate::env::Jiffies;
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::hits::Hits;
 
 /// One family's counters, as `/proc/net/stat/arp_cache` and `ndisc_cache` show them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,6 +32,10 @@ pub struct NeighCache {
     /// Of them those that nothing collects.
     permanent: u32,
     last_flush: Jiffies,
+    /// When the periodic collection was last counted.
+    last_periodic: Jiffies,
+    /// The addresses that found no room.
+    pub full: Option<Hits>,
 }
 
 impl NeighCache {
@@ -103,7 +108,13 @@ pub(super) fn forced_gc(net: &mut Net, six: bool) -> bool {
 #[doc(alias = "neigh_periodic_work")]
 pub(super) fn gc(net: &mut Net, six: bool) {
     let now = net.env.jiffies();
-    net.neigh_stats(six).periodic_gc_runs += 1;
+    // It comes with the entries' own timers, which may be many at a time; what is counted is Linux's pace.
+    let pace = 15 * net.env.hz;
+    let cache = &mut net.neigh[usize::from(six)];
+    if now.wrapping_sub(cache.last_periodic) >= pace {
+        cache.last_periodic = now;
+        cache.stats.periodic_gc_runs += 1;
+    }
     if net.neigh[usize::from(six)].entries < thresholds(net, six)[0] {
         return;
     }

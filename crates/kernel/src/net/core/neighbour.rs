@@ -12,6 +12,7 @@ use crate::net::core::dev_tx;
 use crate::net::core::skb::Skb;
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
+use crate::net::hits::Hits;
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv4::{arp, icmp};
 use crate::net::ipv6::ndisc;
@@ -268,6 +269,8 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
     }
     let six = addr.is_ipv6();
     if !forced_gc(net, six) {
+        let now = net.env.now;
+        Hits::note(&mut net.neigh[usize::from(six)].full, now, addr);
         return None;
     }
     let Net { mem, ns: spaces, neigh, .. } = net;

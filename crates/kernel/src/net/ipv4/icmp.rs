@@ -33,17 +33,23 @@ fn limited(net: &Net, ns: NsId, kind: u8, code: u8) -> bool {
     kind <= NR_ICMP_TYPES && !pmtu && mask & 1 << kind != 0
 }
 
-/// A token of the destination's own bucket.
+/// A token of the destination's own bucket, which this host does not need, and of the namespace's.
 #[doc(alias = "icmpv4_xrlim_allow")]
-fn peer_allow(net: &mut Net, ns: NsId, to: Ipv4Addr) -> bool {
+fn xrlim_allow(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv4Addr) -> bool {
     let (now, hz) = (net.env.jiffies(), net.env.hz);
+    let to_lo = net.devs.get(dst.dev).is_some_and(|d| d.is_loopback());
     let Some(n) = net.ns.get_mut(ns) else { return false };
     let timeout = (u64::from(n.sysctl.icmp_ratelimit) * u64::from(hz) / 1000) as u32;
-    n.peers.get(to, now).xrlim_allow(timeout, now)
+    if !to_lo && !n.peers.get(to, now).xrlim_allow(timeout, now) {
+        net.inc(ns, Mib::IcmpOutRateLimitHost);
+        return false;
+    }
+    global_consume(net, ns);
+    true
 }
 
 #[doc(alias = "icmp_global_allow")]
-fn global_allow(net: &mut Net, ns: NsId) -> bool {
+pub fn global_allow(net: &mut Net, ns: NsId) -> bool {
     let (now, hz) = (net.env.jiffies(), i64::from(net.env.hz));
     let Some(n) = net.ns.get_mut(ns) else { return false };
     if n.icmp.credit > 0 {
@@ -64,7 +70,7 @@ fn global_allow(net: &mut Net, ns: NsId) -> bool {
 }
 
 /// Takes 0 to 2 credits, so that the counter tells an outsider nothing (`icmp_global_consume`).
-fn global_consume(net: &mut Net, ns: NsId) {
+pub fn global_consume(net: &mut Net, ns: NsId) {
     let n = i64::from(net.env.rng.below(3));
     if let Some(ns) = net.ns.get_mut(ns) {
         ns.icmp.credit -= n;
@@ -106,11 +112,8 @@ pub fn icmp_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: u3
     let Ok(dst) = ip_route_output(net, ns, &fl) else {
         return;
     };
-    if is_limited && !net.devs.get(dst.dev).is_some_and(|d| d.is_loopback()) {
-        if !peer_allow(net, ns, ip.src) {
-            return net.inc(ns, Mib::IcmpOutRateLimitHost);
-        }
-        global_consume(net, ns);
+    if is_limited && !from_lo && !xrlim_allow(net, ns, &dst, ip.src) {
+        return;
     }
     let options = options::echo(options::of_skb(offending));
     let quote = quote(offending, &ip, (dst.mtu as usize).min(QUOTE_MAX).saturating_sub(28 + options.len()));
@@ -185,7 +188,7 @@ fn push_reply(
     let ttl = net.ns.get(ns).map_or(64, |n| n.sysctl.ip_default_ttl) as u8;
     let tx = IpTx { ns, saddr, daddr, proto: IPPROTO_ICMP, tos, ttl, df: false, optlen };
     if ip_queue_xmit(net, &tx, dst, skb).is_err() {
-        net.inc(ns, Mib::IcmpOutErrors);
+        af::discarded(net, ns, false);
     }
 }
 
@@ -216,12 +219,16 @@ pub fn icmp_reply(net: &mut Net, ns: NsId, request: Skb, ip: &Ipv4Header, header
     let options = options::echo(options::of_skb(&request));
     let mark = reply_mark(net, ns, false, request.mark);
     net.consume_skb(request);
-    if limited(net, ns, header.kind, 0) && !global_allow(net, ns) {
+    let is_limited = limited(net, ns, header.kind, 0);
+    if is_limited && !global_allow(net, ns) {
         return net.inc(ns, Mib::IcmpOutRateLimitGlobal);
     }
     let saddr = if local { ip.dst } else { Ipv4Addr::UNSPECIFIED };
     let fl = Flow4 { saddr, tos: ip.tos, mark, proto: IPPROTO_ICMP, ..Flow4::to(ip.src) };
     let Ok(dst) = ip_route_output(net, ns, &fl) else { return };
+    if is_limited && !xrlim_allow(net, ns, &dst, ip.src) {
+        return;
+    }
     let saddr = if local { saddr } else { af::v4(dst.src) };
     push_reply(net, ns, (NfCt::default(), mark), &dst, saddr, ip.src, ip.tos, &options, header, data);
 }

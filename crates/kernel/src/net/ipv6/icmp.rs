@@ -3,11 +3,11 @@ use super::anycast::is_anycast;
 use super::flowlabel::REFLECT_ECHO_REPLIES;
 use super::output::{Ip6Tx, ip6_xmit};
 use super::route;
-use crate::ids::NsId;
+use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::af::Flow;
+use crate::net::af::{self, Flow};
 use crate::net::core::skb::{PktType, Sender, SkBuff};
-use crate::net::ipv4::icmp::reply_mark;
+use crate::net::ipv4::icmp::{global_allow, global_consume, reply_mark};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::mib::Mib;
 use crate::net::netfilter::attach;
@@ -32,6 +32,7 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
         return;
     }
     let dev = offending.dev;
+    let Some(apply) = global(net, ns, dev, kind) else { return };
     let ours = route::is_local(net, ns, ip.dst) || is_anycast(net, ns, dev, ip.dst);
     let source = if ip.dst.is_multicast() || !ours { None } else { Some(ip.dst) };
     let saddr = source.unwrap_or(Ipv6Addr::UNSPECIFIED);
@@ -39,8 +40,8 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let mark = reply_mark(net, ns, true, offending.mark);
     let fl = Flow { saddr: saddr.into(), oif, mark, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
-    if !allow(net, ns, &dst, ip.src, kind) {
-        return net.inc(ns, Mib::Icmp6OutRateLimitHost);
+    if apply && !allow(net, ns, &dst, ip.src) {
+        return;
     }
     let room = (IPV6_MIN_MTU as usize).min(dst.mtu as usize).saturating_sub(IPV6_HLEN + ICMP_HLEN);
     let mut quote = Segs::from(Seg::from(&packet[..packet.len().min(room)]));
@@ -56,35 +57,49 @@ fn ineligible(packet: &[u8]) -> bool {
     t.proto == NEXTHDR_ICMP && (later || packet.get(t.at).is_none_or(|kind| kind & ICMPV6_INFOMSG_MASK == 0))
 }
 
-/// A token of the destination's own bucket, wider prefixes having more (`icmpv6_xrlim_allow`); types that
-/// `icmp.ratemask` leaves out, and this host, are free.
+/// Whether a type is limited: what `icmp.ratemask` leaves out and what came by the loopback is free. `None`: the namespace's
+/// budget, which IPv4 draws on as well, is spent.
+#[doc(alias = "icmpv6_global_allow")]
+fn global(net: &mut Net, ns: NsId, dev: Option<DevId>, kind: u8) -> Option<bool> {
+    let from_lo = dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.is_loopback());
+    if from_lo || !net.ns.get(ns)?.sysctl.icmp6_ratemask.contains(kind.into()) {
+        return Some(false);
+    }
+    if !global_allow(net, ns) {
+        net.inc(ns, Mib::IcmpOutRateLimitGlobal);
+        return None;
+    }
+    Some(true)
+}
+
+/// A token of the destination's own bucket, wider prefixes having more, which this host does not need, and of the namespace's.
 #[doc(alias = "icmpv6_xrlim_allow")]
-fn allow(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr, kind: u8) -> bool {
-    let (now, hz) = (net.env.jiffies(), net.env.hz);
-    if dst.kind == RouteKind::Local || net.devs.get(dst.dev).is_some_and(|d| d.is_loopback()) {
-        return true;
-    }
-    let time = net.env.now;
+fn allow(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr) -> bool {
+    let (now, hz, time) = (net.env.jiffies(), net.env.hz, net.env.now);
+    let to_lo = dst.kind == RouteKind::Local || net.devs.get(dst.dev).is_some_and(|d| d.is_loopback());
     let Some(n) = net.ns.get_mut(ns) else { return false };
-    if !n.sysctl.icmp6_ratemask.contains(kind.into()) {
-        return true;
-    }
     let prefix = n.v6.fib.main.prefix_of(to, time).unwrap_or(128);
     let ticks = (u64::from(n.sysctl.icmp6_ratelimit) * u64::from(hz) / 1000) as u32;
-    n.peers.get(IpAddr::V6(to), now).xrlim_allow(ticks >> ((128 - prefix) >> 5), now)
+    if !to_lo && !n.peers.get(IpAddr::V6(to), now).xrlim_allow(ticks >> ((128 - prefix) >> 5), now) {
+        net.inc(ns, Mib::Icmp6OutRateLimitHost);
+        return false;
+    }
+    global_consume(net, ns);
+    true
 }
 
 /// Answers an echo request (ICMP header pulled) with its own payload.
 #[doc(alias = "icmpv6_echo_reply")]
 pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header, request: IcmpHeader, data: Segs) {
+    let Some(apply) = global(net, ns, skb.dev, ICMPV6_ECHO_REPLY) else { return };
     let many = ip.dst.is_multicast() || is_anycast(net, ns, skb.dev, ip.dst);
     let saddr = if many { Ipv6Addr::UNSPECIFIED } else { ip.dst };
     let oif = skb.dev.filter(|_| needs_scope(ip.src));
     let mark = reply_mark(net, ns, true, skb.mark);
     let fl = Flow { saddr: saddr.into(), oif, mark, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
-    if !allow(net, ns, &dst, ip.src, ICMPV6_ECHO_REPLY) {
-        return net.inc(ns, Mib::Icmp6OutRateLimitHost);
+    if apply && !allow(net, ns, &dst, ip.src) {
+        return;
     }
     let header = IcmpHeader { kind: ICMPV6_ECHO_REPLY, csum: 0, ..request };
     let reflect = net.ns.get(ns).is_some_and(|n| n.sysctl.flowlabel_reflect & REFLECT_ECHO_REPLIES != 0);
@@ -133,7 +148,7 @@ fn push(
         flow,
     };
     if ip6_xmit(net, &tx, dst, skb).is_err() {
-        net.inc(ns, Mib::Icmp6OutErrors);
+        af::discarded(net, ns, true);
     }
 }
 

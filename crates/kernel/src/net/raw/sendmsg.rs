@@ -317,9 +317,12 @@ fn push_pending(k: &mut Kernel, id: RawId) -> Result<(), Errno> {
     let proto = s.protocol as u8;
     let (proto, daddr) = ext.map_or((proto, daddr), |e| e.push(&mut skb, proto, daddr));
     let tx = Tx { ns, saddr, daddr, proto, tos, ttl, df, mc_loop, autolabel, flow, optlen };
-    match af::queue_xmit(net, &tx, &p.dst, skb) {
-        // A full device queue is success unless the program asked for errors.
-        Err(Errno::ENOBUFS) if !recverr && !ping => Ok(()),
+    let six = p.daddr.is_ipv6();
+    match af::send_skb(net, &tx, &p.dst, skb) {
+        // A full device queue is success unless the program asked for errors; of IPv6 raw sockets always hear of it,
+        // and what asks for an echo never.
+        Err(Errno::ENOBUFS) if !six && !ping && !recverr => Ok(()),
+        Err(_) if six && ping => Ok(()),
         r => r,
     }
 }
@@ -408,7 +411,7 @@ fn send_hdrinc(
     }
     match ip_local_out(net, ns, dst, af::v4(daddr), skb) {
         Err(e) => {
-            net.inc(ns, Mib::IpOutDiscards);
+            af::discarded(net, ns, false);
             if e == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(e) }
         }
         Ok(()) => Ok(()),
@@ -447,7 +450,10 @@ fn send_hdrinc6(
     skb.protocol = belljar_wire::ethernet::ETH_P_IPV6;
     net.inc(ns, Mib::Ip6OutRequests);
     match crate::net::ipv6::output::ip6_local_out(net, ns, dst, (daddr, true), skb) {
-        Err(Errno::ENOBUFS) if !recverr => Ok(()),
-        r => r,
+        Err(e) => {
+            af::discarded(net, ns, true);
+            if e == Errno::ENOBUFS && !recverr { Ok(()) } else { Err(e) }
+        }
+        Ok(()) => Ok(()),
     }
 }

@@ -358,7 +358,9 @@ pub fn send_reply(net: &mut Net, ns: NsId, skb: &SkBuff, r: Reply<'_>) {
         flow: if reset && reflect & flowlabel::REFLECT_TCP_RESET != 0 { flowlabel::of_skb(skb) } else { 0 },
         optlen,
     };
-    let _ = af::queue_xmit(net, &tx, &route, out);
+    // Of IPv4 it goes as a datagram does.
+    let send = if src.is_ipv4() { af::send_skb } else { af::queue_xmit };
+    let _ = send(net, &tx, &route, out);
 }
 
 /// What an ICMP error says: why, about which sequence number, and the MTU where a packet was too large.

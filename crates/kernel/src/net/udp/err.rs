@@ -8,6 +8,7 @@ use crate::net::core::skb::SkBuff;
 use crate::net::ipv4::icmp_rcv::convert;
 use crate::net::ipv4::route::update_pmtu;
 use crate::net::ipv6::icmp_rcv::convert as convert6;
+use crate::net::mib::Mib;
 use belljar_abi::poll::EPOLLERR;
 use belljar_abi::{
     Errno, IP_PMTUDISC_DONT, IPV6_PMTUDISC_DONT, IPV6_PMTUDISC_WANT, SO_EE_ORIGIN_ICMP, SO_EE_ORIGIN_ICMP6,
@@ -39,7 +40,7 @@ pub fn udp_err(k: &mut Kernel, ns: NsId, skb: &SkBuff, kind: u8, code: u8, info:
         cpu: k.net.cpu,
         packet: None,
     };
-    let Some(id) = lookup(&n.udp, &k.socks.udp, &l) else { return };
+    let Some(id) = lookup(&n.udp, &k.socks.udp, &l) else { return k.net.inc(ns, Mib::IcmpInErrors) };
     let Some(s) = k.socks.udp.get_mut(id) else { return };
     let (mut errno, mut hard) = match kind {
         ICMP_TIME_EXCEEDED => (Errno::EHOSTUNREACH, false),
@@ -103,7 +104,7 @@ pub fn udp6_err(
         cpu: k.net.cpu,
         packet: None,
     };
-    let Some(id) = lookup(&n.udp, &k.socks.udp, &l) else { return };
+    let Some(id) = lookup(&n.udp, &k.socks.udp, &l) else { return k.net.inc(ns, Mib::Icmp6InErrors) };
     let (errno, mut hard) = convert6(kind, code);
     if kind == ICMPV6_PKT_TOOBIG {
         let discover = k.socks.udp.get(id).and_then(|s| s.sk.v6_opts()).map_or(IPV6_PMTUDISC_WANT, |o| o.mtu_discover);

@@ -88,5 +88,8 @@ fn send(
     let ttl = s.sk.ttl.unwrap_or_else(|| af::hop_limit(net, ns, dst));
     let tx = IpTx { ns, saddr, daddr, proto: IPPROTO_UDP, tos: s.sk.tos, ttl, df, optlen: 0 };
     let sent = ip_queue_xmit(net, &tx, dst, skb);
+    if sent.is_err() {
+        af::discarded(net, ns, false);
+    }
     super::sendmsg::count_sent(net, ns, sent, false, s.sk.flags.recverr)
 }

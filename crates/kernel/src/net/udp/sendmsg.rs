@@ -446,7 +446,7 @@ fn send_skb(s: &mut UdpSock, net: &mut Net, id: UdpId, c: Cork, priority: Option
     let mc_loop = s.sk.v6_opts().is_none_or(|o| o.mcast_loop);
     let autolabel = s.sk.autolabel();
     let tx = Tx { ns, saddr, daddr: to, proto, tos, ttl, df, mc_loop, autolabel, flow, optlen };
-    let sent = af::queue_xmit(net, &tx, dst, skb);
+    let sent = af::send_skb(net, &tx, dst, skb);
     count_sent(net, ns, sent, six, recverr)
 }
 
@@ -461,13 +461,12 @@ pub(super) fn count_sent(
     match sent {
         Err(Errno::ENOBUFS) => {
             net.inc(ns, Mib::UdpSndbufErrors.of(six));
-            if recverr {
-                return Err(Errno::ENOBUFS);
-            }
+            if recverr { Err(Errno::ENOBUFS) } else { Ok(()) }
         }
-        Err(e) => return Err(e),
-        Ok(()) => {}
+        Ok(()) => {
+            net.inc(ns, Mib::UdpOutDatagrams.of(six));
+            Ok(())
+        }
+        Err(e) => Err(e),
     }
-    net.inc(ns, Mib::UdpOutDatagrams.of(six));
-    Ok(())
 }

@@ -14,10 +14,11 @@ use crate::env::timers::Fire;
 use crate::env::{Fired, Jiffies, TimerKey, TimerSlot};
 use crate::ids::*;
 use crate::mem::{Gfp, Kind};
-use crate::net::Net;
 use crate::net::core::skb::SkBuff;
+use crate::net::hits::Hits;
 use crate::net::netfilter::packet::Pkt;
 use crate::net::sysctl::Sysctl;
+use crate::net::{Net, af};
 use belljar_abi::Errno;
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use hashbrown::HashTable;
@@ -449,6 +450,16 @@ enum New {
     Drop(Errno),
 }
 
+#[cold]
+fn table_full(net: &mut Net, ns: NsId, skb: &SkBuff) {
+    net.ct_stat(ns, |s| s.drop += 1);
+    net.kmsg_ratelimited(TABLE_FULL);
+    let (now, who) = (net.env.now, af::addresses(skb).0);
+    if let Some(n) = net.ns.get_mut(ns) {
+        Hits::note(&mut n.ct_full, now, who);
+    }
+}
+
 fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &SkBuff) -> Result<CtId, New> {
     const NO: New = New::Invalid(Why::Unsaid);
     let reply = t.invert().ok_or(NO)?;
@@ -464,8 +475,7 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
     let (silent, began) = (s.nf_conntrack_events == 0, (s.nf_conntrack_timestamp != 0).then_some(0));
     let (count, max) = (s.nf_conntrack_count.0, net.sysctl.nf_conntrack_max);
     if max != 0 && count >= max && !early_drop(net, ns, hash) {
-        net.ct_stat(ns, |s| s.drop += 1);
-        net.kmsg_ratelimited(TABLE_FULL);
+        table_full(net, ns, skb);
         return Err(New::Drop(Errno::EPERM));
     }
     if !net.mem.room(Kind::Conntrack, &net.ct.conns, Gfp::Atomic) {

@@ -52,7 +52,10 @@ pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, ms
         }
     }
     sk.totals.segs_out = sk.totals.segs_out.wrapping_add(pcount);
-    net.add(sk.sk.ns, Mib::TcpOutSegs, u64::from(pcount));
+    // RFC 4022: without what is sent again.
+    if !in_flight {
+        net.add(sk.sk.ns, Mib::TcpOutSegs, u64::from(pcount));
+    }
     let flags = if flags.contains(Flags::SYN) { flags } else { flags | Flags::ACK };
     // The receiver's GRO need not wait for more behind a super-segment.
     let flags = if pcount > 1 { flags | Flags::PSH } else { flags };
