@@ -2,9 +2,11 @@
 //! either; anything else is ENOENT. `tests/settings.rs` holds them to what 6.18 takes.
 //!
 //! Names and defaults are those of Linux 6.18 (`semantics` §18); memory-dependent defaults take a machine of 24 GB.
+mod known;
 mod values;
 
 use belljar_abi::Errno;
+pub use known::{PER_DEVICE, check, conf_keys, device_of, is_known, nearest};
 use values::Value;
 pub use values::{
     Available, CongName, CongSet, Count, FastOpenKeys, GroupRange, Millis, PortRange, PortSet, QdiscName, Secs, Switch,
@@ -378,34 +380,12 @@ impl Global {
     }
 }
 
-/// The known key nearest to a mistyped one, for the error message.
-pub fn nearest(key: &str) -> Option<&'static str> {
-    let all = Sysctl::KEYS.iter().chain(Global::KEYS);
-    let best = all.map(|k| (distance(key, k), *k)).min_by_key(|(d, _)| *d)?;
-    (best.0 <= key.len() / 3 + 1).then_some(best.1)
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-        for (j, cb) in b.iter().enumerate() {
-            let cost = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = cost.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_kept_and_typos_find_their_neighbour() {
+    fn ranges_are_kept() {
         let mut s = Sysctl::default();
         assert_eq!(s.store("net.ipv4.tcp_syncookies", "256"), Err(Errno::EINVAL));
         assert_eq!(s.store("net.ipv4.tcp_reordering", "301"), Err(Errno::EINVAL));
@@ -418,7 +398,5 @@ mod tests {
         assert_eq!(s.show("net.ipv4.tcp_rmem").unwrap(), "4096\t87380\t6291456");
         s.store("net.ipv4.ip_local_reserved_ports", "9000-9010,80").unwrap();
         assert_eq!(s.show("net.ipv4.ip_local_reserved_ports").unwrap(), "80,9000-9010");
-        assert_eq!(nearest("net.core.somaxcon"), Some("net.core.somaxconn"));
-        assert_eq!(nearest("kernel.hostname"), None);
     }
 }

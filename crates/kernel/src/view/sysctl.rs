@@ -6,12 +6,9 @@ use crate::ids::NsId;
 use crate::kernel::Kernel;
 use crate::net::core::{neigh_sysctl, rps};
 use crate::net::ipv4::{devconf, route};
-use crate::net::sysctl::{Conf6, Global, Sysctl};
+use crate::net::sysctl::{Global, PER_DEVICE, Sysctl, conf_keys};
 use belljar_abi::Errno;
 use std::collections::BTreeMap;
-
-/// Directories that have one of their own per device.
-const PER_DEVICE: [&str; 4] = ["net.ipv4.conf", "net.ipv4.neigh", "net.ipv6.conf", "net.ipv6.neigh"];
 
 impl Kernel {
     /// The settings a namespace sees, by name.
@@ -125,13 +122,4 @@ impl Kernel {
 /// The device, `all` or `default` whose directory it is.
 fn inside_of<'a>(dir: &'a str, of: &str) -> Option<&'a str> {
     dir.strip_prefix(of)?.strip_prefix('.')
-}
-
-/// Settings in a directory of a device.
-fn conf_keys(dir: &str) -> Vec<&'static str> {
-    match dir {
-        "net.ipv4.conf" => devconf::names().collect(),
-        "net.ipv6.conf" => Conf6::KEYS.to_vec(),
-        _ => neigh_sysctl::names(dir).collect(),
-    }
 }
