@@ -66,7 +66,7 @@ fn bad_options(env: &Env) -> Result<()> {
     }
     refused(env, &["run"], &[2], &[])?;
     let of_device = ["run", "--sysctl", "net.ipv4.conf.eth7.rp_filter=1", "--", "true"];
-    refused(env, &of_device, &[1, 125], &["no device 'eth7'"])?;
+    refused(env, &of_device, &[2], &["no device 'eth7'"])?;
     refused(env, &["ss", "nosuchjar"], &[1, 125], &["nosuchjar"])?;
     refused(env, &["exec", "nosuchjar", "--", "true"], &[125], &["nosuchjar"])?;
     refused(env, &["fly"], &[2], &["fly"])

@@ -34,6 +34,7 @@ reasons! {
     IcmpCsum = "ICMP_CSUM",
     InvalidProto = "INVALID_PROTO",
     Ipv6Disabled = "IPV6DISABLED",
+    Ipv6NdiscFrag = "IPV6_NDISC_FRAG",
     Ipv6NdiscHopLimit = "IPV6_NDISC_HOP_LIMIT",
     Ipv6NdiscBadOptions = "IPV6_NDISC_BAD_OPTIONS",
     IpInAddrErrors = "IP_INADDRERRORS",

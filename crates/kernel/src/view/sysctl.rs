@@ -10,6 +10,9 @@ use crate::net::sysctl::{Global, PER_DEVICE, Sysctl, conf_keys};
 use belljar_abi::Errno;
 use std::collections::BTreeMap;
 
+/// Shown by as many digits as there are CPUs.
+const RPS_DEFAULT: &str = "net.core.rps_default_mask";
+
 impl Kernel {
     /// The settings a namespace sees, by name.
     pub fn view_sysctls(&self, ns: NsId) -> Vec<SysctlView> {
@@ -52,8 +55,17 @@ impl Kernel {
         if devconf::is_mine(key) {
             return devconf::get(&self.net, ns, key);
         }
+        if key == RPS_DEFAULT {
+            return self.rps_default_mask(ns);
+        }
         let own = self.net.ns.get(ns)?.sysctl.show(key);
         own.or_else(|| neigh_sysctl::get(&self.net, ns, key))
+    }
+
+    /// Whether there is such a setting: one that nobody wrote yet may have nothing to read (EIO).
+    pub fn has_sysctl(&self, ns: NsId, key: &str) -> bool {
+        let of6 = key.strip_prefix("net.ipv6.conf.");
+        of6.is_some_and(|rest| self.net.has_conf6(ns, rest)) || self.sysctl_get(ns, key).is_some()
     }
 
     /// What is in a directory: names, and whether they are directories. `None`: it is none.
@@ -92,6 +104,9 @@ impl Kernel {
         }
         if devconf::is_mine(key) {
             return devconf::store(&mut self.net, ns, key, value);
+        }
+        if key == RPS_DEFAULT {
+            return rps::set_default_mask(&mut self.net, ns, value);
         }
         let sysctl = &mut self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl;
         if !Sysctl::KEYS.contains(&key) {

@@ -353,7 +353,9 @@ fn control_skb(
     router_alert: bool,
     mut message: Vec<u8>,
 ) -> Option<(NsId, Skb)> {
-    let ns = net.devs.get(dev)?.ns;
+    let d = net.devs.get(dev)?;
+    let discovery = message.first().is_some_and(|kind| (NDISC_ROUTER_SOLICITATION..=NDISC_REDIRECT).contains(kind));
+    let (ns, tclass) = (d.ns, if discovery { d.inet6.conf.ndisc_tclass as u8 } else { 0 });
     let sum = checksum::fold(checksum::sum(&message, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, message.len())));
     message.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
     let kind = *message.first()?;
@@ -369,7 +371,8 @@ fn control_skb(
     }
     skb.frags = payload;
     let next = if router_alert { NEXTHDR_HOP } else { NEXTHDR_ICMP };
-    let header = Ipv6Header { payload_len: skb.len() as u16, next, hop_limit, src, dst, ..Ipv6Header::default() };
+    let header =
+        Ipv6Header { tclass, payload_len: skb.len() as u16, next, hop_limit, src, dst, ..Ipv6Header::default() };
     header.emit(skb.head.push(IPV6_HLEN)?);
     skb.network_header = skb.head.start();
     (skb.ns, skb.dev, skb.protocol, skb.pkt_type) = (Some(ns), Some(dev), ETH_P_IPV6, PktType::Outgoing);

@@ -68,6 +68,7 @@ pub fn ipv6_frag_rcv(
     net.stage(&skb, AT);
     if frag.offset == 0 && !frag.more {
         // RFC 6946: an atomic fragment is a datagram of its own.
+        skb.frag_max = skb.len().min(0xffff) as u16;
         return cut_header(net, ns, skb, at, nexthdr_at, frag.next);
     }
     let len = (skb.len() - at - FRAG_HLEN) as u32;

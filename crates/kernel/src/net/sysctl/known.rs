@@ -105,9 +105,7 @@ mod tests {
             assert_eq!(nearest(typo).as_deref(), Some(meant), "{typo}");
             assert!(!is_known(typo) && is_known(meant), "{typo}");
         }
-        for other in
-            ["kernel.hostname", "net.ipv4.conf.eth0.log_martians", "net.ipv4.conf..x", "."]
-        {
+        for other in ["kernel.hostname", "net.ipv4.conf.eth0.log_martians", "."] {
             assert_eq!(nearest(other), None, "{other}");
         }
     }
