@@ -56,6 +56,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("proxies.sh", include_str!("programs/proxies.sh")),
     ("resets.py", include_str!("programs/resets.py")),
     ("rules.sh", include_str!("programs/rules.sh")),
+    ("forms.sh", include_str!("programs/forms.sh")),
     ("frames.py", include_str!("programs/frames.py")),
     ("settings.sh", include_str!("programs/settings.sh")),
     ("routers.sh", include_str!("programs/routers.sh")),

@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Test> {
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
         test("next_hops_as_linux", &["unshare", "ip", "ping"], next_hops_as_linux),
         test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
+        test("forms_as_linux", &["unshare", "ip", "bridge", "ethtool", "ss", "python3"], forms_as_linux),
         test("settings_as_linux", &["unshare", "ip", "iptables", "python3"], settings_as_linux),
         test("settings_of_ipv6_as_linux", &["unshare", "ip", "python3"], settings_of_ipv6_as_linux),
         test(
@@ -71,6 +72,11 @@ fn tunnels_as_linux(env: &Env) -> Result<()> {
 /// What settings do and which values they take, shown by frames that are written and read at the other end of a cable.
 fn settings_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "settings.sh", "")
+}
+
+/// `bridge fdb get`, `flush` and `self`, what ethtool says of devices that have not got it, what ss lists once.
+fn forms_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "forms.sh", include_str!("programs/forms.linux"))
 }
 
 /// The same of IPv6: discovery, routers, secrets, duplicates, optimism.

@@ -353,7 +353,7 @@ fn control_skb(
     router_alert: bool,
     mut message: Vec<u8>,
 ) -> Option<(NsId, Skb)> {
-    let d = net.devs.get(dev)?;
+    let d = net.devs.get(dev).filter(|d| d.speaks_ipv6())?;
     let discovery = message.first().is_some_and(|kind| (NDISC_ROUTER_SOLICITATION..=NDISC_REDIRECT).contains(kind));
     let (ns, tclass) = (d.ns, if discovery { d.inet6.conf.ndisc_tclass as u8 } else { 0 });
     let sum = checksum::fold(checksum::sum(&message, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, message.len())));
