@@ -233,6 +233,9 @@ sysctls! {
         "net.netfilter.nf_conntrack_count" nf_conntrack_count: Count = Count(0), 0, 0;
         "net.netfilter.nf_conntrack_events" nf_conntrack_events: u32 = 2, 0, 2;
         "net.netfilter.nf_conntrack_expect_max" nf_conntrack_expect_max: Count = Count(4096), 0, 0;
+        "net.netfilter.nf_conntrack_frag6_high_thresh" nf_conntrack_frag6_high_thresh: u64 = 4_194_304, 0, i64::MAX;
+        "net.netfilter.nf_conntrack_frag6_low_thresh" nf_conntrack_frag6_low_thresh: u64 = 3_145_728, 0, i64::MAX;
+        "net.netfilter.nf_conntrack_frag6_timeout" nf_conntrack_frag6_timeout: Secs = Secs(60), LEAST, INT;
         "net.netfilter.nf_conntrack_generic_timeout" nf_conntrack_generic_timeout: Secs = Secs(600), LEAST, INT;
         "net.netfilter.nf_conntrack_icmp_timeout" nf_conntrack_icmp_timeout: Secs = Secs(30), LEAST, INT;
         "net.netfilter.nf_conntrack_icmpv6_timeout" nf_conntrack_icmpv6_timeout: Secs = Secs(30), LEAST, INT;
@@ -408,6 +411,7 @@ impl Sysctl {
             "net.ipv4.tcp_reordering" => return self.tcp_max_reordering.into(),
             "net.ipv4.ipfrag_low_thresh" => self.ipfrag_high_thresh,
             "net.ipv6.ip6frag_low_thresh" => self.ip6frag_high_thresh,
+            "net.netfilter.nf_conntrack_frag6_low_thresh" => self.nf_conntrack_frag6_high_thresh,
             // The two ranges of ports may not overlap.
             "net.ipv4.ip_unprivileged_port_start" => return self.ip_local_port_range.lo.into(),
             _ => return i64::MAX,
@@ -420,6 +424,7 @@ impl Sysctl {
         let least = match key {
             "net.ipv4.ipfrag_high_thresh" => self.ipfrag_low_thresh,
             "net.ipv6.ip6frag_high_thresh" => self.ip6frag_low_thresh,
+            "net.netfilter.nf_conntrack_frag6_high_thresh" => self.nf_conntrack_frag6_low_thresh,
             "net.ipv4.ip_local_port_range" => return self.ip_unprivileged_port_start.into(),
             _ => return i64::MIN,
         };

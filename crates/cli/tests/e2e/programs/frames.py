@@ -22,12 +22,12 @@ def ip6(src, dst, body, hops=255, proto=58):
     body = body[:at] + struct.pack('!H', c) + body[at + 2:]
     return struct.pack('!IHBB', 6 << 28, len(body), proto, hops) + s + d + body
 def v6(a): return socket.inet_pton(10, a)
-def fragments(src, dst, body, size):
+def fragments(src, dst, body, size, proto=58):
     # The message's checksum, then pieces of so many bytes behind headers of their own.
-    whole = ip6(src, dst, body)[40:]
+    whole = ip6(src, dst, body, proto=proto)[40:]
     for at in range(0, len(whole), size):
         more = 1 if at + size < len(whole) else 0
-        piece = struct.pack('!BBHI', 58, 0, at | more, 77) + whole[at:at + size]
+        piece = struct.pack('!BBHI', proto, 0, at | more, 77) + whole[at:at + size]
         yield struct.pack('!IHBB', 6 << 28, len(piece), 44, 255) + v6(src) + v6(dst) + piece
 def wire(dev):
     s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))

@@ -111,8 +111,30 @@ iptables -A INPUT -m conntrack --ctstate INVALID -j DROP
 set_ netfilter/nf_conntrack_log_invalid 255
 # Who listens for packets of rules binds its family as well.
 set_ netfilter/nf_log/2 NONE
-(timeout 1.5 tcpdump -lnti nflog:0 2>/dev/null & sleep 0.6; ask "
+(timeout 3 tcpdump -lnti nflog:0 2>/dev/null & sleep 1.5; ask "
 s = wire('v1')
 send(s, ip4('10.1.0.9', '10.1.0.1', 6, tcp('10.1.0.9', '10.1.0.1', 300, 80, 1, 3)))"; wait)
 cat netfilter/nf_log/2
+
+echo "# pieces"
+# What connections are tracked by is whole before the tables see it, and leaves as it came.
+set_ ipv6/conf/all/forwarding 1
+for chain in INPUT FORWARD; do ip6tables -A $chain -p udp --dport 9 -m conntrack --ctstate NEW; done
+count() { for chain in INPUT FORWARD; do ip6tables -nvxL $chain | awk '/udp/ { print $1, $2 }'; done; }
+pieces() { ask "
+s, t = wire('v1'), wire('v3')
+body = struct.pack('!HHHH', 9, 9, 8 + 2000, 0) + bytes(2000)
+for n, p in enumerate(fragments('fd01::9', '$1', body, 1000, proto=17)):
+    if n == 2: time.sleep($2)
+    send(s, p, kind=0x86dd)
+print(heard(t, lambda f: len(f) if f[12:14] == b'\x86\xdd' and f[38:54] == v6('fd02::9') else None))
+"; count; grep -E 'Ip6Reasm|Ip6Frag' /proc/net/snmp6 | awk '$2 > 0 { print $1, $2 }'; }
+pieces fd01::1 0
+pieces fd02::9 0
+set_ netfilter/nf_conntrack_frag6_timeout 1
+pieces fd02::9 1.5
+set_ netfilter/nf_conntrack_frag6_low_thresh 0
+set_ netfilter/nf_conntrack_frag6_high_thresh 0
+pieces fd02::9 0
+cat netfilter/nf_conntrack_frag6_low_thresh netfilter/nf_conntrack_frag6_high_thresh
 echo done
