@@ -53,6 +53,14 @@ pub const ETHTOOL_MSG_EEE_GET: u8 = 23;
 pub const ETHTOOL_MSG_EEE_SET: u8 = 24;
 pub const ETHTOOL_MSG_FEC_GET: u8 = 29;
 pub const ETHTOOL_MSG_FEC_SET: u8 = 30;
+pub const ETHTOOL_MSG_LINKINFO_SET: u8 = 3;
+pub const ETHTOOL_MSG_LINKMODES_SET: u8 = 5;
+pub const ETHTOOL_MSG_TUNNEL_INFO_GET: u8 = 28;
+pub const ETHTOOL_MSG_MODULE_EEPROM_GET: u8 = 31;
+pub const ETHTOOL_MSG_MODULE_GET: u8 = 34;
+pub const ETHTOOL_MSG_MODULE_SET: u8 = 35;
+pub const ETHTOOL_MSG_MODULE_GET_REPLY: u8 = 35;
+pub const ETHTOOL_A_MODULE_POWER_MODE_POLICY: u16 = 2;
 pub const ETHTOOL_MSG_USER_MAX: u8 = 50;
 
 // Their answers

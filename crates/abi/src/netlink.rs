@@ -27,6 +27,8 @@ pub const NLM_F_DUMP: u16 = NLM_F_ROOT | NLM_F_MATCH;
 pub const NLM_F_REPLACE: u16 = 0x100;
 pub const NLM_F_EXCL: u16 = 0x200;
 pub const NLM_F_CREATE: u16 = 0x400;
+/// Of deletions: all that fit.
+pub const NLM_F_BULK: u16 = 0x200;
 pub const NLM_F_APPEND: u16 = 0x800;
 /// In error messages.
 pub const NLM_F_CAPPED: u16 = 0x100;

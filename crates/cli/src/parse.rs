@@ -1,6 +1,6 @@
 //! Values of options: what people write, checked before anything starts. Every error is one sentence that says what to
 //! write instead.
-use belljar_kernel::net::sysctl::{Global, Sysctl, nearest};
+use belljar_kernel::net::sysctl::{check, is_known, nearest};
 use core::net::{Ipv4Addr, Ipv6Addr};
 use std::net::IpAddr;
 
@@ -53,15 +53,11 @@ pub fn pair(text: &str) -> Result<(String, String), String> {
 pub fn sysctl(text: &str) -> Result<(String, String), String> {
     let (key, value) = pair(text)?;
     let key = key.replace('/', ".");
-    let stored = if Global::KEYS.contains(&key.as_str()) {
-        Global::default().store(&key, &value)
-    } else if Sysctl::KEYS.contains(&key.as_str()) {
-        Sysctl::default().store(&key, &value)
-    } else {
+    if !is_known(&key) {
         let near = nearest(&key).map_or(String::new(), |n| format!("; did you mean {n}?"));
         return Err(format!("there is no setting {key}{near}"));
-    };
-    stored.map_err(|e| format!("{key} does not take {value:?}: {e}"))?;
+    }
+    check(&key, &value).map_err(|e| format!("{key} does not take {value:?}: {e}"))?;
     Ok((key, value))
 }
 

@@ -289,6 +289,12 @@ impl Machine {
         v.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b))
     }
 
+    /// Whether a path names a setting.
+    pub fn has_sysctl(&self, path: &str) -> bool {
+        let key = path.strip_prefix("/proc/sys/").map(|key| key.replace('/', "."));
+        key.is_some_and(|key| self.k.has_sysctl(self.ns, &key))
+    }
+
     /// The text of a `/proc` file of the stack.
     pub fn proc_text(&mut self, path: &str) -> Option<String> {
         let ns = self.ns;

@@ -18,12 +18,13 @@ const ID_AT: usize = 8;
 const IPPROTO_RAW: u8 = 255;
 /// Only bound: a state of the dump alone.
 const TCP_BOUND_INACTIVE: u8 = 13;
+const IPPROTO_MPTCP: u32 = 262;
 
 /// What a request asks for.
 #[derive(Debug)]
 struct Request<'a> {
     family: i32,
-    protocol: u8,
+    protocol: u32,
     ext: u8,
     states: u32,
     sport: u16,
@@ -53,9 +54,12 @@ impl<'a> Request<'a> {
         let attrs = nl::attrs(body.get(REQ_LEN..).unwrap_or(&[]));
         // INET_DIAG_REQ_BYTECODE
         let bytecode = attrs.filter(|(kind, _)| *kind == 1).map(|(_, v)| v).next();
+        let mut attrs = nl::attrs(body.get(REQ_LEN..).unwrap_or(&[]));
+        // INET_DIAG_REQ_PROTOCOL: a number that has no room in the byte, whose lower bits then say nothing.
+        let wide = attrs.find(|(kind, _)| *kind == 3).and_then(|(_, v)| nl::u32_at(v, 0));
         Some(Request {
             family: i32::from(*fixed.first()?),
-            protocol: *fixed.get(1)?,
+            protocol: wide.unwrap_or(u32::from(*fixed.get(1)?)),
             ext: *fixed.get(2)?,
             states: word(fixed, 4),
             sport: be16(fixed, ID_AT),
@@ -69,7 +73,9 @@ impl<'a> Request<'a> {
     }
 
     fn netid(&self) -> Option<&'static str> {
-        match self.protocol {
+        match u8::try_from(self.protocol).unwrap_or(0) {
+            // Whose sockets there are none of.
+            _ if self.protocol == IPPROTO_MPTCP => Some("mptcp"),
             IPPROTO_TCP => Some("tcp"),
             IPPROTO_UDP => Some("udp"),
             IPPROTO_RAW => Some("raw"),

@@ -166,7 +166,7 @@ impl Machine {
             return Some(Node::Host);
         }
         let key = if rest.is_empty() { "net".to_owned() } else { format!("net.{}", rest.replace('/', ".")) };
-        if self.k.sysctl_get(self.ns, &key).is_some() {
+        if self.k.has_sysctl(self.ns, &key) {
             return Some(Node::File { mode: 0o644, size: 0 });
         }
         self.k.sysctl_entries(self.ns, &key).map(|_| DIR)

@@ -158,6 +158,18 @@ fn rps_gives_packets_to_other_cpus() {
     assert_eq!(k.set_rps_cpus(dev, 1, "1"), Err(Errno::ENOENT));
 }
 
+#[test]
+fn devices_to_come_begin_with_rps_default_mask() {
+    let (mut k, ns, dev) = machine(4, 1);
+    let key = "net.core.rps_default_mask";
+    assert_eq!(k.sysctl_set(ns, key, "1f"), Err(Errno::EOVERFLOW));
+    k.sysctl_set(ns, key, "0,6\n").unwrap();
+    assert_eq!(k.sysctl_get(ns, key), Some("6".into()));
+    let (new, _) = k.net.add_veth((ns, "w0"), (ns, "w1")).unwrap();
+    assert_eq!((k.rps_cpus(new, 0), k.rps_cpus(dev, 0)), (Some("6".into()), Some("0".into())));
+    assert!(k.net.rps_needed);
+}
+
 fn send_from(k: &mut Kernel, task: TaskId) {
     let now = k.net.env.now;
     let Submitted::Done(Ok(Ret::Fd(fd))) =

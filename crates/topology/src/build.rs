@@ -7,7 +7,7 @@ use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::{DevId, NsId};
 use belljar_kernel::net::ipv6::fib::Route6;
 use belljar_kernel::net::netfilter::words::{NoNames, program_of};
-use belljar_kernel::net::sysctl::{Global, Sysctl, nearest};
+use belljar_kernel::net::sysctl::{is_known, nearest};
 use belljar_wire::Mac;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -21,9 +21,7 @@ pub struct Plug {
 
 /// Whether there is such a setting; else the end of a sentence that says so.
 pub fn is_setting(key: &str) -> Result<(), String> {
-    let plain = Global::KEYS.contains(&key) || Sysctl::KEYS.contains(&key);
-    // One of a device: which there are is seen when it is set.
-    if plain || key.contains(".conf.") || key.contains(".neigh.") {
+    if is_known(key) {
         return Ok(());
     }
     Err(nearest(key).map_or(String::new(), |near| format!("; did you mean {near}?")))

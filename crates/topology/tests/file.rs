@@ -55,6 +55,10 @@ fn mistakes_have_a_line_and_a_hint() {
             format!("{two}sysctl = {{ \"net.core.somaxcon\" = 1 }}\n{link}"),
             "line 4: there is no setting net.core.somaxcon; did you mean net.core.somaxconn?",
         ),
+        (
+            format!("{two}sysctl = {{ \"net.ipv4.conf.eth0.rp_filte\" = 1 }}\n{link}"),
+            "line 4: there is no setting net.ipv4.conf.eth0.rp_filte; did you mean net.ipv4.conf.eth0.rp_filter?",
+        ),
         (format!("{two}forward = 1\n{link}"), "line 4: forward in host.beta is true or false, not integer"),
         (format!("{two}{link}[[link]]\nbetween = [\"alpha:eth0\", \"beta\"]\n"), "a device has one link"),
         ("[host.gw]\n".to_owned(), "line 1: \"gw\" is taken"),

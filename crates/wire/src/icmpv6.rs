@@ -51,6 +51,7 @@ pub const ND_OPT_PREFIX_INFO: u8 = 3;
 pub const ND_OPT_REDIRECT_HDR: u8 = 4;
 pub const ND_OPT_MTU: u8 = 5;
 pub const ND_OPT_NONCE: u8 = 14;
+pub const ND_OPT_ROUTE_INFO: u8 = 24;
 pub const ND_OPT_RDNSS: u8 = 25;
 
 /// The options of a discovery message: type and body (without type and length). `None` ends it early: a length of zero, or

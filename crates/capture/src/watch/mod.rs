@@ -35,7 +35,6 @@ pub fn ordinary(r: DropReason) -> bool {
             | TcpClose
             | TcpReset
             | TcpOldData
-            | TcpOldAck
             | TcpOldSequence
             | TcpOfomerge
             | TcpFlags

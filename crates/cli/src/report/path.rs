@@ -49,8 +49,8 @@ enum Place {
 fn place(r: DropReason) -> Place {
     use DropReason::*;
     match r {
-        NoSocket | SocketFilter | ProtoMem | SocketBacklog | SocketRcvbuff | TcpListenOverflow | TcpReqQFull
-        | SocketClose | SocketDestroyed | QueuePurge => Place::Socket,
+        NoSocket | SocketFilter | ProtoMem | SocketRcvbuff | TcpListenOverflow | TcpReqQFull | SocketClose
+        | SocketDestroyed | QueuePurge => Place::Socket,
         TcpCsum
         | UdpCsum
         | TcpFlags
@@ -71,7 +71,6 @@ fn place(r: DropReason) -> Place {
         | TcpClose
         | TcpMd5Unexpected
         | TcpFastopen
-        | TcpOldAck
         | TcpTooOldAck
         | TcpAckUnsentData
         | TcpOfoQueuePrune

@@ -12,7 +12,14 @@ pub fn tests() -> Vec<Test> {
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
         test("next_hops_as_linux", &["unshare", "ip", "ping"], next_hops_as_linux),
         test("rules_as_linux", &["unshare", "ip"], rules_as_linux),
+        test("forms_as_linux", &["unshare", "ip", "bridge", "ethtool", "ss", "python3"], forms_as_linux),
         test("settings_as_linux", &["unshare", "ip", "iptables", "python3"], settings_as_linux),
+        test("settings_of_ipv6_as_linux", &["unshare", "ip", "python3"], settings_of_ipv6_as_linux),
+        test(
+            "settings_of_routers_as_linux",
+            &["unshare", "ip", "iptables", "python3", "tcpdump"],
+            settings_of_routers_as_linux,
+        ),
         test("proxies_as_linux", &["unshare", "ip", "arp"], proxies_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
@@ -65,6 +72,21 @@ fn tunnels_as_linux(env: &Env) -> Result<()> {
 /// What settings do and which values they take, shown by frames that are written and read at the other end of a cable.
 fn settings_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "settings.sh", "")
+}
+
+/// `bridge fdb get`, `flush` and `self`, what ethtool says of devices that have not got it, what ss lists once.
+fn forms_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "forms.sh", include_str!("programs/forms.linux"))
+}
+
+/// The same of IPv6: discovery, routers, secrets, duplicates, optimism.
+fn settings_of_ipv6_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "settings6.sh", "")
+}
+
+/// The same of those who forward: broadcasts, links without carrier, next hop objects, loggers.
+fn settings_of_routers_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "routers.sh", "")
 }
 
 /// Next hops as objects, in groups, by routes of both families; what `ip monitor nexthop` hears.

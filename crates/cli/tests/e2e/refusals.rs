@@ -43,6 +43,7 @@ fn refused(env: &Env, args: &[&str], codes: &[i32], words: &[&str]) -> Result<()
 fn bad_options(env: &Env) -> Result<()> {
     for (args, words) in [
         (&["--sysctl", "net.core.somaxcon=4"][..], &["net.core.somaxcon", "net.core.somaxconn"][..]),
+        (&["--sysctl", "net.ipv6.conf.all.acept_ra=1"], &["did you mean net.ipv6.conf.all.accept_ra?"]),
         (&["--sysctl", "net.core.somaxconn=-1"], &["net.core.somaxconn"]),
         (&["--sysctl", "net.core.somaxconn=many"], &["net.core.somaxconn", "many"]),
         (&["--sysctl", "net.core.somaxconn"], &["net.core.somaxconn"]),
@@ -64,6 +65,8 @@ fn bad_options(env: &Env) -> Result<()> {
         refused(env, &all, &[2], words)?;
     }
     refused(env, &["run"], &[2], &[])?;
+    let of_device = ["run", "--sysctl", "net.ipv4.conf.eth7.rp_filter=1", "--", "true"];
+    refused(env, &of_device, &[2], &["no device 'eth7'"])?;
     refused(env, &["ss", "nosuchjar"], &[1, 125], &["nosuchjar"])?;
     refused(env, &["exec", "nosuchjar", "--", "true"], &[125], &["nosuchjar"])?;
     refused(env, &["fly"], &[2], &["fly"])

@@ -161,9 +161,10 @@ impl Machine {
 }
 
 fn set(k: &mut Kernel, ns: belljar_kernel::ids::NsId, key: &str, value: &str) -> Result<(), String> {
-    k.sysctl_set(ns, key, value).map_err(|e| match (e, sysctl::nearest(key)) {
-        (abi::Errno::ENOENT, Some(near)) => format!("no setting '{key}'; the nearest is '{near}'"),
-        (abi::Errno::ENOENT, None) => format!("no setting '{key}'"),
+    k.sysctl_set(ns, key, value).map_err(|e| match (e, sysctl::nearest(key), sysctl::device_of(key)) {
+        (abi::Errno::ENOENT, _, Some(dev)) => format!("no device '{dev}' for the setting '{key}'"),
+        (abi::Errno::ENOENT, Some(near), _) => format!("no setting '{key}'; the nearest is '{near}'"),
+        (abi::Errno::ENOENT, None, _) => format!("no setting '{key}'"),
         _ => format!("'{value}' is not allowed for {key}: {e}"),
     })
 }

@@ -6,6 +6,7 @@
 use super::Outcome;
 use super::path::Place;
 use crate::jar::Jar;
+use crate::machine::Machine;
 use crate::tree::Node;
 use belljar_abi::Errno;
 use belljar_host::seccomp::{Notification, Sys};
@@ -70,8 +71,14 @@ impl Jar {
         self.catch_up();
         self.turn();
         self.settle_all();
-        let Some(text) = self.machines.get_mut(host).and_then(|m| m.tree_text(path)) else {
-            return Errno::ENOENT.into();
+        let text = self.machines.get_mut(host).and_then(|m| m.tree_text(path));
+        let unread = |m: &Machine| m.has_sysctl(path);
+        let text = match text {
+            Some(text) => text,
+            // A setting that there is, with nothing to read yet.
+            None if !self.machines.get(host).is_some_and(unread) => return Errno::ENOENT.into(),
+            None if flags & O_ACCMODE == 0 => return Errno::EIO.into(),
+            None => String::new(),
         };
         if flags & O_ACCMODE != 0 {
             let can_write = self.machines.get(host).is_some_and(|m| m.can_write(path));

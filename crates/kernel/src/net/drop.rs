@@ -33,6 +33,7 @@ reasons! {
     IpNoProto = "IP_NOPROTO",
     IcmpCsum = "ICMP_CSUM",
     Ipv6Disabled = "IPV6DISABLED",
+    Ipv6NdiscFrag = "IPV6_NDISC_FRAG",
     Ipv6NdiscHopLimit = "IPV6_NDISC_HOP_LIMIT",
     Ipv6NdiscBadOptions = "IPV6_NDISC_BAD_OPTIONS",
     IpInAddrErrors = "IP_INADDRERRORS",

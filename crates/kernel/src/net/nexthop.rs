@@ -4,10 +4,12 @@
 //! Left out: resilient groups, objects for VXLAN (`fdb`), encapsulation, routes of IPv4 by routers of IPv6.
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
-use crate::net::ipv4::fib::{Route, RouteType};
+use crate::net::ipv4::fib::{RT_TABLE_MAIN, Route, RouteType};
 use crate::net::ipv6::fib::Route6;
 use crate::net::netlink::nexthop::tell;
-use belljar_abi::rtnetlink::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
+use crate::net::netlink::notify;
+use belljar_abi::netlink::NLM_F_REPLACE;
+use belljar_abi::rtnetlink::{RTM_DELNEXTHOP, RTM_NEWNEXTHOP, RTM_NEWROUTE};
 use core::net::IpAddr;
 use std::collections::BTreeMap;
 
@@ -110,7 +112,51 @@ pub fn routes6(net: &Net, ns: NsId, id: u32, like: &Route6) -> Option<Vec<Route6
     n.nexthops.hops(id).iter().map(one).collect()
 }
 
+/// `nexthop_compat_mode`: routes by objects are shown with the next hops themselves.
+pub(crate) fn shown_in_routes(net: &Net, ns: NsId) -> bool {
+    net.ns.get(ns).is_some_and(|n| n.sysctl.nexthop_compat_mode != 0)
+}
+
+/// The routes of a table that name one of the objects, each with all of its next hops.
+fn named<A: Copy + PartialEq, R: Copy>(
+    routes: impl Iterator<Item = (A, u8, R)>,
+    object: impl Fn(&R) -> (u32, u32),
+    ids: &[u32],
+) -> Vec<((A, u8), Vec<R>)> {
+    let mut out: Vec<((A, u8), Vec<R>)> = Vec::new();
+    for (dst, len, r) in routes.filter(|(_, _, r)| ids.contains(&object(r).0)) {
+        match out.last_mut().filter(|(at, hops)| *at == (dst, len) && hops.first().map(&object) == Some(object(&r))) {
+            Some((_, hops)) => hops.push(r),
+            None => out.push(((dst, len), vec![r])),
+        }
+    }
+    out
+}
+
 impl Net {
+    /// Who listens for routes hears what became of those that name an object.
+    #[doc(alias = "nexthop_replace_notify")]
+    pub(crate) fn tell_nexthop_routes(&mut self, ns: NsId, ids: &[u32]) {
+        let Some(n) = self.ns.get(ns).filter(|n| n.sysctl.nexthop_compat_mode != 0) else { return };
+        let (mut told, mut told6) = (Vec::new(), Vec::new());
+        for (id, t) in [(RT_TABLE_MAIN, &n.fib.main)].into_iter().chain(n.fib.others.iter().map(|(id, t)| (*id, t))) {
+            let routes = t.iter().map(|(dst, len, r)| (dst, len, *r));
+            told.extend(named(routes, |r| (r.nhid, r.metric), ids).into_iter().map(|r| (id, r)));
+        }
+        for (id, t) in
+            [(RT_TABLE_MAIN, &n.v6.fib.main)].into_iter().chain(n.v6.fib.others.iter().map(|(id, t)| (*id, t)))
+        {
+            let routes = t.iter().map(|(dst, len, r)| (dst, len, *r));
+            told6.extend(named(routes, |r| (r.nhid, r.metric), ids).into_iter().map(|r| (id, r)));
+        }
+        for (table, (at, hops)) in told {
+            notify::route4(self, RTM_NEWROUTE, NLM_F_REPLACE, ns, table, at, &hops);
+        }
+        for (table, (at, hops)) in told6 {
+            notify::route6(self, (RTM_NEWROUTE, NLM_F_REPLACE), ns, table, at, &hops);
+        }
+    }
+
     /// Routes that name one of the objects are made anew; those that name none any more are gone.
     #[doc(alias = "nexthop_notify")]
     pub(crate) fn nexthops_changed(&mut self, ns: NsId, ids: &[u32]) {

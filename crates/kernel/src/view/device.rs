@@ -19,7 +19,7 @@ use crate::net::netns::NetNs;
 use crate::net::tcp::metrics::Metric;
 use belljar_abi::Errno;
 use belljar_abi::rtax::rtax_word;
-use belljar_abi::rtnetlink::{IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE};
+use belljar_abi::rtnetlink::{IFA_F_HOMEADDRESS, IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_STABLE_PRIVACY};
 use belljar_abi::rtnetlink::{RTAX_CC_ALGO, RTAX_FASTOPEN_NO_COOKIE, RTAX_FEATURES, RTAX_MTU};
 use belljar_wire::Mac;
 use core::net::{IpAddr, Ipv6Addr};
@@ -140,10 +140,12 @@ fn scope6(a: &If6Addr, now: u64) -> String {
         (a.dadfailed, " dadfailed"),
         (a.flags & IFA_F_HOMEADDRESS != 0, " home"),
         (a.deprecated(now), " deprecated"),
+        (a.optimistic(), " optimistic"),
         (a.tentative(), " tentative"),
         (!a.permanent, " dynamic"),
         (a.flags & IFA_F_MANAGETEMPADDR != 0, " mngtmpaddr"),
         (a.flags & IFA_F_NOPREFIXROUTE != 0, " noprefixroute"),
+        (a.flags & IFA_F_STABLE_PRIVACY != 0, " stable-privacy"),
     ];
     words.iter().filter(|w| w.0).for_each(|w| out.push_str(w.1));
     out

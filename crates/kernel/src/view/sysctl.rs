@@ -6,12 +6,12 @@ use crate::ids::NsId;
 use crate::kernel::Kernel;
 use crate::net::core::{neigh_sysctl, rps};
 use crate::net::ipv4::{devconf, route};
-use crate::net::sysctl::{Conf6, Global, Sysctl};
+use crate::net::sysctl::{Global, PER_DEVICE, Sysctl, conf_keys};
 use belljar_abi::Errno;
 use std::collections::BTreeMap;
 
-/// Directories that have one of their own per device.
-const PER_DEVICE: [&str; 4] = ["net.ipv4.conf", "net.ipv4.neigh", "net.ipv6.conf", "net.ipv6.neigh"];
+/// Shown by as many digits as there are CPUs.
+const RPS_DEFAULT: &str = "net.core.rps_default_mask";
 
 /// A setting of the machine with two names (`nf_ct_netfilter_table`): the older one, which sysctl.conf files still have.
 const ALIAS: (&str, &str) = ("net.nf_conntrack_max", "net.netfilter.nf_conntrack_max");
@@ -64,8 +64,17 @@ impl Kernel {
         if devconf::is_mine(key) {
             return devconf::get(&self.net, ns, key);
         }
+        if key == RPS_DEFAULT {
+            return self.rps_default_mask(ns);
+        }
         let own = self.net.ns.get(ns)?.sysctl.show(key);
         own.or_else(|| neigh_sysctl::get(&self.net, ns, key))
+    }
+
+    /// Whether there is such a setting: one that nobody wrote yet may have nothing to read (EIO).
+    pub fn has_sysctl(&self, ns: NsId, key: &str) -> bool {
+        let of6 = key.strip_prefix("net.ipv6.conf.");
+        of6.is_some_and(|rest| self.net.has_conf6(ns, rest)) || self.sysctl_get(ns, key).is_some()
     }
 
     /// What is in a directory: names, and whether they are directories. `None`: it is none.
@@ -106,6 +115,9 @@ impl Kernel {
         if devconf::is_mine(key) {
             return devconf::store(&mut self.net, ns, key, value);
         }
+        if key == RPS_DEFAULT {
+            return rps::set_default_mask(&mut self.net, ns, value);
+        }
         let sysctl = &mut self.net.ns.get_mut(ns).ok_or(Errno::ENOENT)?.sysctl;
         if !Sysctl::KEYS.contains(&key) {
             return neigh_sysctl::store(&mut self.net, ns, key, value);
@@ -135,13 +147,4 @@ impl Kernel {
 /// The device, `all` or `default` whose directory it is.
 fn inside_of<'a>(dir: &'a str, of: &str) -> Option<&'a str> {
     dir.strip_prefix(of)?.strip_prefix('.')
-}
-
-/// Settings in a directory of a device.
-fn conf_keys(dir: &str) -> Vec<&'static str> {
-    match dir {
-        "net.ipv4.conf" => devconf::names().collect(),
-        "net.ipv6.conf" => Conf6::KEYS.to_vec(),
-        _ => neigh_sysctl::names(dir).collect(),
-    }
 }

@@ -25,7 +25,7 @@ impl Run<'_> {
         match self.m.k.sysctl_set(self.m.ns, key, value) {
             Ok(()) => Ok(()),
             Err(Errno::ENOENT) => {
-                Err(Problem::new(span, format!("there is no setting `{key}`")).near(sysctl::nearest(key)))
+                Err(Problem::new(span, format!("there is no setting `{key}`")).near(sysctl::nearest(key).as_deref()))
             }
             Err(e) => Err(Problem::new(span, format!("`{key}` does not take `{value}`: {e}"))),
         }

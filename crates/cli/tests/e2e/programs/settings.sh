@@ -1,6 +1,7 @@
 # What settings of /proc/sys/net do, and which values they take: the same lines on Linux and on belljar. Frames are written
 # to v1 and read there; the other end of the cable is the host.
 x() { echo "\$ $*"; "$@" 2>&1; }
+frames=$(realpath "$(dirname "$0")/frames.py")
 cd /proc/sys/net
 # Of a value that is refused, belljar's write succeeds and changes nothing.
 set_() { echo "\$ $1 = $2"; { echo "$2" > "$1"; } 2>/dev/null; }
@@ -14,47 +15,6 @@ ip addr add 10.1.0.1/24 dev v0
 ip addr add 10.3.0.1/24 dev v2
 ip neigh add 10.1.0.9 lladdr 02:00:00:00:00:02 dev v0 nud permanent
 ip neigh add 10.3.0.9 lladdr 02:00:00:00:00:04 dev v2 nud permanent
-frames=$(mktemp)
-cat > $frames <<'P'
-import socket, struct, sys, time
-def sum16(b):
-    b += b'\0' * (len(b) % 2)
-    s = sum(struct.unpack('!%dH' % (len(b) // 2), b))
-    while s >> 16: s = (s & 0xffff) + (s >> 16)
-    return ~s & 0xffff
-def ip4(src, dst, proto, body, tos=0, ttl=64):
-    h = struct.pack('!BBHHHBBH', 0x45, tos, 20 + len(body), 1, 0, ttl, proto, 0) + socket.inet_aton(src) + socket.inet_aton(dst)
-    return h[:10] + struct.pack('!H', sum16(h)) + h[12:] + body
-def tcp(src, dst, sport, dport, seq, flags, opts=b'', window=65535):
-    h = struct.pack('!HHIIBBHHH', sport, dport, seq, 0, (20 + len(opts)) * 4, flags, window, 0, 0) + opts
-    pseudo = socket.inet_aton(src) + socket.inet_aton(dst) + struct.pack('!BBH', 0, 6, len(h))
-    return h[:16] + struct.pack('!H', sum16(pseudo + h)) + h[18:]
-def icmp4(kind, body):
-    h = struct.pack('!BBH', kind, 0, 0) + body
-    return h[:2] + struct.pack('!H', sum16(h)) + h[4:]
-def ip6(src, dst, body, hops=255):
-    s, d = socket.inet_pton(10, src), socket.inet_pton(10, dst)
-    c = sum16(s + d + struct.pack('!II', len(body), 58) + body)
-    body = body[:2] + struct.pack('!H', c) + body[4:]
-    return struct.pack('!IHBB', 6 << 28, len(body), 58, hops) + s + d + body
-def wire(dev):
-    s = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
-    s.bind((dev, 3))
-    s.settimeout(0.4)
-    return s
-def send(s, packet, dst='020000000001', kind=0x0800):
-    s.send(bytes.fromhex(dst) + bytes.fromhex('020000000002') + struct.pack('!H', kind) + packet)
-def heard(s, want):
-    # What comes from the other end: not what we sent ourselves.
-    out, end = [], time.time() + 0.4
-    while time.time() < end:
-        try: f, a = s.recvfrom(2000)
-        except OSError: break
-        if a[2] == 4: continue
-        got = want(f)
-        if got is not None: out.append(got)
-    return out
-P
 ask() { python3 -c "
 exec(open('$frames').read())
 $1"; }
@@ -256,5 +216,4 @@ ack(1001, iss + 1, S)
 time.sleep(0.1)
 "; iptables -nvxL INPUT | awk 'END { print $1 }'; }
 invalid
-rm $frames
 echo done

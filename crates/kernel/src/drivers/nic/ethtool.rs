@@ -164,6 +164,8 @@ fn virtual_device(net: &Net, d: &NetDevice, request: &[u8]) -> Result<Vec<u8>, E
         (ETHTOOL_GDRVINFO, DevKind::Veth(_)) => Ok(drvinfo(["veth", "1.0", "", ""], VETH_STATS.len() as u32)),
         (ETHTOOL_GDRVINFO, DevKind::Bridge(_)) => Ok(drvinfo(["bridge", "2.3", "N/A", "N/A"], 0)),
         (ETHTOOL_GSSET_INFO, DevKind::Veth(_)) => Ok(sset_info(strings_of, request)),
+        // Who has no strings at all says so.
+        (ETHTOOL_GSSET_INFO, _) => Ok(sset_info(|_| None, request)),
         (ETHTOOL_GSTRINGS, DevKind::Veth(_)) => strings(word(request, 1), strings_of(word(request, 1))),
         (ETHTOOL_GSTATS, DevKind::Veth(_)) => {
             let mut values = [0u64; VETH_STATS.len()];

@@ -15,7 +15,7 @@ use crate::mem::{Gfp, Kind};
 use crate::net::Net;
 pub use crate::net::core::features::Features;
 use crate::net::core::napi::NapiConf;
-use crate::net::core::rps::RxQueue;
+use crate::net::core::rps::{self, RxQueue};
 use crate::net::core::skb::{Skb, VlanTag};
 use crate::net::core::xdp::Xdp;
 use crate::net::ipv4::devconf::{self, InetConf, Written};
@@ -140,6 +140,8 @@ pub struct NetDevice {
     pub gflags: u32,
     /// Groups of packet sockets.
     pub packet_groups: Vec<[u8; 6]>,
+    /// Addresses of hosts beside its own (`bridge fdb add … self`).
+    pub uc: Vec<Mac>,
     pub kind: DevKind,
     /// The bridge that it is a port of.
     pub master: Option<DevId>,
@@ -425,6 +427,7 @@ impl Net {
             return Err(Errno::ENOMEM);
         }
         let ifindex = self.new_ifindex(ns);
+        let rx_queues = rps::first_queues(self, ns);
         let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
         let private = !matches!(&kind, DevKind::Loopback) && !matches!(&kind, DevKind::Tun(t) if !t.tap);
         let dev = NetDevice {
@@ -440,6 +443,7 @@ impl Net {
             allmulti: 0,
             gflags: 0,
             packet_groups: Vec::new(),
+            uc: Vec::new(),
             kind,
             master: None,
             uppers: Vec::new(),
@@ -458,7 +462,7 @@ impl Net {
             tx_queue_len: 1000,
             xoff: 0,
             tx_queues: 1,
-            rx_queues: Vec::new(),
+            rx_queues,
             napi: NapiConf::default(),
             xdp: None,
             scheduled: false,

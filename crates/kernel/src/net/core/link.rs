@@ -379,7 +379,7 @@ impl Net {
             (d.ns, d.ifindex, d.name) = (to, index, name);
             d.conf = crate::net::ipv4::devconf::effective(&all, &default);
             d.conf_own = default;
-            d.inet6.conf = v6;
+            d.inet6.conf = v6.of_device();
             d.neigh = neighbour::NeighDev::default();
         }
         self.list_netdev(to, dev);

@@ -196,6 +196,22 @@ struct Place {
     unit: Unit,
 }
 
+fn named(six: bool, name: &str) -> Option<(usize, Unit)> {
+    let own = FIELDS.iter().enumerate().find(|(_, f)| f.name == name).map(|(i, f)| (i, f.unit));
+    own.or_else(|| others(six).into_iter().find(|o| o.0 == name).map(|o| (o.1, o.2)))
+}
+
+fn read(field: usize, unit: Unit, text: &str) -> Result<i32, Errno> {
+    let f = FIELDS.get(field).ok_or(Errno::ENOENT)?;
+    unit.read(text).filter(|v| *v >= f.least).ok_or(Errno::EINVAL)
+}
+
+/// Whether a setting of a directory takes a value.
+pub(in crate::net) fn check(dir: &str, name: &str, text: &str) -> Result<(), Errno> {
+    let (field, unit) = named(dir.contains("ipv6"), name).ok_or(Errno::ENOENT)?;
+    read(field, unit, text).map(|_| ())
+}
+
 fn place(net: &Net, ns: NsId, key: &str) -> Option<Place> {
     let (six, rest) = match key.strip_prefix("net.ipv4.neigh.") {
         Some(rest) => (false, rest),
@@ -204,9 +220,7 @@ fn place(net: &Net, ns: NsId, key: &str) -> Option<Place> {
     let (dev, name) = rest.rsplit_once('.')?;
     let first = net.ns.iter().next().is_some_and(|(first, _)| first == ns);
     let dev = if dev == "default" && first { None } else { Some(net.dev_by_name(ns, dev)?) };
-    let own = FIELDS.iter().enumerate().find(|(_, f)| f.name == name).map(|(i, f)| (i, f.unit));
-    let other = || others(six).into_iter().find(|o| o.0 == name).map(|o| (o.1, o.2));
-    let (field, unit) = own.or_else(other)?;
+    let (field, unit) = named(six, name)?;
     Some(Place { six, dev, field, unit })
 }
 
@@ -218,8 +232,7 @@ pub fn get(net: &Net, ns: NsId, key: &str) -> Option<String> {
 /// ENOENT for a device or a setting that there is not, EINVAL for a value out of its range.
 pub fn store(net: &mut Net, ns: NsId, key: &str, text: &str) -> Result<(), Errno> {
     let p = place(net, ns, key).ok_or(Errno::ENOENT)?;
-    let f = FIELDS.get(p.field).ok_or(Errno::ENOENT)?;
-    let value = p.unit.read(text).filter(|v| *v >= f.least).ok_or(Errno::EINVAL)?;
+    let value = read(p.field, p.unit, text)?;
     let six = usize::from(p.six);
     match p.dev {
         None => net.neigh_default.0[six][p.field] = value,

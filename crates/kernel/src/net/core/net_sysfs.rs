@@ -158,6 +158,10 @@ impl Kernel {
         (queue < self.queue_counts(dev).0).then(|| show_mask(mask, self.net.cpus.len()))
     }
 
+    pub(crate) fn rps_default_mask(&self, ns: NsId) -> Option<String> {
+        Some(show_mask(self.net.ns.get(ns)?.sysctl.rps_default_mask.0, self.net.cpus.len()))
+    }
+
     pub fn set_rps_cpus(&mut self, dev: DevId, queue: usize, text: &str) -> Result<(), Errno> {
         rps::set_rps_cpus(&mut self.net, dev, queue, read_mask(text)?)
     }

@@ -1,7 +1,7 @@
 //! Receive packet steering: the hash of a flow chooses, among the CPUs that a receive queue names (`rps_cpus`), the one whose
 //! backlog gets the packet. Receive flow steering sends it to the CPU on which the flow's reader last made a call instead,
 //! once nothing of the flow waits at the CPU it went to before. Nothing of both is looked at until somebody asks for one.
-use crate::ids::{DevId, SockId};
+use crate::ids::{DevId, NsId, SockId};
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::skb::Skb;
@@ -168,6 +168,32 @@ pub fn set_rps_cpus(net: &mut Net, dev: DevId, queue: usize, mask: u64) -> Resul
     rx_queue(net, dev, queue)?.rps_cpus = mask & all;
     look_whether_needed(net);
     Ok(())
+}
+
+/// `net.core.rps_default_mask`: `rps_cpus` of devices to come. EOVERFLOW: there is no such CPU.
+#[doc(alias = "rps_default_mask_sysctl")]
+pub fn set_default_mask(net: &mut Net, ns: NsId, text: &str) -> Result<(), Errno> {
+    let all = u64::MAX >> (64 - net.cpus.len().clamp(1, 64));
+    let n = net.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
+    let before = n.sysctl.rps_default_mask;
+    n.sysctl.store("net.core.rps_default_mask", text)?;
+    if n.sysctl.rps_default_mask.0 & !all != 0 {
+        n.sysctl.rps_default_mask = before;
+        return Err(Errno::EOVERFLOW);
+    }
+    Ok(())
+}
+
+/// What a new device's queue begins with.
+#[doc(alias = "rx_queue_default_mask")]
+pub fn first_queues(net: &mut Net, ns: NsId) -> Vec<RxQueue> {
+    match net.ns.get(ns).map_or(0, |n| n.sysctl.rps_default_mask.0) {
+        0 => Vec::new(),
+        rps_cpus => {
+            net.rps_needed = true;
+            vec![RxQueue { rps_cpus, ..RxQueue::default() }]
+        }
+    }
 }
 
 /// `rps_flow_cnt`.

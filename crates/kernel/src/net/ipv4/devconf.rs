@@ -180,15 +180,24 @@ pub fn is_mine(key: &str) -> bool {
     split(key).is_some()
 }
 
-/// ENOENT for a device or a setting that there is not, EINVAL for a value out of its range.
-#[doc(alias = "devinet_conf_proc")]
-pub fn store(net: &mut Net, ns: NsId, key: &str, text: &str) -> Result<(), Errno> {
-    let (dev, name) = split(key).ok_or(Errno::ENOENT)?;
+/// Whether a setting takes a value.
+pub(in crate::net) fn check(name: &str, text: &str) -> Result<(), Errno> {
+    read(name, text).map(|_| ())
+}
+
+fn read(name: &str, text: &str) -> Result<i32, Errno> {
     Written::at(name).ok_or(Errno::ENOENT)?;
     if name == MC_FORWARDING {
         return Err(Errno::EACCES);
     }
-    let value: i32 = number(text).ok_or(Errno::EINVAL)?;
+    number(text).ok_or(Errno::EINVAL)
+}
+
+/// ENOENT for a device or a setting that there is not, EINVAL for a value out of its range.
+#[doc(alias = "devinet_conf_proc")]
+pub fn store(net: &mut Net, ns: NsId, key: &str, text: &str) -> Result<(), Errno> {
+    let (dev, name) = split(key).ok_or(Errno::ENOENT)?;
+    let value = read(name, text)?;
     let n = net.ns.get_mut(ns).ok_or(Errno::ENOENT)?;
     match dev {
         "all" => n.conf_all.set(name, value),

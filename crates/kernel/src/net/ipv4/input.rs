@@ -146,6 +146,8 @@ fn ip_rcv_finish(k: &mut Kernel, ns: NsId, dev: DevId, mut skb: Skb, ip: &Ipv4He
         _ => {}
     }
     match (kind, skb.dst) {
+        // `bc_forwarding`: a network's broadcast from elsewhere.
+        (RouteKind::Broadcast, Some(dst)) if dst.gateway.is_some() => forward::ip_forward(net, ns, dev, &dst, ip, skb),
         (RouteKind::Unicast, Some(dst)) => forward::ip_forward(net, ns, dev, &dst, ip, skb),
         _ => ip_local_deliver(k, ns, skb, ip),
     }

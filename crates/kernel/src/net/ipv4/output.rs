@@ -119,7 +119,9 @@ pub fn ip_output(net: &mut Net, ns: NsId, dst: &Dst, daddr: Ipv4Addr, mut skb: S
     };
     if matches!(dst.kind, RouteKind::Broadcast | RouteKind::Multicast) {
         let lo = net.devs.get(dst.dev).is_some_and(|d| d.is_loopback());
-        if !lo && (dst.kind == RouteKind::Broadcast || mc_loops(net, dst.dev, daddr, &skb)) {
+        // What is only passed on this host does not hear.
+        let own = dst.kind == RouteKind::Broadcast && dst.gateway.is_none();
+        if !lo && (own || mc_loops(net, dst.dev, daddr, &skb)) {
             loop_back(net, ns, &skb, dst.kind);
         }
         // RFC 1112 §6.1: with a time to live of 0 it stays in this host.

@@ -391,6 +391,12 @@ pub fn ip_route_input(
         RouteType::Local | RouteType::Broadcast => {
             validate_source(net, ns, dev, src, (keys.mark, keys.l4))?;
             let local = r.kind == RouteType::Local;
+            if !local && conf.bc_forwarding {
+                // Its gateway is the network itself: no broadcast of this host's has one.
+                let out = r.dev.ok_or(InputError::NotForwarding)?;
+                let way = to(RouteKind::Broadcast, out, mtu(net, out));
+                return Ok(Dst { gateway: Some(dst.into()), ..way });
+            }
             let kind = if local { RouteKind::Local } else { RouteKind::Broadcast };
             Ok(to(kind, if local { lo } else { dev }, mtu(net, dev)))
         }

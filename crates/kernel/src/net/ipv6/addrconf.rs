@@ -2,18 +2,20 @@
 //! 4862); duplicate address detection; lifetimes; asking for routers.
 use super::fib::{PRIO_ADDRCONF, PROTO_KERNEL, PROTO_RA, Route6};
 use super::mcast::{self, Group6};
+use super::stable::{GEN_MODE_NONE, GEN_MODE_RANDOM};
 use super::{anycast, mld, ndisc};
 use crate::env::timers::Fire;
-use crate::env::{Fired, MSEC, Nanos, SEC, TimerKey, TimerSlot, time};
+use crate::env::{Fired, Nanos, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
-use crate::net::core::neigh_sysctl;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::netlink::notify;
 use crate::net::sysctl::Conf6;
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{IFA_F_NOPREFIXROUTE, IFA_F_TEMPORARY, RTM_DELADDR, RTM_NEWADDR};
+use belljar_abi::rtnetlink::{
+    IFA_F_NOPREFIXROUTE, IFA_F_OPTIMISTIC, IFA_F_STABLE_PRIVACY, IFA_F_TEMPORARY, RTM_DELADDR,
+};
 use belljar_wire::Mac;
 use belljar_wire::ipv6::{ALL_NODES, IPV6_MIN_MTU, is_linklocal, solicited_node};
 use core::net::Ipv6Addr;
@@ -57,6 +59,8 @@ impl Scope6 {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Dad {
     Done,
+    /// It begins then.
+    Waits(Nanos),
     /// So many questions are still to be asked, the next at this time; with none left, nobody objected until then.
     Asking(u32, Nanos),
 }
@@ -80,13 +84,15 @@ pub struct If6Addr {
     pub preferred: Option<Nanos>,
     /// The other end of the link, with whose prefix it has to do.
     pub peer: Option<Ipv6Addr>,
-    /// IFA_F_NOPREFIXROUTE, IFA_F_MANAGETEMPADDR, IFA_F_HOMEADDRESS, IFA_F_TEMPORARY.
+    /// IFA_F_NOPREFIXROUTE, IFA_F_MANAGETEMPADDR, IFA_F_HOMEADDRESS, IFA_F_TEMPORARY, IFA_F_OPTIMISTIC, IFA_F_STABLE_PRIVACY.
     pub flags: u32,
     /// Of a temporary one: the address that it stands for, and when it was made.
     pub public: Option<Ipv6Addr>,
     pub created: Nanos,
     /// How often a temporary one was made in vain; of a temporary one, whether its successor was made.
     pub regen: u32,
+    /// Of one by a secret: how many before it were somebody else's.
+    pub retries: u8,
 }
 
 impl If6Addr {
@@ -107,6 +113,7 @@ impl If6Addr {
             public: None,
             created: 0,
             regen: 0,
+            retries: 0,
         }
     }
 
@@ -121,6 +128,16 @@ impl If6Addr {
 
     pub fn tentative(&self) -> bool {
         self.dad != Dad::Done
+    }
+
+    /// It is in use while others are still asked whether it is theirs (RFC 4429).
+    pub fn optimistic(&self) -> bool {
+        self.flags & IFA_F_OPTIMISTIC != 0
+    }
+
+    /// Packets to it are taken.
+    pub fn usable(&self) -> bool {
+        !self.tentative() || self.optimistic()
     }
 
     pub fn deprecated(&self, now: Nanos) -> bool {
@@ -153,7 +170,7 @@ impl Inet6Dev {
             conf.use_tempaddr = -1;
         }
         conf.mtu = 0;
-        Inet6Dev { conf, ..Inet6Dev::default() }
+        Inet6Dev { conf: conf.of_device(), ..Inet6Dev::default() }
     }
 
     pub fn enabled(&self) -> bool {
@@ -245,23 +262,31 @@ impl Net {
         self.add_linklocal(dev);
     }
 
-    /// The link-local address of an interface that came up; none of its own with addr_gen_mode 1.
+    /// The link-local address of an interface that came up.
     #[doc(alias = "addrconf_addr_gen")]
     fn add_linklocal(&mut self, dev: DevId) {
-        let Some(d) = self.devs.get(dev).filter(|d| d.inet6.conf.addr_gen_mode == 0) else { return };
-        let id = match (&d.kind, d.is_pointopoint()) {
-            (DevKind::Tunnel(t), true) => match t.interface_id() {
-                Some(id) => id,
-                None => return,
-            },
-            // Without a hardware address: an identifier by chance (stable-privacy has a secret of its own).
-            (_, true) => self.env.rng.next_u64() & !(2 << 56),
-            _ => eui64(d.mac),
+        const PREFIX: Ipv6Addr = Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0);
+        let Some(d) = self.devs.get(dev) else { return };
+        let ns = d.ns;
+        if d.inet6.conf.addr_gen_mode == GEN_MODE_RANDOM {
+            self.random_secret(dev);
+        }
+        let Some(d) = self.devs.get(dev) else { return };
+        let (addr, stable) = match (&d.kind, d.is_pointopoint()) {
+            _ if d.inet6.conf.addr_gen_mode == GEN_MODE_NONE => return,
+            _ if d.inet6.is_stable() => (self.stable_address(dev, PREFIX, 0), IFA_F_STABLE_PRIVACY),
+            (DevKind::Tunnel(t), true) => (t.interface_id().map(|id| with_id(PREFIX, id)), 0),
+            // Without a hardware address: an identifier by chance.
+            (_, true) => (Some(with_id(PREFIX, self.env.rng.next_u64() & !(2 << 56))), 0),
+            _ => (Some(with_id(PREFIX, eui64(d.mac))), 0),
         };
-        let _ = self.add_address6(dev, with_id(Ipv6Addr::new(0xfe80, 0, 0, 0, 0, 0, 0, 0), id), 64, false);
+        let Some(addr) = addr else { return };
+        let flags = stable | if self.autoconf_optimistic(ns, dev) { IFA_F_OPTIMISTIC } else { 0 };
+        let _ = self.insert_address6(dev, If6Addr { flags, ..If6Addr::new(addr, 64) });
     }
 
-    /// `net.ipv6.conf.IF.addr_gen_mode`: 0 by the hardware address (EUI-64), 1 none. An address that is there stays.
+    /// `net.ipv6.conf.IF.addr_gen_mode`: 0 by the hardware address (EUI-64), 1 none, 2 by a secret, 3 by a secret of chance. An
+    /// address that is there stays.
     pub(super) fn set_addr_gen_mode(&mut self, dev: DevId, mode: u32) {
         let Some(d) = self.devs.get_mut(dev) else { return };
         let was = std::mem::replace(&mut d.inet6.conf.addr_gen_mode, mode);
@@ -320,37 +345,12 @@ impl Net {
         let scope = Scope6::of(a.addr);
         let at = d.inet6.addrs.partition_point(|x| Scope6::of(x.addr) > scope);
         d.inet6.addrs.insert(at, a);
-        if up {
-            self.begin_address(dev, a.addr);
+        match a.dad {
+            Dad::Waits(_) => self.arm_addrconf(dev),
+            _ if up => self.begin_address(dev, a.addr),
+            _ => {}
         }
         Ok(())
-    }
-
-    /// Prefix route, group of those who ask for it, and duplicate detection where that makes sense.
-    #[doc(alias = "addrconf_dad_begin")]
-    fn begin_address(&mut self, dev: DevId, addr: Ipv6Addr) {
-        let now = self.env.now;
-        let Some(d) = self.devs.get(dev) else { return };
-        let (ns, loopback, noarp, conf) = (d.ns, d.is_loopback(), d.noarp(), d.inet6.conf);
-        let Some(a) = d.inet6.addrs.iter().find(|a| a.addr == addr).copied() else { return };
-        if !loopback && a.prefix < 128 && a.has_prefix_route() {
-            self.prefix_route(ns, dev, addr, a.prefix, a.valid);
-        }
-        if let Some(peer) = a.peer {
-            self.prefix_route(ns, dev, peer, 128, None);
-        }
-        if !loopback {
-            mcast::join_for_address(self, dev, solicited_node(addr));
-        }
-        if loopback || a.nodad || noarp || conf.accept_dad == 0 || conf.dad_transmits == 0 {
-            return self.dad_completed(dev, addr);
-        }
-        let spread = u64::from(conf.router_solicitation_delay.get().max(1)) * 1000;
-        let at = now + u64::from(self.env.rng.below(spread as u32)) * MSEC;
-        if let Some(a) = self.address_mut(dev, addr) {
-            a.dad = Dad::Asking(conf.dad_transmits as u32, at);
-        }
-        self.arm_addrconf(dev);
     }
 
     pub(super) fn prefix_route(&mut self, ns: NsId, dev: DevId, addr: Ipv6Addr, prefix: u8, expires: Option<Nanos>) {
@@ -373,50 +373,8 @@ impl Net {
         self.devs.get_mut(dev)?.inet6.addrs.iter_mut().find(|a| a.addr == addr)
     }
 
-    /// It is ours: packets to it are taken, and on a link with routers they are asked for.
-    #[doc(alias = "addrconf_dad_completed")]
-    fn dad_completed(&mut self, dev: DevId, addr: Ipv6Addr) {
-        let now = self.env.now;
-        let asked = self.address_mut(dev, addr).is_some_and(|a| std::mem::replace(&mut a.dad, Dad::Done) != Dad::Done);
-        if asked {
-            ndisc::notify(self, dev, addr);
-        }
-        let Some(d) = self.devs.get_mut(dev) else { return };
-        let (ns, asks) = (d.ns, !d.noarp() && d.inet6.conf.accept_ra != 0 && d.inet6.conf.router_solicitations != 0);
-        if is_linklocal(addr) && asks && d.inet6.conf.forwarding == 0 {
-            d.inet6.rs = Some((now, 0, u64::from(d.inet6.conf.router_solicitation_interval) * SEC));
-        }
-        if is_linklocal(addr) {
-            mld::say_again(self, dev);
-        }
-        if let Some(n) = self.ns.get_mut(ns) {
-            n.v6.fib.local.insert(addr, 128, Route6::local(dev));
-            n.rt_genid = n.rt_genid.wrapping_add(1);
-        }
-        if let Some(a) = self.address_mut(dev, addr).copied() {
-            if self.is_router6(dev) {
-                anycast::subnet(self, dev, addr, a.prefix, true);
-            }
-            notify::addr6(self, RTM_NEWADDR, dev, &a);
-        }
-        self.arm_addrconf(dev);
-    }
-
-    fn is_router6(&self, dev: DevId) -> bool {
+    pub(super) fn is_router6(&self, dev: DevId) -> bool {
         self.devs.get(dev).is_some_and(|d| d.inet6.conf.forwarding != 0)
-    }
-
-    /// Somebody else has it, or wants it at the same time: it is of no use.
-    #[doc(alias = "addrconf_dad_failure")]
-    pub(super) fn dad_failure(&mut self, dev: DevId, addr: Ipv6Addr) {
-        let Some(a) = self.address_mut(dev, addr) else { return };
-        if !a.permanent {
-            let public = a.public;
-            let _ = self.del_address6(dev, addr);
-            public.into_iter().for_each(|public| self.create_tempaddr(dev, public));
-            return;
-        }
-        (a.dadfailed, a.dad) = (true, Dad::Asking(0, Nanos::MAX));
     }
 
     /// `ip -6 addr del`; its prefix stays on the link while another address has it.
@@ -458,7 +416,7 @@ impl Net {
         let Some(d) = self.devs.get_mut(dev) else { return };
         let i = &d.inet6;
         let dad = i.addrs.iter().filter_map(|a| match a.dad {
-            Dad::Asking(_, at) if at != Nanos::MAX => Some(at),
+            Dad::Asking(_, at) | Dad::Waits(at) if at != Nanos::MAX => Some(at),
             _ => None,
         });
         let ends = i.addrs.iter().filter_map(|a| a.valid).chain(i.regen_due());
@@ -472,7 +430,6 @@ impl Net {
     }
 
     /// Something of an interface's addresses is due.
-    #[doc(alias = "addrconf_dad_work")]
     #[doc(alias = "addrconf_verify_work")]
     #[doc(alias = "addrconf_rs_timer")]
     pub(crate) fn addrconf_timer(&mut self, dev: DevId, at: Fired) {
@@ -487,18 +444,7 @@ impl Net {
                 let _ = self.del_address6(dev, a.addr);
                 continue;
             }
-            match a.dad {
-                Dad::Asking(0, at) if at <= now => self.dad_completed(dev, a.addr),
-                Dad::Asking(left, at) if at <= now && left > 0 => {
-                    let wait = u64::from(neigh_sysctl::parms(self, dev, true).retrans_time_ms) * MSEC;
-                    let nonce = self.dad_nonce(dev);
-                    if let Some(a) = self.address_mut(dev, a.addr) {
-                        (a.dad, a.nonce) = (Dad::Asking(left - 1, now + wait), nonce);
-                    }
-                    ndisc::send_dad(self, dev, a.addr, nonce);
-                }
-                _ => {}
-            }
+            self.dad_work(dev, &a);
         }
         self.regen_tempaddrs(dev);
         self.forget_routes(dev);
@@ -506,17 +452,6 @@ impl Net {
         mld::run(self, dev);
         anycast::run(self, dev);
         self.arm_addrconf(dev);
-    }
-
-    /// With `enhanced_dad`, of the interface or of all.
-    fn dad_nonce(&mut self, dev: DevId) -> Option<[u8; 6]> {
-        let d = self.devs.get(dev)?;
-        let all = self.ns.get(d.ns).is_some_and(|n| n.v6.conf_all.enhanced_dad != 0);
-        let wanted = all || d.inet6.conf.enhanced_dad != 0;
-        wanted.then(|| {
-            let [a, b, c, d, e, f, ..] = self.env.rng.next_u64().to_be_bytes();
-            [a, b, c, d, e, f]
-        })
     }
 
     /// Router solicitations with their back-off (RFC 7559).
@@ -561,7 +496,8 @@ pub(crate) fn is_consistent(net: &Net, ns: NsId) -> bool {
         let d = r.dev.and_then(|d| net.devs.get(d));
         d.is_some_and(|d| match r.kind {
             RouteType::Anycast => d.inet6.anycast.has(dst),
-            _ => d.inet6.addrs.iter().any(|a| a.addr == dst && !a.tentative()),
+            // One that was used too early and is somebody else's keeps its route, as on Linux.
+            _ => d.inet6.addrs.iter().any(|a| a.addr == dst && (!a.tentative() || a.optimistic() || a.dadfailed)),
         })
     })
 }

@@ -250,17 +250,18 @@ impl Fib6 {
         here.or_else(|| self.main.lookup(dst, fits)).copied()
     }
 
-    /// The table and the route for `fl`, past gateways that are not `alive`; if that leaves none, any will do.
+    /// The table and the route for `fl`, past gateways that are not `alive`; if that leaves none, any will do that is `linked`.
     #[doc(alias = "rt6_select")]
     pub fn lookup_alive(
         &self,
         fl: &RuleFlow,
         oif: Option<DevId>,
         now: Nanos,
+        linked: impl Fn(&Route6) -> bool,
         alive: impl Fn(&Route6) -> bool,
     ) -> Option<Found6> {
         let IpAddr::V6(dst) = fl.dst else { return None };
-        let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now);
+        let fits = |r: &Route6| (oif.is_none() || r.dev == oif) && r.expires.is_none_or(|e| e > now) && linked(r);
         let found = |table, (prefix, r): (u8, &Route6)| Found6 { table, prefix, route: *r, by_rule: false };
         let local = || {
             let here = self.local.lookup_alive(dst, |r| r.is_here() || fits(r), |_| true);

@@ -1,5 +1,6 @@
 //! Sending ICMPv6: errors with their rate limits, echo replies.
 use super::anycast::is_anycast;
+use super::fib::mask;
 use super::flowlabel::REFLECT_ECHO_REPLIES;
 use super::output::{Ip6Tx, ip6_xmit};
 use super::route;
@@ -40,6 +41,9 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     let mark = reply_mark(net, ns, true, offending.mark);
     let fl = Flow { saddr: saddr.into(), oif, mark, proto: NEXTHDR_ICMP, ..Flow::to(ip.src.into()) };
     let Ok(dst) = route::ip6_route_output(net, ns, &fl, ip.src) else { return };
+    if is_known_anycast(net, ns, &dst, ip.src) {
+        return;
+    }
     if apply && !allow(net, ns, &dst, ip.src) {
         return;
     }
@@ -48,6 +52,15 @@ pub fn icmpv6_send(net: &mut Net, offending: &SkBuff, kind: u8, code: u8, info: 
     quote.append(offending.frags.slice(0, room.saturating_sub(packet.len()).min(offending.frags.len())));
     let header = IcmpHeader { kind, code, csum: 0, rest: info.to_be_bytes() };
     push(net, ns, (attach(offending), mark), &dst, ip.src, header, quote, (0, 0));
+}
+
+/// Whoever has it is one of several (RFC 4443 §2.4 e.6): a network's first address, unless `icmp.error_anycast_as_unicast`.
+#[doc(alias = "ipv6_anycast_destination")]
+fn is_known_anycast(net: &Net, ns: NsId, dst: &Dst, to: Ipv6Addr) -> bool {
+    let Some(n) = net.ns.get(ns).filter(|n| n.sysctl.icmp6_error_anycast_as_unicast == 0) else { return false };
+    let on_link = dst.kind == RouteKind::Unicast && dst.gateway.is_none();
+    let first = |len: u8| len < 127 && to.to_bits() & !mask(len) == 0;
+    (on_link && n.v6.fib.main.prefix_of(to, net.env.now).is_some_and(first)) || is_anycast(net, ns, Some(dst.dev), to)
 }
 
 /// An ICMPv6 error, or a fragment that is not the first, or what cannot be read (`is_ineligible`).
@@ -92,7 +105,8 @@ fn allow(net: &mut Net, ns: NsId, dst: &Dst, to: Ipv6Addr) -> bool {
 #[doc(alias = "icmpv6_echo_reply")]
 pub(super) fn echo_reply(net: &mut Net, ns: NsId, skb: &SkBuff, ip: &Ipv6Header, request: IcmpHeader, data: Segs) {
     let Some(apply) = global(net, ns, skb.dev, ICMPV6_ECHO_REPLY) else { return };
-    let many = ip.dst.is_multicast() || is_anycast(net, ns, skb.dev, ip.dst);
+    let by_anycast = net.ns.get(ns).is_some_and(|n| n.sysctl.anycast_src_echo_reply != 0);
+    let many = ip.dst.is_multicast() || (!by_anycast && is_anycast(net, ns, skb.dev, ip.dst));
     let saddr = if many { Ipv6Addr::UNSPECIFIED } else { ip.dst };
     let oif = skb.dev.filter(|_| needs_scope(ip.src));
     let mark = reply_mark(net, ns, true, skb.mark);

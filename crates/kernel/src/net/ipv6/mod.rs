@@ -6,6 +6,7 @@
 pub mod addrconf;
 pub mod anycast;
 mod conf;
+mod dad;
 pub mod exthdrs;
 pub mod fib;
 pub mod flowlabel;
@@ -23,6 +24,7 @@ pub mod reassembly;
 pub mod redirect;
 pub mod route;
 pub mod slaac;
+pub mod stable;
 pub mod txopts;
 
 use crate::net::sysctl::Conf6;
@@ -38,6 +40,8 @@ pub struct Ns6 {
     pub frags: reassembly::FragTable6,
     /// Flow labels that are leased.
     pub labels: flowlabel::Labels,
+    /// Some device has `ignore_routes_with_linkdown`.
+    pub ignores_linkdown: bool,
     /// `net.ipv6.conf.all` and `default`.
     pub conf_all: Conf6,
     pub conf_default: Conf6,
@@ -52,6 +56,7 @@ impl Default for Ns6 {
             redirects: Default::default(),
             frags: Default::default(),
             labels: Default::default(),
+            ignores_linkdown: false,
             conf_all: Conf6 { accept_dad: 0, ..off },
             conf_default: off,
         }

@@ -137,6 +137,9 @@ impl Net {
         }
         n.v6.redirects.retain(|_, d, _| d != dev);
         n.rt_genid = n.rt_genid.wrapping_add(1);
+        if self.ns.get(ns).is_some_and(|n| n.sysctl.skip_notify_on_dev_down != 0) {
+            return;
+        }
         for (table, dst, route) in told {
             notify::route6(self, (RTM_DELROUTE, 0), ns, table, dst, &[route]);
         }

@@ -1,5 +1,6 @@
 //! Neighbour discovery (RFC 4861): questions and answers about hardware addresses, and what routers say.
-use super::fib::{PROTO_RA, Pref, Route6};
+use super::addrconf::If6Addr;
+use super::fib::{self, PRIO_USER, PROTO_RA, Pref, Route6};
 use super::{anycast, icmp, output, redirect, route};
 use crate::env::{Nanos, SEC};
 use crate::ids::*;
@@ -25,7 +26,9 @@ pub fn send_ns(net: &mut Net, dev: DevId, target: Ipv6Addr, to: Option<Mac>, sad
     let Some(d) = net.devs.get(dev) else { return };
     let (ns, mac) = (d.ns, d.mac);
     // RFC 4861 §7.2.2: the address of the packet that waits, when it is one of the interface's.
-    let own = saddr.filter(|a| route::chk_addr(net, ns, *a, Some(dev)));
+    let sure =
+        |a: &Ipv6Addr| net.devs.get(dev).is_some_and(|d| d.inet6.addrs.iter().any(|x| x.addr == *a && !x.tentative()));
+    let own = saddr.filter(sure);
     let Some(src) = own.or_else(|| d.inet6.linklocal()).or_else(|| route::get_saddr(net, ns, Some(dev), target)) else {
         return;
     };
@@ -57,7 +60,9 @@ fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited:
     let (ns, mac) = (d.ns, d.mac);
     let anycast = d.inet6.anycast.has(target);
     // What others hold as well is not to take the place of another's answer, nor does it send (RFC 4861 §7.2.7).
-    let own = d.inet6.addrs.iter().any(|a| a.addr == target);
+    let of_ours = d.inet6.addrs.iter().find(|a| a.addr == target);
+    // Of what may still be another's nobody is to change his mind (RFC 4429 §3.3).
+    let (own, sure) = (of_ours.is_some(), of_ours.is_some_and(|a| !a.optimistic()));
     // Of others what was said of them (`pndisc_is_router`).
     let router = match net.pneigh(ns, target.into(), Some(dev)).filter(|_| !own && !anycast) {
         Some(p) => p.flags & NTF_ROUTER != 0,
@@ -67,7 +72,7 @@ fn send_na(net: &mut Net, dev: DevId, to: Ipv6Addr, target: Ipv6Addr, solicited:
     let src = if own { Some(target) } else { route::get_saddr(net, ns, Some(dev), to) };
     let Some(src) = src else { return };
     let flag = |on: bool, flag: u8| if on { flag } else { 0 };
-    let flags = router | flag(by_group && own, NA_OVERRIDE) | flag(solicited, NA_SOLICITED);
+    let flags = router | flag(by_group && sure, NA_OVERRIDE) | flag(solicited, NA_SOLICITED);
     let mut b = vec![NDISC_NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, flags, 0, 0, 0];
     b.extend(target.octets());
     if by_group || d.inet6.conf.force_tllao != 0 {
@@ -102,6 +107,9 @@ pub(super) fn ndisc_rcv(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb, ip: &Ipv
     let mut m = skb.head.bytes().to_vec();
     m.extend(skb.frags.iter().flat_map(|s| s.as_slice().iter().copied()));
     let net = &mut k.net;
+    if skb.frag_max != 0 && net.devs.get(dev).is_some_and(|d| d.inet6.conf.suppress_frag_ndisc != 0) {
+        return fragmented(net, skb);
+    }
     // RFC 4861 §6.1, §7.1: from this link, code 0.
     if ip.hop_limit != HOP_LIMIT || m.get(1) != Some(&0) {
         return net.kfree_skb(skb, DropReason::Ipv6NdiscHopLimit, "ndisc_rcv");
@@ -117,6 +125,14 @@ pub(super) fn ndisc_rcv(k: &mut Kernel, ns: NsId, dev: DevId, skb: Skb, ip: &Ipv
         Some(()) => net.consume_skb(skb),
         None => net.kfree_skb(skb, DropReason::Ipv6NdiscBadOptions, "ndisc_rcv"),
     }
+}
+
+/// Discovery does not need it, and who watches a link for forgeries does not see through it (RFC 6980).
+#[doc(alias = "ndisc_suppress_frag_ndisc")]
+#[cold]
+fn fragmented(net: &mut Net, skb: Skb) {
+    net.kmsg_ratelimited("ICMPv6: Received fragmented ndisc packet. Carefully consider disabling suppress_frag_ndisc.");
+    net.kfree_skb(skb, DropReason::Ipv6NdiscFrag, "ndisc_rcv");
 }
 
 /// The target, and the hardware address in the option `kind`. `None`: malformed.
@@ -170,7 +186,9 @@ fn recv_ns(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         if dad && !own.dadfailed && !looped {
             net.dad_failure(dev, target);
         }
-        return Some(());
+        if dad || !own.optimistic() {
+            return Some(());
+        }
     }
     answer(net, ns, dev, &q);
     Some(())
@@ -241,7 +259,12 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         return Some(());
     }
     let known = neighbour::lookup(net, ns, dev, IpAddr::V6(target));
-    let Some(id) = known else { return Some(()) };
+    let Some(id) = known else {
+        if let Some(mac) = mac.filter(|_| accepts_untracked(net, dev, ip.src)) {
+            learn(net, ns, dev, target, mac);
+        }
+        return Some(());
+    };
     let entry = net.ns.get(ns)?.neighs.get(id)?;
     let (state, old) = (entry.state, entry.mac);
     // RFC 4861 §7.2.5: without the address nothing is learned while none is known.
@@ -253,6 +276,19 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         no_router_any_more(net, ns, dev, target);
     }
     Some(())
+}
+
+/// A router learns of neighbours that it did not ask for, from all (1) or from who is on a network of the device (2): RFC 9131.
+#[doc(alias = "accept_untracked_na")]
+fn accepts_untracked(net: &Net, dev: DevId, from: Ipv6Addr) -> bool {
+    let Some(i) = net.devs.get(dev).map(|d| &d.inet6) else { return false };
+    let same = |a: &If6Addr| (a.addr.to_bits() ^ from.to_bits()) & fib::mask(a.prefix) == 0;
+    i.conf.forwarding != 0
+        && match i.conf.accept_untracked_na {
+            0 => false,
+            1 => true,
+            _ => i.addrs.iter().any(same),
+        }
 }
 
 /// Who says that it is none is no default router (RFC 4861 §7.2.5).
@@ -315,9 +351,12 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
         let pref = if conf.accept_ra_rtr_pref != 0 { Pref::of(flags) } else { Pref::Medium };
         default_router(net, ns, dev, router, u64::from(lifetime) * SEC, (pref, conf.ra_defrtr_metric));
     }
-    for (kind, body) in nd_options(m.get(16..).unwrap_or(&[])).flatten() {
+    let options = || nd_options(m.get(16..).unwrap_or(&[])).flatten();
+    let sllao = options().any(|o| o.0 == ND_OPT_SOURCE_LL_ADDR);
+    for (kind, body) in options() {
         match kind {
-            ND_OPT_PREFIX_INFO if conf.accept_ra_pinfo != 0 => net.prefix_rcv(dev, body),
+            ND_OPT_PREFIX_INFO if conf.accept_ra_pinfo != 0 => net.prefix_rcv(dev, body, sllao),
+            ND_OPT_ROUTE_INFO if conf.accept_ra_rtr_pref != 0 => route_info(net, ns, dev, router, body),
             ND_OPT_MTU if conf.accept_ra_mtu != 0 => {
                 let mtu = body.get(2..6).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
                 if mtu >= IPV6_MIN_MTU
@@ -332,31 +371,68 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
     net.arm_addrconf(dev);
 }
 
+/// A route that a router advertises (RFC 4191 §2.3), of a length that `accept_ra_rt_info_*` allow.
+#[doc(alias = "rt6_route_rcv")]
+fn route_info(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, b: &[u8]) {
+    let Some(conf) = net.devs.get(dev).map(|d| d.inet6.conf) else { return };
+    let (Some(&[len, flags, l0, l1, l2, l3]), words) = (b.first_chunk(), b.get(6..).unwrap_or(&[])) else { return };
+    let (lifetime, bits) = (u32::from_be_bytes([l0, l1, l2, l3]), usize::from(len));
+    let (least, most) = (conf.accept_ra_rt_info_min_plen, conf.accept_ra_rt_info_max_plen);
+    let refused = (bits == 0 && conf.accept_ra_defrtr == 0)
+        || (lifetime != 0 && i64::from(conf.accept_ra_min_lft) > lifetime.into())
+        || !(least..=most).contains(&i32::from(len));
+    // As many octets as the length needs, in steps of eight; the reserved preference says nothing (RFC 4191 §2.3).
+    let enough = [0, 8, 16].into_iter().any(|n| words.len() == n && bits <= n * 8);
+    if refused || !enough || bits > 128 || flags >> 3 & 3 == 2 {
+        return;
+    }
+    let mut prefix = [0; 16];
+    prefix.iter_mut().zip(words).for_each(|(p, w)| *p = *w);
+    let prefix = Ipv6Addr::from_bits(u128::from_be_bytes(prefix) & fib::mask(len));
+    let until = if lifetime == u32::MAX { None } else { Some(u64::from(lifetime) * SEC) };
+
+    ra_route(net, ns, dev, (prefix, len), router, until, (Pref::of(flags), PRIO_USER));
+}
+
 /// The way out is through `router` for so long, or not any more.
 #[doc(alias = "rt6_add_dflt_router")]
-fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos, (pref, metric): (Pref, u32)) {
+fn default_router(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, lifetime: Nanos, how: (Pref, u32)) {
+    ra_route(net, ns, dev, (Ipv6Addr::UNSPECIFIED, 0), router, Some(lifetime), how);
+}
+
+/// The same of any prefix; `None` is for ever.
+#[doc(alias = "rt6_add_route_info")]
+fn ra_route(
+    net: &mut Net,
+    ns: NsId,
+    dev: DevId,
+    (prefix, len): (Ipv6Addr, u8),
+    router: Ipv6Addr,
+    lifetime: Option<Nanos>,
+    (pref, metric): (Pref, u32),
+) {
     let now = net.env.now;
     let Some(n) = net.ns.get_mut(ns) else { return };
     let same = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
     // One that is known stays in its place.
     let mut known = false;
-    n.v6.fib.main.edit(Ipv6Addr::UNSPECIFIED, 0, |routes| {
-        routes.retain(|r| lifetime != 0 || !same(r));
+    let expires = lifetime.map(|l| now + l);
+    n.v6.fib.main.edit(prefix, len, |routes| {
+        routes.retain(|r| lifetime != Some(0) || !same(r));
         for r in routes.iter_mut().filter(|r| same(r)) {
-            (r.expires, r.pref, known) = (Some(now + lifetime), pref, true);
+            (r.expires, r.pref, known) = (expires, pref, true);
         }
     });
     n.rt_genid = n.rt_genid.wrapping_add(1);
     if known {
         return;
     }
-    if lifetime != 0
+    if lifetime != Some(0)
         && net.has_room_for_route(ns, dev)
         && let Some(n) = net.ns.get_mut(ns)
     {
         let via = Route6::unicast(Some(router), Some(dev));
-        let via = Route6 { proto: PROTO_RA, metric, expires: Some(now + lifetime), pref, ..via };
-        n.v6.fib.main.insert(Ipv6Addr::UNSPECIFIED, 0, via);
+        n.v6.fib.main.insert(prefix, len, Route6 { proto: PROTO_RA, metric, expires, pref, ..via });
     }
 }
 

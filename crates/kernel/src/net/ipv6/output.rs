@@ -209,8 +209,8 @@ pub fn multicast_mac(group: Ipv6Addr) -> Mac {
     Mac([0x33, 0x33, o[12], o[13], o[14], o[15]])
 }
 
-/// Cuts a packet of ours into fragments (RFC 8200 §4.5); routers never do.
-/// `cap`: IPV6_MTU, 0 without.
+/// Cuts a packet of ours into fragments (RFC 8200 §4.5); routers never do but to what they put together.
+/// `cap`: IPV6_MTU, or the largest piece that it came in; 0 without.
 fn ip6_fragment(net: &mut Net, ns: NsId, dst: &Dst, to: (Ipv6Addr, bool), mut skb: Skb, cap: u16) -> Result<(), Errno> {
     let Ok(ip) = Ipv6Header::parse(skb.head.bytes()) else {
         net.kfree_skb(skb, DropReason::IpInHdr, "ip6_fragment");
@@ -279,7 +279,9 @@ pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb:
     }
     let mtu = (dst.mtu).max(IPV6_MIN_MTU);
     let headers = transport(skb.head.bytes()).map_or(IPV6_HLEN, |t| t.at);
-    if skb.network_seglen(headers) > mtu as usize {
+    // What was gathered for its connection leaves in pieces as it came.
+    let gathered = skb.frag_max != 0 && u32::from(skb.frag_max) <= mtu;
+    if skb.network_seglen(headers) > mtu as usize && !gathered {
         icmp::icmpv6_send(net, &skb, ICMPV6_PKT_TOOBIG, 0, mtu);
         net.inc(ns, Mib::Ip6InTooBigErrors);
         net.inc(ns, Mib::Ip6FragFails);
@@ -292,7 +294,12 @@ pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb:
     skb.dev = Some(dst.dev);
     skb.dst = Some(*dst);
     net.stage(&skb, "ip6_forward");
+    let cap = std::mem::take(&mut skb.frag_max);
     let Ok(Some(skb)) = post_routing(net, ns, dst.dev, skb) else { return };
+    if cap != 0 && skb.gso.is_none() && skb.len() > cap.into() {
+        let _ = ip6_fragment(net, ns, dst, (ip.dst, false), skb, cap);
+        return;
+    }
     let _ = ip6_finish_output2(net, ns, dst, (ip.dst, false), skb);
 }
 
@@ -353,7 +360,9 @@ fn control_skb(
     router_alert: bool,
     mut message: Vec<u8>,
 ) -> Option<(NsId, Skb)> {
-    let ns = net.devs.get(dev)?.ns;
+    let d = net.devs.get(dev).filter(|d| d.speaks_ipv6())?;
+    let discovery = message.first().is_some_and(|kind| (NDISC_ROUTER_SOLICITATION..=NDISC_REDIRECT).contains(kind));
+    let (ns, tclass) = (d.ns, if discovery { d.inet6.conf.ndisc_tclass as u8 } else { 0 });
     let sum = checksum::fold(checksum::sum(&message, checksum::pseudo_v6(src, dst, NEXTHDR_ICMP, message.len())));
     message.get_mut(2..4)?.copy_from_slice(&sum.to_be_bytes());
     let kind = *message.first()?;
@@ -369,7 +378,8 @@ fn control_skb(
     }
     skb.frags = payload;
     let next = if router_alert { NEXTHDR_HOP } else { NEXTHDR_ICMP };
-    let header = Ipv6Header { payload_len: skb.len() as u16, next, hop_limit, src, dst, ..Ipv6Header::default() };
+    let header =
+        Ipv6Header { tclass, payload_len: skb.len() as u16, next, hop_limit, src, dst, ..Ipv6Header::default() };
     header.emit(skb.head.push(IPV6_HLEN)?);
     skb.network_header = skb.head.start();
     (skb.ns, skb.dev, skb.protocol, skb.pkt_type) = (Some(ns), Some(dev), ETH_P_IPV6, PktType::Outgoing);

@@ -7,6 +7,7 @@ use crate::env::{Fired, Jiffies, SEC, TimerKey, TimerSlot, time};
 use crate::ids::*;
 use crate::net::Net;
 use crate::net::af::Flow;
+use crate::net::core::dev::NetDevice;
 use crate::net::core::dst_metrics::MetricsId;
 use crate::net::core::fib_rules::{self, L4, RuleFlow};
 use crate::net::core::neighbour::Nud;
@@ -15,6 +16,7 @@ use crate::net::ipv4::fib::{RT_TABLE_MAIN, RouteType};
 use crate::net::ipv4::route::{Dst, RouteKind};
 use crate::net::ipv4::rule::Insert;
 use crate::net::netlink::notify;
+use crate::net::netns::NetNs;
 use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_abi::{Errno, IPV6_PREFER_SRC_TMP};
@@ -119,14 +121,16 @@ fn select(
 ) -> (Option<Found6>, Option<(DevId, Ipv6Addr)>) {
     let (found, silent) = select_found(net, ns, fl, oif);
     let Some(mut f) = found.filter(|f| oif.is_none() && f.route.can_ecmp()) else { return (found, silent) };
-    f.route = select_path(net, ns, &f, fl.dst, &keys(), |r| gateway_alive(net, ns, r));
+    let good = |r: &Route6| gateway_alive(net, ns, r) && net.ns.get(ns).is_some_and(|n| linked(net, n, r));
+    f.route = select_path(net, ns, &f, fl.dst, &keys(), good);
     (Some(f), silent)
 }
 
 fn select_found(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Option<Found6>, Option<(DevId, Ipv6Addr)>) {
     let Some(n) = net.ns.get(ns) else { return (None, None) };
+    let linked = |r: &Route6| linked(net, n, r);
     if n.v6.conf_all.forwarding != 0 {
-        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, |_| true), None);
+        return (n.v6.fib.lookup_alive(fl, oif, net.env.now, linked, |_| true), None);
     }
     let silent = std::cell::Cell::new(None);
     let alive = |r: &Route6| {
@@ -136,7 +140,14 @@ fn select_found(net: &Net, ns: NsId, fl: &RuleFlow, oif: Option<DevId>) -> (Opti
         }
         alive
     };
-    (n.v6.fib.lookup_alive(fl, oif, net.env.now, alive), silent.get())
+    (n.v6.fib.lookup_alive(fl, oif, net.env.now, linked, alive), silent.get())
+}
+
+/// `ignore_routes_with_linkdown`: without carrier a route of the device does not count.
+#[doc(alias = "ip6_ignore_linkdown")]
+pub(in crate::net) fn linked(net: &Net, n: &NetNs, r: &Route6) -> bool {
+    let down = |d: &NetDevice| d.inet6.conf.ignore_routes_with_linkdown != 0 && !d.carrier;
+    !n.v6.ignores_linkdown || !r.dev.and_then(|d| net.devs.get(d)).is_some_and(down)
 }
 
 /// A router that did not answer is asked again, once in `router_probe_interval`.
@@ -210,13 +221,14 @@ fn select_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr, prefs:
     let mut best: Option<(Rank, Ipv6Addr)> = None;
     for dev in net.ns_devs(ns).filter(|d| only.is_none_or(|o| o == *d)) {
         let Some(d) = net.devs.get(dev) else { continue };
-        for a in d.inet6.addrs.iter().filter(|a| !a.tentative() && !a.dadfailed) {
+        for a in d.inet6.addrs.iter().filter(|a| a.usable() && !a.dadfailed) {
             let wants_temporary = match i32::from(prefs) {
                 0 => d.inet6.conf.use_tempaddr >= 2,
                 prefs => prefs & IPV6_PREFER_SRC_TMP != 0,
             };
             let fits = a.temporary() == wants_temporary;
-            let rank = rank(a, daddr, dst_scope, (out == Some(dev), fits), net.env.now);
+            let mut rank = rank(a, daddr, dst_scope, (out == Some(dev), fits), net.env.now);
+            rank.2 &= !a.optimistic() || net.uses_optimistic(ns, dev);
             if best.is_none_or(|(b, _)| rank > b) {
                 best = Some((rank, a.addr));
             }
@@ -226,13 +238,22 @@ fn select_saddr(net: &Net, ns: NsId, out: Option<DevId>, daddr: Ipv6Addr, prefs:
 }
 
 /// Higher is better, first field first.
-type Rank = (bool, i32, bool, bool, bool, bool, u32);
+type Rank = (bool, i32, bool, bool, bool, bool, u32, bool);
 
 fn rank(a: &If6Addr, daddr: Ipv6Addr, dst_scope: Scope6, (same_dev, fits): (bool, bool), now: u64) -> Rank {
     let scope = Scope6::of(a.addr) as i32;
     let distance = if scope >= dst_scope as i32 { -scope } else { scope - 128 };
     let common = (a.addr.to_bits() ^ daddr.to_bits()).leading_zeros().min(a.prefix.into());
-    (a.addr == daddr, distance, !a.deprecated(now), same_dev, label(a.addr) == label(daddr), fits, common)
+    (
+        a.addr == daddr,
+        distance,
+        !a.deprecated(now),
+        same_dev,
+        label(a.addr) == label(daddr),
+        fits,
+        common,
+        !a.optimistic(),
+    )
 }
 
 /// The policy table of RFC 6724 as Linux has it.
@@ -263,7 +284,7 @@ pub fn is_local(net: &Net, ns: NsId, addr: Ipv6Addr) -> bool {
 pub fn chk_addr(net: &Net, ns: NsId, addr: Ipv6Addr, dev: Option<DevId>) -> bool {
     let on = |id: DevId| {
         let Some(d) = net.devs.get(id) else { return false };
-        d.inet6.addrs.iter().any(|a| a.addr == addr && !a.tentative())
+        d.inet6.addrs.iter().any(|a| a.addr == addr && a.usable())
     };
     net.ns_devs(ns).any(|id| dev.is_none_or(|d| d == id) && on(id))
 }
@@ -333,7 +354,7 @@ pub fn ip6_route_input(net: &Net, ns: NsId, dev: DevId, ip: &Ipv6Header, skb: &S
     if local || n.tproxy.is_some_and(|t| t.dev == dev) {
         return Input6::Local(to(RouteKind::Local, n.lo, None, device_mtu(net, dev), none));
     }
-    if d.inet6.conf.forwarding == 0 && n.v6.conf_all.forwarding == 0 {
+    if n.v6.conf_all.forwarding == 0 && d.inet6.conf.force_forwarding == 0 {
         return Input6::NotForwarding;
     }
     let Some(f) = found else { return Input6::Refused(Errno::ENETUNREACH) };

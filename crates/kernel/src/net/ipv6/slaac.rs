@@ -1,12 +1,14 @@
 //! Addresses for a time: from the prefixes that routers announce (RFC 4862 §5.5.3), temporary ones beside them (RFC 8981), and
 //! lifetimes by hand.
-use super::addrconf::{If6Addr, Inet6Dev, eui64, with_id};
+use super::addrconf::{If6Addr, Inet6Dev, with_id};
 use crate::env::{Nanos, SEC};
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_TEMPORARY, RTM_NEWADDR};
+use belljar_abi::rtnetlink::{
+    IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_OPTIMISTIC, IFA_F_STABLE_PRIVACY, IFA_F_TEMPORARY, RTM_NEWADDR,
+};
 use belljar_wire::ipv6::is_linklocal;
 use core::net::Ipv6Addr;
 
@@ -42,6 +44,14 @@ impl Inet6Dev {
     }
 }
 
+/// Identifiers that mean something (RFC 5453).
+#[doc(alias = "ipv6_reserved_interfaceid")]
+pub(super) fn is_reserved(id: u64) -> bool {
+    let isatap = matches!(id >> 32, 0x0000_5efe | 0x0200_5efe);
+    let anycast = id & !0x7f == 0xfdff_ffff_ffff_ff80;
+    id == 0 || isatap || anycast
+}
+
 /// What `ip -6 addr add` and `change` say.
 #[derive(Clone, Copy, Debug)]
 pub struct Cfg6 {
@@ -68,16 +78,17 @@ impl Cfg6 {
 impl Net {
     /// A prefix that a router announced: on the link, and good for an address of our own (RFC 4862 §5.5.3).
     #[doc(alias = "addrconf_prefix_rcv")]
-    pub(super) fn prefix_rcv(&mut self, dev: DevId, b: &[u8]) {
+    pub(super) fn prefix_rcv(&mut self, dev: DevId, b: &[u8], sllao: bool) {
         const ONLINK: u8 = 0x80;
         const AUTONOMOUS: u8 = 0x40;
+        const PREFERS_PD: u8 = 0x10;
         let Some(&[len, flags, v0, v1, v2, v3, p0, p1, p2, p3]) = b.first_chunk() else { return };
         let Some(prefix) = b.get(14..30).and_then(|p| p.first_chunk::<16>()).map(|p| Ipv6Addr::from(*p)) else {
             return;
         };
         let (valid, preferred) = (u32::from_be_bytes([v0, v1, v2, v3]), u32::from_be_bytes([p0, p1, p2, p3]));
         let now = self.env.now;
-        let Some((ns, mac, conf)) = self.devs.get(dev).map(|d| (d.ns, d.mac, d.inet6.conf)) else { return };
+        let Some((ns, conf)) = self.devs.get(dev).map(|d| (d.ns, d.inet6.conf)) else { return };
         let short = valid != 0 && i64::from(conf.accept_ra_min_lft) > valid.into();
         if prefix.is_multicast() || is_linklocal(prefix) || preferred > valid || len > 128 || short {
             return;
@@ -94,16 +105,20 @@ impl Net {
                 self.prefix_route(ns, dev, prefix, len, until(valid));
             }
         }
-        if flags & AUTONOMOUS == 0 || conf.autoconf == 0 || len != 64 {
+        // Who takes a prefix of its own from DHCP makes no address of this one (RFC 9762).
+        let own_prefix = conf.ra_honor_pio_pflag != 0 && flags & PREFERS_PD != 0;
+        if flags & AUTONOMOUS == 0 || conf.autoconf == 0 || own_prefix || len != 64 {
             return;
         }
-        let addr = with_id(prefix, eui64(mac));
-        let (flags, new) = (IFA_F_MANAGETEMPADDR, self.address_mut(dev, addr).is_none());
+        let Some((addr, stable)) = self.autoconf_address(dev, prefix) else { return };
+        let optimistic = sllao && self.autoconf_optimistic(ns, dev);
+        let flags = IFA_F_MANAGETEMPADDR | stable | if optimistic { IFA_F_OPTIMISTIC } else { 0 };
+        let new = self.address_mut(dev, addr).is_none();
         if let Some(a) = self.address_mut(dev, addr) {
             // RFC 4862 §5.5.3 e: less than two hours is not believed unless it is more than what is left.
             let left = a.valid.map_or(u64::MAX, |v| v.saturating_sub(now));
             let told = u64::from(valid) * SEC;
-            if told > 7200 * SEC || told > left {
+            if told > 7200 * SEC || told > left || conf.ra_honor_pio_life != 0 {
                 a.valid = until(valid);
             } else if left > 7200 * SEC {
                 a.valid = Some(now + 7200 * SEC);
@@ -151,7 +166,7 @@ impl Net {
         }
         let was = *a;
         cfg.apply(a, now);
-        a.flags |= was.flags & IFA_F_TEMPORARY;
+        a.flags |= was.flags & (IFA_F_TEMPORARY | IFA_F_OPTIMISTIC | IFA_F_STABLE_PRIVACY);
         let a = *a;
         if !a.tentative() {
             notify::addr6(self, RTM_NEWADDR, dev, &a);
@@ -229,7 +244,7 @@ impl Net {
             permanent: false,
             valid: Some(valid),
             preferred: Some(preferred),
-            flags: IFA_F_TEMPORARY,
+            flags: IFA_F_TEMPORARY | of.flags & IFA_F_OPTIMISTIC,
             public: Some(public),
             created: now,
             ..If6Addr::new(addr, of.prefix)
@@ -237,14 +252,11 @@ impl Net {
         let _ = self.insert_address6(dev, a);
     }
 
-    /// None of those that mean something (RFC 5453).
     #[doc(alias = "ipv6_gen_rnd_iid")]
     fn random_iid(&mut self) -> u64 {
         loop {
             let id = self.env.rng.next_u64();
-            let isatap = matches!(id >> 32, 0x0000_5efe | 0x0200_5efe);
-            let anycast = id & !0x7f == 0xfdff_ffff_ffff_ff80;
-            if id != 0 && !isatap && !anycast {
+            if !is_reserved(id) {
                 return id;
             }
         }

@@ -168,8 +168,8 @@ fn nf_hook_slow(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, mut skb: Skb, devs:
     }
     let Some(mut nf) = net.ns.get_mut(ns).and_then(|n| n.nf.take()) else { return Ok(skb) };
     let gathers = matches!(hook, Hook::PreRouting | Hook::LocalOut) && nf.ct[pf as usize];
-    if gathers && pf == Pf::V4 {
-        match defrag(net, ns, skb) {
+    if gathers {
+        match defrag(net, ns, pf, skb) {
             Some(whole) => skb = whole,
             None => {
                 put_back(net, ns, nf);
@@ -199,7 +199,11 @@ fn put_back(net: &mut Net, ns: NsId, nf: Box<Netfilter>) {
 
 /// Connections have ports, which later fragments do not show: the datagram first.
 #[doc(alias = "ipv4_conntrack_defrag")]
-fn defrag(net: &mut Net, ns: NsId, skb: Skb) -> Option<Skb> {
+#[doc(alias = "ipv6_defrag")]
+fn defrag(net: &mut Net, ns: NsId, pf: Pf, skb: Skb) -> Option<Skb> {
+    if pf == Pf::V6 {
+        return ipv6::reassembly::nf_ct_frag6_gather(net, ns, skb);
+    }
     match Ipv4Header::parse(skb.head.bytes()) {
         Ok(ip) if ip.is_fragment() => ipv4::reassembly::ip_defrag(net, ns, skb, &ip),
         _ => Some(skb),

@@ -15,6 +15,7 @@ use crate::net::netfilter::nfnetlink::be32;
 use crate::net::netlink::notify;
 use crate::net::netlink::{Caller, Done, Req};
 use crate::net::packet::link_of;
+use crate::net::sysctl::Log;
 use belljar_abi::Errno;
 use belljar_abi::netlink::{self as nl, Msg};
 use belljar_abi::nf_tables::{NFPROTO_BRIDGE, NFPROTO_IPV4, NFPROTO_IPV6};
@@ -85,11 +86,17 @@ fn config(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let (nlbufsiz, qthreshold) = (number(NFULA_CFG_NLBUFSIZ)?, number(NFULA_CFG_QTHRESH)?);
     let flags = attr(r, NFULA_CFG_FLAGS, 2)?.map(|v| u16::from_be_bytes([v[0], v[1]]));
     match command {
-        // Which logger a family has is of no consequence: every rule names its own.
         Some(NFULNL_CFG_CMD_PF_BIND) if r.body.first().is_some_and(|f| *f >= PROTOCOLS) => {
             return Err(Errno::EINVAL.into());
         }
-        Some(NFULNL_CFG_CMD_PF_BIND | NFULNL_CFG_CMD_PF_UNBIND) => return Ok(()),
+        // Every rule names its own logger: this is for lines that none asked for.
+        Some(cmd @ (NFULNL_CFG_CMD_PF_BIND | NFULNL_CFG_CMD_PF_UNBIND)) => {
+            let to = if cmd == NFULNL_CFG_CMD_PF_BIND { Log::Netlink } else { Log::Nowhere };
+            let sysctl = net.ns.get_mut(c.ns).map(|n| &mut n.sysctl);
+            let logger = sysctl.and_then(|s| s.logger_mut(r.body.first().copied()?));
+            logger.into_iter().for_each(|l| l.to = to);
+            return Ok(());
+        }
         _ => {}
     }
     let Some(groups) = net.ns.get_mut(c.ns).map(|n| &mut n.nflog) else { return Err(Errno::ENODEV.into()) };

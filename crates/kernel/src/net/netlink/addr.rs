@@ -153,7 +153,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let dev = device(net, c, s.msg.index)?;
     match i32::from(s.msg.family) {
         abi::AF_INET => new4(net, r, dev, &s),
-        abi::AF_INET6 => new6(net, r, dev, &s),
+        abi::AF_INET6 => new6(net, c, r, dev, &s),
         _ => Err(Errno::EOPNOTSUPP.into()),
     }
 }
@@ -189,17 +189,21 @@ fn new4(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
     }
 }
 
-fn new6(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
+fn new6(net: &mut Net, c: &Caller<'_>, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
     const KEPT: u32 = IFA_F_NOPREFIXROUTE | IFA_F_MANAGETEMPADDR | IFA_F_HOMEADDRESS;
     let Some(addr) = s.local.or(s.address) else { return Err(Errno::EINVAL.into()) };
     let addr = v6_of(addr)?;
     let peer = s.address.map(v6_of).transpose()?.filter(|a| *a != addr);
-    // Without `optimistic_dad` that one means nothing.
     if s.flags & !(KEPT | IFA_F_NODAD | IFA_F_PERMANENT | IFA_F_OPTIMISTIC) != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let ((preferred, valid), prefix, nodad) = (s.lifetimes, s.msg.prefixlen, s.flags & IFA_F_NODAD != 0);
-    let cfg = Cfg6 { addr, prefix, peer, flags: s.flags & KEPT, nodad, valid, preferred };
+    // Without `optimistic_dad` that one means nothing.
+    let optimistic = if net.allows_optimistic(c.ns, dev) { s.flags & IFA_F_OPTIMISTIC } else { 0 };
+    if optimistic != 0 && nodad {
+        return refuse(Errno::EINVAL, "IFA_F_NODAD and IFA_F_OPTIMISTIC are mutually exclusive");
+    }
+    let cfg = Cfg6 { addr, prefix, peer, flags: s.flags & KEPT | optimistic, nodad, valid, preferred };
     let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
     let there = d.inet6.addrs.iter().any(|a| a.addr == addr);
     if there && d.inet6.enabled() && r.flag(NLM_F_REPLACE) && !r.flag(NLM_F_EXCL) {

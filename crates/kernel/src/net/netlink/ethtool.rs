@@ -12,7 +12,7 @@ use belljar_abi::genl::*;
 use belljar_abi::netlink::{self as nl, Msg, NLA_F_NESTED};
 
 /// What is answered; everything else that 6.18 has, no device here has.
-pub const COMMANDS: [u8; 25] = [
+pub const COMMANDS: [u8; 31] = [
     ETHTOOL_MSG_STRSET_GET,
     ETHTOOL_MSG_LINKINFO_GET,
     ETHTOOL_MSG_LINKMODES_GET,
@@ -39,6 +39,12 @@ pub const COMMANDS: [u8; 25] = [
     ETHTOOL_MSG_EEE_SET,
     ETHTOOL_MSG_FEC_GET,
     ETHTOOL_MSG_FEC_SET,
+    ETHTOOL_MSG_LINKINFO_SET,
+    ETHTOOL_MSG_LINKMODES_SET,
+    ETHTOOL_MSG_TUNNEL_INFO_GET,
+    ETHTOOL_MSG_MODULE_EEPROM_GET,
+    ETHTOOL_MSG_MODULE_GET,
+    ETHTOOL_MSG_MODULE_SET,
 ];
 
 pub fn changes(cmd: u8) -> bool {
@@ -54,6 +60,9 @@ pub fn changes(cmd: u8) -> bool {
             | ETHTOOL_MSG_PAUSE_SET
             | ETHTOOL_MSG_EEE_SET
             | ETHTOOL_MSG_FEC_SET
+            | ETHTOOL_MSG_LINKINFO_SET
+            | ETHTOOL_MSG_LINKMODES_SET
+            | ETHTOOL_MSG_MODULE_SET
     )
 }
 
@@ -120,6 +129,14 @@ pub(super) fn command(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, cmd: u8, dump:
         ETHTOOL_MSG_RINGS_SET => set_rings(k, r, dev),
         ETHTOOL_MSG_CHANNELS_SET => set_channels(k, r, dev),
         ETHTOOL_MSG_COALESCE_SET => set_coalesce(k, r, dev),
+        ETHTOOL_MSG_MODULE_SET => {
+            let policy = r.attr(GENL_HDRLEN, ETHTOOL_A_MODULE_POWER_MODE_POLICY);
+            let text = Some("Setting power mode policy is not supported by this device");
+            match policy {
+                None => Ok(()),
+                Some(v) => Err(Refusal { errno: Errno::EOPNOTSUPP, text, at: r.offset_of(v) }),
+            }
+        }
         _ => get(k, c, r, cmd, asked, dev, out),
     }
 }
@@ -152,6 +169,11 @@ fn reply(k: &Kernel, c: &Caller<'_>, r: Req<'_>, cmd: u8, dev: DevId, fill: impl
 fn get(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, cmd: u8, asked: Asked, dev: DevId, out: &mut Vec<Vec<u8>>) -> Done {
     let compact = asked.flags & ETHTOOL_FLAG_COMPACT_BITSETS != 0;
     let answer = match cmd {
+        // Of modules that can be turned off; none is here, and the rest of the answer is empty.
+        ETHTOOL_MSG_MODULE_GET => reply(k, c, r, ETHTOOL_MSG_MODULE_GET_REPLY, dev, |_| {}),
+        ETHTOOL_MSG_TUNNEL_INFO_GET => {
+            return refuse(Errno::EOPNOTSUPP, "device does not report tunnel offload info");
+        }
         ETHTOOL_MSG_LINKINFO_GET => linkinfo(k, c, r, dev)?,
         ETHTOOL_MSG_LINKMODES_GET => linkmodes(k, c, r, dev, compact)?,
         ETHTOOL_MSG_LINKSTATE_GET => {
@@ -402,6 +424,12 @@ fn only(r: Req<'_>, known: impl Fn(u16) -> bool) -> Done {
     if strange { Err(Errno::EOPNOTSUPP.into()) } else { Ok(()) }
 }
 
+/// EINVAL, with the attribute that asks for it.
+fn too_many(r: Req<'_>, kind: u16, text: &'static str) -> Done {
+    let at = r.attr(GENL_HDRLEN, kind).and_then(|v| r.offset_of(v));
+    Err(Refusal { errno: Errno::EINVAL, text: Some(text), at })
+}
+
 #[doc(alias = "ethnl_set_rings")]
 fn set_rings(k: &mut Kernel, r: Req<'_>, dev: DevId) -> Done {
     let (_, mut w) = ioctl(k, dev, &[ETHTOOL_GRINGPARAM, 0])?;
@@ -409,8 +437,8 @@ fn set_rings(k: &mut Kernel, r: Req<'_>, dev: DevId) -> Done {
     w.resize(9, 0);
     let max: Vec<u32> = w.iter().copied().skip(1).take(4).collect();
     overlay(r, ETHTOOL_A_RINGS_RX, w.get_mut(5..9).unwrap_or(&mut []))?;
-    if w.iter().skip(5).zip(&max).any(|(now, most)| now > most) {
-        return refuse(Errno::EINVAL, "requested ring size exceeds maximum");
+    if let Some(n) = w.iter().skip(5).zip(&max).position(|(now, most)| now > most) {
+        return too_many(r, ETHTOOL_A_RINGS_RX + n as u16, "requested ring size exceeds maximum");
     }
     if let Some(cmd) = w.first_mut() {
         *cmd = ETHTOOL_SRINGPARAM;
@@ -426,8 +454,8 @@ fn set_channels(k: &mut Kernel, r: Req<'_>, dev: DevId) -> Done {
     let range = ETHTOOL_A_CHANNELS_RX_COUNT..ETHTOOL_A_CHANNELS_RX_COUNT + 4;
     only(r, |kind| range.contains(&kind))?;
     overlay(r, ETHTOOL_A_CHANNELS_RX_COUNT, w.get_mut(5..9).unwrap_or(&mut []))?;
-    if (5..9).any(|n| at(&w, n) > at(&w, n - 4)) {
-        return refuse(Errno::EINVAL, "requested channel count exceeds maximum");
+    if let Some(n) = (0..4).find(|n| at(&w, n + 5) > at(&w, n + 1)) {
+        return too_many(r, ETHTOOL_A_CHANNELS_RX_COUNT + n as u16, "requested channel count exceeds maximum");
     }
     if at(&w, 8) == 0 && (at(&w, 5) == 0 || at(&w, 6) == 0) {
         return refuse(Errno::EINVAL, "requested channel counts would result in no RX or TX channel being configured");

@@ -1,5 +1,5 @@
 //! What `bridge link` and `bridge fdb` ask for: ports and the table of hardware addresses (family AF_BRIDGE).
-use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, index, notify, refuse, vxlan};
+use super::{Caller, Done, Dump, Head, Req, bridge_vlan, device, fdb_own, index, notify, refuse, vxlan};
 use crate::drivers::bridge;
 use crate::drivers::bridge_fdb::{self, FdbEntry, FdbKey, FdbKind};
 use crate::drivers::bridge_vlan::VLAN_VID_MASK;
@@ -167,7 +167,10 @@ pub(crate) fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>, d: &mut Dump) {
                 vxlan::fill_fdb(net, dev, mac, e, to, d.room(), h);
             }
         }
-        let own = if vxlan_dev::of(net, dev).is_some() { Vec::new() } else { net.mc_addresses(dev) };
+        let own: Vec<Mac> = match vxlan_dev::of(net, dev) {
+            Some(_) => Vec::new(),
+            None => n.uc.iter().copied().chain(net.mc_addresses(dev)).collect(),
+        };
         for mac in own {
             let h = Head::dump(RTM_NEWNEIGH, d);
             let family = abi::AF_BRIDGE as u8;
@@ -247,7 +250,6 @@ fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Entry> {
     }
     let Some(mac) = mac.filter(|m| !m.is_zero()) else { return refuse(Errno::EINVAL, "invalid address") };
     let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
-    // Addresses of the device's own filter (`self`) are not kept: it takes every frame.
     let master = d.master.filter(|_| msg.flags & NTF_MASTER != 0);
     let br = if matches!(d.kind, DevKind::Bridge(_)) { Some(dev) } else { master };
     let br = br.ok_or(Errno::EOPNOTSUPP)?;
@@ -259,6 +261,9 @@ fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Entry> {
 
 #[doc(alias = "rtnl_fdb_add")]
 pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    if let Some((dev, mac)) = fdb_own::asked(net, c, r) {
+        return fdb_own::add(net, r, dev, mac);
+    }
     let want = entry(net, c, r)?;
     let has = |bit| want.msg.state & bit != 0;
     let kind = match () {
@@ -281,6 +286,9 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 
 #[doc(alias = "rtnl_fdb_del")]
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
+    if let Some((dev, mac)) = fdb_own::asked(net, c, r) {
+        return fdb_own::del(net, dev, mac);
+    }
     let want = entry(net, c, r)?;
     let (keys, port) = (want.keys(net), want.port());
     match bridge_fdb::forget(net, want.br, |key, e| keys.contains(key) && e.port == port) {

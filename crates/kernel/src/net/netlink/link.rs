@@ -69,7 +69,7 @@ pub(crate) fn fill(net: &Net, dev: DevId, out: &mut Vec<u8>, h: Head, skip_stats
     linkinfo(net, dev, d, &mut m);
     m.nest(IFLA_AF_SPEC, |m| {
         m.nest(AF_INET6 as u16, |m| {
-            m.attr_u8(IFLA_INET6_ADDR_GEN_MODE, 0);
+            m.attr_u8(IFLA_INET6_ADDR_GEN_MODE, d.inet6.conf.addr_gen_mode as u8);
         });
     });
 }

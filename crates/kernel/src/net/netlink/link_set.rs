@@ -8,7 +8,7 @@ use crate::net::core::dev::DevKind;
 use crate::net::netlink::link::named;
 use belljar_abi::netlink::{self as nl, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
-use belljar_abi::{Errno, IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP};
+use belljar_abi::{AF_INET6, Errno, IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP};
 use belljar_wire::Mac;
 
 /// What a request says of a device.
@@ -29,6 +29,7 @@ struct Spec<'a> {
     kind: Option<&'a str>,
     data: &'a [u8],
     slave_data: Option<&'a [u8]>,
+    gen_mode: Option<u8>,
 }
 
 /// Attributes of a device behind its fixed part. What cannot be done here is refused.
@@ -60,6 +61,7 @@ fn parse<'a>(info: IfInfoMsg, attrs: impl Iterator<Item = (u16, &'a [u8])>) -> D
                     }
                 }
             }
+            IFLA_AF_SPEC => s.gen_mode = af_spec(v)?,
             // Says what to leave out of answers.
             IFLA_EXT_MASK => {}
             // One queue each way is what there is.
@@ -68,6 +70,24 @@ fn parse<'a>(info: IfInfoMsg, attrs: impl Iterator<Item = (u16, &'a [u8])>) -> D
         }
     }
     Ok(s)
+}
+
+/// Of the families' own settings how identifiers of IPv6 are made.
+#[doc(alias = "inet6_set_link_af")]
+fn af_spec(v: &[u8]) -> Done<Option<u8>> {
+    let mut mode = None;
+    for (family, v) in nl::attrs(v) {
+        if i32::from(family) != AF_INET6 {
+            return Err(Errno::EAFNOSUPPORT.into());
+        }
+        for (kind, v) in nl::attrs(v) {
+            if kind != IFLA_INET6_ADDR_GEN_MODE {
+                return Err(Errno::EOPNOTSUPP.into());
+            }
+            mode = v.first().copied();
+        }
+    }
+    Ok(mode)
 }
 
 fn parse_req<'a>(r: Req<'a>) -> Done<Spec<'a>> {
@@ -273,6 +293,9 @@ fn apply_since(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>, since: u
     if s.link.is_some() || s.promiscuity.is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
+    if let Some(mode) = s.gen_mode {
+        net.check_gen_mode(dev, mode.into())?;
+    }
     let named_only = s.info.index > 0;
     if let Some(ns) = target_ns(c, s)? {
         match net.move_netdev(dev, ns, s.name.filter(|_| named_only)) {
@@ -290,6 +313,7 @@ fn apply_since(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>, since: u
     }
     let d = net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
     d.group = s.group.unwrap_or(d.group);
+    d.inet6.conf.addr_gen_mode = s.gen_mode.map_or(d.inet6.conf.addr_gen_mode, u32::from);
     if let Some(alias) = s.alias {
         let text = std::str::from_utf8(alias).map_err(|_| Errno::EINVAL)?.trim_end_matches('\0');
         d.alias = (!text.is_empty()).then(|| text.to_owned());

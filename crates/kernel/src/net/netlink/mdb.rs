@@ -154,6 +154,9 @@ fn fill_entry(net: &Net, br: DevId, b: &BrMcast, ip: &BrIp, e: &MdbEntry, m: &mu
 fn routers(net: &Net, br: DevId, m: &mut Msg<'_>) {
     let all = bridge::of(net, br).map_or(&[][..], |b| &b.ports);
     let is_router = |d: &DevId| bridge::port(net, *d).is_some_and(|p| FAMILIES.iter().any(|f| p.mcast.is_router(*f)));
+    if !all.iter().any(is_router) {
+        return;
+    }
     m.nest(MDBA_ROUTER, |m| {
         all.iter().rev().copied().filter(is_router).for_each(|dev| router(net, dev, m));
     });

@@ -8,6 +8,7 @@ pub mod bridge_vlan;
 pub mod compat;
 pub mod ethtool;
 pub mod fdb;
+mod fdb_own;
 pub mod genl;
 pub mod link;
 pub mod link_set;
@@ -192,8 +193,10 @@ fn single(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done 
         (RTM_GETROUTE, abi::AF_INET) => route::get(net, c, r, out),
         (RTM_NEWNEIGH, abi::AF_BRIDGE) if vxlan::is_mine(net, c, r) => vxlan::fdb_add(net, c, r),
         (RTM_DELNEIGH, abi::AF_BRIDGE) if vxlan::is_mine(net, c, r) => vxlan::fdb_del(net, c, r),
+        (RTM_DELNEIGH, abi::AF_BRIDGE) if r.flag(nl::NLM_F_BULK) => fdb_own::flush(net, c, r),
         (RTM_NEWNEIGH, abi::AF_BRIDGE) => fdb::new(net, c, r),
         (RTM_DELNEIGH, abi::AF_BRIDGE) => fdb::del(net, c, r),
+        (RTM_GETNEIGH, abi::AF_BRIDGE) => fdb_own::get(net, c, r, out),
         (RTM_NEWNEIGH, _) => neigh::new(net, c, r),
         (RTM_DELNEIGH, _) => neigh::del(net, c, r),
         (RTM_GETNEIGH, _) => neigh::get(net, c, r, out),

@@ -156,11 +156,14 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         None => {}
     }
     let new = Nexthop { id, proto: msg.proto, kind };
-    n.nexthops.all.insert(id, new.clone());
+    let replaced = n.nexthops.all.insert(id, new.clone()).is_some();
     let mut changed = n.nexthops.groups(id);
     changed.push(id);
     tell(net, c.ns, RTM_NEWNEXTHOP, &new);
     net.nexthops_changed(c.ns, &changed);
+    if replaced {
+        net.tell_nexthop_routes(c.ns, &changed);
+    }
     Ok(())
 }
 

@@ -65,10 +65,14 @@ pub(crate) fn fill(
 ) {
     let Some(first) = hops.first() else { return };
     let onlink = |r: &Route| if r.onlink { RTNH_F_ONLINK } else { 0 };
-    let down = |r: &Route| {
-        let off = r.dev.and_then(|d| net.devs.get(d)).is_some_and(|d| d.up && !d.carrier);
-        if off { RTNH_F_LINKDOWN } else { 0 }
+    let down = |r: &Route| match r.dev.and_then(|d| net.devs.get(d)) {
+        Some(d) if d.up && !d.carrier && r.kind != RouteType::Local => match d.conf.ignore_routes_with_linkdown {
+            true => RTNH_F_DEAD | RTNH_F_LINKDOWN,
+            false => RTNH_F_LINKDOWN,
+        },
+        _ => 0,
     };
+    let by_object = first.nhid != 0 && !nexthop::shown_in_routes(net, ns);
     let msg = RtMsg {
         family: abi::AF_INET as u8,
         dst_len: len,
@@ -76,7 +80,7 @@ pub(crate) fn fill(
         protocol: first.proto,
         scope: scope_number(first.scope),
         kind: rtn(first.kind),
-        flags: if hops.len() == 1 { onlink(first) | down(first) } else { 0 },
+        flags: if hops.len() == 1 && !by_object { onlink(first) | down(first) } else { 0 },
         ..RtMsg::default()
     };
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
@@ -93,6 +97,9 @@ pub(crate) fn fill(
     }
     if first.nhid != 0 {
         m.attr_u32(RTA_NH_ID, first.nhid);
+    }
+    if by_object {
+        return;
     }
     if let [only] = hops {
         if let Some(gw) = only.gateway {

@@ -10,6 +10,7 @@ use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv4::rule::Insert;
 use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, mask};
+use crate::net::ipv6::route::linked;
 use crate::net::nexthop;
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
@@ -22,6 +23,8 @@ use core::net::{IpAddr, Ipv6Addr};
 fn hop_flags(net: &Net, r: &Route6) -> u32 {
     match r.dev.and_then(|d| net.devs.get(d)) {
         Some(d) if !d.up && r.can_ecmp() => RTNH_F_DEAD | RTNH_F_LINKDOWN,
+        Some(_) if r.is_here() => 0,
+        Some(d) if d.up && !d.carrier && d.inet6.conf.ignore_routes_with_linkdown != 0 => RTNH_F_DEAD | RTNH_F_LINKDOWN,
         Some(d) if d.up && !d.carrier => RTNH_F_LINKDOWN,
         _ => 0,
     }
@@ -39,13 +42,14 @@ pub(crate) fn fill(
     h: Head,
 ) {
     let Some(r) = hops.first() else { return };
+    let by_object = r.nhid != 0 && !nexthop::shown_in_routes(net, ns);
     let msg = RtMsg {
         family: abi::AF_INET6 as u8,
         dst_len: len,
         table: short_table(table),
         protocol: r.proto,
         kind: if dst.is_multicast() && r.kind == RouteType::Unicast { RTN_MULTICAST } else { rtn(r.kind) },
-        flags: if hops.len() == 1 { hop_flags(net, r) } else { 0 },
+        flags: if hops.len() == 1 && !by_object { hop_flags(net, r) } else { 0 },
         ..RtMsg::default()
     };
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
@@ -61,7 +65,9 @@ pub(crate) fn fill(
     if r.nhid != 0 {
         m.attr_u32(RTA_NH_ID, r.nhid);
     }
-    if hops.len() > 1 {
+    if by_object {
+        // The object has them.
+    } else if hops.len() > 1 {
         m.attr(RTA_MULTIPATH, &hops.iter().flat_map(|r| next_hop(net, r)).collect::<Vec<u8>>());
     } else {
         if let Some(gw) = r.gateway {
@@ -326,7 +332,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let (oif, tos, mark, l4) = (fl.oif, fl.tos, fl.mark, fl.l4());
     let asked = RuleFlow { src: source, dst: dst.into(), iif: n.lo, oif, tos, mark, l4 };
     let through = fl.oif.or(Some(found.dev).filter(|_| !local));
-    let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |_| true) {
+    let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |r| linked(net, n, r), |_| true) {
         Some(f) if msg.flags & RTM_F_FIB_MATCH != 0 => {
             let at = Ipv6Addr::from_bits(dst.to_bits() & mask(f.prefix));
             let there = n.v6.fib.table(f.table).map_or(&[][..], |t| t.get(at, f.prefix));
@@ -362,8 +368,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     if let Some(IpAddr::V6(gw)) = found.gateway {
         m.attr(RTA_GATEWAY, &gw.octets());
     }
-    let dev = if local { entry.and_then(|e| e.dev).or(Some(found.dev)) } else { Some(found.dev) };
-    m.attr_u32(RTA_OIF, index(net, dev)).attr(RTA_CACHEINFO, &cacheinfo(0));
+    m.attr_u32(RTA_OIF, index(net, Some(found.dev))).attr(RTA_CACHEINFO, &cacheinfo(0));
     m.attr_u8(RTA_PREF, entry.map_or(0, |e| pref(e.pref)));
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! The shapes that settings come in: numbers, times, ranges, lists, names; how each is read and shown.
 use belljar_abi::Errno;
+use core::net::Ipv6Addr;
 
 /// A setting's value as text goes in and out by this.
 pub(super) trait Value: Sized {
@@ -149,6 +150,87 @@ impl Value for Count {
     }
     fn read(&self, _: &str, _: i64, _: i64) -> Option<Count> {
         None
+    }
+}
+
+/// A set of CPUs, words of eight hexadecimal digits; which of them there are, the machine knows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CpuMask(pub u64);
+
+impl Value for CpuMask {
+    fn show(&self) -> String {
+        format!("{:x}", self.0)
+    }
+    /// Too many digits are CPUs that there are not, not a mistake.
+    fn read(&self, text: &str, _: i64, _: i64) -> Option<CpuMask> {
+        let mut all = 0u64;
+        for word in text.split([',', ' ', '\t', '\n']).filter(|w| !w.is_empty()) {
+            if !word.bytes().all(|b| b.is_ascii_hexdigit()) {
+                return None;
+            }
+            let low = u32::from_str_radix(word, 16).ok();
+            let fits = low.filter(|_| all <= u64::from(u32::MAX));
+            all = fits.map_or(u64::MAX, |low| all << 32 | u64::from(low));
+        }
+        Some(CpuMask(all))
+    }
+}
+
+/// Where lines go that no rule asked for (`nf_log.N`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Log {
+    Nowhere,
+    /// Into the machine's log.
+    Syslog,
+    /// To the program of group 0 (`nfnetlink_log`).
+    Netlink,
+}
+
+/// The same, and what writing the machine's log is called for the family; empty: nobody does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Logger {
+    syslog: &'static str,
+    pub to: Log,
+}
+
+impl Logger {
+    pub(super) fn of(syslog: &'static str) -> Logger {
+        Logger { syslog, to: if syslog.is_empty() { Log::Nowhere } else { Log::Syslog } }
+    }
+}
+
+impl Value for Logger {
+    const BAD: Errno = Errno::ENOENT;
+    fn show(&self) -> String {
+        match self.to {
+            Log::Nowhere => "NONE",
+            Log::Syslog => self.syslog,
+            Log::Netlink => "nfnetlink_log",
+        }
+        .to_owned()
+    }
+    fn read(&self, text: &str, _: i64, _: i64) -> Option<Logger> {
+        let to = match text.trim_end_matches('\n') {
+            "NONE" => Log::Nowhere,
+            "nfnetlink_log" => Log::Netlink,
+            name if !name.is_empty() && name == self.syslog => Log::Syslog,
+            _ => return None,
+        };
+        Some(Logger { to, ..*self })
+    }
+}
+
+/// `stable_secret`: written as an address, all of its digits shown; nothing to be read before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Secret(pub Option<Ipv6Addr>);
+
+impl Value for Secret {
+    const BAD: Errno = Errno::EIO;
+    fn show(&self) -> String {
+        self.0.map_or(String::new(), |a| a.segments().map(|s| format!("{s:04x}")).join(":"))
+    }
+    fn read(&self, text: &str, _: i64, _: i64) -> Option<Secret> {
+        text.trim_end_matches('\n').parse().ok().map(|a| Secret(Some(a)))
     }
 }
 

@@ -4,7 +4,9 @@ use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
 use crate::net::netfilter::packet::Pkt;
-use crate::net::netfilter::{log, rules};
+use crate::net::netfilter::rules::Nflog;
+use crate::net::netfilter::{Hook, Pf, log, nflog, rules};
+use crate::net::sysctl::Log;
 use core::fmt;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,6 +54,19 @@ pub fn say(net: &mut Net, ns: NsId, p: &Pkt, skb: &SkBuff, why: Why) {
     let asked = net.ns.get(ns).map_or(0, |n| n.sysctl.nf_conntrack_log_invalid);
     if why == Why::Unsaid || (asked != ALL && (asked == 0 || asked != u32::from(p.proto))) {
         return;
+    }
+    let logger = net.ns.get(ns).map_or(Log::Nowhere, |n| match p.pf {
+        Pf::V4 => n.sysctl.nf_log_v4.to,
+        Pf::V6 => n.sysctl.nf_log_v6.to,
+    });
+    match logger {
+        Log::Nowhere => return,
+        Log::Netlink => {
+            let prefix = format!("nf_ct_proto_{}: {why} ", p.proto).into();
+            let l = Nflog { prefix, threshold: 1, ..Nflog::default() };
+            return nflog::log(net, ns, &l, (Hook::PreRouting, None), p, skb, (skb.dev, None));
+        }
+        Log::Syslog => {}
     }
     let flags = rules::LOG_TCPSEQ | rules::LOG_TCPOPT;
     let line = log::line(net, &format!("nf_ct_proto_{}: {why} ", p.proto), flags, (p, false), skb, (skb.dev, None));
