@@ -54,6 +54,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
     ("proxies.sh", include_str!("programs/proxies.sh")),
+    ("closed_listener.py", include_str!("programs/closed_listener.py")),
     ("resets.py", include_str!("programs/resets.py")),
     ("rules.sh", include_str!("programs/rules.sh")),
     ("forms.sh", include_str!("programs/forms.sh")),
