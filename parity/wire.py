@@ -1,21 +1,5 @@
 """TCP as a peer on the wire sees it, through a TUN device: handshake options, Nagle, corks, what closing sends."""
-from observe import *
-import fcntl
-
-HERE, PEER = "10.77.0.1", "10.77.0.2"
-FIN, SYN, RST, PSH, ACK = 1, 2, 4, 8, 16
-tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)
-fcntl.ioctl(tun, 0x400454ca, struct.pack("16sH22s", b"tun0", 0x1001, b""))
-with udp(bound=False) as s:
-    for request, value in ((0x8916, struct.pack("HH4s8s", 2, 0, socket.inet_aton(HERE), b"")), (0x891c, struct.pack("HH4s8s", 2, 0, socket.inet_aton("255.255.255.0"), b"")),
-                           (0x8914, struct.pack("H22x", 1 | 64))):
-        fcntl.ioctl(s, request, struct.pack("16s24s", b"tun0", value))
-
-
-def checksum(data):
-    total = sum(struct.unpack(f"!{(len(data) + 1) // 2}H", data + bytes(len(data) % 2)))
-    total = (total & 0xffff) + (total >> 16)
-    return ~(total + (total >> 16)) & 0xffff
+from tunnel import *
 
 
 def frames(seconds, last=lambda segment: False):

@@ -21,8 +21,8 @@ enum Way {
     Joins(u32),
 }
 
-/// Marks entry `ix`, not SACKed yet, together with what is before it. False: it is to be marked by itself; how far the block
-/// `start..end` goes is for the caller to see.
+/// Marks entry `ix`, not SACKed yet, together with what is before it; which entry comes next. `None`: it is to be marked by itself,
+/// as far as the block `start..end` goes.
 #[doc(alias = "tcp_shift_skb_data")]
 pub(super) fn shift(
     sk: &mut TcpSock,
@@ -39,6 +39,7 @@ pub(super) fn shift(
         Way::Skip => return Some(ix + 1),
         Way::Joins(len) => len,
     };
+    // All its data: a FIN behind them goes with them, as in Linux, although no block tells of it.
     let whole = sk.snd.queue.get(ix).is_some_and(|s| s.len() == len);
     if !whole {
         split(sk, ix, len);
