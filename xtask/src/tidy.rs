@@ -9,8 +9,9 @@ use std::process::Command;
 /// Which of our crates each crate may depend on (ARCHITECTURE.md).
 const IMPORTS: &[(&str, &[&str])] = &[
     ("abi", &[]),
+    ("coverage", &[]),
     ("wire", &["abi"]),
-    ("kernel", &["wire", "abi"]),
+    ("kernel", &["wire", "abi", "coverage"]),
     ("link", &["wire"]),
     ("capture", &["kernel", "wire", "abi"]),
     ("topology", &["kernel", "link", "wire", "abi"]),

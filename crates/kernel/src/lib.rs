@@ -91,8 +91,6 @@
 #![forbid(unsafe_code)]
 
 pub mod check;
-#[cfg(feature = "coverage")]
-mod coverage;
 pub mod drivers;
 pub mod env;
 pub mod fs;

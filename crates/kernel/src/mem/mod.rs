@@ -119,7 +119,7 @@ impl Pool {
 
     pub(crate) fn dropped(&mut self, reason: DropReason) {
         #[cfg(feature = "coverage")]
-        crate::coverage::reason(reason);
+        belljar_coverage::REASONS.note(reason as usize, || reason.name().to_owned());
         if let Some(n) = self.drops.get_mut(reason as usize) {
             *n += 1;
         }
