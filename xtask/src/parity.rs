@@ -16,7 +16,7 @@ const SERIES: &str = "6.18";
 const WAYS: [(&str, &[&str]); 2] = [("run", &[]), ("exact", &["--exact"])];
 /// A namespace is born with ICMP echo sockets for nobody; a jar with them for everybody.
 const SETTINGS: [&str; 2] = ["--sysctl", "net.ipv4.ping_group_range=1 0"];
-const LIMIT_S: &str = "30";
+const LIMIT_S: &str = "90";
 
 /// Case and line of each observation.
 type Lines = BTreeMap<String, String>;

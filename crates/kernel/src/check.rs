@@ -399,7 +399,8 @@ fn receive_queue(sk: &TcpSock) -> Checked {
     let mut at = r.copied_seq;
     for (n, s) in r.queue.iter().enumerate() {
         ensure(s.tcp.seq == at, || format!("receive queue {n} begins at {}, expected {at}", s.tcp.seq))?;
-        ensure(data(s) > 0, || format!("receive queue {n} is empty"))?;
+        let fin = s.tcp.flags.contains(Flags::FIN);
+        ensure(data(s) > 0 || fin && r.fin, || format!("receive queue {n} is empty"))?;
         at = at.wrapping_add(data(s));
     }
     same("rcv_nxt", r.nxt, at.wrapping_add(u32::from(r.fin)))?;

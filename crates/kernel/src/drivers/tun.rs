@@ -8,7 +8,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, Features};
 use crate::net::core::dev_rx;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{NET_SKB_PAD, SHARED_INFO, SKB_HEAD, Skb, linear_buffer};
 use crate::net::core::virtio_net;
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
@@ -71,6 +71,27 @@ pub fn tun_net_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
         let _ = skb.head.pull(ETH_HLEN);
     }
     t.queue.push_back(skb);
+}
+
+/// What its buffers take: one for less than a page, else a page of it and further pages for the rest, by the largest
+/// order that is not too large (`tun_alloc_skb`, `alloc_skb_with_frags`).
+fn charge(skb: &mut Skb, len: usize) {
+    const COSTLY: usize = PAGE_SIZE << 3;
+    let head = (NET_SKB_PAD + len).min(PAGE_SIZE - SHARED_INFO);
+    if NET_SKB_PAD + len < PAGE_SIZE {
+        let buffer = linear_buffer(NET_SKB_PAD + len);
+        skb.head_locked = true;
+        skb.tailroom = (buffer - SHARED_INFO - NET_SKB_PAD - len) as u16;
+        skb.truesize = SKB_HEAD + buffer as u32;
+        return;
+    }
+    let mut left = NET_SKB_PAD + len - head;
+    skb.truesize = SKB_HEAD + PAGE_SIZE as u32;
+    while left > 0 {
+        let piece = (left.next_multiple_of(PAGE_SIZE) + 1).next_power_of_two() / 2;
+        skb.truesize += piece.min(COSTLY) as u32;
+        left = left.saturating_sub(piece.min(COSTLY));
+    }
 }
 
 /// A super-segment of a kind that the reader does not take.
@@ -207,9 +228,9 @@ fn tun_get_user(net: &mut Net, dev: DevId, vnet: &[u8], bytes: &[u8]) -> Result<
     let mut skb = net.alloc_skb();
     (skb.id, skb.head, skb.frags, skb.dev) = (id, frame.head, frame.payload, Some(dev));
     skb.mac_header = skb.head.start();
-    skb.set_truesize();
-    // tun_alloc_skb: what is shorter than a page is all in the linear part.
-    skb.head_locked = bytes.len() < PAGE_SIZE;
+    charge(&mut skb, bytes.len());
+    // With a header of virtio only the packet's headers lie in the first one.
+    skb.head_locked |= vnet.is_none();
     if !ethernet::type_trans(&mut skb, own) {
         net.kfree_skb(skb, DropReason::DevHdr, "tun_get_user");
         return Ok(bytes.len());

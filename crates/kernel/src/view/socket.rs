@@ -237,8 +237,7 @@ impl Kernel {
 
     fn connection_row(&self, s: &TcpSock) -> SockView {
         let common = self.common(&s.sk, s.state);
-        // Memory is taken in pages: what is reserved beyond what the queues hold.
-        let fwd_alloc = s.sk.rmem_alloc.wrapping_add(s.sk.wmem_queued).wrapping_neg() % 4096;
+        let fwd_alloc = crate::net::tcp::mem::forward_alloc(s);
         SockView {
             skmem: common.skmem.clone().map(|m| SkmemView { fwd_alloc, ..m }),
             recv_q: u64::from(s.rcv.nxt.wrapping_sub(s.rcv.copied_seq)),

@@ -166,6 +166,8 @@ pub struct TcpCb {
     pub header_len: u8,
     /// tcpi/ss: the time stamp of the segment was seen.
     pub saw_tstamp: bool,
+    /// Its beginning was old: it keeps its buffer to itself.
+    pub trimmed: bool,
     /// A SYN that takes the place of a TIME_WAIT entry: the initial sequence number to answer with, else 0.
     pub tw_isn: u32,
 }
@@ -215,6 +217,8 @@ pub struct SkBuff {
     /// Its bytes lie in a buffer of its own, not in pages, and cannot be joined to those of another packet
     /// (`skb_head_is_locked`).
     pub head_locked: bool,
+    /// So many more would fit into that buffer (`skb_tailroom`).
+    pub tailroom: u16,
     /// Its connection, as netfilter sees it.
     pub nf: NfCt,
     /// It tells whoever listens what rules it meets (`nft monitor trace`).
@@ -237,7 +241,14 @@ pub type Skb = Box<SkBuff>;
 
 /// Linux charges a packet by what its buffers take there, not by its payload: the overhead of the head
 /// (`SKB_TRUESIZE(0)` with a small head, 6.18).
-pub const SKB_OVERHEAD: u32 = 256 + 576;
+pub const SKB_OVERHEAD: u32 = SKB_HEAD + 576;
+/// `struct sk_buff` itself.
+pub const SKB_HEAD: u32 = 256;
+/// Room in front of what a driver receives.
+pub const NET_SKB_PAD: usize = 64;
+/// `struct skb_shared_info`, at the end of each buffer.
+pub const SHARED_INFO: usize = 320;
+const PAGE_SIZE: usize = crate::mem::pages::PAGE_SIZE;
 
 impl SkBuff {
     /// As new, in place: the bytes of the head are not cleared, they are written before they are read.
@@ -250,7 +261,7 @@ impl SkBuff {
         (*id, *ns, *dev, *protocol, *pkt_type) = (0, None, None, 0, PktType::Host);
         (*mac_header, *network_header, *transport_header) = (0, 0, 0);
         (self.ip_id, self.frag_max, self.queue_mapping, self.napi_id) = (None, 0, 0, 0);
-        (self.no_mc_loop, self.looped, self.head_locked) = (false, false, false);
+        (self.no_mc_loop, self.looped, self.head_locked, self.tailroom) = (false, false, false, 0);
         (self.nf, self.nf_trace, self.tproxy, self.sender) = (NfCt::default(), false, None, Sender::None);
         (self.nf_bridge, self.seen_sock) = (None, None);
         (self.pacing_rate, self.vlan, self.redirect, self.sent_on) = (0, VlanTag::NONE, Redirect::None, 0);
@@ -295,9 +306,21 @@ impl SkBuff {
     }
 }
 
-/// What Linux charges for a packet of `len` bytes (`SKB_TRUESIZE`: data rounded up to 64, plus the two heads).
+/// What a packet of `len` bytes from a device is charged: one buffer for a frame, pages for a super-segment.
 pub fn truesize(len: usize) -> u32 {
-    SKB_OVERHEAD + ((len as u32 + 63) & !63)
+    match NET_SKB_PAD + len {
+        frame @ ..PAGE_SIZE => SKB_HEAD + linear_buffer(frame) as u32,
+        _ => SKB_OVERHEAD + (len as u32).next_multiple_of(64),
+    }
+}
+
+/// The buffer that Linux takes for `len` octets in one piece, with what lies at its end (`kmalloc_reserve`).
+pub fn linear_buffer(len: usize) -> usize {
+    const SMALL_HEAD: usize = 576;
+    match len.next_multiple_of(64) + SHARED_INFO {
+        0..=SMALL_HEAD => SMALL_HEAD,
+        more => more.next_power_of_two(),
+    }
 }
 
 /// The same for a piece of a write queue: its pages are shared with what follows, so bytes count as they are.

@@ -9,10 +9,11 @@ use crate::net::core::{busy_poll, errqueue, napi, timestamp};
 use crate::net::ipv4::{mcast_opt, options};
 use crate::net::raw;
 use crate::net::tcp::state::State;
-use crate::net::tcp::{tables, timer};
+use crate::net::tcp::{mem, tables, timer};
 use crate::task::call::Cred;
 use crate::task::wait::PollMask;
 use belljar_abi::ioctl::IFNAMSIZ;
+use belljar_abi::sock_diag::SK_MEMINFO_FWD_ALLOC;
 use belljar_abi::*;
 
 /// Least sizes after doubling: a packet with its overhead.
@@ -355,7 +356,8 @@ pub(crate) fn sock_getsockopt(k: &mut Kernel, sock: SockId, name: i32, len: usiz
         SO_COOKIE => return Ok(cookie(sock).to_ne_bytes().to_vec()),
         SO_MEMINFO => {
             let omem = cold.map_or(0, |c| c.omem);
-            let s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, omem, 0, sk.drops];
+            let mut s = [sk.rmem_alloc, sk.rcvbuf, sk.wmem_alloc, sk.sndbuf, 0, sk.wmem_queued, omem, 0, sk.drops];
+            s[SK_MEMINFO_FWD_ALLOC] = sock.tcp().and_then(|id| k.socks.tcp.get(id)).map_or(0, mem::forward_alloc);
             return Ok(s.iter().flat_map(|v| v.to_ne_bytes()).collect());
         }
         SO_BINDTOIFINDEX => {

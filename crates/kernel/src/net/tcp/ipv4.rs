@@ -14,7 +14,7 @@ use crate::net::Net;
 use crate::net::af::{self, Flow, Tx, addresses};
 use crate::net::core::errqueue;
 use crate::net::core::filter::Packet;
-use crate::net::core::skb::{Sender, SkBuff, Skb, TcpCb, truesize};
+use crate::net::core::skb::{Sender, SkBuff, Skb, TcpCb};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::options as ip_options;
 use crate::net::ipv6::flowlabel;
@@ -171,9 +171,9 @@ fn fill_cb(mut skb: Skb) -> Result<Skb, (Skb, DropReason)> {
         header: at,
         header_len: h.header_len as u8,
         saw_tstamp: false,
+        trimmed: false,
         tw_isn: 0,
     };
-    skb.truesize = truesize(len as usize);
     Ok(skb)
 }
 

@@ -20,6 +20,10 @@ impl Ooo {
         self.0.as_ref()?.get(at)
     }
 
+    pub fn get_mut(&mut self, at: usize) -> Option<&mut Skb> {
+        self.0.as_mut()?.get_mut(at)
+    }
+
     pub fn front(&self) -> Option<&Skb> {
         self.get(0)
     }
@@ -50,6 +54,11 @@ impl Ooo {
 
     pub fn pop_back(&mut self) -> Option<Skb> {
         self.remove(self.len().checked_sub(1)?)
+    }
+
+    /// What `take` gave, or what became of it.
+    pub fn put(&mut self, queue: VecDeque<Skb>) {
+        self.0 = (!queue.is_empty()).then(|| Box::new(queue));
     }
 
     /// All of it, leaving nothing.

@@ -109,6 +109,8 @@ pub struct Ack {
     /// Quick acknowledgements left.
     pub quick: u8,
     pub pingpong: u8,
+    /// The last segment that was smaller than the guess, if it may be what the peer sends from now on.
+    pub last_seg_size: u16,
     /// Delay estimate in milliseconds; 0 before the first segment.
     pub ato_ms: u16,
     /// When data last came, microseconds (`lrcvtime`).

@@ -2,6 +2,7 @@
 //! and repair are refused as by a kernel built without them, or without the right to them.
 use super::cong::Cong;
 use super::handshake::fastopen;
+use super::input::window;
 use super::output::{self, ack};
 use super::sock::*;
 use super::state::State;
@@ -28,7 +29,7 @@ const TCP_CA_NAME_MAX: usize = 16;
 const TIMEOUT_INIT: u32 = 1;
 const RTO_MAX: u32 = 120;
 /// Half of the smallest receive buffer.
-const MIN_WINDOW_CLAMP: u32 = 1152;
+pub const MIN_WINDOW_CLAMP: u32 = 1152;
 
 /// Seconds as a number of SYN-ACK timeouts that last at least that long (`secs_to_retrans`).
 fn secs_to_retrans(seconds: u32) -> u8 {
@@ -249,12 +250,8 @@ fn set_window_clamp(sk: &mut TcpSock, val: i32) -> Result<(), Errno> {
         (sk.tune().window_clamp, sk.rcv.window_clamp) = (0, 0);
         return Ok(());
     }
-    let new = (val.max(0) as u32).max(MIN_WINDOW_CLAMP);
-    let old = std::mem::replace(&mut sk.rcv.window_clamp, new);
-    sk.tune().window_clamp = new;
-    let r = &mut sk.rcv;
-    // Smaller: no window beyond it. Larger: what was offered already may be offered again.
-    r.ssthresh = if new < old { r.ssthresh.min(new) } else { r.ssthresh.max(r.wnd.min(new)) };
+    window::set_window_clamp(sk, val.max(0) as u32);
+    sk.tune().window_clamp = sk.rcv.window_clamp;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::ids::{NsId, SockId, UdpId};
 use crate::kernel::Kernel;
 use crate::mem::{Gfp, Kind};
 use crate::net::core::errqueue;
-use crate::net::core::skb::Skb;
+use crate::net::core::skb::{SKB_HEAD, SKB_OVERHEAD, Skb, linear_buffer};
 use crate::net::core::sock::{Family, RCV_SHUTDOWN, SEND_SHUTDOWN, SHUTDOWN_MASK, Sock};
 use crate::net::ipv4::route::Dst;
 use crate::net::ipv6::txopts::TxOptions;
@@ -114,11 +114,9 @@ impl UdpSock {
 /// (`__alloc_skb`); what is beyond 16 KB lies in page fragments.
 pub fn truesize(len: usize) -> u32 {
     // IP and UDP header, link header room, alignment.
-    let linear = (len + 28 + 16 + 15).next_multiple_of(64) + 320;
-    match linear {
-        0..=576 => 256 + 576,
-        577..=16_384 => 256 + linear.next_power_of_two() as u32,
-        _ => 256 + 576 + len as u32,
+    match linear_buffer(len + 28 + 16 + 15) {
+        buffer @ 0..=16_384 => SKB_HEAD + buffer as u32,
+        _ => SKB_OVERHEAD + len as u32,
     }
 }
 

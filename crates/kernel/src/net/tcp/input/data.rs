@@ -1,21 +1,21 @@
 //! Data of a segment: in order to the receive queue, out of order to its own queue with SACK blocks, old or beyond the
 //! window dropped by name.
+use super::memory::{self, push_received, rmem_schedule};
 use super::{READABLE, tcp_fin, window};
 use crate::ids::TcpId;
 use crate::net::Net;
 use crate::net::core::skb::Skb;
-use crate::net::core::sock::SOCK_RCVBUF_LOCK;
 use crate::net::drop::DropReason;
 use crate::net::mib::Mib;
 use crate::net::tcp::output::ack::{self, enter_quickack_mode};
 use crate::net::tcp::seq::{after, before};
 use crate::net::tcp::sock::*;
-use crate::net::tcp::{inc, mem, setting, wake};
+use crate::net::tcp::{inc, setting, wake};
 use belljar_wire::tcp::Flags;
 
-/// Takes the segment's data (or only its FIN).
+/// Takes the segment's data (or only its FIN). What was `predicted` has memory already.
 #[doc(alias = "tcp_data_queue")]
-pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
+pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb, predicted: bool) {
     const AT: &str = "tcp_data_queue";
     let (seq, end) = (skb.tcp.seq, skb.tcp.end_seq);
     if seq == end {
@@ -24,14 +24,16 @@ pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
     sk.rcv.sack.dsack = None;
     super::ecn::accept_cwr(sk, &skb);
     if seq == sk.rcv.nxt {
-        if sk.receive_window() == 0 {
+        // Some stacks send a bare FIN into a closed window until it is taken (and 6.18 does).
+        let bare_fin = skb.frags.is_empty() && skb.tcp.flags.contains(Flags::FIN);
+        if sk.receive_window() == 0 && !bare_fin {
             // A probe of our closed window, or data that ignores it: answered at once.
             inc(net, sk, Mib::TcpExtTCPZeroWindowDrop);
             sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW;
             enter_quickack_mode(sk, 16);
             return net.kfree_skb(skb, DropReason::TcpZeroWindow, AT);
         }
-        return queue_in_order(sk, net, id, skb);
+        return queue_in_order(sk, net, id, skb, predicted);
     }
     if !after(end, sk.rcv.nxt) {
         // All of it is old: a retransmission whose ACK was lost.
@@ -55,15 +57,15 @@ pub fn data_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
         }
         let old = sk.rcv.nxt.wrapping_sub(seq);
         skb.frags.advance(old as usize);
-        skb.tcp.seq = sk.rcv.nxt;
-        return queue_in_order(sk, net, id, skb);
+        (skb.tcp.seq, skb.tcp.trimmed) = (sk.rcv.nxt, true);
+        return queue_in_order(sk, net, id, skb, false);
     }
     data_queue_ofo(sk, net, id, skb);
 }
 
 /// Charged and queued where the reader finds it; then what waited behind it.
-fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
-    if !rmem_schedule(sk, net, &skb) {
+fn queue_in_order(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, predicted: bool) {
+    if !predicted && !rmem_schedule(sk, net, &skb) {
         sk.rcv.ack.pending |= ICSK_ACK_SCHED | ICSK_ACK_NOW | ICSK_ACK_NOMEM;
         wake(net, sk, id, READABLE);
         // A reader with nothing to read would never make room: one packet is always taken.
@@ -105,137 +107,12 @@ fn data_ready(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     }
 }
 
-/// Moves RCV.NXT over an accepted segment and puts it into the queue, joined to the last one when that saves a buffer.
-#[doc(alias = "tcp_queue_rcv")]
-fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
-    let end = skb.tcp.end_seq;
-    sk.totals.bytes_received += u64::from(end.wrapping_sub(sk.rcv.nxt));
-    sk.rcv.nxt = end;
-    if sk.sk.flags.rx_tstamp && skb.tstamp == 0 {
-        skb.tstamp = net.env.now;
-    }
-    if skb.frags.is_empty() {
-        return net.consume_skb(skb);
-    }
-    // tcp_try_coalesce: small segments share one packet, up to a page's worth of pieces.
-    if let Some(last) = sk.rcv.queue.back_mut()
-        && !skb.head_locked
-        && last.tcp.end_seq == skb.tcp.seq
-        && last.frags.pieces() < 16
-        && !last.tcp.flags.contains(Flags::FIN)
-    {
-        last.frags.append(std::mem::take(&mut skb.frags));
-        last.tcp.end_seq = end;
-        last.tstamp = skb.tstamp;
-        // The head of the absorbed packet is gone, its bytes stay charged.
-        let delta = skb.truesize.saturating_sub(crate::net::core::skb::SKB_OVERHEAD);
-        last.truesize += delta;
-        sk.sk.rmem_alloc += delta;
-        inc(net, sk, Mib::TcpExtTCPRcvCoalesce);
-        return net.consume_skb(skb);
-    }
-    sk.sk.rmem_alloc += skb.truesize;
-    sk.rcv.queue.push_back(skb);
-}
-
 /// Data that came with a SYN: charged whatever there is, for the window was offered by our SYN (`tcp_fastopen_add_skb`).
 pub fn take_syn_data(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb) {
     let fin = skb.tcp.flags.contains(Flags::FIN);
     push_received(sk, net, skb);
     if fin {
         tcp_fin(sk, net, id);
-    }
-}
-
-/// Is there room by truesize? Makes some by collapsing and pruning (`tcp_try_rmem_schedule`).
-fn rmem_schedule(sk: &mut TcpSock, net: &mut Net, skb: &Skb) -> bool {
-    let fits = |sk: &TcpSock, net: &Net| sk.sk.rmem_alloc <= sk.sk.rcvbuf && mem::may_receive(sk, net, skb.truesize);
-    if fits(sk, net) {
-        return true;
-    }
-    inc(net, sk, Mib::TcpExtPruneCalled);
-    if sk.sk.rmem_alloc >= sk.sk.rcvbuf {
-        clamp_window(sk, net);
-    } else if mem::under_pressure(net) {
-        window::adjust_rcv_ssthresh(sk);
-    }
-    if fits(sk, net) {
-        return true;
-    }
-    collapse(sk, net);
-    if fits(sk, net) {
-        return true;
-    }
-    prune_ofo_queue(sk, net, skb.tcp.seq);
-    if fits(sk, net) {
-        return true;
-    }
-    // Massively beyond: the window was offered against what is used now.
-    inc(net, sk, Mib::TcpExtRcvPruned);
-    false
-}
-
-/// The buffer is full although the window was kept: it grows while the machine has plenty; else offer almost nothing.
-#[doc(alias = "tcp_clamp_window")]
-fn clamp_window(sk: &mut TcpSock, net: &Net) {
-    sk.rcv.ack.quick = 0;
-    let most = crate::net::tcp::sysctl(net, sk).map_or(0, |s| s.tcp_rmem[2]) as u32;
-    if sk.sk.rcvbuf < most && sk.sk.userlocks & SOCK_RCVBUF_LOCK == 0 && mem::plenty(net) {
-        sk.sk.rcvbuf = sk.sk.rmem_alloc.min(most);
-    }
-    if sk.sk.rmem_alloc > sk.sk.rcvbuf {
-        sk.rcv.ssthresh = sk.rcv.window_clamp.min(2 * u32::from(sk.rcv.advmss));
-    }
-}
-
-/// Copies many small packets into few full ones, so that truesize comes near to payload (`tcp_collapse`).
-fn collapse(sk: &mut TcpSock, net: &mut Net) {
-    let mut out: std::collections::VecDeque<Skb> = Default::default();
-    for mut skb in std::mem::take(&mut sk.rcv.queue) {
-        match out.back_mut() {
-            Some(last) if last.frags.len() + skb.frags.len() <= 65_536 => {
-                last.frags.append(std::mem::take(&mut skb.frags));
-                last.tcp.end_seq = skb.tcp.end_seq;
-                inc(net, sk, Mib::TcpExtTCPRcvCollapsed);
-                net.consume_skb(skb);
-            }
-            _ => out.push_back(skb),
-        }
-    }
-    let mut total = 0;
-    for skb in &mut out {
-        if skb.frags.pieces() > 16 {
-            let bytes = skb.frags.to_vec();
-            let old = std::mem::take(&mut skb.frags);
-            net.pool.give(old);
-            skb.frags = bytes.into();
-        }
-        skb.set_truesize();
-        total += skb.truesize;
-    }
-    let errors = crate::net::core::errqueue::charged(&sk.sk);
-    sk.sk.rmem_alloc = total + errors + sk.rcv.ooo.iter().map(|s| s.truesize).sum::<u32>();
-    sk.rcv.queue = out;
-}
-
-/// Out-of-order data is the first to go: the newest beyond need (`tcp_prune_ofo_queue`).
-fn prune_ofo_queue(sk: &mut TcpSock, net: &mut Net, seq: u32) {
-    let mut pruned = false;
-    while sk.sk.rmem_alloc > sk.sk.rcvbuf {
-        match sk.rcv.ooo.back() {
-            // Do not make room for something that lies beyond what would be dropped for it.
-            Some(last) if !after(seq, last.tcp.seq) => {}
-            _ => break,
-        }
-        let Some(last) = sk.rcv.ooo.pop_back() else { break };
-        sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(last.truesize);
-        net.kfree_skb(last, DropReason::TcpOfoQueuePrune, "tcp_prune_ofo_queue");
-        pruned = true;
-    }
-    if pruned {
-        inc(net, sk, Mib::TcpExtOfoPruned);
-        // Renege on SACK: what was told may be gone.
-        sk.rcv.sack.n = 0;
     }
 }
 
@@ -249,6 +126,7 @@ fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
         inc(net, sk, Mib::TcpExtTCPOFODrop);
         return net.kfree_skb(skb, DropReason::ProtoMem, AT);
     }
+    window::measure_rcv_mss(sk, &skb);
     inc(net, sk, Mib::TcpExtTCPOFOQueue);
     sk.totals.rcv_ooopack = sk.totals.rcv_ooopack.wrapping_add(1);
     let (mut seq, mut end) = (skb.tcp.seq, skb.tcp.end_seq);
@@ -271,7 +149,7 @@ fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
         }
         dsack_set(sk, net, seq, have);
         skb.frags.advance(have.wrapping_sub(seq) as usize);
-        skb.tcp.seq = have;
+        (skb.tcp.seq, skb.tcp.trimmed) = (have, true);
         seq = have;
     }
     while let Some(next) = sk.rcv.ooo.get(at) {
@@ -300,8 +178,17 @@ fn data_queue_ofo(sk: &mut TcpSock, net: &mut Net, id: TcpId, mut skb: Skb) {
     if skb.frags.len() >= 128 {
         window::grow_window(sk, net, &skb);
     }
-    sk.sk.rmem_alloc += skb.truesize;
-    sk.rcv.ooo.insert(at, skb);
+    if at > 0
+        && let Some(prev) = sk.rcv.ooo.get_mut(at - 1)
+        && let Some(more) = memory::try_coalesce(prev, &mut skb)
+    {
+        sk.sk.rmem_alloc += more;
+        inc(net, sk, Mib::TcpExtTCPRcvCoalesce);
+        net.consume_skb(skb);
+    } else {
+        sk.sk.rmem_alloc += skb.truesize;
+        sk.rcv.ooo.insert(at, skb);
+    }
     sack_new_ofo(sk, net, id, seq, end);
 }
 
@@ -326,7 +213,7 @@ fn ofo_queue(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         if before(skb.tcp.seq, sk.rcv.nxt) {
             let old = sk.rcv.nxt.wrapping_sub(skb.tcp.seq);
             skb.frags.advance(old as usize);
-            skb.tcp.seq = sk.rcv.nxt;
+            (skb.tcp.seq, skb.tcp.trimmed) = (sk.rcv.nxt, true);
         }
         let fin = skb.tcp.flags.contains(Flags::FIN);
         push_received(sk, net, skb);

@@ -3,6 +3,7 @@
 pub mod ack;
 pub mod data;
 pub mod ecn;
+mod memory;
 pub mod rack;
 pub mod recovery;
 pub mod sack;
@@ -54,7 +55,7 @@ pub fn rcv_established(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: 
     if path != 0 {
         urgent::rcv(sk, net, id, &skb);
     }
-    data::data_queue(sk, net, id, skb);
+    data::data_queue(sk, net, id, skb, path == 0);
     output::data_snd_check(sk, net, id);
     out_ack::ack_snd_check(sk, net, id);
 }
@@ -160,7 +161,7 @@ fn receive_text(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: Skb, o: &TcpOpt
     }
     window::rcv_rtt_measure_ts(sk, net, &skb, o);
     urgent::rcv(sk, net, id, &skb);
-    data::data_queue(sk, net, id, skb);
+    data::data_queue(sk, net, id, skb, false);
     if sk.state != State::Close {
         output::data_snd_check(sk, net, id);
         out_ack::ack_snd_check(sk, net, id);
@@ -466,8 +467,8 @@ pub(super) fn tcp_fin(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         // A second one behind the first is acknowledged and means nothing: what can be read stays what it was.
         sk.rcv.copied_seq = sk.rcv.copied_seq.wrapping_add(1);
         for skb in &mut sk.rcv.queue {
-            skb.tcp.seq = skb.tcp.seq.wrapping_add(1);
-            skb.tcp.end_seq = skb.tcp.end_seq.wrapping_add(1);
+            let bare = skb.frags.is_empty();
+            skb.tcp.seq = if bare { sk.rcv.nxt.wrapping_sub(1) } else { skb.tcp.seq.wrapping_add(1) };
         }
     }
     match sk.state {

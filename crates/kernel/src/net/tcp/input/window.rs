@@ -4,24 +4,28 @@ use crate::net::Net;
 use crate::net::core::skb::Skb;
 use crate::net::core::sock::SOCK_RCVBUF_LOCK;
 use crate::net::tcp::output::ack::{incr_quickack, space_from_win, tcp_full_space, tcp_space, win_from_space};
+use crate::net::tcp::output::segment::constant_options;
 use crate::net::tcp::seq::before;
 use crate::net::tcp::sock::*;
+use crate::net::tcp::sockopt::MIN_WINDOW_CLAMP;
 use crate::net::tcp::{mem, setting, sysctl};
-use belljar_wire::tcp::{Flags, TcpOptions};
+use belljar_wire::tcp::{Flags, TCP_HLEN, TcpOptions};
+
+/// What every host takes (RFC 9293 §3.7.1).
+const TCP_MSS_DEFAULT: u32 = 536;
 
 /// Segment size the peer uses, and whether this segment asks for quick attention (`tcp_measure_rcv_mss`).
 pub fn measure_rcv_mss(sk: &mut TcpSock, skb: &Skb) {
     let len = skb.gso.map_or(skb.frags.len() as u32, |g| u32::from(g.size));
+    let last = std::mem::take(&mut sk.rcv.ack.last_seg_size);
     if len >= u32::from(sk.rcv.mss) {
         // The share of payload in what is charged decides how much window a buffer is worth.
-        if len != u32::from(sk.rcv.mss) || sk.rcv.scaling_ratio == 128 {
+        if len != u32::from(sk.rcv.mss) {
             let ratio = (u64::from(skb.frags.len() as u32) << 8) / u64::from(skb.truesize.max(1));
-            if ratio > 0 {
-                sk.rcv.scaling_ratio = ratio.min(255) as u8;
-                let full = tcp_full_space(sk);
-                if sk.sk.userlocks & SOCK_RCVBUF_LOCK == 0 {
-                    sk.rcv.window_clamp = sk.rcv.window_clamp.max(full);
-                }
+            let ratio = ratio.clamp(1, 255) as u8;
+            if std::mem::replace(&mut sk.rcv.scaling_ratio, ratio) != ratio {
+                set_window_clamp(sk, tcp_full_space(sk));
+                sk.rcv.space = sk.rcv.space.min(sk.rcv.window_clamp);
             }
         }
         sk.rcv.mss = len.min(u32::from(sk.rcv.advmss.max(TCP_MIN_MSS))) as u16;
@@ -29,11 +33,37 @@ pub fn measure_rcv_mss(sk: &mut TcpSock, skb: &Skb) {
             sk.rcv.ack.pending |= ICSK_ACK_PUSHED;
         }
     } else {
+        // Two of one size in a row that do not end a write: the peer's segments are small (links of little MTU).
+        let header = u32::from(skb.tcp.header_len);
+        let remnant = skb.tcp.flags.intersects(Flags::FIN | Flags::URG | Flags::SYN | Flags::PSH);
+        if len + header >= TCP_MSS_DEFAULT + TCP_HLEN as u32
+            || (len + header >= u32::from(TCP_MIN_MSS) + TCP_HLEN as u32 && !remnant)
+        {
+            let len = (len + header - TCP_HLEN as u32).saturating_sub(constant_options(sk)) as u16;
+            sk.rcv.ack.last_seg_size = len;
+            if len == last {
+                sk.rcv.mss = len;
+                return;
+            }
+        }
         // A short one: the end of a write, or an interactive peer.
         if sk.rcv.ack.pending & ICSK_ACK_PUSHED != 0 {
             sk.rcv.ack.pending |= ICSK_ACK_PUSHED2;
         }
         sk.rcv.ack.pending |= ICSK_ACK_PUSHED;
+    }
+}
+
+/// Smaller: no window beyond it. Larger: what was offered already may be offered again.
+#[doc(alias = "tcp_set_window_clamp")]
+pub fn set_window_clamp(sk: &mut TcpSock, clamp: u32) {
+    let r = &mut sk.rcv;
+    let new = clamp.max(MIN_WINDOW_CLAMP);
+    let old = std::mem::replace(&mut r.window_clamp, new);
+    if new < old {
+        r.ssthresh = r.ssthresh.min(new);
+    } else if new > old {
+        r.ssthresh = r.ssthresh.max(r.wnd.min(new));
     }
 }
 

@@ -205,13 +205,15 @@ pub fn check_space(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 #[doc(alias = "tcp_sndbuf_expand")]
 pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
     use crate::net::core::sock::SOCK_SNDBUF_LOCK;
+    /// Room for all headers (6.18, whose small heads are of 576 octets; kernels with wireless or tunnel devices keep 320).
+    const MAX_TCP_HEADER: u32 = 256;
     if sk.sk.userlocks & SOCK_SNDBUF_LOCK != 0 {
         return;
     }
     let max = super::sysctl(net, sk).map_or(0, |s| s.tcp_wmem[2]) as u32;
-    // MAX_TCP_HEADER, skb_shared_info and sk_buff around the data, in the buffer that kmalloc would give.
+    // The headers, skb_shared_info and sk_buff around the data, in the buffer that kmalloc would give.
     let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp));
-    let per_mss = (mss + 320 + 320).next_power_of_two() + 256;
+    let per_mss = (mss + MAX_TCP_HEADER + 320).next_power_of_two() + 256;
     let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
     // Fast recovery needs twice the window: what is in flight and what is sent meanwhile. BBR keeps a window more.
     let windows = if sk.cong.has_cong_control() { 3 } else { 2 };

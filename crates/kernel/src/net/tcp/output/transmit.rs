@@ -6,7 +6,7 @@ use crate::ids::{SockId, TcpId};
 use crate::net::Net;
 use crate::net::af::{self, Tx};
 use crate::net::core::dst_metrics::RTAX_FEATURE_ECN;
-use crate::net::core::skb::{Owner, Skb, TxMeta, truesize};
+use crate::net::core::skb::{Owner, Skb, TxMeta, tx_truesize};
 use crate::net::core::sock::Sock;
 use crate::net::core::zerocopy;
 use crate::net::ipv4::options as ip_options;
@@ -141,7 +141,7 @@ pub fn send_segment(
     if sk.flags.pacing_fq && len != 0 {
         skb.tstamp = sk.track.as_deref().map_or(0, |t| t.edt);
     }
-    skb.truesize = truesize(len);
+    skb.truesize = tx_truesize(len);
     if len != 0 && net.devs.get(dst.dev).is_none_or(|d| !d.features.orphan) {
         skb.owner = Owner::Tx(SockId::Tcp(id));
         sk.sk.wmem_alloc += skb.truesize;
