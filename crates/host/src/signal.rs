@@ -9,6 +9,7 @@ pub const SIGHUP: i32 = libc::SIGHUP;
 pub const SIGQUIT: i32 = libc::SIGQUIT;
 pub const SIGKILL: i32 = libc::SIGKILL;
 pub const SIGCHLD: i32 = libc::SIGCHLD;
+pub const SIGSYS: i32 = libc::SIGSYS;
 pub const SIGUSR1: i32 = libc::SIGUSR1;
 pub const SIGUSR2: i32 = libc::SIGUSR2;
 pub const SIGWINCH: i32 = libc::SIGWINCH;

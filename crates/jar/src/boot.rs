@@ -6,6 +6,7 @@ use crate::key::Key;
 use crate::life::Life;
 use crate::machine::{Machine, MachineConfig};
 use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
+use crate::output::Output;
 use crate::pump::weight::Weights;
 use crate::record::Recording;
 use crate::socks::Socks;
@@ -24,7 +25,6 @@ use belljar_kernel::ids::Slab;
 use belljar_link::Link;
 use belljar_topology::Topology;
 use std::ffi::OsString;
-use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 
@@ -59,19 +59,22 @@ fn begin(options: Options, topology: Option<Topology>) -> Result<Ended, RunError
     .map_err(|e| RunError::new(format!("signals: {e}")))?;
     process::become_subreaper().map_err(|e| RunError::new(format!("subreaper: {e}")))?;
     let mut jar = build(options, signals, topology)?;
-    jar.open_files()?;
-    jar.publish_all()?;
-    jar.answer_nameservers();
-    match &mut jar.up {
-        Some(up) => up.set_nofile(nofile),
-        None => jar.start(nofile)?,
+    let files = jar.open_files()?;
+    if let Err(e) = jar.publish_and_start(nofile) {
+        files.into_iter().flatten().for_each(Output::forget);
+        return Err(e);
     }
+    jar.begin_files(files)?;
     if jar.up.is_some() {
         jar.control.note(&format!("{} {}", std::process::id(), jar.options.program.to_string_lossy()));
     }
     jar.run_loop();
     jar.up_finish();
     Ok(jar.finish())
+}
+
+fn cannot_write(path: &Path, e: &std::io::Error) -> RunError {
+    RunError::new(format!("{}: cannot be written: {}", path.display(), plain(e)))
 }
 
 /// The program's basename, as a jar's name can be.
@@ -280,18 +283,53 @@ fn neighbours_of6(ip: Ipv6Addr, prefix: u8) -> (Ipv6Addr, Ipv6Addr) {
 }
 
 impl Jar {
-    fn open_files(&mut self) -> Result<(), RunError> {
-        let create = |p: &Path| {
-            File::create(p).map_err(|e| RunError::new(format!("{}: cannot be written: {}", p.display(), plain(&e))))
-        };
-        if let Some(p) = self.options.pcap.clone() {
-            let f = create(&p)?;
-            self.record.set_pcap(f).map_err(|e| RunError::new(format!("{}: {}", p.display(), plain(&e))))?;
+    /// The capture and the trace, which stay as they are until the program runs.
+    fn open_files(&self) -> Result<[Option<Output>; 2], RunError> {
+        let mut files = [None, None];
+        for (at, path) in [&self.options.pcap, &self.options.trace].into_iter().enumerate() {
+            let Some(path) = path else { continue };
+            let opened = match path.as_os_str() == "-" {
+                true => Err(RunError::usage("'-' is no file: for a live stream, belljar tcpdump or belljar trace")),
+                false => Output::open(path).map_err(|e| cannot_write(path, &e)),
+            };
+            files[at] = match opened {
+                Ok(file) => Some(file),
+                Err(e) => {
+                    files.into_iter().flatten().for_each(Output::forget);
+                    return Err(e);
+                }
+            };
         }
-        if let Some(p) = self.options.trace.clone() {
-            self.record.set_trace(create(&p)?);
+        if let [Some(a), Some(b)] = &files
+            && a.same_as(b)
+        {
+            let text = format!("{}: --pcap and --trace need a file each", b.path().display());
+            files.into_iter().flatten().for_each(Output::forget);
+            return Err(RunError::usage(text));
+        }
+        Ok(files)
+    }
+
+    fn begin_files(&mut self, [pcap, trace]: [Option<Output>; 2]) -> Result<(), RunError> {
+        if let Some(file) = pcap {
+            let path = file.path().to_owned();
+            file.begin().and_then(|f| self.record.set_pcap(f)).map_err(|e| cannot_write(&path, &e))?;
+        }
+        if let Some(file) = trace {
+            let path = file.path().to_owned();
+            self.record.set_trace(file.begin().map_err(|e| cannot_write(&path, &e))?);
         }
         self.apply_wanted();
+        Ok(())
+    }
+
+    fn publish_and_start(&mut self, nofile: (u64, u64)) -> Result<(), RunError> {
+        self.publish_all()?;
+        self.answer_nameservers();
+        match &mut self.up {
+            Some(up) => up.set_nofile(nofile),
+            None => self.start(nofile)?,
+        }
         Ok(())
     }
 
@@ -344,7 +382,7 @@ impl Jar {
     fn finish(mut self) -> Ended {
         self.record_events();
         self.finish_watch();
-        if let Err(e) = self.record.finish() {
+        if let Err(e) = self.record.flush() {
             self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
         }
         let link = (self.link.ab.stats(), self.link.ba.stats());

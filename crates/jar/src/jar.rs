@@ -294,6 +294,7 @@ impl Jar {
     fn deadline(&self) -> Option<u64> {
         let kernels = self.machines.iter().filter_map(Machine::deadline).min();
         let own = [self.parked_deadline(), self.shut_deadline(), self.life_deadline(), self.ring_deadline()];
+        let own = own.into_iter().chain([self.flush_deadline()]);
         let cables = self.cables.iter().filter_map(|c| c.link.next_deadline()).min();
         [kernels, self.link.next_deadline(), cables]
             .into_iter()
@@ -313,6 +314,9 @@ impl Jar {
         }
         if self.ring_deadline().is_some_and(|d| d <= self.now) {
             self.rings_due();
+        }
+        if self.flush_deadline().is_some_and(|d| d <= self.now) {
+            self.flush_files();
         }
         self.life_due();
         if self.watch.as_ref().is_some_and(|w| w.due() <= self.now) {

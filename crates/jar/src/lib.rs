@@ -14,6 +14,7 @@ mod life;
 mod machine;
 mod netlink;
 mod options;
+mod output;
 mod packet_diag;
 mod park;
 mod pump;

@@ -1,7 +1,7 @@
 //! How a jar begins to end and ends: signals, the program's exit, its descendants, the last bytes.
 use crate::jar::Jar;
 use belljar_host::process::{self, Exit};
-use belljar_host::signal::{SIGCHLD, SIGINT, SIGKILL, SIGTERM};
+use belljar_host::signal::{SIGCHLD, SIGINT, SIGKILL, SIGSYS, SIGTERM};
 use belljar_host::task;
 use belljar_kernel::net::tcp::state::State;
 
@@ -66,6 +66,12 @@ impl Jar {
 
     fn reap(&mut self) {
         while let Some((pid, exit)) = process::wait_any() {
+            if exit == Exit::Signal(SIGSYS) {
+                self.warnings.push(format!(
+                    "process {pid} was ended by SIGSYS: it made a call of another ABI (int 0x80, 32 bits, x32), which belljar does \
+                     not serve; build it for 64 bits"
+                ));
+            }
             if pid == self.life.program && self.life.exit.is_none() {
                 self.life.exit = Some(exit);
                 self.tell(|_| match exit {

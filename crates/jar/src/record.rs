@@ -1,4 +1,5 @@
 //! Captures and traces: a kernel's events on their way to files and to the descriptors of viewing commands.
+use crate::boot::plain;
 use crate::jar::Jar;
 use belljar_capture::trace::{Context, Recorder, json};
 use belljar_host::fd;
@@ -58,11 +59,18 @@ pub struct Recording {
     /// Viewing commands: host, device filter, capture.
     captures: Vec<(usize, Option<String>, Recorder<Sink>)>,
     traces: Vec<(usize, Sink)>,
+    /// When the files get what is buffered for them.
+    flush_at: Option<u64>,
 }
+
+/// So long a record may wait for others before it is in the file, for who reads along, and for a supervisor that is killed.
+const FLUSH: u64 = 200_000_000;
 
 impl Recording {
     pub fn set_pcap(&mut self, file: File) -> io::Result<()> {
-        self.pcap = Some(Recorder::new(BufWriter::with_capacity(1 << 18, file))?);
+        let mut r = Recorder::new(BufWriter::with_capacity(1 << 18, file))?;
+        r.writer().flush()?;
+        self.pcap = Some(r);
         Ok(())
     }
 
@@ -89,8 +97,9 @@ impl Recording {
         Wanted { taps: traced || captured, stages: traced, drops: traced || captured, sockets: traced }
     }
 
-    /// Completes the files.
-    pub fn finish(&mut self) -> io::Result<()> {
+    /// Completes the files, as far as they are.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.flush_at = None;
         if let Some(p) = &mut self.pcap {
             p.writer().flush()?;
         }
@@ -99,6 +108,18 @@ impl Recording {
 }
 
 impl Jar {
+    pub(crate) fn flush_deadline(&self) -> Option<u64> {
+        self.record.flush_at
+    }
+
+    pub(crate) fn flush_files(&mut self) {
+        if let Err(e) = self.record.flush()
+            && self.warnings.len() < 100
+        {
+            self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
+        }
+    }
+
     /// Switches events on and off as they are wanted.
     pub(crate) fn apply_wanted(&mut self) {
         for (i, m) in self.machines.iter_mut().enumerate() {
@@ -136,6 +157,9 @@ impl Jar {
                 let name = |d: DevId| m.k.net.devs.get(d).map(|d| d.name.clone());
                 let cx = Context { host: "", wall_offset: m.k.net.env.wall_offset, dev_name: &name };
                 self.record.write(host, &m.name, &records, &cx);
+                if self.record.pcap.is_some() || self.record.trace.is_some() {
+                    self.record.flush_at.get_or_insert(self.now + FLUSH);
+                }
             }
         }
         self.drop_gone_sinks();

@@ -98,6 +98,15 @@ macro_rules! calls {
                 at || matches!(self, Sys::Setns | Sys::Unshare | Sys::Mount | Sys::Umount2)
             }
 
+            /// Sets a limit of the process.
+            pub fn is_rlimit(self) -> bool {
+                #[cfg(target_arch = "x86_64")]
+                if self == Sys::Setrlimit {
+                    return true;
+                }
+                self == Sys::Prlimit64
+            }
+
             /// mkdir or mkdirat.
             pub fn is_mkdir(self) -> bool {
                 #[cfg(target_arch = "x86_64")]
@@ -137,7 +146,8 @@ calls! {
     Ppoll = SYS_ppoll, Pselect6 = SYS_pselect6,
     #[cfg(target_arch = "x86_64")] Poll = SYS_poll,
     #[cfg(target_arch = "x86_64")] Select = SYS_select,
-    Openat = SYS_openat, Openat2 = SYS_openat2, Mmap = SYS_mmap,
+    Openat = SYS_openat, Openat2 = SYS_openat2, Mmap = SYS_mmap, Prlimit64 = SYS_prlimit64,
+    #[cfg(target_arch = "x86_64")] Setrlimit = SYS_setrlimit,
     Newfstatat = SYS_newfstatat, Statx = SYS_statx, Faccessat = SYS_faccessat, Faccessat2 = SYS_faccessat2,
     Readlinkat = SYS_readlinkat,
     Setns = SYS_setns, Unshare = SYS_unshare, Mount = SYS_mount, Umount2 = SYS_umount2,
@@ -240,6 +250,7 @@ impl Filter {
         let shared = (libc::MAP_SHARED | libc::MAP_ANONYMOUS) as u32;
         let mmap = [op(LD, arg(3).0), op(AND, shared), jump(JEQ, libc::MAP_SHARED as u32, 0, 1), NOTIFY, ALLOW];
         f.call(libc::SYS_mmap, &mmap);
+        f.limits();
         // No rings of the host's: they would carry socket calls past the filter. Programs fall back on ENOSYS.
         f.call(libc::SYS_io_uring_setup, &[fail(libc::ENOSYS)]);
         // A program attached by number of interface would come to stand at a device of the host's.
@@ -267,6 +278,20 @@ impl Filter {
         }
         f.prog.push(ALLOW);
         f
+    }
+
+    /// How many descriptors a process may have is bounded by a setting of the stack's.
+    fn limits(&mut self) {
+        let nofile = |resource: u32, value: &[libc::sock_filter]| {
+            let rest = value.len() as u8;
+            [&[op(LD, arg(resource).0), jump(JEQ, libc::RLIMIT_NOFILE, 0, rest)], value, &[ALLOW]].concat()
+        };
+        // prlimit64 without a new value only asks.
+        let (lo, hi) = arg(2);
+        let given = [op(LD, lo), jump(JEQ, 0, 0, 2), op(LD, hi), jump(JEQ, 0, 1, 0), NOTIFY];
+        self.call(libc::SYS_prlimit64, &nofile(1, &given));
+        #[cfg(target_arch = "x86_64")]
+        self.call(libc::SYS_setrlimit, &nofile(0, &[NOTIFY]));
     }
 
     /// Calls that take a path. What asks about a descriptor alone (AT_EMPTY_PATH) is the host's.
@@ -414,6 +439,9 @@ mod tests {
         let bpf = |command: u32| v(libc::SYS_bpf, [command.into(), 0, 0, 0, 0, 0]);
         let refused = libc::SECCOMP_RET_ERRNO | libc::EOPNOTSUPP as u32;
         assert_eq!([5, BPF_PROG_ATTACH, BPF_LINK_CREATE, 29].map(bpf), [A, refused, refused, A]);
+        let limit = |resource: u32, new| v(libc::SYS_prlimit64, [0, resource.into(), new, 0, 0, 0]);
+        let nofile = libc::RLIMIT_NOFILE;
+        assert_eq!([limit(nofile, 0x7fff), limit(nofile, 1 << 32), limit(nofile, 0), limit(0, 0x7fff)], [N, N, A, A]);
         let mmap = |flags: i32| v(libc::SYS_mmap, [0, 4096, 3, flags as u64, 4, 0]);
         assert_eq!([libc::MAP_SHARED, libc::MAP_SHARED_VALIDATE].map(mmap), [N; 2]);
         assert_eq!([libc::MAP_PRIVATE, libc::MAP_SHARED | libc::MAP_ANONYMOUS].map(mmap), [A; 2]);

@@ -15,6 +15,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 /// Descriptors the jar's process may have in a kernel: the programs' own limits are the host's business.
 const NOFILE: u32 = 1 << 20;
 
+/// What programs may do: they are root as in a user namespace, where limits of the machine (`fs.file-max`) are theirs too.
+const IN_A_JAR: Caps = Caps { sys_admin: false, ..Caps::ROOT };
+
 impl Machine {
     /// `Err` is one sentence about a setting.
     pub fn new(c: &MachineConfig) -> Result<Machine, String> {
@@ -51,7 +54,7 @@ impl Machine {
         for (key, value) in &c.sysctls {
             set(&mut k, ns, key, value)?;
         }
-        let caps = if c.drop_caps { Caps::NONE } else { Caps::ROOT };
+        let caps = if c.drop_caps { Caps::NONE } else { IN_A_JAR };
         let uid = if c.drop_caps { 1000 } else { 0 };
         let process = k.add_process(ns, uid, caps, NOFILE, &c.name);
         let task = k.add_task(process, 0).ok_or("no task")?;
@@ -79,7 +82,7 @@ impl Machine {
     pub fn assume(&mut self, uid: u32, gid: u32, privileged: bool) {
         let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
         if let Some(p) = process.and_then(|p| self.k.tasks.procs.get_mut(p)) {
-            (p.uid, p.gid, p.caps) = (uid, gid, if privileged { Caps::ROOT } else { Caps::NONE });
+            (p.uid, p.gid, p.caps) = (uid, gid, if privileged { IN_A_JAR } else { Caps::NONE });
         }
     }
 

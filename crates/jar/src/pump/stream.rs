@@ -180,7 +180,8 @@ impl Jar {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Stream(st) = &mut s.flow else { return };
             if !matches!(st.phase, Phase::Open) {
-                return;
+                let fresh = matches!(st.phase, Phase::Fresh) && s.parked.is_empty();
+                return if fresh { self.written_too_early(id) };
             }
             if !st.unsent.is_empty() {
                 let rest = std::mem::take(&mut st.unsent);
@@ -228,6 +229,14 @@ impl Jar {
                     _ => return self.program_end(id, true),
                 },
             }
+        }
+    }
+
+    /// Bytes of a program that takes its socket for connected, as after a connect() that a signal took back before it was
+    /// heard of. The stack's own answer (EPIPE) comes too late for that write; the next read or write fails instead of waiting.
+    fn written_too_early(&mut self, id: SockId) {
+        if self.socks.get(id).is_some_and(|s| fd::inq(&s.ours).is_ok_and(|n| n > 0)) {
+            self.kill_pair(id, Errno::ENOTCONN.0);
         }
     }
 

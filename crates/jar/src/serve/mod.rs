@@ -10,6 +10,7 @@ mod opt;
 mod path;
 pub(crate) mod planted;
 pub(crate) mod replay;
+mod rlimit;
 pub(crate) mod setting;
 pub(crate) mod socket;
 mod starved;
@@ -134,6 +135,7 @@ impl Jar {
         let outcome = match note.sys {
             Sys::Socket => self.sys_socket(listener, &note),
             Sys::Mmap => self.sys_mmap(listener, &note),
+            s if s.is_rlimit() => self.sys_rlimit(listener, &note),
             s if s.is_open() => self.sys_open(listener, &note),
             s if s.is_poll() => self.serve_poll(&note, false),
             s if s.is_netns() => self.sys_netns(listener, &note),
