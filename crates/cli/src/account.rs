@@ -127,15 +127,20 @@ fn no_ports(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
     let Some(n) = k.net.ns.get(ns) else { return };
     for p in &n.tcp.account.no_ports {
         let ((to, port), (lo, hi)) = (p.to, p.range);
-        let all = u32::from(hi) - u32::from(lo) + 1;
+        let reserved = (lo..=hi).filter(|p| n.sysctl.ip_local_reserved_ports.contains(*p)).count() as u64;
+        let all = u64::from(hi) - u64::from(lo) + 1 - reserved;
+        let kept = match reserved {
+            0 => String::new(),
+            _ => format!("; {}", setting(k, ns, "net.ipv4.ip_local_reserved_ports")),
+        };
         let waiting = match p.time_wait {
             0 => String::new(),
             w => format!(", {w} of them in TIME_WAIT the first time; {}", setting(k, ns, "net.ipv4.tcp_tw_reuse")),
         };
         out.push(format!(
-            "{name}connect() to {to}:{port} found no free port {}: {lo} to {hi}, {}{waiting}; {}",
+            "{name}connect() to {to}:{port} found no free port {}: {lo} to {hi}, {}{waiting}; {}{kept}",
             times(p.count, "time"),
-            times(all.into(), "port"),
+            times(all, "port"),
             setting(k, ns, "net.ipv4.ip_local_port_range"),
         ));
     }
@@ -508,6 +513,7 @@ mod tests {
     fn ports_and_patience() {
         let (mut k, ns) = host();
         k.sysctl_set(ns, "net.ipv4.ip_local_port_range", "50000 50009").unwrap();
+        k.sysctl_set(ns, "net.ipv4.ip_local_reserved_ports", "50003,50005-50006").unwrap();
         let a = &mut k.net.ns.get_mut(ns).unwrap().tcp.account;
         let to = ([127, 0, 0, 1].into(), 7000);
         a.no_ports.push(NoPort { to, range: (50000, 50009), time_wait: 3, count: 5 });
@@ -516,8 +522,9 @@ mod tests {
         assert_eq!(
             kernels(&k, None, Default::default()),
             [
-                "connect() to 127.0.0.1:7000 found no free port 5 times: 50000 to 50009, 10 ports, 3 of them in TIME_WAIT the first \
-                 time; net.ipv4.tcp_tw_reuse = 2; net.ipv4.ip_local_port_range = 50000 50009",
+                "connect() to 127.0.0.1:7000 found no free port 5 times: 50000 to 50009, 7 ports, 3 of them in TIME_WAIT the first \
+                 time; net.ipv4.tcp_tw_reuse = 2; net.ipv4.ip_local_port_range = 50000 50009; net.ipv4.ip_local_reserved_ports = \
+                 50003,50005-50006",
                 "1 connection given up, with 127.0.0.1:7000: no answer to keepalive probes (net.ipv4.tcp_keepalive_probes = 9, or \
                  TCP_KEEPCNT)",
                 "2 connections given up, last with 127.0.0.1:7000: no acknowledgement, or a closed window, for too long \

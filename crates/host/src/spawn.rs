@@ -7,7 +7,7 @@ use crate::signal::Mask;
 use crate::{cvt, cvt_long, fd, task};
 use std::ffi::{CString, OsStr, OsString};
 use std::fmt;
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::{Path, PathBuf};
@@ -35,6 +35,8 @@ pub struct Command {
 pub enum SpawnError {
     /// No such program: exit code 127.
     NotFound(OsString),
+    /// It is there, what its first line or its ELF header names to run it is not: exit code 127.
+    NoInterpreter(PathBuf, Option<String>),
     /// It is there but cannot be executed: exit code 126.
     NotExecutable(OsString, io::Error),
     /// Set-user-ID and its like lose their privilege under no_new_privs: exit code 126.
@@ -51,7 +53,7 @@ impl SpawnError {
     /// The exit code that env(1) and docker use for it.
     pub fn exit_code(&self) -> u8 {
         match self {
-            SpawnError::NotFound(_) => 127,
+            SpawnError::NotFound(_) | SpawnError::NoInterpreter(..) => 127,
             SpawnError::NotExecutable(..) | SpawnError::Privileged(_) | SpawnError::ForeignAbi(_) => 126,
             SpawnError::ListenerPresent | SpawnError::Setup(..) => 125,
         }
@@ -62,6 +64,12 @@ impl fmt::Display for SpawnError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             SpawnError::NotFound(p) => write!(f, "{}: no such program", p.display()),
+            SpawnError::NoInterpreter(p, Some(by)) => {
+                write!(f, "{}: its interpreter {by} does not exist", p.display())
+            }
+            SpawnError::NoInterpreter(p, None) => {
+                write!(f, "{}: the dynamic loader that it names does not exist", p.display())
+            }
             SpawnError::NotExecutable(p, e) => write!(f, "{}: cannot be executed: {}", p.display(), strerror(e)),
             SpawnError::Privileged(p) => write!(
                 f,
@@ -75,7 +83,14 @@ impl fmt::Display for SpawnError {
                 f,
                 "another seccomp listener already watches this process (EBUSY); run belljar outside of that sandbox"
             ),
-            SpawnError::Setup(what, e) => write!(f, "cannot start the program: {what}: {}", strerror(e)),
+            SpawnError::Setup(what, e) => {
+                let hint = match e.raw_os_error() {
+                    Some(libc::EMFILE) => "; raise the limit of descriptors (ulimit -n)",
+                    Some(libc::ENFILE | libc::EAGAIN | libc::ENOMEM) => "",
+                    _ => "; belljar doctor says what this machine lacks",
+                };
+                write!(f, "cannot start the program: {what}: {}{hint}", strerror(e))
+            }
         }
     }
 }
@@ -243,7 +258,21 @@ pub fn spawn(command: &Command, filter: &Filter, mask: &Mask) -> Result<Spawned,
         // SAFETY: reaps the child that was just forked; no status is asked for.
         unsafe { libc::waitpid(pid as libc::pid_t, std::ptr::null_mut(), 0) };
     }
-    started
+    match started {
+        Err(SpawnError::NotFound(p)) => Err(not_found(p, &plan)),
+        other => other,
+    }
+}
+
+/// exec says ENOENT of a script's interpreter and of a loader too.
+fn not_found(program: OsString, plan: &Plan) -> SpawnError {
+    let paths = plan.candidates.iter().map(|c| PathBuf::from(OsString::from_vec(c.as_bytes().to_vec())));
+    let Some(path) = paths.into_iter().find(|p| p.is_file()) else { return SpawnError::NotFound(program) };
+    let mut head = [0; 256];
+    let n = std::fs::File::open(&path).and_then(|mut f| f.read(&mut head)).unwrap_or(0);
+    let line = String::from_utf8_lossy(&head[..n]).lines().next().unwrap_or_default().to_owned();
+    let by = line.strip_prefix("#!").and_then(|l| l.split_whitespace().next()).map(str::to_owned);
+    SpawnError::NoInterpreter(path, by)
 }
 
 /// The parent's half of the conversation.

@@ -256,7 +256,8 @@ fn answer(out: &mut Vec<u8>, r: &Request<'_>, row: &Row<'_>, flags: u16, seq: u3
     m.body(&b);
     let Some(mem) = &s.skmem else { return };
     m.attr_u8(INET_DIAG_SHUTDOWN, s.shutdown);
-    if s.inet6 {
+    // Only where it still decides something.
+    if s.inet6 && matches!(row.state, TCP_CLOSE | TCP_LISTEN) {
         m.attr_u8(INET_DIAG_SKV6ONLY, s.v6only.into());
     }
     if r.wants(INET_DIAG_MEMINFO) {

@@ -11,6 +11,9 @@ pub fn tests() -> Vec<Test> {
         test("busy_port", &["python3"], busy_port),
         test("name_taken", &["python3"], name_taken),
         test("unwritable_capture", &[], unwritable_capture),
+        test("a_failed_start_takes_no_files", &[], a_failed_start_takes_no_files),
+        test("files_can_be_read_along", &["python3"], files_can_be_read_along),
+        test("limits_of_the_machine", &["python3"], limits_of_the_machine),
         test("listener_present", &[], listener_present),
         test("no_seccomp_notify", &["python3"], no_seccomp_notify),
         test("supervisor_killed", &["python3"], supervisor_killed),
@@ -133,6 +136,53 @@ fn unwritable_capture(env: &Env) -> Result<()> {
     refused(env, &["run", "--report", &path, "--", "true"], &[125], &["r.html: cannot be written"])?;
     let dir = env.file(".");
     refused(env, &["run", "--report", &dir, "--", "true"], &[125], &["cannot be written"])
+}
+
+fn a_failed_start_takes_no_files(env: &Env) -> Result<()> {
+    let old = env.write("old.pcapng", b"precious")?;
+    let new = env.file("new.jsonl");
+    let script = env.write("script", b"#!/no/such/interpreter\n")?;
+    std::fs::set_permissions(&script, std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    for (program, code, word) in
+        [("no-such-program", 127, "no such program"), (script.as_str(), 127, "/no/such/interpreter does not exist")]
+    {
+        refused(env, &["run", "--pcap", &old, "--trace", &new, "--", program], &[code], &[word])?;
+        ensure!(std::fs::read(&old)? == b"precious", "{program} emptied the old file");
+        ensure!(!std::path::Path::new(&new).exists(), "{program} left a new file");
+    }
+    refused(env, &["run", "--pcap", &new, "--trace", &new, "--", "true"], &[2], &["a file each"])?;
+    refused(env, &["run", "--pcap", "-", "--", "true"], &[2], &["belljar tcpdump"])?;
+    ensure!(!std::path::Path::new(&new).exists(), "a refused run left a file");
+    Ok(())
+}
+
+/// Who reads a capture while it grows, or after the supervisor was killed, finds what happened until a moment ago.
+fn files_can_be_read_along(env: &Env) -> Result<()> {
+    let (pcap, trace) = (env.write("a.pcapng", &[b'x'; 100_000])?, env.file("a.jsonl"));
+    let program = "import socket, time; s = socket.socket(2, 2); s.bind(('127.0.0.1', 5)); s.connect(('127.0.0.1', 5))\n\
+                   s.send(b'hello'); print('sent', flush=True); time.sleep(60)";
+    let mut run = env.run(&["--net", "none", "--pcap", &pcap, "--trace", &trace], &["python3", "-c", program])?;
+    run.says("sent", 20)?;
+    let grown = || {
+        let (p, t) = (std::fs::read(&pcap).ok()?, std::fs::read_to_string(&trace).ok()?);
+        (p.windows(5).any(|w| w == b"hello") && p.len() < 100_000 && t.contains("udp_rcv")).then_some(())
+    };
+    ensure!(until(10, grown).is_some(), "nothing is in the files: {:?}", std::fs::read_to_string(&trace));
+    run.stop()?;
+    Ok(())
+}
+
+/// Programs are root as in a user namespace: what the machine has too few of is too few for them.
+fn limits_of_the_machine(env: &Env) -> Result<()> {
+    let program = "import errno, resource, socket\n\
+        held = []\n\
+        try:\n    while len(held) < 100: held.append(socket.socket())\n\
+        except OSError as e: print(len(held), errno.errorcode[e.errno])\n\
+        for most in (64, 65):\n    try: print(resource.setrlimit(resource.RLIMIT_NOFILE, (40, most)))\n    except ValueError as e: print(e)\n";
+    let settings = ["--net", "none", "--sysctl", "fs.file-max=20", "--sysctl", "fs.nr_open=64"];
+    let out = env.run(&settings, &["python3", "-c", program])?.wait(20)?;
+    ensure!(out.stdout == "19 ENFILE\nNone\nnot allowed to raise maximum limit\n", "{out:?}");
+    Ok(())
 }
 
 /// A jar in a jar would need two listeners; the kernel allows one. Refused, never half outside.

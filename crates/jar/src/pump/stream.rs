@@ -181,7 +181,9 @@ impl Jar {
             let Flow::Stream(st) = &mut s.flow else { return };
             if !matches!(st.phase, Phase::Open) {
                 let fresh = matches!(st.phase, Phase::Fresh) && s.parked.is_empty();
-                return if fresh { self.written_too_early(id) };
+                return if fresh {
+                    self.written_too_early(id)
+                };
             }
             if !st.unsent.is_empty() {
                 let rest = std::mem::take(&mut st.unsent);

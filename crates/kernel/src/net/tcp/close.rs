@@ -3,6 +3,7 @@ use super::input::{destroy, tcp_done};
 use super::output::{self, Nagle, transmit};
 use super::sock::*;
 use super::state::{Cause, State, next};
+use super::track::Limit;
 use super::{handshake, inc, mem, set_state, setting, sysctl, tables, wake};
 use crate::env::SEC;
 use crate::ids::{SockId, TcpId};
@@ -171,6 +172,11 @@ pub fn send_fin(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
             sk.snd.write_seq = sk.snd.write_seq.wrapping_add(1);
         }
         _ => {
+            if sk.snd.queue.is_empty()
+                && let Some(t) = sk.track.as_deref_mut()
+            {
+                t.chrono.start(Limit::Busy, net.env.jiffies());
+            }
             let fin = TxSeg::new(sk.snd.write_seq, Default::default(), Flags::FIN);
             sk.snd.write_seq = fin.end_seq;
             sk.sk.wmem_queued += fin.truesize;

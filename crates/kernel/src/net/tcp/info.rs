@@ -98,7 +98,8 @@ fn sizes(i: &mut TcpInfo, sk: &TcpSock) {
     i.rcv_mss = u32::from(sk.rcv.mss);
     i.advmss = u32::from(sk.rcv.advmss);
     // No packet of IPv4 is longer (IP_MAX_MTU), though lo would take it.
-    i.pmtu = sk.snd.pmtu.min(0xffff);
+    // IP_MAX_MTU and IP6_MAX_MTU: what a packet can be.
+    i.pmtu = sk.snd.pmtu.min(if sk.sk.daddr.is_ipv4() { 65_535 } else { 65_535 + 40 });
     i.rcv_ssthresh = sk.rcv.ssthresh;
     i.rcv_rtt = sk.rcv.rtt_us >> 3;
     i.rcv_space = sk.rcv.space;

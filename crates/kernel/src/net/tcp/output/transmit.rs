@@ -32,8 +32,10 @@ use core::net::IpAddr;
 pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, mss: u32) -> Result<(), Errno> {
     let in_flight = ix < sk.snd.sent;
     let pcount = set_tso_segs(sk, ix, mss);
-    let Some(len) = sk.snd.queue.get(ix).map(TxSeg::len) else { return Err(Errno::EINVAL) };
-    if len != 0 && sk.track.is_none() {
+    let Some(seg) = sk.snd.queue.get(ix) else { return Err(Errno::EINVAL) };
+    let len = seg.len();
+    // A FIN is watched too, while somebody can still ask.
+    if sk.track.is_none() && (len != 0 || seg.flags.contains(Flags::FIN) && !sk.sk.flags.dead) {
         first_data(sk, net);
     }
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
