@@ -5,11 +5,12 @@ use crate::linux::TIME;
 use crate::machine::{Machine, host};
 use anyhow::{Context, Result, bail, ensure};
 use belljar_abi::{Errno, SOCK_NONBLOCK, SOCK_STREAM, SockAddr};
-use belljar_host::tap::Tap;
+use belljar_host::port::{Kind, Port};
 use belljar_kernel::Output;
 use belljar_kernel::drivers::nic::NicConfig;
 use belljar_kernel::ids::DevId;
 use belljar_kernel::task::call::{Call, Fd};
+use belljar_wire::Mac;
 use nix::sched::{CloneFlags, setns};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use smoltcp::iface::{Config, Interface, SocketSet};
@@ -85,7 +86,7 @@ fn linux() -> Result<f64> {
 struct Wired {
     m: Machine,
     dev: DevId,
-    tap: Tap,
+    tap: Port,
 }
 
 impl Wired {
@@ -97,7 +98,7 @@ impl Wired {
         let err = |e: Errno| anyhow::anyhow!("eth0: {e}");
         let dev = m.kernel.add_nic(ns, &nic).map_err(err)?;
         m.kernel.set_link(dev, true).and_then(|()| m.kernel.add_address(dev, OURS, 24)).map_err(err)?;
-        Ok(Wired { m, dev, tap: Tap::open("tap0")? })
+        Ok(Wired { m, dev, tap: Port::open(Kind::Tap { queues: 1 }, "tap0", Mac::ZERO)? })
     }
 
     /// What is to go out and what came, until nothing moves any more.
@@ -126,7 +127,7 @@ impl Wired {
         let due = self.m.kernel.next_deadline().map_or(u64::MAX, |at| at.saturating_sub(self.m.now()));
         let due = due.min(100_000_000);
         let limit = Timespec { tv_sec: 0, tv_nsec: due as i64 };
-        poll(&mut [PollFd::new(&self.tap, PollFlags::IN)], Some(&limit))?;
+        poll(&mut [PollFd::new(&self.tap.queues()[0], PollFlags::IN)], Some(&limit))?;
         self.m.kernel.tick(self.m.now());
         self.exchange()
     }

@@ -2,8 +2,9 @@
 use crate::seccomp::Filter;
 use crate::signal::Mask;
 use crate::spawn::{self, Command, SpawnError};
-use crate::{epoll, fd, memory, process, rundir, task};
-use std::os::fd::AsRawFd;
+use crate::{cvt, epoll, fd, memory, process, rundir, task};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// One finding.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +51,7 @@ pub fn probes() -> Vec<Probe> {
     out.extend(interception());
     out.push(yama());
     out.push(user_namespaces());
+    out.extend(devices());
     let (soft, hard) = fd::nofile();
     let room =
         if hard >= 4096 { Ok(format!("{soft} soft, {hard} hard")) } else { Err(format!("{soft} soft, {hard} hard")) };
@@ -144,6 +146,42 @@ fn yama() -> Probe {
         Ok(s) => Err(format!("ptrace_scope {s}")),
     };
     probe("Yama", true, found, "descendants may be inspected", "set kernel.yama.ptrace_scope to 0 or 1")
+}
+
+/// What `--net` can attach to besides the gateway.
+fn devices() -> [Probe; 3] {
+    let tun = std::fs::OpenOptions::new().read(true).write(true).open("/dev/net/tun");
+    let raw = |family, what: &str| {
+        // SAFETY: plain call with integer arguments.
+        let fd = cvt(unsafe { libc::socket(family, libc::SOCK_RAW | libc::SOCK_CLOEXEC, 0) })?;
+        // SAFETY: `fd` was just made and is nobody else's.
+        drop(unsafe { OwnedFd::from_raw_fd(fd) });
+        Ok(what.to_owned())
+    };
+    let text = |r: io::Result<String>| r.map_err(|e| e.to_string());
+    [
+        probe(
+            "TAP and TUN",
+            false,
+            text(tun.map(|_| "/dev/net/tun".to_owned())),
+            "--net tap=IF and tun=IF; making an interface takes CAP_NET_ADMIN, one that is handed over does not",
+            "no --net tap=IF and tun=IF: /dev/net/tun has to be there and open to you",
+        ),
+        probe(
+            "packet sockets",
+            false,
+            text(raw(libc::AF_PACKET, "AF_PACKET")),
+            "--net packet=IF",
+            "no --net packet=IF: it takes root (CAP_NET_RAW)",
+        ),
+        probe(
+            "AF_XDP",
+            false,
+            text(raw(libc::AF_XDP, "AF_XDP")),
+            "the kernel has it; --net does not use it, packet=IF is the way to a card",
+            "not used: packet=IF is the way to a card",
+        ),
+    ]
 }
 
 fn user_namespaces() -> Probe {

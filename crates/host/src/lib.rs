@@ -10,13 +10,13 @@ pub mod epoll;
 pub mod fd;
 pub mod memory;
 pub mod net;
+pub mod port;
 pub mod process;
 pub mod rundir;
 pub mod seccomp;
 pub mod signal;
 pub mod spawn;
 pub mod stat;
-pub mod tap;
 pub mod task;
 
 use std::io;

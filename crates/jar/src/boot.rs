@@ -4,7 +4,7 @@ use crate::gateway::{self, GW, Gateway, HOST};
 use crate::jar::{Jar, Watched};
 use crate::key::Key;
 use crate::life::Life;
-use crate::machine::{Machine, MachineConfig};
+use crate::machine::{Machine, MachineConfig, setup};
 use crate::options::{Ended, NetMode, Options, PublishSpec, RunError};
 use crate::output::Output;
 use crate::pump::weight::Weights;
@@ -14,10 +14,10 @@ use crate::up;
 use belljar_abi::Errno;
 use belljar_capture::watch::Watch;
 use belljar_host::epoll::{self, Epoll};
+use belljar_host::port::{self, Kind, Port};
 use belljar_host::seccomp::Filter;
 use belljar_host::signal::{self, SignalFd};
 use belljar_host::spawn::{self, Command};
-use belljar_host::tap::Tap;
 use belljar_host::task::Tasks;
 use belljar_host::{clock, fd, process, rundir};
 use belljar_kernel::Kernel;
@@ -120,11 +120,13 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
     let (ip, prefix) = options.ip;
     let (gw_ip, dns_ip) = neighbours_of(ip, prefix);
     let with_gateway = options.net == NetMode::User;
-    let tap = open_tap(&options, &ep)?;
+    let port = open_port(&options, &ep)?;
     let on_link = |a: &Ipv4Addr| *a != ip && same_net(*a, ip, prefix);
-    let router = tap.as_ref().and_then(Tap::address).filter(on_link);
+    let behind =
+        |p: &Port| if matches!(options.net, NetMode::Port(Kind::Packet, _)) { p.router() } else { p.address() };
+    let router = port.as_ref().and_then(behind).filter(on_link);
     let on_link6 = |a: &Ipv6Addr| options.ip6.is_some_and(|(ip6, prefix6)| *a != ip6 && same_net6(*a, ip6, prefix6));
-    let router6 = tap.as_ref().and_then(Tap::address6).filter(on_link6);
+    let router6 = port.as_ref().and_then(Port::address6).filter(on_link6);
     let six = options.ip6.filter(|_| with_gateway).map(|(ip6, prefix6)| (ip6, prefix6, neighbours_of6(ip6, prefix6)));
     // Where this machine has no way out, neither has the jar: programs hear ENETUNREACH at once, as here.
     let out6 = six.is_some() && belljar_host::net::has_ipv6();
@@ -152,7 +154,7 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
                 drop_caps,
             }
         };
-    let host_addr = (with_gateway || tap.is_some()).then_some(ip);
+    let host_addr = (with_gateway || port.is_some()).then_some(ip);
     let via = if with_gateway { Some(gw_ip) } else { router };
     let host = config("host", host_addr, via, &options.nic, &options.sysctls, options.drop_caps);
     let mut way_out = None;
@@ -169,7 +171,10 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
     let at = if with_gateway { GW } else { usize::MAX };
     let (machines, cables) = match &topology {
         None => {
-            let host = Machine::new(&host).map_err(RunError::usage)?;
+            let mut host = Machine::new(&host).map_err(RunError::usage)?;
+            if matches!(options.net, NetMode::Port(Kind::Tun, _)) {
+                host.ask_nobody();
+            }
             ([host].into_iter().chain(way_out).collect(), Vec::new())
         }
         Some(t) => {
@@ -209,7 +214,7 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
         tasks: Tasks::new(),
         replay: Default::default(),
         gateway,
-        tap,
+        port,
         tuns: Vec::new(),
         again: Vec::new(),
         quiet: Vec::new(),
@@ -237,23 +242,36 @@ fn build(options: Options, signals: SignalFd, topology: Option<Topology>) -> Res
     })
 }
 
-/// The interface of `--net tap=IF`, watched.
-fn open_tap(options: &Options, ep: &Epoll) -> Result<Option<Tap>, RunError> {
-    let NetMode::Tap(name) = &options.net else { return Ok(None) };
-    let hint = format!("ip tuntap add {name} mode tap user \"$USER\" && ip link set {name} up, as root");
-    let tap = Tap::open(name).map_err(|e| {
-        RunError::new(match e.raw_os_error() {
-            Some(e) if [Errno::ENOENT.0, Errno::ENODEV.0].contains(&e) => {
+/// The interface of `--net tap=IF` and its kin, watched.
+fn open_port(options: &Options, ep: &Epoll) -> Result<Option<Port>, RunError> {
+    let NetMode::Port(kind, name) = &options.net else { return Ok(None) };
+    let mode = if *kind == Kind::Tun { "tun" } else { "tap" };
+    let make = format!("ip tuntap add {name} mode {mode} user \"$USER\" && ip link set {name} up, as root");
+    let there = port::exists(name);
+    let port = Port::open(*kind, name, setup::mac(options.ip.0)).map_err(|e| {
+        RunError::new(match (kind, e.raw_os_error()) {
+            (Kind::Packet, Some(e)) if e == Errno::ENODEV.0 => format!("this machine has no interface {name}"),
+            (Kind::Packet, Some(e)) if e == Errno::EPERM.0 => {
+                format!("packet={name} takes a packet socket of this machine, which needs root (CAP_NET_RAW); see belljar doctor")
+            }
+            (Kind::Packet, _) => format!("cannot attach to {name}: {}", plain(&e)),
+            (_, Some(e)) if [Errno::ENOENT.0, Errno::ENODEV.0].contains(&e) => {
                 "no TAP devices here: /dev/net/tun is missing".to_owned()
             }
-            _ => format!("cannot open the TAP interface {name}: {}; make one with: {hint}", plain(&e)),
+            _ => format!("cannot open the {} interface {name}: {}; make one with: {make}", mode.to_uppercase(), plain(&e)),
         })
     })?;
-    if !tap.is_up() {
-        eprintln!("belljar: {name} is down on this machine: nothing will cross; {hint}");
+    if !there {
+        eprintln!(
+            "belljar: made {name}, which goes when the jar does: ip addr add ADDRESS/PREFIX dev {name} && ip link set {name} up"
+        );
+    } else if !port.is_up() {
+        eprintln!("belljar: {name} is down on this machine: nothing will cross; ip link set {name} up, as root");
     }
-    ep.add(&tap, epoll::IN, Key::Tap.pack()).map_err(|e| RunError::new(format!("epoll: {e}")))?;
-    Ok(Some(tap))
+    for queue in port.queues() {
+        ep.add(queue, epoll::IN, Key::Port.pack()).map_err(|e| RunError::new(format!("epoll: {e}")))?;
+    }
+    Ok(Some(port))
 }
 
 fn same_net(a: Ipv4Addr, b: Ipv4Addr, prefix: u8) -> bool {

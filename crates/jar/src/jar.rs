@@ -12,9 +12,9 @@ use crate::socks::{SockId, Socks};
 use belljar_capture::watch::Watch;
 use belljar_host::clock;
 use belljar_host::epoll::{Epoll, Ready};
+use belljar_host::port::Port;
 use belljar_host::seccomp::Listener;
 use belljar_host::signal::SignalFd;
-use belljar_host::tap::Tap;
 use belljar_host::task::Tasks;
 use belljar_kernel::ids::{NsId, Slab};
 use belljar_link::Link;
@@ -55,7 +55,7 @@ pub struct Jar {
     pub(crate) replay: crate::serve::replay::Replay,
     pub(crate) gateway: Gateway,
     /// The machine's interface at the other end of the link, instead of the gateway.
-    pub(crate) tap: Option<Tap>,
+    pub(crate) port: Option<Port>,
     /// Open files of `/dev/net/tun`, and of settings that programs write.
     pub(crate) tuns: Vec<SockId>,
     /// Datagram sockets whose pair was not looked at to its end.
@@ -142,7 +142,7 @@ impl Jar {
             Some(Key::Control(n)) => self.control_event(n, r.events),
             Some(Key::ControlListener) => self.control_accept(),
             Some(Key::Signals) => self.take_signals(),
-            Some(Key::Tap) => self.tap_frames(),
+            Some(Key::Port) => self.port_frames(),
             Some(Key::Setting(id)) => self.apply_setting(id),
             Some(Key::Inner(_)) | None => {}
         }
@@ -239,9 +239,9 @@ impl Jar {
             }
             while let Some(frame) = self.link.ab.pop(now) {
                 moved = true;
-                if let Some(tap) = &mut self.tap {
-                    if let Err(e) = tap.send(frame) {
-                        self.lose_tap(&e);
+                if let Some(port) = &mut self.port {
+                    if let Err(e) = port.send(frame) {
+                        self.lose_port(&e);
                     }
                     continue;
                 }
@@ -267,24 +267,26 @@ impl Jar {
     }
 
     /// Frames of the machine's kernel: onto the link, as many as one turn takes.
-    fn tap_frames(&mut self) {
+    fn port_frames(&mut self) {
         for _ in 0..256 {
-            let Some(tap) = &mut self.tap else { return };
-            match tap.recv() {
+            let Some(port) = &mut self.port else { return };
+            match port.recv() {
                 Ok(Some(frame)) => self.link.ba.push(self.now, frame),
                 Ok(None) => return,
-                Err(e) => return self.lose_tap(&e),
+                Err(e) => return self.lose_port(&e),
             }
         }
     }
 
     /// The interface is gone: the program stays, without a network, and its user is told.
-    fn lose_tap(&mut self, e: &std::io::Error) {
-        if let Some(tap) = self.tap.take() {
-            let _ = self.ep.remove(&tap);
+    fn lose_port(&mut self, e: &std::io::Error) {
+        if let Some(port) = self.port.take() {
+            for queue in port.queues() {
+                let _ = self.ep.remove(queue);
+            }
             self.warnings.push(format!(
                 "{}: the connection to this interface ended: {}",
-                tap.name(),
+                port.name(),
                 crate::boot::plain(e)
             ));
         }

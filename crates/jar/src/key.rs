@@ -22,7 +22,7 @@ pub enum Key {
     Control(u32),
     ControlListener,
     Signals,
-    Tap,
+    Port,
     /// A setting that a program writes.
     Setting(SettingId),
 }
@@ -43,7 +43,7 @@ impl Key {
             Key::Signals => (8, 0),
             Key::Assoc(id) => (9, id.to_bits()),
             Key::PublishUdp(n) => (10, u64::from(n)),
-            Key::Tap => (11, 0),
+            Key::Port => (11, 0),
             Key::Setting(id) => (12, id.to_bits()),
         };
         tag << TAG | (low & LOW)
@@ -62,7 +62,7 @@ impl Key {
             8 => Key::Signals,
             9 => Key::Assoc(Id::from_bits(low)?),
             10 => Key::PublishUdp(low as u32),
-            11 => Key::Tap,
+            11 => Key::Port,
             12 => Key::Setting(Id::from_bits(low)?),
             _ => return None,
         })

@@ -3,7 +3,7 @@
 //! Every socket is non-blocking there and watched by one epoll instance of the kernel's own, edge-triggered: the
 //! supervisor is a program of the stack like any other.
 mod inspect;
-mod setup;
+pub(crate) mod setup;
 mod spaces;
 use crate::key::Key;
 use belljar_abi::{self as abi, Errno, SockAddr};

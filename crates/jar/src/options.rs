@@ -1,6 +1,7 @@
 //! What `belljar run` was asked for, checked by the command line already, and how a run can fail.
 use belljar_abi::Errno;
 use belljar_capture::watch::Watch;
+use belljar_host::port::Kind;
 use belljar_host::spawn::SpawnError;
 use belljar_kernel::Kernel;
 use belljar_link::{Conditions, Stats};
@@ -36,8 +37,8 @@ pub enum NetMode {
     User,
     /// Only lo.
     None,
-    /// The link's other end is this TAP interface of the machine: its kernel is the neighbour.
-    Tap(String),
+    /// The link's other end is this interface of the machine.
+    Port(Kind, String),
 }
 
 /// See the module.

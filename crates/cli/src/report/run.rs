@@ -3,6 +3,7 @@ use super::advice::advice;
 use super::text::{count, date};
 use super::{Far, HostPart, Page, html, quoted, time};
 use crate::account::account;
+use belljar_host::port::Kind;
 use belljar_jar::{Ended, NetMode, Options};
 use belljar_kernel::net::mib::Mib;
 
@@ -60,7 +61,7 @@ fn facts(o: &Options, e: &Ended, began: u64) -> Vec<(&'static str, String)> {
     let net = match &o.net {
         NetMode::User => "through a gateway, with this machine's sockets".to_owned(),
         NetMode::None => "none, only lo".to_owned(),
-        NetMode::Tap(name) => format!("the machine's interface {name}"),
+        NetMode::Port(_, name) => format!("the machine's interface {name}"),
     };
     vec![
         ("began", date(began)),
@@ -82,7 +83,8 @@ fn far(o: &Options, e: &Ended) -> Far {
         Some((n.mib.get(Mib::IpInReceives), n.mib.get(Mib::IpOutRequests)))
     });
     let (name, about) = match &o.net {
-        NetMode::Tap(name) => (name.clone(), "this machine's kernel".to_owned()),
+        NetMode::Port(Kind::Packet, name) => (name.clone(), "what the interface is connected to".to_owned()),
+        NetMode::Port(_, name) => (name.clone(), "this machine's kernel".to_owned()),
         _ => ("gateway".to_owned(), "this machine's sockets".to_owned()),
     };
     Far { name, about, packets, link: e.link, conditions: e.conditions.to_string() }

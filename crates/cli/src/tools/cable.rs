@@ -1,7 +1,7 @@
 //! `belljar cable`: belljar's link between two TAP devices of this machine, in real time, so that two namespaces see
 //! exactly what two hosts of the lab see. Hidden: `cargo xtask goodput` starts it, as root.
 use crate::out::{self, Done, Fail};
-use belljar_host::tap::Tap;
+use belljar_host::port::Port;
 use belljar_host::{clock, epoll, process};
 use belljar_link::{Course, Link, Stats};
 use clap::Args;
@@ -41,7 +41,7 @@ struct Punctual {
 pub fn run(c: &CableCommand) -> Done {
     let course = Course::parse(&c.link).map_err(|e| Fail::usage(&e))?;
     let [a, b] = &c.taps[..] else { return Err(Fail::usage("two interfaces")) };
-    let open = |name: &String| Tap::open_plain(name).map_err(|e| Fail::new(format!("{name}: {e}")).code(125));
+    let open = |name: &String| Port::open_plain(name).map_err(|e| Fail::new(format!("{name}: {e}")).code(125));
     let taps = [open(a)?, open(b)?];
     let real_time = process::real_time(10).is_ok();
     out::print("ready\n")?;
@@ -52,10 +52,12 @@ pub fn run(c: &CableCommand) -> Done {
 }
 
 /// Until the end of the time, which begins with the first frame.
-fn carry(mut taps: [Tap; 2], link: &mut Link, mut course: Course, ns: u64) -> io::Result<Punctual> {
+fn carry(mut taps: [Port; 2], link: &mut Link, mut course: Course, ns: u64) -> io::Result<Punctual> {
     let (mut ep, mut ready, mut p) = (epoll::Epoll::new()?, Vec::new(), Punctual::default());
     for (key, tap) in taps.iter().enumerate() {
-        ep.add(tap, epoll::IN, key as u64)?;
+        for queue in tap.queues() {
+            ep.add(queue, epoll::IN, key as u64)?;
+        }
     }
     let opened = clock::monotonic_ns();
     let mut begin: Option<u64> = None;

@@ -4,6 +4,7 @@ use crate::account::account;
 use crate::out::{self, Done, Fail, Paint};
 use crate::parse::{self, Publish};
 use crate::report;
+use belljar_host::port::Kind;
 use belljar_host::rundir;
 use belljar_jar::{NetMode, Options, PublishSpec, RunError};
 use belljar_link::Conditions;
@@ -12,14 +13,29 @@ use core::net::Ipv4Addr;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-/// `user`, `none` or `tap=IF`.
+/// `user`, `none`, or an interface of the machine.
 fn net(s: &str) -> Result<NetMode, String> {
-    match (s, s.strip_prefix("tap=")) {
-        ("user", _) => Ok(NetMode::User),
-        ("none", _) => Ok(NetMode::None),
-        (_, Some(name)) if !name.is_empty() && name.len() < 16 => Ok(NetMode::Tap(name.to_owned())),
-        _ => Err("it is user, none or tap=INTERFACE".to_owned()),
+    const MAX_QUEUES: usize = 256;
+    let wrong = || "it is user, none, tap=INTERFACE[,queues=N], tun=INTERFACE or packet=INTERFACE".to_owned();
+    let (way, name) = match s {
+        "user" => return Ok(NetMode::User),
+        "none" => return Ok(NetMode::None),
+        _ => s.split_once('=').ok_or_else(wrong)?,
+    };
+    let (name, kind) = match (way, name.split_once(",queues=")) {
+        ("tap", None) => (name, Kind::Tap { queues: 1 }),
+        ("tap", Some((name, n))) => {
+            let queues = n.parse().ok().filter(|n| (1..=MAX_QUEUES).contains(n));
+            (name, Kind::Tap { queues: queues.ok_or_else(|| format!("a TAP device has 1 to {MAX_QUEUES} queues"))? })
+        }
+        ("tun", None) => (name, Kind::Tun),
+        ("packet", None) => (name, Kind::Packet),
+        _ => return Err(wrong()),
+    };
+    if name.is_empty() || name.len() > 15 || name.contains(['/', ',', ' ']) {
+        return Err(format!("'{name}' is no name of an interface"));
     }
+    Ok(NetMode::Port(kind, name.to_owned()))
 }
 
 #[derive(Args, Debug)]
@@ -90,8 +106,9 @@ pub struct RunCommand {
     /// IPv6 address of the program's host, or off
     #[arg(long, value_name = "ADDRESS/PREFIX", default_value = "fd00::15/64", value_parser = parse::cidr6, help_heading = "Network")]
     pub ip6: parse::Ip6,
-    /// How the jar is connected: user (out through a gateway, with this machine's own sockets), none (only lo), or
-    /// tap=INTERFACE (this machine's kernel is the neighbour)
+    /// How the jar is connected: user (out through a gateway, with this machine's own sockets), none (only lo),
+    /// tap=INTERFACE[,queues=N] or tun=INTERFACE (this machine's kernel is the neighbour), or packet=INTERFACE (whatever
+    /// that interface is connected to, as root)
     #[arg(long, value_name = "NET", default_value = "user", value_parser = net, help_heading = "Network")]
     pub net: NetMode,
     /// Seed of all randomness (default: a new one)

@@ -53,6 +53,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("descriptors.py", include_str!("programs/descriptors.py")),
     ("overflow.py", include_str!("programs/overflow.py")),
     ("tap.sh", include_str!("programs/tap.sh")),
+    ("ports.sh", include_str!("programs/ports.sh")),
     ("proxies.sh", include_str!("programs/proxies.sh")),
     ("closed_listener.py", include_str!("programs/closed_listener.py")),
     ("resets.py", include_str!("programs/resets.py")),

@@ -6,6 +6,7 @@ use anyhow::{Context, Result, ensure};
 pub fn tests() -> Vec<Test> {
     vec![
         test("tap_interface", &["python3", "curl", "unshare", "ip", TAP], tap_interface),
+        test("other_interfaces", &["python3", "curl", "unshare", "nsenter", "ip", "ping", TAP], other_interfaces),
         test("fragments_as_this_kernel", &["python3", "unshare", "nsenter", "ip", "nstat", TAP], fragments).limit(200),
         test("mtu_changes_under_load", &["python3", "unshare", "nsenter", "ip", TAP], mtu_changes).limit(400),
         test("neighbours_fail_and_change", &["python3", "unshare", "ip", TAP], neighbours),
@@ -28,6 +29,16 @@ fn tap_interface(env: &Env) -> Result<()> {
     ensure!(text.contains("default via 10.9.0.1 dev eth0"), "{out:?}");
     ensure!(text.contains("tap0: the connection to this interface ended"), "{out:?}");
     ensure!(out.code == Some(0) && !text.contains("still there"), "{out:?}");
+    Ok(())
+}
+
+/// Several queues, no link layer, and an interface that leads elsewhere.
+fn other_interfaces(env: &Env) -> Result<()> {
+    env.write("carried", &noise(3 << 20))?;
+    let out = env.finish(env.in_own_network(&env.program("ports.sh"), &[&env.belljar_path(), "carried"]), 90)?;
+    let want = "TAP with four queues: intact\nTUN: intact\nTUN, IPv6: intact\n1 received\npacket socket, in: intact\n\
+                packet socket, out: intact\na device that is gone: 125\n";
+    ensure!(out.stdout == want && out.stderr.contains("this machine has no interface near"), "{out:?}");
     Ok(())
 }
 

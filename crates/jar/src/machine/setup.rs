@@ -78,6 +78,13 @@ impl Machine {
         })
     }
 
+    /// What its card is connected to has no hardware addresses.
+    pub fn ask_nobody(&mut self) {
+        if let Some(d) = self.nic.and_then(|nic| self.k.net.devs.get_mut(nic)) {
+            d.iff_noarp = true;
+        }
+    }
+
     /// Whose rights the next calls have.
     pub fn assume(&mut self, uid: u32, gid: u32, privileged: bool) {
         let process = self.k.tasks.tasks.get(self.task).map(|t| t.process);
@@ -194,7 +201,7 @@ fn ipv6(k: &mut Kernel, ns: NsId, dev: Option<DevId>, c: &MachineConfig) -> Resu
 }
 
 /// A locally administered address that shows the IPv4 one.
-fn mac(ip: Ipv4Addr) -> Mac {
+pub(crate) fn mac(ip: Ipv4Addr) -> Mac {
     let [a, b, c, d] = ip.octets();
     Mac([0x52, 0x55, a, b, c, d])
 }
