@@ -144,7 +144,8 @@ impl Machine {
     /// What the kernel traced since the last time.
     fn say(&mut self) {
         let Some(p) = &mut self.trace else { return };
-        let cx = Context { host: "", wall_offset: 0, dev_name: &|d| Some(format!("dev{}", d.slot())) };
+        let cx =
+            Context { host: "", wall_offset: 0, dev_name: &|d| Some(format!("dev{}", d.slot())), ns_name: &|_| None };
         while let Some(r) = self.k.net.env.trace.pop() {
             eprintln!("{}", line(&r, &cx, p));
         }

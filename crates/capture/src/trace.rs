@@ -3,7 +3,7 @@
 //! Times are those of the wall clock; devices are named by the caller, who has the kernel.
 use crate::{DROP_INTERFACE, Printer, Writer, to_wire};
 use belljar_kernel::env::trace::{Dir, Event, Record, SCHEMA_VERSION};
-use belljar_kernel::ids::{DevId, SockId};
+use belljar_kernel::ids::{DevId, NsId, SockId};
 use belljar_wire::{FlowKey, Frame};
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -16,6 +16,8 @@ pub struct Context<'a> {
     /// Wall clock minus boot time.
     pub wall_offset: u64,
     pub dev_name: &'a dyn Fn(DevId) -> Option<String>,
+    /// Of a network namespace that is not the host's own.
+    pub ns_name: &'a dyn Fn(NsId) -> Option<String>,
 }
 
 impl std::fmt::Debug for Context<'_> {
@@ -74,6 +76,9 @@ pub fn json(r: &Record, cx: &Context<'_>) -> String {
     let mut out = format!("{{\"v\":{SCHEMA_VERSION},\"t\":{},\"wall\":{}", r.at, cx.wall(r));
     if !cx.host.is_empty() {
         text(&mut out, "host", cx.host);
+    }
+    if let Some(name) = r.ns.and_then(cx.ns_name) {
+        text(&mut out, "netns", &name);
     }
     let dev = |out: &mut String, d| {
         if let Some(name) = cx.dev(d) {
@@ -242,12 +247,16 @@ mod tests {
             Event::Retransmit { sock, seq: 9, len: 1448, why: "RTO" },
         ]
         .into_iter()
-        .map(|event| Record { at: 5_000, event })
+        .map(|event| Record { at: 5_000, ns: None, event })
         .collect()
     }
 
-    const CX: Context<'static> =
-        Context { host: "", wall_offset: 1_700_000_000_000_000_000, dev_name: &|_| Some("eth\"0".into()) };
+    const CX: Context<'static> = Context {
+        host: "",
+        wall_offset: 1_700_000_000_000_000_000,
+        dev_name: &|_| Some("eth\"0".into()),
+        ns_name: &|_| None,
+    };
 
     #[test]
     fn json_lines() {

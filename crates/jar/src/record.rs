@@ -4,7 +4,7 @@ use crate::jar::Jar;
 use belljar_capture::trace::{Context, Recorder, json};
 use belljar_host::fd;
 use belljar_kernel::env::trace::{Record, Wanted};
-use belljar_kernel::ids::DevId;
+use belljar_kernel::ids::{DevId, NsId};
 use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::os::fd::OwnedFd;
@@ -51,14 +51,21 @@ impl Write for Sink {
     }
 }
 
+/// Whose events: of a host, and there of one namespace or of all.
+type Of = (usize, Option<NsId>);
+
+fn is_of(of: &Of, host: usize, r: &Record) -> bool {
+    of.0 == host && (of.1.is_none() || of.1 == r.ns)
+}
+
 /// Who wants events, and which.
 #[derive(Debug, Default)]
 pub struct Recording {
     pcap: Option<Recorder<BufWriter<File>>>,
     trace: Option<BufWriter<File>>,
     /// Viewing commands: host, device filter, capture.
-    captures: Vec<(usize, Option<String>, Recorder<Sink>)>,
-    traces: Vec<(usize, Sink)>,
+    captures: Vec<(Of, Option<String>, Recorder<Sink>)>,
+    traces: Vec<(Of, Sink)>,
     /// When the files get what is buffered for them.
     flush_at: Option<u64>,
 }
@@ -78,22 +85,22 @@ impl Recording {
         self.trace = Some(BufWriter::with_capacity(1 << 18, file));
     }
 
-    pub fn add_capture(&mut self, host: usize, device: Option<String>, fd: OwnedFd) -> io::Result<()> {
+    pub fn add_capture(&mut self, of: Of, device: Option<String>, fd: OwnedFd) -> io::Result<()> {
         let mut r = Recorder::new(Sink::new(fd))?;
         r.writer().flush()?;
-        self.captures.push((host, device, r));
+        self.captures.push((of, device, r));
         Ok(())
     }
 
-    pub fn add_trace(&mut self, host: usize, fd: OwnedFd) {
-        self.traces.push((host, Sink::new(fd)));
+    pub fn add_trace(&mut self, of: Of, fd: OwnedFd) {
+        self.traces.push((of, Sink::new(fd)));
     }
 
     fn wanted(&self, host: usize) -> Wanted {
-        let traced = self.trace.is_some() || self.traces.iter().any(|(h, _)| *h == host);
+        let traced = self.trace.is_some() || self.traces.iter().any(|(of, _)| of.0 == host);
         // The file shows the program's side; the gateway's is the same packets once more.
         let file = self.pcap.is_some() && host == crate::gateway::HOST;
-        let captured = file || self.captures.iter().any(|(h, ..)| *h == host);
+        let captured = file || self.captures.iter().any(|(of, ..)| of.0 == host);
         Wanted { taps: traced || captured, stages: traced, drops: traced || captured, sockets: traced }
     }
 
@@ -155,7 +162,8 @@ impl Jar {
             }
             if !records.is_empty() {
                 let name = |d: DevId| m.k.net.devs.get(d).map(|d| d.name.clone());
-                let cx = Context { host: "", wall_offset: m.k.net.env.wall_offset, dev_name: &name };
+                let ns_name = |ns: NsId| m.name_of(ns);
+                let cx = Context { host: "", wall_offset: m.k.net.env.wall_offset, dev_name: &name, ns_name: &ns_name };
                 self.record.write(host, &m.name, &records, &cx);
                 if self.record.pcap.is_some() || self.record.trace.is_some() {
                     self.record.flush_at.get_or_insert(self.now + FLUSH);
@@ -221,16 +229,16 @@ impl Recording {
             if let Some(t) = &mut self.trace {
                 let _ = writeln!(t, "{}", json(r, &named));
             }
-            for (h, device, rec) in &mut self.captures {
-                if *h == host
+            for (of, device, rec) in &mut self.captures {
+                if is_of(of, host, r)
                     && rec.writer().get_ref().buf.len() < SINK_BUFFER
                     && device_matches(r, device.as_deref(), cx)
                 {
                     let _ = rec.record(r, cx);
                 }
             }
-            for (h, sink) in &mut self.traces {
-                if *h != host {
+            for (of, sink) in &mut self.traces {
+                if !is_of(of, host, r) {
                 } else if sink.buf.len() < SINK_BUFFER {
                     let _ = writeln!(sink, "{}", json(r, cx));
                 } else {

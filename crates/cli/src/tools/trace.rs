@@ -12,15 +12,15 @@ use std::io::{BufRead, BufReader};
 use std::os::fd::AsRawFd;
 
 const EVENTS: [&str; 6] = ["tap", "stage", "rule", "drop", "state", "retransmit"];
-const KEYS: [&str; 18] = [
-    "event", "stage", "dev", "dir", "packet", "flow", "proto", "hook", "table", "chain", "rule", "says", "reason",
-    "at", "sock", "old", "new", "why",
+const KEYS: [&str; 19] = [
+    "event", "netns", "stage", "dev", "dir", "packet", "flow", "proto", "hook", "table", "chain", "rule", "says",
+    "reason", "at", "sock", "old", "new", "why",
 ];
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
 Filter:   the name of an event (tap, stage, rule, drop, state, retransmit) or KEY=PATTERN, with *
-          and ? as in file names; keys: event stage dev dir packet flow proto hook table chain
+          and ? as in file names; keys: event netns stage dev dir packet flow proto hook table chain
           rule says reason at sock old new why.
           Words with the same key widen the choice, different keys narrow it.
 
@@ -107,7 +107,13 @@ fn matches(filter: &Patterns, event: &Json) -> bool {
 
 fn line(e: &Json, paint: Paint) -> String {
     let f = |key: &str| field(e, key);
-    let packet = format!("#{} {}", f("packet"), f("dev"));
+    // A device of another namespace than the host's own: @NETNS/eth0.
+    let place = match (f("netns"), f("dev")) {
+        (ns, dev) if ns.is_empty() => dev,
+        (ns, dev) if dev.is_empty() => format!("@{ns}"),
+        (ns, dev) => format!("@{ns}/{dev}"),
+    };
+    let packet = format!("#{} {place}", f("packet"));
     let body = match f("event").as_str() {
         "tap" => {
             let arrow = if f("dir") == "in" { "<" } else { ">" };
@@ -139,7 +145,20 @@ fn line(e: &Json, paint: Paint) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::out::When;
     use serde_json::json;
+
+    #[test]
+    fn another_namespace_stands_before_the_device() {
+        let stage = |more: Json| {
+            let mut e = json!({"event": "stage", "stage": "ip_rcv", "packet": 7, "len": 84, "wall": 0});
+            e.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            line(&e, Paint::of(When::Never, &std::io::stdout()))
+        };
+        assert!(stage(json!({"dev": "eth0"})).contains("#7 eth0 ip_rcv"));
+        assert!(stage(json!({"dev": "eth0", "netns": "a"})).contains("#7 @a/eth0 ip_rcv"));
+        assert!(stage(json!({"netns": "a"})).contains("#7 @a ip_rcv"));
+    }
 
     fn words(s: &str) -> Vec<String> {
         s.split_whitespace().map(str::to_owned).collect()

@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Test> {
         test("views_as_json", &["python3"], views_as_json),
         test("sysctl_changes_a_jar", &["python3"], sysctl_changes_a_jar),
         test("tcpdump_and_trace_live", &["python3", "tcpdump"], tcpdump_and_trace_live),
+        test("namespaces_are_told_apart", &["ip", "ping"], namespaces_are_told_apart),
         test("doctor", &[], doctor),
         test("help", &[], help),
     ]
@@ -145,6 +146,29 @@ fn sysctl_changes_a_jar(env: &Env) -> Result<()> {
     ensure!(env.ask(&["sysctl", "web", "-n", "net.ipv4.tcp_fin_timeout"])?.trim() == "7", "-n");
     let out = env.finish(env.belljar(&["sysctl", "web", "net.ipv4.tcp_fin_timeou"]), 10)?;
     ensure!(out.code != Some(0) && out.stderr.contains("net.ipv4.tcp_fin_timeout"), "the nearest name: {out:?}");
+    Ok(())
+}
+
+/// A trace says where each packet is; of one namespace only its own are shown, by a capture too.
+fn namespaces_are_told_apart(env: &Env) -> Result<()> {
+    let script = "ip netns add a && ip link add v0 type veth peer name v1 && ip link set v1 netns a && \
+        ip addr add 10.9.0.1/24 dev v0 && ip link set v0 up && ip netns exec a ip addr add 10.9.0.2/24 dev v1 && \
+        ip netns exec a ip link set v1 up && echo ready && while :; do ping -c 1 -W 1 10.9.0.2 >ping.out; sleep 0.2; done";
+    let mut jar = env.run(&["--name", "two", "--with-proc", "--net", "none"], &["sh", "-c", script])?;
+    jar.says("ready", 20)?;
+    let show = |args: &[&str]| -> Result<String> {
+        let out = env.finish(env.belljar(args), 20)?;
+        ensure!(out.code == Some(0), "{args:?}: {out:?}");
+        Ok(out.stdout)
+    };
+    let all = show(&["trace", "two", "stage=ip_rcv", "-c", "4"])?;
+    ensure!(all.contains(" v0 ip_rcv") && all.contains(" @a/v1 ip_rcv"), "{all}");
+    let one = show(&["trace", "two@a", "-c", "12"])?;
+    ensure!(one.lines().count() == 12 && one.lines().all(|l| l.contains(" @a")), "{one}");
+    let dump = show(&["tcpdump", "two", "-c", "4"])?;
+    let lines: std::collections::BTreeSet<&str> = dump.lines().filter_map(|l| Some(l.split_once(' ')?.1)).collect();
+    ensure!(dump.lines().count() == 4 && lines.len() == 4, "each packet once: {dump}");
+    jar.stop()?;
     Ok(())
 }
 

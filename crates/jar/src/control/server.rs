@@ -211,13 +211,16 @@ impl Jar {
                         return Err(format!("{d}: no such device in this host"));
                     }
                 }
-                jar.record.add_capture(i, device, fd).map_err(|e| e.to_string())?;
+                // As tcpdump there: one namespace, the host's own unless another is named.
+                let ns = jar.machines.get(i).map(|m| m.ns);
+                jar.record.add_capture((i, ns), device, fd).map_err(|e| e.to_string())?;
                 jar.apply_wanted();
                 Ok(Reply::Ok)
             }),
             Request::Trace { host } => self.with_host(&host, |jar, i| {
                 let fd = fds.into_iter().next().ok_or_else(|| "no descriptor came with the request".to_owned())?;
-                jar.record.add_trace(i, fd);
+                let ns = jar.machines.get(i).filter(|m| m.ns != m.home).map(|m| m.ns);
+                jar.record.add_trace((i, ns), fd);
                 jar.apply_wanted();
                 Ok(Reply::Ok)
             }),

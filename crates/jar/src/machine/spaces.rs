@@ -25,6 +25,12 @@ impl Machine {
         }
     }
 
+    /// What a namespace beside the host's own is called; without a name, by the number that the stack has for it.
+    pub fn name_of(&self, ns: NsId) -> Option<String> {
+        let name = || self.names.iter().find(|(_, n)| **n == ns).map(|(name, _)| name.clone());
+        (ns != self.home).then(|| name().unwrap_or_else(|| format!("#{}", ns.slot())))
+    }
+
     /// A new namespace, with lo, which is down. EEXIST for a name that there is.
     pub fn add_netns(&mut self, name: &str) -> Result<(), Errno> {
         check(name)?;

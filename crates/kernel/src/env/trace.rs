@@ -1,6 +1,6 @@
 //! What happened, as events: one branch when nobody watches, a bounded ring when somebody does, losses counted.
 use crate::env::time::Nanos;
-use crate::ids::{DevId, SockId};
+use crate::ids::{DevId, NsId, SockId};
 use crate::net::drop::DropReason;
 use belljar_wire::{Frame, PacketId};
 use std::collections::VecDeque;
@@ -46,6 +46,8 @@ pub struct RuleHit {
 #[derive(Clone, Debug)]
 pub struct Record {
     pub at: Nanos,
+    /// The network namespace that it happened in.
+    pub ns: Option<NsId>,
     pub event: Event,
 }
 
@@ -78,12 +80,12 @@ impl Trace {
         self.limit = events.max(1);
     }
 
-    pub fn push(&mut self, at: Nanos, event: Event) {
+    pub fn push(&mut self, at: Nanos, ns: Option<NsId>, event: Event) {
         if self.ring.len() >= self.limit {
             self.lost += 1;
             return;
         }
-        self.ring.push_back(Record { at, event });
+        self.ring.push_back(Record { at, ns, event });
     }
 
     /// The oldest event, taken out.

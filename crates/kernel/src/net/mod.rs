@@ -136,7 +136,7 @@ impl Net {
         if self.env.trace.wanted.drops {
             let frame = Box::new(skb.whole_frame());
             let event = Event::Drop { packet: skb.id, reason, at, dev: skb.dev, frame };
-            self.env.trace.push(self.env.now, event);
+            self.env.trace.push(self.env.now, self.ns_of(&skb), event);
         }
         self.skb_release(skb);
     }
@@ -182,10 +182,15 @@ impl Net {
         }
     }
 
+    /// Where a packet is at the moment: at its device, or on its way out of a namespace.
+    fn ns_of(&self, skb: &SkBuff) -> Option<NsId> {
+        skb.dev.and_then(|d| self.devs.get(d)).map(|d| d.ns).or(skb.ns)
+    }
+
     #[cold]
     fn trace_stage(&mut self, skb: &Skb, stage: &'static str) {
         let event = Event::Stage { packet: skb.id, stage, dev: skb.dev, len: skb.len() as u32 };
-        self.env.trace.push(self.env.now, event);
+        self.env.trace.push(self.env.now, self.ns_of(skb), event);
     }
 
     /// A rule decided about a packet: told in words only to who asks.
@@ -193,7 +198,7 @@ impl Net {
     pub(crate) fn rule_hit(&mut self, skb: &SkBuff, hit: impl FnOnce() -> RuleHit) {
         if self.env.trace.wanted.stages {
             let event = Event::Rule { packet: skb.id, dev: skb.dev, hit: Box::new(hit()) };
-            self.env.trace.push(self.env.now, event);
+            self.env.trace.push(self.env.now, self.ns_of(skb), event);
         }
     }
 
@@ -217,6 +222,7 @@ impl Net {
             core::vlan::push_inside(&mut tagged);
             (frame.head, frame.payload) = (tagged.head, tagged.frags);
         }
-        self.env.trace.push(self.env.now, Event::Tap { dev, dir, frame });
+        let ns = self.devs.get(dev).map(|d| d.ns);
+        self.env.trace.push(self.env.now, ns, Event::Tap { dev, dir, frame });
     }
 }

@@ -111,7 +111,7 @@ pub(crate) fn set_state(net: &mut Net, sk: &mut TcpSock, id: TcpId, to: State) {
     }
     if net.env.trace.wanted.sockets {
         let event = Event::State { sock: SockId::Tcp(id), old: old.name(), new: to.name() };
-        net.env.trace.push(net.env.now, event);
+        net.env.trace.push(net.env.now, Some(sk.sk.ns), event);
     }
 }
 

@@ -90,7 +90,11 @@ pub fn resend(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, segs: u32, 
         net.add(sk.sk.ns, Mib::TcpExtTCPRetransFail, u64::from(pcount));
     }
     if net.env.trace.wanted.sockets {
-        net.env.trace.push(net.env.now, Event::Retransmit { sock: SockId::Tcp(id), seq: first, len, why });
+        net.env.trace.push(
+            net.env.now,
+            Some(sk.sk.ns),
+            Event::Retransmit { sock: SockId::Tcp(id), seq: first, len, why },
+        );
     }
     sent
 }
