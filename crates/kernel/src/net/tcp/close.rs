@@ -238,6 +238,10 @@ pub fn tcp_shutdown(k: &mut Kernel, id: TcpId, how: i32) -> Result<(), Errno> {
 #[doc(alias = "tcp_shutdown")]
 pub(super) fn shutdown_send(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     if sk.state.is(&[State::Established, State::CloseWait]) && close_state(sk, net, id) {
+        // Who can still ask is told how the FIN fared; a socket that is closed is asked no more.
+        if sk.track.is_none() {
+            transmit::first_data(sk, net);
+        }
         send_fin(sk, net, id);
     }
 }

@@ -26,6 +26,10 @@ pub(super) fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
     if sk.sk.flags.rx_tstamp && skb.tstamp == 0 {
         skb.tstamp = net.env.now;
     }
+    // A FIN waits for its reader; an orphan has none.
+    if sk.sk.flags.dead && skb.frags.is_empty() {
+        return net.consume_skb(skb);
+    }
     if let Some(last) = sk.rcv.queue.back_mut()
         && let Some(more) = try_coalesce(last, &mut skb)
     {

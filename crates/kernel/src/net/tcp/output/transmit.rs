@@ -32,10 +32,8 @@ use core::net::IpAddr;
 pub fn transmit_queued(sk: &mut TcpSock, net: &mut Net, id: TcpId, ix: usize, mss: u32) -> Result<(), Errno> {
     let in_flight = ix < sk.snd.sent;
     let pcount = set_tso_segs(sk, ix, mss);
-    let Some(seg) = sk.snd.queue.get(ix) else { return Err(Errno::EINVAL) };
-    let len = seg.len();
-    // A FIN is watched too, while somebody can still ask.
-    if sk.track.is_none() && (len != 0 || seg.flags.contains(Flags::FIN) && !sk.sk.flags.dead) {
+    let Some(len) = sk.snd.queue.get(ix).map(TxSeg::len) else { return Err(Errno::EINVAL) };
+    if len != 0 && sk.track.is_none() {
         first_data(sk, net);
     }
     let Some(seg) = sk.snd.queue.get_mut(ix) else { return Err(Errno::EINVAL) };
@@ -87,7 +85,7 @@ pub fn zerocopy_sent(sk: &mut TcpSock, net: &mut Net, end_seq: u32) {
 
 /// The connection begins to move data: from now on it is watched.
 #[cold]
-fn first_data(sk: &mut TcpSock, net: &Net) {
+pub fn first_data(sk: &mut TcpSock, net: &Net) {
     let rate = if sk.rtt.srtt_us == 0 { pacing::max_pacing_rate(sk) } else { pacing::window_rate(sk, net) };
     let now = net.env.now_us();
     let t = sk.track();
