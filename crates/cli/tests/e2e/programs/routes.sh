@@ -111,6 +111,33 @@ for kind, proto in ((socket.SOCK_DGRAM, 0), (socket.SOCK_STREAM, 0), (socket.SOC
     if kind == socket.SOCK_DGRAM:
         t('send another', lambda: new(info(v1)).sendto(b'x', ('fd00:1::9', 9)))
         t('send', lambda: new(info(v0)).sendto(b'x', ('fd00:1::9', 9)))"
+ip -6 neigh replace fd00:1::9 lladdr 02:00:00:00:00:99 dev v0
+python3 -c "
+import errno, socket, struct
+def t(what, f):
+    try: r = f()
+    except OSError as e: r = errno.errorcode.get(e.errno, e.errno)
+    print(what, r, flush=True)
+wire = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(0x86dd))
+wire.bind(('v1', 0))
+wire.settimeout(0.5)
+def heard():
+    while True:
+        p = wire.recv(2000)
+        if b'hello' in p: return p[18:].hex()
+addr = lambda a: socket.inet_pton(socket.AF_INET6, a)
+for proto in (58, 17, 255):
+    s = socket.socket(socket.AF_INET6, socket.SOCK_RAW, proto)
+    t('header', lambda: s.getsockopt(41, 36))
+    t('by hand', lambda: s.setsockopt(41, 36, 1))
+    t('short', lambda: s.setsockopt(41, 36, bytes(1)))
+    for length, src, dst in ((5, 'fd00:1::77', 'fd00:1::9'), (99, '::', 'fd00:1::8')):
+        t('send', lambda: s.sendto(struct.pack('!IHBB', 6 << 28 | 5, length, 59, 7) + addr(src) + addr(dst) + b'hello', ('fd00:1::9', 0)))
+        t('heard', heard)
+    t('no header', lambda: s.sendto(b'hello', ('fd00:1::9', 0)))
+    s.setsockopt(41, 36, 0)
+    t('send', lambda: s.sendto(b'\x80' + bytes(7) + b'hello', ('fd00:1::9', 0)))
+    t('heard', heard)"
 r ping -c1 -W1 -I v0 fd00:1::9 | grep from
 for to in 10.9.0.1 fd00:1::1; do r ping -c1 -W1 -I v0 $to | grep -o "1 received"; done
 echo "# filters"
