@@ -247,6 +247,16 @@ pub fn done(out: &mut Vec<u8>, seq: u32, pid: u32) {
     Msg::new(out, NLMSG_DONE, NLM_F_MULTI, seq, pid).body(&0i32.to_ne_bytes());
 }
 
+/// The same of one that failed, with the words of its extended acknowledgement.
+pub fn failed(out: &mut Vec<u8>, seq: u32, pid: u32, (code, text): (Errno, Option<&str>)) {
+    let tlvs = if text.is_some() { NLM_F_ACK_TLVS } else { 0 };
+    let mut m = Msg::new(out, NLMSG_DONE, NLM_F_MULTI | tlvs, seq, pid);
+    m.body(&(-code.0).to_ne_bytes());
+    if let Some(text) = text {
+        m.attr_str(NLMSGERR_ATTR_MSG, text);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

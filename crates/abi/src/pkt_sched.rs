@@ -104,8 +104,13 @@ pub const TCA_HTB_OFFLOAD: u16 = 9;
 pub const TCA_MATCHALL_CLASSID: u16 = 1;
 pub const TCA_MATCHALL_ACT: u16 = 2;
 pub const TCA_MATCHALL_FLAGS: u16 = 3;
-
 pub const TCA_MATCHALL_PCNT: u16 = 4;
+
+/// Flags of filters: not in hardware, not in software; more is said of errors; no hardware has it.
+pub const TCA_CLS_FLAGS_SKIP_HW: u32 = 1;
+pub const TCA_CLS_FLAGS_SKIP_SW: u32 = 2;
+pub const TCA_CLS_FLAGS_NOT_IN_HW: u32 = 8;
+pub const TCA_CLS_FLAGS_VERBOSE: u32 = 16;
 
 pub const TCA_FW_CLASSID: u16 = 1;
 pub const TCA_FW_POLICE: u16 = 2;

@@ -544,6 +544,8 @@ pub const NTF_USE: u8 = 1;
 pub const NTF_SELF: u8 = 2;
 pub const NTF_MASTER: u8 = 4;
 pub const NTF_PROXY: u8 = 8;
+pub const NTF_EXT_LEARNED: u8 = 0x10;
+pub const NTF_STICKY: u8 = 0x40;
 pub const NTF_ROUTER: u8 = 0x80;
 
 /// `struct ifinfomsg`.

@@ -236,6 +236,29 @@ fn who_hears_a_group() {
     assert_eq!(h.counter(Mib::UdpIgnoredMulti), before + 1);
 }
 
+/// As measured on Linux 6.18.
+#[test]
+fn a_socket_of_ipv6_hears_of_ipv4_what_it_joined_itself() {
+    let mut h = Host::new();
+    let kind = SOCK_DGRAM | SOCK_NONBLOCK;
+    let Ok(Ret::Fd(six)) = h.call(Call::Socket { family: AF_INET6, kind, protocol: 0 }) else { panic!() };
+    let any = SockAddr::V6 { addr: std::net::Ipv6Addr::UNSPECIFIED, port: 5000, flowinfo: 0, scope: 0 };
+    h.set(six, SOL_SOCKET, SO_REUSEADDR, 1).unwrap();
+    h.call(Call::Bind { fd: six, addr: &any.emit() }).unwrap();
+    let four = h.udp();
+    join(&mut h, four, G);
+    assert_eq!((h.get(four, SOL_IP, IP_MULTICAST_ALL), h.get(six, SOL_IP, IP_MULTICAST_ALL)), (1, 0));
+    to_group(&mut h, S1, G, b"others");
+    assert_eq!(h.recv(six).map(|_| ()), Err(Errno::EAGAIN));
+    h.set(six, SOL_IP, IP_MULTICAST_ALL, 1).unwrap();
+    to_group(&mut h, S1, G, b"all");
+    assert!(h.recv(six).is_ok());
+    h.set(six, SOL_IP, IP_MULTICAST_ALL, 0).unwrap();
+    opt(&mut h, six, IP_ADD_MEMBERSHIP, &mreq(G, HOST, None)).unwrap();
+    to_group(&mut h, S1, G, b"own");
+    assert!(h.recv(six).is_ok());
+}
+
 #[test]
 fn what_is_sent_to_a_group() {
     let mut h = Host::new();

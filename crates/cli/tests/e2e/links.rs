@@ -20,6 +20,10 @@ pub fn tests() -> Vec<Test> {
             &["unshare", "ip", "iptables", "python3", "tcpdump"],
             settings_of_routers_as_linux,
         ),
+        test("addresses_of_ipv6_as_linux", &["unshare", "ip", "python3"], addresses_of_ipv6_as_linux),
+        test("advertised_as_linux", &["unshare", "ip", "python3"], advertised_as_linux),
+        test("routes_as_linux", &["unshare", "ip", "tc", "ping", "iptables-legacy"], routes_as_linux),
+        test("flags_as_linux", &["unshare", "ip", "ifconfig", "bridge", "python3"], flags_as_linux),
         test("proxies_as_linux", &["unshare", "ip", "arp"], proxies_as_linux),
         test("bridges_as_linux", &["ip", "bridge"], bridges_as_linux),
         test("vlans_of_devices_and_bridges", &["ip", "bridge", "ping"], vlans_of_devices_and_bridges),
@@ -97,6 +101,26 @@ fn next_hops_as_linux(env: &Env) -> Result<()> {
 /// Rules by protocol, ports, users, with jumps, and the routes that are chosen by them; `fibmatch`.
 fn rules_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "rules.sh", "")
+}
+
+/// Addresses given before there is a link, kept when it goes, and who hears of it.
+fn addresses_of_ipv6_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "addresses6.sh", "")
+}
+
+/// What a router says of MTU and hops, and which routes follow.
+fn advertised_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "advertised.sh", "")
+}
+
+/// What is refused of routes, filters and chains, what is not, and which is meant by a request to delete or to show.
+fn routes_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "routes.sh", "")
+}
+
+/// Flags of devices by netlink and by ioctl, and of entries of a bridge's table.
+fn flags_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "flags.sh", "")
 }
 
 /// Who is answered for (`ip neigh add proxy`, `arp … pub`), and `nud noarp`.

@@ -150,6 +150,13 @@ pub fn forwards(net: &Net, dev: DevId) -> bool {
     port(net, dev).is_some_and(|p| p.stp.state == bridge_stp::BR_STATE_FORWARDING)
 }
 
+/// Who sends to a port is remembered.
+#[doc(alias = "nbp_state_should_learn")]
+pub fn learns(net: &Net, dev: DevId) -> bool {
+    let learns = |s| matches!(s, bridge_stp::BR_STATE_FORWARDING | bridge_stp::BR_STATE_LEARNING);
+    port(net, dev).is_some_and(|p| learns(p.stp.state))
+}
+
 /// `ip link set DEV master BRIDGE`: EOPNOTSUPP when that is none, EINVAL for lo, ELOOP for another bridge.
 #[doc(alias = "br_add_if")]
 pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {

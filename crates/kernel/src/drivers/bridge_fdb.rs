@@ -4,7 +4,7 @@ use crate::env::Jiffies;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::netlink::notify;
-use belljar_abi::rtnetlink::{RTM_DELNEIGH, RTM_NEWNEIGH};
+use belljar_abi::rtnetlink::{NTF_EXT_LEARNED, NTF_STICKY, RTM_DELNEIGH, RTM_NEWNEIGH};
 use belljar_wire::Mac;
 
 /// Addresses that are learned from frames: who sends from more of them gets no more memory for it.
@@ -22,6 +22,8 @@ pub struct FdbEntry {
     pub updated: Jiffies,
     pub used: Jiffies,
     pub made: u64,
+    /// NTF_STICKY: frames do not move it. NTF_EXT_LEARNED: somebody else looks after it, it has no age.
+    pub flags: u8,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +35,12 @@ pub enum FdbKind {
     Local,
 }
 
+impl FdbEntry {
+    fn ages(&self) -> bool {
+        self.kind == FdbKind::Learned && self.flags & NTF_EXT_LEARNED == 0
+    }
+}
+
 /// An address of the bridge or of a port. Of several that have the same the first stands there.
 #[doc(alias = "fdb_add_local")]
 pub(super) fn fdb_local(net: &mut Net, br: DevId, key: FdbKey, port: Option<DevId>) {
@@ -41,7 +49,7 @@ pub(super) fn fdb_local(net: &mut Net, br: DevId, key: FdbKey, port: Option<DevI
     if key.0.is_zero() || known.is_some_and(|e| e.kind == FdbKind::Local) {
         return;
     }
-    insert(net, br, key, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now, made: 0 });
+    insert(net, br, key, FdbEntry { port, kind: FdbKind::Local, updated: now, used: now, made: 0, flags: 0 });
 }
 
 /// Into the table, over what was there.
@@ -117,7 +125,7 @@ fn hold_time(net: &Net, b: &Bridge) -> Jiffies {
 
 fn expired(net: &Net, br: DevId, e: &FdbEntry) -> bool {
     let Some(b) = net.bridge(br) else { return true };
-    e.kind == FdbKind::Learned && net.env.jiffies().wrapping_sub(e.updated) >= hold_time(net, b)
+    e.ages() && net.env.jiffies().wrapping_sub(e.updated) >= hold_time(net, b)
 }
 
 /// What was not heard of for the ageing time goes.
@@ -125,7 +133,7 @@ fn expired(net: &Net, br: DevId, e: &FdbEntry) -> bool {
 pub fn sweep(net: &mut Net, br: DevId) {
     let now = net.env.jiffies();
     let Some(age) = net.bridge(br).map(|b| hold_time(net, b)) else { return };
-    forget(net, br, |_, e| e.kind == FdbKind::Learned && now.wrapping_sub(e.updated) >= age);
+    forget(net, br, |_, e| e.ages() && now.wrapping_sub(e.updated) >= age);
     if let Some(b) = net.bridge_mut(br) {
         b.swept = now;
     }
@@ -133,7 +141,7 @@ pub fn sweep(net: &mut Net, br: DevId) {
 
 /// The sender of a frame is where the frame came from; an address of this machine is believed of nobody else.
 #[doc(alias = "br_fdb_update")]
-pub(super) fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
+pub(crate) fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
     let now = net.env.jiffies();
     let Some(b) = net.bridge_mut(br) else { return };
     if b.ageing_time == 0 {
@@ -146,8 +154,9 @@ pub(super) fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
             _ => {}
         }
         e.updated = now;
-        if e.port != Some(from) {
+        if e.port != Some(from) && e.flags & NTF_STICKY == 0 {
             e.port = Some(from);
+            e.flags &= !NTF_EXT_LEARNED;
             let e = *e;
             notify::fdb(net, RTM_NEWNEIGH, br, key, &e);
         }
@@ -158,7 +167,12 @@ pub(super) fn learn(net: &mut Net, br: DevId, from: DevId, key: FdbKey) {
         sweep(net, br);
     }
     if net.bridge(br).is_some_and(|b| b.learned < MOST_LEARNED) {
-        insert(net, br, key, FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now, made: 0 });
+        insert(
+            net,
+            br,
+            key,
+            FdbEntry { port: Some(from), kind: FdbKind::Learned, updated: now, used: now, made: 0, flags: 0 },
+        );
     }
 }
 

@@ -20,7 +20,7 @@ use std::hash::{Hash, Hasher};
 
 const PAGE_SIZE: usize = 4096;
 
-/// Packets that wait for the reader (`ip link`'s qlen of such a device).
+/// Packets that wait for the reader of a TUN (`ip link`'s qlen); a TAP has what Ethernet devices have.
 pub const TUN_READQ_SIZE: u32 = 500;
 
 /// The driver's part of the device.
@@ -141,7 +141,9 @@ impl Kernel {
         let random = self.net.env.rng.next_u64().to_le_bytes();
         if let Some(d) = self.net.devs.get_mut(id) {
             d.features = Features { orphan: true, ..Features::NONE };
-            d.tx_queue_len = TUN_READQ_SIZE;
+            if !tap {
+                d.tx_queue_len = TUN_READQ_SIZE;
+            }
             if tap {
                 // Locally administered, no group.
                 d.mac = Mac([random[0] & 0xfc | 2, random[1], random[2], random[3], random[4], random[5]]);

@@ -57,6 +57,8 @@ pub struct Vxlan {
     pub local: Ipv4Addr,
     /// 0: the namespace's default.
     pub ttl: u8,
+    /// It is that of the packet inside.
+    pub ttl_inherit: bool,
     /// 1: that of the packet inside.
     pub tos: u8,
     pub learning: bool,
@@ -65,6 +67,10 @@ pub struct Vxlan {
     /// Source ports to choose from; zeros: the namespace's range.
     pub ports: (u16, u16),
     pub udp_csum: bool,
+    /// Of packets over IPv6, which there are none of: sent without a checksum, taken so.
+    pub no_csum6: (bool, bool),
+    /// Addresses at most; 0: no limit of its own.
+    pub addrmax: u32,
     pub fdb: BTreeMap<Mac, VxFdb>,
 }
 
@@ -211,7 +217,9 @@ pub fn fdb_append(net: &mut Net, dev: DevId, mac: Mac, r: Remote) -> Result<(), 
 
 /// There is room for another address.
 pub fn has_room(net: &Net, dev: DevId) -> bool {
-    of(net, dev).is_some_and(|v| v.fdb.len() < MOST_ENTRIES)
+    of(net, dev).is_some_and(|v| {
+        v.fdb.len() < MOST_ENTRIES && (v.addrmax == 0 || v.fdb.len() < usize::try_from(v.addrmax).unwrap_or(usize::MAX))
+    })
 }
 
 fn expired(net: &Net, v: &Vxlan, e: &VxFdb) -> bool {
@@ -269,7 +277,8 @@ fn tx_error(net: &mut Net, dev: DevId, skb: Skb, (reason, carrier): (DropReason,
 #[doc(alias = "vxlan_xmit_one")]
 fn xmit_one(net: &mut Net, dev: DevId, r: Remote, mut skb: Skb) {
     let Some(v) = of(net, dev) else { return net.kfree_skb(skb, DropReason::DevReady, "vxlan_xmit_one") };
-    let (ns, local, ttl, udp_csum) = (v.ns, v.local, v.ttl, v.udp_csum);
+    let (ns, local, ttl, udp_csum) =
+        (v.ns, v.local, if v.ttl_inherit { headers::ttl(&skb).unwrap_or(0) } else { v.ttl }, v.udp_csum);
     let (wanted, ports) = (v.tos, v.ports);
     net.xmit_nested = if net.xmit_depth == 0 { 0 } else { net.xmit_nested + 1 };
     if net.xmit_depth >= RECURSION_LIMIT || net.xmit_nested > MOST_NESTED {

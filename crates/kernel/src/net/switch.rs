@@ -413,7 +413,7 @@ pub(crate) fn setsockopt(
         (_, SockId::Packet(_) | SockId::Xsk(_)) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, SockId::Raw(id)) if raw::is_raw6(k, id) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_setsockopt(k, sock, name, value, cred),
-        (SOL_IPV6, SockId::Raw(id)) if name == IPV6_CHECKSUM => raw::setsockopt(k, id, level, name, value),
+        (SOL_IPV6, SockId::Raw(id)) if raw::is_own_option(name) => raw::setsockopt(k, id, level, name, value),
         (SOL_IPV6, _) => sockopt6::ipv6_setsockopt(k, sock, name, value, cred),
         (SOL_TCP, SockId::Tcp(id)) => {
             let Kernel { socks, net, .. } = k;
@@ -437,7 +437,7 @@ pub(crate) fn getsockopt(k: &mut Kernel, sock: SockId, level: i32, name: i32, le
         (SOL_IP, SockId::Raw(id)) if raw::is_raw6(k, id) => Err(Errno::ENOPROTOOPT),
         (SOL_IP, _) => sockopt::ip_getsockopt(k, sock, name, len),
         (SOL_IPV6, _) if !v6(k, sock) => Err(Errno::EOPNOTSUPP),
-        (SOL_IPV6, SockId::Raw(id)) if name == IPV6_CHECKSUM => raw::getsockopt(k, id, level, name),
+        (SOL_IPV6, SockId::Raw(id)) if raw::is_own_option(name) => raw::getsockopt(k, id, level, name),
         (SOL_IPV6, _) => sockopt6::ipv6_getsockopt(k, sock, name),
         (SOL_TCP, SockId::Tcp(id)) => {
             let sk = k.socks.tcp.get_mut(id).ok_or(Errno::ENOTSOCK)?;

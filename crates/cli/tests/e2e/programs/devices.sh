@@ -83,4 +83,18 @@ r ip link show vx0
 r ip link set vx0 down
 r ip link del d0
 r ip link
+r ip link add vx3 address 02:00:00:00:00:e3 type vxlan id 50 dstport 4789 ttl inherit maxaddress 2
+r ip -d link show vx3
+r bridge fdb add 02:00:00:00:00:61 dev vx3 dst 10.0.0.1
+r bridge fdb add 02:00:00:00:00:62 dev vx3 dst 10.0.0.1
+r bridge fdb add 02:00:00:00:00:63 dev vx3 dst 10.0.0.1
+r ip link set vx3 type vxlan ttl inherit
+r ip link set vx3 type vxlan maxaddress 3
+r ip link set vx3 type vxlan maxaddress 2
+r ip link set vx3 type vxlan udp6zerocsumtx
+r ip link set vx3 type vxlan udp6zerocsumrx
+r ip link add vx4 address 02:00:00:00:00:e4 type vxlan id 51 dstport 4789 udp6zerocsumtx noudpcsum
+r ip -d link show vx4
+r ip link add vx5 address 02:00:00:00:00:e5 type vxlan id 52 dstport 4789 udp6zerocsumrx noudp6zerocsumtx maxaddress 0
+r ip -d link show vx5
 echo done

@@ -159,6 +159,8 @@ pub struct NetDevice {
     /// IFF_NOARP and the absence of IFF_MULTICAST, where they are not the hardware's.
     pub iff_noarp: bool,
     pub no_multicast: bool,
+    /// Flags that are shown and mean nothing to the stack (IFF_DEBUG, IFF_NOTRAILERS, IFF_DYNAMIC, …).
+    pub iff_more: u32,
     pub features: Features,
     /// Bits that somebody asked for ([`features`](super::features)).
     pub wanted_features: Option<u64>,
@@ -311,9 +313,9 @@ impl NetDevice {
             (ptp, abi::IFF_POINTOPOINT),
             (self.running(), abi::IFF_RUNNING | abi::IFF_LOWER_UP),
             (bare || self.iff_noarp, abi::IFF_NOARP),
-            (!self.is_loopback() && !self.no_multicast, abi::IFF_MULTICAST),
+            (!self.no_multicast, abi::IFF_MULTICAST),
         ];
-        bits.into_iter().filter(|b| b.0).fold(self.gflags, |all, b| all | b.1)
+        bits.into_iter().filter(|b| b.0).fold(self.gflags | self.iff_more, |all, b| all | b.1)
     }
 
     /// `IF_OPER_*` (RFC 2863): of a device that nobody watches the link of, nothing is known.
@@ -429,7 +431,8 @@ impl Net {
         let ifindex = self.new_ifindex(ns);
         let rx_queues = rps::first_queues(self, ns);
         let space = self.ns.get_mut(ns).ok_or(Errno::ENODEV)?;
-        let private = !matches!(&kind, DevKind::Loopback) && !matches!(&kind, DevKind::Tun(t) if !t.tap);
+        let loopback = matches!(&kind, DevKind::Loopback);
+        let private = !loopback && !matches!(&kind, DevKind::Tun(t) if !t.tap);
         let dev = NetDevice {
             ns,
             name: name.to_owned(),
@@ -454,7 +457,8 @@ impl Net {
             group: 0,
             alias: None,
             iff_noarp: false,
-            no_multicast: false,
+            no_multicast: loopback,
+            iff_more: 0,
             features: Features::ALL,
             wanted_features: None,
             stats: DevStats::default(),

@@ -2,6 +2,7 @@
 //! ipcm_cookie`, `struct ipcm6_cookie`).
 use crate::ids::*;
 use crate::kernel::Kernel;
+use crate::net::Net;
 use crate::net::af;
 use crate::net::core::sock::Sock;
 use crate::net::core::timestamp::Sockcm;
@@ -68,6 +69,9 @@ pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> 
         c.oif = Some(named.ok_or(Errno::ENODEV)?);
     }
     c.oif = c.oif.or(sk.bound_dev);
+    if c.oif.is_none() {
+        c.oif = sticky(&k.net, sk)?;
+    }
     c.ext = sk.txopts().cloned().map(Box::new);
     if c.daddr.is_multicast() {
         c.ttl = o.and_then(|o| o.mcast_hops);
@@ -81,6 +85,14 @@ pub(crate) fn for_v6(k: &Kernel, sk: &Sock, msg: &SendMsg<'_>, c: &mut Ipcm) -> 
         _ => 0,
     };
     Ok(())
+}
+
+/// The interface that IPV6_PKTINFO names: nothing is sent by one that is not there.
+pub(crate) fn sticky(net: &Net, sk: &Sock) -> Result<Option<DevId>, Errno> {
+    match sk.v6_opts().map_or(0, |o| o.sticky_if) {
+        0 => Ok(None),
+        n => net.dev_by_index(sk.ns, n).map(Some).ok_or(Errno::ENETUNREACH),
+    }
 }
 
 /// The flow label of this send, where it is not the connection's: whether it may have it, and the headers that go with it.

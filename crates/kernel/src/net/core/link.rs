@@ -41,7 +41,6 @@ impl Net {
         }
         self.netdev_event(dev, if up { NetdevEvent::Up } else { NetdevEvent::Down });
         let done = if up { self.dev_open(dev) } else { self.dev_close(dev) };
-        notify::link(self, RTM_NEWLINK, dev);
         stacked::lower_updown(self, dev, up);
         self.follow_link(dev);
         done
@@ -55,6 +54,7 @@ impl Net {
         let ns = d.ns;
         self.masq_gone(dev, None);
         self.qdisc_purge(dev);
+        notify::link(self, RTM_NEWLINK, dev);
         neighbour::ifdown(self, ns, dev);
         self.pneigh_ifdown(ns, dev, false);
         igmp::down(self, dev);
@@ -73,18 +73,17 @@ impl Net {
     fn dev_open(&mut self, dev: DevId) -> Result<(), Errno> {
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
         d.up = true;
-        let (ns, loopback, carrier) = (d.ns, d.is_loopback(), d.carrier);
+        let (ns, loopback) = (d.ns, d.is_loopback());
         let addrs = d.addrs.clone();
         self.attach_default_qdisc(dev);
+        notify::link(self, RTM_NEWLINK, dev);
         for a in addrs {
             self.fib_add_ifaddr(dev, a, true);
         }
         if loopback && self.devs.get(dev).is_some_and(|d| d.addrs.is_empty()) {
             self.add_address(dev, Ipv4Addr::LOCALHOST, 8)?;
         }
-        if carrier {
-            self.addrconf_up(dev);
-        }
+        self.addrconf_open(dev);
         self.rt_cache_flush(ns);
         mcast::up(self, dev);
         if self.devs.get(dev).is_some_and(|d| d.conf.arp_notify) {
@@ -208,7 +207,7 @@ impl Net {
             self.evict_nocarrier(ns, dev);
             self.pneigh_ifdown(ns, dev, true);
         }
-        if on && self.devs.get(dev).is_some_and(|d| d.inet6.addrs.iter().all(|a| a.tentative() || !a.permanent)) {
+        if on {
             self.addrconf_up(dev);
         }
         notify::link(self, RTM_NEWLINK, dev);
@@ -248,12 +247,13 @@ impl Net {
         }
         stacked::mtu_fits(self, dev, mtu)?;
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let was = d.inet6.mtu(d.mtu);
         let (before, ns, up) = (std::mem::replace(&mut d.mtu, mtu), d.ns, d.up);
         // Below 1280 there is no IPv6 (RFC 8200 §5).
         match (before >= IPV6_MIN_MTU, mtu >= IPV6_MIN_MTU) {
             (true, false) => self.addrconf_down(dev, true),
-            (false, true) if up => self.addrconf_up(dev),
-            _ => {}
+            (false, true) if up => self.addrconf_open(dev),
+            _ => self.rt6_mtu_change(dev, was, 0),
         }
         self.rt_cache_flush(ns);
         stacked::mtu_changed(self, dev);

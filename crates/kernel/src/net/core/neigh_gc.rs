@@ -69,7 +69,7 @@ fn thresholds(net: &Net, six: bool) -> [u32; 3] {
 /// Entries of a family that a test is true of and no timer runs for, the oldest first.
 fn select(net: &Net, six: bool, goes: impl Fn(&Neighbour) -> bool) -> Vec<(NsId, NeighId)> {
     let all = net.ns.iter().flat_map(|(ns, n)| n.neighs.iter().map(move |(id, e)| (ns, id, e)));
-    let ours = all.filter(|(.., e)| e.addr.is_ipv6() == six && e.state != Nud::Permanent && !e.state.in_timer());
+    let ours = all.filter(|(.., e)| e.addr.is_ipv6() == six && e.may_go() && !e.state.in_timer());
     let mut found: Vec<_> = ours.filter(|(.., e)| goes(e)).map(|(ns, id, e)| (e.nr, ns, id)).collect();
     found.sort_unstable_by_key(|(nr, ..)| *nr);
     found.into_iter().map(|(_, ns, id)| (ns, id)).collect()

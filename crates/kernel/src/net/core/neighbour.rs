@@ -19,7 +19,7 @@ use crate::net::ipv6::ndisc;
 use crate::net::netlink::notify;
 use crate::net::{Net, af};
 use belljar_abi::Errno;
-use belljar_abi::rtnetlink::{RTM_GETNEIGH, RTM_NEWNEIGH};
+use belljar_abi::rtnetlink::{NTF_EXT_LEARNED, RTM_GETNEIGH, RTM_NEWNEIGH};
 use belljar_wire::Mac;
 use belljar_wire::arp::ArpPacket;
 use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_HOST_UNREACH};
@@ -33,6 +33,10 @@ pub struct Neighbour {
     pub mac: Mac,
     pub state: Nud,
     pub probes: u32,
+    /// NTF_ROUTER, NTF_EXT_LEARNED (somebody looks after it: it is not collected).
+    pub flags: u8,
+    /// Who made it (NDA_PROTOCOL).
+    pub proto: u8,
     /// Ticks of the last change, the last proof that it is there, the last use.
     pub updated: Jiffies,
     pub confirmed: Jiffies,
@@ -45,6 +49,11 @@ pub struct Neighbour {
 }
 
 impl Neighbour {
+    /// It may be collected.
+    pub(super) fn may_go(&self) -> bool {
+        self.state != Nud::Permanent && self.flags & NTF_EXT_LEARNED == 0
+    }
+
     /// Packets that wait for the address.
     pub(crate) fn skbs(&self) -> impl Iterator<Item = &Skb> {
         self.queue.iter()
@@ -288,6 +297,8 @@ pub fn lookup_or_create(net: &mut Net, ns: NsId, dev: DevId, addr: IpAddr) -> Op
         // Nothing known and nothing asked: the first packet begins as after a failure.
         state: Nud::Failed,
         probes: 0,
+        flags: 0,
+        proto: 0,
         updated: now,
         confirmed: now,
         used: now,
@@ -399,6 +410,14 @@ pub fn update(net: &mut Net, ns: NsId, id: NeighId, mut mac: Mac, mut to: Nud, h
     for skb in waiting {
         // The path there is what the packets waited for; a failure now is one of the device.
         let _ = transmit(net, dev, mac, skb);
+    }
+}
+
+/// What an advertisement or a request says of an entry: these flags are so from now on.
+#[doc(alias = "neigh_update_flags")]
+pub(crate) fn update_flags(net: &mut Net, ns: NsId, id: NeighId, which: u8, flags: u8) {
+    if let Some(e) = net.ns.get_mut(ns).and_then(|n| n.neighs.get_mut(id)) {
+        e.flags = e.flags & !which | flags & which;
     }
 }
 

@@ -28,6 +28,8 @@ pub struct V6Opts {
     pub flowinfo_send: bool,
     /// IPV6_MTU: pieces are no longer; 0: as the path allows.
     pub frag_size: u32,
+    /// IPV6_PKTINFO: the number of the interface of what is sent, which need not be there; 0: none. The address says nothing.
+    pub sticky_if: u32,
     /// IPV6_UNICAST_IF.
     pub unicast_if: Option<DevId>,
     pub dontfrag: bool,
@@ -68,6 +70,7 @@ impl Default for V6Opts {
             mtu_info: None,
             flowinfo_send: false,
             frag_size: 0,
+            sticky_if: 0,
             unicast_if: None,
             dontfrag: false,
             mtu_discover: IPV6_PMTUDISC_WANT,
@@ -109,6 +112,7 @@ pub(crate) fn ipv6_setsockopt(k: &mut Kernel, sock: SockId, name: i32, value: &[
             return headers(k, sock, name, value, cred.caps.net_raw);
         }
         IPV6_MULTICAST_IF => return multicast_if(k, sock, int(value)?),
+        IPV6_PKTINFO => return pktinfo(k, sock, value),
         IPV6_UNICAST_IF => return unicast_if(k, sock, u32::from_be(int(value)? as u32)),
         _ => {}
     }
@@ -222,6 +226,18 @@ fn multicast_if(k: &mut Kernel, sock: SockId, ifindex: i32) -> Result<(), Errno>
         return Err(Errno::EINVAL);
     }
     k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut().mcast_if = dev;
+    Ok(())
+}
+
+/// `struct in6_pktinfo`: EINVAL for another interface than the one that the socket is bound to.
+fn pktinfo(k: &mut Kernel, sock: SockId, value: &[u8]) -> Result<(), Errno> {
+    let b: &[u8; 20] = value.first_chunk().ok_or(Errno::EINVAL)?;
+    let ifindex = b.last_chunk().map_or(0, |b| u32::from_ne_bytes(*b));
+    let sk = k.socks.sk(sock).ok_or(Errno::ENOTSOCK)?;
+    if sk.bound_dev.and_then(|d| k.net.devs.get(d)).is_some_and(|d| d.ifindex != ifindex) {
+        return Err(Errno::EINVAL);
+    }
+    k.socks.sk_mut(sock).ok_or(Errno::ENOTSOCK)?.v6_opts_mut().sticky_if = ifindex;
     Ok(())
 }
 

@@ -6,7 +6,10 @@ use crate::net::core::dev::{IfName, mask};
 use crate::net::ipv4::fib::{RT_TABLE_LOCAL, RT_TABLE_MAIN, Route, RouteType, Scope};
 use crate::net::netlink::notify;
 use belljar_abi::rtnetlink::{RTM_DELADDR, RTM_DELROUTE, RTM_NEWADDR, RTM_NEWROUTE};
-use belljar_abi::{Errno, IFF_ALLMULTI, IFF_PROMISC, IFF_UP};
+use belljar_abi::{
+    Errno, IFF_ALLMULTI, IFF_AUTOMEDIA, IFF_DEBUG, IFF_DYNAMIC, IFF_MULTICAST, IFF_NOARP, IFF_NOTRAILERS, IFF_PORTSEL,
+    IFF_PROMISC, IFF_UP,
+};
 use core::net::Ipv4Addr;
 
 /// A route of a table, by destination and length.
@@ -25,6 +28,8 @@ pub struct IfAddr {
     pub secondary: bool,
     /// No route to its subnet comes with it (IFA_F_NOPREFIXROUTE).
     pub noprefixroute: bool,
+    /// Of that route (IFA_RT_PRIORITY).
+    pub metric: u32,
     /// The device's name, or that with something behind a colon.
     pub label: IfName,
 }
@@ -34,7 +39,8 @@ impl IfAddr {
     pub fn new(local: Ipv4Addr, prefix: u8) -> IfAddr {
         let scope = if local.is_loopback() { Scope::Host } else { Scope::Universe };
         let label = IfName::default();
-        IfAddr { local, address: local, prefix, broadcast: None, scope, secondary: false, noprefixroute: false, label }
+        let (secondary, noprefixroute) = (false, false);
+        IfAddr { local, address: local, prefix, broadcast: None, scope, secondary, noprefixroute, metric: 0, label }
     }
 
     /// The last address of its subnet, which is everybody there.
@@ -45,6 +51,14 @@ impl IfAddr {
 
     pub fn covers(&self, addr: Ipv4Addr) -> bool {
         (addr.to_bits() ^ self.address.to_bits()) & mask(self.prefix) == 0
+    }
+
+    /// Its subnet is on the link because of it; 0.0.0.0 is none, and groups have no subnets.
+    fn has_prefix_route(&self) -> bool {
+        let first = Ipv4Addr::from_bits(self.address.to_bits() & mask(self.prefix));
+        let subnet =
+            (self.prefix < 32 || self.address != self.local) && !first.is_unspecified() && !first.is_multicast();
+        subnet && !self.secondary && !self.noprefixroute
     }
 
     fn same_subnet(&self, other: &IfAddr) -> bool {
@@ -99,6 +113,30 @@ impl Net {
         notify::addr4(self, RTM_NEWADDR, dev, &addr);
         self.fib_add_ifaddr(dev, addr, up);
         Ok(())
+    }
+
+    /// `ip addr change … metric N` of an address that is there: its subnet's route gets another metric.
+    #[doc(alias = "fib_modify_prefix_metric")]
+    pub(crate) fn set_ifa_metric(&mut self, dev: DevId, (local, prefix): (Ipv4Addr, u8), metric: u32) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        let Some(a) = d.addrs.iter_mut().find(|a| a.local == local && a.prefix == prefix) else { return };
+        let old = std::mem::replace(&mut a.metric, metric);
+        let (a, ns, up, loopback) = (*a, d.ns, d.up, d.is_loopback());
+        notify::addr4(self, RTM_NEWADDR, dev, &a);
+        if old == metric || !a.has_prefix_route() || loopback {
+            return;
+        }
+        self.fib_add_ifaddr(dev, a, up);
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        let mut gone: Vec<Told> = Vec::new();
+        n.fib.main.remove(a.address, prefix, |r| {
+            let own = r.src == Some(local) && r.proto == Route::PROTO_KERNEL && r.dev == Some(dev);
+            let goes = own && r.metric == old;
+            gone.extend(goes.then_some((RT_TABLE_MAIN, a.address, prefix, *r)));
+            goes
+        });
+        self.rt_cache_flush(ns);
+        self.tell_routes(RTM_DELROUTE, ns, &gone);
     }
 
     /// `ip addr del`.
@@ -225,10 +263,13 @@ impl Net {
         if up || !loopback {
             new.push((RT_TABLE_LOCAL, a.local, 32, route(RouteType::Local, Scope::Host)));
         }
-        if up && !a.secondary && !a.noprefixroute && (a.prefix < 32 || a.address != a.local) {
+        if up && a.has_prefix_route() {
             new.push(match loopback {
                 true => (RT_TABLE_LOCAL, a.address, a.prefix, route(RouteType::Local, Scope::Host)),
-                false => (RT_TABLE_MAIN, a.address, a.prefix, route(RouteType::Unicast, Scope::Link)),
+                false => {
+                    let subnet = Route { metric: a.metric, ..route(RouteType::Unicast, Scope::Link) };
+                    (RT_TABLE_MAIN, a.address, a.prefix, subnet)
+                }
             });
         }
         let all = a.subnet_broadcast().filter(|_| !a.secondary);
@@ -316,10 +357,18 @@ impl Net {
         if u32::from(flags) & IFF_UP != 0 { Ok(()) } else { self.del_ifa(dev, at) }
     }
 
-    /// SIOCSIFFLAGS: up or down, and whether every frame is wanted, or every group's.
+    /// SIOCSIFFLAGS: up or down, whether every frame is wanted or every group's, who is asked for by ARP, groups at all; some that
+    /// are shown and mean nothing. The rest is not the program's.
     #[doc(alias = "__dev_change_flags")]
     pub fn set_if_flags(&mut self, dev: DevId, flags: u16) -> Result<(), Errno> {
+        const SHOWN: u32 = IFF_DEBUG | IFF_NOTRAILERS | IFF_DYNAMIC | IFF_PORTSEL | IFF_AUTOMEDIA;
         let d = self.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
+        let wanted = |bit: u32| u32::from(flags) & bit != 0;
+        d.iff_more = u32::from(flags) & SHOWN;
+        d.no_multicast = !wanted(IFF_MULTICAST);
+        if !d.is_pointopoint() {
+            d.iff_noarp = wanted(IFF_NOARP);
+        }
         let changed = (u32::from(flags) ^ d.gflags) & (IFF_PROMISC | IFF_ALLMULTI);
         d.gflags ^= changed;
         for (bit, count) in [(IFF_PROMISC, &mut d.promiscuity), (IFF_ALLMULTI, &mut d.allmulti)] {

@@ -21,6 +21,8 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
         icmp::icmp_send(net, &skb, ICMP_TIME_EXCEEDED, ICMP_EXC_TTL, 0);
         return net.kfree_skb(skb, DropReason::IpInHdr, "ip_forward");
     }
+    // Before it is known whether it can be sent on (Linux 6.18).
+    net.inc(ns, Mib::IpForwDatagrams);
     if ip.df && skb.network_seglen(ip.ihl_bytes) > dst.mtu as usize {
         net.inc(ns, Mib::IpFragFails);
         icmp::icmp_send(net, &skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, dst.mtu);
@@ -34,7 +36,6 @@ pub fn ip_forward(net: &mut Net, ns: NsId, from: DevId, dst: &Dst, ip: &Ipv4Head
         skb.priority = crate::net::ipv4::route::rt_tos2priority(ip.tos);
     }
     let Ok(skb) = nf_hook(net, ns, Pf::V4, Hook::Forward, skb, (Some(from), Some(dst.dev))) else { return };
-    net.inc(ns, Mib::IpForwDatagrams);
     net.stage(&skb, "ip_forward");
     // An error has been counted where it happened; nobody here waits for it.
     let _ = output::ip_output(net, ns, dst, ip.dst, skb);

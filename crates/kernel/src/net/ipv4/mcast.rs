@@ -3,7 +3,7 @@
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::sock::Sock;
+use crate::net::core::sock::{Family, Sock};
 use crate::net::ipv4::igmp::{self, Igmp};
 use crate::net::ipv4::route::{Flow4, ip_route_output};
 use belljar_abi::Errno;
@@ -58,8 +58,19 @@ impl Sock {
         self.cold.as_ref()?.mcast.as_deref()
     }
 
+    /// IP_MULTICAST_ALL as it begins: a socket of IPv6 hears of IPv4 only what it joined itself.
+    fn hears_all(&self) -> bool {
+        self.family == Family::Inet
+    }
+
+    /// As it is unless the program says otherwise.
+    pub fn mcast_default(&self) -> McSock {
+        McSock { all: self.hears_all(), ..McSock::default() }
+    }
+
     pub fn mcast_mut(&mut self) -> &mut McSock {
-        self.cold().mcast.get_or_insert_default()
+        let default = self.mcast_default();
+        self.cold().mcast.get_or_insert_with(|| Box::new(default))
     }
 }
 
@@ -150,7 +161,7 @@ pub fn sf_allow(sk: &Sock, dev: Option<DevId>, group: IpAddr, src: IpAddr) -> bo
     if !group.is_multicast() {
         return true;
     }
-    let Some(mc) = sk.mcast() else { return true };
+    let Some(mc) = sk.mcast() else { return sk.hears_all() };
     let Some(m) = mc.list.iter().find(|m| m.group == group && Some(m.dev) == dev) else { return mc.all };
     let named = m.sources.as_ref().is_some_and(|s| s.contains(&src));
     named == (m.mode == Mode::Include)

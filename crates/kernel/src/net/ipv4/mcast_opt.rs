@@ -220,7 +220,7 @@ fn group_filter(k: &mut Kernel, sock: SockId, value: &[u8]) -> Result<(), Errno>
 /// Options that are ints, and the address of IP_MULTICAST_IF.
 pub fn get(k: &Kernel, sock: SockId, name: i32) -> Option<Result<Vec<u8>, Errno>> {
     let sk = k.socks.sk(sock)?;
-    let default = mcast::McSock::default();
+    let default = sk.mcast_default();
     let mc = sk.mcast().unwrap_or(&default);
     let int = |v: i32| Ok(v.to_ne_bytes().to_vec());
     Some(match name {

@@ -33,6 +33,9 @@ pub struct FibFlow {
     pub scope: Scope,
 }
 
+/// Tables without a route that are remembered to have been there.
+const MOST_EMPTY_TABLES: usize = 4096;
+
 /// Bits of `fib_multipath_hash_fields`. Those from 0x40 on are of a packet within another.
 pub const HASH_SRC_IP: u32 = 1;
 pub const HASH_DST_IP: u32 = 2;
@@ -293,7 +296,10 @@ impl Net {
             gone.extend(goes.then_some(*r));
             goes
         });
-        n.fib.others.retain(|_, t| !t.is_empty());
+        // A table stays when its last route goes; of very many the empty ones do not.
+        if n.fib.others.len() > MOST_EMPTY_TABLES {
+            n.fib.others.retain(|_, t| !t.is_empty());
+        }
         self.rt_cache_flush(ns);
         notify::route4(self, RTM_DELROUTE, 0, ns, table, (dst, prefix), &gone);
         Ok(())

@@ -93,6 +93,8 @@ pub struct If6Addr {
     pub regen: u32,
     /// Of one by a secret: how many before it were somebody else's.
     pub retries: u8,
+    /// IFA_RT_PRIORITY: the metric of its prefix's route; 0: as ever.
+    pub rt_priority: u32,
 }
 
 impl If6Addr {
@@ -114,11 +116,16 @@ impl If6Addr {
             created: 0,
             regen: 0,
             retries: 0,
+            rt_priority: 0,
         }
     }
 
     pub fn temporary(&self) -> bool {
         self.flags & IFA_F_TEMPORARY != 0
+    }
+
+    fn metric(&self) -> u32 {
+        if self.rt_priority == 0 { PRIO_ADDRCONF } else { self.rt_priority }
     }
 
     /// Its prefix is on the link because of it.
@@ -149,12 +156,11 @@ impl If6Addr {
 #[derive(Clone, Debug, Default)]
 pub struct Inet6Dev {
     pub conf: Conf6,
+    /// IF_READY: since it came up it had a carrier, and what IPv6 does with a link has begun.
+    pub ready: bool,
     pub addrs: Vec<If6Addr>,
     pub groups: Vec<Group6>,
     pub anycast: anycast::Anycasts,
-    /// What routers said about MTU, hop limit.
-    pub ra_mtu: Option<u32>,
-    pub ra_hop_limit: Option<u8>,
     /// The next question for routers, when, how many were sent, and the wait after it.
     pub(super) rs: Option<(Nanos, u32, Nanos)>,
     pub(super) mld: mld::Mld,
@@ -184,12 +190,11 @@ impl Inet6Dev {
     /// What IPv6 packets may take on a device.
     #[doc(alias = "ip6_mtu_from_fib6")]
     pub fn mtu(&self, dev_mtu: u32) -> u32 {
-        let set = if self.conf.mtu == 0 { dev_mtu } else { self.conf.mtu };
-        self.ra_mtu.unwrap_or(set).min(set).min(dev_mtu)
+        if self.conf.mtu == 0 { dev_mtu } else { self.conf.mtu.min(dev_mtu) }
     }
 
     pub fn hop_limit(&self) -> u8 {
-        self.ra_hop_limit.unwrap_or(self.conf.hop_limit as u8)
+        self.conf.hop_limit as u8
     }
 
     /// The link-local address that is in use.
@@ -230,18 +235,34 @@ impl Net {
         let up = d.up;
         match off {
             true => self.addrconf_down(dev, true),
-            false if up => self.addrconf_up(dev),
+            false if up => self.addrconf_open(dev),
             false => {}
         }
     }
 
-    /// The interface came up, or IPv6 was turned on for it.
+    /// The interface came up, or IPv6 was turned on for it. Without a carrier the prefixes of its addresses are on the link all the
+    /// same; everything else waits.
+    #[doc(alias = "addrconf_permanent_addr")]
+    pub(crate) fn addrconf_open(&mut self, dev: DevId) {
+        let Some(d) = self.devs.get(dev).filter(|d| d.speaks_ipv6()) else { return };
+        let was = d.inet6.mtu(d.mtu);
+        self.rt6_mtu_change(dev, was, 0);
+        let Some(d) = self.devs.get(dev) else { return };
+        if d.carrier {
+            return self.addrconf_up(dev);
+        }
+        let kept: Vec<Ipv6Addr> = d.inet6.addrs.iter().filter(|a| a.permanent).map(|a| a.addr).collect();
+        kept.into_iter().for_each(|a| self.begin_address(dev, a));
+    }
+
+    /// The interface that is up has a carrier.
     #[doc(alias = "addrconf_dev_config")]
     pub(crate) fn addrconf_up(&mut self, dev: DevId) {
-        let Some(d) = self.devs.get(dev) else { return };
-        if !d.inet6.enabled() || d.mtu < IPV6_MIN_MTU {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        if !d.speaks_ipv6() || d.inet6.ready {
             return;
         }
+        d.inet6.ready = true;
         let (ns, loopback) = (d.ns, d.is_loopback());
         let forwards = d.inet6.conf.forwarding != 0;
         mcast::join(self, dev, ALL_NODES);
@@ -252,14 +273,19 @@ impl Net {
             let _ = self.add_address6(dev, Ipv6Addr::LOCALHOST, 128, false);
             return;
         }
+        self.add_mroute(ns, dev);
+        // What stayed (keep_addr_on_down) or was given before begins now.
+        let waiting: Vec<If6Addr> = self.devs.get(dev).map_or_else(Vec::new, |d| d.inet6.addrs.clone());
+        waiting.into_iter().for_each(|a| self.begin_address(dev, a.addr));
+        self.add_linklocal(dev);
+    }
+
+    #[doc(alias = "addrconf_add_mroute")]
+    fn add_mroute(&mut self, ns: NsId, dev: DevId) {
         if let Some(n) = self.ns.get_mut(ns) {
             let group = Route6 { metric: PRIO_ADDRCONF, proto: PROTO_KERNEL, ..Route6::unicast(None, Some(dev)) };
             n.v6.fib.local.insert(Ipv6Addr::new(0xff00, 0, 0, 0, 0, 0, 0, 0), 8, group);
         }
-        // What stayed (keep_addr_on_down) or was given while the interface was down begins now.
-        let waiting: Vec<If6Addr> = self.devs.get(dev).map_or_else(Vec::new, |d| d.inet6.addrs.clone());
-        waiting.into_iter().for_each(|a| self.begin_address(dev, a.addr));
-        self.add_linklocal(dev);
     }
 
     /// The link-local address of an interface that came up.
@@ -301,12 +327,20 @@ impl Net {
         let Some(d) = self.devs.get_mut(dev) else { return };
         let (ns, i) = (d.ns, &mut d.inet6);
         let keep = i.conf.keep_addr_on_down > 0 && !disabled;
-        i.addrs.retain(|a| keep && a.permanent && !is_linklocal(a.addr));
+        let stays = |a: &If6Addr| keep && a.permanent && !is_linklocal(a.addr);
+        let (kept, gone): (Vec<If6Addr>, Vec<If6Addr>) = i.addrs.drain(..).partition(stays);
+        i.addrs = kept;
+        i.addrs.iter_mut().filter(|a| !a.nodad).for_each(|a| a.dad = Dad::Waits(Nanos::MAX));
+        i.ready = false;
         i.groups.clear();
         i.anycast.down();
-        (i.rs, i.mld, i.ra_mtu, i.ra_hop_limit) = (None, mld::Mld::default(), None, None);
+        (i.rs, i.mld) = (None, mld::Mld::default());
         i.timer.cancel();
         self.rt6_sync_down(ns, dev, false);
+        for temporary in [true, false] {
+            let gone = gone.iter().filter(|a| a.temporary() == temporary);
+            gone.for_each(|a| notify::addr6(self, RTM_DELADDR, dev, a));
+        }
     }
 
     /// Who passes packets on does not ask others for the way out.
@@ -340,23 +374,38 @@ impl Net {
         if d.inet6.addrs.iter().any(|x| x.addr == a.addr) {
             return Err(Errno::EEXIST);
         }
-        let up = d.up;
+        let (ns, up, loopback) = (d.ns, d.up, d.is_loopback());
         // In the order of scope, widest first; the newest first among equals.
         let scope = Scope6::of(a.addr);
         let at = d.inet6.addrs.partition_point(|x| Scope6::of(x.addr) > scope);
         d.inet6.addrs.insert(at, a);
+        if up && !loopback {
+            self.add_mroute(ns, dev);
+        }
         match a.dad {
             Dad::Waits(_) => self.arm_addrconf(dev),
-            _ if up => self.begin_address(dev, a.addr),
-            _ => {}
+            _ => self.begin_address(dev, a.addr),
         }
         Ok(())
     }
 
-    pub(super) fn prefix_route(&mut self, ns: NsId, dev: DevId, addr: Ipv6Addr, prefix: u8, expires: Option<Nanos>) {
-        let route = Route6 { metric: PRIO_ADDRCONF, proto: PROTO_KERNEL, expires, ..Route6::unicast(None, Some(dev)) };
+    /// What an address says of its own prefix, or of that of its peer.
+    pub(super) fn prefix_route_of(&mut self, ns: NsId, dev: DevId, a: &If6Addr, (to, len): (Ipv6Addr, u8)) {
+        let expires = if to == a.addr { a.valid } else { None };
+        self.prefix_route(ns, dev, (to, len), expires, a.metric());
+    }
+
+    pub(super) fn prefix_route(
+        &mut self,
+        ns: NsId,
+        dev: DevId,
+        (addr, prefix): (Ipv6Addr, u8),
+        expires: Option<Nanos>,
+        metric: u32,
+    ) {
+        let route = Route6 { metric, proto: PROTO_KERNEL, expires, ..Route6::unicast(None, Some(dev)) };
         if let Some(n) = self.ns.get_mut(ns) {
-            let same = |r: &Route6| r.dev == Some(dev) && r.metric == PRIO_ADDRCONF && r.gateway.is_none();
+            let same = |r: &Route6| r.dev == Some(dev) && r.metric == metric && r.gateway.is_none();
             n.v6.fib.main.edit(addr, prefix, |routes| routes.retain(|r| !same(r)));
             n.v6.fib.main.insert(addr, prefix, route);
             n.rt_genid = n.rt_genid.wrapping_add(1);

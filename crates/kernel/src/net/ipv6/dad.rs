@@ -8,29 +8,46 @@ use crate::ids::*;
 use crate::net::Net;
 use crate::net::core::neigh_sysctl;
 use crate::net::netlink::notify;
+use crate::net::netns::NetNs;
 use belljar_abi::rtnetlink::{IFA_F_OPTIMISTIC, IFA_F_STABLE_PRIVACY, RTM_NEWADDR};
 use belljar_wire::ipv6::{is_linklocal, solicited_node};
 use core::net::Ipv6Addr;
 
 impl Net {
-    /// Prefix route, group of those who ask for it, and duplicate detection where that makes sense.
+    /// Prefix route, group of those who ask for it, and duplicate detection where that makes sense. An interface that is not up has
+    /// no prefixes, one that was never ready asks nobody: what need not ask is in use all the same, the rest waits.
     #[doc(alias = "addrconf_dad_begin")]
     pub(super) fn begin_address(&mut self, dev: DevId, addr: Ipv6Addr) {
         let now = self.env.now;
         let Some(d) = self.devs.get(dev) else { return };
         let (ns, loopback, noarp, conf) = (d.ns, d.is_loopback(), d.noarp(), d.inet6.conf);
+        let (up, ready) = (d.up, d.inet6.ready);
         let Some(a) = d.inet6.addrs.iter().find(|a| a.addr == addr).copied() else { return };
-        if !loopback && a.prefix < 128 && a.has_prefix_route() {
-            self.prefix_route(ns, dev, addr, a.prefix, a.valid);
+        if up && !loopback && a.prefix < 128 && a.has_prefix_route() {
+            self.prefix_route_of(ns, dev, &a, (addr, a.prefix));
         }
-        if let Some(peer) = a.peer {
-            self.prefix_route(ns, dev, peer, 128, None);
+        if let Some(peer) = a.peer.filter(|_| up) {
+            self.prefix_route_of(ns, dev, &a, (peer, 128));
         }
-        if !loopback {
+        if ready && !loopback {
             mcast::join_for_address(self, dev, solicited_node(addr));
         }
         let accepts = conf.accept_dad > 0 || self.ns.get(ns).is_some_and(|n| n.v6.conf_all.accept_dad > 0);
-        if loopback || a.nodad || noarp || !accepts || conf.dad_transmits <= 0 {
+        if loopback || a.nodad || noarp || !accepts {
+            let known = |n: &NetNs| n.v6.fib.local.get(addr, 128).contains(&Route6::local(dev));
+            // It was in use before there was a carrier.
+            return match !a.tentative() && self.ns.get(ns).is_some_and(known) {
+                true => {}
+                false => self.dad_completed(dev, addr),
+            };
+        }
+        if !ready {
+            if let Some(a) = self.address_mut(dev, addr) {
+                a.dad = Dad::Waits(Nanos::MAX);
+            }
+            return;
+        }
+        if conf.dad_transmits <= 0 {
             return self.dad_completed(dev, addr);
         }
         let spread = u64::from(conf.router_solicitation_delay.get().max(1)) * 1000;

@@ -34,6 +34,8 @@ pub struct Route6 {
     pub weight: u16,
     /// The object that it got its next hops of; 0: none.
     pub nhid: u32,
+    /// RTNH_F_ONLINK: its router is on the link whatever other routes say.
+    pub onlink: bool,
 }
 
 /// A route that was looked up.
@@ -80,6 +82,7 @@ impl Route6 {
             pref: Pref::Medium,
             weight: 1,
             nhid: 0,
+            onlink: false,
         }
     }
 

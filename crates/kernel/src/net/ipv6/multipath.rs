@@ -1,16 +1,19 @@
 //! Next hops that share a route of IPv6. There is no list of them: routes through routers to the same prefix with the same metric
 //! are one route, and a flow takes one of them by a hash.
-use super::fib::{Found6, Route6};
+use super::fib::{Found6, Route6, Table6, mask};
+use super::route::chk_addr;
+use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::af::Flow;
 use crate::net::core::skb::SkBuff;
+use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::rule::{HASH_DST_IP, HASH_DST_PORT, HASH_FLOWLABEL, HASH_IP_PROTO, HASH_SRC_IP, HASH_SRC_PORT};
 use crate::net::netlink::notify;
 use belljar_abi::rtnetlink::RTM_DELROUTE;
 use belljar_wire::icmp::ICMP_HLEN;
 use belljar_wire::icmpv6::ICMPV6_INFOMSG_MASK;
-use belljar_wire::ipv6::{IPV6_HLEN, Ipv6Header, NEXTHDR_ICMP, NEXTHDR_TCP, NEXTHDR_UDP};
+use belljar_wire::ipv6::{IPV6_HLEN, Ipv6Header, NEXTHDR_ICMP, NEXTHDR_TCP, NEXTHDR_UDP, is_linklocal};
 use core::net::{IpAddr, Ipv6Addr};
 use std::hash::Hasher;
 
@@ -109,7 +112,39 @@ pub(super) fn select_path(
     found.route
 }
 
+/// Routes say of an address, a default route aside, that it is not on the link of this device.
+#[doc(alias = "ip6_route_check_nh_onlink")]
+fn is_elsewhere(main: &Table6, gw: Ipv6Addr, dev: Option<DevId>, now: Nanos) -> bool {
+    let Some(prefix) = main.prefix_of(gw, now).filter(|p| *p > 0) else { return false };
+    let there = main.get(Ipv6Addr::from_bits(gw.to_bits() & mask(prefix)), prefix);
+    !there.iter().any(|r| r.dev == dev && r.kind == RouteType::Unicast)
+}
+
 impl Net {
+    /// Why a next hop cannot be one: its router is no address of this host's, one host, and told
+    /// with its device where that is a part of what it means.
+    #[doc(alias = "ip6_validate_gw")]
+    pub(in crate::net) fn validate_gw6(&self, ns: NsId, r: &Route6) -> Result<(), &'static str> {
+        let Some(gw) = r.gateway else { return Ok(()) };
+        if chk_addr(self, ns, gw, r.dev.filter(|_| is_linklocal(gw))) && (r.dev.is_some() || !is_linklocal(gw)) {
+            return Err("Gateway can not be a local address");
+        }
+        if gw.is_multicast() || gw.is_unspecified() {
+            return Err("Invalid gateway address");
+        }
+        if is_linklocal(gw) && r.dev.is_none() {
+            return Err("Egress device not specified");
+        }
+        if r.onlink && self.ns.get(ns).is_some_and(|n| is_elsewhere(&n.v6.fib.main, gw, r.dev, self.env.now)) {
+            return Err("Nexthop has invalid gateway or device mismatch");
+        }
+        let loopback = r.dev.and_then(|d| self.devs.get(d)).is_some_and(|d| d.is_loopback());
+        if loopback && (r.onlink || is_linklocal(gw)) {
+            return Err("Egress device can not be loopback device for this route");
+        }
+        Ok(())
+    }
+
     /// A device went down: what leads through it goes. A next hop of several stays, dead, while another lives, unless its device is
     /// gone for good.
     #[doc(alias = "rt6_sync_down_dev")]

@@ -12,9 +12,7 @@ use crate::net::drop::DropReason;
 use belljar_abi::rtnetlink::NTF_ROUTER;
 use belljar_wire::Mac;
 use belljar_wire::icmpv6::*;
-use belljar_wire::ipv6::{
-    ALL_NODES, ALL_ROUTERS, IPV6_HLEN, IPV6_MIN_MTU, Ipv6Header, NEXTHDR_ICMP, is_linklocal, solicited_node,
-};
+use belljar_wire::ipv6::{ALL_NODES, ALL_ROUTERS, IPV6_HLEN, Ipv6Header, NEXTHDR_ICMP, is_linklocal, solicited_node};
 use core::net::{IpAddr, Ipv6Addr};
 
 /// Every message has this hop limit: one that passed a router has not (RFC 4861 §11.2).
@@ -152,8 +150,12 @@ pub(super) fn mac_option(options: &[u8], kind: u8) -> Option<Option<Mac>> {
     Some(mac)
 }
 
-fn learn(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv6Addr, mac: Mac) {
+/// `router`: what the message says of its sender, if it does.
+fn learn(net: &mut Net, ns: NsId, dev: DevId, addr: Ipv6Addr, mac: Mac, router: Option<bool>) {
     if let Some(id) = neighbour::lookup_or_create(net, ns, dev, IpAddr::V6(addr)) {
+        if let Some(router) = router {
+            neighbour::update_flags(net, ns, id, NTF_ROUTER, if router { NTF_ROUTER } else { 0 });
+        }
         neighbour::update(net, ns, id, mac, Nud::Stale, Update { r#override: true, admin: false, weak: false });
     }
 }
@@ -234,7 +236,7 @@ pub(super) fn answer(net: &mut Net, ns: NsId, dev: DevId, q: &Question) {
     *(if q.asked_all { &mut stats.rcv_probes_mcast } else { &mut stats.rcv_probes_ucast }) += 1;
     let known = neighbour::lookup(net, ns, dev, IpAddr::V6(q.from)).is_some();
     match q.mac {
-        Some(mac) => learn(net, ns, dev, q.from, mac),
+        Some(mac) => learn(net, ns, dev, q.from, mac, None),
         None if q.asked_all && !known => return,
         None => {}
     }
@@ -261,7 +263,7 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     let known = neighbour::lookup(net, ns, dev, IpAddr::V6(target));
     let Some(id) = known else {
         if let Some(mac) = mac.filter(|_| accepts_untracked(net, dev, ip.src)) {
-            learn(net, ns, dev, target, mac);
+            learn(net, ns, dev, target, mac, Some(flags & NA_ROUTER != 0));
         }
         return Some(());
     };
@@ -271,6 +273,7 @@ fn recv_na(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
     let Some(mac) = mac.or(state.valid().then_some(old)) else { return Some(()) };
     let to = if solicited { Nud::Reachable } else { Nud::Stale };
     let r#override = flags & NA_OVERRIDE != 0;
+    neighbour::update_flags(net, ns, id, NTF_ROUTER, if flags & NA_ROUTER == 0 { 0 } else { NTF_ROUTER });
     neighbour::update(net, ns, id, mac, to, Update { r#override, admin: false, weak: true });
     if flags & NA_ROUTER == 0 {
         no_router_any_more(net, ns, dev, target);
@@ -311,7 +314,7 @@ fn recv_rs(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         if ip.src.is_unspecified() {
             return None;
         }
-        learn(net, ns, dev, ip.src, mac);
+        learn(net, ns, dev, ip.src, mac, Some(false));
     }
     Some(())
 }
@@ -326,7 +329,7 @@ fn recv_ra(net: &mut Net, ns: NsId, dev: DevId, ip: &Ipv6Header, m: &[u8]) -> Op
         router_discovery(net, ns, dev, ip.src, m);
     }
     if let Some(mac) = mac {
-        learn(net, ns, dev, ip.src, mac);
+        learn(net, ns, dev, ip.src, mac, Some(true));
     }
     Some(())
 }
@@ -343,13 +346,13 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
     };
     let (Some(&[_, _, _, _, hops, flags, l0, l1, ..]), true) = (m.first_chunk::<16>(), accepts) else { return };
     d.inet6.rs = None;
-    if hops != 0 && conf.accept_ra_min_hop_limit <= hops.into() {
-        d.inet6.ra_hop_limit = Some(hops);
-    }
     let lifetime = u16::from_be_bytes([l0, l1]);
     if conf.accept_ra_defrtr != 0 && (lifetime == 0 || conf.accept_ra_min_lft <= lifetime.into()) {
         let pref = if conf.accept_ra_rtr_pref != 0 { Pref::of(flags) } else { Pref::Medium };
         default_router(net, ns, dev, router, u64::from(lifetime) * SEC, (pref, conf.ra_defrtr_metric));
+    }
+    if hops != 0 && conf.accept_ra_min_hop_limit <= hops.into() {
+        net.ra_hop_limit(dev, router, hops);
     }
     let options = || nd_options(m.get(16..).unwrap_or(&[])).flatten();
     let sllao = options().any(|o| o.0 == ND_OPT_SOURCE_LL_ADDR);
@@ -359,11 +362,7 @@ fn router_discovery(net: &mut Net, ns: NsId, dev: DevId, router: Ipv6Addr, m: &[
             ND_OPT_ROUTE_INFO if conf.accept_ra_rtr_pref != 0 => route_info(net, ns, dev, router, body),
             ND_OPT_MTU if conf.accept_ra_mtu != 0 => {
                 let mtu = body.get(2..6).and_then(|b| b.first_chunk()).map_or(0, |b| u32::from_be_bytes(*b));
-                if mtu >= IPV6_MIN_MTU
-                    && let Some(d) = net.devs.get_mut(dev).filter(|d| mtu <= d.mtu)
-                {
-                    d.inet6.ra_mtu = Some(mtu);
-                }
+                net.ra_mtu(dev, router, mtu);
             }
             _ => {}
         }

@@ -277,6 +277,7 @@ pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb:
         net.inc(ns, Mib::Ip6InAddrErrors);
         return net.kfree_skb(skb, DropReason::IpInvalidSource, "ip6_forward");
     }
+    net.inc(ns, Mib::Ip6OutForwDatagrams);
     let mtu = (dst.mtu).max(IPV6_MIN_MTU);
     let headers = transport(skb.head.bytes()).map_or(IPV6_HLEN, |t| t.at);
     // What was gathered for its connection leaves in pieces as it came.
@@ -290,7 +291,6 @@ pub fn ip6_forward(net: &mut Net, ns: NsId, dst: &Dst, ip: &Ipv6Header, mut skb:
     decrease_hop_limit(skb.head.bytes_mut());
     let from = skb.dev;
     let Ok(mut skb) = nf_hook(net, ns, Pf::V6, Hook::Forward, skb, (from, Some(dst.dev))) else { return };
-    net.inc(ns, Mib::Ip6OutForwDatagrams);
     skb.dev = Some(dst.dev);
     skb.dst = Some(*dst);
     net.stage(&skb, "ip6_forward");

@@ -20,7 +20,7 @@ use crate::net::netns::NetNs;
 use belljar_abi::netlink::NLM_F_REPLACE;
 use belljar_abi::rtnetlink::{RTAX_MTU, RTM_DELROUTE, RTM_NEWROUTE};
 use belljar_abi::{Errno, IPV6_PREFER_SRC_TMP};
-use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, needs_scope};
+use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header, is_linklocal, needs_scope};
 use core::net::{IpAddr, Ipv6Addr};
 use std::collections::BTreeMap;
 
@@ -303,6 +303,25 @@ pub fn route_of(
     Some(select_found(net, ns, &fl, oif).0?.route)
 }
 
+/// The route that a packet which came in by `dev` would take, whether or not this host passes it on.
+#[doc(alias = "ip6_route_input_lookup")]
+pub(in crate::net) fn input_route(
+    net: &Net,
+    ns: NsId,
+    dev: DevId,
+    fl: &Flow,
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+) -> Result<(Found6, Option<IpAddr>), Errno> {
+    let policy = net.ns.get(ns).ok_or(Errno::ENETUNREACH)?.sysctl.multipath_hash6();
+    let oif = needs_scope(dst).then_some(dev);
+    let (tos, mark, l4) = (fl.tos, fl.mark, fl.l4());
+    let asked = RuleFlow { src: Some(src.into()), dst: dst.into(), iif: dev, oif, tos, mark, l4 };
+    let (found, _) = select(net, ns, &asked, oif, || HashKeys6::of_flow(policy, fl, Some(src), dst));
+    let found = found.ok_or(Errno::ENETUNREACH)?;
+    kind_of(&found, dst)?;
+    Ok((found, found.route.dev.and_then(|out| next_hop(net, ns, dst, out, &found.route))))
+}
+
 /// Where a received packet goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Input6 {
@@ -483,10 +502,11 @@ impl Net {
     #[doc(alias = "fib6_nh_init")]
     fn check_hop6(&self, ns: NsId, route: &mut Route6) -> Result<(), Errno> {
         let n = self.ns.get(ns).ok_or(Errno::ENODEV)?;
-        if let Some(gw) = route.gateway {
+        self.validate_gw6(ns, route).map_err(|_| Errno::EINVAL)?;
+        if let Some(gw) = route.gateway.filter(|gw| !is_linklocal(*gw) && !route.onlink) {
             let hop = n.v6.fib.lookup(gw, route.dev, self.env.now).ok_or(Errno::EHOSTUNREACH)?;
             if hop.kind != RouteType::Unicast || hop.gateway.is_some() {
-                return Err(if hop.kind == RouteType::Local { Errno::EINVAL } else { Errno::EHOSTUNREACH });
+                return Err(Errno::EHOSTUNREACH);
             }
             route.dev = route.dev.or(hop.dev);
         }

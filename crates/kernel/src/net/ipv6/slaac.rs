@@ -1,15 +1,19 @@
 //! Addresses for a time: from the prefixes that routers announce (RFC 4862 §5.5.3), temporary ones beside them (RFC 8981), and
 //! lifetimes by hand.
 use super::addrconf::{If6Addr, Inet6Dev, with_id};
+use super::fib::{PRIO_ADDRCONF, PROTO_RA, Route6};
 use crate::env::{Nanos, SEC};
-use crate::ids::DevId;
+use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::core::dst_metrics::DstMetrics;
+use crate::net::ipv4::fib::RT_TABLE_MAIN;
 use crate::net::netlink::notify;
 use belljar_abi::Errno;
 use belljar_abi::rtnetlink::{
-    IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_OPTIMISTIC, IFA_F_STABLE_PRIVACY, IFA_F_TEMPORARY, RTM_NEWADDR,
+    IFA_F_MANAGETEMPADDR, IFA_F_NOPREFIXROUTE, IFA_F_OPTIMISTIC, IFA_F_STABLE_PRIVACY, IFA_F_TEMPORARY, RTAX_HOPLIMIT,
+    RTAX_MTU, RTM_NEWADDR,
 };
-use belljar_wire::ipv6::is_linklocal;
+use belljar_wire::ipv6::{IPV6_MIN_MTU, is_linklocal};
 use core::net::Ipv6Addr;
 
 /// Temporary addresses of an interface: one a day for as long as any is valid is far less.
@@ -64,12 +68,14 @@ pub struct Cfg6 {
     /// Seconds; all ones is for ever.
     pub valid: u32,
     pub preferred: u32,
+    /// IFA_RT_PRIORITY.
+    pub rt_priority: u32,
 }
 
 impl Cfg6 {
     fn apply(&self, a: &mut If6Addr, now: Nanos) {
         let until = |secs: u32| (secs != u32::MAX).then(|| now + u64::from(secs) * SEC);
-        (a.peer, a.flags, a.nodad) = (self.peer, self.flags, self.nodad);
+        (a.peer, a.flags, a.nodad, a.rt_priority) = (self.peer, self.flags, self.nodad, self.rt_priority);
         (a.valid, a.preferred) = (until(self.valid), until(self.preferred));
         a.permanent = a.valid.is_none();
     }
@@ -102,7 +108,7 @@ impl Net {
             } else if self.ns.get(ns).is_some_and(|n| !n.v6.fib.main.get(prefix, len).is_empty())
                 || self.has_room_for_route(ns, dev)
             {
-                self.prefix_route(ns, dev, prefix, len, until(valid));
+                self.prefix_route(ns, dev, (prefix, len), until(valid), PRIO_ADDRCONF);
             }
         }
         // Who takes a prefix of its own from DHCP makes no address of this one (RFC 9762).
@@ -131,6 +137,70 @@ impl Net {
         }
         self.manage_tempaddrs(dev, addr, new);
         self.arm_addrconf(dev);
+    }
+
+    /// The hop limit that a router advertises is the interface's from then on, and that of its way out.
+    pub(super) fn ra_hop_limit(&mut self, dev: DevId, router: Ipv6Addr, hops: u8) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        d.inet6.conf.hop_limit = hops.into();
+        self.ra_metric(dev, router, RTAX_HOPLIMIT, hops.into());
+    }
+
+    /// The same of an MTU that IPv6 can do with and the device can carry.
+    pub(super) fn ra_mtu(&mut self, dev: DevId, router: Ipv6Addr, mtu: u32) {
+        let Some(d) = self.devs.get(dev) else { return };
+        let was = d.inet6.mtu(d.mtu);
+        if (IPV6_MIN_MTU..=d.mtu).contains(&mtu) && was != mtu {
+            self.ra_metric(dev, router, RTAX_MTU, mtu);
+            self.rt6_mtu_change(dev, was, mtu);
+        }
+    }
+
+    fn ra_metric(&mut self, dev: DevId, router: Ipv6Addr, which: u16, value: u32) {
+        let of_router = |r: &Route6| r.dev == Some(dev) && r.gateway == Some(router) && r.proto == PROTO_RA;
+        let Some(ns) = self.devs.get(dev).map(|d| d.ns) else { return };
+        self.change_metrics6(ns, |table, len, r, m| {
+            (table == RT_TABLE_MAIN && len == 0 && of_router(r)).then(|| m.set(which, value))
+        });
+    }
+
+    /// The MTU of an interface's IPv6 is another than it `was`, for 0 the device's; routes through it follow whose own is wider, or
+    /// was as wide.
+    pub(crate) fn rt6_mtu_change(&mut self, dev: DevId, was: u32, mtu: u32) {
+        let Some(d) = self.devs.get_mut(dev) else { return };
+        d.inet6.conf.mtu = mtu;
+        let (ns, now) = (d.ns, d.inet6.mtu(d.mtu));
+        self.change_metrics6(ns, |_, _, r, m| {
+            let old = m.get(RTAX_MTU);
+            let follows = r.dev == Some(dev) && old != 0 && !m.locked(RTAX_MTU) && (old >= now || old == was);
+            (follows && old != now).then(|| m.set(RTAX_MTU, now))
+        });
+    }
+
+    /// `change` says of each route, by table and length, whether it gave it other metrics.
+    fn change_metrics6(
+        &mut self,
+        ns: NsId,
+        change: impl Fn(u32, u8, &Route6, &mut DstMetrics) -> Option<Result<(), &'static str>>,
+    ) {
+        let Some(n) = self.ns.get_mut(ns) else { return };
+        let mut changed = Vec::new();
+        for (table, t) in n.v6.fib.tables_mut() {
+            for (dst, len, r) in t.iter() {
+                let mut m = n.metrics.get(r.metrics).copied().unwrap_or_default();
+                if change(table, len, r, &mut m).is_some_and(|done| done.is_ok()) {
+                    changed.push((table, dst, len, *r, m));
+                }
+            }
+        }
+        for (table, dst, len, old, m) in changed {
+            // When the namespace has too many already, what was there stays.
+            let Ok(metrics) = n.metrics_id(&m) else { continue };
+            n.v6.fib.table_mut(table).edit(dst, len, |routes| {
+                routes.iter_mut().filter(|r| **r == old).for_each(|r| r.metrics = metrics);
+            });
+            n.rt_genid = n.rt_genid.wrapping_add(1);
+        }
     }
 
     /// Routers get no more addresses out of a host than `max_addresses`; 0: as many as they like.
@@ -171,13 +241,16 @@ impl Net {
         if !a.tentative() {
             notify::addr6(self, RTM_NEWADDR, dev, &a);
         }
+        if was.rt_priority != a.rt_priority && was.has_prefix_route() {
+            self.del_prefix_route(dev, a.addr, a.prefix);
+        }
         if a.has_prefix_route() && a.prefix < 128 {
-            self.prefix_route(ns, dev, a.addr, a.prefix, a.valid);
+            self.prefix_route_of(ns, dev, &a, (a.addr, a.prefix));
         } else if was.permanent && was.has_prefix_route() && a.flags & IFA_F_NOPREFIXROUTE != 0 {
             self.del_prefix_route(dev, a.addr, a.prefix);
         }
         if let Some(peer) = a.peer.filter(|_| a.peer != was.peer && a.has_prefix_route()) {
-            self.prefix_route(ns, dev, peer, a.prefix, a.valid);
+            self.prefix_route_of(ns, dev, &a, (peer, a.prefix));
         }
         let managed = |a: &If6Addr| a.flags & IFA_F_MANAGETEMPADDR != 0;
         match (managed(&was), managed(&a)) {

@@ -7,6 +7,17 @@ use crate::net::Net;
 use belljar_abi::Errno;
 use std::sync::Arc;
 
+/// Rules of a chain that packets can get to: those behind one that ends it for all are none, with their numbers.
+#[doc(alias = "mark_source_chains")]
+fn walked(rules: &[Rule]) -> impl Iterator<Item = (usize, &Rule)> {
+    let ends = |r: &Rule| {
+        let verdict = matches!(r.target, Target::Accept | Target::Drop | Target::Queue | Target::Return);
+        verdict && r.matches.is_empty() && r.ip == IpMatch::default()
+    };
+    let last = rules.iter().position(ends).map_or(rules.len(), |n| n + 1);
+    rules.iter().enumerate().take(last)
+}
+
 impl Table {
     /// Built-in chains only, all of them ACCEPT.
     pub fn new(name: TableName) -> Table {
@@ -54,23 +65,32 @@ impl Table {
         self.chains.iter().map(|c| c.rules.len()).sum()
     }
 
-    /// ELOOP when a chain leads back into itself; EINVAL for a jump to nowhere or into a built-in chain.
+    /// ELOOP when a chain that packets can get to leads back into itself; EINVAL for a jump to nowhere or into a built-in chain.
     #[doc(alias = "mark_source_chains")]
     pub fn check(&self) -> Result<(), Errno> {
         if self.rules() > MAX_RULES || self.chains.len() > MAX_CHAINS {
             return Err(Errno::ENOMEM);
         }
+        let bad = |to: u32| self.chains.get(to as usize).is_none_or(|c| c.base.is_some());
+        if self
+            .chains
+            .iter()
+            .flat_map(|c| &c.rules)
+            .any(|r| matches!(r.target, Target::Jump { chain, .. } if bad(chain)))
+        {
+            return Err(Errno::EINVAL);
+        }
         // 0: not seen, 1: on the way here, 2: done. The way is a list, not the machine's stack.
         let mut seen = vec![0u8; self.chains.len()];
-        for first in 0..self.chains.len() {
+        for first in self.entry.iter().flatten().map(|c| *c as usize) {
             let mut way: Vec<(usize, usize)> = vec![(first, 0)];
-            if seen[first] != 0 {
+            if seen.get(first).is_none_or(|s| *s != 0) {
                 continue;
             }
             seen[first] = 1;
             while let Some((chain, at)) = way.last_mut() {
                 let rules = &self.chains[*chain].rules;
-                let next = rules.iter().enumerate().skip(*at).find_map(|(n, r)| match r.target {
+                let next = walked(rules).skip(*at).find_map(|(n, r)| match r.target {
                     Target::Jump { chain, .. } => Some((n, chain as usize)),
                     _ => None,
                 });
@@ -81,14 +101,12 @@ impl Table {
                 };
                 *at = n + 1;
                 match seen.get(to) {
-                    None => return Err(Errno::EINVAL),
                     Some(1) => return Err(Errno::ELOOP),
-                    _ if self.chains[to].base.is_some() => return Err(Errno::EINVAL),
                     Some(0) => {
                         seen[to] = 1;
                         way.push((to, 0));
                     }
-                    Some(_) => {}
+                    _ => {}
                 }
             }
         }
@@ -106,7 +124,7 @@ impl Table {
                     continue;
                 }
                 hooks[c] |= bit;
-                let jumps = self.chains[c].rules.iter().filter_map(|r| match r.target {
+                let jumps = walked(&self.chains[c].rules).filter_map(|(_, r)| match r.target {
                     Target::Jump { chain, .. } => Some(chain as usize),
                     _ => None,
                 });
@@ -309,6 +327,20 @@ mod tests {
         assert_eq!(t.new_chain("z"), Err(Errno::EEXIST));
         jump(&mut t, "c", "z");
         assert_eq!(t.check(), Err(Errno::ELOOP));
+        // What no packet gets to may go round (Linux 6.18).
+        let accept =
+            Rule { ip: IpMatch::default(), matches: vec![], target: Target::Accept, counters: Counters::default() };
+        let input = t.find("INPUT").unwrap();
+        t.chains[input].rules.insert(0, accept.clone());
+        assert_eq!(t.check(), Ok(()));
+        t.chains[input].rules[0].ip.proto = 6;
+        assert_eq!(t.check(), Err(Errno::ELOOP));
+        t.chains[input].rules.clear();
+        assert_eq!(t.check(), Ok(()));
+        let z = t.find("z").unwrap();
+        t.chains[z].rules.insert(0, Rule { target: Target::Return, ..accept });
+        jump(&mut t, "INPUT", "z");
+        assert_eq!(t.check(), Ok(()));
         let mut t = Table::new(TableName::Filter);
         jump(&mut t, "INPUT", "FORWARD");
         assert_eq!(t.check(), Err(Errno::EINVAL));

@@ -49,6 +49,9 @@ pub(crate) fn fill4(net: &Net, dev: DevId, a: &IfAddr, out: &mut Vec<u8>, h: Hea
         m.attr(IFA_BROADCAST, &b.octets());
     }
     m.attr_str(IFA_LABEL, a.label.as_str()).attr_u32(IFA_FLAGS, flags);
+    if a.metric != 0 {
+        m.attr_u32(IFA_RT_PRIORITY, a.metric);
+    }
     m.attr(IFA_CACHEINFO, &cacheinfo(u32::MAX, u32::MAX));
 }
 
@@ -87,6 +90,9 @@ pub(crate) fn fill6(net: &Net, dev: DevId, a: &If6Addr, out: &mut Vec<u8>, h: He
         Some(peer) => m.attr(IFA_LOCAL, &a.addr.octets()).attr(IFA_ADDRESS, &peer.octets()),
         None => m.attr(IFA_ADDRESS, &a.addr.octets()),
     };
+    if a.rt_priority != 0 {
+        m.attr_u32(IFA_RT_PRIORITY, a.rt_priority);
+    }
     m.attr(IFA_CACHEINFO, &cacheinfo(left(a.preferred), left(a.valid))).attr_u32(IFA_FLAGS, flags);
 }
 
@@ -124,6 +130,8 @@ struct Spec<'a> {
     label: Option<&'a str>,
     /// Seconds that it is preferred, and valid.
     lifetimes: (u32, u32),
+    /// The metric of its prefix's route.
+    metric: u32,
 }
 
 const FOR_EVER: (u32, u32) = (u32::MAX, u32::MAX);
@@ -131,7 +139,8 @@ const FOR_EVER: (u32, u32) = (u32::MAX, u32::MAX);
 fn parse(r: Req<'_>) -> Done<Spec<'_>> {
     let msg = IfAddrMsg::parse(r.body).ok_or(Errno::EINVAL)?;
     let (flags, none) = (u32::from(msg.flags), None);
-    let mut s = Spec { msg, flags, local: none, address: none, broadcast: none, label: None, lifetimes: FOR_EVER };
+    let mut s =
+        Spec { msg, flags, local: none, address: none, broadcast: none, label: None, lifetimes: FOR_EVER, metric: 0 };
     for (kind, v) in r.attrs(IfAddrMsg::LEN) {
         match kind {
             IFA_LOCAL => s.local = Some(v),
@@ -140,6 +149,7 @@ fn parse(r: Req<'_>) -> Done<Spec<'_>> {
             IFA_LABEL => s.label = Some(str_of(v)?),
             IFA_FLAGS => s.flags = u32_of(v)?,
             IFA_CACHEINFO => s.lifetimes = nl::u32_at(v, 0).zip(nl::u32_at(v, 4)).ok_or(Errno::EINVAL)?,
+            IFA_RT_PRIORITY => s.metric = u32_of(v)?,
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
@@ -164,8 +174,9 @@ fn new4(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
     if s.msg.prefixlen > 32 {
         return refuse(Errno::EINVAL, "ipv4: Invalid prefix length");
     }
-    if local.is_unspecified() || local.is_multicast() || local.is_broadcast() {
-        return Err(Errno::EINVAL.into());
+    // None is nothing to do.
+    if local.is_unspecified() {
+        return Ok(());
     }
     // Of IPv4 they are for ever.
     let other = s.flags & !(IFA_F_NOPREFIXROUTE | IFA_F_PERMANENT | IFA_F_SECONDARY) != 0;
@@ -178,11 +189,15 @@ fn new4(net: &mut Net, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> Done {
         scope: scope_of(s.msg.scope)?,
         noprefixroute: s.flags & IFA_F_NOPREFIXROUTE != 0,
         label: IfName::new(s.label.unwrap_or("")),
+        metric: s.metric,
         ..IfAddr::new(local, s.msg.prefixlen)
     };
     match net.insert_ifa(dev, a) {
-        // Asked to replace it, it is there as it is.
-        Err(Errno::EEXIST) if r.flag(NLM_F_REPLACE) && !r.flag(NLM_F_EXCL) => Ok(()),
+        // Asked to replace it, it is there as it is, but for its metric.
+        Err(Errno::EEXIST) if r.flag(NLM_F_REPLACE) && !r.flag(NLM_F_EXCL) => {
+            net.set_ifa_metric(dev, (a.local, a.prefix), s.metric);
+            Ok(())
+        }
         Err(Errno::EEXIST) => refuse(Errno::EEXIST, "ipv4: Address already assigned"),
         Err(Errno::EINVAL) => refuse(Errno::EINVAL, "ipv4: Invalid scope value"),
         done => Ok(done?),
@@ -203,7 +218,8 @@ fn new6(net: &mut Net, c: &Caller<'_>, r: Req<'_>, dev: DevId, s: &Spec<'_>) -> 
     if optimistic != 0 && nodad {
         return refuse(Errno::EINVAL, "IFA_F_NODAD and IFA_F_OPTIMISTIC are mutually exclusive");
     }
-    let cfg = Cfg6 { addr, prefix, peer, flags: s.flags & KEPT | optimistic, nodad, valid, preferred };
+    let cfg =
+        Cfg6 { addr, prefix, peer, flags: s.flags & KEPT | optimistic, nodad, valid, preferred, rt_priority: s.metric };
     let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
     let there = d.inet6.addrs.iter().any(|a| a.addr == addr);
     if there && d.inet6.enabled() && r.flag(NLM_F_REPLACE) && !r.flag(NLM_F_EXCL) {

@@ -115,7 +115,8 @@ pub(crate) fn fill(net: &Net, br: DevId, (mac, vid): FdbKey, e: &FdbEntry, out: 
         FdbKind::Learned => NUD_REACHABLE,
     };
     let at = e.port.unwrap_or(br);
-    let msg = NdMsg { family: abi::AF_BRIDGE as u8, ifindex: index(net, Some(at)) as i32, state, flags: 0, kind: 0 };
+    let msg =
+        NdMsg { family: abi::AF_BRIDGE as u8, ifindex: index(net, Some(at)) as i32, state, flags: e.flags, kind: 0 };
     let now = net.env.jiffies();
     let ago = |at: u32| now.wrapping_sub(at) as u64 * 100 / u64::from(net.env.hz.max(1));
     let info: Vec<u8> = [0, ago(e.used), ago(e.updated), 0].iter().flat_map(|v| (*v as u32).to_ne_bytes()).collect();
@@ -251,7 +252,8 @@ fn entry(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Entry> {
     let Some(mac) = mac.filter(|m| !m.is_zero()) else { return refuse(Errno::EINVAL, "invalid address") };
     let d = net.devs.get(dev).ok_or(Errno::ENODEV)?;
     let master = d.master.filter(|_| msg.flags & NTF_MASTER != 0);
-    let br = if matches!(d.kind, DevKind::Bridge(_)) { Some(dev) } else { master };
+    let own = Some(dev).filter(|_| msg.flags & NTF_SELF != 0);
+    let br = if matches!(d.kind, DevKind::Bridge(_)) { own } else { master };
     let br = br.ok_or(Errno::EOPNOTSUPP)?;
     if vid != 0 && bridge_vlan::group(net, dev).is_none_or(|g| !g.vlans.contains_key(&vid)) {
         return Err(Errno::EINVAL.into());
@@ -272,15 +274,56 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         () if has(NUD_REACHABLE) => FdbKind::Learned,
         () => return refuse(Errno::EINVAL, "RTM_NEWNEIGH with invalid state"),
     };
-    let now = net.env.jiffies();
+    let flags = want.msg.flags;
     for key in want.keys(net) {
-        match bridge_fdb::entry(net, want.br, key) {
-            Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
-            None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
-            _ => {}
+        match () {
+            () if flags & NTF_USE != 0 => use_entry(net, &want, key)?,
+            () if flags & NTF_EXT_LEARNED != 0 => learned_elsewhere(net, &want, kind, key)?,
+            () => add_entry(net, r, &want, kind, key)?,
         }
-        bridge_fdb::insert(net, want.br, key, FdbEntry { port: want.port(), kind, updated: now, used: now, made: 0 });
     }
+    Ok(())
+}
+
+/// As if a frame had come from the address.
+#[doc(alias = "br_fdb_update")]
+fn use_entry(net: &mut Net, want: &Entry, key: FdbKey) -> Done {
+    let port = want.port().ok_or(Errno::EINVAL)?;
+    if bridge::learns(net, port) {
+        bridge_fdb::learn(net, want.br, port, key);
+    }
+    Ok(())
+}
+
+/// Whoever says so will say it again: it has no age.
+#[doc(alias = "br_fdb_external_learn_add")]
+fn learned_elsewhere(net: &mut Net, want: &Entry, kind: FdbKind, key: FdbKey) -> Done {
+    let port = want.port();
+    if port.is_none() && kind != FdbKind::Local {
+        return refuse(Errno::EINVAL, "bridge: FDB entry towards bridge must be permanent");
+    }
+    let (now, old) = (net.env.jiffies(), bridge_fdb::entry(net, want.br, key));
+    let made = if port.is_none() { FdbKind::Local } else { FdbKind::Learned };
+    let flags = old.map_or(0, |e| e.flags) | NTF_EXT_LEARNED;
+    let e = FdbEntry { port, kind: old.map_or(made, |e| e.kind), updated: now, used: now, made: 0, flags };
+    bridge_fdb::insert(net, want.br, key, e);
+    Ok(())
+}
+
+#[doc(alias = "fdb_add_entry")]
+fn add_entry(net: &mut Net, r: Req<'_>, want: &Entry, kind: FdbKind, key: FdbKey) -> Done {
+    let (sticky, port) = (want.msg.flags & NTF_STICKY, want.port());
+    if kind != FdbKind::Local && port.is_none() || kind == FdbKind::Local && sticky != 0 {
+        return Err(Errno::EINVAL.into());
+    }
+    let old = bridge_fdb::entry(net, want.br, key);
+    match old {
+        Some(_) if r.flag(NLM_F_EXCL) => return Err(Errno::EEXIST.into()),
+        None if !r.flag(NLM_F_CREATE) => return Err(Errno::ENOENT.into()),
+        _ => {}
+    }
+    let (now, flags) = (net.env.jiffies(), old.map_or(0, |e| e.flags & !NTF_STICKY) | sticky);
+    bridge_fdb::insert(net, want.br, key, FdbEntry { port, kind, updated: now, used: now, made: 0, flags });
     Ok(())
 }
 

@@ -8,7 +8,7 @@ use crate::net::core::dev::DevKind;
 use crate::net::netlink::link::named;
 use belljar_abi::netlink::{self as nl, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
-use belljar_abi::{AF_INET6, Errno, IFF_ALLMULTI, IFF_MULTICAST, IFF_NOARP, IFF_PROMISC, IFF_UP};
+use belljar_abi::{AF_INET6, Errno};
 use belljar_wire::Mac;
 
 /// What a request says of a device.
@@ -126,10 +126,51 @@ pub(crate) fn newlink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         return apply(net, c, dev, &s);
     }
     if !r.flag(NLM_F_CREATE) {
-        return Err(Errno::ENODEV.into());
+        return match s.group {
+            Some(group) if s.info.index == 0 && s.name.is_none() => change_group(net, c, group, &s),
+            _ => Err(Errno::ENODEV.into()),
+        };
     }
     let Some(kind) = s.kind else { return refuse(Errno::EOPNOTSUPP, "Unknown device type") };
     create(net, c, kind, &s)
+}
+
+fn of_group(net: &Net, ns: NsId, group: u32) -> Vec<DevId> {
+    net.ns_devs(ns).filter(|d| net.devs.get(*d).is_some_and(|d| d.group == group)).collect()
+}
+
+/// `ip link set group N …`: the same for each of them.
+#[doc(alias = "rtnl_group_changelink")]
+fn change_group(net: &mut Net, c: &Caller<'_>, group: u32, s: &Spec<'_>) -> Done {
+    of_group(net, c.ns, group).into_iter().try_for_each(|dev| apply(net, c, dev, s))
+}
+
+/// `ip link del group N`: all or none. Those without a group are not one.
+#[doc(alias = "rtnl_group_dellink")]
+fn del_group(net: &mut Net, ns: NsId, group: u32) -> Done {
+    let devs = of_group(net, ns, group);
+    match () {
+        () if group == 0 => return Err(Errno::EPERM.into()),
+        () if devs.is_empty() => return Err(Errno::ENODEV.into()),
+        () if devs.iter().any(|d| !removable(net, *d)) => return Err(Errno::EOPNOTSUPP.into()),
+        () => {}
+    }
+    // With the one end of a pair goes the other.
+    devs.into_iter().for_each(|d| {
+        if net.devs.get(d).is_some() {
+            net.unregister_netdev(d)
+        }
+    });
+    Ok(())
+}
+
+/// What hardware or a program's file is behind does not go by a word.
+fn removable(net: &Net, dev: DevId) -> bool {
+    match net.devs.get(dev).map(|d| &d.kind) {
+        Some(DevKind::Tun(t)) => t.persist,
+        Some(DevKind::Loopback | DevKind::Nic(_)) | None => false,
+        Some(_) => true,
+    }
 }
 
 fn create(net: &mut Net, c: &Caller<'_>, kind: &str, s: &Spec<'_>) -> Done {
@@ -347,15 +388,8 @@ fn apply_since(net: &mut Net, c: &Caller<'_>, dev: DevId, s: &Spec<'_>, since: u
 #[doc(alias = "rtnl_dev_combine_flags")]
 fn change_flags(net: &mut Net, dev: DevId, info: &IfInfoMsg) -> Done {
     let change = if info.change == 0 { u32::MAX } else { info.change };
-    let d = net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-    if change & IFF_NOARP != 0 && !d.is_loopback() && !d.is_pointopoint() {
-        d.iff_noarp = info.flags & IFF_NOARP != 0;
-    }
-    if change & IFF_MULTICAST != 0 {
-        d.no_multicast = info.flags & IFF_MULTICAST == 0;
-    }
-    let (now, settable) = (d.flags(), IFF_UP | IFF_PROMISC | IFF_ALLMULTI);
-    let flags = (info.flags & change | now & !change) & settable;
+    let now = net.devs.get(dev).ok_or(Errno::ENODEV)?.flags();
+    let flags = info.flags & change | now & !change;
     Ok(net.set_if_flags(dev, flags as u16)?)
 }
 
@@ -375,18 +409,12 @@ pub(crate) fn dellink(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse_req(r)?;
     if s.info.index <= 0 && s.name.is_none() {
         return match s.group {
-            Some(_) => Err(Errno::EOPNOTSUPP.into()),
+            Some(group) => del_group(net, c.ns, group),
             None => Err(Errno::EINVAL.into()),
         };
     }
     let dev = named(net, c.ns, r)?.ok_or(Errno::ENODEV)?;
-    // What hardware or a program's file is behind does not go by a word.
-    let removable = match net.devs.get(dev).map(|d| &d.kind) {
-        Some(DevKind::Tun(t)) => t.persist,
-        Some(DevKind::Loopback | DevKind::Nic(_)) | None => false,
-        Some(_) => true,
-    };
-    if !removable {
+    if !removable(net, dev) {
         return Err(Errno::EOPNOTSUPP.into());
     }
     net.unregister_netdev(dev);

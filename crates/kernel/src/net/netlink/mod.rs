@@ -223,6 +223,9 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
         RTM_GETLINK => link::dump(net, c, r, &mut d),
         RTM_GETADDR => addr::dump(net, c, r, &mut d)?,
         RTM_GETROUTE => {
+            if let Err(e) = no_table(net, c, r, family) {
+                return Ok(d.failed(c, e));
+            }
             // Of all families IPv4 comes first.
             if wants(abi::AF_INET) {
                 route::dump(net, c, r, &mut d)?;
@@ -239,6 +242,18 @@ fn dump(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Vec<Vec<u8>>> {
         _ => return Err(Errno::EOPNOTSUPP.into()),
     }
     Ok(d.done())
+}
+
+/// Who names a table and a family is told when there is no such table.
+fn no_table(net: &Net, c: &Caller<'_>, r: Req<'_>, family: i32) -> Done {
+    let msg = RtMsg::parse(r.body).unwrap_or_default();
+    let table = r.attr(RtMsg::LEN, RTA_TABLE).and_then(|v| nl::u32_at(v, 0)).unwrap_or(msg.table.into());
+    let Some(n) = net.ns.get(c.ns).filter(|_| c.strict && table != 0) else { return Ok(()) };
+    match family {
+        abi::AF_INET if n.fib.table(table).is_none() => refuse(Errno::ENOENT, "ipv4: FIB table does not exist"),
+        abi::AF_INET6 if n.v6.fib.table(table).is_none() => refuse(Errno::ENOENT, "ipv6: FIB table does not exist"),
+        _ => Ok(()),
+    }
 }
 
 /// A dump that is being written.
@@ -271,6 +286,15 @@ impl Dump {
         nl::done(&mut b, self.seq, self.port);
         self.out.push(b);
         self.out
+    }
+}
+
+impl Dump {
+    /// Nothing but why not.
+    fn failed(self, c: &Caller<'_>, e: Refusal) -> Vec<Vec<u8>> {
+        let mut b = Vec::new();
+        nl::failed(&mut b, self.seq, self.port, (e.errno, e.text.filter(|_| c.form.ext_ack)));
+        vec![b]
     }
 }
 

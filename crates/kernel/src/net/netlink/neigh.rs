@@ -26,8 +26,8 @@ pub(crate) fn fill(net: &Net, ns: NsId, id: NeighId, out: &mut Vec<u8>, h: Head)
     let Some(e) = net.ns.get(ns).and_then(|n| n.neighs.get(id)) else { return };
     let family = if e.addr.is_ipv4() { abi::AF_INET } else { abi::AF_INET6 };
     let state = STATES.iter().find(|s| s.0 == e.state).map_or(NUD_NONE, |s| s.1);
-    let msg =
-        NdMsg { family: family as u8, ifindex: index(net, Some(e.dev)) as i32, state, flags: 0, kind: RTN_UNICAST };
+    let (ifindex, flags) = (index(net, Some(e.dev)) as i32, e.flags);
+    let msg = NdMsg { family: family as u8, ifindex, state, flags, kind: RTN_UNICAST };
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
     m.body(&msg.to_bytes()).attr(NDA_DST, &octets(e.addr));
     if e.state.valid() {
@@ -39,6 +39,9 @@ pub(crate) fn fill(net: &Net, ns: NsId, id: NeighId, out: &mut Vec<u8>, h: Head)
     let info: Vec<u8> =
         [ago(e.confirmed), ago(e.used), ago(e.updated), 0].iter().flat_map(|v| (*v as u32).to_ne_bytes()).collect();
     m.attr(NDA_CACHEINFO, &info).attr_u32(NDA_PROBES, e.probes);
+    if e.proto != 0 {
+        m.attr_u8(NDA_PROTOCOL, e.proto);
+    }
 }
 
 #[doc(alias = "pneigh_fill_info")]
@@ -89,6 +92,7 @@ struct Spec {
     addr: IpAddr,
     mac: Option<Mac>,
     probes: Option<u32>,
+    proto: u8,
 }
 
 /// The address that somebody is to be answered for, or not any more, and the device if one is named.
@@ -117,7 +121,7 @@ fn parse_proxy(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Option<Pneigh>> {
 
 fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     let msg = NdMsg::parse(r.body).ok_or(Errno::EINVAL)?;
-    let (mut addr, mut mac, mut probes) = (None, None, None);
+    let (mut addr, mut mac, mut probes, mut proto) = (None, None, None, 0);
     for (kind, v) in r.attrs(NdMsg::LEN) {
         match kind {
             NDA_DST if i32::from(msg.family) == abi::AF_INET6 => addr = Some(IpAddr::V6(v6_of(v)?)),
@@ -128,19 +132,19 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             },
             NDA_PROBES => probes = Some(u32_of(v)?),
             NDA_CACHEINFO => {}
-            NDA_PROTOCOL if v.first() == Some(&0) => {}
+            NDA_PROTOCOL => proto = v.first().copied().unwrap_or(0),
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
     let Some(addr) = addr else { return refuse(Errno::EINVAL, "Network address not specified") };
-    if msg.flags & !NTF_ROUTER != 0 {
+    if msg.flags & !(NTF_ROUTER | NTF_EXT_LEARNED) != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let dev = match u32::try_from(msg.ifindex) {
         Ok(n) if n > 0 => device(net, c, n)?,
         _ => return refuse(Errno::EINVAL, "Device not specified"),
     };
-    Ok(Spec { msg, dev, addr, mac, probes })
+    Ok(Spec { msg, dev, addr, mac, probes, proto })
 }
 
 #[doc(alias = "neigh_add")]
@@ -149,7 +153,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         return Ok(net.pneigh_create(c.ns, p)?);
     }
     let s = parse(net, c, r)?;
-    if s.probes.is_some() || s.msg.flags & NTF_ROUTER != 0 {
+    if s.probes.is_some() {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let Some((state, _)) = STATES.iter().find(|st| st.1 == s.msg.state).copied() else {
@@ -167,6 +171,12 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     };
     let id = neighbour::lookup_or_create(net, c.ns, s.dev, s.addr).ok_or(Errno::ENOBUFS)?;
     let r#override = known.is_none() || r.flag(NLM_F_REPLACE);
+    let flags = s.msg.flags;
+    let which = if r#override { NTF_ROUTER | NTF_EXT_LEARNED } else { NTF_EXT_LEARNED };
+    neighbour::update_flags(net, c.ns, id, which, flags);
+    if let Some(e) = net.ns.get_mut(c.ns).and_then(|n| n.neighs.get_mut(id)).filter(|_| s.proto != 0) {
+        e.proto = s.proto;
+    }
     neighbour::update(net, c.ns, id, mac, state, Update { r#override, admin: true, weak: false });
     notify::neigh(net, RTM_NEWNEIGH, c.ns, id);
     Ok(())

@@ -340,7 +340,8 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         RT_SCOPE_NOWHERE => None,
         n => Some(scope_of(n)?),
     };
-    let fits = |r: &Route| {
+    let several = r.attr(RtMsg::LEN, RTA_MULTIPATH).unwrap_or(&[]);
+    let wanted = |r: &Route| {
         (!s.has_type || r.kind == want.kind)
             && scope.is_none_or(|s| r.scope == s)
             && (want.src.is_none() || r.src == want.src)
@@ -350,9 +351,27 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
             && (want.nhid == 0 || r.nhid == want.nhid)
             && s.metrics.fit(metrics.get(r.metrics))
             && (want.gateway.is_none() || r.gateway == want.gateway)
-            && s.hops.first().is_none_or(|h| r.gateway == h.gateway && r.group != 0)
     };
-    Ok(net.del_route_of(c.ns, s.table, s.dst, s.msg.dst_len, fits)?)
+    let Some(table) = net.ns.get(c.ns).and_then(|n| n.fib.table(s.table)) else {
+        return refuse(Errno::ESRCH, "FIB table does not exist");
+    };
+    let there = table.get(s.dst, s.msg.dst_len);
+    let mut routes = there.chunk_by(|a, b| a.group != 0 && a.group == b.group);
+    let found = routes.find(|hops| hops.first().is_some_and(&wanted) && has_next_hops(net, several, hops));
+    let first = found.and_then(|hops| hops.first()).copied().ok_or(Errno::ESRCH)?;
+    Ok(net.del_route_of(c.ns, s.table, s.dst, s.msg.dst_len, |r| *r == first)?)
+}
+
+/// Whether a route's next hops are those of a request, one after the other: by device and router, where it says so; it may have more.
+#[doc(alias = "fib_nh_match")]
+fn has_next_hops(net: &Net, asked: &[u8], hops: &[Route]) -> bool {
+    let mut asked = next_hops(asked).peekable();
+    asked.peek().is_none()
+        || hops.iter().all(|r| {
+            let Some(Ok((oif, _, _, attrs))) = asked.next() else { return false };
+            let gateway = nl::attrs(attrs).find(|(kind, _)| *kind == RTA_GATEWAY).and_then(|(_, v)| v4_of(v).ok());
+            (oif == 0 || oif == index(net, r.dev)) && (attrs.is_empty() || gateway == r.gateway)
+        })
 }
 
 /// `ip route get`: the stack's own lookup of a packet from here, or of one that came in through `iif`.

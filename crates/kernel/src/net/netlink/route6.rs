@@ -1,7 +1,8 @@
 //! Routes of IPv6: RTM_NEWROUTE, RTM_DELROUTE, RTM_GETROUTE and dumps.
 use super::route::{RTNH_LEN, ip_proto, metrics, next_hops, put_metrics, rtn, rtn_of, short_table};
 use super::{Caller, Done, Dump, Head, Req, device, index, refuse, u32_of, v6_of};
-use crate::ids::NsId;
+use crate::env::SEC;
+use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::af::{self, Flow};
 use crate::net::core::dst_metrics::{self, DstMetrics};
@@ -9,8 +10,8 @@ use crate::net::core::fib_rules::RuleFlow;
 use crate::net::ipv4::fib::{self, RouteType};
 use crate::net::ipv4::route::RouteKind;
 use crate::net::ipv4::rule::Insert;
-use crate::net::ipv6::fib::{PRIO_USER, Pref, Route6, mask};
-use crate::net::ipv6::route::linked;
+use crate::net::ipv6::fib::{Found6, PRIO_USER, PROTO_KERNEL, Pref, Route6, mask};
+use crate::net::ipv6::route::{self, linked};
 use crate::net::nexthop;
 use belljar_abi::netlink::{self as nl, Msg, NLM_F_APPEND, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
@@ -21,13 +22,17 @@ use core::net::{IpAddr, Ipv6Addr};
 
 /// `RTNH_F_*` of a next hop.
 fn hop_flags(net: &Net, r: &Route6) -> u32 {
-    match r.dev.and_then(|d| net.devs.get(d)) {
-        Some(d) if !d.up && r.can_ecmp() => RTNH_F_DEAD | RTNH_F_LINKDOWN,
-        Some(_) if r.is_here() => 0,
-        Some(d) if d.up && !d.carrier && d.inet6.conf.ignore_routes_with_linkdown != 0 => RTNH_F_DEAD | RTNH_F_LINKDOWN,
-        Some(d) if d.up && !d.carrier => RTNH_F_LINKDOWN,
-        _ => 0,
-    }
+    let onlink = if r.onlink { RTNH_F_ONLINK } else { 0 };
+    onlink
+        | match r.dev.and_then(|d| net.devs.get(d)) {
+            Some(d) if !d.up && r.can_ecmp() => RTNH_F_DEAD | RTNH_F_LINKDOWN,
+            Some(_) if r.is_here() => 0,
+            Some(d) if d.up && !d.carrier && d.inet6.conf.ignore_routes_with_linkdown != 0 => {
+                RTNH_F_DEAD | RTNH_F_LINKDOWN
+            }
+            Some(d) if d.up && !d.carrier => RTNH_F_LINKDOWN,
+            _ => 0,
+        }
 }
 
 /// One route, with the next hops that share it.
@@ -48,7 +53,11 @@ pub(crate) fn fill(
         dst_len: len,
         table: short_table(table),
         protocol: r.proto,
-        kind: if dst.is_multicast() && r.kind == RouteType::Unicast { RTN_MULTICAST } else { rtn(r.kind) },
+        // Only the groups of a link, which the kernel itself routes, are called so.
+        kind: match r.kind {
+            RouteType::Unicast if dst.is_multicast() && r.proto == PROTO_KERNEL => RTN_MULTICAST,
+            kind => rtn(kind),
+        },
         flags: if hops.len() == 1 && !by_object { hop_flags(net, r) } else { 0 },
         ..RtMsg::default()
     };
@@ -155,7 +164,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
     if msg.dst_len > 128 {
         return refuse(Errno::EINVAL, "Invalid prefix length");
     }
-    if msg.src_len != 0 || msg.flags != 0 {
+    if msg.src_len != 0 || msg.flags & !RTNH_F_ONLINK != 0 {
         return Err(Errno::EOPNOTSUPP.into());
     }
     let mut table = u32::from(msg.table);
@@ -176,7 +185,8 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
                 0 => {}
                 n => s.route.dev = Some(device(net, c, n)?),
             },
-            RTA_GATEWAY => s.route.gateway = Some(v6_of(v)?).filter(|g| !g.is_unspecified()),
+            RTA_GATEWAY => s.route.gateway = Some(v6_of(v)?),
+            RTA_EXPIRES => s.route.expires = Some(net.env.now.saturating_add(u64::from(u32_of(v)?) * SEC)),
             RTA_PRIORITY => {
                 s.route.metric = u32_of(v)?;
                 s.has_metric = s.route.metric != 0;
@@ -197,6 +207,7 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
+    s.route.onlink = msg.flags & RTNH_F_ONLINK != 0;
     let own = s.route.gateway.is_some() || s.route.dev.is_some() || !s.hops.is_empty();
     if s.route.nhid != 0 && own {
         return refuse(Errno::EINVAL, "Nexthop specification and nexthop id are mutually exclusive");
@@ -218,12 +229,13 @@ fn parse(net: &Net, c: &Caller<'_>, r: Req<'_>) -> Done<Spec> {
 fn multipath(net: &Net, c: &Caller<'_>, v: &[u8]) -> Done<Vec<Route6>> {
     let mut hops = Vec::new();
     for hop in next_hops(v) {
-        let (index, _, weight, attrs) = hop?;
+        let (index, flags, weight, attrs) = hop?;
         let dev = if index == 0 { None } else { Some(device(net, c, index)?) };
         let mut hop = Route6 { weight: u16::from(weight) + 1, ..Route6::unicast(None, dev) };
+        hop.onlink = u32::from(flags) & RTNH_F_ONLINK != 0;
         for (kind, v) in nl::attrs(attrs) {
             match kind {
-                RTA_GATEWAY => hop.gateway = Some(v6_of(v)?).filter(|g| !g.is_unspecified()),
+                RTA_GATEWAY => hop.gateway = Some(v6_of(v)?),
                 _ => return Err(Errno::EOPNOTSUPP.into()),
             }
         }
@@ -240,7 +252,8 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let several = !s.hops.is_empty();
     let mut hops = if several { s.hops } else { vec![route] };
     if several && route.kind == RouteType::Unicast {
-        hops.iter_mut().for_each(|h| *h = Route6 { gateway: h.gateway, dev: h.dev, weight: h.weight, ..route });
+        let of = |h: &Route6| Route6 { gateway: h.gateway, dev: h.dev, weight: h.weight, onlink: h.onlink, ..route };
+        hops.iter_mut().for_each(|h| *h = of(h));
         if hops.iter().any(|h| !h.can_ecmp()) {
             let text = "Device only routes can not be added for IPv6 using the multipath API.";
             return refuse(Errno::EINVAL, text);
@@ -251,6 +264,7 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     if route.nhid != 0 {
         hops = by_object(net, c, &route)?;
     }
+    check(net, c.ns, &mut hops)?;
     let how = Insert {
         create: r.flag(NLM_F_CREATE),
         excl: r.flag(NLM_F_EXCL),
@@ -264,6 +278,26 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
         Err(Errno::ENOENT) => refuse(Errno::ENOENT, "NLM_F_CREATE should be specified when creating new route"),
         done => Ok(done?),
     }
+}
+
+/// What Linux says of next hops and sources before it asks where they lead. What refuses has no next hop, whatever was said.
+#[doc(alias = "fib6_nh_init")]
+fn check(net: &Net, ns: NsId, hops: &mut [Route6]) -> Done {
+    for h in hops {
+        if matches!(h.kind, RouteType::Unreachable | RouteType::Blackhole | RouteType::Prohibit | RouteType::Throw) {
+            (h.gateway, h.dev, h.onlink) = (None, None, false);
+        }
+        if h.onlink && h.dev.is_none() {
+            return refuse(Errno::ENODEV, "Nexthop device required for onlink");
+        }
+        if let Err(text) = net.validate_gw6(ns, h) {
+            return refuse(Errno::EINVAL, text);
+        }
+        if h.prefsrc.is_some_and(|src| !route::is_local(net, ns, src)) {
+            return refuse(Errno::EINVAL, "Invalid source address");
+        }
+    }
+    Ok(())
 }
 
 /// The next hops that an object stands for.
@@ -282,6 +316,9 @@ fn by_object(net: &Net, c: &Caller<'_>, route: &Route6) -> Done<Vec<Route6>> {
 #[doc(alias = "inet6_rtm_delroute")]
 pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
+    if net.ns.get(c.ns).is_some_and(|n| n.v6.fib.table(s.table).is_none()) {
+        return refuse(Errno::ESRCH, "FIB table does not exist");
+    }
     let hops = if s.hops.is_empty() { vec![s.route] } else { s.hops };
     for hop in &hops {
         let fits = |r: &Route6| {
@@ -305,6 +342,7 @@ pub(crate) fn del(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
     let msg = RtMsg::parse(r.body).ok_or(Errno::EINVAL)?;
     let mut fl = Flow { proto: IPPROTO_UDP, uid: c.uid, ..Flow::to(Ipv6Addr::UNSPECIFIED.into()) };
+    let mut iif = None;
     for (kind, v) in r.attrs(RtMsg::LEN) {
         match kind {
             RTA_DST => fl.daddr = v6_of(v)?.into(),
@@ -312,6 +350,10 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
             RTA_OIF => match u32_of(v)? {
                 0 => {}
                 n => fl.oif = Some(device(net, c, n)?),
+            },
+            RTA_IIF => match u32_of(v)? {
+                0 => {}
+                n => iif = Some(device(net, c, n)?),
             },
             RTA_MARK => fl.mark = u32_of(v)?,
             RTA_UID => fl.uid = u32_of(v)?,
@@ -324,7 +366,15 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
         }
     }
     let (IpAddr::V6(dst), IpAddr::V6(src)) = (fl.daddr, fl.saddr) else { return Err(Errno::EINVAL.into()) };
+    if let Some(dev) = iif {
+        return get_input(net, (c, r), (&fl, dev), (src, dst), out);
+    }
     let found = af::route_output(net, c.ns, &fl)?;
+    // Shown is the source that would be taken, also by who names another.
+    let taken = match src.is_unspecified() {
+        true => Ok(found),
+        false => af::route_output(net, c.ns, &Flow { saddr: Ipv6Addr::UNSPECIFIED.into(), ..fl }),
+    };
     let now = net.env.now;
     let local = found.kind == RouteKind::Local;
     let n = net.ns.get(c.ns).ok_or(Errno::ENETUNREACH)?;
@@ -334,10 +384,7 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
     let through = fl.oif.or(Some(found.dev).filter(|_| !local));
     let (table, entry) = match n.v6.fib.lookup_alive(&asked, through, now, |r| linked(net, n, r), |_| true) {
         Some(f) if msg.flags & RTM_F_FIB_MATCH != 0 => {
-            let at = Ipv6Addr::from_bits(dst.to_bits() & mask(f.prefix));
-            let there = n.v6.fib.table(f.table).map_or(&[][..], |t| t.get(at, f.prefix));
-            let hops: Vec<Route6> = there.iter().filter(|o| o.is_sibling(&f.route)).copied().collect();
-            fill(net, c.ns, f.table, (at, f.prefix), &hops, out, Head::reply(RTM_NEWROUTE, c, r));
+            fib_match(net, (c, r), dst, &f, out);
             return Ok(());
         }
         Some(f) => (f.table, Some(f.route)),
@@ -348,27 +395,91 @@ pub(crate) fn get(net: &mut Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) 
         RouteKind::Multicast => RTN_MULTICAST,
         _ => RTN_UNICAST,
     };
+    let way = Way { table, entry, kind, dev: found.dev, gateway: found.gateway };
+    let metrics = dst_metrics::of_path(net, c.ns, fl.daddr, &found);
+    let prefsrc = taken.map_or(found.src, |t| t.src);
+    let prefsrc = if let IpAddr::V6(a) = prefsrc { Some(a) } else { None };
+    answer(net, (c, r), (src, dst), &way, (prefsrc, metrics.as_ref(), None), out);
+    Ok(())
+}
+
+/// The whole route that was found, with its other next hops.
+fn fib_match(net: &Net, (c, r): (&Caller<'_>, Req<'_>), dst: Ipv6Addr, f: &Found6, out: &mut Vec<u8>) {
+    let at = Ipv6Addr::from_bits(dst.to_bits() & mask(f.prefix));
+    let there = net.ns.get(c.ns).and_then(|n| n.v6.fib.table(f.table)).map_or(&[][..], |t| t.get(at, f.prefix));
+    let hops: Vec<Route6> = there.iter().filter(|o| o.is_sibling(&f.route)).copied().collect();
+    fill(net, c.ns, f.table, (at, f.prefix), &hops, out, Head::reply(RTM_NEWROUTE, c, r));
+}
+
+/// The way of a packet, as it is told.
+struct Way {
+    table: u32,
+    entry: Option<Route6>,
+    kind: u8,
+    dev: DevId,
+    gateway: Option<IpAddr>,
+}
+
+/// That of one which came in through a device.
+fn get_input(
+    net: &Net,
+    (c, r): (&Caller<'_>, Req<'_>),
+    (fl, iif): (&Flow, DevId),
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    out: &mut Vec<u8>,
+) -> Done {
+    let n = net.ns.get(c.ns).ok_or(Errno::ENETUNREACH)?;
+    // A group's would have to be one that multicast routing knows, of which there is none.
+    if dst.is_multicast() {
+        return Err(Errno::EMSGSIZE.into());
+    }
+    let (f, gateway) = route::input_route(net, c.ns, iif, fl, (src, dst))?;
+    if RtMsg::parse(r.body).is_some_and(|m| m.flags & RTM_F_FIB_MATCH != 0) {
+        fib_match(net, (c, r), dst, &f, out);
+        return Ok(());
+    }
+    let (kind, dev) = match f.route.is_here() {
+        true => (RTN_LOCAL, n.lo),
+        false => (RTN_UNICAST, f.route.dev.ok_or(Errno::ENETUNREACH)?),
+    };
+    let way = Way { table: f.table, entry: Some(f.route), kind, dev, gateway };
+    let metrics = n.metrics.get(f.route.metrics);
+    answer(net, (c, r), (src, dst), &way, (f.route.prefsrc, metrics, Some(iif)), out);
+    Ok(())
+}
+
+#[doc(alias = "rt6_fill_node")]
+fn answer(
+    net: &Net,
+    (c, r): (&Caller<'_>, Req<'_>),
+    (src, dst): (Ipv6Addr, Ipv6Addr),
+    way: &Way,
+    (prefsrc, metrics, iif): (Option<Ipv6Addr>, Option<&DstMetrics>, Option<DevId>),
+    out: &mut Vec<u8>,
+) {
     let msg = RtMsg {
         family: abi::AF_INET6 as u8,
         dst_len: 128,
         src_len: 128,
-        table: short_table(table),
-        protocol: entry.map_or(0, |e| e.proto),
-        kind,
+        table: short_table(way.table),
+        protocol: way.entry.map_or(0, |e| e.proto),
+        kind: way.kind,
         ..RtMsg::default()
     };
     let h = Head::reply(RTM_NEWROUTE, c, r);
     let mut m = Msg::new(out, h.kind, h.flags, h.seq, h.port);
-    m.body(&msg.to_bytes()).attr(RTA_DST, &dst.octets()).attr(RTA_SRC, &src.octets()).attr_u32(RTA_TABLE, table);
-    if let IpAddr::V6(prefsrc) = found.src {
+    m.body(&msg.to_bytes()).attr(RTA_DST, &dst.octets()).attr(RTA_SRC, &src.octets()).attr_u32(RTA_TABLE, way.table);
+    if let Some(prefsrc) = prefsrc {
         m.attr(RTA_PREFSRC, &prefsrc.octets());
     }
-    m.attr_u32(RTA_PRIORITY, entry.map_or(0, |e| e.metric));
-    put_metrics(dst_metrics::of_path(net, c.ns, fl.daddr, &found).as_ref(), &mut m);
-    if let Some(IpAddr::V6(gw)) = found.gateway {
+    m.attr_u32(RTA_PRIORITY, way.entry.map_or(0, |e| e.metric));
+    if let Some(dev) = iif {
+        m.attr_u32(RTA_IIF, index(net, Some(dev)));
+    }
+    put_metrics(metrics, &mut m);
+    if let Some(IpAddr::V6(gw)) = way.gateway {
         m.attr(RTA_GATEWAY, &gw.octets());
     }
-    m.attr_u32(RTA_OIF, index(net, Some(found.dev))).attr(RTA_CACHEINFO, &cacheinfo(0));
-    m.attr_u8(RTA_PREF, entry.map_or(0, |e| pref(e.pref)));
-    Ok(())
+    m.attr_u32(RTA_OIF, index(net, Some(way.dev))).attr(RTA_CACHEINFO, &cacheinfo(0));
+    m.attr_u8(RTA_PREF, way.entry.map_or(0, |e| pref(e.pref)));
 }

@@ -199,6 +199,12 @@ pub(crate) fn new(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
     let s = parse(net, c, r)?;
     let Some(action) = s.action else { return refuse(Errno::EINVAL, "Invalid table") };
     let pref = s.pref.unwrap_or_else(|| net.next_pref(c.ns, family(r)));
+    // A table of IPv6 is there from its first rule on.
+    if let (abi::AF_INET6, Action::Table(id)) = (family(r), action)
+        && let Some(n) = net.ns.get_mut(c.ns)
+    {
+        n.v6.fib.table_mut(id);
+    }
     match net.add_rule(c.ns, family(r), Rule { pref, action, ..s.rule }) {
         Err(Errno::EEXIST) if !r.flag(NLM_F_EXCL) => Ok(()),
         done => Ok(done?),

@@ -75,20 +75,33 @@ fn settings(net: &Net, c_ns: NsId, v: &mut Vxlan, data: &[u8], new: bool) -> Don
                 (on, false) if on != v.udp_csum => return refuse(Errno::EOPNOTSUPP, "Cannot change UDP_CSUM flag"),
                 (on, _) => v.udp_csum = on,
             },
+            IFLA_VXLAN_TTL_INHERIT if !new => {
+                return refuse(Errno::EOPNOTSUPP, "vxlan: cannot change TTL_INHERIT flag");
+            }
+            IFLA_VXLAN_TTL_INHERIT => v.ttl_inherit = true,
+            IFLA_VXLAN_UDP_ZERO_CSUM6_TX if !new => {
+                return refuse(Errno::EOPNOTSUPP, "vxlan: cannot change UDP_ZERO_CSUM6_TX flag");
+            }
+            IFLA_VXLAN_UDP_ZERO_CSUM6_RX if !new => {
+                return refuse(Errno::EOPNOTSUPP, "vxlan: cannot change UDP_ZERO_CSUM6_RX flag");
+            }
+            IFLA_VXLAN_UDP_ZERO_CSUM6_TX => v.no_csum6.0 = u8_of(value)? != 0,
+            IFLA_VXLAN_UDP_ZERO_CSUM6_RX => v.no_csum6.1 = u8_of(value)? != 0,
+            IFLA_VXLAN_LIMIT => match u32_of(value)? {
+                _ if !new => return refuse(Errno::EOPNOTSUPP, "Cannot change limit"),
+                most => v.addrmax = most,
+            },
             // Off is what they are here.
             IFLA_VXLAN_PROXY
             | IFLA_VXLAN_RSC
             | IFLA_VXLAN_L2MISS
             | IFLA_VXLAN_L3MISS
-            | IFLA_VXLAN_UDP_ZERO_CSUM6_TX
-            | IFLA_VXLAN_UDP_ZERO_CSUM6_RX
             | IFLA_VXLAN_COLLECT_METADATA
             | IFLA_VXLAN_DF
-            | IFLA_VXLAN_TTL_INHERIT
+            | IFLA_VXLAN_LABEL
             | IFLA_VXLAN_REMCSUM_TX
             | IFLA_VXLAN_REMCSUM_RX
-                if value.iter().all(|b| *b == 0) => {}
-            IFLA_VXLAN_LIMIT | IFLA_VXLAN_LABEL if value.iter().all(|b| *b == 0) => {}
+                if !value.is_empty() && value.iter().all(|b| *b == 0) => {}
             _ => return Err(Errno::EOPNOTSUPP.into()),
         }
     }
@@ -111,11 +124,14 @@ pub(crate) fn create(net: &mut Net, c_ns: NsId, (ns, name): (NsId, &str), link: 
         remote: Ipv4Addr::UNSPECIFIED,
         local: Ipv4Addr::UNSPECIFIED,
         ttl: 0,
+        ttl_inherit: false,
         tos: 0,
         learning: true,
         ageing: 300,
         ports: (0, 0),
         udp_csum: true,
+        no_csum6: (false, false),
+        addrmax: 0,
         fdb: BTreeMap::new(),
     };
     settings(net, c_ns, &mut v, data, true)?;
@@ -176,22 +192,24 @@ pub(crate) fn fill(net: &Net, v: &Vxlan, m: &mut Msg<'_>) {
     if !v.local.is_unspecified() {
         m.attr(IFLA_VXLAN_LOCAL, &v.local.octets());
     }
-    m.attr_u8(IFLA_VXLAN_TTL, v.ttl).attr_u8(IFLA_VXLAN_TTL_INHERIT, 0).attr_u8(IFLA_VXLAN_TOS, v.tos);
+    m.attr_u8(IFLA_VXLAN_TTL, v.ttl)
+        .attr_u8(IFLA_VXLAN_TTL_INHERIT, v.ttl_inherit.into())
+        .attr_u8(IFLA_VXLAN_TOS, v.tos);
     m.attr_u8(IFLA_VXLAN_DF, 0).attr_u32(IFLA_VXLAN_LABEL, 0).attr_u8(IFLA_VXLAN_LEARNING, v.learning.into());
-    for off in [
-        IFLA_VXLAN_PROXY,
-        IFLA_VXLAN_RSC,
-        IFLA_VXLAN_L2MISS,
-        IFLA_VXLAN_L3MISS,
-        IFLA_VXLAN_COLLECT_METADATA,
-        IFLA_VXLAN_UDP_ZERO_CSUM6_TX,
-        IFLA_VXLAN_UDP_ZERO_CSUM6_RX,
-        IFLA_VXLAN_REMCSUM_TX,
-        IFLA_VXLAN_REMCSUM_RX,
+    for (kind, on) in [
+        (IFLA_VXLAN_PROXY, false),
+        (IFLA_VXLAN_RSC, false),
+        (IFLA_VXLAN_L2MISS, false),
+        (IFLA_VXLAN_L3MISS, false),
+        (IFLA_VXLAN_COLLECT_METADATA, false),
+        (IFLA_VXLAN_UDP_ZERO_CSUM6_TX, v.no_csum6.0),
+        (IFLA_VXLAN_UDP_ZERO_CSUM6_RX, v.no_csum6.1),
+        (IFLA_VXLAN_REMCSUM_TX, false),
+        (IFLA_VXLAN_REMCSUM_RX, false),
     ] {
-        m.attr_u8(off, 0);
+        m.attr_u8(kind, on.into());
     }
-    m.attr_u32(IFLA_VXLAN_AGEING, v.ageing).attr_u32(IFLA_VXLAN_LIMIT, 0);
+    m.attr_u32(IFLA_VXLAN_AGEING, v.ageing).attr_u32(IFLA_VXLAN_LIMIT, v.addrmax);
     m.attr(IFLA_VXLAN_PORT, &v.port.to_be_bytes()).attr_u8(IFLA_VXLAN_UDP_CSUM, v.udp_csum.into());
     m.attr(IFLA_VXLAN_PORT_RANGE, &[v.ports.0.to_be_bytes(), v.ports.1.to_be_bytes()].concat());
 }

@@ -3,6 +3,7 @@ use super::{Kind, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
+use crate::net::core::ipcm;
 use crate::net::core::sock::*;
 use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
@@ -87,6 +88,9 @@ pub fn connect(k: &mut Kernel, id: RawId, to: SockAddr) -> Result<(), Errno> {
     let s = k.socks.raw.get(id).ok_or(Errno::EBADF)?;
     let (ns, broadcast) = (s.sk.ns, s.sk.flags.broadcast);
     let mut fl = Flow { daddr: s.sk.first_hop(daddr), ..Flow::of(&s.sk, s.protocol as u8) };
+    if fl.oif.is_none() && daddr.is_ipv6() {
+        fl.oif = ipcm::sticky(&k.net, &s.sk)?;
+    }
     mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,

@@ -226,11 +226,16 @@ pub fn is_raw6(k: &Kernel, id: RawId) -> bool {
     k.socks.raw.get(id).is_some_and(|s| s.kind != Kind::Ping && s.sk.family == Family::Inet6)
 }
 
-/// Levels SOL_RAW and SOL_ICMPV6, and IPV6_CHECKSUM of level SOL_IPV6.
+/// Options of level SOL_IPV6 that raw sockets alone have.
+pub fn is_own_option(name: i32) -> bool {
+    matches!(name, IPV6_CHECKSUM | IPV6_HDRINCL)
+}
+
+/// Levels SOL_RAW and SOL_ICMPV6, and IPV6_CHECKSUM and IPV6_HDRINCL of level SOL_IPV6.
 pub fn setsockopt(k: &mut Kernel, id: RawId, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
     match level {
         SOL_ICMPV6 => set_icmp6_filter(k, id, name, value),
-        _ if is_raw6(k, id) => set_checksum(k, id, level, name, value),
+        _ if is_raw6(k, id) => set_raw6(k, id, level, name, value),
         SOL_RAW => set_icmp_filter(k, id, name, value),
         _ => Err(Errno::ENOPROTOOPT),
     }
@@ -242,6 +247,7 @@ pub fn getsockopt(k: &mut Kernel, id: RawId, level: i32, name: i32) -> Result<Ve
     match level {
         SOL_ICMPV6 if !raw6 && s.sk.family == Family::Inet => Err(Errno::EOPNOTSUPP),
         SOL_ICMPV6 => icmp6_filter(s, name).map(|f| f.iter().flat_map(|w| w.to_ne_bytes()).collect()),
+        SOL_IPV6 if raw6 && name == IPV6_HDRINCL => Ok(i32::from(s.hdrincl()).to_ne_bytes().to_vec()),
         _ if raw6 && name == IPV6_CHECKSUM => Ok(s.csum_offset.unwrap_or(-1).to_ne_bytes().to_vec()),
         SOL_RAW if s.kind == Kind::Ping && s.sk.family == Family::Inet => Err(Errno::EOPNOTSUPP),
         SOL_RAW if !raw6 => icmp_filter(s, name).map(|f| f.to_ne_bytes().to_vec()),
@@ -249,11 +255,15 @@ pub fn getsockopt(k: &mut Kernel, id: RawId, level: i32, name: i32) -> Result<Ve
     }
 }
 
-/// Below 0 is none; an odd place is none of a sum's. That of ICMPv6 is not to be moved, says level SOL_IPV6.
+/// Of a sum's place below 0 is none; an odd one is none of a sum's. That of ICMPv6 is not to be moved, says level SOL_IPV6.
 #[doc(alias = "do_rawv6_setsockopt")]
-fn set_checksum(k: &mut Kernel, id: RawId, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
+fn set_raw6(k: &mut Kernel, id: RawId, level: i32, name: i32, value: &[u8]) -> Result<(), Errno> {
     let at = value.first_chunk().map(|b| i32::from_ne_bytes(*b)).ok_or(Errno::EINVAL)?;
     let s = k.socks.raw.get_mut(id).ok_or(Errno::EBADF)?;
+    if let (SOL_IPV6, IPV6_HDRINCL, Kind::Raw { hdrincl, .. }) = (level, name, &mut s.kind) {
+        *hdrincl = at != 0;
+        return Ok(());
+    }
     if name != IPV6_CHECKSUM {
         return Err(Errno::ENOPROTOOPT);
     }

@@ -101,11 +101,12 @@ pub(super) fn queue_rcv(k: &mut Kernel, id: RawId, mut skb: Skb, at: &'static st
 /// The newest ping socket with this identifier that the address and the device fit.
 pub(super) fn ping_lookup(k: &Kernel, ns: NsId, skb: &SkBuff, ident: u16) -> Option<RawId> {
     let to = af::addresses(skb).1;
+    let dev = af::inet_iif(&k.net, skb.dev, to);
     let fits = |s: &RawSock| {
         s.sk.num == ident
             && (s.sk.family == Family::Inet) == to.is_ipv4()
             && (s.sk.rcv_saddr.is_unspecified() || s.sk.rcv_saddr == to)
-            && (s.sk.bound_dev.is_none() || s.sk.bound_dev == skb.dev)
+            && (s.sk.bound_dev.is_none() || s.sk.bound_dev == dev)
     };
     let mut newest = k.net.ns.get(ns)?.raw.ping.iter().rev();
     newest.find(|id| k.socks.raw.get(**id).is_some_and(fits)).copied()

@@ -28,6 +28,8 @@ pub struct Key {
     pub mask: [u8; 4],
     pub val: [u8; 4],
     pub off: i32,
+    /// How much of the offset of the table's own counts, which is nothing in the first table.
+    pub offmask: i32,
 }
 
 /// One rule of a priority.
@@ -38,6 +40,10 @@ pub struct Rule {
     pub keys: Vec<Key>,
     /// Of u32: a match ends the search.
     pub terminal: bool,
+    /// `TCA_CLS_FLAGS_*` that it was made with.
+    pub flags: u32,
+    /// Packets are held to it: it is no u32 without an end, and not for hardware alone, of which there is none.
+    pub runs: bool,
     /// Of fw: bits of the mark that count.
     pub mask: u32,
     /// Of matchall: packets that it saw (`tc_matchall_pcnt`).
@@ -145,7 +151,7 @@ impl Proto {
     /// What its first rule that has something to say says, and the class that it leads to.
     fn classify(&mut self, skb: &SkBuff, acts: &mut Acts, at: &mut At<'_>) -> Option<(i32, u32)> {
         let kind = self.kind;
-        self.rules.iter_mut().filter(|r| r.terminal || !matches!(kind, Kind::U32(_))).find_map(|r| {
+        self.rules.iter_mut().filter(|r| r.runs).find_map(|r| {
             if !r.matches(kind, skb) {
                 return None;
             }

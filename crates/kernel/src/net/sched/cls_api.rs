@@ -6,7 +6,7 @@ use super::{Kind as Queue, Sched, act};
 use crate::ids::NsId;
 use crate::net::Net;
 use belljar_abi::Errno;
-use belljar_abi::netlink::{NLM_F_CREATE, NLM_F_EXCL, u32_at};
+use belljar_abi::netlink::{NLM_F_CREATE, NLM_F_EXCL};
 use belljar_abi::pkt_sched::*;
 
 /// Filters of one place at most.
@@ -144,7 +144,16 @@ impl Sched {
         if old.is_some() && req.flags & NLM_F_EXCL != 0 {
             return Err(TcError::of(Errno::EEXIST, "Filter already exists"));
         }
+        if old.is_none() && handle != 0 && req.flags & NLM_F_CREATE == 0 {
+            let text = "Need both RTM_NEWTFILTER and NLM_F_CREATE to create a new filter";
+            return Err(TcError::of(Errno::ENOENT, text));
+        }
         let mut rule = parse(kind, (handle, major), req)?;
+        if let (Kind::U32(_), Some(old)) = (kind, old.and_then(|o| existing.get(o)))
+            && old.flags != rule.flags
+        {
+            return Err(TcError::of(Errno::EINVAL, "cls_u32: Key node flags do not match passed flags"));
+        }
         if kind == Kind::Matchall && old.is_none() && !existing.is_empty() {
             return Err(TcError::plain(Errno::EEXIST));
         }
@@ -159,13 +168,17 @@ impl Sched {
         };
         let p = &mut filters.protos[i];
         if let (Kind::U32(table), true) = (p.kind, old.is_none()) {
-            let next = p.rules.iter().map(|r| r.handle & 0xfff).max().map_or(0x800, |n| n + 1);
-            rule.handle = if handle & 0xfff != 0 { table | handle & 0xfff } else { table | next.min(0xfff) };
+            rule.handle = table | if handle & 0xfff != 0 { handle & 0xfff } else { new_kid(&p.rules) };
         }
+        let sorted = matches!(p.kind, Kind::U32(_));
         match old.and_then(|o| p.rules.get_mut(o)) {
             Some(r) => {
                 rule.hits = r.hits;
                 *r = rule;
+            }
+            None if sorted => {
+                let at = p.rules.partition_point(|r| r.handle <= rule.handle);
+                p.rules.insert(at, rule);
             }
             None => p.rules.push(rule),
         }
@@ -186,12 +199,7 @@ impl Sched {
             filters.forget_tables();
             return Ok(None);
         }
-        let missing = TcError::of(Errno::ENOENT, "Filter with specified priority/protocol not found");
-        let fits = |p: &Proto| u32::from(p.prio) == prio && (protocol == 0 || p.protocol == protocol);
-        let i = filters.protos.iter().position(fits).ok_or(missing)?;
-        if req.attrs.text(TCA_KIND).is_some_and(|k| k != filters.protos[i].kind.name()) {
-            return Err(TcError::of(Errno::EINVAL, "Specified filter kind does not match existing one"));
-        }
+        let i = filters.find(prio, protocol, req.attrs.text(TCA_KIND))?;
         if handle == 0 {
             filters.protos.remove(i);
             filters.forget_tables();
@@ -208,6 +216,49 @@ impl Sched {
     }
 }
 
+impl cls::Filters {
+    /// Which one a request to show or to remove is about.
+    #[doc(alias = "tcf_chain_tp_find")]
+    pub(super) fn find(&self, prio: u32, protocol: u16, kind: Option<&str>) -> Result<usize, TcError> {
+        if self.protos.is_empty() {
+            return Err(TcError::of(Errno::EINVAL, "Cannot find specified filter chain"));
+        }
+        let missing = TcError::of(Errno::ENOENT, "Filter with specified priority/protocol not found");
+        let at = self.protos.iter().position(|p| u32::from(p.prio) == prio).ok_or(missing)?;
+        let p = &self.protos[at];
+        if protocol != 0 && p.protocol != protocol {
+            return Err(TcError::of(Errno::EINVAL, "Protocol mismatch for filter with specified priority"));
+        }
+        if kind.is_some_and(|k| k != p.kind.name()) {
+            return Err(TcError::of(Errno::EINVAL, "Specified filter kind does not match existing one"));
+        }
+        Ok(at)
+    }
+}
+
+/// The first number from 800 on that no rule has, or the first at all.
+#[doc(alias = "gen_new_kid")]
+fn new_kid(rules: &[Rule]) -> u32 {
+    let free = |n: &u32| !rules.iter().any(|r| r.handle & 0xfff == *n);
+    (0x800..=0xfff).find(free).or_else(|| (1..0x800).find(free)).unwrap_or(0xfff)
+}
+
+/// `TCA_CLS_FLAGS_SKIP_HW` and `_SKIP_SW`, not both.
+#[doc(alias = "tc_flags_valid")]
+fn flags(kind: Kind, o: &Opts<'_>) -> Result<u32, TcError> {
+    let flags = match kind {
+        Kind::Matchall => o.u32(TCA_MATCHALL_FLAGS),
+        Kind::Fw => None,
+        Kind::U32(_) => o.u32(TCA_U32_FLAGS),
+    };
+    let flags = flags.unwrap_or(0);
+    let both = TCA_CLS_FLAGS_SKIP_HW | TCA_CLS_FLAGS_SKIP_SW;
+    if flags & !(both | TCA_CLS_FLAGS_VERBOSE) != 0 || flags & both == both {
+        return Err(einval());
+    }
+    Ok(flags & both)
+}
+
 /// A rule from its attributes.
 fn parse(kind: Kind, (handle, major): (u32, u32), req: &Req<'_>) -> Result<Rule, TcError> {
     let o = Opts::new(req.attrs.get(TCA_OPTIONS).unwrap_or(&[]));
@@ -220,7 +271,11 @@ fn parse(kind: Kind, (handle, major): (u32, u32), req: &Req<'_>) -> Result<Rule,
         let text = "Marks, devices, hash tables and links of filters are not supported by belljar";
         return Err(TcError::of(Errno::EOPNOTSUPP, text));
     }
+    let flags = flags(kind, &o)?;
+    let software = flags & TCA_CLS_FLAGS_SKIP_SW == 0;
     let mut rule = Rule {
+        flags,
+        runs: software,
         handle: handle.max(1),
         classid: 0,
         keys: Vec::new(),
@@ -242,6 +297,7 @@ fn parse(kind: Kind, (handle, major): (u32, u32), req: &Req<'_>) -> Result<Rule,
             let sel = o.get(TCA_U32_SEL).ok_or(TcError::of(Errno::EINVAL, "Selector not specified"))?;
             rule.keys = keys(sel)?;
             rule.terminal = sel.first().is_some_and(|f| f & TC_U32_TERMINAL != 0);
+            rule.runs = software && rule.terminal;
         }
     }
     if rule.classid != 0 && rule.classid & TC_H_MAJ_MASK == 0 {
@@ -257,12 +313,9 @@ fn keys(sel: &[u8]) -> Result<Vec<Key>, TcError> {
     words
         .chunks_exact(16)
         .map(|k| {
-            if u32_at(k, 12) != Some(0) {
-                let text = "Keys at variable offsets are not supported by belljar";
-                return Err(TcError::of(Errno::EOPNOTSUPP, text));
-            }
             let four = |at: usize| [k[at], k[at + 1], k[at + 2], k[at + 3]];
-            Ok(Key { mask: four(0), val: four(4), off: i32::from_ne_bytes(four(8)) })
+            let word = |at: usize| i32::from_ne_bytes(four(at));
+            Ok(Key { mask: four(0), val: four(4), off: word(8), offmask: word(12) })
         })
         .collect()
 }

@@ -11,9 +11,6 @@ use belljar_abi::netlink::{Msg, NLM_F_DUMP, NLM_F_MULTI};
 use belljar_abi::pkt_sched::*;
 use belljar_abi::rtnetlink::{RTM_GETQDISC, RTM_NEWQDISC};
 
-/// No hardware has the filter.
-const TCA_CLS_FLAGS_NOT_IN_HW: u32 = 8;
-
 /// Who asks: number of the request, port.
 pub type Asker = (u32, u32);
 
@@ -62,10 +59,11 @@ impl Net {
                 let Some(d) = one else { return Ok(Vec::new()) };
                 Ok(classes(d, &d.qdisc.root, &t, asker))
             }
-            RTM_GETTFILTER => {
+            RTM_GETTFILTER if dump => {
                 let Some(d) = one else { return Ok(Vec::new()) };
                 Ok(filters(self, d, &t, asker))
             }
+            RTM_GETTFILTER => Ok(vec![one_filter(self, one.ok_or(enodev)?, &t, opts.text(TCA_KIND), asker)?]),
             _ => Err(super::TcError::plain(Errno::EOPNOTSUPP)),
         }
     }
@@ -271,11 +269,11 @@ fn classes_of(d: &NetDevice, q: &Qdisc, asker: Asker) -> Vec<Vec<u8>> {
     out
 }
 
-#[doc(alias = "tc_dump_tfilter")]
-fn filters(net: &Net, d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
+/// Where the filters are kept that a message is about, and what it is called.
+fn place<'a>(d: &'a NetDevice, t: &TcMsg) -> (Option<&'a Filters>, u32) {
     let root = &d.qdisc.root;
     let handle = if t.parent == 0 { root.handle } else { t.parent & TC_H_MAJ_MASK };
-    let found: Option<&Filters> = if handle == TC_H_INGRESS & TC_H_MAJ_MASK {
+    let found = if handle == TC_H_INGRESS & TC_H_MAJ_MASK {
         d.qdisc.ingress.as_ref().and_then(|i| i.filters(t.parent))
     } else {
         root.find(handle).and_then(|q| match &q.kind {
@@ -286,29 +284,73 @@ fn filters(net: &Net, d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
             _ => None,
         })
     };
-    let parent = if t.parent == 0 { root.handle } else { t.parent };
+    (found, if t.parent == 0 { root.handle } else { t.parent })
+}
+
+#[doc(alias = "tc_dump_tfilter")]
+fn filters(net: &Net, d: &NetDevice, t: &TcMsg, asker: Asker) -> Vec<Vec<u8>> {
+    let (found, parent) = place(d, t);
     found.into_iter().flat_map(|f| &f.protos).flat_map(|p| protos(net, d, parent, p, asker)).collect()
+}
+
+/// The one with a number.
+#[doc(alias = "tc_get_tfilter")]
+fn one_filter(
+    net: &Net,
+    d: &NetDevice,
+    t: &TcMsg,
+    kind: Option<&str>,
+    asker: Asker,
+) -> Result<Vec<u8>, super::TcError> {
+    let (prio, protocol) = (t.info >> 16, u16::from_be(t.info as u16));
+    if prio == 0 {
+        return Err(super::TcError::of(Errno::ENOENT, "Invalid filter command with priority of zero"));
+    }
+    let (found, parent) = place(d, t);
+    let found = found.ok_or(super::TcError::of(Errno::EINVAL, "Parent Qdisc doesn't exists"))?;
+    let p = &found.protos[found.find(prio, protocol, kind)?];
+    match p.rules.iter().find(|r| r.handle == t.handle) {
+        Some(r) => Ok(of_rule(net, d, parent, p, (r, 0), asker)),
+        None if matches!(p.kind, cls::Kind::U32(table) if table == t.handle) => {
+            Ok(table(d, parent, p, (t.handle, 0), asker))
+        }
+        None => Err(super::TcError::of(Errno::ENOENT, "Specified filter handle not found")),
+    }
 }
 
 /// A priority: itself, its hash table if it is u32, its rules.
 fn protos(net: &Net, d: &NetDevice, parent: u32, p: &cls::Proto, asker: Asker) -> Vec<Vec<u8>> {
-    let mut out = vec![filter(d, parent, p, asker, 0, |_| {})];
-    if let cls::Kind::U32(table) = p.kind {
-        out.push(filter(d, parent, p, asker, table, |m| {
-            m.nest(TCA_OPTIONS, |m| _ = m.attr_u32(TCA_U32_DIVISOR, 1));
-        }));
+    let mut out = vec![filter(d, parent, p, asker, (0, NLM_F_MULTI), |_| {})];
+    if let cls::Kind::U32(number) = p.kind {
+        out.push(table(d, parent, p, (number, NLM_F_MULTI), asker));
     }
-    out.extend(p.rules.iter().map(|r| {
-        filter(d, parent, p, asker, r.handle, |m| {
-            m.nest(TCA_OPTIONS, |m| rule(net, m, p.kind, r));
-            if let [id] = r.acts[..]
-                && r.old_police
-            {
-                act_dump::compat_stats(net, id, m);
-            }
-        })
-    }));
+    out.extend(p.rules.iter().map(|r| of_rule(net, d, parent, p, (r, NLM_F_MULTI), asker)));
     out
+}
+
+/// A hash table of u32.
+fn table(d: &NetDevice, parent: u32, p: &cls::Proto, (number, flags): (u32, u16), asker: Asker) -> Vec<u8> {
+    filter(d, parent, p, asker, (number, flags), |m| {
+        m.nest(TCA_OPTIONS, |m| _ = m.attr_u32(TCA_U32_DIVISOR, 1));
+    })
+}
+
+fn of_rule(
+    net: &Net,
+    d: &NetDevice,
+    parent: u32,
+    p: &cls::Proto,
+    (r, flags): (&cls::Rule, u16),
+    asker: Asker,
+) -> Vec<u8> {
+    filter(d, parent, p, asker, (r.handle, flags), |m| {
+        m.nest(TCA_OPTIONS, |m| rule(net, m, p.kind, r));
+        if let [id] = r.acts[..]
+            && r.old_police
+        {
+            act_dump::compat_stats(net, id, m);
+        }
+    })
 }
 
 /// One of them, with what `fill` says.
@@ -317,13 +359,13 @@ fn filter(
     parent: u32,
     p: &cls::Proto,
     asker: Asker,
-    handle: u32,
+    (handle, flags): (u32, u16),
     fill: impl FnOnce(&mut Msg<'_>),
 ) -> Vec<u8> {
     let mut one = Vec::new();
     let info = u32::from(p.prio) << 16 | u32::from(p.protocol.to_be());
     let t = TcMsg { ifindex: d.ifindex, handle, parent, info };
-    let mut m = head(&mut one, RTM_NEWTFILTER, NLM_F_MULTI, asker, t);
+    let mut m = head(&mut one, RTM_NEWTFILTER, flags, asker, t);
     m.attr_str(TCA_KIND, p.kind.name()).attr_u32(TCA_CHAIN, 0);
     fill(&mut m);
     one
@@ -336,7 +378,8 @@ fn rule(net: &Net, m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
             if r.classid != 0 {
                 m.attr_u32(TCA_MATCHALL_CLASSID, r.classid);
             }
-            m.attr_u32(TCA_MATCHALL_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW).attr(TCA_MATCHALL_PCNT, &r.hits.to_ne_bytes());
+            m.attr_u32(TCA_MATCHALL_FLAGS, r.flags | TCA_CLS_FLAGS_NOT_IN_HW)
+                .attr(TCA_MATCHALL_PCNT, &r.hits.to_ne_bytes());
             act_dump::of_rule(net, r, TCA_MATCHALL_ACT, 0, m);
         }
         cls::Kind::Fw => {
@@ -355,13 +398,13 @@ fn rule(net: &Net, m: &mut Msg<'_>, kind: cls::Kind, r: &cls::Rule) {
                 sel.extend_from_slice(&k.mask);
                 sel.extend_from_slice(&k.val);
                 sel.extend_from_slice(&k.off.to_ne_bytes());
-                sel.extend_from_slice(&[0; 4]);
+                sel.extend_from_slice(&k.offmask.to_ne_bytes());
             }
             m.attr(TCA_U32_SEL, &sel).attr_u32(TCA_U32_HASH, table);
             if r.classid != 0 {
                 m.attr_u32(TCA_U32_CLASSID, r.classid);
             }
-            m.attr_u32(TCA_U32_FLAGS, TCA_CLS_FLAGS_NOT_IN_HW);
+            m.attr_u32(TCA_U32_FLAGS, r.flags | TCA_CLS_FLAGS_NOT_IN_HW);
             act_dump::of_rule(net, r, TCA_U32_ACT, TCA_U32_POLICE, m);
         }
     }

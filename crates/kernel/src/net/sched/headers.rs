@@ -38,6 +38,17 @@ pub fn dsfield(skb: &SkBuff) -> Option<u8> {
     }
 }
 
+/// How many routers it may still pass, where it says so.
+#[doc(alias = "ip_tunnel_get_ttl")]
+pub fn ttl(skb: &SkBuff) -> Option<u8> {
+    let ip = skb.head.at(skb.network_header);
+    match ip.first()? >> 4 {
+        4 => ip.get(8).copied(),
+        6 => ip.get(7).copied(),
+        _ => None,
+    }
+}
+
 /// Says that the way is congested, if the sender understands that (RFC 3168 §5); false when it does not.
 #[doc(alias = "INET_ECN_set_ce")]
 pub fn set_ce(skb: &mut SkBuff) -> bool {

@@ -372,7 +372,7 @@ fn refusals() {
         ("class del dev v0 classid 1:1", "Error: HTB class in use."),
         ("class del dev v0 classid 1:55", "RTNETLINK answers: No such file or directory"),
         ("filter add dev v0 parent 3: matchall classid 1:20", "Error: Parent Qdisc doesn't exists."),
-        ("filter del dev v0 parent 1: prio 99", "Error: Filter with specified priority/protocol not found."),
+        ("filter del dev v0 parent 1: prio 99", "Error: Cannot find specified filter chain."),
     ] {
         assert_eq!(b.try_tc(line).unwrap_err(), why, "{line}");
     }

@@ -4,6 +4,7 @@ use super::{UdpSock, wake};
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::af::{self, Flow};
+use crate::net::core::ipcm;
 use crate::net::core::sock::*;
 use crate::net::ipv4::mcast;
 use crate::net::ipv4::route::RouteKind;
@@ -130,6 +131,9 @@ pub fn connect(k: &mut Kernel, id: UdpId, to: SockAddr) -> Result<(), Errno> {
     let saddr = if s.sk.saddr.is_unspecified() { wildcard(daddr) } else { s.sk.saddr };
     let ports = (s.sk.num, dport);
     let mut fl = Flow { daddr: s.sk.first_hop(daddr), saddr, ports, ..Flow::of(&s.sk, IPPROTO_UDP) };
+    if fl.oif.is_none() && daddr.is_ipv6() {
+        fl.oif = ipcm::sticky(&k.net, &s.sk)?;
+    }
     mcast::egress(&s.sk, daddr, &mut fl.oif, &mut fl.saddr);
     let dst = match af::route_output(&mut k.net, ns, &fl) {
         Ok(d) => d,
