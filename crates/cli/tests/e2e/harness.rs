@@ -98,6 +98,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("beside.py", include_str!("programs/beside.py")),
     ("storm.py", include_str!("programs/storm.py")),
     ("without_notify.py", include_str!("programs/without_notify.py")),
+    ("files.sh", include_str!("programs/files.sh")),
     ("paths.py", include_str!("programs/paths.py")),
     ("hostile.py", include_str!("programs/hostile.py")),
     ("hostile.sh", include_str!("programs/hostile.sh")),

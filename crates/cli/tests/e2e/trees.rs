@@ -7,6 +7,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 pub fn tests() -> Vec<Test> {
     vec![
         test("trees_as_on_the_host", &["python3"], trees_as_on_the_host),
+        test("files_of_the_trees", &["python3", "ip", "nsenter"], files_of_the_trees),
         test("trees_for_a_shell", &[], trees_for_a_shell),
         test("trees_for_a_static_program", &["go"], trees_for_a_static_program),
         test("trees_below_the_working_directory", &[], trees_below_the_working_directory),
@@ -34,6 +35,22 @@ fn trees_as_on_the_host(env: &Env) -> Result<()> {
     // Nothing of it stays on disk.
     let left: Vec<_> = fs::read_dir(env.runtime().join("belljar")).into_iter().flatten().flatten().collect();
     ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+/// What stands for a file of the trees is one, and namespaces are files too: the same lines as on the host.
+fn files_of_the_trees(env: &Env) -> Result<()> {
+    let script = env.program("files.sh");
+    let inside = format!(
+        "exec unshare -m sh -c 'mount -t sysfs none /sys && mount -t tmpfs none /run && mkdir /run/netns && mkdir host && \
+         cd host && exec sh {script}'"
+    );
+    let host = env.finish(env.in_own_network("-c", &[&inside]), 60)?;
+    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc"], &["sh", &script])?.wait(60)?;
+    for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
+        ensure!(there == here, "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
+    }
     Ok(())
 }
 
