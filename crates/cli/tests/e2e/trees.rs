@@ -8,6 +8,7 @@ pub fn tests() -> Vec<Test> {
     vec![
         test("trees_as_on_the_host", &["python3"], trees_as_on_the_host),
         test("files_of_the_trees", &["python3", "ip", "nsenter"], files_of_the_trees),
+        test("devices_in_files", &["python3", "ip"], devices_in_files),
         test("trees_for_a_shell", &[], trees_for_a_shell),
         test("trees_for_a_static_program", &["go"], trees_for_a_static_program),
         test("trees_below_the_working_directory", &[], trees_below_the_working_directory),
@@ -40,7 +41,16 @@ fn trees_as_on_the_host(env: &Env) -> Result<()> {
 
 /// What stands for a file of the trees is one, and namespaces are files too: the same lines as on the host.
 fn files_of_the_trees(env: &Env) -> Result<()> {
-    let script = env.program("files.sh");
+    as_on_the_host(env, "files.sh")
+}
+
+/// Attributes of devices, read and written, and files of `/proc/net`: the same lines as on the host.
+fn devices_in_files(env: &Env) -> Result<()> {
+    as_on_the_host(env, "sysfs.sh")
+}
+
+fn as_on_the_host(env: &Env, script: &str) -> Result<()> {
+    let script = env.program(script);
     let inside = format!(
         "exec unshare -m sh -c 'mount -t sysfs none /sys && mount -t tmpfs none /run && mkdir /run/netns && mkdir host && \
          cd host && exec sh {script}'"
@@ -48,8 +58,10 @@ fn files_of_the_trees(env: &Env) -> Result<()> {
     let host = env.finish(env.in_own_network("-c", &[&inside]), 60)?;
     ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
     let jar = env.run(&["--net", "none", "--with-proc"], &["sh", &script])?.wait(60)?;
+    let mut asked = "";
     for (there, here) in host.stdout.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
-        ensure!(there == here, "Linux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
+        asked = if there.starts_with(['$', '=']) { there } else { asked };
+        ensure!(there == here, "{asked}\nLinux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
     }
     Ok(())
 }

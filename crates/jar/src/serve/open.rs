@@ -7,7 +7,6 @@ use super::Outcome;
 use super::path::Place;
 use super::setting::Asked;
 use crate::jar::Jar;
-use crate::machine::Machine;
 use crate::tree::Node;
 use belljar_abi::Errno;
 use belljar_host::seccomp::{Notification, Sys};
@@ -75,13 +74,13 @@ impl Jar {
         self.turn();
         self.settle_all();
         let text = self.machines.get_mut(host).and_then(|m| m.tree_text(path));
-        let unread = |m: &Machine| m.has_sysctl(path);
         let text = match text {
             Some(text) => text,
-            // A setting that there is, with nothing to read yet.
-            None if !self.machines.get(host).is_some_and(unread) => return Errno::ENOENT.into(),
-            None if flags & O_ACCMODE == 0 => return Errno::EIO.into(),
-            None => String::new(),
+            None if flags & O_ACCMODE != 0 => String::new(),
+            // A file that there is, with nothing to read: which is told when it is opened.
+            None if mode & 0o444 == 0 || !path.starts_with("/sys/") => return Errno::EIO.into(),
+            None if path.contains("/queues/") => return Errno::ENOENT.into(),
+            None => return Errno::EINVAL.into(),
         };
         if flags & O_ACCMODE != 0 {
             let can_write = self.machines.get(host).is_some_and(|m| m.can_write(path));
@@ -91,6 +90,9 @@ impl Jar {
                 None if can_write => path.to_owned(),
                 None => return Errno::EACCES.into(),
             };
+            if let Some(e) = self.machines.get(host).and_then(|m| m.refuses_writes(path)) {
+                return e.into();
+            }
             let reads = (flags & O_ACCMODE == O_RDWR).then_some(text);
             return self.open_setting(listener, note, Asked { path, mode, key, reads }, flags & O_CLOEXEC != 0);
         }
