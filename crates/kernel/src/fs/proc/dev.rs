@@ -201,6 +201,10 @@ mod tests {
         LinkView {
             ifindex: 1,
             name: text(name),
+            link: None,
+            master: None,
+            group: 0,
+            carrier_changes: 0,
             flags: vec![text("UP")],
             mtu: 65536,
             qdisc: text("noqueue"),
