@@ -1,6 +1,7 @@
 //! The texts and JSON of `belljar ip`, as iproute2 6.1 writes them.
 use super::ip::Opts;
-use crate::out::{self, map};
+use super::ip_stats::{statistics, stats_json};
+use crate::out;
 use belljar_abi::rtax::{rtax_of, rtax_per_ms};
 use belljar_kernel::view::{AddrView, LinkView, MetricView, NeighView, RouteView, TcpMetricView, Value, View};
 use core::net::IpAddr;
@@ -84,80 +85,9 @@ fn link_json(l: &LinkView, addr: bool, o: Opts) -> Vec<(std::borrow::Cow<'static
         ("broadcast".into(), text(&l.broadcast)),
     ]);
     if o.stats > 0 {
-        f.push(("stats64".into(), stats_json(l)));
+        f.push(("stats64".into(), stats_json(l, o)));
     }
     f
-}
-
-fn stats_json(l: &LinkView) -> Value {
-    let (s, n) = (&l.stats, |v: u64| Value::Uint(v));
-    let rx = map([
-        ("bytes", n(s.rx_bytes)),
-        ("packets", n(s.rx_packets)),
-        ("errors", n(s.rx_errors)),
-        ("dropped", n(s.rx_dropped)),
-        ("over_errors", n(s.rx_over_errors)),
-        ("multicast", n(s.multicast)),
-    ]);
-    let tx = map([
-        ("bytes", n(s.tx_bytes)),
-        ("packets", n(s.tx_packets)),
-        ("errors", n(s.tx_errors)),
-        ("dropped", n(s.tx_dropped)),
-        ("carrier_errors", n(s.tx_carrier_errors)),
-        ("collisions", n(s.collisions)),
-    ]);
-    map([("rx", rx), ("tx", tx)])
-}
-
-/// Titles over numbers, each column as wide as the widest of both (and at least as ip has it).
-fn columns(label: &str, titles: [&str; 6], values: [u64; 6], out: &mut String, trailer: &str) {
-    let least = [10, 7, 6, 7, 7, 7];
-    let (mut heading, mut row) = (format!("    {label}"), String::from("   "));
-    for (n, (title, value)) in titles.into_iter().zip(values).enumerate() {
-        let value = if title.is_empty() { String::new() } else { value.to_string() };
-        let width = least[n].max(value.len()).max(title.len() + if n == 0 { label.len() } else { 0 });
-        match n {
-            0 => _ = write!(heading, "{title:>w$}", w = width - label.len()),
-            _ => _ = write!(heading, " {title:>width$}"),
-        }
-        let _ = write!(row, " {value:>width$}");
-    }
-    let _ = write!(out, "{heading}{trailer}\n{row} \n");
-}
-
-fn statistics(l: &LinkView, o: Opts, out: &mut String) {
-    let s = &l.stats;
-    let blank = " ".repeat(11);
-    let rx = [s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.rx_missed_errors, s.multicast];
-    columns("RX:", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], rx, out, &blank);
-    if o.stats > 1 {
-        let e = [0, s.rx_length_errors, s.rx_crc_errors, s.rx_frame_errors, s.rx_fifo_errors, s.rx_over_errors];
-        detail("RX errors:", ["length", "crc", "frame", "fifo", "overrun"], [e[1], e[2], e[3], e[4], e[5]], out);
-    }
-    let tx = [s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped, s.tx_carrier_errors, s.collisions];
-    columns("TX:", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], tx, out, &blank);
-    if o.stats > 1 {
-        let e = [
-            s.tx_aborted_errors,
-            s.tx_fifo_errors,
-            s.tx_window_errors,
-            s.tx_heartbeat_errors,
-            l.carrier_changes.into(),
-        ];
-        detail("TX errors:", ["aborted", "fifo", "window", "heartbt", "transns"], e, out);
-    }
-}
-
-fn detail(label: &str, titles: [&str; 5], values: [u64; 5], out: &mut String) {
-    let least = [7, 6, 7, 7, 7];
-    let (mut heading, mut row) = (format!("    {label}"), " ".repeat(14));
-    for ((title, value), least) in titles.into_iter().zip(values).zip(least) {
-        let width = least.max(title.len()).max(value.to_string().len());
-        let _ = write!(heading, " {title:>width$}");
-        let _ = write!(row, " {value:>width$}");
-    }
-    let _ = write!(out, "{heading}\n{row} \n");
 }
 
 pub fn links(links: &[LinkView], o: Opts) -> String {

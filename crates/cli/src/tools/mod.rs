@@ -6,6 +6,7 @@ pub mod doctor;
 pub mod exec;
 pub mod ip;
 mod ip_set;
+mod ip_stats;
 mod ip_text;
 pub mod link;
 pub mod netstat;

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 #[command(after_help = "\
 Filters are those of pcap: host, net, port, src, dst, tcp, udp, icmp, arp, and, or, not,
                            tcp[tcpflags].
+What IP says of each packet (-v) is told by the machine's own: belljar exec JAR tcpdump -v.
 
 Examples: belljar tcpdump web port 80
           belljar tcpdump -r run.pcapng -tttt -X tcp
@@ -61,6 +62,9 @@ pub struct TcpdumpCommand {
     /// Print the link-level header
     #[arg(short)]
     pub e: bool,
+    /// Less of each protocol
+    #[arg(short, conflicts_with = "e")]
+    pub q: bool,
     /// Addresses and ports as numbers, not names: always so here
     #[arg(short, action = clap::ArgAction::Count)]
     pub n: u8,
@@ -197,8 +201,13 @@ fn destination(c: &TcpdumpCommand) -> Result<To, Fail> {
         if c.json {
             return Ok(To::Json);
         }
-        let style =
-            Style { link: c.e, no_time: true, absolute_seq: c.absolute_tcp_sequence_numbers, ..Style::default() };
+        let style = Style {
+            link: c.e,
+            no_time: true,
+            quick: c.q,
+            absolute_seq: c.absolute_tcp_sequence_numbers,
+            ..Style::default()
+        };
         let dump = match (c.hex_chars, c.hex, c.chars) {
             (0, 0, false) => None,
             (0, 0, true) => Some(Dump::Chars),
