@@ -89,6 +89,14 @@ impl Shared {
     }
 }
 
+impl Setting {
+    /// What is written is looked at by nobody: a setting is written at its beginning.
+    fn is_behind(&mut self) -> bool {
+        let at = self.shared.as_mut().and_then(|f| f.file.stream_position().ok());
+        !self.key.starts_with('/') && at.is_some_and(|at| at > 0)
+    }
+}
+
 impl Jar {
     pub(super) fn open_setting(&mut self, listener: u32, note: &Notification, a: Asked<'_>, cloexec: bool) -> Outcome {
         if !self.privileged(note.tid) {
@@ -165,7 +173,10 @@ impl Jar {
             }
             s if exact::writes(s) => {
                 let text = exact::payload(note).and_then(|(iov, _)| gather_some(note.tid, &iov, LONGEST));
-                let written = text.and_then(|text| self.write_now(id, &text));
+                let written = text.and_then(|text| {
+                    let behind = self.settings.get_mut(id).is_some_and(Setting::is_behind);
+                    if behind { Ok(text.len() as i64) } else { self.write_now(id, &text) }
+                });
                 let shared = self.settings.get_mut(id).and_then(|s| s.shared.as_mut());
                 if let (Ok(n), Some(f)) = (written, shared) {
                     let _ = f.file.seek(SeekFrom::Current(n));
