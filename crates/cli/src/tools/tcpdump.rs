@@ -35,7 +35,7 @@ pub struct TcpdumpCommand {
     /// Write the packets to this file (pcapng; - is stdout) instead of printing them
     #[arg(short, value_name = "FILE")]
     pub write: Option<PathBuf>,
-    /// Read the packets of this file (pcapng; - is stdin) instead
+    /// Read the packets of this file (pcapng or pcap; - is stdin) instead
     #[arg(short, value_name = "FILE", conflicts_with_all = ["interface", "write", "list"])]
     pub read: Option<PathBuf>,
     /// List the devices to listen on
@@ -101,7 +101,54 @@ fn compile(words: &[String]) -> Result<Filter, Fail> {
     Filter::compile(&words.join(" ")).map_err(|e| Fail::usage(format!("tcpdump: {e}")))
 }
 
-/// From a file, which may be of this machine's own tcpdump.
+/// The older format, which `tcpdump -w` writes: a header, then packets.
+struct Classic<'a> {
+    rest: &'a [u8],
+    big: bool,
+    /// Nanoseconds in a unit of its times.
+    unit: u64,
+}
+
+impl<'a> Classic<'a> {
+    /// `None` for another format.
+    fn new(file: &'a [u8]) -> Option<Result<Classic<'a>, String>> {
+        let magic = *file.first_chunk::<4>()?;
+        let (big, unit) = match (u32::from_le_bytes(magic), u32::from_be_bytes(magic)) {
+            (0xa1b2_c3d4, _) => (false, 1000),
+            (_, 0xa1b2_c3d4) => (true, 1000),
+            (0xa1b2_3c4d, _) => (false, 1),
+            (_, 0xa1b2_3c4d) => (true, 1),
+            _ => return None,
+        };
+        let all = Classic { rest: file, big, unit };
+        match all.word(20).map(|link| link & 0xffff) {
+            Some(1) => Some(Ok(Classic { rest: file.get(24..).unwrap_or(&[]), ..all })),
+            Some(link) => Some(Err(format!("link type {link}, where Ethernet (1) is expected"))),
+            None => Some(Err("it ends within its header".to_owned())),
+        }
+    }
+
+    fn word(&self, at: usize) -> Option<u32> {
+        let b = *self.rest.get(at..)?.first_chunk()?;
+        Some(if self.big { u32::from_be_bytes(b) } else { u32::from_le_bytes(b) })
+    }
+}
+
+impl Iterator for Classic<'_> {
+    type Item = Captured;
+
+    /// A packet that the file ends in was not written whole, and is not one.
+    fn next(&mut self) -> Option<Captured> {
+        let [seconds, part, have, len] = [self.word(0)?, self.word(4)?, self.word(8)?, self.word(12)?];
+        let end = 16usize.checked_add(have as usize)?;
+        let bytes = self.rest.get(16..end)?.to_vec();
+        self.rest = self.rest.get(end..)?;
+        let ts_ns = u64::from(seconds) * 1_000_000_000 + u64::from(part) * self.unit;
+        Some(Captured { interface: "any".to_owned(), ts_ns, len: len as usize, bytes, id: 0, comment: None })
+    }
+}
+
+/// From a file.
 fn read(c: &TcpdumpCommand, path: &Path) -> Done {
     let filter = compile(&c.target.iter().chain(&c.expression).cloned().collect::<Vec<_>>())?;
     let mut file = Vec::new();
@@ -113,8 +160,15 @@ fn read(c: &TcpdumpCommand, path: &Path) -> Done {
     let broken = |e: belljar_capture::reader::BadCapture| Fail::new(format!("tcpdump: {}: {e}", path.display()));
     let mut to = destination(c)?;
     let mut left = c.count.unwrap_or(u64::MAX);
-    for packet in Reader::new(&file).map_err(broken)? {
-        let packet = packet.map_err(broken)?;
+    let packets: Box<dyn Iterator<Item = Result<Captured, Fail>>> = match Classic::new(&file) {
+        Some(classic) => {
+            let classic = classic.map_err(|what| Fail::usage(format!("tcpdump: {}: {what}", path.display())))?;
+            Box::new(classic.map(Ok))
+        }
+        None => Box::new(Reader::new(&file).map_err(broken)?.map(|p| p.map_err(broken))),
+    };
+    for packet in packets {
+        let packet = packet?;
         if filter.matches(&Frame::from_bytes(&packet.bytes, packet.id)) {
             to.take(&packet)?;
             left -= 1;
@@ -404,6 +458,21 @@ impl Blocks {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_older_format_is_read() {
+        let mut file = [0xa1b2_c3d4u32, 0x0004_0002, 0, 0, 262_144, 1].map(u32::to_le_bytes).concat();
+        file.extend([7u32, 5, 3, 60].map(u32::to_le_bytes).concat());
+        file.extend([1, 2, 3]);
+        let whole = file.clone();
+        file.extend([8u32, 0, 99, 99].map(u32::to_le_bytes).concat());
+        for file in [whole, file] {
+            let all: Vec<_> = Classic::new(&file).unwrap().unwrap().collect();
+            assert_eq!(all.len(), 1);
+            assert_eq!((all[0].ts_ns, all[0].len, all[0].bytes.as_slice()), (7_000_005_000, 60, &[1, 2, 3][..]));
+        }
+        assert!(Classic::new(&[0; 64]).is_none() && Classic::new(&0xa1b2_c3d4u32.to_be_bytes()).unwrap().is_err());
+    }
 
     #[test]
     fn days_and_bytes_as_tcpdump_prints_them() {

@@ -172,6 +172,11 @@ fn captures_are_read_again(env: &Env) -> Result<()> {
     let file = env.file("run.pcapng");
     let out = env.run(&["--net", "none", "--pcap", &file], &["python3", "-c", script])?.wait(60)?;
     ensure!(out.code == Some(0), "{out:?}");
+    let older = env.file("run.pcap");
+    let mut c = env.user("tcpdump");
+    c.args(["-r", &file, "-w", &older]);
+    env.finish(c, 20)?;
+    ensure!(env.ask(&["tcpdump", "-r", &older])? == env.ask(&["tcpdump", "-r", &file])?, "the older format");
     for option in ["-n", "-q", "-t", "-tt", "-ttt", "-tttt", "-ttttt", "-X", "-XX", "-x", "-A", "-e"] {
         let mut c = env.user("tcpdump");
         c.args(["-n", "-c", "20", "-r", &file, option]).env("TZ", "UTC");
