@@ -23,6 +23,8 @@ pub struct Style {
     pub link: bool,
     /// Sequence numbers as they are (`-S`).
     pub absolute_seq: bool,
+    /// Less of each protocol (`-q`).
+    pub quick: bool,
 }
 
 /// Conversations whose first sequence numbers are remembered; the oldest is forgotten.
@@ -75,6 +77,10 @@ pub(crate) fn proto_text(p: u8) -> String {
 impl Printer {
     pub fn new(style: Style) -> Printer {
         Printer { style, ..Printer::default() }
+    }
+
+    pub(crate) fn quick(&self) -> bool {
+        self.style.quick
     }
 
     /// A packet inside another is named by its header then.
@@ -157,7 +163,13 @@ impl Printer {
                 out.push_str(&proto_text(p));
             }
             IPPROTO_TCP => self.tcp(out, (src.into(), dst.into()), body, len, false),
-            IPPROTO_UDP => udp_text(out, (src.into(), dst.into()), body, len, ip.mf, false),
+            IPPROTO_UDP => udp_text(
+                out,
+                (src.into(), dst.into()),
+                body,
+                len,
+                Datagram { more: ip.mf, behind: false, quick: self.quick() },
+            ),
             IPPROTO_ICMP => {
                 addresses(out);
                 icmp(out, body, len);
@@ -182,8 +194,12 @@ impl Printer {
             }
         };
         ports(out, ends, (t.src_port, t.dst_port), behind);
-        let _ = write!(out, "Flags {}", t.flags);
         let len = len.saturating_sub(t.header_len);
+        if self.style.quick {
+            let _ = write!(out, "tcp {len}");
+            return;
+        }
+        let _ = write!(out, "Flags {}", t.flags);
         let (seq0, ack0, sack0) = self.first_numbers(ends, &t);
         let seq = t.seq.wrapping_sub(seq0);
         if len > 0 || t.flags.intersects(Flags::SYN | Flags::FIN | Flags::RST) {
@@ -246,8 +262,17 @@ fn ports(out: &mut String, (src, dst): Ends, (sport, dport): (u16, u16), behind:
     };
 }
 
-/// The line of a datagram (`udp_print`); `more`: fragments of it follow.
-pub(crate) fn udp_text(out: &mut String, ends: Ends, b: &[u8], have: usize, more: bool, behind: bool) {
+/// How a datagram came: fragments of it follow, behind other headers, and what is to be told of it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Datagram {
+    pub more: bool,
+    pub behind: bool,
+    pub quick: bool,
+}
+
+/// The line of a datagram (`udp_print`).
+pub(crate) fn udp_text(out: &mut String, ends: Ends, b: &[u8], have: usize, how: Datagram) {
+    let Datagram { more, behind, quick } = how;
     let u = match UdpHeader::parse(b) {
         Ok(u) => u,
         Err(e) => {
@@ -261,7 +286,11 @@ pub(crate) fn udp_text(out: &mut String, ends: Ends, b: &[u8], have: usize, more
         let _ = write!(out, "UDP, bad length {len} > {}", have.saturating_sub(8));
         return;
     }
-    let dns = if u.src_port == 53 || u.dst_port == 53 { crate::dns::line(b.get(8..).unwrap_or(&[])) } else { None };
+    let dns = if !quick && (u.src_port == 53 || u.dst_port == 53) {
+        crate::dns::line(b.get(8..).unwrap_or(&[]))
+    } else {
+        None
+    };
     let _ = match dns {
         Some(text) => write!(out, "{text} ({len})"),
         None => write!(out, "UDP, length {len}"),

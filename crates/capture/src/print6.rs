@@ -1,5 +1,5 @@
 //! IPv6 as tcpdump prints it: extension headers in their order, then the protocol; ICMPv6 with discovery and MLD.
-use crate::print::{Printer, udp_text};
+use crate::print::{Datagram, Printer, udp_text};
 use belljar_wire::icmp::IcmpHeader;
 use belljar_wire::icmpv6::*;
 use belljar_wire::ipv4::{IPPROTO_SCTP, IPPROTO_TCP, IPPROTO_UDP};
@@ -86,7 +86,13 @@ impl Printer {
         match next {
             NEXTHDR_TCP => self.tcp(out, (at.ip.src.into(), at.ip.dst.into()), at.body, at.len, at.behind),
             NEXTHDR_UDP => {
-                udp_text(out, (at.ip.src.into(), at.ip.dst.into()), at.body, at.len, at.more, at.behind);
+                udp_text(
+                    out,
+                    (at.ip.src.into(), at.ip.dst.into()),
+                    at.body,
+                    at.len,
+                    Datagram { more: at.more, behind: at.behind, quick: self.quick() },
+                );
             }
             NEXTHDR_ICMP => icmp6(out, at),
             NEXTHDR_NONE => out.push_str("no next header"),

@@ -52,8 +52,10 @@ pub enum Command {
     /// Read and write settings while the jar runs, as sysctl
     Sysctl(sysctl::SysctlCommand),
     /// Show and change the rules of IPv4, as iptables
+    #[command(after_help = tables::IPTABLES)]
     Iptables(tables::TablesCommand),
     /// Show and change the rules of IPv6, as ip6tables
+    #[command(after_help = tables::IPTABLES)]
     Ip6tables(tables::TablesCommand),
     /// Print the rules of IPv4 for iptables-restore
     #[command(name = "iptables-save")]
@@ -68,8 +70,10 @@ pub enum Command {
     #[command(name = "ip6tables-restore")]
     Ip6tablesRestore(tables::TablesCommand),
     /// Show and delete tracked connections, as conntrack
+    #[command(after_help = tables::CONNTRACK)]
     Conntrack(tables::TablesCommand),
     /// Let a card drop, pass, send back or redirect packets by a list, before the stack sees them (XDP)
+    #[command(after_help = tables::XDP)]
     Xdp(tables::TablesCommand),
     /// Print what the kernel logged: lines of LOG rules, a full connection table, as dmesg
     Dmesg(dmesg::DmesgCommand),

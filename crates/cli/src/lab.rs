@@ -2,6 +2,7 @@
 use crate::out::{self, Done, Fail, Paint, map};
 use crate::tools::up;
 use crate::{parse, report};
+use belljar_kernel::net::sysctl::nearest_among;
 use belljar_kernel::view::Value;
 use belljar_lab::{Failure, Report, RunOptions};
 use belljar_topology::Topology;
@@ -11,7 +12,7 @@ use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 
 #[derive(Args, Debug)]
 #[command(after_help = "\
@@ -150,7 +151,8 @@ fn known(c: &Common) -> Result<What, Fail> {
         return belljar_lab::Settings::new(e.settings, &c.set).map(|_| What::Known).map_err(Fail::usage);
     }
     let names: Vec<_> = belljar_lab::list().iter().map(|e| e.name).collect();
-    Err(Fail::usage(format!("there is no experiment {name:?}")).hint(format!("there are {}", names.join(", "))))
+    let near = nearest_among(name, names.iter().copied()).map(|n| format!("; did you mean {n}?")).unwrap_or_default();
+    Err(Fail::usage(format!("there is no experiment {name:?}{near}")).hint(format!("there are {}", names.join(", "))))
 }
 
 fn one(a: &RunArgs, paint: Paint) -> Done {
@@ -158,11 +160,13 @@ fn one(a: &RunArgs, paint: Paint) -> Done {
     let what = known(c)?;
     let own = if let What::File(t) = &what { t.seed } else { None };
     let seed = a.seed.or(own).unwrap_or_else(belljar_host::clock::seed);
-    if !c.json {
-        out::print(&format!("seed {seed}\n"))?;
-    }
     let target = a.report.as_deref().map(report::Target::check).transpose()?;
-    let mut options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None, watch: target.is_some() };
+    let mut options =
+        RunOptions { seed, set: c.set.clone(), twice: !c.once, watch: target.is_some(), ..RunOptions::default() };
+    if !c.json {
+        // A broken pipe ends the run at its report.
+        options.begins = Some(Box::new(move || _ = out::print(&format!("seed {seed}\n"))));
+    }
     if let Some(path) = &a.trace {
         let file = File::create(path).map_err(|e| Fail::new(format!("{}: {e}", path.display())).code(125))?;
         let mut file = BufWriter::new(file);
@@ -170,6 +174,9 @@ fn one(a: &RunArgs, paint: Paint) -> Done {
         options.trace = Some(Box::new(move |line| _ = writeln!(file, "{line}")));
     }
     let report = what.run(c, options).map_err(Fail::usage)?;
+    if let Some(Failure::BadSetting { what }) = &report.failure {
+        return Err(Fail::usage(what));
+    }
     out::print(&if c.json { out::json(&value(&report)) } else { text(&report, paint) })?;
     if let Some(target) = target {
         target.write(&report::of_lab(&report))?;
@@ -224,6 +231,8 @@ struct Found {
     failed: u64,
     code: u8,
     steps: u64,
+    /// A setting that does not fit, and fits no other seed either.
+    bad: Option<String>,
 }
 
 fn sweep(a: &SweepArgs, paint: Paint) -> Done {
@@ -232,17 +241,27 @@ fn sweep(a: &SweepArgs, paint: Paint) -> Done {
     let seeds: Vec<u64> = belljar_lab::shard(a.seeds.clone(), a.shard.0, a.shard.1).collect();
     let cpus = std::thread::available_parallelism().map_or(1, usize::from);
     let jobs = a.jobs.map_or(cpus, usize::from).min(seeds.len()).max(1);
-    if !c.json {
+    let head = {
         let part = if a.shard.1 > 1 { format!(", part {} of {}", a.shard.0, a.shard.1) } else { String::new() };
-        out::print(&format!("{}: seeds {}..{}{part}\n", c.experiment, a.seeds.start, a.seeds.end))?;
-    }
+        format!("{}: seeds {}..{}{part}\n", c.experiment, a.seeds.start, a.seeds.end)
+    };
+    // What does not fit is said without it.
+    let begun = Arc::new(Once::new());
     let (next, found) = (AtomicU64::new(0), Mutex::new(Found::default()));
     let work = || {
         while let Some(&seed) = seeds.get(next.fetch_add(1, Ordering::Relaxed) as usize) {
-            let options = RunOptions { seed, set: c.set.clone(), twice: !c.once, trace: None, watch: false };
+            let mut options = RunOptions { seed, set: c.set.clone(), twice: !c.once, ..RunOptions::default() };
+            if !c.json {
+                let (begun, head) = (Arc::clone(&begun), head.clone());
+                options.begins = Some(Box::new(move || begun.call_once(|| _ = out::print(&head))));
+            }
             let report = what.run(c, options);
             let mut found = found.lock().unwrap_or_else(PoisonError::into_inner);
             let stop = match report {
+                Ok(Report { failure: Some(Failure::BadSetting { what }), .. }) => {
+                    found.bad = Some(what);
+                    true
+                }
                 Ok(r) => note(&mut found, &r, c.json, paint),
                 // Checked above; and then every seed would say the same.
                 Err(_) => true,
@@ -254,8 +273,11 @@ fn sweep(a: &SweepArgs, paint: Paint) -> Done {
     };
     std::thread::scope(|s| (0..jobs).for_each(|_| drop(s.spawn(work))));
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(what) = &found.bad {
+        return Err(Fail::usage(what));
+    }
     if !c.json {
-        let Found { done, failed, steps, .. } = found;
+        let Found { done, failed, steps, .. } = &found;
         out::print(&format!("{} passed, {failed} failed; {steps} steps\n", done - failed))?;
     }
     Ok(found.code)
@@ -271,9 +293,8 @@ fn note(found: &mut Found, r: &Report, json: bool, paint: Paint) -> bool {
         found.code = found.code.max(r.exit_code());
     }
     let line = if json { out::json(&value(r)) } else { failure(r, paint) };
-    // A setting that does not fit fits no seed; nor does anybody read on after a broken pipe.
-    let printed = line.is_empty() || out::print(&line).is_ok();
-    !printed || matches!(r.failure, Some(Failure::BadSetting { .. }))
+    // Nobody reads on after a broken pipe.
+    !line.is_empty() && out::print(&line).is_err()
 }
 
 #[cfg(test)]

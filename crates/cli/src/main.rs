@@ -12,8 +12,9 @@ mod session;
 mod tools;
 
 use args::{Cli, Command};
-use clap::Parser;
-use clap::error::ErrorKind;
+use belljar_kernel::net::sysctl::nearest_among;
+use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{CommandFactory, Parser};
 use out::{Done, Paint};
 use std::process::ExitCode;
 use tools::{
@@ -24,7 +25,7 @@ fn main() -> ExitCode {
     belljar_host::memory::give_back_large();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
-        Err(e) => return usage(&e),
+        Err(e) => return usage(e),
     };
     let paint = Paint::of(cli.color, &std::io::stdout());
     match command(&cli, paint) {
@@ -37,7 +38,21 @@ fn main() -> ExitCode {
 }
 
 /// Help and versions are data; anything else is a wrong command line.
-fn usage(e: &clap::Error) -> ExitCode {
+fn usage(mut e: clap::Error) -> ExitCode {
+    if e.kind() == ErrorKind::UnknownArgument {
+        // That what begins with a hyphen might be meant as a value helps nobody who mistyped an option.
+        e.remove(ContextKind::Suggested);
+    }
+    if let (ErrorKind::InvalidSubcommand, Some(ContextValue::String(word)), None) =
+        (e.kind(), e.get(ContextKind::InvalidSubcommand), e.get(ContextKind::SuggestedSubcommand))
+    {
+        let cli = Cli::command();
+        let names = cli.get_subcommands().filter(|c| !c.is_hide_set()).map(|c| c.get_name());
+        if let Some(near) = nearest_among(word, names) {
+            let near = ContextValue::Strings(vec![near.to_owned()]);
+            e.insert(ContextKind::SuggestedSubcommand, near);
+        }
+    }
     let _ = e.print();
     let asked = matches!(e.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
     ExitCode::from(if asked { 0 } else { out::USAGE })

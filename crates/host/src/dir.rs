@@ -2,8 +2,10 @@
 //! elsewhere: no name here is a path, and no link is followed.
 use crate::{cvt, stat::Attr};
 use std::ffi::CString;
-use std::io;
+use std::fs::{File, OpenOptions, Permissions};
+use std::io::{self, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 
 /// See the module.
@@ -76,6 +78,43 @@ impl Dir {
         self.openat(name, libc::O_RDONLY, 0)
     }
 
+    /// The file of that name with `text` in it, which keeps its identity: `stat` told of it already. Where somebody reads it
+    /// at this moment, that reader keeps what it has, and another file takes the name.
+    pub fn rewrite(&self, name: &str, text: &[u8], mode: u32) -> io::Result<File> {
+        let f = match self.idle(name) {
+            Ok(f) => f,
+            Err(_) => {
+                let _ = self.remove(name);
+                let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL;
+                File::from(self.openat(name, flags, 0o600)?)
+            }
+        };
+        f.set_len(0)?;
+        (&f).write_all(text)?;
+        f.set_permissions(Permissions::from_mode(mode))?;
+        Ok(f)
+    }
+
+    /// [`Dir::rewrite`], then open for reading alone.
+    pub fn rewritten(&self, name: &str, text: &[u8], mode: u32) -> io::Result<OwnedFd> {
+        drop(self.rewrite(name, text, mode)?);
+        self.file(name)
+    }
+
+    /// A plain file that nobody else has open, to be read and written.
+    fn idle(&self, name: &str) -> io::Result<File> {
+        let seen = File::from(self.openat(name, libc::O_RDONLY | libc::O_NONBLOCK, 0)?);
+        let m = seen.metadata()?;
+        if !m.is_file() || m.nlink() != 1 {
+            return Err(io::ErrorKind::InvalidInput.into());
+        }
+        seen.set_permissions(Permissions::from_mode(0o600))?;
+        let f = OpenOptions::new().read(true).write(true).open(format!("/proc/self/fd/{}", seen.as_raw_fd()))?;
+        drop(seen);
+        alone(&f)?;
+        Ok(f)
+    }
+
     /// The directory itself once more, as an open of its own.
     pub fn again(&self) -> io::Result<OwnedFd> {
         let flags = libc::O_DIRECTORY | libc::O_CLOEXEC | libc::O_RDONLY;
@@ -117,6 +156,18 @@ impl Dir {
     }
 }
 
+/// Fails when the file is open a second time: a lease for writing is given to the only one.
+fn alone(f: &File) -> io::Result<()> {
+    const F_SETSIG: libc::c_int = 10;
+    // Who opens it in between must not end us: this signal does nothing to who does not wait for it.
+    // SAFETY: plain calls on an open descriptor with integer arguments.
+    cvt(unsafe { libc::fcntl(f.as_raw_fd(), F_SETSIG, libc::SIGURG) })?;
+    // SAFETY: as above.
+    cvt(unsafe { libc::fcntl(f.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK) })?;
+    // SAFETY: as above.
+    cvt(unsafe { libc::fcntl(f.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) }).map(drop)
+}
+
 fn there<T>(r: io::Result<T>) -> io::Result<()> {
     match r {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
@@ -153,7 +204,37 @@ mod tests {
         std::os::unix::fs::symlink("../victim", root.join("tree/a")).unwrap();
         assert!(d.sub("a").is_err());
         d.remove("a").unwrap();
+        std::os::unix::fs::symlink("../victim/kept", root.join("tree/a")).unwrap();
+        d.rewrite("a", b"new", 0o444).unwrap();
+        fs::remove_file(root.join("tree/a")).unwrap();
+        fs::hard_link(root.join("victim/kept"), root.join("tree/a")).unwrap();
+        d.rewrite("a", b"new", 0o444).unwrap();
+        d.remove("a").unwrap();
         assert_eq!((d.names().unwrap().len(), fs::read_to_string(root.join("victim/kept")).unwrap()), (0, "x".into()));
+        fs::remove_dir_all(&root).unwrap();
+    }
+
+    #[test]
+    fn a_file_keeps_its_identity_and_a_reader_its_text() {
+        use std::io::Read;
+        let root = std::env::temp_dir().join(format!("belljar-rewrite-{}", std::process::id()));
+        let _ = fs::remove_dir_all(&root);
+        fs::create_dir_all(&root).unwrap();
+        let d = Dir::open(&root).unwrap();
+        d.make_file("f").unwrap();
+        let told = d.attr("f").unwrap();
+        let mut first = File::from(d.rewritten("f", b"one\n", 0o444).unwrap());
+        let m = first.metadata().unwrap();
+        assert_eq!((m.dev(), m.ino(), m.mode()), (told.dev, told.ino, 0o100_444));
+        let second = d.rewritten("f", b"2\n", 0o444).unwrap();
+        let mut text = String::new();
+        first.read_to_string(&mut text).unwrap();
+        assert_eq!(text, "one\n");
+        drop(first);
+        let ino = Attr::of_fd(&second).unwrap().ino;
+        assert_ne!(ino, told.ino);
+        drop(second);
+        assert_eq!(Attr::of_fd(&d.rewritten("f", b"3\n", 0o444).unwrap()).unwrap().ino, ino);
         fs::remove_dir_all(&root).unwrap();
     }
 }

@@ -30,6 +30,12 @@ pub fn pair_seqpacket() -> io::Result<(OwnedFd, OwnedFd)> {
     pair(libc::SOCK_SEQPACKET)
 }
 
+/// An AF_UNIX stream socket that is connected to nothing: reading and writing are refused.
+pub fn loose_socket() -> io::Result<OwnedFd> {
+    // SAFETY: plain call with integer arguments.
+    cvt(unsafe { libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0) }).map(own)
+}
+
 /// A pipe: (read end, write end).
 pub fn pipe() -> io::Result<(OwnedFd, OwnedFd)> {
     let mut p = [-1; 2];
@@ -87,6 +93,13 @@ pub fn set_nonblocking(fd: &impl AsFd, on: bool) -> io::Result<()> {
     cvt(unsafe { libc::fcntl(fd.as_fd().as_raw_fd(), libc::F_SETFL, new) }).map(drop)
 }
 
+/// Device and inode number of what `fd` is open on.
+pub fn identity(fd: &impl AsFd) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let m = std::fs::File::from(dup(fd)?).metadata()?;
+    Ok((m.dev(), m.ino()))
+}
+
 /// The inode number of what `fd` is open on.
 pub fn inode(fd: &impl AsFd) -> io::Result<u64> {
     let mut st = std::mem::MaybeUninit::<libc::stat>::uninit();
@@ -104,6 +117,25 @@ pub fn socket_inode(fd: &impl AsFd) -> io::Result<Option<u64>> {
     // SAFETY: fstat succeeded and filled it.
     let st = unsafe { st.assume_init() };
     Ok((st.st_mode & libc::S_IFMT == libc::S_IFSOCK).then_some(st.st_ino))
+}
+
+/// A descriptor that becomes readable when somebody changes the file behind `fd` ([`changed`]).
+pub fn watch_changes(fd: &impl AsFd) -> io::Result<OwnedFd> {
+    // SAFETY: plain call with integer arguments.
+    let watch = own(cvt(unsafe { libc::inotify_init1(libc::IN_CLOEXEC | libc::IN_NONBLOCK) })?);
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd()))?;
+    // SAFETY: `path` is a C string that lives through the call.
+    cvt(unsafe { libc::inotify_add_watch(watch.as_raw_fd(), path.as_ptr(), libc::IN_MODIFY) })?;
+    Ok(watch)
+}
+
+/// Whether the file of [`watch_changes`] was changed since the last question.
+pub fn changed(watch: &impl AsFd) -> bool {
+    let (mut any, mut events) = (false, [0; 1024]);
+    while read(watch, &mut events).is_ok_and(|n| n > 0) {
+        any = true;
+    }
+    any
 }
 
 fn queue(fd: BorrowedFd<'_>, request: libc::Ioctl) -> io::Result<usize> {
@@ -326,6 +358,20 @@ mod tests {
         let c = dup(&a).unwrap();
         set_nonblocking(&a, true).unwrap();
         assert!(is_nonblocking(&c));
+    }
+
+    #[test]
+    fn changes_of_a_file_are_told_once() {
+        let path = std::env::temp_dir().join(format!("belljar-changes-{}", std::process::id()));
+        let m = std::fs::File::create(&path).unwrap();
+        let watch = watch_changes(&m).unwrap();
+        assert!(!changed(&watch));
+        write(&m, b"2").unwrap();
+        assert!(changed(&watch) && !changed(&watch));
+        assert_eq!(identity(&m).unwrap().1, inode(&m).unwrap());
+        std::fs::remove_file(&path).unwrap();
+        let refused = read(&loose_socket().unwrap(), &mut [0; 8]).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(libc::EINVAL));
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The program's processes as a family: adopting orphans, reaping, finding and ending descendants.
 use crate::{cvt, task};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 /// How a process ended.
@@ -137,6 +139,13 @@ pub fn sockets(pids: &[u32]) -> Vec<OpenSocket> {
         }
     }
     out
+}
+
+/// Device and inode number of everything that these processes have open.
+pub fn open_identities(pids: &[u32]) -> HashSet<(u64, u64)> {
+    let dirs = pids.iter().filter_map(|pid| std::fs::read_dir(format!("/proc/{pid}/fd")).ok());
+    let files = dirs.flatten().flatten().filter_map(|e| std::fs::metadata(e.path()).ok());
+    files.map(|m| (m.dev(), m.ino())).collect()
 }
 
 /// Sends `sig` to all living descendants of this process; returns how many there were.

@@ -67,12 +67,23 @@ fn bytes<T: Copy>(s: &T) -> Vec<u8> {
 
 /// The kind of filesystem that a path is on (`f_type` of statfs(2)).
 pub fn filesystem(path: &Path) -> io::Result<i64> {
+    // Of another type with another C library.
+    #[allow(clippy::unnecessary_cast)]
+    statfs(path).map(|s| s.f_type as i64)
+}
+
+/// `struct statfs` of the filesystem that a path is on.
+pub fn filesystem_bytes(path: &Path) -> io::Result<Vec<u8>> {
+    statfs(path).map(|s| bytes(&s))
+}
+
+fn statfs(path: &Path) -> io::Result<libc::statfs> {
     let path = CString::new(path.as_os_str().as_bytes())?;
     // SAFETY: plain integers, for which all-zero is a value.
     let mut s: libc::statfs = unsafe { std::mem::zeroed() };
     // SAFETY: `path` is a C string and `s` a structure of ours; both live through the call.
     crate::cvt(unsafe { libc::statfs(path.as_ptr(), &raw mut s) })?;
-    Ok(s.f_type as i64)
+    Ok(s)
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 //!
 //! Every socket is non-blocking there and watched by one epoll instance of the kernel's own, edge-triggered: the
 //! supervisor is a program of the stack like any other.
+pub(crate) mod attributes;
 mod inspect;
 pub(crate) mod setup;
 mod spaces;
@@ -287,12 +288,6 @@ impl Machine {
     pub fn take_error(&mut self, now: u64, fd: Fd) -> i32 {
         let v = self.getsockopt(now, fd, abi::SOL_SOCKET, abi::SO_ERROR, 4).unwrap_or_default();
         v.first_chunk::<4>().map_or(0, |b| i32::from_ne_bytes(*b))
-    }
-
-    /// Whether a path names a setting.
-    pub fn has_sysctl(&self, path: &str) -> bool {
-        let key = path.strip_prefix("/proc/sys/").map(|key| key.replace('/', "."));
-        key.is_some_and(|key| self.k.has_sysctl(self.ns, &key))
     }
 
     /// The text of a `/proc` file of the stack.

@@ -3,8 +3,8 @@
 //!
 //! Paths here are where a file really is on Linux: `/proc/self/net/tcp`, not `/proc/net/tcp`, and
 //! `/sys/devices/virtual/net/eth0`, not `/sys/class/net/eth0`, which is a link.
-use crate::devices::Device;
 use crate::machine::Machine;
+use crate::machine::attributes::{ATTRIBUTES, WRITABLE};
 use belljar_abi::Errno;
 use belljar_kernel::drivers::bridge_sysfs::{BRIDGE_FILES, PORT_FILES};
 use belljar_kernel::fs::proc::{FILES, vlan};
@@ -33,6 +33,9 @@ const CLASS: &str = "/sys/class/net";
 const DEVICES: &str = "/sys/devices/virtual/net";
 /// Interrupts of the cards.
 const IRQ: &str = "/proc/irq";
+/// Of every transmit queue.
+const TX_FILES: [(&str, u32); 4] =
+    [("traffic_class", 0o444), ("tx_maxrate", 0o644), ("tx_timeout", 0o444), ("xps_cpus", 0o644)];
 /// Of a transmit queue of a card with a speed.
 const BQL: &str = "byte_queue_limits";
 const TREES: [&str; 5] = [PROC_NET, SYS_NET, CLASS, DEVICES, IRQ];
@@ -46,31 +49,6 @@ const FILES_ELSEWHERE: [(&str, u32); 8] = [
     ("/proc/meminfo", 0o444),
     ("/proc/sys/fs/nr_open", 0o644),
     ("/proc/sys/fs/file-max", 0o644),
-];
-
-/// Attributes of a device that can be read, and their permissions.
-const ATTRIBUTES: [(&str, u32); 21] = [
-    ("addr_assign_type", 0o444),
-    ("addr_len", 0o444),
-    ("address", 0o444),
-    ("broadcast", 0o444),
-    ("carrier", 0o644),
-    ("dev_id", 0o444),
-    ("dev_port", 0o444),
-    ("dormant", 0o444),
-    ("flags", 0o644),
-    ("ifalias", 0o644),
-    ("ifindex", 0o444),
-    ("iflink", 0o444),
-    ("link_mode", 0o444),
-    ("mtu", 0o644),
-    ("name_assign_type", 0o444),
-    ("netdev_group", 0o644),
-    ("operstate", 0o444),
-    ("proto_down", 0o644),
-    ("tx_queue_len", 0o644),
-    ("type", 0o444),
-    ("uevent", 0o644),
 ];
 
 /// In the order of `rtnl_link_stats64`.
@@ -193,7 +171,7 @@ impl Machine {
             "" | "statistics" | "queues" => Some(SYSFS_DIR),
             "subsystem" => Some(Node::Link("../../../../class/net".to_owned())),
             _ if NAPI_FILES.contains(&what) => Some(Node::File { mode: 0o644, size: 4096 }),
-            _ => ATTRIBUTES.iter().find(|a| a.0 == what).map(|a| Node::File { mode: a.1, size: 4096 }),
+            _ => self.attribute_node(dev, what),
         }
     }
 
@@ -245,8 +223,10 @@ impl Machine {
         if !there {
             return None;
         }
+        let tx = TX_FILES.iter().find(|f| f.0 == file && queue.starts_with("tx-"));
         match file {
             "" => Some(SYSFS_DIR),
+            _ if tx.is_some() => tx.map(|f| Node::File { mode: f.1, size: 4096 }),
             BQL => self.queue_text(dev, &format!("{rest}/limit")).map(|_| SYSFS_DIR),
             _ => {
                 let told = BQL_FILES.iter().any(|f| !f.1 && file.strip_prefix(BQL) == Some(&format!("/{}", f.0)));
@@ -262,6 +242,10 @@ impl Machine {
             "rps_cpus" => self.k.rps_cpus(dev, queue_number(queue, "rx-")?),
             "rps_flow_cnt" => self.k.rps_flow_cnt(dev, queue_number(queue, "rx-")?),
             "xps_cpus" => self.k.xps_cpus(dev, queue_number(queue, "tx-")?),
+            // One class, to which no other belongs; of a single queue nothing is told.
+            "traffic_class" => (self.k.queue_counts(dev).1 > 1).then(|| "0".to_owned()),
+            // Queues of no card here have a limit of their own, or were ever stopped for too long.
+            "tx_maxrate" | "tx_timeout" => Some("0".to_owned()),
             _ => self.k.bql_attr(dev, queue_number(queue, "tx-")?, below(file, BQL)?),
         }
     }
@@ -285,6 +269,9 @@ impl Machine {
         if let Some((dev, file)) = self.bridge_path(path) {
             return self.k.set_bridge_attr(dev, file, text);
         }
+        if let Some((dev, file)) = self.attribute_path(path) {
+            return self.set_attribute(dev, file, text);
+        }
         let (dev, rest) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")).ok_or(Errno::EACCES)?;
         let (queue, file) = rest.split_once('/').ok_or(Errno::EACCES)?;
         let dev = self.k.net.dev_by_name(self.ns, dev).ok_or(Errno::ENODEV)?;
@@ -299,10 +286,30 @@ impl Machine {
         }
     }
 
+    /// Why nothing can be written there, whatever it is.
+    pub fn refuses_writes(&self, path: &str) -> Option<Errno> {
+        let (dev, file) = below(path, DEVICES)?.split_once('/')?;
+        let dev = self.k.net.dev_by_name(self.ns, dev)?;
+        let threads = || self.k.net.devs.get(dev).is_some_and(|d| d.nic().is_some());
+        match file {
+            "threaded" => (!threads()).then_some(Errno::EOPNOTSUPP),
+            _ if file.ends_with("/tx_maxrate") => Some(Errno::EOPNOTSUPP),
+            _ => self.refuses_attribute(dev, file),
+        }
+    }
+
+    /// An attribute of a device that can be written.
+    fn attribute_path<'a>(&self, path: &'a str) -> Option<(DevId, &'a str)> {
+        let (dev, file) = below(path, DEVICES)?.split_once('/')?;
+        let dev = self.k.net.dev_by_name(self.ns, dev)?;
+        WRITABLE.contains(&file).then_some((dev, file))
+    }
+
     /// Whether a program may write it ([`Machine::tree_write`]).
     pub fn can_write(&self, path: &str) -> bool {
         let ours = below(path, IRQ).is_some() || below(path, DEVICES).is_some_and(|r| r.contains("/queues/"));
         let ours = ours || self.napi_file(path).is_some() || self.bridge_path(path).is_some();
+        let ours = ours || self.attribute_path(path).is_some();
         ours && matches!(self.node(path), Some(Node::File { mode: 0o644 | 0o200, .. }))
     }
 
@@ -345,7 +352,9 @@ impl Machine {
                 let attributes: Vec<&str> = ATTRIBUTES.iter().map(|a| a.0).collect();
                 // What a device has not got is left out by who asks.
                 let more = ["bridge", "brif", "brport", "statistics", "queues", "subsystem"];
-                own(&[&attributes[..], &NAPI_FILES, &more].concat())
+                let mut all: Vec<String> = own(&[&attributes[..], &NAPI_FILES, &more].concat());
+                all.extend(self.device_links(rest).into_iter().map(|l| l.0));
+                all
             }
             Some("bridge") => own(&BRIDGE_FILES.map(|f| f.0)),
             Some("brport") => own(&PORT_FILES.map(|f| f.0)),
@@ -353,7 +362,10 @@ impl Machine {
             Some("statistics") => own(&STATISTICS),
             Some("queues") => queues().unwrap_or_default(),
             Some(q) if q.ends_with(BQL) => BQL_FILES.iter().map(|f| f.0.to_owned()).collect(),
-            Some(q) if q.starts_with("queues/") => own(&["rps_cpus", "rps_flow_cnt", "xps_cpus", BQL]),
+            Some(q) if q.starts_with("queues/") => {
+                let tx: Vec<&str> = TX_FILES.iter().map(|f| f.0).collect();
+                own(&[&["rps_cpus", "rps_flow_cnt", BQL], &tx[..]].concat())
+            }
             Some(_) => Vec::new(),
         }
     }
@@ -388,49 +400,14 @@ impl Machine {
             return self.proc_text(&kernels_name(path));
         };
         let d = self.devices().into_iter().find(|d| d.name == name)?;
-        Some(attribute(&d, what)? + "\n")
+        if let Some(at) = what.strip_prefix("statistics/").and_then(|n| STATISTICS.iter().position(|s| *s == n)) {
+            return Some(format!("{}\n", d.stats.get(at).copied().unwrap_or(0)));
+        }
+        self.attribute_text(&d, what)
     }
 }
 
 fn queue_number(name: &str, prefix: &str) -> Option<usize> {
     let digits = name.strip_prefix(prefix)?;
     digits.parse().ok().filter(|n: &usize| n.to_string() == digits)
-}
-
-fn hardware(address: &[u8]) -> String {
-    address.iter().map(|b| format!("{b:02x}")).collect::<Vec<_>>().join(":")
-}
-
-fn attribute(d: &Device, what: &str) -> Option<String> {
-    if let Some(at) = what.strip_prefix("statistics/").and_then(|n| STATISTICS.iter().position(|s| *s == n)) {
-        return Some(d.stats.get(at).copied().unwrap_or(0).to_string());
-    }
-    let (address, broadcast) = d.addresses();
-    Some(match what {
-        "addr_assign_type" | "dormant" | "link_mode" | "proto_down" | "dev_port" => "0".to_owned(),
-        "addr_len" => address.len().to_string(),
-        "address" => hardware(&address),
-        "broadcast" => hardware(&broadcast),
-        "carrier" => u8::from(d.flags & belljar_abi::IFF_LOWER_UP != 0).to_string(),
-        "dev_id" => "0x0".to_owned(),
-        "flags" => format!("{:#x}", d.flags & 0xffff),
-        "ifalias" => d.alias.clone(),
-        "ifindex" => d.index.to_string(),
-        "iflink" => d.iflink.to_string(),
-        "netdev_group" => d.group.to_string(),
-        "mtu" => d.mtu.to_string(),
-        // Named by the kernel in the order of appearance, or given.
-        "name_assign_type" => if d.loopback() { "2" } else { "3" }.to_owned(),
-        "operstate" => match d.operstate {
-            belljar_abi::IF_OPER_UNKNOWN => "unknown",
-            belljar_abi::IF_OPER_LOWERLAYERDOWN => "lowerlayerdown",
-            belljar_abi::IF_OPER_UP => "up",
-            _ => "down",
-        }
-        .to_owned(),
-        "tx_queue_len" => d.txqlen.to_string(),
-        "type" => d.hatype.to_string(),
-        "uevent" => format!("INTERFACE={}\nIFINDEX={}", d.name, d.index),
-        _ => return None,
-    })
 }

@@ -25,6 +25,8 @@ pub struct Lab {
     jobs: Vec<Job>,
     /// Jobs that jobs began.
     begun: Spawner,
+    /// Called when time begins to pass: everything was as it should be.
+    pub(crate) begins: Option<Box<dyn FnOnce()>>,
 }
 
 /// Lets a job begin others.
@@ -52,7 +54,13 @@ impl fmt::Debug for Lab {
 impl Lab {
     pub fn new(sink: Option<Sink>) -> Lab {
         let world = Rc::new(RefCell::new(World::new(Recorder::new(sink))));
-        Lab { world, jobs: Vec::new(), begun: Spawner::default() }
+        Lab { world, jobs: Vec::new(), begun: Spawner::default(), begins: None }
+    }
+
+    fn begin(&mut self) {
+        if let Some(f) = self.begins.take() {
+            f();
+        }
     }
 
     pub fn spawner(&self) -> Spawner {
@@ -76,6 +84,7 @@ impl Lab {
 
     /// Until every job but the daemons ended, or something failed.
     pub fn run(&mut self) {
+        self.begin();
         while !self.failed() && self.jobs.iter().any(|j| !j.daemon && j.code.is_some()) {
             if !self.advance(Nanos::MAX) {
                 let waiting = self.jobs.iter().filter(|j| !j.daemon && j.code.is_some());
@@ -89,6 +98,7 @@ impl Lab {
 
     /// Lets virtual time pass up to `until`, whoever is waiting.
     pub fn run_until(&mut self, until: Nanos) {
+        self.begin();
         while !self.failed() && self.advance(until) {}
         let mut w = self.world.borrow_mut();
         if w.failure.is_none() {

@@ -42,6 +42,8 @@ pub struct RunOptions {
     pub trace: Option<Sink>,
     /// Watch the hosts of the first run: [`Report::hosts`].
     pub watch: bool,
+    /// Called when the settings turned out to fit, before time passes.
+    pub begins: Option<Box<dyn FnOnce()>>,
 }
 
 impl std::fmt::Debug for RunOptions {
@@ -83,10 +85,11 @@ pub fn run_file(name: &str, topology: &Topology, options: RunOptions) -> Result<
 type Go<'a> = &'a dyn Fn(&mut Lab, u64, &Settings, &mut Report) -> Result<(), String>;
 
 fn compared(name: &str, known: &'static [Known], go: Go<'_>, options: RunOptions) -> Report {
-    let RunOptions { seed, set, twice, trace, watch } = options;
-    let mut report = once(name, known, go, seed, &set, trace, watch);
+    let RunOptions { seed, set, twice, trace, watch, begins } = options;
+    let first = First { trace, watch, begins };
+    let mut report = once(name, known, go, seed, &set, first);
     if twice && report.failure.is_none() {
-        let again = once(name, known, go, seed, &set, None, false);
+        let again = once(name, known, go, seed, &set, First::default());
         if let Some(same_until) = report.fingerprint.same_until(&again.fingerprint) {
             report.failure = Some(Failure::Differs { same_until });
         }
@@ -94,15 +97,15 @@ fn compared(name: &str, known: &'static [Known], go: Go<'_>, options: RunOptions
     report
 }
 
-fn once(
-    name: &str,
-    known: &'static [Known],
-    go: Go<'_>,
-    seed: u64,
-    set: &[(String, String)],
+/// What only the first run of a seed does.
+#[derive(Default)]
+struct First {
     trace: Option<Sink>,
     watch: bool,
-) -> Report {
+    begins: Option<Box<dyn FnOnce()>>,
+}
+
+fn once(name: &str, known: &'static [Known], go: Go<'_>, seed: u64, set: &[(String, String)], first: First) -> Report {
     let mut report = Report { name: name.into(), seed, ..Report::default() };
     report.replay = replay(name, seed, set);
     let settings = match Settings::new(known, set) {
@@ -112,8 +115,9 @@ fn once(
             return report;
         }
     };
-    let mut lab = Lab::new(trace);
-    lab.world.borrow_mut().watched = watch;
+    let mut lab = Lab::new(first.trace);
+    lab.begins = first.begins;
+    lab.world.borrow_mut().watched = first.watch;
     // A panic of a kernel is a finding like any other, with its seed.
     let end = catch_unwind(AssertUnwindSafe(|| go(&mut lab, seed, &settings, &mut report)));
     let end = end.map_err(|payload| {

@@ -1,5 +1,8 @@
 //! `--set K=V`: the settings of an experiment with their defaults, read with the units that people write.
+use belljar_kernel::net::sysctl::{is_known, nearest, nearest_among};
 use belljar_link::{parse_delay, parse_percent, parse_rate, parse_size};
+
+use std::ops::RangeInclusive;
 
 /// One setting that an experiment knows.
 #[derive(Clone, Copy, Debug)]
@@ -22,7 +25,13 @@ impl Settings {
         for (key, _) in given {
             if !key.contains('.') && !known.iter().any(|k| k.key == key) {
                 let keys: Vec<_> = known.iter().map(|k| k.key).collect();
-                return Err(format!("unknown setting {key:?}: one of {}, or a sysctl", keys.join(", ")));
+                let near = nearest_among(key, keys.iter().copied()).map(|n| format!(" (did you mean {n}?)"));
+                let near = near.unwrap_or_default();
+                return Err(format!("unknown setting {key:?}{near}: one of {}, or a sysctl", keys.join(", ")));
+            }
+            if key.contains('.') && !is_known(key) {
+                let near = nearest(key).map_or(String::new(), |n| format!("; did you mean {n}?"));
+                return Err(format!("there is no setting {key}{near}"));
             }
         }
         Ok(Settings { known, given: given.to_vec() })
@@ -40,6 +49,13 @@ impl Settings {
     pub fn count(&self, key: &str) -> Result<u64, String> {
         let text = self.text(key);
         text.parse().map_err(|_| format!("{key} {text:?} is no number"))
+    }
+
+    /// A number within a range.
+    pub fn count_in(&self, key: &str, range: RangeInclusive<u64>) -> Result<u64, String> {
+        let n = self.count(key)?;
+        let outside = || format!("{key} is {} to {}, not {n}", range.start(), range.end());
+        if range.contains(&n) { Ok(n) } else { Err(outside()) }
     }
 
     /// `none`, or a number.
@@ -88,7 +104,11 @@ mod tests {
         assert_eq!(of("size", "64MiB").unwrap().size("size"), Ok(64 << 20));
         assert!(of("size", "1 parsec").unwrap().size("size").unwrap_err().contains("unknown unit"));
         assert_eq!(of("rate", "8mbit").unwrap().rate("rate"), Ok(Some(8_000_000)));
-        assert!(of("sise", "1").unwrap_err().contains("one of size, rate"));
+        let unknown = of("sise", "1").unwrap_err();
+        assert!(unknown.contains("did you mean size?") && unknown.contains("one of size, rate"), "{unknown}");
+        assert!(of("net.core.somaxcon", "1").unwrap_err().contains("did you mean net.core.somaxconn?"));
+        assert_eq!(of("size", "7").unwrap().count_in("size", 1..=7), Ok(7));
+        assert_eq!(of("size", "8").unwrap().count_in("size", 1..=7), Err("size is 1 to 7, not 8".to_owned()));
         let s = of("net.core.somaxconn", "4").unwrap();
         assert_eq!(s.sysctls().collect::<Vec<_>>(), [("net.core.somaxconn", "4")]);
         assert_eq!(s.replay(), " --set 'net.core.somaxconn=4'");

@@ -26,6 +26,35 @@ fn figure(r: &Report, name: &str) -> f64 {
     r.figures.iter().find(|f| f.0 == name).map(|f| f.1).unwrap()
 }
 
+/// As far as time: everything that an experiment can be told is right as it stands in the list.
+#[test]
+fn every_experiment_begins_with_its_defaults() {
+    for e in list() {
+        let begins: Box<dyn FnOnce()> = Box::new(|| std::panic::resume_unwind(Box::new("it begins")));
+        let r = run(e.name, RunOptions { seed: 1, begins: Some(begins), ..RunOptions::default() }).unwrap();
+        assert_eq!(r.failure, Some(Failure::Panic { what: "it begins".into() }), "{}", e.name);
+    }
+}
+
+#[test]
+fn what_is_out_of_range_is_refused_not_bent() {
+    for (name, key, value, part) in [
+        ("transfer", "mtu", "5", "mtu is 576 to 65535, not 5"),
+        ("transfer", "limit", "0", "limit is 1 to"),
+        ("transfer", "loss", "500%", "loss: "),
+        ("random", "hosts", "99", "hosts is 2 to 4, not 99"),
+        ("random", "flows", "101", "flows is 0 to 100, not 101"),
+        ("goodput", "cell", "lann", "did you mean lan?"),
+    ] {
+        let r = go(name, 1, &[(key, value)]);
+        let what = match r.failure {
+            Some(Failure::BadSetting { what }) => what,
+            other => panic!("{name} {key}={value}: {other:?}"),
+        };
+        assert!(what.contains(part), "{what}");
+    }
+}
+
 #[test]
 fn a_transfer_over_a_clean_link_loses_nothing() {
     let r = go("transfer", 1, &[("size", "3MB"), ("loss", "0%"), ("delay", "10ms"), ("check", "1")]);

@@ -93,6 +93,29 @@ fn results_and_memory_are_compared() {
 }
 
 #[test]
+fn arguments_are_counted() {
+    let bad = |call: &str, what: &str| unreadable(&format!("0 socket(..., SOCK_STREAM, 0) = 3\n+0 {call}\n"), &[what]);
+    bad("close(3, 4) = 0", "`close` takes 1 argument, not 2");
+    bad("setsockopt(3, SOL_TCP, TCP_NODELAY, 1, 4, 5) = 0", "`setsockopt` takes 5 arguments, not 6");
+    bad("socket(..., SOCK_STREAM) = 3", "`socket` takes 3 arguments, not 2");
+    bad("fcntl(3, F_SETFL) = 0", "`fcntl` takes 3 arguments, not 2");
+    bad("ioctl(3, SIOCINQ) = 0", "written `...`");
+    passes("+0 fcntl(4, F_GETFL) = *\n+0 fcntl(4, F_GETFL, 0) = *\n");
+}
+
+#[test]
+fn what_cannot_hold_is_told_before_the_run() {
+    let bad = |line: &str, parts: &[&str]| unreadable(&format!("0.5 socket(..., SOCK_STREAM, 0) = 3\n{line}\n"), parts);
+    bad("+0 sysctl net.ipv4.tcp_sackk = 0", &["no setting `net.ipv4.tcp_sackk`", "is it `net.ipv4.tcp_sack`?"]);
+    bad("+0 counters { TcpActiveOpen == 0 }", &["no counter `TcpActiveOpen`", "is it `TcpActiveOpens`?"]);
+    bad("+0 signals { SIGUR == 0 }", &["no signal `SIGUR`", "SIGURG"]);
+    bad("+0 tcp_info(3) { cwnd = 1 }", &["sets nothing", "write `==`"]);
+    bad("0.1 close(3) = 0", &["goes back in time, from 0.500000 to 0.100000"]);
+    passes("0.5 socket(..., SOCK_STREAM, 0) = 5\n0.5 close(5) = 0\n");
+    unreadable("# only words\n", &["nothing happens in this script"]);
+}
+
+#[test]
 fn unknown_names_have_a_neighbour() {
     unreadable("0 lisen(3, 1) = 0\n", &["no call `lisen`", "is it `listen`?", "test.pkt:1:3"]);
     unreadable("0 close(3) = -1 EBADFF\n", &["no error `EBADFF`", "is it `EBADF`?"]);

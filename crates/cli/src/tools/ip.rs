@@ -13,9 +13,10 @@ use core::net::IpAddr;
 #[command(after_help = "\
 Options:  -s statistics (twice: errors in detail), -j JSON, -br brief, -o one line each, -4 and -6
           one family only, -n NETNS in a network namespace of the host (as JAR@NETNS, which every command takes)
-Objects:  address [show] [[dev] NAME] [up] [scope SCOPE]     addresses of the devices
+Objects:  address [show] [[dev] NAME] [up] [scope SCOPE] [to PREFIX]   addresses of the devices
           link [show] [[dev] NAME] [up]                      devices
-          route [show] [table main|local|all] [dev NAME]     routing tables
+          route [show] [[root|match|exact] PREFIX|default] [table main|local|all] [dev NAME]
+                [via ADDRESS] [src ADDRESS] [proto P] [scope S] [type T]     routing tables
           route get ADDRESS                                  the way a packet would take
           neighbour [show] [dev NAME]                        who on the link has which address
           tcp_metrics [show] [ADDRESS]                       what TCP remembers of peers
@@ -58,11 +59,82 @@ impl Opts {
     }
 }
 
+/// An address with the length of its prefix.
+type Net = (IpAddr, u8);
+
+/// How a route's destination compares with the one asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Which {
+    Exact,
+    /// It or one within it.
+    Root,
+    /// It or one around it.
+    Match,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct RouteFilter {
+    table: Option<String>,
+    dev: Option<String>,
+    /// No address: a default route.
+    to: Option<(Which, Option<Net>)>,
+    via: Option<IpAddr>,
+    src: Option<IpAddr>,
+    proto: Option<String>,
+    scope: Option<String>,
+    kind: Option<String>,
+}
+
+/// Whether the second network is the first or lies in it.
+fn holds((net, len): Net, (inner, inner_len): Net) -> bool {
+    let same = match (net, inner) {
+        (IpAddr::V4(a), IpAddr::V4(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= len.into(),
+        (IpAddr::V6(a), IpAddr::V6(b)) => (a.to_bits() ^ b.to_bits()).leading_zeros() >= len.into(),
+        _ => false,
+    };
+    same && inner_len >= len
+}
+
+impl RouteFilter {
+    fn family(&self) -> Option<bool> {
+        let to = self.to.and_then(|t| t.1).map(|n| n.0);
+        to.or(self.via).or(self.src).map(|a| a.is_ipv6())
+    }
+
+    /// What was asked for is not told again.
+    fn hide(&self, r: &mut RouteView) {
+        r.gateway = r.gateway.take_if(|_| self.via.is_none());
+        r.prefsrc = r.prefsrc.take_if(|_| self.src.is_none());
+        r.protocol = r.protocol.take_if(|_| self.proto.is_none());
+        r.scope = r.scope.take_if(|_| self.scope.is_none());
+    }
+
+    fn wants(&self, r: &RouteView) -> bool {
+        let own = (r.dst, r.prefixlen);
+        let to = match self.to {
+            None => true,
+            Some((_, None)) => r.prefixlen == 0,
+            Some((Which::Exact, Some(net))) => own == net,
+            Some((Which::Root, Some(net))) => holds(net, own),
+            Some((Which::Match, Some(net))) => holds(own, net),
+        };
+        let table = self.table.as_deref().unwrap_or("main");
+        let scope = r.scope.as_deref().unwrap_or("global");
+        to && (table == "all" || r.table == table)
+            && self.dev.as_ref().is_none_or(|d| r.dev == *d)
+            && self.via.is_none_or(|v| r.gateway == Some(v))
+            && self.src.is_none_or(|s| r.prefsrc == Some(s))
+            && self.proto.as_deref().is_none_or(|p| r.protocol.as_deref().unwrap_or("boot") == p)
+            && self.scope.as_deref().is_none_or(|s| scope == s)
+            && self.kind.as_deref().is_none_or(|k| r.kind == k)
+    }
+}
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum What {
-    Addr { dev: Option<String>, up: bool, scope: Option<String> },
+    Addr { dev: Option<String>, up: bool, scope: Option<String>, to: Option<Net> },
     Link { dev: Option<String>, up: bool },
-    Route { table: Option<String>, dev: Option<String> },
+    Route(Box<RouteFilter>),
     Get(IpAddr),
     Neigh { dev: Option<String> },
     Metrics(Option<IpAddr>),
@@ -87,22 +159,33 @@ pub fn run(c: &IpCommand) -> Done {
             let names = names.as_array().into_iter().flatten().filter_map(|n| n.as_str());
             if verb == "list" { names.map(|n| format!("{n}\n")).collect() } else { String::new() }
         }
-        What::Addr { dev, up, scope } => {
+        What::Addr { dev, up, scope, to } => {
             let links = links(&mut s, dev.as_deref(), up)?;
             let mut addrs: Vec<AddrView> = s.view("addrs")?;
-            addrs.retain(|a| scope.as_ref().is_none_or(|s| a.scope == *s) && opts.wants(a.local));
-            // With a scope asked for, devices without such an address are not shown.
-            let links = links.into_iter().filter(|l| scope.is_none() || addrs.iter().any(|a| a.ifindex == l.ifindex));
+            // A prefix is of one family.
+            let (inet, inet6) = (to.is_some_and(|t| t.0.is_ipv4()), to.is_some_and(|t| t.0.is_ipv6()));
+            let opts = Opts { inet: opts.inet || inet, inet6: opts.inet6 || inet6, ..opts };
+            let bare: Vec<u32> = links.iter().map(|l| l.ifindex).collect();
+            let bare: Vec<u32> = bare.into_iter().filter(|i| addrs.iter().all(|a| a.ifindex != *i)).collect();
+            let in_scope = |a: &AddrView| scope.as_ref().is_none_or(|s| a.scope.split(' ').next() == Some(s.as_str()));
+            addrs.retain(|a| in_scope(a) && opts.wants(a.local) && to.is_none_or(|t| holds(t, (a.local, u8::MAX))));
+            // With a scope asked for, devices whose addresses are others are not shown.
+            let has = |l: &LinkView| bare.contains(&l.ifindex) || addrs.iter().any(|a| a.ifindex == l.ifindex);
+            let links = links.into_iter().filter(|l| scope.is_none() || has(l));
             text::addrs(&links.collect::<Vec<_>>(), &addrs, opts)
         }
         What::Link { dev, up } => text::links(&links(&mut s, dev.as_deref(), up)?, opts),
-        What::Route { table, dev } => {
-            let table = table.unwrap_or_else(|| "main".to_owned());
+        What::Route(filter) => {
+            let all = filter.table.as_deref() == Some("all");
             let mut routes: Vec<RouteView> = s.view("routes")?;
-            // Without a family, routes are those of IPv4.
-            routes.retain(|r| r.dst.is_ipv6() == opts.inet6);
-            routes.retain(|r| (table == "all" || r.table == table) && dev.as_ref().is_none_or(|d| r.dev == *d));
-            text::routes(&routes, table == "all", dev.is_some(), opts)
+            // Without a family routes are those of IPv4, of all tables those of both.
+            let six = filter.family().or(opts.inet6.then_some(true)).or(opts.inet.then_some(false));
+            let six = six.or((!all).then_some(false));
+            routes.retain(|r| six.is_none_or(|six| r.dst.is_ipv6() == six) && filter.wants(r));
+            routes.sort_by_key(|r| r.dst.is_ipv6());
+            routes.iter_mut().for_each(|r| filter.hide(r));
+            last_resort(&mut routes);
+            text::routes(&routes, all, filter.dev.is_some(), opts)
         }
         What::Get(addr) => text::route_get(addr, &s.view::<RouteView>(&format!("route_get:{addr}"))?, opts),
         What::Neigh { dev } => {
@@ -119,6 +202,13 @@ pub fn run(c: &IpCommand) -> Done {
     };
     out::print(&text)?;
     Ok(0)
+}
+
+/// The default route of IPv6 ends its table, as the kernel lists it.
+fn last_resort(routes: &mut [RouteView]) {
+    for table in routes.chunk_by_mut(|a, b| (&a.table, a.dst.is_ipv6()) == (&b.table, b.dst.is_ipv6())) {
+        table.sort_by_key(|r| r.dst.is_ipv6() && r.prefixlen == 0);
+    }
 }
 
 /// What iproute2 says of a refusal goes to stderr, with its exit code.
@@ -174,6 +264,11 @@ fn parse(args: &[String]) -> Result<(Opts, Target, What), Fail> {
             "-6" => opts.inet6 = true,
             "-n" | "-netns" | "--netns" => {
                 netns = Some(words.next().ok_or_else(|| Fail::usage("-n wants the name of a network namespace"))?);
+            }
+            "-d" | "-details" | "--details" | "-c" | "-color" | "--color" => {
+                let jar = target.as_ref().map_or("JAR".to_owned(), |t| t.jar.clone());
+                return Err(Fail::usage(format!("ip {word}: belljar ip has not got this"))
+                    .hint(format!("the machine's own ip has: belljar exec {jar} ip {word} ...")));
             }
             other if other.starts_with('-') => {
                 return Err(Fail::usage(format!("Option \"{other}\" is unknown, try \"belljar ip --help\".")));
@@ -267,7 +362,7 @@ fn device_words(object: &str, rest: &[&str], scopes: bool) -> Result<What, Fail>
     let unknown = |w: &str| Fail::usage(format!("Command \"{w}\" is unknown, try \"belljar ip --help\"."));
     let explicit = rest.first().is_some_and(|c| abbreviates(c, "show") || abbreviates(c, "list") || *c == "ls");
     let mut words = command(object, rest)?.iter().copied();
-    let (mut dev, mut up, mut scope) = (None, false, None);
+    let (mut dev, mut up, mut scope, mut to) = (None, false, None, None);
     while let Some(w) = words.next() {
         match w {
             "dev" => dev = Some(words.next().ok_or_else(|| Fail::usage("dev wants the name of a device"))?.to_owned()),
@@ -275,11 +370,22 @@ fn device_words(object: &str, rest: &[&str], scopes: bool) -> Result<What, Fail>
             "scope" if scopes => {
                 scope = Some(words.next().ok_or_else(|| Fail::usage("scope wants a scope"))?.to_owned())
             }
+            "to" if scopes => to = Some(net(words.next().ok_or_else(|| Fail::usage("to wants a prefix"))?)?),
             name if explicit && dev.is_none() => dev = Some(name.to_owned()),
             other => return Err(unknown(other)),
         }
     }
-    Ok(if scopes { What::Addr { dev, up, scope } } else { What::Link { dev, up } })
+    Ok(if scopes { What::Addr { dev, up, scope, to } } else { What::Link { dev, up } })
+}
+
+/// `ADDRESS[/LENGTH]`.
+fn net(text: &str) -> Result<Net, Fail> {
+    let wrong = || Fail::usage(format!("Error: any valid prefix is expected rather than \"{text}\"."));
+    let (addr, len) = text.split_once('/').map_or((text, None), |(a, l)| (a, Some(l)));
+    let addr: IpAddr = addr.parse().map_err(|_| wrong())?;
+    let most = if addr.is_ipv4() { 32 } else { 128 };
+    let len = len.map_or(Some(most), |l| l.parse().ok().filter(|l| *l <= most)).ok_or_else(wrong)?;
+    Ok((addr, len))
 }
 
 fn metrics_words(rest: &[&str]) -> Result<What, Fail> {
@@ -303,17 +409,31 @@ fn route_words(rest: &[&str]) -> Result<What, Fail> {
             _ => Err(Fail::usage("ip route get wants one address")),
         };
     }
-    let (mut table, mut dev) = (None, None);
+    let mut f = RouteFilter::default();
     let mut words = command("route", rest)?.iter().copied();
     while let Some(w) = words.next() {
         let mut value = || words.next().map(str::to_owned).ok_or_else(|| Fail::usage(format!("{w} wants a value")));
         match w {
-            "table" => table = Some(value()?),
-            "dev" => dev = Some(value()?),
-            other => return Err(Fail::usage(format!("Command \"{other}\" is unknown, try \"belljar ip --help\"."))),
+            "table" => f.table = Some(value()?),
+            "dev" | "oif" => f.dev = Some(value()?),
+            "via" => f.via = Some(net(&value()?)?.0),
+            "src" => f.src = Some(net(&value()?)?.0),
+            "proto" | "protocol" => f.proto = Some(value()?),
+            "scope" => f.scope = Some(value()?),
+            "type" => f.kind = Some(value()?),
+            // Says that one of the next follows.
+            "to" => {}
+            "exact" => f.to = Some((Which::Exact, prefix(&value()?)?)),
+            "root" => f.to = Some((Which::Root, prefix(&value()?)?)),
+            "match" => f.to = Some((Which::Match, prefix(&value()?)?)),
+            to => f.to = Some((Which::Exact, prefix(to)?)),
         }
     }
-    Ok(What::Route { table, dev })
+    Ok(What::Route(Box::new(f)))
+}
+
+fn prefix(text: &str) -> Result<Option<Net>, Fail> {
+    if matches!(text, "default" | "any" | "all") { Ok(None) } else { net(text).map(Some) }
 }
 
 #[cfg(test)]
@@ -351,6 +471,10 @@ pub mod tests {
         LinkView {
             ifindex: if loopback { 1 } else { 3 },
             name: own(name),
+            link: None,
+            master: None,
+            group: 0,
+            carrier_changes: 0,
             flags: flags.iter().map(|f| own(f)).collect(),
             mtu: if loopback { 65536 } else { 1500 },
             qdisc: own("noqueue"),
@@ -399,13 +523,19 @@ pub mod tests {
     #[test]
     fn forms_of_the_command_line() {
         let dev = |d: &str| Some(d.to_owned());
+        let (ten, none) = (([10, 0, 0, 0].into(), 8), RouteFilter::default);
+        let route = |f: RouteFilter| What::Route(Box::new(f));
         for (line, what) in [
-            ("web a", What::Addr { dev: None, up: false, scope: None }),
-            ("web addr show dev eth0", What::Addr { dev: dev("eth0"), up: false, scope: None }),
-            ("web a s eth0 up scope global", What::Addr { dev: dev("eth0"), up: true, scope: dev("global") }),
+            ("web a", What::Addr { dev: None, up: false, scope: None, to: None }),
+            ("web addr show dev eth0", What::Addr { dev: dev("eth0"), up: false, scope: None, to: None }),
+            ("web a s eth0 up scope global", What::Addr { dev: dev("eth0"), up: true, scope: dev("global"), to: None }),
             ("web l ls lo", What::Link { dev: dev("lo"), up: false }),
-            ("web route", What::Route { table: None, dev: None }),
-            ("web r show table all dev lo", What::Route { table: dev("all"), dev: dev("lo") }),
+            ("web a s to 10.0.0.0/8", What::Addr { dev: None, up: false, scope: None, to: Some(ten) }),
+            ("web route", route(RouteFilter::default())),
+            ("web r show table all dev lo", route(RouteFilter { table: dev("all"), dev: dev("lo"), ..none() })),
+            ("web r show default", route(RouteFilter { to: Some((Which::Exact, None)), ..none() })),
+            ("web r to root 10.0.0.0/8", route(RouteFilter { to: Some((Which::Root, Some(ten))), ..none() })),
+            ("web r 10.0.0.0/8", route(RouteFilter { to: Some((Which::Exact, Some(ten))), ..none() })),
             ("web route get 8.8.8.8", What::Get([8, 8, 8, 8].into())),
             ("web neigh", What::Neigh { dev: None }),
             ("web netns", What::Netns { verb: "list".into(), name: String::new(), program: Vec::new() }),
@@ -423,6 +553,8 @@ pub mod tests {
             ("web", "wants an object"),
             ("web bogus", "Object \\\"bogus\\\" is unknown"),
             ("web addr bogus", "Command \\\"bogus\\\" is unknown"),
+            ("web route bogus", "any valid prefix"),
+            ("-d web link", "belljar exec JAR ip -d"),
             ("web addr flush dev lo", "has not got this"),
             ("web route get 300.1.1.1", "any valid prefix"),
             ("-x web a", "Option \\\"-x\\\" is unknown"),

@@ -1,6 +1,7 @@
 //! The texts and JSON of `belljar ip`, as iproute2 6.1 writes them.
 use super::ip::Opts;
-use crate::out::{self, map};
+use super::ip_stats::{statistics, stats_json};
+use crate::out;
 use belljar_abi::rtax::{rtax_of, rtax_per_ms};
 use belljar_kernel::view::{AddrView, LinkView, MetricView, NeighView, RouteView, TcpMetricView, Value, View};
 use core::net::IpAddr;
@@ -22,6 +23,15 @@ fn joined(lines: &str, o: Opts) -> String {
     if o.oneline { format!("{}\n", lines.trim_end_matches('\n').replace('\n', "\\")) } else { lines.to_owned() }
 }
 
+/// With the other end behind it.
+fn named(l: &LinkView) -> String {
+    l.link.as_ref().map_or_else(|| l.name.clone(), |link| format!("{}@{link}", l.name))
+}
+
+fn group(l: &LinkView) -> String {
+    if l.group == 0 { "default".to_owned() } else { l.group.to_string() }
+}
+
 fn flags(l: &LinkView) -> String {
     format!("<{}>", l.flags.join(","))
 }
@@ -29,13 +39,15 @@ fn flags(l: &LinkView) -> String {
 /// The first line of a device; `mode` stands in `ip link` only.
 fn head(l: &LinkView, mode: &str) -> String {
     let mut line = format!(
-        "{}: {}: {} mtu {} qdisc {} state {} {mode}group default ",
+        "{}: {}: {} mtu {} qdisc {} {}state {} {mode}group {} ",
         l.ifindex,
-        l.name,
+        named(l),
         flags(l),
         l.mtu,
         l.qdisc,
-        l.operstate
+        l.master.as_ref().map_or(String::new(), |m| format!("master {m} ")),
+        l.operstate,
+        group(l)
     );
     if l.txqlen > 0 {
         let _ = write!(line, "qlen {}", l.txqlen);
@@ -49,95 +61,33 @@ fn hardware(l: &LinkView) -> String {
 }
 
 fn link_json(l: &LinkView, addr: bool, o: Opts) -> Vec<(std::borrow::Cow<'static, str>, Value)> {
-    let mut f: Vec<(_, Value)> = vec![
-        ("ifindex".into(), l.ifindex.to_value()),
+    let mut f: Vec<(_, Value)> = vec![("ifindex".into(), l.ifindex.to_value())];
+    f.extend(l.link.as_deref().map(|link| match link.strip_prefix("if").and_then(|n| n.parse().ok()) {
+        Some(n) => ("link_index".into(), Value::Uint(n)),
+        None => ("link".into(), text(link)),
+    }));
+    f.extend([
         ("ifname".into(), text(&l.name)),
         ("flags".into(), l.flags.to_value()),
         ("mtu".into(), l.mtu.to_value()),
         ("qdisc".into(), text(&l.qdisc)),
-        ("operstate".into(), text(&l.operstate)),
-    ];
+    ]);
+    f.extend(l.master.as_deref().map(|m| ("master".into(), text(m))));
+    f.push(("operstate".into(), text(&l.operstate)));
     if !addr {
         f.push(("linkmode".into(), text("DEFAULT")));
     }
     f.extend([
-        ("group".into(), text("default")),
+        ("group".into(), text(&group(l))),
         ("txqlen".into(), l.txqlen.to_value()),
         ("link_type".into(), text(&l.link_type)),
         ("address".into(), text(&l.address)),
         ("broadcast".into(), text(&l.broadcast)),
     ]);
     if o.stats > 0 {
-        f.push(("stats64".into(), stats_json(l)));
+        f.push(("stats64".into(), stats_json(l, o)));
     }
     f
-}
-
-fn stats_json(l: &LinkView) -> Value {
-    let (s, n) = (&l.stats, |v: u64| Value::Uint(v));
-    let rx = map([
-        ("bytes", n(s.rx_bytes)),
-        ("packets", n(s.rx_packets)),
-        ("errors", n(s.rx_errors)),
-        ("dropped", n(s.rx_dropped)),
-        ("over_errors", n(s.rx_over_errors)),
-        ("multicast", n(s.multicast)),
-        ("missed_errors", n(s.rx_missed_errors)),
-        ("fifo_errors", n(s.rx_fifo_errors)),
-    ]);
-    let tx = map([
-        ("bytes", n(s.tx_bytes)),
-        ("packets", n(s.tx_packets)),
-        ("errors", n(s.tx_errors)),
-        ("dropped", n(s.tx_dropped)),
-        ("carrier_errors", n(s.tx_carrier_errors)),
-        ("collisions", n(s.collisions)),
-    ]);
-    map([("rx", rx), ("tx", tx)])
-}
-
-/// Titles over numbers, each column as wide as the widest of both (and at least as ip has it).
-fn columns(label: &str, titles: [&str; 6], values: [u64; 6], out: &mut String, trailer: &str) {
-    let least = [10, 7, 6, 7, 7, 7];
-    let (mut heading, mut row) = (format!("    {label}"), String::from("   "));
-    for (n, (title, value)) in titles.into_iter().zip(values).enumerate() {
-        let value = if title.is_empty() { String::new() } else { value.to_string() };
-        let width = least[n].max(value.len()).max(title.len() + if n == 0 { label.len() } else { 0 });
-        match n {
-            0 => _ = write!(heading, "{title:>w$}", w = width - label.len()),
-            _ => _ = write!(heading, " {title:>width$}"),
-        }
-        let _ = write!(row, " {value:>width$}");
-    }
-    let _ = write!(out, "{heading}{trailer}\n{row} \n");
-}
-
-fn statistics(l: &LinkView, o: Opts, out: &mut String) {
-    let s = &l.stats;
-    let blank = " ".repeat(11);
-    let rx = [s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.rx_missed_errors, s.multicast];
-    columns("RX:", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], rx, out, &blank);
-    if o.stats > 1 {
-        let e = [0, s.rx_length_errors, s.rx_crc_errors, s.rx_frame_errors, s.rx_fifo_errors, s.rx_over_errors];
-        detail("RX errors:", ["length", "crc", "frame", "fifo", "overrun"], [e[1], e[2], e[3], e[4], e[5]], out);
-    }
-    let tx = [s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped, s.tx_carrier_errors, s.collisions];
-    columns("TX:", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], tx, out, &blank);
-    if o.stats > 1 {
-        let e = [s.tx_aborted_errors, s.tx_fifo_errors, s.tx_window_errors, s.tx_heartbeat_errors, 0];
-        detail("TX errors:", ["aborted", "fifo", "window", "heartbt", "transns"], e, out);
-    }
-}
-
-fn detail(label: &str, titles: [&str; 5], values: [u64; 5], out: &mut String) {
-    let least = [7, 6, 7, 7, 7];
-    let (mut heading, mut row) = (format!("    {label}"), " ".repeat(14));
-    for ((title, value), least) in titles.into_iter().zip(values).zip(least) {
-        let width = least.max(title.len()).max(value.to_string().len());
-        let _ = write!(heading, " {title:>width$}");
-        let _ = write!(row, " {value:>width$}");
-    }
-    let _ = write!(out, "{heading}\n{row} \n");
 }
 
 pub fn links(links: &[LinkView], o: Opts) -> String {
@@ -146,7 +96,7 @@ pub fn links(links: &[LinkView], o: Opts) -> String {
     }
     let one = |l: &LinkView| {
         if o.brief {
-            return format!("{:<16} {:<14} {:<17} {} \n", l.name, l.operstate, l.address, flags(l));
+            return format!("{:<16} {:<14} {:<17} {} \n", named(l), l.operstate, l.address, flags(l));
         }
         let mut text = head(l, "mode DEFAULT ") + &hardware(l);
         if o.stats > 0 {
@@ -171,7 +121,7 @@ pub fn addrs(links: &[LinkView], addrs: &[AddrView], o: Opts) -> String {
         let mine = of(l);
         if o.brief {
             let list: String = mine.iter().map(|a| format!("{}/{} ", a.local, a.prefixlen)).collect();
-            let _ = writeln!(out, "{:<16} {:<14} {list}", l.name, l.operstate);
+            let _ = writeln!(out, "{:<16} {:<14} {list}", named(l), l.operstate);
             continue;
         }
         if o.oneline {
@@ -217,9 +167,13 @@ fn addr_json(a: &AddrView) -> Value {
         ("prefixlen".into(), a.prefixlen.to_value()),
     ];
     fields.extend(a.broadcast.map(|b| ("broadcast".into(), b.to_value())));
+    let mut words = a.scope.split(' ');
+    fields.push(("scope".into(), text(words.next().unwrap_or_default())));
+    fields.extend(words.map(|flag| (flag.to_owned().into(), Value::Bool(true))));
+    if a.local.is_ipv4() {
+        fields.push(("label".into(), text(&a.label)));
+    }
     fields.extend([
-        ("scope".into(), text(&a.scope)),
-        ("label".into(), text(&a.label)),
         ("valid_life_time".into(), Value::Uint(a.valid_lft.unwrap_or(FOREVER))),
         ("preferred_life_time".into(), Value::Uint(a.preferred_lft.unwrap_or(FOREVER))),
     ]);
@@ -312,6 +266,9 @@ fn route_json(r: &RouteView, table: bool) -> Value {
     f.extend(r.metric.map(|m| ("metric".into(), m.to_value())));
     f.push(("flags".into(), Value::List(Vec::new())));
     f.extend(metrics_json(r));
+    if r.dst.is_ipv6() {
+        f.push(("pref".into(), text("medium")));
+    }
     Value::Map(f)
 }
 

@@ -1,5 +1,6 @@
 //! `belljar netstat`: connections, counters, interfaces and routes in the columns and words of net-tools.
 use super::netstat_words::WORDS;
+use super::ss::owned;
 use crate::out::{self, Done};
 use crate::session::{Session, Target};
 use belljar_jar::services::Services;
@@ -71,7 +72,8 @@ pub fn run(c: &NetstatCommand) -> Done {
         let counters: Vec<CounterView> = session.view("counters")?;
         if o.json { out::json(&counters.to_value()) } else { statistics(&counters, o) }
     } else if o.interfaces {
-        let links: Vec<LinkView> = session.view("links")?;
+        let mut links: Vec<LinkView> = session.view("links")?;
+        links.sort_by_cached_key(|l| by_name(&l.name));
         if o.json { out::json(&links.to_value()) } else { interfaces(&links) }
     } else if o.route {
         let routes: Vec<RouteView> = session.view("routes")?;
@@ -79,11 +81,27 @@ pub fn run(c: &NetstatCommand) -> Done {
         if o.json { out::json(&main.to_value()) } else { routing(&main, names.as_ref()) }
     } else {
         let rows: Vec<SockView> = session.view("sockets")?;
-        let rows: Vec<_> = rows.into_iter().filter(|s| o.wants(s)).collect();
+        let mut rows: Vec<_> = rows.into_iter().filter(|s| o.wants(s)).collect();
+        owned(&mut rows, session.view("users")?);
         if o.json { out::json(&rows.to_value()) } else { connections(&rows, o, names.as_ref()) }
     };
     out::print(&text)?;
     Ok(0)
+}
+
+/// Numbers in names count as numbers: v2 comes before v10.
+fn by_name(name: &str) -> Vec<(String, u64)> {
+    let mut parts: Vec<(String, u64)> = Vec::new();
+    let mut rest = name;
+    while !rest.is_empty() {
+        let word = rest.find(|c: char| c.is_ascii_digit()).unwrap_or(rest.len());
+        let (text, behind) = rest.split_at(word);
+        let digits = behind.find(|c: char| !c.is_ascii_digit()).unwrap_or(behind.len());
+        let (number, behind) = behind.split_at(digits);
+        parts.push((text.to_owned(), number.parse().unwrap_or(0)));
+        rest = behind;
+    }
+    parts
 }
 
 /// Names of ports and of the machine's own addresses.
@@ -372,6 +390,13 @@ IpExt:
         );
         let udp = statistics(&counters, &Netstat { udp: true, ..Netstat::default() });
         assert_eq!(udp, "IcmpMsg:\n    InType3: 4\nIpExt:\n    InOctets: 1811\n");
+    }
+
+    #[test]
+    fn interfaces_are_in_the_order_of_their_names() {
+        let mut names = ["v10", "lo", "v2", "br0"];
+        names.sort_by_cached_key(|n| by_name(n));
+        assert_eq!(names, ["br0", "lo", "v2", "v10"]);
     }
 
     #[test]

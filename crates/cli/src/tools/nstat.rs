@@ -10,6 +10,8 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
+#[command(after_help = "\
+There is no daemon that averages (-d, -t): belljar exec JAR nstat -d 1 is the machine's own.")]
 pub struct NstatCommand {
     /// The jar, and which of its hosts (default: host)
     #[arg(value_name = "JAR[/HOST]")]

@@ -103,7 +103,7 @@ pub fn run(c: &SsCommand) -> Done {
 }
 
 /// The stack knows one process only, the programs' descriptors are this machine's: by inode, as ss finds them.
-fn owned(rows: &mut [SockView], mut owners: Vec<OwnerView>) {
+pub fn owned(rows: &mut [SockView], mut owners: Vec<OwnerView>) {
     owners.sort_by_key(|o| (o.inode, o.pid, o.fd));
     for s in rows {
         let inode = u64::from(s.inode);

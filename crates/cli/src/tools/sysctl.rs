@@ -1,10 +1,12 @@
 //! `belljar sysctl`: settings of a host, read and written while it runs.
+use super::pattern::Pattern;
 use crate::out::{self, Done, Fail};
 use crate::session::{Session, Target};
 use belljar_jar::control::{ClientError, Reply, Request};
 use belljar_kernel::net::sysctl::nearest;
 use belljar_kernel::view::{SysctlView, Value};
 use clap::Args;
+use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
 pub struct SysctlCommand {
@@ -29,14 +31,17 @@ pub struct SysctlCommand {
     /// Do not print what was set
     #[arg(short, long)]
     pub quiet: bool,
-    /// Show settings whose name has this in it
-    #[arg(short = 'r', long, value_name = "TEXT")]
-    pub pattern: Option<String>,
+    /// Only settings in whose name this extended regular expression is found
+    #[arg(short = 'r', long, value_name = "REGEX", value_parser = Pattern::new)]
+    pub pattern: Option<Pattern>,
+    /// Read NAME = VALUE lines from this file (- is standard input)
+    #[arg(short = 'p', long, value_name = "FILE")]
+    pub load: Option<PathBuf>,
     /// JSON
     #[arg(short, long)]
     pub json: bool,
     /// NAME, or NAME=VALUE to set it; dots or slashes between the parts
-    #[arg(value_name = "NAME[=VALUE]", required_unless_present = "all")]
+    #[arg(value_name = "NAME[=VALUE]", required_unless_present_any = ["all", "load"])]
     pub settings: Vec<String>,
 }
 
@@ -45,11 +50,18 @@ pub fn run(c: &SysctlCommand) -> Done {
     let known: Vec<SysctlView> = session.view("sysctls")?;
     let mut shown: Vec<SysctlView> = Vec::new();
     if c.all {
-        shown.extend(known.iter().filter(|s| c.pattern.as_ref().is_none_or(|p| s.key.contains(p.as_str()))).cloned());
+        shown.extend(known.iter().filter(|s| c.pattern.as_ref().is_none_or(|p| p.is_in(&s.key))).cloned());
     }
     let mut failed: Option<Fail> = None;
-    for text in &c.settings {
+    let lines = c.load.as_deref().map(lines).transpose()?.unwrap_or_default();
+    let given = c.settings.iter().map(|text| (text.as_str(), false));
+    for (text, mine) in lines.iter().map(|l| (l.text.as_str(), l.forgiven)).chain(given) {
+        let name = text.split_once('=').map_or(text, |t| t.0).trim().replace('/', ".");
+        if c.pattern.as_ref().is_some_and(|p| !p.is_in(&name)) {
+            continue;
+        }
         match one(c, text, &known, &mut session) {
+            Err(_) if mine => {}
             Ok(Some(s)) => shown.push(s),
             Ok(None) => {}
             // The last one is reported by who called us.
@@ -58,6 +70,33 @@ pub fn run(c: &SysctlCommand) -> Done {
     }
     out::print(&render(c, &shown))?;
     failed.map_or(Ok(0), Err)
+}
+
+/// A line of a file; what goes wrong with it is `forgiven` when a hyphen stands before its name.
+struct Line {
+    text: String,
+    forgiven: bool,
+}
+
+/// The settings in a file as of sysctl.conf(5).
+fn lines(path: &Path) -> Result<Vec<Line>, Fail> {
+    let text = match path.as_os_str().to_str() {
+        Some("-") => std::io::read_to_string(std::io::stdin())?,
+        _ => out::text_of(path)?,
+    };
+    let mut all = Vec::new();
+    for (n, line) in text.lines().map(str::trim).enumerate() {
+        if line.is_empty() || line.starts_with(['#', ';']) {
+            continue;
+        }
+        let (line, forgiven) = line.strip_prefix('-').map_or((line, false), |rest| (rest.trim(), true));
+        if !line.contains('=') {
+            let place = format!("{}:{}", path.display(), n + 1);
+            return Err(Fail::usage(format!("sysctl: {place}: {line:?} is not NAME = VALUE")));
+        }
+        all.push(Line { text: line.to_owned(), forgiven });
+    }
+    Ok(all)
 }
 
 /// Reads or writes what one argument names; `None`: nothing to print.
@@ -112,6 +151,17 @@ fn render(c: &SysctlCommand, shown: &[SysctlView]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn files_are_read_as_sysctl_conf() {
+        let path = std::env::temp_dir().join(format!("belljar-sysctl-{}", std::process::id()));
+        std::fs::write(&path, "# words\n; more\n\n net.ipv4.tcp_sack = 0\n-net/core/none=1\n").unwrap();
+        let all: Vec<_> = lines(&path).unwrap().into_iter().map(|l| (l.text, l.forgiven)).collect();
+        assert_eq!(all, [("net.ipv4.tcp_sack = 0".to_owned(), false), ("net/core/none=1".to_owned(), true)]);
+        std::fs::write(&path, "net.ipv4.tcp_sack\n").unwrap();
+        assert!(format!("{:?}", lines(&path).err().unwrap()).contains(":1: "));
+        std::fs::remove_file(path).unwrap();
+    }
 
     #[test]
     fn unknown_settings_name_the_nearest() {

@@ -103,6 +103,8 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("beside.py", include_str!("programs/beside.py")),
     ("storm.py", include_str!("programs/storm.py")),
     ("without_notify.py", include_str!("programs/without_notify.py")),
+    ("files.sh", include_str!("programs/files.sh")),
+    ("sysfs.sh", include_str!("programs/sysfs.sh")),
     ("paths.py", include_str!("programs/paths.py")),
     ("hostile.py", include_str!("programs/hostile.py")),
     ("hostile.sh", include_str!("programs/hostile.sh")),

@@ -9,10 +9,12 @@ pub fn tests() -> Vec<Test> {
         test("exec_and_ps", &["python3", "curl"], exec_and_ps),
         test("net_tools_in_a_jar", &["python3", "ss", "route", "arp"], net_tools_in_a_jar),
         test("views_of_a_jar", &["python3", "curl"], views_of_a_jar),
+        test("views_as_the_machines_tools", &["python3", "ip", "netstat", "tcpdump"], views_as_the_machines_tools),
         test("views_as_json", &["python3"], views_as_json),
         test("sysctl_changes_a_jar", &["python3"], sysctl_changes_a_jar),
         test("tcpdump_and_trace_live", &["python3", "tcpdump"], tcpdump_and_trace_live),
         test("namespaces_are_told_apart", &["ip", "ping"], namespaces_are_told_apart),
+        test("captures_are_read_again", &["python3", "tcpdump"], captures_are_read_again),
         test("doctor", &[], doctor),
         test("help", &[], help),
     ]
@@ -112,6 +114,77 @@ fn views_of_a_jar(env: &Env) -> Result<()> {
     ];
     has(&env.ask(&["path", "web", "--once"])?, &stages)?;
     has(&env.ask(&["path", "web", "-n", "1", "-i", "0.1"])?, &["rates over", "0/256"])?;
+    Ok(())
+}
+
+/// The commands that look from outside say what the machine's own say inside, of devices and routes of all kinds.
+fn views_as_the_machines_tools(env: &Env) -> Result<()> {
+    let script = "ip link add v0 address 02:00:00:00:00:01 type veth peer name v10 address 02:00:00:00:00:02
+        ip link add br0 address 02:00:00:00:00:0b type bridge; ip link set v10 master br0
+        ip link set v0 up; ip link set v10 up; ip link set br0 up; ip addr add 10.0.0.1/24 dev v0
+        ip -6 addr add fd00:5::1/64 nodad dev v0; ip route add 10.9.0.0/16 via 10.0.0.2; ip route add default via 10.0.0.3
+        ip -6 route add fd00:9::/48 via fd00:5::2; ip -6 route add default via fd00:5::3
+        exec python3 -m http.server 80 --bind 10.0.0.1";
+    let server = env.run(&["--net", "none", "--name", "web"], &["sh", "-c", script])?;
+    let listens = || env.ask(&["ss", "web", "-tln"]).ok().filter(|t| t.contains(":80"));
+    until(20, listens).context("nobody listens")?;
+    let settled = || env.ask(&["ip", "web", "addr"]).ok().filter(|t| !t.contains("tentative"));
+    until(20, settled).context("tentative for ever")?;
+    let trimmed = |text: String| text.lines().map(|l| l.trim_end().to_owned()).collect::<Vec<_>>();
+    for words in [
+        "ip addr",
+        "ip -j addr",
+        "ip -br addr",
+        "ip -o addr",
+        "ip addr show to 10.0.0.0/8",
+        "ip addr show scope link",
+        "ip link",
+        "ip -br link",
+        "ip -s -s link show v0",
+        "ip route",
+        "ip route show table all",
+        "ip route show default",
+        "ip route show root 10.0.0.0/8",
+        "ip route show match 10.9.1.1",
+        "ip route show via 10.0.0.2",
+        "ip -6 route",
+        "ip -j -6 route",
+        "netstat -i",
+        "netstat -lntp",
+    ] {
+        let (tool, args) = words.split_once(' ').unwrap_or((words, ""));
+        let args: Vec<&str> = args.split(' ').collect();
+        let own = env.ask(&[&[tool, "web"], &args[..]].concat())?;
+        let theirs = env.finish(env.belljar(&[&["exec", "web", "--", tool], &args[..]].concat()), 20)?.stdout;
+        ensure!(trimmed(own.clone()) == trimmed(theirs.clone()), "{words}:\n{own}\nthe machine's:\n{theirs}");
+    }
+    let conf = env.write("sysctl.conf", b"# words\nnet.ipv4.tcp_sack = 0\n-net.bogus = 1\n")?;
+    ensure!(env.ask(&["sysctl", "web", "-p", &conf])? == "net.ipv4.tcp_sack = 0\n", "sysctl -p");
+    ensure!(env.ask(&["sysctl", "web", "-a", "-r", "tcp_(sack|dsack)$"])?.lines().count() == 2, "sysctl -r");
+    ensure!(env.ask(&["tcpdump", "web", "-D"])?.starts_with("1.lo [Up"), "tcpdump -D");
+    server.stop()?;
+    Ok(())
+}
+
+/// A capture of a run, as tcpdump of the machine prints it.
+fn captures_are_read_again(env: &Env) -> Result<()> {
+    let script = "import socket\nwith socket.create_server(('127.0.0.1', 80)) as l:\n a = socket.create_connection(('127.0.0.1', 80))\n \
+                  b, _ = l.accept(); a.sendall(b'GET / HTTP/1.0\\r\\n\\tx y\\r\\n\\x00\\xff'); b.recv(99); a.close(); b.recv(9)";
+    let file = env.file("run.pcapng");
+    let out = env.run(&["--net", "none", "--pcap", &file], &["python3", "-c", script])?.wait(60)?;
+    ensure!(out.code == Some(0), "{out:?}");
+    let older = env.file("run.pcap");
+    let mut c = env.user("tcpdump");
+    c.args(["-r", &file, "-w", &older]);
+    env.finish(c, 20)?;
+    ensure!(env.ask(&["tcpdump", "-r", &older])? == env.ask(&["tcpdump", "-r", &file])?, "the older format");
+    for option in ["-n", "-q", "-t", "-tt", "-ttt", "-tttt", "-ttttt", "-X", "-XX", "-x", "-A", "-e"] {
+        let mut c = env.user("tcpdump");
+        c.args(["-n", "-c", "20", "-r", &file, option]).env("TZ", "UTC");
+        let theirs = env.finish(c, 20)?.stdout;
+        let own = env.ask(&["tcpdump", "-r", &file, "-c", "20", option])?;
+        ensure!(!own.is_empty() && own == theirs, "{option}:\n{own}\nthe machine's:\n{theirs}");
+    }
     Ok(())
 }
 

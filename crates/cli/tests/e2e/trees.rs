@@ -1,5 +1,5 @@
 //! `--with-proc`: the trees of /proc and /sys as programs walk them, and as a hostile one tries to leave them.
-use crate::harness::{Env, Test, test};
+use crate::harness::{Env, Out, Test, test};
 use anyhow::{Result, ensure};
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -7,6 +7,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 pub fn tests() -> Vec<Test> {
     vec![
         test("trees_as_on_the_host", &["python3"], trees_as_on_the_host),
+        test("files_of_the_trees", &["python3", "ip", "nsenter"], files_of_the_trees),
+        test("devices_in_files", &["python3", "ip"], devices_in_files),
         test("trees_for_a_shell", &[], trees_for_a_shell),
         test("trees_for_a_static_program", &["go"], trees_for_a_static_program),
         test("trees_below_the_working_directory", &[], trees_below_the_working_directory),
@@ -34,6 +36,41 @@ fn trees_as_on_the_host(env: &Env) -> Result<()> {
     // Nothing of it stays on disk.
     let left: Vec<_> = fs::read_dir(env.runtime().join("belljar")).into_iter().flatten().flatten().collect();
     ensure!(left.is_empty(), "{left:?}");
+    Ok(())
+}
+
+/// What stands for a file of the trees is one, and namespaces are files too: the same lines as on the host.
+fn files_of_the_trees(env: &Env) -> Result<()> {
+    as_on_the_host(env, "files.sh")
+}
+
+/// Attributes of devices, read and written, and files of `/proc/net`: the same lines as on the host.
+fn devices_in_files(env: &Env) -> Result<()> {
+    as_on_the_host(env, "sysfs.sh")
+}
+
+fn as_on_the_host(env: &Env, script: &str) -> Result<()> {
+    let script = env.program(script);
+    let inside = format!(
+        "exec unshare -m sh -c 'mount -t sysfs none /sys && mount -t tmpfs none /run && mkdir /run/netns && mkdir host && \
+         cd host && exec sh {script}'"
+    );
+    let host = env.finish(env.in_own_network("-c", &[&inside]), 60)?;
+    ensure!(host.stdout.ends_with("done\n"), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc"], &["sh", &script])?.wait(60)?;
+    same_lines(&host.stdout, &jar)?;
+    // Writes are calls of their own there; in another directory.
+    let inside = format!("mkdir exact && cd exact && exec sh {script}");
+    let exact = env.run(&["--net", "none", "--with-proc", "--exact"], &["sh", "-c", &inside])?.wait(60)?;
+    same_lines(&host.stdout, &exact)
+}
+
+fn same_lines(host: &str, jar: &Out) -> Result<()> {
+    let mut asked = "";
+    for (there, here) in host.lines().zip(jar.stdout.lines().chain(std::iter::repeat("nothing"))) {
+        asked = if there.starts_with(['$', '=']) { there } else { asked };
+        ensure!(there == here, "{asked}\nLinux   {there}\nbelljar {here}\n{}{}", jar.stdout, jar.stderr);
+    }
     Ok(())
 }
 

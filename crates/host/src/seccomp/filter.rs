@@ -75,7 +75,13 @@ macro_rules! calls {
                 if matches!(self, Sys::Lstat | Sys::Readlink) {
                     return true;
                 }
-                self == Sys::Readlinkat
+                matches!(self, Sys::Readlinkat | Sys::Lgetxattr | Sys::Llistxattr)
+            }
+
+            /// Asks about extended attributes, or about the filesystem.
+            pub fn is_attribute(self) -> bool {
+                let xattr = matches!(self, Sys::Getxattr | Sys::Lgetxattr | Sys::Listxattr | Sys::Llistxattr);
+                xattr || self == Sys::Statfs
             }
 
             /// Asks about the file at a path without opening it.
@@ -85,7 +91,7 @@ macro_rules! calls {
                     return true;
                 }
                 let at = matches!(self, Sys::Newfstatat | Sys::Statx | Sys::Faccessat | Sys::Faccessat2 | Sys::Readlinkat);
-                at || self.is_stat() || self.is_access()
+                at || self.is_stat() || self.is_access() || self.is_attribute()
             }
 
             /// Part of what `ip netns` does.
@@ -151,6 +157,9 @@ calls! {
     Newfstatat = SYS_newfstatat, Statx = SYS_statx, Faccessat = SYS_faccessat, Faccessat2 = SYS_faccessat2,
     Readlinkat = SYS_readlinkat,
     Setns = SYS_setns, Unshare = SYS_unshare, Mount = SYS_mount, Umount2 = SYS_umount2,
+    Statfs = SYS_statfs, Getxattr = SYS_getxattr, Lgetxattr = SYS_lgetxattr, Listxattr = SYS_listxattr,
+    Llistxattr = SYS_llistxattr,
+    Lseek = SYS_lseek, Pwrite64 = SYS_pwrite64,
     Mkdirat = SYS_mkdirat, Unlinkat = SYS_unlinkat,
     #[cfg(target_arch = "x86_64")] Mkdir = SYS_mkdir,
     #[cfg(target_arch = "x86_64")] Unlink = SYS_unlink,
@@ -197,6 +206,9 @@ const QUEUE_IOCTLS: [u32; 2] = [0x541b, 0x5411];
 /// Commands of bpf(2).
 const BPF_PROG_ATTACH: u32 = 8;
 const BPF_LINK_CREATE: u32 = 28;
+
+/// What is written at the beginning of a file and is as long as this is no setting.
+const SETTING_MAX: u32 = 4096;
 
 impl Filter {
     /// The filter of `run` and `exec`. `with_proc`: opens are notified as well, so that `/proc/net` and its kin can be
@@ -303,6 +315,33 @@ impl Filter {
         for nr in [libc::SYS_openat, libc::SYS_openat2, libc::SYS_faccessat, libc::SYS_readlinkat] {
             self.call(nr, &[NOTIFY]);
         }
+        for nr in [libc::SYS_statfs, libc::SYS_getxattr, libc::SYS_lgetxattr, libc::SYS_listxattr, libc::SYS_llistxattr]
+        {
+            self.call(nr, &[NOTIFY]);
+        }
+        // Going back to the beginning of a setting, and writing there: what was written before is one by then.
+        let start = [
+            op(LD, arg(1).0),
+            jump(JEQ, 0, 0, 5),
+            op(LD, arg(1).1),
+            jump(JEQ, 0, 0, 3),
+            op(LD, arg(2).0),
+            jump(JEQ, libc::SEEK_SET as u32, 0, 1),
+            NOTIFY,
+            ALLOW,
+        ];
+        self.call(libc::SYS_lseek, &start);
+        let short = [
+            op(LD, arg(3).0),
+            jump(JEQ, 0, 0, 5),
+            op(LD, arg(3).1),
+            jump(JEQ, 0, 0, 3),
+            op(LD, arg(2).0),
+            jump(JGE, SETTING_MAX, 1, 0),
+            NOTIFY,
+            ALLOW,
+        ];
+        self.call(libc::SYS_pwrite64, &short);
         // Network namespaces are the stack's; the calls by which they are kept under /run/netns come with them.
         let (newnet, newns) = (libc::CLONE_NEWNET as u32, libc::CLONE_NEWNS as u32);
         let unshare = [op(LD, arg(0).0), jump(JEQ, newnet, 1, 0), jump(JEQ, newns, 0, 1), NOTIFY, ALLOW];
@@ -453,6 +492,13 @@ mod tests {
             verdict(&Filter::new(true, false), AUDIT_ARCH, libc::SYS_newfstatat as u32, [3, 1, 1, flags as u64, 0, 0])
         };
         assert_eq!((fstat(0), fstat(libc::AT_SYMLINK_NOFOLLOW), fstat(libc::AT_EMPTY_PATH)), (N, N, A));
+        let proc = |nr: libc::c_long, args| verdict(&Filter::new(true, false), AUDIT_ARCH, nr as u32, args);
+        let seek = |at: u64, how: i32| proc(libc::SYS_lseek, [3, at, how as u64, 0, 0, 0]);
+        assert_eq!((seek(0, libc::SEEK_SET), seek(0, libc::SEEK_CUR), seek(1 << 32, libc::SEEK_SET)), (N, A, A));
+        let pwrite = |len: u64, at: u64| proc(libc::SYS_pwrite64, [3, 1, len, at, 0, 0]);
+        assert_eq!((pwrite(4095, 0), pwrite(4096, 0), pwrite(2, 2), pwrite(2, 1 << 32)), (N, A, A, A));
+        assert_eq!([libc::SYS_lgetxattr, libc::SYS_statfs].map(|nr| proc(nr, [0; 6])), [N, N]);
+        assert_eq!([libc::SYS_lseek, libc::SYS_pwrite64, libc::SYS_statfs].map(|nr| v(nr, [0; 6])), [A; 3]);
     }
 
     #[test]

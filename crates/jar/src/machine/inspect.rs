@@ -173,7 +173,7 @@ impl Machine {
         }
     }
 
-    fn devs(&self) -> impl Iterator<Item = (DevId, &belljar_kernel::net::core::dev::NetDevice)> {
+    pub(super) fn devs(&self) -> impl Iterator<Item = (DevId, &belljar_kernel::net::core::dev::NetDevice)> {
         self.k.net.ns_devs(self.ns).filter_map(|id| Some((id, self.k.net.devs.get(id)?)))
     }
 

@@ -136,10 +136,12 @@ impl Jar {
             Sys::Socket => self.sys_socket(listener, &note),
             Sys::Mmap => self.sys_mmap(listener, &note),
             s if s.is_rlimit() => self.sys_rlimit(listener, &note),
-            s if s.is_open() => self.sys_open(listener, &note),
+            s if s.is_open() => self.with_path(listener, &note, Jar::sys_open),
             s if s.is_poll() => self.serve_poll(&note, false),
             s if s.is_netns() => self.sys_netns(listener, &note),
-            s if s.is_path() => self.sys_path(listener, &note),
+            s if s.is_path() => self.with_path(listener, &note, Jar::sys_path),
+            // They matter on a setting alone.
+            Sys::Lseek | Sys::Pwrite64 if self.settings.is_empty() => Outcome::Continue,
             _ => self.serve_on_socket(listener, &note),
         };
         let id = match outcome {
@@ -219,13 +221,16 @@ impl Jar {
         self.resolved = None;
         // EBADF is the host kernel's to say, and so is everything about descriptors we may not look at.
         let Ok(copy) = self.tasks.copy_fd(note.tid, note.int(0)) else { return Outcome::Continue };
-        let Ok(Some(inode)) = fd::socket_inode(&copy) else { return Outcome::Continue };
+        let Ok(Some(inode)) = fd::socket_inode(&copy) else { return self.on_setting(&copy, note) };
         let Some(id) = self.socks.by_inode(inode) else {
             // Any socket will do to ask about devices; glibc takes one of AF_UNIX, which is the host's.
             if note.sys == Sys::Ioctl && opt::is_device_request(note.word(1) as u32) {
                 return self.ioctl_device(self.host_of(listener), abi::AF_UNIX, note);
             }
-            return self.write_setting(inode, note).unwrap_or_else(|| self.serve_tomb(inode, note, &copy));
+            return match self.on_setting(&copy, note) {
+                Outcome::Continue => self.serve_tomb(inode, note, &copy),
+                done => done,
+            };
         };
         self.resolved = Some(id);
         if let Some(s) = self.socks.get_mut(id) {

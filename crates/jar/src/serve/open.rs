@@ -1,16 +1,16 @@
 //! open, openat and openat2, where they are watched: the files of `/proc` and `/sys` that tell about networking show the
 //! stack's state instead of the machine's. Everything else is the host kernel's.
 //!
-//! A file is a snapshot taken at the open, as a reader of one `read` sees it anyway. Settings can be written
-//! (`setting.rs`), directories are `planted.rs`, and `/dev/net/tun` makes devices of the stack (`tun.rs`).
+//! A file is a snapshot taken at the open, as a reader of one `read` sees it anyway: the file on disk that `stat` tells of,
+//! with the text of this moment. Settings can be written (`setting.rs`), directories are `planted.rs`, and `/dev/net/tun` makes devices of the stack (`tun.rs`).
 use super::Outcome;
 use super::path::Place;
+use super::setting::Asked;
 use crate::jar::Jar;
-use crate::machine::Machine;
 use crate::tree::Node;
 use belljar_abi::Errno;
 use belljar_host::seccomp::{Notification, Sys};
-use belljar_host::{errno, fd, memory};
+use belljar_host::{errno, memory};
 
 const PATH_MAX: usize = 4096;
 const AT_FDCWD: i32 = -100;
@@ -41,7 +41,8 @@ impl Jar {
         if path == b"/dev/net/tun" {
             return self.open_tun(listener, note, flags);
         }
-        if let Some(done) = self.open_netns(listener, note, &path, flags) {
+        let spelled = self.spelled_from_root(note.tid, dirfd, &path);
+        if let Some(done) = spelled.and_then(|p| self.open_netns(listener, note, &p, flags)) {
             return done;
         }
         let exclusive = flags & (O_CREAT | O_EXCL) == O_CREAT | O_EXCL;
@@ -62,23 +63,24 @@ impl Jar {
             _ if flags & O_DIRECTORY != 0 => Errno::ENOTDIR.into(),
             Node::Link(_) if flags & O_PATH == 0 => Errno::ELOOP.into(),
             _ if flags & O_PATH != 0 => self.plant_stand_in(listener, note, &path, &node, flags),
-            _ => self.open_file(listener, note, &path, flags),
+            Node::File { mode, .. } => self.open_file(listener, note, (&path, mode), flags),
+            Node::Link(_) | Node::Host => Outcome::Continue,
         }
     }
 
-    fn open_file(&mut self, listener: u32, note: &Notification, path: &str, flags: i32) -> Outcome {
+    fn open_file(&mut self, listener: u32, note: &Notification, (path, mode): (&str, u32), flags: i32) -> Outcome {
         let host = self.host_of(listener);
         self.catch_up();
         self.turn();
         self.settle_all();
         let text = self.machines.get_mut(host).and_then(|m| m.tree_text(path));
-        let unread = |m: &Machine| m.has_sysctl(path);
         let text = match text {
             Some(text) => text,
-            // A setting that there is, with nothing to read yet.
-            None if !self.machines.get(host).is_some_and(unread) => return Errno::ENOENT.into(),
-            None if flags & O_ACCMODE == 0 => return Errno::EIO.into(),
-            None => String::new(),
+            None if flags & O_ACCMODE != 0 => String::new(),
+            // A file that there is, with nothing to read: which is told when it is opened.
+            None if mode & 0o444 == 0 || !path.starts_with("/sys/") => return Errno::EIO.into(),
+            None if path.contains("/queues/") => return Errno::ENOENT.into(),
+            None => return Errno::EINVAL.into(),
         };
         if flags & O_ACCMODE != 0 {
             let can_write = self.machines.get(host).is_some_and(|m| m.can_write(path));
@@ -88,10 +90,14 @@ impl Jar {
                 None if can_write => path.to_owned(),
                 None => return Errno::EACCES.into(),
             };
-            let reads = (flags & O_ACCMODE == O_RDWR).then_some(text.as_str());
-            return self.open_setting(listener, note, key, reads, flags & O_CLOEXEC != 0);
+            if let Some(e) = self.machines.get(host).and_then(|m| m.refuses_writes(path)) {
+                return e.into();
+            }
+            let reads = (flags & O_ACCMODE == O_RDWR).then_some(text);
+            return self.open_setting(listener, note, Asked { path, mode, key, reads }, flags & O_CLOEXEC != 0);
         }
-        let file = match fd::memfd("belljar-proc", text.as_bytes()) {
+        self.forget_settings(path);
+        let file = match self.snapshot(host, path, &text, mode) {
             Ok(f) => f,
             Err(e) => return Errno(errno(&e)).into(),
         };

@@ -3,15 +3,19 @@
 //! A path is only ever compared, never opened here: whatever a program writes into it, and however it changes it during
 //! the call, the answer is the stack's own state, or the host kernel does the call with the program's rights. What is
 //! looked at besides are the links of the program's own `/proc` entries, for paths that begin at a descriptor.
+use super::netns::NsPlace;
 use super::{Outcome, attempt, write_mem};
 use crate::jar::Jar;
 use crate::tree::{self, Node, PROC_NET};
 use belljar_abi::Errno;
 use belljar_host::seccomp::{Notification, Sys};
-use belljar_host::{memory, process, stat, task};
+use belljar_host::{errno, memory, stat, task};
+use belljar_kernel::ids::NsId;
 use std::collections::VecDeque;
+use std::path::Path;
 
 const PATH_MAX: usize = 4096;
+const XATTR_NAME_MAX: usize = 255;
 const AT_FDCWD: i32 = -100;
 const AT_SYMLINK_NOFOLLOW: i32 = 0x100;
 /// Links followed on one path.
@@ -173,14 +177,20 @@ impl Walk<'_> {
         }
     }
 
-    /// A process of this jar: its `/proc/PID/net` is the caller's.
-    fn is_ours(&self, pid: &str) -> bool {
+    /// A process of this jar: its `/proc/PID/net` is that of its namespace, which the rest of the call is about.
+    fn is_ours(&mut self, pid: &str) -> bool {
         let Ok(pid) = pid.parse::<u32>() else { return false };
         if pid == self.tid || Some(pid) == task::tgid(self.tid) {
             return true;
         }
-        // Who is whose child takes a look at all processes.
-        self.rest.front().is_some_and(|n| n == "net") && process::descendants(std::process::id()).contains(&pid)
+        if self.rest.front().is_none_or(|n| n != "net") {
+            return false;
+        }
+        let Some(ns) = self.jar.ns_of_process(self.host, self.tid, pid) else { return false };
+        if let Some(m) = self.jar.machines.get_mut(self.host) {
+            m.enter(ns);
+        }
+        true
     }
 }
 
@@ -223,6 +233,24 @@ impl Jar {
         }
     }
 
+    /// A call about a path that may lead into the namespace of another process.
+    pub(super) fn with_path(
+        &mut self,
+        listener: u32,
+        note: &Notification,
+        call: fn(&mut Jar, u32, &Notification) -> Outcome,
+    ) -> Outcome {
+        let host = self.host_of(listener);
+        let before = self.machines.get(host).map(|m| m.ns);
+        let done = call(self, listener, note);
+        if let (Some(m), Some(ns)) = (self.machines.get_mut(host), before)
+            && m.ns != ns
+        {
+            m.enter(ns);
+        }
+        done
+    }
+
     /// stat, access and readlink in all their spellings.
     pub(crate) fn sys_path(&mut self, listener: u32, note: &Notification) -> Outcome {
         let Some((dir, at)) = where_is(note.sys) else { return Outcome::Continue };
@@ -235,6 +263,10 @@ impl Jar {
         let Ok(path) = memory::read_cstr(note.tid, note.word(at), PATH_MAX) else { return Outcome::Continue };
         let host = self.host_of(listener);
         let dirfd = if dir { note.int(0) } else { AT_FDCWD };
+        let spelled = self.spelled_from_root(note.tid, dirfd, &path);
+        if let Some(done) = spelled.and_then(|p| self.ns_path(host, note, &p, (dir, follow))) {
+            return done;
+        }
         let (path, node) = match self.resolve(host, note.tid, dirfd, &path, follow) {
             Place::Host => return Outcome::Continue,
             Place::Fails(e) => return e.into(),
@@ -243,22 +275,68 @@ impl Jar {
         };
         let first = if dir { 1 } else { 0 };
         match note.sys {
-            Sys::Readlinkat => readlink(note, first, &node).into(),
-            Sys::Statx => {
+            s if s.is_attribute() => attribute(note, &path).into(),
+            s if asks_attributes(s) => {
                 let attr = attempt!(self.attributes(host, &path, &node));
-                write_mem(note.tid, note.word(4), &attr.statx()).map(|()| 0).into()
+                give_attributes(note, &attr).into()
             }
-            Sys::Faccessat | Sys::Faccessat2 => self.may_access(note.tid, note.int(2), &node).map(|()| 0).into(),
-            Sys::Newfstatat => self.give_stat(note, host, 2, &path, &node),
-            s if s.is_stat() => self.give_stat(note, host, 1, &path, &node),
-            s if s.is_access() => self.may_access(note.tid, note.int(1), &node).map(|()| 0).into(),
+            s if asks_access(s) => self.may_access(note.tid, note.int(first + 1), &node).map(|()| 0).into(),
             _ => readlink(note, first, &node).into(),
         }
     }
 
-    fn give_stat(&mut self, note: &Notification, host: usize, at: usize, path: &str, node: &Node) -> Outcome {
-        let attr = attempt!(self.attributes(host, path, node));
-        write_mem(note.tid, note.word(at), &attr.stat()).map(|()| 0).into()
+    /// A path as it is seen from the root, by its spelling alone.
+    pub(super) fn spelled_from_root(&self, tid: u32, dirfd: i32, path: &[u8]) -> Option<String> {
+        let path = std::str::from_utf8(path).ok()?;
+        if path.starts_with('/') {
+            return Some(path.to_owned());
+        }
+        // Whoever has a directory of the stack's open got it from us.
+        self.planted.as_ref().filter(|_| !path.is_empty())?;
+        let link = if dirfd == AT_FDCWD { "cwd".to_owned() } else { format!("fd/{dirfd}") };
+        Some(format!("{}/{path}", self.place_of(tid, &link)?))
+    }
+
+    /// Asks about a namespace as a file; `None` for other paths.
+    fn ns_path(
+        &mut self,
+        host: usize,
+        note: &Notification,
+        path: &str,
+        (dir, follow): (bool, bool),
+    ) -> Option<Outcome> {
+        let place = self.ns_place(host, note.tid, path)?;
+        let first = usize::from(dir);
+        let file = Node::File { mode: 0o444, size: 0 };
+        let (ns, node) = match place {
+            NsPlace::Names => (None, Node::Dir { mode: 0o755 }),
+            NsPlace::Name(_, None) => return Some(Errno::ENOENT.into()),
+            NsPlace::Name(_, Some(ns)) => (Some(ns), file),
+            // As a link, it is the host's like all others but for what it says.
+            NsPlace::Link(ns) if !follow => {
+                let is_readlink = !asks_attributes(note.sys) && !asks_access(note.sys) && !note.sys.is_attribute();
+                let (_, inode) = self.ns_identity(host, ns).ok().filter(|_| is_readlink)?;
+                return Some(readlink(note, first, &Node::Link(format!("net:[{inode}]"))).into());
+            }
+            NsPlace::Fd(_) if !follow => return None,
+            NsPlace::Link(ns) | NsPlace::Fd(ns) => (Some(ns), file),
+        };
+        Some(match note.sys {
+            s if s.is_attribute() => attribute(note, "/proc").into(),
+            s if asks_attributes(s) => {
+                self.ns_attributes(host, ns).and_then(|attr| give_attributes(note, &attr)).into()
+            }
+            s if asks_access(s) => self.may_access(note.tid, note.int(first + 1), &node).map(|()| 0).into(),
+            _ => Errno::EINVAL.into(),
+        })
+    }
+
+    /// Of a namespace, or of the directory of their names.
+    fn ns_attributes(&mut self, host: usize, ns: Option<NsId>) -> Result<stat::Attr, Errno> {
+        let names = self.attributes(host, "/run/netns", &Node::Dir { mode: 0o755 })?;
+        let Some(ns) = ns else { return Ok(names) };
+        let (dev, ino) = self.ns_identity(host, ns)?;
+        Ok(stat::Attr { dev, ino, mode: stat::S_IFREG | 0o444, nlink: 1, size: 0, blksize: 4096, time: names.time })
     }
 
     /// What stat tells: identity and times of the file that stands for it on disk, the rest as `/proc` and `/sys` have it.
@@ -269,6 +347,9 @@ impl Jar {
         (a.mode, a.size) = match node {
             Node::Dir { mode } => {
                 a.nlink = if path.starts_with("/proc/sys/") { 1 } else { 2 };
+                if let Some(m) = self.machines.get(host).filter(|_| sysfs) {
+                    a.nlink += m.entries(path).iter().filter(|e| matches!(e.1, Node::Dir { .. })).count() as u32;
+                }
                 (stat::S_IFDIR | mode, 0)
             }
             Node::File { mode, size } => (stat::S_IFREG | mode, *size),
@@ -296,6 +377,47 @@ impl Jar {
         };
         let asked = [R_OK, W_OK, X_OK].into_iter().filter(|b| wanted & b != 0);
         if asked.into_iter().all(may) { Ok(()) } else { Err(Errno::EACCES) }
+    }
+}
+
+/// stat in all its spellings.
+fn asks_attributes(sys: Sys) -> bool {
+    sys.is_stat() || matches!(sys, Sys::Newfstatat | Sys::Statx)
+}
+
+/// access in all its spellings.
+fn asks_access(sys: Sys) -> bool {
+    sys.is_access() || matches!(sys, Sys::Faccessat | Sys::Faccessat2)
+}
+
+fn give_attributes(note: &Notification, attr: &stat::Attr) -> Result<i64, Errno> {
+    let (at, bytes) = match note.sys {
+        Sys::Statx => (4, attr.statx()),
+        Sys::Newfstatat => (2, attr.stat()),
+        _ => (1, attr.stat()),
+    };
+    write_mem(note.tid, note.word(at), &bytes).map(|()| 0)
+}
+
+/// Extended attributes, of which no file of the trees has one, and the filesystem that it is on.
+fn attribute(note: &Notification, path: &str) -> Result<i64, Errno> {
+    let sysfs = path.starts_with("/sys/");
+    match note.sys {
+        Sys::Statfs => {
+            let on = stat::filesystem_bytes(Path::new(if sysfs { "/sys" } else { "/proc" }));
+            let bytes = on.map_err(|e| Errno(errno(&e)))?;
+            write_mem(note.tid, note.word(1), &bytes).map(|()| 0)
+        }
+        Sys::Listxattr | Sys::Llistxattr => Ok(0),
+        _ => {
+            let name = memory::read_cstr(note.tid, note.word(1), XATTR_NAME_MAX + 1).map_err(|_| Errno::ERANGE)?;
+            if name.is_empty() || name.len() > XATTR_NAME_MAX {
+                return Err(Errno::ERANGE);
+            }
+            let kinds: [&[u8]; 3] = [b"user.", b"trusted.", b"security."];
+            let could = sysfs && kinds.iter().any(|k| name.starts_with(k));
+            Err(if could { Errno::ENODATA } else { Errno::EOPNOTSUPP })
+        }
     }
 }
 

@@ -13,7 +13,9 @@ use belljar_host::seccomp::Notification;
 use belljar_host::stat::Attr;
 use belljar_host::{errno, rundir};
 use std::collections::BTreeSet;
-use std::io;
+use std::fs::File;
+use std::io::{self, Seek};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 
 const O_CLOEXEC: i32 = 0o2_000_000;
@@ -66,6 +68,20 @@ impl Jar {
         found.map_err(|e| Errno(errno(&e)))
     }
 
+    /// The file that stands for one of the tree, with `text` in it, for a reader.
+    pub(super) fn snapshot(&mut self, host: usize, path: &str, text: &str, mode: u32) -> io::Result<OwnedFd> {
+        let (dir, name) = self.parent(host, path)?;
+        dir.rewritten(name, text.as_bytes(), mode)
+    }
+
+    /// The same for who reads and writes it.
+    pub(super) fn writable(&mut self, host: usize, path: &str, text: &str, mode: u32) -> io::Result<File> {
+        let (dir, name) = self.parent(host, path)?;
+        let mut file = dir.rewrite(name, text.as_bytes(), mode)?;
+        file.rewind()?;
+        Ok(file)
+    }
+
     /// The names on disk become those that there are.
     fn fill_names(&self, host: usize, path: &str, dir: &Dir) -> io::Result<()> {
         let Some(m) = self.machines.get(host) else { return Ok(()) };
@@ -86,8 +102,7 @@ impl Jar {
         let names: BTreeSet<String> =
             self.machines.get(host).map_or_else(BTreeSet::new, |m| m.names.keys().cloned().collect());
         let opened = self.planted_of(host).and_then(|dir| {
-            dir.make_dir("netns")?;
-            let dir = dir.sub("netns")?;
+            let dir = dir.sub("run")?.sub("netns")?;
             for gone in dir.names()?.iter().filter(|n| !names.contains(*n)) {
                 dir.remove(gone)?;
             }

@@ -7,7 +7,7 @@ mod values;
 
 use crate::net::ipv6::stable::GEN_MODE_STABLE_PRIVACY;
 use belljar_abi::{AF_INET, AF_INET6, Errno};
-pub use known::{PER_DEVICE, check, conf_keys, device_of, is_known, nearest};
+pub use known::{PER_DEVICE, check, conf_keys, device_of, is_known, nearest, nearest_among};
 use values::Value;
 pub use values::{
     Available, CongName, CongSet, Count, CpuMask, FastOpenKeys, GroupRange, Log, Logger, Millis, PortRange, PortSet,

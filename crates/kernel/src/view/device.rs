@@ -47,6 +47,12 @@ views! {
     struct LinkView {
         ifindex: u32,
         name: String,
+        /// The device below it or at its other end, `if7` in another namespace; the bridge that it is a port of.
+        link: Option<String>,
+        master: Option<String>,
+        /// Of `ip link set group`; 0 is `default`.
+        group: u32,
+        carrier_changes: u32,
         /// As `ip` prints them: `LOOPBACK`, `UP`, `LOWER_UP`, ….
         flags: Vec<String>,
         mtu: u32,
@@ -137,10 +143,11 @@ fn scope6(a: &If6Addr, now: u64) -> String {
     .to_owned();
     let words = [
         (a.temporary(), " temporary"),
+        (a.nodad, " nodad"),
+        (a.optimistic(), " optimistic"),
         (a.dadfailed, " dadfailed"),
         (a.flags & IFA_F_HOMEADDRESS != 0, " home"),
         (a.deprecated(now), " deprecated"),
-        (a.optimistic(), " optimistic"),
         (a.tentative(), " tentative"),
         (!a.permanent, " dynamic"),
         (a.flags & IFA_F_MANAGETEMPADDR != 0, " mngtmpaddr"),
@@ -408,6 +415,11 @@ fn flags(d: &NetDevice) -> Vec<String> {
     all.into_iter().filter(|f| f.0).map(|f| f.1.to_owned()).collect()
 }
 
+/// Names are of a namespace, numbers are not.
+fn name_in(d: &NetDevice, ns: NsId) -> String {
+    if d.ns == ns { d.name.clone() } else { format!("if{}", d.ifindex) }
+}
+
 fn link(net: &Net, d: &NetDevice) -> LinkView {
     let (s, q) = (&d.stats, d.qdisc.stats());
     let operstate = match net.operstate(d) {
@@ -425,6 +437,10 @@ fn link(net: &Net, d: &NetDevice) -> LinkView {
     LinkView {
         ifindex: d.ifindex,
         name: d.name.clone(),
+        link: d.iflink().and_then(|l| net.devs.get(l)).map(|l| name_in(l, d.ns)),
+        master: d.master.and_then(|m| net.devs.get(m)).map(|m| m.name.clone()),
+        group: d.group,
+        carrier_changes: d.carrier_changes.iter().sum(),
         flags: flags(d),
         mtu: d.mtu,
         qdisc: d.qdisc.name().into(),

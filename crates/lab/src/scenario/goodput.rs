@@ -15,13 +15,14 @@ use belljar_abi::{Errno, SockAddr};
 use belljar_kernel::env::SEC;
 use belljar_kernel::net::core::dev::Features;
 use belljar_kernel::net::mib::Mib;
+use belljar_kernel::net::sysctl::nearest_among;
 use belljar_link::{Conditions, Course};
 use core::net::Ipv4Addr;
 use std::cell::RefCell;
 use std::rc::Rc;
 
 pub const KNOWN: &[Known] = &[
-    Known { key: "cell", default: "metro", about: "the link by its name in the table, or none" },
+    Known { key: "cell", default: "lan", about: "the link by its name in the table, or none" },
     Known { key: "algorithm", default: "cubic", about: "cubic, reno or bbr" },
     Known { key: "flows", default: "table", about: "connections at once" },
     Known { key: "seconds", default: "table", about: "how long they send" },
@@ -56,11 +57,19 @@ fn cell(name: &str) -> Option<Cell> {
     Some(Cell { flows, seconds, link: words.collect::<Vec<_>>().join(" ") })
 }
 
+fn names() -> impl Iterator<Item = &'static str> {
+    CELLS.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split_whitespace().next())
+}
+
 fn asked(s: &Settings) -> Result<Cell, String> {
     let name = s.text("cell");
     let mut c = match name {
         "none" => Cell { flows: 1, seconds: 20, link: String::new() },
-        _ => cell(name).ok_or_else(|| format!("cell {name:?} is not in the table"))?,
+        _ => cell(name).ok_or_else(|| {
+            let names: Vec<_> = names().collect();
+            let near = nearest_among(name, names.iter().copied()).map(|n| format!(" (did you mean {n}?)"));
+            format!("cell {name:?} is not in the table{}: {} or none", near.unwrap_or_default(), names.join(", "))
+        })?,
     };
     if s.text("flows") != "table" {
         c.flows = s.count("flows")?;
@@ -242,7 +251,7 @@ mod tests {
 
     #[test]
     fn every_line_of_the_table_can_be_read() {
-        let names: Vec<_> = CELLS.lines().filter(|l| !l.starts_with('#')).filter_map(|l| l.split(' ').next()).collect();
+        let names: Vec<_> = names().collect();
         assert!((10..=13).contains(&names.len()));
         for name in names {
             let c = cell(name).unwrap();

@@ -44,11 +44,11 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     let faults = s.count("faults")? != 0;
     let hosts = match s.count("hosts")? {
         0 => 2 + rng.below(3) as usize,
-        n => n.clamp(2, 4) as usize,
+        _ => s.count_in("hosts", 2..=4)? as usize,
     };
-    let flows = match s.count("flows")? {
+    let flows = match s.count_in("flows", 0..=100)? {
         0 => 1 + rng.below(6),
-        n => n.min(100),
+        n => n,
     };
     {
         let mut w = lab.world.borrow_mut();
@@ -63,7 +63,7 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     }
     lab.apply_sysctls(s)?;
     let tallies = Tallies::default();
-    let max = s.count("bytes")?.clamp(1, 1 << 30);
+    let max = s.count_in("bytes", 1..=1 << 30)?;
     for host in 0..hosts {
         super::workload::servers(lab, host, &mut rng, faults, tallies.clone())?;
     }

@@ -43,10 +43,10 @@ fn conditions(s: &Settings) -> Result<Conditions, String> {
         corrupt: s.percent("corrupt")?,
         reorder: s.percent("reorder")?,
         rate_bps: s.rate("rate")?,
-        limit: s.count("limit")?.clamp(1, 1 << 24) as usize,
-        ecn: s.maybe_count("ecn")?.map(|n| n.clamp(1, 1 << 24) as usize),
+        limit: s.count_in("limit", 1..=1 << 24)? as usize,
+        ecn: s.maybe_count("ecn")?.map(|_| s.count_in("ecn", 1..=1 << 24)).transpose()?.map(|n| n as usize),
         police_bps: s.rate("police")?,
-        burst: s.size("burst")?.max(1),
+        burst: Some(s.size("burst")?).filter(|n| *n > 0).ok_or("burst is at least 1, not 0")?,
     })
 }
 
@@ -71,7 +71,7 @@ pub fn run(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> Resul
     let (client, server) = (lab.host("client", seed), lab.host("server", seed));
     let (from, to, any) = ends(s)?;
     let least = if any.is_ipv6() { 1280 } else { 576 };
-    let nic = Nic { mtu: s.count("mtu")?.clamp(least, 65_535) as u32, ..Nic::default() };
+    let nic = Nic { mtu: s.count_in("mtu", least..=65_535)? as u32, ..Nic::default() };
     if any.is_ipv6() {
         [client, server].into_iter().for_each(|h| lab.enable_ipv6(h));
     }

@@ -7,6 +7,7 @@ use crate::lex::Tok;
 use crate::names::{asserted, nearest, nearest_asserted};
 use crate::problem::Problem;
 use belljar_abi::tcp_info::TcpInfo;
+use belljar_kernel::net::mib::GROUPS;
 
 /// Short names of fields that scripts mention most.
 const SHORT: &[(&str, &str)] = &[("cwnd", "snd_cwnd"), ("ssthresh", "snd_ssthresh")];
@@ -26,6 +27,9 @@ pub const STATES: &[&str] = &[
     "udp",
     "all",
 ];
+
+/// The one signal that files send.
+const SIGNAL: &str = "SIGURG";
 
 pub fn tcp_info(c: &mut Cursor<'_>) -> Parsed<What> {
     c.at += 1;
@@ -57,7 +61,31 @@ pub fn conds(c: &mut Cursor<'_>, what: &str) -> Parsed<Vec<Cond>> {
         return Err(Problem::new(cond.span, format!("there is no state `{}`", cond.name))
             .near(nearest(&cond.name, STATES.iter().copied())));
     }
+    if what == "signals"
+        && let Some(cond) = conds.iter().find(|d| d.name != SIGNAL)
+    {
+        return Err(
+            Problem::new(cond.span, format!("no signal `{}` is counted", cond.name)).hint(format!("there is {SIGNAL}"))
+        );
+    }
+    if what == "counters" {
+        conds.iter().try_for_each(counter)?;
+    }
     Ok(conds)
+}
+
+/// A counter by the name that nstat has for it.
+fn counter(cond: &Cond) -> Parsed<()> {
+    let name = cond.name.as_str();
+    let by_type = name.strip_prefix("IcmpMsg").and_then(|n| n.strip_prefix("InType").or(n.strip_prefix("OutType")));
+    let all = || GROUPS.iter().flat_map(|(group, names)| names.iter().map(move |n| (*group, n.1)));
+    let is_it = |(group, short): (&str, &str)| name.strip_prefix(group) == Some(short);
+    if by_type.is_some_and(|n| n.parse::<u8>().is_ok()) || all().any(is_it) {
+        return Ok(());
+    }
+    let names: Vec<String> = all().map(|(group, short)| format!("{group}{short}")).collect();
+    let near = nearest(name, names.iter().map(String::as_str));
+    Err(Problem::new(cond.span, format!("there is no counter `{name}`")).near(near))
 }
 
 fn list(c: &mut Cursor<'_>) -> Parsed<Vec<Cond>> {
@@ -96,16 +124,11 @@ fn cond(c: &mut Cursor<'_>) -> Parsed<Cond> {
 }
 
 fn op(c: &mut Cursor<'_>) -> Parsed<Op> {
-    let all = [
-        ("==", Op::Eq),
-        ("=", Op::Eq),
-        ("!=", Op::Ne),
-        ("<=", Op::Le),
-        (">=", Op::Ge),
-        ("<", Op::Lt),
-        (">", Op::Gt),
-        ("&", Op::Has),
-    ];
+    let all =
+        [("==", Op::Eq), ("!=", Op::Ne), ("<=", Op::Le), (">=", Op::Ge), ("<", Op::Lt), (">", Op::Gt), ("&", Op::Has)];
+    if c.is("=") {
+        return Err(Problem::new(c.span(), "an assertion compares, and sets nothing").hint("write `==`"));
+    }
     let found = all.iter().find(|o| c.is(o.0)).ok_or_else(|| c.wrong("a comparison (`==`, `<`, `&` …)"))?;
     c.at += 1;
     Ok(found.1)

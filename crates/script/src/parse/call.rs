@@ -12,11 +12,11 @@ const MAX_DEPTH: usize = 16;
 
 pub fn line(c: &mut Cursor<'_>) -> Parsed<CallLine> {
     let (name, name_span) = c.word("a call, a packet (`<` or `>`) or an assertion")?;
-    if !CALLS.contains(&name) {
+    let Some((_, wanted)) = CALLS.iter().find(|k| k.0 == name) else {
         let others = ["sysctl", "tcp_info", "counters", "sockets", "signals"];
-        let near = nearest(name, CALLS.iter().copied().chain(others));
+        let near = nearest(name, CALLS.iter().map(|k| k.0).chain(others));
         return Err(Problem::new(name_span, format!("there is no call `{name}`")).near(near));
-    }
+    };
     c.want("(")?;
     let mut args = Vec::new();
     while !c.eat(")") {
@@ -26,11 +26,35 @@ pub fn line(c: &mut Cursor<'_>) -> Parsed<CallLine> {
         }
     }
     let span = name_span.to(c.last());
+    counted(name, *wanted, &args, c.last())?;
     let from = c.span();
     let expect = if c.eat("=") { expected(c)? } else { Expected::Any };
     let expect_span = if c.last().end > from.start { from.to(c.last()) } else { span };
     Ok(CallLine { name: name.to_owned(), name_span, args, span, expect, expect_span })
 }
+
+/// As many arguments as the call takes, which for fcntl depends on what it is asked.
+fn counted(name: &str, wanted: usize, args: &[Expr], end: Span) -> Parsed<()> {
+    let least = match (name, args.get(1).map(|a| &a.kind)) {
+        ("fcntl", Some(ExprKind::Int(cmd))) if ASKING.contains(&(*cmd as i32)) => wanted - 1,
+        _ => wanted,
+    };
+    let takes = format!("`{name}` takes {wanted} argument{}, not {}", if wanted == 1 { "" } else { "s" }, args.len());
+    match args.get(wanted).zip(args.last()) {
+        Some((first, last)) => Err(Problem::new(first.span.to(last.span), takes)),
+        None if args.len() < least => {
+            Err(Problem::new(end, takes).hint("what the script does not care about is written `...`"))
+        }
+        None => Ok(()),
+    }
+}
+
+/// Commands of fcntl without an argument.
+const ASKING: [i32; 4] = [F_GETFD, F_GETFL, F_GETOWN, F_GETSIG];
+const F_GETFD: i32 = 1;
+const F_GETFL: i32 = 3;
+const F_GETOWN: i32 = 9;
+const F_GETSIG: i32 = 11;
 
 fn expected(c: &mut Cursor<'_>) -> Parsed<Expected> {
     if c.eat("*") {

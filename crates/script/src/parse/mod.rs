@@ -11,6 +11,7 @@ use crate::ast::*;
 use crate::lex::{Tok, Token, lex};
 use crate::names::nearest;
 use crate::problem::{Problem, Span};
+use belljar_kernel::net::sysctl;
 use cursor::{Cursor, Parsed};
 pub use nd::{addr_at, is_mld, is_nd, show as show_nd};
 use std::net::IpAddr;
@@ -63,8 +64,33 @@ pub fn parse(name: &str, text: &str) -> Result<Script, Problem> {
             script.events.push(event(&mut c, text)?);
         }
     }
+    if script.events.is_empty() {
+        let end = Span { start: text.len(), end: text.len() };
+        return Err(Problem::new(end, "nothing happens in this script").hint("+0 socket(..., SOCK_STREAM, 0) = 3"));
+    }
+    forwards(&script)?;
     agree(&script.settings).map_err(|what| Problem::new(last_setting, what))?;
     Ok(script)
+}
+
+/// No line is before the one above it. What the kernel sends may be early by the tolerance.
+fn forwards(script: &Script) -> Parsed<()> {
+    let slack = script.settings.tolerance;
+    let mut earliest: Nanos = 0;
+    for e in &script.events {
+        let early = if matches!(e.what, What::Expect(_)) { slack } else { 0 };
+        match e.when.base {
+            Base::Start if e.when.at.saturating_add(slack) < earliest => {
+                let (at, before) = (crate::run::seconds(e.when.at), crate::run::seconds(earliest));
+                return Err(Problem::new(e.span, format!("the script goes back in time, from {before} to {at}"))
+                    .hint("`+` counts from the line above"));
+            }
+            Base::Start => earliest = earliest.max(e.when.at.saturating_sub(early)),
+            Base::Last => earliest = earliest.saturating_add(e.when.at).saturating_sub(early),
+            Base::Any => {}
+        }
+    }
+    Ok(())
 }
 
 /// Addresses of a script are of one family.
@@ -242,7 +268,7 @@ fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
     match (c.peek(), c.peek_at(1)) {
         (Some(Tok::Word(w)), Some(Tok::Word(_))) if w == "sysctl" => {
             c.at += 1;
-            sysctl(c, text).map(|s| What::Commands(vec![s]))
+            sysctl_line(c, text).map(|s| What::Commands(vec![s]))
         }
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "counters" => block::conds(c, w).map(What::Counters),
         (Some(Tok::Word(w)), Some(Tok::Sym("{"))) if w == "signals" => block::conds(c, w).map(What::Signals),
@@ -253,7 +279,7 @@ fn action(c: &mut Cursor<'_>, text: &str) -> Parsed<What> {
 }
 
 /// `sysctl net.ipv4.tcp_rmem = 4096 131072 6291456`: the value is the rest of the line.
-fn sysctl(c: &mut Cursor<'_>, text: &str) -> Parsed<Command> {
+fn sysctl_line(c: &mut Cursor<'_>, text: &str) -> Parsed<Command> {
     let from = c.at;
     while !c.is("=") {
         if c.bump().is_none() {
@@ -266,7 +292,16 @@ fn sysctl(c: &mut Cursor<'_>, text: &str) -> Parsed<Command> {
     c.want("=")?;
     let value = raw(c.tokens.get(c.at..).unwrap_or(&[]), text).trim_matches('"').to_owned();
     c.at = c.tokens.len();
+    known_setting(span, &key)?;
     Ok(Command::Sysctl(span, key, value))
+}
+
+fn known_setting(span: Span, key: &str) -> Parsed<()> {
+    let key = key.replace('/', ".");
+    if sysctl::is_known(&key) {
+        return Ok(());
+    }
+    Err(Problem::new(span, format!("there is no setting `{key}`")).near(sysctl::nearest(&key).as_deref()))
 }
 
 /// What packetdrill's scripts write in backticks, as far as it sets sysctls, addresses and routes.
@@ -294,6 +329,7 @@ fn command_line(command: &str, span: Span) -> Parsed<Vec<Command>> {
                 (None, None) => return Err(refuse()),
             }
         }
+        pairs.iter().try_for_each(|(k, _)| known_setting(span, k))?;
         all.extend(pairs.into_iter().map(|(k, v)| Command::Sysctl(span, k, v)));
     }
     if all.is_empty() { Err(refuse()) } else { Ok(all) }

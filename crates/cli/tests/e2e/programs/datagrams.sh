@@ -37,7 +37,7 @@ echo "from belljar: $(tail -1 outer), lost $(nstat -asz | in_sockets) in sockets
 python3 "$py" send 10.9.0.2,fd09::2 7000 "$seed" "$count" $longest
 # The counters of the jar while it lives: the receiver waits a second after the last datagram.
 lost=$("$b" nstat dgrams -az | in_sockets)
-ring=$("$b" ip dgrams -s -j link | on_links eth0 rx.dropped rx.missed_errors)
+ring=$("$b" ip dgrams -s -s -j link | on_links eth0 rx.dropped rx.missed_errors)
 for _ in $(seq 100); do grep -q received inner && break; sleep 0.1; done
 echo "to belljar: $(tail -1 inner), lost $lost in sockets," \
     "$(ip -s -j link show tap0 | on_links tap0 tx.dropped) by the interface, $ring by the card"

@@ -94,6 +94,12 @@ pub fn route(routes: &[RouteView]) -> String {
     out
 }
 
+/// There has been no cache of routes since Linux 3.6.
+pub fn rt_cache() -> String {
+    let heading = "Iface\tDestination\tGateway \tFlags\t\tRefCnt\tUse\tMetric\tSource\t\tMTU\tWindow\tIRTT\tTOS\tHHRef\tHHUptod\tSpecDst";
+    format!("{heading:<127}\n")
+}
+
 pub fn softnet_stat(cpus: &[SoftnetView]) -> String {
     let mut out = String::new();
     for c in cpus {
@@ -195,6 +201,10 @@ mod tests {
         LinkView {
             ifindex: 1,
             name: text(name),
+            link: None,
+            master: None,
+            group: 0,
+            carrier_changes: 0,
             flags: vec![text("UP")],
             mtu: 65536,
             qdisc: text("noqueue"),

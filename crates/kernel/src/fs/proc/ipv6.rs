@@ -75,17 +75,6 @@ impl Kernel {
         }
         out
     }
-
-    /// Interface, group, users, flags.
-    pub(super) fn igmp6(&self, ns: NsId) -> String {
-        let mut out = String::new();
-        for d in self.net.ns_devs(ns).filter_map(|id| self.net.devs.get(id)) {
-            for g in d.inet6.groups.iter().filter(|g| !g.left) {
-                let _ = writeln!(out, "{:<4} {:<15} {} {:>5} 00000004 0", d.ifindex, d.name, hex(g.addr), g.users);
-            }
-        }
-        out
-    }
 }
 
 /// `RTF_*`.
@@ -131,11 +120,46 @@ fn line(out: &mut String, dst: Ipv6Addr, len: u8, r: &Route6, dev: &str) {
     );
 }
 
+/// Kinds of messages that are counted by name.
+const ICMPV6_TYPES: [(&str, u8); 15] = [
+    ("DestUnreachs", 1),
+    ("PktTooBigs", 2),
+    ("TimeExcds", 3),
+    ("ParmProblems", 4),
+    ("Echos", 128),
+    ("EchoReplies", 129),
+    ("GroupMembQueries", 130),
+    ("GroupMembResponses", 131),
+    ("GroupMembReductions", 132),
+    ("RouterSolicits", 133),
+    ("RouterAdvertisements", 134),
+    ("NeighborSolicits", 135),
+    ("NeighborAdvertisements", 136),
+    ("Redirects", 137),
+    ("MLDv2Reports", 143),
+];
+
+/// Those that there were, once more by their numbers.
+fn by_number(out: &mut String, counters: &[CounterView], way: &str) {
+    for (name, number) in ICMPV6_TYPES {
+        let is_it = |c: &&CounterView| c.group == "Icmp6" && c.name.strip_prefix(way) == Some(name);
+        if let Some(c) = counters.iter().find(is_it).filter(|c| c.value > 0) {
+            let _ = writeln!(out, "{:<32}\t{}", format!("Icmp6{way}Type{number}"), c.value);
+        }
+    }
+}
+
 /// A counter a line.
 pub(super) fn snmp6(counters: &[CounterView]) -> String {
     let mut out = String::new();
-    for c in counters.iter().filter(|c| matches!(c.group.as_str(), "Ip6" | "Icmp6" | "Udp6")) {
-        let _ = writeln!(out, "{:<32}\t{}", format!("{}{}", c.group, c.name), c.value);
+    for group in ["Ip6", "Icmp6", "Udp6"] {
+        for c in counters.iter().filter(|c| c.group == group) {
+            let _ = writeln!(out, "{:<32}\t{}", format!("{group}{}", c.name), c.value);
+        }
+        if group == "Icmp6" {
+            by_number(&mut out, counters, "In");
+            by_number(&mut out, counters, "Out");
+        }
     }
     // UDP-Lite is refused: its counters stand still.
     for name in [

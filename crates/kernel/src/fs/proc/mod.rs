@@ -1,16 +1,19 @@
 //! The texts of `/proc/net/*`, `/proc/softirqs` and friends: built on request from the views, in the kernel's columns.
 //!
-//! What Linux prints of things that this stack has not got is left out.
+//! What Linux prints of things that this stack has not got is left out. What is always empty on Linux as well (the cache of
+//! routes), or here because its objects are refused (UDP-Lite), has its heading.
 mod dev;
 mod igmp;
 mod ipv6;
 mod mem;
+mod netfilter;
 mod packet;
 pub mod vlan;
 
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::netfilter::Pf;
+use crate::net::netfilter::blob::ext::{MATCHES, TARGETS};
 use crate::view::{CounterView, SockView, TimerView};
 use core::net::{IpAddr, Ipv6Addr};
 use std::fmt::Write;
@@ -21,6 +24,8 @@ pub const FILES: &[&str] = &[
     "/proc/net/tcp6",
     "/proc/net/udp",
     "/proc/net/udp6",
+    "/proc/net/udplite",
+    "/proc/net/udplite6",
     "/proc/net/raw",
     "/proc/net/icmp",
     "/proc/net/snmp",
@@ -28,6 +33,9 @@ pub const FILES: &[&str] = &[
     "/proc/net/sockstat",
     "/proc/net/sockstat6",
     "/proc/net/dev",
+    "/proc/net/dev_mcast",
+    "/proc/net/ptype",
+    "/proc/net/rt_cache",
     "/proc/net/arp",
     "/proc/net/route",
     "/proc/net/igmp",
@@ -47,7 +55,13 @@ pub const FILES: &[&str] = &[
     "/proc/net/ip6_flowlabel",
     "/proc/net/ip_tables_names",
     "/proc/net/ip6_tables_names",
+    "/proc/net/ip_tables_matches",
+    "/proc/net/ip_tables_targets",
+    "/proc/net/ip6_tables_matches",
+    "/proc/net/ip6_tables_targets",
     "/proc/net/nf_conntrack",
+    "/proc/net/nf_conntrack_expect",
+    "/proc/net/netfilter/nf_log",
     "/proc/net/netfilter/nfnetlink_log",
     "/proc/net/stat/nf_conntrack",
     "/proc/softirqs",
@@ -66,13 +80,21 @@ impl Kernel {
             "/proc/net/tcp6" => sockets(&self.view_sockets(ns), "tcp", true),
             "/proc/net/udp" => sockets(&self.view_sockets(ns), "udp", false),
             "/proc/net/udp6" => sockets(&self.view_sockets(ns), "udp", true),
+            "/proc/net/udplite" => sockets(&[], "udp", false),
+            "/proc/net/udplite6" => sockets(&[], "udp", true),
             "/proc/net/raw" => sockets(&self.view_sockets(ns), "raw", false),
             "/proc/net/icmp" => sockets(&self.view_sockets(ns), "icmp", false),
-            "/proc/net/snmp" => snmp(&self.view_counters(ns), &["Ip", "Icmp", "IcmpMsg", "Tcp", "Udp"]),
+            "/proc/net/snmp" => {
+                let counters = self.view_counters(ns);
+                snmp(&counters, &["Ip", "Icmp", "IcmpMsg", "Tcp", "Udp"]) + &udplite(&counters)
+            }
             "/proc/net/netstat" => snmp(&self.view_counters(ns), &["TcpExt", "IpExt"]),
             "/proc/net/sockstat" => self.sockstat(ns),
             "/proc/net/sockstat6" => self.sockstat6(ns),
             "/proc/net/dev" => dev::dev(&self.view_links(ns)),
+            "/proc/net/dev_mcast" => igmp::dev_mcast(self, ns),
+            "/proc/net/ptype" => packet::ptype(self, ns),
+            "/proc/net/rt_cache" => dev::rt_cache(),
             "/proc/net/arp" => dev::arp(&self.net, ns, &self.view_neighs(ns)),
             "/proc/net/route" => dev::route(&self.routes_of(ns, false)),
             "/proc/net/igmp" => igmp::igmp(self, ns),
@@ -83,7 +105,7 @@ impl Kernel {
             "/proc/net/stat/ndisc_cache" => dev::neigh_stat(&self.net, true),
             "/proc/net/if_inet6" => self.if_inet6(ns),
             "/proc/net/ipv6_route" => self.ipv6_route(ns),
-            "/proc/net/igmp6" => self.igmp6(ns),
+            "/proc/net/igmp6" => igmp::igmp6(self, ns),
             "/proc/net/anycast6" => self.anycast6(ns),
             "/proc/net/ip6_flowlabel" => crate::net::ipv6::flowlabel::show(&self.net, ns),
             "/proc/net/snmp6" => ipv6::snmp6(&self.view_counters(ns)),
@@ -91,6 +113,13 @@ impl Kernel {
             "/proc/net/icmp6" => sockets(&self.view_sockets(ns), "icmp", true),
             "/proc/net/ip_tables_names" => self.net.proc_tables_names(ns, Pf::V4),
             "/proc/net/ip6_tables_names" => self.net.proc_tables_names(ns, Pf::V6),
+            "/proc/net/ip_tables_matches" => netfilter::names(MATCHES, Pf::V4),
+            "/proc/net/ip_tables_targets" => netfilter::names(TARGETS, Pf::V4),
+            "/proc/net/ip6_tables_matches" => netfilter::names(MATCHES, Pf::V6),
+            "/proc/net/ip6_tables_targets" => netfilter::names(TARGETS, Pf::V6),
+            // No helper expects anything here.
+            "/proc/net/nf_conntrack_expect" => String::new(),
+            "/proc/net/netfilter/nf_log" => netfilter::loggers(self, ns),
             "/proc/net/netfilter/nfnetlink_log" => self.net.proc_nfnetlink_log(ns),
             "/proc/net/nf_conntrack" => self.net.proc_nf_conntrack(ns),
             "/proc/net/stat/nf_conntrack" => self.net.proc_stat_nf_conntrack(ns),
@@ -156,6 +185,13 @@ fn snmp(counters: &[CounterView], groups: &[&str]) -> String {
         let _ = write!(out, "{group}:{names}\n{group}:{values}\n");
     }
     out
+}
+
+/// UDP-Lite is refused: its counters, which are those of UDP, stand still.
+fn udplite(counters: &[CounterView]) -> String {
+    let still = |c: &CounterView| CounterView { group: "UdpLite".into(), name: c.name.clone(), value: 0 };
+    let of: Vec<_> = counters.iter().filter(|c| c.group == "Udp").map(still).collect();
+    snmp(&of, &["UdpLite"])
 }
 
 /// An address as the file has it: the bytes of the word in the machine's order.

@@ -70,7 +70,7 @@ pub const NAPI_FILES: [&str; 3] = ["gro_flush_timeout", "napi_defer_hard_irqs", 
 
 /// A number as sysfs takes it (`kstrtoul` of any base): EINVAL for what is none, ERANGE for one too large.
 #[doc(alias = "kstrtoul")]
-fn read_number(text: &str) -> Result<u64, Errno> {
+pub fn read_number(text: &str) -> Result<u64, Errno> {
     let text = text.strip_suffix('\n').unwrap_or(text);
     let (digits, radix) = match text.strip_prefix("0x").or(text.strip_prefix("0X")) {
         Some(hex) => (hex, 16),

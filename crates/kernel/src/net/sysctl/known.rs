@@ -61,6 +61,12 @@ pub fn nearest(key: &str) -> Option<String> {
     (best.0 > 0 && best.0 <= key.len() / 3 + 1).then_some(best.1)
 }
 
+/// Of some words the one nearest to a mistyped one, where one is near.
+pub fn nearest_among<'a>(word: &str, all: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let (far, best) = all.into_iter().map(|w| (distance(word, w), w)).min_by_key(|w| w.0)?;
+    (far > 0 && far <= word.len() / 3 + 1 && far < word.len()).then_some(best)
+}
+
 /// The same of a device's: its name is as it was written, directory and setting are what they may have been meant to be.
 fn nearest_of_device(key: &str) -> Option<(usize, String)> {
     let mut points = key.match_indices('.').map(|(at, _)| at);
@@ -90,6 +96,12 @@ fn distance(a: &str, b: &str) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_find_their_neighbour_when_it_is_near() {
+        let near = |w| nearest_among(w, ["run", "ps", "lab", "tcpdump"]);
+        assert_eq!([near("rnu"), near("tcpdmp"), near("run"), near("x")], [Some("run"), Some("tcpdump"), None, None]);
+    }
 
     #[test]
     fn typos_find_their_neighbour_also_of_a_device() {

@@ -2,7 +2,7 @@
 //!
 //! What comes from a program is data: every offset is checked, every loop ends with the bytes, and a table whose chains are not
 //! laid out as `libiptc` lays them out (built-in chains, then user chains behind their names) is refused with EINVAL.
-pub(super) mod ext;
+pub(crate) mod ext;
 mod multiport;
 mod owner;
 pub(super) mod physdev;
