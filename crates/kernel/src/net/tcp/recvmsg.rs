@@ -125,6 +125,13 @@ fn take(sk: &mut TcpSock, net: &mut Net, len: usize, got: &mut Segs, tstamp: &mu
     let mut left = len;
     while left > 0 {
         let Some(first) = sk.rcv.queue.front() else { break };
+        // A FIN alone: its number is no octet, urgent or not.
+        if first.frags.is_empty() {
+            let Some(skb) = sk.rcv.queue.pop_front() else { break };
+            sk.sk.rmem_alloc = sk.sk.rmem_alloc.saturating_sub(skb.truesize);
+            net.consume_skb(skb);
+            continue;
+        }
         let mut n = first.frags.len().min(left);
         if sk.urg().is_some() {
             match urgent::meets(sk, sk.rcv.copied_seq, n, !got.is_empty()) {

@@ -130,7 +130,7 @@ fn check_urg(sk: &mut TcpSock, net: &mut Net, id: TcpId, skb: &Skb) {
     }
     net.env.rises.push_back(Rise::Urgent { sock: SockId::Tcp(id) });
     // The reader stands at the old mark, whose byte it will not read: it is passed over now.
-    if old == Some(sk.rcv.copied_seq) && !sk.sk.flags.oobinline && sk.rcv.copied_seq != sk.rcv.nxt {
+    if old == Some(sk.rcv.copied_seq) && !sk.sk.flags.oobinline && sk.readable() > 0 {
         pass(sk, net);
     }
     let u = sk.rare().urg.get_or_insert_default();
