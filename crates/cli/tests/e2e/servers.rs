@@ -212,5 +212,8 @@ fn beside_the_stream(env: &Env) -> Result<()> {
     for line in urgent.chain(&errors) {
         ensure!(text.lines().any(|l| l == *line), "{line:?} is not in {text:?} {}", jar.stderr());
     }
+    // Its supervisor goes by itself; killed on the way out it would leave its socket.
+    let out = jar.wait(20)?;
+    ensure!(out.code == Some(0), "{out:?}");
     Ok(())
 }
