@@ -64,3 +64,5 @@ for size in (100, 500):
     case(f"behind a hole, {size}, backwards", 8000, [(size * n, size) for n in range(26, 0, -1) if size * n < 7000], [("hole", ACK, 0, size), ("data", ACK, 0, 100)])
 case("islands", 8000, [(400 * n, 100) for n in range(1, 18)], [("data", ACK, 0, 100), ("data", ACK, 0, 4000)])
 case("queue and islands", 8000, [(0, 100)] * 8 + [(400 * n, 100) for n in range(1, 16)], [("data", ACK, 0, 100)] * 2)
+for size in (10, 1000):
+    case(f"{size} behind a FIN", 8000, [], [("early FIN", ACK | FIN, 10, size), ("behind", ACK, 11 + size, size), ("hole", ACK, 0, 10)])

@@ -5,6 +5,7 @@
 use crate::env::Nanos;
 use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
+use crate::mem::pages::PAGE_SIZE;
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, Features};
 use crate::net::core::dev_rx;
@@ -17,8 +18,6 @@ use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6};
 use belljar_wire::{FlowKey, Frame, GsoType, Mac, gso};
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
-
-const PAGE_SIZE: usize = 4096;
 
 /// Packets that wait for the reader of a TUN (`ip link`'s qlen); a TAP has what Ethernet devices have.
 pub const TUN_READQ_SIZE: u32 = 500;
@@ -77,7 +76,6 @@ pub fn tun_net_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
 /// order that is not too large (`tun_alloc_skb`, `alloc_skb_with_frags`).
 fn charge(skb: &mut Skb, len: usize) {
     const COSTLY: usize = PAGE_SIZE << 3;
-    let head = (NET_SKB_PAD + len).min(PAGE_SIZE - SHARED_INFO);
     if NET_SKB_PAD + len < PAGE_SIZE {
         let buffer = linear_buffer(NET_SKB_PAD + len);
         skb.head_locked = true;
@@ -85,7 +83,7 @@ fn charge(skb: &mut Skb, len: usize) {
         skb.truesize = SKB_HEAD + buffer as u32;
         return;
     }
-    let mut left = NET_SKB_PAD + len - head;
+    let mut left = NET_SKB_PAD + len - (PAGE_SIZE - SHARED_INFO);
     skb.truesize = SKB_HEAD + PAGE_SIZE as u32;
     while left > 0 {
         let piece = (left.next_multiple_of(PAGE_SIZE) + 1).next_power_of_two() / 2;

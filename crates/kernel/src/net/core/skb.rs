@@ -6,6 +6,7 @@
 use crate::env::Rise;
 use crate::env::time::Nanos;
 use crate::ids::*;
+use crate::mem::pages::PAGE_SIZE;
 use crate::net::ipv4::route::Dst;
 use crate::net::netfilter::conntrack::NfCt;
 use belljar_wire::ethernet::ETH_HLEN;
@@ -241,14 +242,15 @@ pub type Skb = Box<SkBuff>;
 
 /// Linux charges a packet by what its buffers take there, not by its payload: the overhead of the head
 /// (`SKB_TRUESIZE(0)` with a small head, 6.18).
-pub const SKB_OVERHEAD: u32 = SKB_HEAD + 576;
+pub const SKB_OVERHEAD: u32 = SKB_HEAD + SMALL_HEAD as u32;
 /// `struct sk_buff` itself.
 pub const SKB_HEAD: u32 = 256;
 /// Room in front of what a driver receives.
 pub const NET_SKB_PAD: usize = 64;
 /// `struct skb_shared_info`, at the end of each buffer.
 pub const SHARED_INFO: usize = 320;
-const PAGE_SIZE: usize = crate::mem::pages::PAGE_SIZE;
+/// The buffer of a packet whose octets lie elsewhere (`skbuff_small_head`).
+const SMALL_HEAD: usize = 576;
 
 impl SkBuff {
     /// As new, in place: the bytes of the head are not cleared, they are written before they are read.
@@ -316,7 +318,6 @@ pub fn truesize(len: usize) -> u32 {
 
 /// The buffer that Linux takes for `len` octets in one piece, with what lies at its end (`kmalloc_reserve`).
 pub fn linear_buffer(len: usize) -> usize {
-    const SMALL_HEAD: usize = 576;
     match len.next_multiple_of(64) + SHARED_INFO {
         0..=SMALL_HEAD => SMALL_HEAD,
         more => more.next_power_of_two(),

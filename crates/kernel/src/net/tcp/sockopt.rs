@@ -28,8 +28,6 @@ const TCP_CA_NAME_MAX: usize = 16;
 /// Seconds: first SYN-ACK timeout, and the longest.
 const TIMEOUT_INIT: u32 = 1;
 const RTO_MAX: u32 = 120;
-/// Half of the smallest receive buffer.
-pub const MIN_WINDOW_CLAMP: u32 = 1152;
 
 /// Seconds as a number of SYN-ACK timeouts that last at least that long (`secs_to_retrans`).
 fn secs_to_retrans(seconds: u32) -> u8 {

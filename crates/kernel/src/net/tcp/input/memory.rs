@@ -1,4 +1,5 @@
 //! What a receive queue may hold by true size: packets that share a buffer, and what happens when there is no room for one more.
+use crate::mem::pages::PAGE_SIZE;
 use crate::net::Net;
 use crate::net::core::skb::{SHARED_INFO, SKB_HEAD, SKB_OVERHEAD, SkBuff, Skb, linear_buffer};
 use crate::net::core::sock::SOCK_RCVBUF_LOCK;
@@ -11,11 +12,12 @@ use crate::net::tcp::sock::*;
 use crate::net::tcp::{inc, mem};
 use belljar_wire::tcp::Flags;
 use std::collections::VecDeque;
+use std::ops::Range;
 
 /// Pieces that a packet may have (`MAX_SKB_FRAGS`, and its head).
 const MAX_PIECES: usize = 16;
 /// Octets in one page with what lies at the end of each buffer (`SKB_MAX_ORDER(0, 0)`).
-const PAGE_OF_DATA: usize = 4096 - SHARED_INFO;
+const PAGE_OF_DATA: usize = PAGE_SIZE - SHARED_INFO;
 
 /// Moves RCV.NXT over an accepted segment and puts it into the queue, joined to the last one when that saves a buffer.
 #[doc(alias = "tcp_queue_rcv")]
@@ -46,7 +48,7 @@ pub(super) fn push_received(sk: &mut TcpSock, net: &mut Net, mut skb: Skb) {
 #[doc(alias = "tcp_try_coalesce")]
 #[doc(alias = "skb_try_coalesce")]
 pub(super) fn try_coalesce(to: &mut SkBuff, from: &mut SkBuff) -> Option<u32> {
-    // What is partly old keeps the buffer that it came in.
+    // What is partly old keeps the buffer that it came in. What touches a FIN from behind is joined too, and read (6.18).
     if to.tcp.end_seq != from.tcp.seq || from.tcp.trimmed {
         return None;
     }
@@ -130,7 +132,7 @@ fn is_end(skb: &SkBuff) -> bool {
 fn collapse_receive_queue(sk: &mut TcpSock, net: &mut Net) {
     let mut queue = std::mem::take(&mut sk.rcv.queue);
     let all = queue.len();
-    collapse(sk, net, &mut queue, 0, all, sk.rcv.copied_seq, sk.rcv.nxt);
+    collapse(sk, net, &mut queue, 0..all, (sk.rcv.copied_seq, sk.rcv.nxt));
     sk.rcv.queue = queue;
 }
 
@@ -149,7 +151,7 @@ fn collapse_ofo_queue(sk: &mut TcpSock, net: &mut Net) {
         }
         if held != alone || end.wrapping_sub(start) as usize >= PAGE_OF_DATA {
             let before = queue.len();
-            collapse(sk, net, &mut queue, head, tail, start, end);
+            collapse(sk, net, &mut queue, head..tail, (start, end));
             tail = tail + queue.len() - before;
         } else {
             tiny += held;
@@ -162,30 +164,22 @@ fn collapse_ofo_queue(sk: &mut TcpSock, net: &mut Net) {
     sk.rcv.ooo.put(queue);
 }
 
-/// Copies the octets of `queue[head..tail]`, from the first packet on that takes more than it is worth, into buffers of a page.
+/// Copies the octets of `part` of the queue, from the first packet on that takes more than it is worth, into buffers of a page.
 #[doc(alias = "tcp_collapse")]
-fn collapse(
-    sk: &mut TcpSock,
-    net: &mut Net,
-    queue: &mut VecDeque<Skb>,
-    head: usize,
-    tail: usize,
-    start: u32,
-    end: u32,
-) {
+fn collapse(sk: &mut TcpSock, net: &mut Net, queue: &mut VecDeque<Skb>, part: Range<usize>, (start, end): (u32, u32)) {
     let ratio = sk.rcv.scaling_ratio;
     let bloated = |s: &Skb| {
         let read = before(s.tcp.seq, start);
         !is_end(s) && (win_from_space(ratio, s.truesize) > s.frags.len() as u32 || read)
     };
-    let Some(from) = (head..tail).find(|&at| queue.get(at).is_some_and(bloated)) else { return };
-    let to = (from..tail).find(|&at| queue.get(at).is_some_and(|s| is_end(s))).unwrap_or(tail);
+    let Some(from) = part.clone().find(|&at| queue.get(at).is_some_and(bloated)) else { return };
+    let to = (from..part.end).find(|&at| queue.get(at).is_some_and(|s| is_end(s))).unwrap_or(part.end);
     let mut old: VecDeque<Skb> = queue.drain(from..to).collect();
     let mut at = from;
     while let Some(first) = old.front() {
         let mut cb = first.tcp;
         cb.end_seq = cb.seq;
-        let room = (end.wrapping_sub(cb.seq) as usize).min(PAGE_OF_DATA);
+        let room = (end.wrapping_sub(cb.seq) as usize).clamp(1, PAGE_OF_DATA);
         let mut skb = net.alloc_skb();
         (skb.id, skb.ns, skb.dev, skb.protocol, skb.tstamp) =
             (first.id, first.ns, first.dev, first.protocol, first.tstamp);

@@ -7,10 +7,11 @@ use crate::net::tcp::output::ack::{incr_quickack, space_from_win, tcp_full_space
 use crate::net::tcp::output::segment::constant_options;
 use crate::net::tcp::seq::before;
 use crate::net::tcp::sock::*;
-use crate::net::tcp::sockopt::MIN_WINDOW_CLAMP;
 use crate::net::tcp::{mem, setting, sysctl};
 use belljar_wire::tcp::{Flags, TCP_HLEN, TcpOptions};
 
+/// Half of the smallest receive buffer.
+const MIN_WINDOW_CLAMP: u32 = 1152;
 /// What every host takes (RFC 9293 §3.7.1).
 const TCP_MSS_DEFAULT: u32 = 536;
 

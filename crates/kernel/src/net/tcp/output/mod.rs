@@ -204,6 +204,7 @@ pub fn check_space(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 /// Grows the send buffer with the window, unless the program fixed it.
 #[doc(alias = "tcp_sndbuf_expand")]
 pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
+    use crate::net::core::skb::{SHARED_INFO, SKB_HEAD};
     use crate::net::core::sock::SOCK_SNDBUF_LOCK;
     /// Room for all headers (6.18, whose small heads are of 576 octets; kernels with wireless or tunnel devices keep 320).
     const MAX_TCP_HEADER: u32 = 256;
@@ -213,7 +214,7 @@ pub fn sndbuf_expand(sk: &mut TcpSock, net: &Net) {
     let max = super::sysctl(net, sk).map_or(0, |s| s.tcp_wmem[2]) as u32;
     // The headers, skb_shared_info and sk_buff around the data, in the buffer that kmalloc would give.
     let mss = u32::from(sk.snd.mss_cache.max(sk.snd.mss_clamp));
-    let per_mss = (mss + MAX_TCP_HEADER + 320).next_power_of_two() + 256;
+    let per_mss = (mss + MAX_TCP_HEADER + SHARED_INFO as u32).next_power_of_two() + SKB_HEAD;
     let segs = sk.cong.cwnd.max(10).max(sk.loss.reordering + 1);
     // Fast recovery needs twice the window: what is in flight and what is sent meanwhile. BBR keeps a window more.
     let windows = if sk.cong.has_cong_control() { 3 } else { 2 };
