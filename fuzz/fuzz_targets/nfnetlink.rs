@@ -13,7 +13,7 @@ fuzz_target!(|data: &[u8]| {
     let mut m = machine();
     let Some(ns) = m.k.net.devs.get(m.dev).map(|d| d.ns) else { return };
     let form = ErrorForm { ext_ack: true, cap_ack: false };
-    let c = Caller { ns, port: 7, uid: 0, process: (1, "fuzz"), net_admin: true, strict: true, form, netns: &|_| None };
+    let c = Caller { ns, port: 7, uid: 0, process: (1, "fuzz"), net_admin: true, strict: true, form, netns: &[] };
     // Datagrams one after another, each with its length before it; the first byte says for which of the two.
     let mut rest = data;
     while let Some((&[which, lo, hi], more)) = rest.split_first_chunk::<3>() {

@@ -9,6 +9,7 @@ use belljar_abi::netlink::{self as nl, ErrorForm};
 use belljar_abi::sock_diag::SOCK_DESTROY;
 use belljar_abi::{self as abi, Errno, SockAddr};
 use belljar_kernel::ids::NsId;
+use belljar_kernel::net::netlink::link_set::netns_refs;
 use belljar_kernel::net::netlink::notify::Notice;
 use belljar_kernel::net::netlink::{Caller, NetnsRef};
 use belljar_kernel::task::call::Received;
@@ -24,7 +25,7 @@ pub const DATAGRAM: usize = 16 * 1024;
 #[derive(Debug, Default)]
 pub struct Netlink {
     kind: i32,
-    protocol: i32,
+    pub(crate) protocol: i32,
     portid: u32,
     /// Bit n: a member of group n.
     groups: u64,
@@ -220,7 +221,9 @@ pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) ->
         None => None,
     };
     let form = ErrorForm { ext_ack: true, cap_ack: true };
-    let find = |by| if let NetnsRef::Fd(_) = by { other } else { None };
+    // Here any descriptor means that one.
+    let refs = netns_refs(message).into_iter().filter(|by| matches!(by, NetnsRef::Fd(_)));
+    let netns: Vec<_> = refs.filter_map(|by| Some((by, other?))).collect();
     let caller = Caller {
         ns: m.ns,
         port: 0,
@@ -229,7 +232,7 @@ pub fn direct(now: u64, m: &mut Machine, message: &[u8], netns: Option<&str>) ->
         net_admin: true,
         strict: false,
         form,
-        netns: &find,
+        netns: &netns,
     };
     Ok(m.k.rtnetlink(now, &caller, message))
 }
@@ -241,7 +244,8 @@ pub struct Asker<'a> {
     /// The process, and its name.
     pub pid: u32,
     pub comm: &'a str,
-    pub netns: &'a dyn Fn(NetnsRef) -> Option<NsId>,
+    /// What the references of its request mean.
+    pub netns: &'a [(NetnsRef, NsId)],
 }
 
 impl Jar {

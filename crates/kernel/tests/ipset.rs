@@ -20,7 +20,7 @@ fn ask(t: &mut Three, b: &[u8]) -> Vec<u8> {
         net_admin: true,
         strict: true,
         form: ErrorForm::default(),
-        netns: &|_| None,
+        netns: &[],
     };
     t.k[ROUTER].nfnetlink(t.now, &c, b).concat()
 }

@@ -25,7 +25,7 @@ fn config(t: &mut Three, port: u32, group: u16, attrs: &[(u16, &[u8])]) -> i32 {
         net_admin: true,
         strict: true,
         form: ErrorForm::default(),
-        netns: &|_| None,
+        netns: &[],
     };
     let out = t.k[ROUTER].nfnetlink(t.now, &c, &b).concat();
     let (_, body) = nl::messages(&out).next().unwrap();

@@ -40,7 +40,7 @@ fn ask(t: &mut Three, who: usize, data: &[u8]) -> Vec<(NlMsgHdr, Vec<u8>)> {
         net_admin: true,
         strict: true,
         form: ErrorForm::default(),
-        netns: &|_| None,
+        netns: &[],
     };
     let now = t.now;
     let out = t.k[who].nfnetlink(now, &c, data).concat();

@@ -65,7 +65,7 @@ fn add(w: &mut World, family: u8, hook: u32, exprs: &[Attr]) -> Vec<i32> {
         net_admin: true,
         strict: false,
         form: ErrorForm { ext_ack: true, cap_ack: true },
-        netns: &|_| None,
+        netns: &[],
     };
     let answers = w.k.nfnetlink(w.now, &c, &all).concat();
     let errors = belljar_abi::netlink::messages(&answers).map(|(_, b)| -i32::from_ne_bytes(*b.first_chunk().unwrap()));

@@ -36,7 +36,7 @@ impl Host {
             net_admin: admin,
             strict: true,
             form,
-            netns: &|_| None,
+            netns: &[],
         };
         let out = request(&mut self.k.net, &c, data).concat();
         nl::messages(&out).map(|(h, b)| (h, b.to_vec())).collect()

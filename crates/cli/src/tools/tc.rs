@@ -52,8 +52,8 @@ pub fn run(c: &TcCommand) -> Done {
             out::print(&text::render(object, &found, &show, &names))?;
         }
         None => {
-            let index = |name: &str| links.iter().find(|l| l.name == name).map(|l| l.ifindex);
-            let r = words::build(&words, index).map_err(Fail::usage)?;
+            let devices: Vec<(&str, u32)> = links.iter().map(|l| (l.name.as_str(), l.ifindex)).collect();
+            let r = words::build(&words, &devices).map_err(Fail::usage)?;
             if let Some(w) = ask(&mut s, r.kind, r.flags, r.body)?["warning"].as_str() {
                 out::say(format!("Warning: {w}"));
             }

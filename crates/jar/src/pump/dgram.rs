@@ -3,10 +3,11 @@ use crate::jar::Jar;
 use crate::netlink::Asker;
 use crate::socks::{Dgram, Flow, SockId};
 use belljar_abi::Errno;
+use belljar_abi::netlink::NETLINK_ROUTE;
 use belljar_host::fd;
+use belljar_kernel::net::netlink::link_set::netns_refs;
 use belljar_kernel::task::call::{Payload, Received};
 use belljar_wire::Segs;
-use std::cell::RefCell;
 use std::io::{ErrorKind, IoSlice};
 
 /// Longest datagram: a frame of lo with its header.
@@ -244,8 +245,10 @@ impl Jar {
         let Flow::Dgram(d) = &mut s.flow else { return Err(Errno::EBADF) };
         let Some(m) = self.machines.get_mut(s.host) else { return Err(Errno::EBADF) };
         if let Some(nl) = &mut d.netlink {
-            let (tasks, spaces, tid) = (RefCell::new(&mut self.tasks), &self.spaces, tid.unwrap_or(0));
-            let netns = |by| spaces.resolve(&mut tasks.borrow_mut(), tid, by);
+            let tid = tid.unwrap_or(0);
+            let refs = if nl.protocol == NETLINK_ROUTE { netns_refs(data) } else { Vec::new() };
+            let found = |by| Some((by, self.spaces.resolve(&mut self.tasks, tid, by)?));
+            let netns: Vec<_> = refs.into_iter().filter_map(found).collect();
             let comm = belljar_host::task::comm(tid).unwrap_or_default();
             let who =
                 Asker { privileged, pid: belljar_host::task::tgid(tid).unwrap_or(tid), comm: &comm, netns: &netns };

@@ -9,6 +9,7 @@ use belljar_kernel::ids::*;
 use belljar_kernel::net::core::dev::NetDevice;
 use belljar_kernel::net::netfilter::Pf;
 use belljar_kernel::net::netfilter::words::NoNames;
+use belljar_kernel::net::netlink::link_set::netns_refs;
 use belljar_kernel::net::netlink::{Caller, NetnsRef};
 use belljar_kernel::task::call::*;
 use belljar_kernel::task::process::Caps;
@@ -121,10 +122,11 @@ impl World {
             m.attr(*k, v);
         }
         let spaces: Vec<NsId> = self.spaces.iter().map(|s| s.0).collect();
-        let netns = |r: NetnsRef| match r {
-            NetnsRef::Fd(n) => spaces.get(n as usize).copied(),
+        let meant = |r: NetnsRef| match r {
+            NetnsRef::Fd(n) => Some((r, *spaces.get(n as usize)?)),
             NetnsRef::Pid(_) => None,
         };
+        let netns: Vec<_> = netns_refs(&out).into_iter().filter_map(meant).collect();
         let form = ErrorForm { ext_ack: true, cap_ack: true };
         let process = (1, "");
         let (ns, port, uid) = (self.ns(n), 77, 0);

@@ -62,7 +62,7 @@ fn ask(net: &mut Net, ns: NsId, kind: u16, msg: RtMsg, attrs: &[(u16, Vec<u8>)])
     m.body(&msg.to_bytes());
     attrs.iter().for_each(|(k, v)| _ = m.attr(*k, v));
     let form = ErrorForm { ext_ack: false, cap_ack: true };
-    let c = Caller { ns, port: 0, uid: 0, process: (0, ""), net_admin: true, strict: false, form, netns: &|_| None };
+    let c = Caller { ns, port: 0, uid: 0, process: (0, ""), net_admin: true, strict: false, form, netns: &[] };
     let answers = request(net, &c, &data);
     let (_, body) = answers.first().and_then(|a| nl::messages(a).next()).ok_or(Errno::EINVAL)?;
     match u32_at(body, 0) as i32 {

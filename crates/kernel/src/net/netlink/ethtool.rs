@@ -578,8 +578,7 @@ mod tests {
         let ns = k.net.add_ns("t");
         let (dev, _) = k.net.add_veth((ns, "v0"), (ns, "v1")).unwrap();
         let form = nl::ErrorForm { ext_ack: true, cap_ack: true };
-        let netns = |_| None;
-        let c = Caller { ns, port: 0, uid: 0, process: (1, ""), net_admin: true, strict: false, form, netns: &netns };
+        let c = Caller { ns, port: 0, uid: 0, process: (1, ""), net_admin: true, strict: false, form, netns: &[] };
         let mut ask = |on: bool| {
             let mut b = Vec::new();
             let mut m = Msg::new(&mut b, ETHTOOL_ID, nl::NLM_F_REQUEST, 1, 0);

@@ -1,5 +1,5 @@
 //! Devices as netlink shows them: RTM_GETLINK, dumps and the messages about changes.
-use super::{Caller, Done, Dump, Head, Req, index, refuse, str_of, u32_of};
+use super::{Caller, Done, Dump, Head, NetnsRef, Req, index, refuse, str_of, u32_of};
 use crate::drivers::bridge;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
@@ -191,14 +191,20 @@ const NETNSA_NSID: u16 = 1;
 const NETNSA_PID: u16 = 2;
 const NETNSA_FD: u16 = 3;
 
+/// The namespace that a request for a number is about.
+pub(super) fn asked_ns(body: &[u8]) -> Option<NetnsRef> {
+    nl::attrs(body.get(4..)?).find_map(|(kind, v)| match kind {
+        NETNSA_PID => Some(NetnsRef::Pid(u32_of(v).ok()?)),
+        NETNSA_FD => Some(NetnsRef::Fd(u32_of(v).ok()? as i32)),
+        _ => None,
+    })
+}
+
 /// By which number the caller's namespace knows another; -1: by none.
 #[doc(alias = "rtnl_net_getid")]
 pub(crate) fn get_nsid(net: &Net, c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
-    let asked = r.attrs(4).find(|(k, _)| matches!(*k, NETNSA_PID | NETNSA_FD));
-    let Some((kind, v)) = asked else { return refuse(Errno::EINVAL, "Peer netns reference is missing") };
-    let number = u32_of(v)?;
-    let by = if kind == NETNSA_FD { super::NetnsRef::Fd(number as i32) } else { super::NetnsRef::Pid(number) };
-    let Some(ns) = (c.netns)(by) else { return refuse(Errno::EINVAL, "Peer netns reference is invalid") };
+    let Some(by) = asked_ns(r.body) else { return refuse(Errno::EINVAL, "Peer netns reference is missing") };
+    let Some(ns) = c.meant(by) else { return refuse(Errno::EINVAL, "Peer netns reference is invalid") };
     let id = net.nsid(c.ns, ns).map_or(-1, |id| id as i32);
     let h = Head::reply(RTM_NEWNSID, c, r);
     Msg::new(out, h.kind, h.flags, h.seq, h.port).body(&[0; 4]).attr(NETNSA_NSID, &id.to_ne_bytes());

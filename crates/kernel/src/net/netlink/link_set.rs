@@ -5,7 +5,7 @@ use crate::drivers::veth::Veth;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
-use crate::net::netlink::link::named;
+use crate::net::netlink::link::{asked_ns, named};
 use belljar_abi::netlink::{self as nl, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
 use belljar_abi::rtnetlink::*;
 use belljar_abi::{AF_INET6, Errno};
@@ -95,11 +95,29 @@ fn parse_req<'a>(r: Req<'a>) -> Done<Spec<'a>> {
     parse(info, r.attrs(IfInfoMsg::LEN))
 }
 
+/// The namespaces beside the caller's that requests of NETLINK_ROUTE name, for who has to find them before.
+pub fn netns_refs(requests: &[u8]) -> Vec<NetnsRef> {
+    let mut out = Vec::new();
+    for (h, body) in nl::messages(requests) {
+        match h.kind {
+            RTM_NEWLINK | RTM_SETLINK => {
+                // What cannot be read is refused later.
+                let Some(Ok(s)) = IfInfoMsg::parse(body).map(|info| parse_behind(info, body)) else { continue };
+                out.extend(s.netns);
+                out.extend(peer_of(&s).ok().and_then(|peer| peer.netns));
+            }
+            RTM_GETNSID => out.extend(asked_ns(body)),
+            _ => {}
+        }
+    }
+    out
+}
+
 /// The namespace that a device is to be in.
 fn target_ns(c: &Caller<'_>, s: &Spec<'_>) -> Done<Option<NsId>> {
     match s.netns {
         None => Ok(None),
-        Some(by) => (c.netns)(by).map(Some).ok_or(Errno::EINVAL.into()),
+        Some(by) => c.meant(by).map(Some).ok_or(Errno::EINVAL.into()),
     }
 }
 
@@ -253,16 +271,22 @@ fn finish(net: &mut Net, c: &Caller<'_>, dev: DevId, ns: NsId, kind: &str, s: &S
     apply_since(net, &here, dev, &rest, since)
 }
 
+/// A device's fixed part with its attributes behind.
+fn parse_behind(info: IfInfoMsg, body: &[u8]) -> Done<Spec<'_>> {
+    parse(info, nl::attrs(body.get(IfInfoMsg::LEN..).unwrap_or(&[])))
+}
+
+/// The other end of a veth pair, as its own attributes describe it.
+fn peer_of<'a>(s: &Spec<'a>) -> Done<Spec<'a>> {
+    match nl::attrs(s.data).find(|(k, _)| *k == VETH_INFO_PEER).filter(|_| s.kind == Some("veth")) {
+        Some((_, v)) => parse_behind(IfInfoMsg::parse(v).ok_or(Errno::EINVAL)?, v),
+        None => Ok(Spec::default()),
+    }
+}
+
 /// Both ends; the other one's description stands in VETH_INFO_PEER.
 fn veth(net: &mut Net, c: &Caller<'_>, (ns, template): (NsId, &str), s: &Spec<'_>) -> Done<DevId> {
-    let peer = nl::attrs(s.data).find(|(k, _)| *k == VETH_INFO_PEER).map(|(_, v)| v);
-    let peer = match peer {
-        Some(v) => {
-            let info = IfInfoMsg::parse(v).ok_or(Errno::EINVAL)?;
-            parse(info, nl::attrs(v.get(IfInfoMsg::LEN..).unwrap_or(&[])))?
-        }
-        None => Spec::default(),
-    };
+    let peer = peer_of(s)?;
     let peer_ns = target_ns(c, &peer)?.unwrap_or(c.ns);
     let peer_name = net.alloc_name(peer_ns, peer.name.unwrap_or("veth%d"))?;
     let name = match template.contains("%d") && ns == peer_ns {

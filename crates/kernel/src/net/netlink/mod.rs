@@ -56,7 +56,14 @@ pub struct Caller<'a> {
     /// NETLINK_GET_STRICT_CHK: what a dump's header names filters it.
     pub strict: bool,
     pub form: ErrorForm,
-    pub netns: &'a dyn Fn(NetnsRef) -> Option<NsId>,
+    /// What the references of the request (`netns_refs`) mean.
+    pub netns: &'a [(NetnsRef, NsId)],
+}
+
+impl Caller<'_> {
+    fn meant(&self, by: NetnsRef) -> Option<NsId> {
+        self.netns.iter().find(|(r, _)| *r == by).map(|(_, ns)| *ns)
+    }
 }
 
 impl std::fmt::Debug for Caller<'_> {

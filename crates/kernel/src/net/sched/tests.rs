@@ -32,7 +32,7 @@ impl Bench {
 
     fn try_tc(&mut self, line: &str) -> Result<Option<String>, String> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let r = words::build(&words, |_| Some(1))?;
+        let r = words::build(&words, &[("v0", 1)])?;
         let attrs = Opts::new(&r.body[TcMsg::LEN..]);
         let req = api::Req { t: TcMsg::parse(&r.body).unwrap(), flags: r.flags, attrs, acts: Default::default() };
         let mut cx = Ctx::new((&mut self.env, &mut self.pool, &mut self.acts), 1500, 1000);

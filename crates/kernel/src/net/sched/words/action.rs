@@ -10,8 +10,13 @@ const NESTED: u16 = 1 << 15;
 /// Attributes of one action, kept until all of it is read.
 type Built = Vec<u8>;
 
-/// Knows the devices.
-pub(super) type Index<'a> = &'a dyn Fn(&str) -> Option<u32>;
+/// The devices and their numbers.
+pub(super) type Devices<'a> = &'a [(&'a str, u32)];
+
+pub(super) fn index_of(devices: Devices<'_>, name: &str) -> Result<u32, Wrong> {
+    let found = devices.iter().find(|(n, _)| *n == name);
+    found.map(|(_, index)| *index).ok_or_else(|| format!("Cannot find device \"{name}\""))
+}
 
 /// The words that a verdict may begin with, in full; any beginning of them means it.
 const CONTROLS: [(&str, i32); 10] = [
@@ -55,7 +60,7 @@ fn control(l: &mut Line<'_>) -> Result<i32, Wrong> {
 
 /// Everything up to the end or a class, behind the first word `action`.
 #[doc(alias = "parse_action")]
-pub(super) fn list(l: &mut Line<'_>, index: Index<'_>, attr: u16, m: &mut Msg<'_>) -> Result<(), Wrong> {
+pub(super) fn list(l: &mut Line<'_>, devices: Devices<'_>, attr: u16, m: &mut Msg<'_>) -> Result<(), Wrong> {
     let mut all: Vec<Built> = Vec::new();
     let mut wanted = true;
     while let Some(w) = l.peek() {
@@ -66,7 +71,7 @@ pub(super) fn list(l: &mut Line<'_>, index: Index<'_>, attr: u16, m: &mut Msg<'_
             }
             "flowid" | "classid" => break,
             _ => {
-                all.push(one(l, w, index)?);
+                all.push(one(l, w, devices)?);
                 wanted = false;
             }
         }
@@ -82,7 +87,7 @@ pub(super) fn list(l: &mut Line<'_>, index: Index<'_>, attr: u16, m: &mut Msg<'_
     Ok(())
 }
 
-fn one(l: &mut Line<'_>, w: &str, index: Index<'_>) -> Result<Built, Wrong> {
+fn one(l: &mut Line<'_>, w: &str, devices: Devices<'_>) -> Result<Built, Wrong> {
     let kind = match w {
         "mirred" | "police" => w,
         // Whatever is no action is taken for a verdict of gact.
@@ -93,7 +98,7 @@ fn one(l: &mut Line<'_>, w: &str, index: Index<'_>) -> Result<Built, Wrong> {
         l.next();
     }
     let options = match kind {
-        "mirred" => mirred(l, index),
+        "mirred" => mirred(l, devices),
         "police" => police(l),
         _ => gact(l),
     };
@@ -178,7 +183,7 @@ fn random(l: &mut Line<'_>) -> Result<Vec<u8>, Wrong> {
 }
 
 #[doc(alias = "parse_mirred")]
-fn mirred(l: &mut Line<'_>, devices: Index<'_>) -> Result<Built, Wrong> {
+fn mirred(l: &mut Line<'_>, devices: Devices<'_>) -> Result<Built, Wrong> {
     let (mut dev, mut action, mut how) = (0, 0, 0);
     let mut index;
     match l.value()? {
@@ -199,7 +204,7 @@ fn mirred(l: &mut Line<'_>, devices: Index<'_>) -> Result<Built, Wrong> {
             };
             if begins(l.value()?, "dev") {
                 let name = l.value()?;
-                dev = devices(name).ok_or_else(|| format!("Cannot find device \"{name}\""))?;
+                dev = index_of(devices, name)?;
             }
             if !redirect && l.peek().is_some_and(|w| code(w).is_some()) {
                 action = control(l)?;

@@ -1,5 +1,5 @@
 //! `filter` lines: u32, fw, matchall.
-use super::action::{self, Index};
+use super::action::{self, Devices};
 use super::units::{classid, number};
 use super::{Line, Place, Wrong};
 use belljar_abi::netlink::Msg;
@@ -10,7 +10,7 @@ pub(super) fn line(
     l: &mut Line<'_>,
     p: &mut Place,
     m: &mut Msg<'_>,
-    (new, index): (bool, Index<'_>),
+    (new, devices): (bool, Devices<'_>),
 ) -> Result<(), Wrong> {
     let (mut protocol, mut prio, mut fhandle): (Option<u16>, u32, Option<&str>) = (None, 0, None);
     let mut kind = None;
@@ -52,9 +52,9 @@ pub(super) fn line(
     };
     m.attr_str(TCA_KIND, kind);
     match kind {
-        "u32" => u32_options(l, p, m, (fhandle, index)),
-        "fw" => fw(l, p, m, (fhandle, index)),
-        "matchall" => matchall(l, p, m, (fhandle, index)),
+        "u32" => u32_options(l, p, m, (fhandle, devices)),
+        "fw" => fw(l, p, m, (fhandle, devices)),
+        "matchall" => matchall(l, p, m, (fhandle, devices)),
         other => match l.next() {
             Some(w) => Err(format!("Unknown filter \"{other}\", hence option \"{w}\" is unparsable")),
             None => Ok(()),
@@ -85,12 +85,12 @@ fn unsupported(w: &str) -> Wrong {
 fn actions(
     w: &str,
     l: &mut Line<'_>,
-    index: Index<'_>,
+    devices: Devices<'_>,
     (list, police): (u16, u16),
     m: &mut Msg<'_>,
 ) -> Result<(), Wrong> {
     if w == "action" {
-        return action::list(l, index, list, m);
+        return action::list(l, devices, list, m);
     }
     let options = action::police(l).map_err(|e| format!("{e}\nIllegal \"police\""))?;
     m.attr(police, &options);
@@ -98,7 +98,7 @@ fn actions(
 }
 
 /// The handle of a filter, and what knows the devices.
-type Asked<'a> = (Option<&'a str>, Index<'a>);
+type Asked<'a> = (Option<&'a str>, Devices<'a>);
 
 /// The options of a filter, as far as the words go.
 fn options(
@@ -111,7 +111,7 @@ fn options(
     done
 }
 
-fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'_>) -> Result<(), Wrong> {
+fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, devices): Asked<'_>) -> Result<(), Wrong> {
     let mut mask = None;
     if let Some(h) = handle {
         let (mark, bits) = h.split_once('/').map_or((h, None), |(m, b)| (m, Some(b)));
@@ -127,7 +127,7 @@ fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'
         while let Some(w) = l.next() {
             match w {
                 "classid" | "flowid" => _ = m.attr_u32(TCA_FW_CLASSID, flow(l)?),
-                "action" | "police" => actions(w, l, index, (TCA_FW_ACT, TCA_FW_POLICE), m)?,
+                "action" | "police" => actions(w, l, devices, (TCA_FW_ACT, TCA_FW_POLICE), m)?,
                 "indev" => return Err(unsupported(w)),
                 other => return Err(format!("What is \"{other}\"?")),
             }
@@ -136,7 +136,7 @@ fn fw(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'
     })
 }
 
-fn matchall(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'_>) -> Result<(), Wrong> {
+fn matchall(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, devices): Asked<'_>) -> Result<(), Wrong> {
     if let Some(h) = handle {
         p.t.handle = number(h).ok_or("Illegal \"handle\"")?;
     }
@@ -147,7 +147,7 @@ fn matchall(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): A
         while let Some(w) = l.next() {
             match w {
                 "classid" | "flowid" => _ = m.attr_u32(TCA_MATCHALL_CLASSID, flow(l)?),
-                "action" => action::list(l, index, TCA_MATCHALL_ACT, m)?,
+                "action" => action::list(l, devices, TCA_MATCHALL_ACT, m)?,
                 "skip_hw" | "skip_sw" => return Err(unsupported(w)),
                 other => return Err(format!("What is \"{other}\"?")),
             }
@@ -159,17 +159,17 @@ fn matchall(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): A
 /// Value, mask, offset of a word.
 type Key = (u32, u32, i32);
 
-fn u32_options(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, index): Asked<'_>) -> Result<(), Wrong> {
+fn u32_options(l: &mut Line<'_>, p: &mut Place, m: &mut Msg<'_>, (handle, devices): Asked<'_>) -> Result<(), Wrong> {
     if let Some(h) = handle {
         p.t.handle = u32_handle(h).ok_or("Illegal filter ID")?;
     }
     if l.peek().is_none() {
         return Ok(());
     }
-    options(l, m, |l, m| u32_words(l, index, m))
+    options(l, m, |l, m| u32_words(l, devices, m))
 }
 
-fn u32_words(l: &mut Line<'_>, index: Index<'_>, m: &mut Msg<'_>) -> Result<(), Wrong> {
+fn u32_words(l: &mut Line<'_>, devices: Devices<'_>, m: &mut Msg<'_>) -> Result<(), Wrong> {
     let (mut keys, mut terminal) = (Vec::new(), false);
     while let Some(w) = l.next() {
         match w {
@@ -179,7 +179,7 @@ fn u32_words(l: &mut Line<'_>, index: Index<'_>, m: &mut Msg<'_>) -> Result<(), 
                 terminal = true;
             }
             "action" | "police" => {
-                actions(w, l, index, (TCA_U32_ACT, TCA_U32_POLICE), m)?;
+                actions(w, l, devices, (TCA_U32_ACT, TCA_U32_POLICE), m)?;
                 terminal = true;
             }
             "ht" | "link" | "divisor" | "order" | "sample" | "hashkey" | "offset" | "mark" | "indev" | "skip_sw"

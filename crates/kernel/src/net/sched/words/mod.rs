@@ -92,8 +92,8 @@ impl Place {
     }
 }
 
-/// A line without the word `tc`. `index` knows the devices.
-pub fn build(words: &[&str], index: impl Fn(&str) -> Option<u32>) -> Result<Request, Wrong> {
+/// A line without the word `tc`, on these devices with their numbers.
+pub fn build(words: &[&str], devices: &[(&str, u32)]) -> Result<Request, Wrong> {
     let mut l = Line { words };
     let object = l.next().unwrap_or("");
     let short = |full: &str| full.starts_with(object) && !object.is_empty();
@@ -118,10 +118,10 @@ pub fn build(words: &[&str], index: impl Fn(&str) -> Option<u32>) -> Result<Requ
     match object {
         "qdisc" => qdisc::line(&mut l, &mut p, &mut m)?,
         "class" => class::line(&mut l, &mut p, &mut m, new)?,
-        _ => filter::line(&mut l, &mut p, &mut m, (new, &index))?,
+        _ => filter::line(&mut l, &mut p, &mut m, (new, devices))?,
     }
     if let Some(dev) = &p.dev {
-        p.t.ifindex = index(dev).ok_or_else(|| format!("Cannot find device \"{dev}\""))?;
+        p.t.ifindex = action::index_of(devices, dev)?;
     }
     let mut body = p.t.to_bytes().to_vec();
     body.extend_from_slice(attrs.get(nl::NLMSG_HDRLEN..).unwrap_or(&[]));
@@ -132,11 +132,9 @@ impl Kernel {
     /// A line of tc, without the word `tc`; errors as tc prints them. What succeeds may come with a warning.
     pub fn tc_line(&mut self, ns: NsId, line: &str) -> Result<Option<String>, Wrong> {
         let words: Vec<&str> = line.split_whitespace().collect();
-        let index = |name: &str| {
-            let id = self.net.dev_by_name(ns, name)?;
-            self.net.devs.get(id).map(|d| d.ifindex)
-        };
-        let r = build(&words, index)?;
+        let here = self.net.devs.iter().filter(|(_, d)| d.ns == ns);
+        let devices: Vec<(&str, u32)> = here.map(|(_, d)| (d.name.as_str(), d.ifindex)).collect();
+        let r = build(&words, &devices)?;
         self.tc(ns, r.kind, r.flags, &r.body).map_err(|e| e.to_string())
     }
 }

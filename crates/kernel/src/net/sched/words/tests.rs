@@ -64,7 +64,7 @@ const SENT: &[(&str, u16, u16, &str)] = &[
 
 fn made(line: &str) -> Result<Request, Wrong> {
     let words: Vec<&str> = line.split_whitespace().collect();
-    build(&words, |name| (name == "v0").then_some(3))
+    build(&words, &[("v0", 3)])
 }
 
 #[test]
