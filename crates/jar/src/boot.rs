@@ -26,7 +26,7 @@ use belljar_link::Link;
 use belljar_topology::Topology;
 use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// The kernels' clock at the start: as if booted a little while ago, so that nothing is at time 0.
 const BOOTED: u64 = 1_000_000_000;
@@ -60,9 +60,11 @@ fn begin(options: Options, topology: Option<Topology>) -> Result<Ended, RunError
     process::become_subreaper().map_err(|e| RunError::new(format!("subreaper: {e}")))?;
     let mut jar = build(options, signals, topology)?;
     let files = jar.open_files()?;
-    if let Err(e) = jar.publish_and_start(nofile) {
-        files.into_iter().flatten().for_each(Output::forget);
-        return Err(e);
+    jar.publish_all()?;
+    jar.answer_nameservers();
+    match &mut jar.up {
+        Some(up) => up.set_nofile(nofile),
+        None => jar.start(nofile)?,
     }
     jar.begin_files(files)?;
     if jar.up.is_some() {
@@ -303,29 +305,20 @@ fn neighbours_of6(ip: Ipv6Addr, prefix: u8) -> (Ipv6Addr, Ipv6Addr) {
 impl Jar {
     /// The capture and the trace, which stay as they are until the program runs.
     fn open_files(&self) -> Result<[Option<Output>; 2], RunError> {
-        let mut files = [None, None];
-        for (at, path) in [&self.options.pcap, &self.options.trace].into_iter().enumerate() {
-            let Some(path) = path else { continue };
-            let opened = match path.as_os_str() == "-" {
-                true => Err(RunError::usage("'-' is no file: for a live stream, belljar tcpdump or belljar trace")),
-                false => Output::open(path).map_err(|e| cannot_write(path, &e)),
-            };
-            files[at] = match opened {
-                Ok(file) => Some(file),
-                Err(e) => {
-                    files.into_iter().flatten().for_each(Output::forget);
-                    return Err(e);
-                }
-            };
+        let open = |path: &Option<PathBuf>| match path {
+            Some(p) if p.as_os_str() == "-" => {
+                Err(RunError::usage("'-' is no file: for a live stream, belljar tcpdump or belljar trace"))
+            }
+            Some(p) => Output::open(p).map(Some).map_err(|e| cannot_write(p, &e)),
+            None => Ok(None),
+        };
+        let files = [open(&self.options.pcap)?, open(&self.options.trace)?];
+        match &files {
+            [Some(a), Some(b)] if a.same_as(b) => {
+                Err(RunError::usage(format!("{}: --pcap and --trace need a file each", b.path().display())))
+            }
+            _ => Ok(files),
         }
-        if let [Some(a), Some(b)] = &files
-            && a.same_as(b)
-        {
-            let text = format!("{}: --pcap and --trace need a file each", b.path().display());
-            files.into_iter().flatten().for_each(Output::forget);
-            return Err(RunError::usage(text));
-        }
-        Ok(files)
     }
 
     fn begin_files(&mut self, [pcap, trace]: [Option<Output>; 2]) -> Result<(), RunError> {
@@ -338,16 +331,6 @@ impl Jar {
             self.record.set_trace(file.begin().map_err(|e| cannot_write(&path, &e))?);
         }
         self.apply_wanted();
-        Ok(())
-    }
-
-    fn publish_and_start(&mut self, nofile: (u64, u64)) -> Result<(), RunError> {
-        self.publish_all()?;
-        self.answer_nameservers();
-        match &mut self.up {
-            Some(up) => up.set_nofile(nofile),
-            None => self.start(nofile)?,
-        }
         Ok(())
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 pub struct Output {
     path: PathBuf,
     file: File,
-    /// There was none before.
+    /// There was none before, and it was not begun: it goes with this.
     made: bool,
 }
 
@@ -34,15 +34,17 @@ impl Output {
     }
 
     /// Empties it, to be written from the beginning.
-    pub fn begin(self) -> io::Result<File> {
+    pub fn begin(mut self) -> io::Result<File> {
+        self.made = false;
         if self.file.metadata()?.is_file() {
             self.file.set_len(0)?;
         }
-        Ok(self.file)
+        self.file.try_clone()
     }
+}
 
-    /// Nothing will be written.
-    pub fn forget(self) {
+impl Drop for Output {
+    fn drop(&mut self) {
         if self.made {
             let _ = std::fs::remove_file(&self.path);
         }
@@ -62,7 +64,7 @@ mod tests {
         std::os::unix::fs::symlink(&old, &link).unwrap();
         assert!(Output::open(&old).unwrap().same_as(&Output::open(&link).unwrap()));
         for path in [&old, &new] {
-            Output::open(path).unwrap().forget();
+            drop(Output::open(path).unwrap());
         }
         assert_eq!(std::fs::read_to_string(&old).unwrap(), "precious");
         assert!(!new.exists());

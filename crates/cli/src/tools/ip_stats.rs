@@ -68,8 +68,8 @@ pub fn statistics(l: &LinkView, o: Opts, out: &mut String) {
     let rx = [s.rx_bytes, s.rx_packets, s.rx_errors, s.rx_dropped, s.rx_missed_errors, s.multicast];
     columns("RX:", ["bytes", "packets", "errors", "dropped", "missed", "mcast"], rx, out, &blank);
     if o.stats > 1 {
-        let e = [0, s.rx_length_errors, s.rx_crc_errors, s.rx_frame_errors, s.rx_fifo_errors, s.rx_over_errors];
-        detail("RX errors:", ["length", "crc", "frame", "fifo", "overrun"], [e[1], e[2], e[3], e[4], e[5]], out);
+        let e = [s.rx_length_errors, s.rx_crc_errors, s.rx_frame_errors, s.rx_fifo_errors, s.rx_over_errors];
+        detail("RX errors:", ["length", "crc", "frame", "fifo", "overrun"], e, out);
     }
     let tx = [s.tx_bytes, s.tx_packets, s.tx_errors, s.tx_dropped, s.tx_carrier_errors, s.collisions];
     columns("TX:", ["bytes", "packets", "errors", "dropped", "carrier", "collsns"], tx, out, &blank);

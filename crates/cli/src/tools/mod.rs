@@ -13,7 +13,6 @@ pub mod netstat;
 mod netstat_words;
 pub mod nstat;
 pub mod path;
-pub mod pattern;
 pub mod ps;
 pub mod run;
 pub mod ss;

@@ -1,11 +1,11 @@
 //! `belljar sysctl`: settings of a host, read and written while it runs.
-use super::pattern::Pattern;
 use crate::out::{self, Done, Fail};
 use crate::session::{Session, Target};
 use belljar_jar::control::{ClientError, Reply, Request};
 use belljar_kernel::net::sysctl::nearest;
 use belljar_kernel::view::{SysctlView, Value};
 use clap::Args;
+use regex_lite::Regex;
 use std::path::{Path, PathBuf};
 
 #[derive(Args, Debug)]
@@ -32,8 +32,8 @@ pub struct SysctlCommand {
     #[arg(short, long)]
     pub quiet: bool,
     /// Only settings in whose name this extended regular expression is found
-    #[arg(short = 'r', long, value_name = "REGEX", value_parser = Pattern::new)]
-    pub pattern: Option<Pattern>,
+    #[arg(short = 'r', long, value_name = "REGEX", value_parser = Regex::new)]
+    pub pattern: Option<Regex>,
     /// Read NAME = VALUE lines from this file (- is standard input)
     #[arg(short = 'p', long, value_name = "FILE")]
     pub load: Option<PathBuf>,
@@ -50,14 +50,14 @@ pub fn run(c: &SysctlCommand) -> Done {
     let known: Vec<SysctlView> = session.view("sysctls")?;
     let mut shown: Vec<SysctlView> = Vec::new();
     if c.all {
-        shown.extend(known.iter().filter(|s| c.pattern.as_ref().is_none_or(|p| p.is_in(&s.key))).cloned());
+        shown.extend(known.iter().filter(|s| c.pattern.as_ref().is_none_or(|p| p.is_match(&s.key))).cloned());
     }
     let mut failed: Option<Fail> = None;
     let lines = c.load.as_deref().map(lines).transpose()?.unwrap_or_default();
     let given = c.settings.iter().map(|text| (text.as_str(), false));
     for (text, mine) in lines.iter().map(|l| (l.text.as_str(), l.forgiven)).chain(given) {
         let name = text.split_once('=').map_or(text, |t| t.0).trim().replace('/', ".");
-        if c.pattern.as_ref().is_some_and(|p| !p.is_in(&name)) {
+        if c.pattern.as_ref().is_some_and(|p| !p.is_match(&name)) {
             continue;
         }
         match one(c, text, &known, &mut session) {

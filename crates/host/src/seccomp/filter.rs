@@ -320,28 +320,13 @@ impl Filter {
             self.call(nr, &[NOTIFY]);
         }
         // Going back to the beginning of a setting, and writing there: what was written before is one by then.
-        let start = [
-            op(LD, arg(1).0),
-            jump(JEQ, 0, 0, 5),
-            op(LD, arg(1).1),
-            jump(JEQ, 0, 0, 3),
-            op(LD, arg(2).0),
-            jump(JEQ, libc::SEEK_SET as u32, 0, 1),
-            NOTIFY,
-            ALLOW,
-        ];
-        self.call(libc::SYS_lseek, &start);
-        let short = [
-            op(LD, arg(3).0),
-            jump(JEQ, 0, 0, 5),
-            op(LD, arg(3).1),
-            jump(JEQ, 0, 0, 3),
-            op(LD, arg(2).0),
-            jump(JGE, SETTING_MAX, 1, 0),
-            NOTIFY,
-            ALLOW,
-        ];
-        self.call(libc::SYS_pwrite64, &short);
+        let at_zero = |n: u32, last: libc::sock_filter| {
+            let (lo, hi) = arg(n);
+            let zero = [op(LD, lo), jump(JEQ, 0, 0, 5), op(LD, hi), jump(JEQ, 0, 0, 3)];
+            [&zero[..], &[op(LD, arg(2).0), last, NOTIFY, ALLOW]].concat()
+        };
+        self.call(libc::SYS_lseek, &at_zero(1, jump(JEQ, libc::SEEK_SET as u32, 0, 1)));
+        self.call(libc::SYS_pwrite64, &at_zero(3, jump(JGE, SETTING_MAX, 1, 0)));
         // Network namespaces are the stack's; the calls by which they are kept under /run/netns come with them.
         let (newnet, newns) = (libc::CLONE_NEWNET as u32, libc::CLONE_NEWNS as u32);
         let unshare = [op(LD, arg(0).0), jump(JEQ, newnet, 1, 0), jump(JEQ, newns, 0, 1), NOTIFY, ALLOW];
