@@ -1,7 +1,7 @@
 //! The account at the end of a run: what an engineer would want to know, and nothing when nothing happened.
 use belljar_abi::Errno;
 use belljar_capture::watch::ordinary;
-use belljar_jar::{Ended, Refused, Starved};
+use belljar_jar::{Ended, Herd, Refused, Starved};
 use belljar_kernel::Kernel;
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::drop::DropReason;
@@ -12,6 +12,9 @@ use belljar_kernel::net::tcp::handshake::overflow::Overflow;
 use belljar_link::{Conditions, Stats};
 use belljar_script::option_name;
 use std::net::SocketAddr;
+
+/// Fewer calls for nothing than this are no herd.
+const VAIN: u64 = 10;
 
 /// Lines for stderr; empty when nothing happened.
 pub fn account(e: &Ended) -> Vec<String> {
@@ -26,6 +29,7 @@ pub fn account(e: &Ended) -> Vec<String> {
     out.extend(kernels_of(own, e.gateway.as_ref(), e.link));
     e.cables.iter().for_each(|(name, stats)| conditions(name, *stats, &mut out));
     out.extend(e.starved.iter().map(starved));
+    out.extend(e.herds.iter().filter(|h| h.vain >= VAIN).map(herd));
     refused(&e.refused, &mut out);
     out
 }
@@ -350,6 +354,20 @@ fn starved(s: &Starved) -> String {
         }
         None => format!("socket() {failed}{why}"),
     }
+}
+
+/// A connection woke all who wait for one, and all but one for nothing.
+fn herd(h: &Herd) -> String {
+    let (addr, port) = h.at;
+    format!(
+        "accept() of {} at {} found nothing {}, another thread had been there: {} wait for the same connections, {} came; \
+         EPOLLEXCLUSIVE wakes one of them, SO_REUSEPORT gives each a queue of its own (belljar lab run herd)",
+        h.program,
+        SocketAddr::new(addr, port),
+        times(h.vain, "time"),
+        times(h.threads as u64, "thread"),
+        h.taken,
+    )
 }
 
 /// Options that the programs asked for and the stack does not have.

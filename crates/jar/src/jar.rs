@@ -80,6 +80,7 @@ pub struct Jar {
     pub(crate) watch: Option<Box<Watch>>,
     pub(crate) refused: Vec<Refused>,
     pub(crate) starved: Vec<crate::options::Starved>,
+    pub(crate) herds: Vec<crate::serve::herd::Listening>,
     pub(crate) seed: u64,
     /// The socket that the call being served was found to be about.
     pub(crate) resolved: Option<SockId>,

@@ -29,5 +29,5 @@ mod tree;
 mod up;
 
 pub use boot::run;
-pub use options::{Ended, NetMode, Options, PublishSpec, Refused, RunError, Starved};
+pub use options::{Ended, Herd, NetMode, Options, PublishSpec, Refused, RunError, Starved};
 pub use up::up;

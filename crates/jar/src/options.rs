@@ -159,6 +159,18 @@ pub struct Starved {
     pub count: u64,
 }
 
+/// Threads that waited for the same connections and found them taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Herd {
+    pub program: String,
+    pub at: (IpAddr, u16),
+    /// accept() calls that found nothing, because others had been there.
+    pub vain: u64,
+    /// Connections that the listener gave until the last of these.
+    pub taken: u64,
+    pub threads: usize,
+}
+
 /// A run that ended, with everything the end-of-run account is told from.
 #[derive(Debug)]
 pub struct Ended {
@@ -181,6 +193,7 @@ pub struct Ended {
     /// Socket options that the programs asked for and did not get.
     pub refused: Vec<Refused>,
     pub starved: Vec<Starved>,
+    pub herds: Vec<Herd>,
     pub watch: Option<Box<Watch>>,
     /// Notified calls that were served.
     pub calls: u64,

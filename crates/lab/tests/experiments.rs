@@ -1,7 +1,7 @@
 //! The built-in experiments, small: they pass, repeat themselves, and say no to what they do not know.
 use belljar_lab::{Failure, Report, RunOptions, list, run, shard};
 
-const LIST: [&str; 13] = [
+const LIST: [&str; 14] = [
     "transfer",
     "goodput",
     "bufferbloat",
@@ -13,6 +13,7 @@ const LIST: [&str; 13] = [
     "bql",
     "offload",
     "backlog",
+    "herd",
     "xdp",
     "random",
 ];
@@ -249,6 +250,17 @@ fn offloads_save_packets_and_time() {
     let r = go("offload", 1, &[("size", "1MB")]);
     assert_eq!(r.failure, None, "{:#?}", r.text);
     assert!(figure(&r, "packets without gro") > 600.0 && figure(&r, "net_tx") < 5.0, "{:#?}", r.text);
+}
+
+#[test]
+fn a_herd_is_woken_by_epoll_and_poll_and_by_nothing_else() {
+    let r = go("herd", 1, &[("workers", "3"), ("connections", "40")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    for (name, woken) in
+        [("woken epoll", 3.0), ("woken epoll exclusive", 1.0), ("woken one epoll", 3.0), ("woken accept", 1.0)]
+    {
+        assert_eq!(figure(&r, name), woken, "{name}: {:#?}", r.text);
+    }
 }
 
 #[test]

@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Test> {
         test("lossy_link_echo", &["python3"], lossy_link_echo).limit(240),
         test("accept_queue_overflow", &["python3", "tshark"], accept_queue_overflow),
         test("what_ran_out_is_told", &["python3"], what_ran_out_is_told),
+        test("herds_are_told", &["python3"], herds_are_told),
         test("report_names_what_happened", &["python3"], report_names_what_happened),
         test("captures_are_readable", &["python3", "tcpdump", "tshark"], captures_are_readable),
         test("udp_published", &["python3"], udp_published),
@@ -77,8 +78,6 @@ fn accept_queue_overflow(env: &Env) -> Result<()> {
     Ok(())
 }
 
-/// The page holds the queue, its limit, the setting and the client; it is whole, fetches nothing, and what programs are
-/// called stays text.
 fn what_ran_out_is_told(env: &Env) -> Result<()> {
     let range = "net.ipv4.ip_local_port_range=50000 50009";
     let program = env.program("short.py");
@@ -97,6 +96,20 @@ fn what_ran_out_is_told(env: &Env) -> Result<()> {
     Ok(())
 }
 
+/// A connection wakes four, one gets it; with EPOLLEXCLUSIVE it wakes one.
+fn herds_are_told(env: &Env) -> Result<()> {
+    let program = env.program("herd.py");
+    for (cure, herd) in [("", true), ("exclusive", false)] {
+        let out = env.finish(env.belljar(&["run", "--net", "none", "--", "python3", &program, "4", "40", cure]), 60)?;
+        ensure!(out.code == Some(0), "{out:?}");
+        let told = out.stderr.contains("belljar: accept() of python3 at 127.0.0.1:7000 found nothing ");
+        ensure!(told == herd && told == out.stderr.contains("threads wait for the same connections"), "{out:?}");
+    }
+    Ok(())
+}
+
+/// The page holds the queue, its limit, the setting and the client; it is whole, fetches nothing, and what programs are
+/// called stays text.
 fn report_names_what_happened(env: &Env) -> Result<()> {
     let report = env.file("r.html");
     let serve = env.program("overflow.py");

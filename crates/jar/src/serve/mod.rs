@@ -3,6 +3,7 @@
 //! Every call resolves its descriptor anew, through a momentary copy and the inode behind it; a descriptor that is not
 //! ours is continued by the host. Calls that must wait are parked (`park.rs`) and come back through `serve_again`.
 mod exact;
+pub(crate) mod herd;
 mod msg;
 pub(crate) mod netns;
 mod open;

@@ -238,7 +238,12 @@ impl Jar {
                     let limit = m.time_limit(now, kfd, abi::SO_RCVTIMEO).map(|ns| (now + ns, Errno::EAGAIN));
                     Outcome::Wait { deadline: limit, sent: 0 }
                 }
-                Err(e) => e.into(),
+                Err(e) => {
+                    if e == Errno::EAGAIN {
+                        self.note_accept(a.id, a.note.tid, false);
+                    }
+                    e.into()
+                }
                 Ok((fd, _)) => {
                     attempt!(self.kernel_of(a)).0.close(now, fd);
                     Errno::ECONNABORTED.into()
@@ -272,6 +277,7 @@ impl Jar {
                     let _ = m.watch(now, fd, Key::Sock(child));
                 }
                 self.stream_in(child);
+                self.note_accept(a.id, a.note.tid, true);
             }
             Err(e) => self.kill_pair(child, e.0),
         }

@@ -5,6 +5,7 @@ mod deny;
 mod device;
 pub mod file;
 pub mod goodput;
+mod herd;
 mod mischief;
 mod odd;
 mod offload;
@@ -94,6 +95,12 @@ pub const ALL: &[Experiment] = &[
         about: "a veth whose packets are received on another, slower CPU: netdev_max_backlog",
         settings: offload::BACKLOG,
         run: offload::backlog,
+    },
+    Experiment {
+        name: "herd",
+        about: "workers that wait for one port: how many a connection wakes, by accept, poll, epoll, EPOLLEXCLUSIVE, SO_REUSEPORT",
+        settings: herd::HERD,
+        run: herd::herd,
     },
     Experiment {
         name: "xdp",
