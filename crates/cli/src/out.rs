@@ -58,10 +58,9 @@ impl From<io::Error> for Fail {
 /// The text of a file that somebody named; what is wrong with it is the command line's fault.
 pub fn text_of(path: &std::path::Path) -> Result<String, Fail> {
     std::fs::read_to_string(path).map_err(|e| {
-        let text = e.to_string();
         let what = match e.kind() {
-            io::ErrorKind::InvalidData => "is no text (UTF-8)",
-            _ => text.split(" (os error").next().unwrap_or(&text),
+            io::ErrorKind::InvalidData => "is no text (UTF-8)".to_owned(),
+            _ => belljar_host::words(&e),
         };
         Fail::usage(format!("{}: {what}", path.display()))
     })

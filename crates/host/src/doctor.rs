@@ -2,7 +2,7 @@
 use crate::seccomp::Filter;
 use crate::signal::Mask;
 use crate::spawn::{self, Command, SpawnError};
-use crate::{cvt, epoll, fd, memory, process, rundir, task};
+use crate::{cvt, epoll, fd, memory, process, rundir, task, words};
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -65,7 +65,7 @@ pub fn probes() -> Vec<Probe> {
     out.push(probe(
         "runtime directory",
         true,
-        rundir::dir().map(|d| d.display().to_string()).map_err(|e| e.to_string()),
+        rundir::dir().map(|d| d.display().to_string()).map_err(|e| words(&e)),
         "exec, ps and the viewing commands find jars there",
         "set XDG_RUNTIME_DIR to a directory of your own",
     ));
@@ -92,7 +92,7 @@ fn interception() -> Vec<Probe> {
     // Nobody waits under id 0: ENOENT means that the request is understood.
     let send = match s.listener.reply_fd(0, &a, true) {
         Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok("ADDFD with SEND".to_owned()),
-        Err(e) => Err(e.to_string()),
+        Err(e) => Err(words(&e)),
         Ok(_) => Ok("ADDFD with SEND".to_owned()),
     };
     out.push(probe("planting descriptors", true, send, "sockets are real descriptors", "needs Linux 5.14"));
@@ -107,7 +107,7 @@ fn interception() -> Vec<Probe> {
     out.push(probe(
         "copying descriptors",
         true,
-        copy.map(|_| "pidfd_getfd".to_owned()).map_err(|e| e.to_string()),
+        copy.map(|_| "pidfd_getfd".to_owned()).map_err(|e| words(&e)),
         "calls find their socket",
         "the supervisor may not look at its own child: check Yama and container profiles (ptrace)",
     ));
@@ -117,7 +117,7 @@ fn interception() -> Vec<Probe> {
     out.push(probe(
         "reading memory",
         true,
-        memory::read(s.pid, at, &mut b).map(|()| "process_vm_readv".to_owned()).map_err(|e| e.to_string()),
+        memory::read(s.pid, at, &mut b).map(|()| "process_vm_readv".to_owned()).map_err(|e| words(&e)),
         "addresses and options can be read",
         "the supervisor may not read its own child's memory (ptrace)",
     ));
@@ -126,7 +126,7 @@ fn interception() -> Vec<Probe> {
     out.push(probe(
         "epoll",
         true,
-        fine.map(|()| "epoll_pwait2".to_owned()).map_err(|e| e.to_string()),
+        fine.map(|()| "epoll_pwait2".to_owned()).map_err(|e| words(&e)),
         "timers are exact",
         "no epoll",
     ));
@@ -158,7 +158,7 @@ fn devices() -> [Probe; 3] {
         drop(unsafe { OwnedFd::from_raw_fd(fd) });
         Ok(what.to_owned())
     };
-    let text = |r: io::Result<String>| r.map_err(|e| e.to_string());
+    let text = |r: io::Result<String>| r.map_err(|e| words(&e));
     [
         probe(
             "TAP and TUN",
@@ -189,7 +189,7 @@ fn user_namespaces() -> Probe {
     let found = match r {
         Ok(o) if o.status.success() => Ok("open".to_owned()),
         Ok(o) => Err(String::from_utf8_lossy(&o.stderr).trim().to_owned()),
-        Err(e) => Err(format!("unshare: {e}")),
+        Err(e) => Err(format!("unshare: {}", words(&e))),
     };
     probe(
         "user namespaces",

@@ -70,7 +70,7 @@ impl fmt::Display for SpawnError {
             SpawnError::NoInterpreter(p, None) => {
                 write!(f, "{}: the dynamic loader that it names does not exist", p.display())
             }
-            SpawnError::NotExecutable(p, e) => write!(f, "{}: cannot be executed: {}", p.display(), strerror(e)),
+            SpawnError::NotExecutable(p, e) => write!(f, "{}: cannot be executed: {}", p.display(), crate::words(e)),
             SpawnError::Privileged(p) => write!(
                 f,
                 "{}: is set-user-ID, set-group-ID or has file capabilities, which the filter's no_new_privs takes away",
@@ -89,19 +89,13 @@ impl fmt::Display for SpawnError {
                     Some(libc::ENFILE | libc::EAGAIN | libc::ENOMEM) => "",
                     _ => "; belljar doctor says what this machine lacks",
                 };
-                write!(f, "cannot start the program: {what}: {}{hint}", strerror(e))
+                write!(f, "cannot start the program: {what}: {}{hint}", crate::words(e))
             }
         }
     }
 }
 
 impl std::error::Error for SpawnError {}
-
-/// The error's text without the number that std appends.
-fn strerror(e: &io::Error) -> String {
-    let s = e.to_string();
-    s.split(" (os error").next().unwrap_or(&s).to_owned()
-}
 
 /// A started program.
 #[derive(Debug)]

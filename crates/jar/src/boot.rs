@@ -76,7 +76,7 @@ fn begin(options: Options, topology: Option<Topology>) -> Result<Ended, RunError
 }
 
 fn cannot_write(path: &Path, e: &std::io::Error) -> RunError {
-    RunError::new(format!("{}: cannot be written: {}", path.display(), plain(e)))
+    RunError::new(format!("{}: cannot be written: {}", path.display(), belljar_host::words(e)))
 }
 
 /// The program's basename, as a jar's name can be.
@@ -257,11 +257,11 @@ fn open_port(options: &Options, ep: &Epoll) -> Result<Option<Port>, RunError> {
             (Kind::Packet, Some(e)) if e == Errno::EPERM.0 => {
                 format!("packet={name} takes a packet socket of this machine, which needs root (CAP_NET_RAW); see belljar doctor")
             }
-            (Kind::Packet, _) => format!("cannot attach to {name}: {}", plain(&e)),
+            (Kind::Packet, _) => format!("cannot attach to {name}: {}", belljar_host::words(&e)),
             (_, Some(e)) if [Errno::ENOENT.0, Errno::ENODEV.0].contains(&e) => {
                 "no TAP devices here: /dev/net/tun is missing".to_owned()
             }
-            _ => format!("cannot open the {} interface {name}: {}; make one with: {make}", mode.to_uppercase(), plain(&e)),
+            _ => format!("cannot open the {} interface {name}: {}; make one with: {make}", mode.to_uppercase(), belljar_host::words(&e)),
         })
     })?;
     if !there {
@@ -385,7 +385,7 @@ impl Jar {
         self.record_events();
         self.finish_watch();
         if let Err(e) = self.record.flush() {
-            self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
+            self.warnings.push(format!("a capture or trace file is incomplete: {}", belljar_host::words(&e)));
         }
         let link = (self.link.ab.stats(), self.link.ba.stats());
         let cables = self.cables.iter().map(|c| (c.name.clone(), (c.link.ab.stats(), c.link.ba.stats()))).collect();
@@ -434,13 +434,7 @@ fn cannot_publish(p: &PublishSpec, e: &std::io::Error) -> String {
         std::io::ErrorKind::AddrNotAvailable => "; this machine has no such address".to_owned(),
         _ => String::new(),
     };
-    format!("cannot publish {p}: {}{help}", plain(e))
-}
-
-/// An error's words without the number.
-pub(crate) fn plain(e: &std::io::Error) -> String {
-    let s = e.to_string();
-    s.split(" (os error").next().unwrap_or(&s).to_owned()
+    format!("cannot publish {p}: {}{help}", belljar_host::words(e))
 }
 
 /// The lock that iptables takes lies in the directory of our jars, where an ordinary user may make it; a variable that is

@@ -288,7 +288,7 @@ impl Jar {
             self.warnings.push(format!(
                 "{}: the connection to this interface ended: {}",
                 port.name(),
-                crate::boot::plain(e)
+                belljar_host::words(e)
             ));
         }
     }

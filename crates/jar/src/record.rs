@@ -1,5 +1,4 @@
 //! Captures and traces: a kernel's events on their way to files and to the descriptors of viewing commands.
-use crate::boot::plain;
 use crate::jar::Jar;
 use belljar_capture::trace::{Context, Recorder, json};
 use belljar_host::fd;
@@ -123,7 +122,7 @@ impl Jar {
         if let Err(e) = self.record.flush()
             && self.warnings.len() < 100
         {
-            self.warnings.push(format!("a capture or trace file is incomplete: {}", plain(&e)));
+            self.warnings.push(format!("a capture or trace file is incomplete: {}", belljar_host::words(&e)));
         }
     }
 

@@ -318,7 +318,7 @@ impl Jar {
     fn up_start(&mut self, host: usize, c: &Command, env: &[(String, String)]) -> Result<u32, RunError> {
         let Some(up) = &mut self.up else { return Err(RunError::new("no network")) };
         let Some(machine) = up.machines.get(host).copied() else { return Err(RunError::new("no such host")) };
-        let io = |e: std::io::Error| RunError::new(format!("cannot start the program: {}", crate::boot::plain(&e)));
+        let io = |e: std::io::Error| RunError::new(format!("cannot start the program: {}", belljar_host::words(&e)));
         let label = format!("{:<1$} | ", up.name(host), up.width);
         let null = File::open("/dev/null").map_err(io)?;
         let ((out, out_in), (err, err_in)) = (fd::pipe().map_err(io)?, fd::pipe().map_err(io)?);

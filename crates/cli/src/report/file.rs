@@ -13,9 +13,7 @@ pub struct Target {
 }
 
 fn failed(path: &Path, e: &io::Error) -> Fail {
-    let text = e.to_string();
-    let text = text.split(" (os error").next().unwrap_or(&text);
-    Fail::new(format!("{}: cannot be written: {text}", path.display())).code(125)
+    Fail::new(format!("{}: cannot be written: {}", path.display(), belljar_host::words(e))).code(125)
 }
 
 impl Target {

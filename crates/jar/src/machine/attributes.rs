@@ -195,13 +195,7 @@ impl Machine {
                 let on = read_number(text)? != 0;
                 net.set_carrier(dev, on);
             }
-            "flags" => {
-                let flags = small(text)?;
-                if let Some(d) = net.devs.get_mut(dev).filter(|d| !d.is_loopback()) {
-                    d.no_multicast = flags & abi::IFF_MULTICAST == 0;
-                }
-                return net.set_if_flags(dev, flags as u16);
-            }
+            "flags" => return net.set_if_flags(dev, small(text)? as u16),
             "mtu" => net.set_mtu(dev, small(text)?)?,
             "tx_queue_len" => net.set_txqlen(dev, small(text)?)?,
             "netdev_group" => {
