@@ -48,6 +48,7 @@ fn kernels_of(host: Option<&Kernel>, gateway: Option<&Kernel>, link: (Stats, Sta
             rings(k, ns, name, &mut out);
             no_ports(k, ns, name, &mut out);
             given_up(k, ns, name, &mut out);
+            stuck(k, ns, name, &mut out);
             held_up(k, ns, name, &mut out);
             retransmissions(k, ns, name, &mut out);
             table_limits(k, ns, name, &mut out);
@@ -175,6 +176,22 @@ fn given_up(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
             setting(k, ns, key)
         ));
     }
+}
+
+/// What looks like a link that is too narrow for full segments, and a sender that is not told.
+fn stuck(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
+    let Some(n) = k.net.ns.get(ns) else { return };
+    let (count, Some(s)) = n.tcp.account.stuck else { return };
+    let flow = format!("{} to {}", SocketAddr::from(s.local), SocketAddr::from(s.peer));
+    let longest = if count == 1 { "" } else { "the longest " };
+    out.push(format!(
+        "{name}{} sent segments of {} bytes and none was acknowledged, {longest}{flow} for {:.1} s: a link on the way with a smaller \
+         MTU, and its ICMP lost? {} (1 finds it out), or a smaller MTU or advmss for the route",
+        times(count, "connection"),
+        s.mss,
+        f64::from(s.waited_ms) / 1e3,
+        setting(k, ns, "net.ipv4.tcp_mtu_probing"),
+    ));
 }
 
 /// Senders that waited for their receivers.
@@ -417,7 +434,7 @@ fn conditions(name: &str, (there, back): (Stats, Stats), out: &mut Vec<String>) 
 mod tests {
     use super::*;
     use belljar_kernel::drivers::nic::NicConfig;
-    use belljar_kernel::net::tcp::account::{GivenUp, NoPort};
+    use belljar_kernel::net::tcp::account::{GivenUp, NoPort, Stuck};
     use belljar_link::Wait;
 
     fn full(reason: DropReason) -> Overflow {
@@ -537,6 +554,7 @@ mod tests {
         a.no_ports.push(NoPort { to, range: (50000, 50009), time_wait: 3, count: 5 });
         a.given_up.push(GivenUp { why: Patience::Keepalive, last: to, count: 1 });
         a.given_up.push(GivenUp { why: Patience::Data, last: to, count: 2 });
+        a.stuck = (2, Some(Stuck { local: to, peer: to, mss: 1448, waited_ms: 6200 }));
         assert_eq!(
             kernels(&k, None, Default::default()),
             [
@@ -547,6 +565,9 @@ mod tests {
                  TCP_KEEPCNT)",
                 "2 connections given up, last with 127.0.0.1:7000: no acknowledgement, or a closed window, for too long \
                  (net.ipv4.tcp_retries2 = 15, or TCP_USER_TIMEOUT)",
+                "2 connections sent segments of 1448 bytes and none was acknowledged, the longest 127.0.0.1:7000 to 127.0.0.1:7000 \
+                 for 6.2 s: a link on the way with a smaller MTU, and its ICMP lost? net.ipv4.tcp_mtu_probing = 0 (1 finds it out), \
+                 or a smaller MTU or advmss for the route",
             ]
         );
     }

@@ -81,6 +81,27 @@ fn who_waited_for_a_window_and_how_long() {
     assert_eq!(held_up(&h.k, h.ns).map(|(n, o)| (n, o.held_ms)), Some((1, held.held_ms)));
 }
 
+/// A path that lets pass what is small: told from a peer that is gone, from a single timeout, and from a path that was wide.
+#[test]
+fn full_segments_that_nobody_acknowledges() {
+    let stuck = |h: &Host| h.k.net.ns.get(h.ns).unwrap().tcp.account.stuck;
+    for (acked, sent, expected) in [(100, 5000, 1), (100, 200, 0), (3000, 5000, 0)] {
+        let mut h = Host::new();
+        let (fd, next) = connection(&mut h, |_, _| {});
+        h.send(fd, &vec![0; acked]).unwrap();
+        h.tcp(seg(2000, Flags::ACK, ISN + 1, next.wrapping_add(acked as u32)));
+        h.send(fd, &vec![0; sent]).unwrap();
+        wait(&mut h, 1);
+        assert_eq!(stuck(&h).0, 0);
+        wait(&mut h, 9);
+        assert_eq!(stuck(&h).0, expected, "{acked} {sent}");
+        if let (1, s) = stuck(&h) {
+            let s = s.unwrap();
+            assert!(s.mss == 1460 && s.peer == (PEER.into(), 2000) && (5000..10_000).contains(&s.waited_ms), "{s:?}");
+        }
+    }
+}
+
 #[test]
 fn which_socket_had_no_room_for_a_datagram_and_from_whom() {
     let mut h = Host::new();

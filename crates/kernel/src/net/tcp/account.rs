@@ -54,6 +54,18 @@ pub struct Held {
     pub held_ms: u64,
 }
 
+/// A connection whose full segments nobody acknowledges, while smaller ones got through: so does a path behave on which a
+/// link is too narrow and the ICMP that would say so is lost (RFC 2923 §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stuck {
+    pub local: Addr,
+    pub peer: Addr,
+    /// Bytes of a full segment.
+    pub mss: u16,
+    /// Since the first of them was sent.
+    pub waited_ms: u32,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
@@ -61,6 +73,8 @@ pub struct Account {
     pub overflows: Vec<Overflow>,
     pub no_ports: Vec<NoPort>,
     pub given_up: Vec<GivenUp>,
+    /// How many connections, and the one that waited longest.
+    pub stuck: (u64, Option<Stuck>),
     /// Of the connections that are over: how many were held up, and the one that was longest.
     held: (u64, Option<Held>),
 }
@@ -79,6 +93,13 @@ impl Account {
         match self.given_up.iter_mut().find(|g| g.why == why) {
             Some(g) => (g.last, g.count) = (last, g.count + 1),
             None => self.given_up.push(GivenUp { why, last, count: 1 }),
+        }
+    }
+
+    pub(super) fn stuck(&mut self, s: Stuck, first: bool) {
+        self.stuck.0 += u64::from(first);
+        if self.stuck.1.is_none_or(|o| o.waited_ms < s.waited_ms) {
+            self.stuck.1 = Some(s);
         }
     }
 

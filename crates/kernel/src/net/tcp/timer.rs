@@ -1,5 +1,5 @@
 //! The timers of a connection: retransmission and probes, delayed acknowledgement, keepalive (Linux: `tcp_timer.c`).
-use super::account::Patience;
+use super::account::{Patience, Stuck};
 use super::input::{EVERYTHING, rack, recovery, tcp_done};
 use super::output::{self, ack, probe, retransmit, transmit};
 use super::sock::*;
@@ -14,6 +14,8 @@ use crate::net::mib::Mib;
 use belljar_abi::Errno;
 
 const TCP_THIN_LINEAR_RETRIES: u8 = 6;
+/// Timeouts in a row from which the account takes note.
+const STUCK: u8 = 3;
 
 /// The write timer: whatever it stands for now.
 #[doc(alias = "tcp_write_timer_handler")]
@@ -82,8 +84,27 @@ fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
         recovery::enter_loss(sk, net);
     }
     update_rto_stats(sk, net);
+    if sk.loss.retransmits >= STUCK && !opening {
+        note_stuck(sk, net);
+    }
     retransmit::retransmit(sk, net, id, 0, 1, "timeout");
     back_off(sk, net, id);
+}
+
+/// For the account: no full segment was ever acknowledged.
+#[cold]
+fn note_stuck(sk: &TcpSock, net: &mut Net) {
+    let mss = sk.snd.mss_cache;
+    let acked = sk.totals.bytes_acked;
+    let full = sk.snd.queue.get(0).is_some_and(|s| s.len() >= u32::from(mss));
+    if !full || acked >= u64::from(mss) {
+        return;
+    }
+    let (local, peer) = ((sk.sk.rcv_saddr, sk.sk.num), (sk.sk.daddr, sk.sk.dport));
+    let stuck = Stuck { local, peer, mss, waited_ms: elapsed_ms(sk, net) };
+    if let Some(n) = net.ns.get_mut(sk.sk.ns) {
+        n.tcp.account.stuck(stuck, sk.loss.retransmits == STUCK);
+    }
 }
 
 /// One more timeout, the first of an episode or not.
