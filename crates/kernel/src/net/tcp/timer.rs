@@ -96,7 +96,7 @@ fn retransmit_timer(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
 fn note_stuck(sk: &TcpSock, net: &mut Net) {
     let mss = sk.snd.mss_cache;
     let acked = sk.totals.bytes_acked;
-    let full = sk.snd.queue.get(0).is_some_and(|s| s.len() >= u32::from(mss));
+    let full = sk.snd.queue.front().is_some_and(|s| s.len() >= u32::from(mss));
     if !full || acked >= u64::from(mss) {
         return;
     }
