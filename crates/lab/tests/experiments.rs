@@ -1,7 +1,7 @@
 //! The built-in experiments, small: they pass, repeat themselves, and say no to what they do not know.
 use belljar_lab::{Failure, Report, RunOptions, list, run, shard};
 
-const LIST: [&str; 14] = [
+const LIST: [&str; 15] = [
     "transfer",
     "goodput",
     "bufferbloat",
@@ -13,6 +13,7 @@ const LIST: [&str; 14] = [
     "bql",
     "offload",
     "backlog",
+    "fragments",
     "herd",
     "xdp",
     "random",
@@ -250,6 +251,13 @@ fn offloads_save_packets_and_time() {
     let r = go("offload", 1, &[("size", "1MB")]);
     assert_eq!(r.failure, None, "{:#?}", r.text);
     assert!(figure(&r, "packets without gro") > 600.0 && figure(&r, "net_tx") < 5.0, "{:#?}", r.text);
+}
+
+#[test]
+fn a_fragment_that_is_lost_loses_its_datagram() {
+    let r = go("fragments", 1, &[("count", "400"), ("loss", "3%")]);
+    assert_eq!(r.failure, None, "{:#?}", r.text);
+    assert!(figure(&r, "whole 60000") < 0.4 && figure(&r, "whole often") < 0.2, "{:#?}", r.text);
 }
 
 #[test]

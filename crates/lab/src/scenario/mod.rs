@@ -4,6 +4,7 @@ pub mod bufferbloat;
 mod deny;
 mod device;
 pub mod file;
+mod fragments;
 pub mod goodput;
 mod herd;
 mod mischief;
@@ -95,6 +96,12 @@ pub const ALL: &[Experiment] = &[
         about: "a veth whose packets are received on another, slower CPU: netdev_max_backlog",
         settings: offload::BACKLOG,
         run: offload::backlog,
+    },
+    Experiment {
+        name: "fragments",
+        about: "datagrams of several packets over a link with loss: one that is lost loses all, and memory fills with parts",
+        settings: fragments::FRAGMENTS,
+        run: fragments::fragments,
     },
     Experiment {
         name: "herd",
