@@ -49,6 +49,9 @@ pub struct UpCommand {
     /// Seed of all randomness (default: the file's, or a new one)
     #[arg(long, value_name = "N", value_parser = parse::seed, env = "BELLJAR_SEED")]
     pub seed: Option<u64>,
+    /// A kernel setting of every host, after those of the file
+    #[arg(long, value_name = "NAME=VALUE", value_parser = parse::sysctl)]
+    pub sysctl: Vec<(String, String)>,
     /// Say whether the file is right and start nothing
     #[arg(long)]
     pub check: bool,
@@ -68,7 +71,8 @@ pub fn topology(file: &Path) -> Result<Topology, Fail> {
 }
 
 pub fn run(c: &UpCommand, color: out::When) -> Done {
-    let t = topology(&c.file)?;
+    let mut t = topology(&c.file)?;
+    t.hosts.iter_mut().for_each(|h| h.sysctls.extend_from_slice(&c.sysctl));
     if c.check {
         let (hosts, links) = (t.hosts.len(), t.links.len());
         out::print(&format!("{}: {hosts} hosts, {links} links\n", c.file.display()))?;

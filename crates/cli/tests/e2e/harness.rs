@@ -63,7 +63,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("settings.sh", include_str!("programs/settings.sh")),
     ("routers.sh", include_str!("programs/routers.sh")),
     ("settings6.sh", include_str!("programs/settings6.sh")),
-    ("herd.py", include_str!("programs/herd.py")),
+    ("herd.py", include_str!("../../../../docs/incidents.in/herd.py")),
     ("short.py", include_str!("programs/short.py")),
     ("tunnels.sh", include_str!("programs/tunnels.sh")),
     ("mirred.sh", include_str!("programs/mirred.sh")),
