@@ -15,6 +15,8 @@ use std::net::SocketAddr;
 
 /// Fewer calls for nothing than this are no herd.
 const VAIN: u64 = 10;
+/// Fewer writes that waited are nothing to tell.
+const SMALL: u64 = 5;
 
 /// Lines for stderr; empty when nothing happened.
 pub fn account(e: &Ended) -> Vec<String> {
@@ -49,6 +51,7 @@ fn kernels_of(host: Option<&Kernel>, gateway: Option<&Kernel>, link: (Stats, Sta
             no_ports(k, ns, name, &mut out);
             given_up(k, ns, name, &mut out);
             stuck(k, ns, name, &mut out);
+            nagled(k, ns, name, &mut out);
             held_up(k, ns, name, &mut out);
             retransmissions(k, ns, name, &mut out);
             table_limits(k, ns, name, &mut out);
@@ -191,6 +194,19 @@ fn stuck(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
         s.mss,
         f64::from(s.waited_ms) / 1e3,
         setting(k, ns, "net.ipv4.tcp_mtu_probing"),
+    ));
+}
+
+/// Small writes that waited for late acknowledgements.
+fn nagled(k: &Kernel, ns: NsId, name: &str, out: &mut Vec<String>) {
+    let Some(n) = k.net.ns.get(ns).and_then(|n| n.tcp.account.nagled).filter(|n| n.count >= SMALL) else { return };
+    out.push(format!(
+        "{name}{} waited for the acknowledgement of the one before (Nagle), {} ms in the mean, the last from {} to {}: the peer \
+         delays its ACKs; one write instead of two (writev, MSG_MORE), or TCP_NODELAY",
+        times(n.count, "small write"),
+        n.total_ms / n.count,
+        SocketAddr::from(n.local),
+        SocketAddr::from(n.peer),
     ));
 }
 
@@ -434,7 +450,7 @@ fn conditions(name: &str, (there, back): (Stats, Stats), out: &mut Vec<String>) 
 mod tests {
     use super::*;
     use belljar_kernel::drivers::nic::NicConfig;
-    use belljar_kernel::net::tcp::account::{GivenUp, NoPort, Stuck};
+    use belljar_kernel::net::tcp::account::{GivenUp, Nagled, NoPort, Stuck};
     use belljar_link::Wait;
 
     fn full(reason: DropReason) -> Overflow {
@@ -554,6 +570,7 @@ mod tests {
         a.no_ports.push(NoPort { to, range: (50000, 50009), time_wait: 3, count: 5 });
         a.given_up.push(GivenUp { why: Patience::Keepalive, last: to, count: 1 });
         a.given_up.push(GivenUp { why: Patience::Data, last: to, count: 2 });
+        a.nagled = Some(Nagled { count: 10, total_ms: 404, local: to, peer: to });
         a.stuck = (2, Some(Stuck { local: to, peer: to, mss: 1448, waited_ms: 6200 }));
         assert_eq!(
             kernels(&k, None, Default::default()),
@@ -568,6 +585,9 @@ mod tests {
                 "2 connections sent segments of 1448 bytes and none was acknowledged, the longest 127.0.0.1:7000 to 127.0.0.1:7000 \
                  for 6.2 s: a link on the way with a smaller MTU, and its ICMP lost? net.ipv4.tcp_mtu_probing = 0 (1 finds it out), \
                  or a smaller MTU or advmss for the route",
+                "10 small writes waited for the acknowledgement of the one before (Nagle), 40 ms in the mean, the last from \
+                 127.0.0.1:7000 to 127.0.0.1:7000: the peer delays its ACKs; one write instead of two (writev, MSG_MORE), or \
+                 TCP_NODELAY",
             ]
         );
     }

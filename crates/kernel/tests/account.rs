@@ -102,6 +102,30 @@ fn full_segments_that_nobody_acknowledges() {
     }
 }
 
+/// A second small piece waits for the first one's acknowledgement: forty milliseconds for a peer that delays it, and not longer
+/// than the way for one that does not.
+#[test]
+fn small_writes_that_wait() {
+    for (late_ms, told) in [(40, 1), (1, 0)] {
+        let mut h = Host::new();
+        let (fd, next) = connection(&mut h, |_, _| {});
+        // The way there and back takes a millisecond.
+        h.send(fd, b".").unwrap();
+        h.advance(SEC / 1000);
+        h.tcp(seg(2000, Flags::ACK, ISN + 1, next.wrapping_add(1)));
+        h.answers();
+        h.send(fd, b"head").unwrap();
+        h.send(fd, b"body").unwrap();
+        assert_eq!(h.answers().len(), 1, "Nagle holds the second");
+        h.advance(late_ms * SEC / 1000);
+        let body = h.tcp(seg(2000, Flags::ACK, ISN + 1, next.wrapping_add(5)));
+        assert_eq!(body.len(), 1);
+        let n = h.k.net.ns.get(h.ns).unwrap().tcp.account.nagled;
+        assert_eq!(n.map_or(0, |n| n.count), told, "{n:?}");
+        assert!(n.is_none_or(|n| (39..=41).contains(&n.total_ms) && n.peer == (PEER.into(), 2000)), "{n:?}");
+    }
+}
+
 #[test]
 fn which_socket_had_no_room_for_a_datagram_and_from_whom() {
     let mut h = Host::new();

@@ -5,12 +5,15 @@ use super::sock::TcpSock;
 use crate::env::Nanos;
 use crate::ids::NsId;
 use crate::kernel::Kernel;
+use crate::net::Net;
 use core::net::IpAddr;
 
 /// Destinations remembered.
 const MOST: usize = 16;
 /// Shorter waits for a window are the ordinary course of things.
 const HELD_MS: u64 = 250;
+/// An acknowledgement that is so much later than a round trip was delayed.
+const LATE_MS: u32 = 25;
 
 type Addr = (IpAddr, u16);
 
@@ -66,6 +69,16 @@ pub struct Stuck {
     pub waited_ms: u32,
 }
 
+/// Small writes that waited for the acknowledgement of the one before them, and it came late (RFC 896, RFC 1122 §4.2.3.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Nagled {
+    pub count: u64,
+    pub total_ms: u64,
+    /// The connection of the last one.
+    pub local: Addr,
+    pub peer: Addr,
+}
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub struct Account {
@@ -75,6 +88,7 @@ pub struct Account {
     pub given_up: Vec<GivenUp>,
     /// How many connections, and the one that waited longest.
     pub stuck: (u64, Option<Stuck>),
+    pub nagled: Option<Nagled>,
     /// Of the connections that are over: how many were held up, and the one that was longest.
     held: (u64, Option<Held>),
 }
@@ -116,6 +130,22 @@ impl Account {
             self.held(h);
         }
     }
+}
+
+/// A piece that Nagle held goes. A wait of a round trip is the network's, what is beyond is the peer's, which delays its
+/// acknowledgements.
+#[cold]
+pub(super) fn nagle_over(sk: &mut TcpSock, net: &mut Net) {
+    let since = std::mem::take(&mut sk.track().nagle_ms);
+    let waited = net.env.now_ms().wrapping_sub(since);
+    if waited < sk.rtt.min_us / 1000 + LATE_MS {
+        return;
+    }
+    let (local, peer) = ((sk.sk.rcv_saddr, sk.sk.num), (sk.sk.daddr, sk.sk.dport));
+    let Some(n) = net.ns.get_mut(sk.sk.ns) else { return };
+    let t = n.tcp.account.nagled.get_or_insert(Nagled { count: 0, total_ms: 0, local, peer });
+    (t.count, t.total_ms) = (t.count + 1, t.total_ms + u64::from(waited));
+    (t.local, t.peer) = (local, peer);
 }
 
 fn held(sk: &TcpSock, tick_ms: u64, now: u32) -> Option<Held> {

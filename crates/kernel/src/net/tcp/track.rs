@@ -32,6 +32,8 @@ pub struct Track {
     pub dup_ack_counter: u8,
     pub compressed_ack_rcv_nxt: u32,
     pub chrono: Chrono,
+    /// Since when a small piece waits for the acknowledgement of the one before (Nagle), milliseconds; 0: none does.
+    pub nagle_ms: u32,
     /// Timeouts; episodes of them; when the present one began (0: none), and how long the earlier ones took.
     pub total_rto: u16,
     pub total_rto_recoveries: u16,
@@ -67,6 +69,7 @@ impl Default for Track {
             dup_ack_counter: 0,
             compressed_ack_rcv_nxt: 0,
             chrono: Chrono::default(),
+            nagle_ms: 0,
             total_rto: 0,
             total_rto_recoveries: 0,
             timeout_rehash: 0,

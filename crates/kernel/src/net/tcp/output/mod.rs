@@ -12,7 +12,7 @@ pub mod transmit;
 
 use super::sock::{CaState, TcpSock, TxSeg, WriteTimer};
 use super::track::Limit;
-use super::{bounds, mem, mtup, pacing, reset_write_timer, setting};
+use super::{account, bounds, mem, mtup, pacing, reset_write_timer, setting};
 use crate::ids::TcpId;
 use crate::net::Net;
 
@@ -117,6 +117,9 @@ pub(crate) fn event_new_data_sent(sk: &mut TcpSock, net: &mut Net, id: TcpId) {
     sk.snd.nxt = seg.end_seq;
     sk.snd.sent += 1;
     sk.snd.packets_out += pcount;
+    if sk.track.as_ref().is_some_and(|t| t.nagle_ms != 0) {
+        account::nagle_over(sk, net);
+    }
     // A SYN is no data.
     if !syn {
         net.add(sk.sk.ns, crate::net::mib::Mib::TcpExtTCPOrigDataSent, u64::from(pcount));

@@ -32,7 +32,11 @@ pub fn next_piece(
     let last = sk.snd.sent + 1 == sk.snd.queue.len();
     let held = last && nagle == Nagle::Default && !nagle_test(sk, mss);
     if len <= mss {
-        return (len == mss || !held).then_some(len);
+        if len != mss && held {
+            note_nagle(sk, net);
+            return None;
+        }
+        return Some(len);
     }
     if urgent::snd_up(sk).is_some() {
         // One by one, each with a pointer of its own.
@@ -52,6 +56,18 @@ pub fn next_piece(
     // The small tail waits for its acknowledgement like any small piece.
     let wait = partial != 0 && (held || (needed < len && nagle == Nagle::Default && small_waits(sk)));
     Some(if wait && needed > partial { needed - partial } else { needed })
+}
+
+/// For the account: when the wait began. A cork is the program's own wish.
+fn note_nagle(sk: &mut TcpSock, net: &Net) {
+    if sk.flags.cork {
+        return;
+    }
+    let now = net.env.now_ms().max(1);
+    let t = sk.track();
+    if t.nagle_ms == 0 {
+        t.nagle_ms = now;
+    }
 }
 
 /// Segments the congestion window has room for, at most half of it at once: the other half goes when this was
