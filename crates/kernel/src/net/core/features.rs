@@ -1,5 +1,6 @@
-//! What devices in software take over from the stack, bit by bit (`netdev_features_t`, `ethtool -k`): what can be switched
-//! on a veth and on lo, what needs what, and which of it the stack acts on. As Linux 6.18 showed it.
+//! What devices take over from the stack, bit by bit (`netdev_features_t`, `ethtool -k`): what can be switched on a card, a
+//! VLAN, a veth and on lo, what needs what, and which of it the stack acts on. Veth and lo as Linux 6.18 showed them; VLANs
+//! and cards after its sources, there was no kernel with either to measure.
 //!
 //! Some bits are about packets that nothing here makes (SCTP, super-segments within tunnels, lists of segments) or about
 //! memory that this stack does not know (highdma, nocache-copy): they are kept. Left out, and fixed here: lists of GRO and
@@ -16,6 +17,7 @@ const HIGHDMA: u64 = 1 << 5;
 const FRAGLIST: u64 = 1 << 6;
 const VLAN_TX: u64 = 1 << 7;
 const VLAN_RX: u64 = 1 << 8;
+const VLAN_FILTER: u64 = 1 << 9;
 const VLAN_CHALLENGED: u64 = 1 << 10;
 const GSO: u64 = 1 << 11;
 const GRO: u64 = 1 << 14;
@@ -31,11 +33,13 @@ const GSO_UDP_L4: u64 = 1 << 33;
 const GSO_FRAGLIST: u64 = 1 << 34;
 const GSO_ACCECN: u64 = 1 << 35;
 const SCTP_CRC: u64 = 1 << 37;
+const RXHASH: u64 = 1 << 39;
 const RXCSUM: u64 = 1 << 40;
 const NOCACHE_COPY: u64 = 1 << 41;
 const LOOPBACK: u64 = 1 << 42;
 const STAG_TX: u64 = 1 << 45;
 const STAG_RX: u64 = 1 << 46;
+const STAG_FILTER: u64 = 1 << 47;
 const ALL_TSO: u64 = TSO | TSO6 | TSO_ECN | TSO_MANGLEID;
 
 /// Segmentation that is done in software where a device has none (`NETIF_F_GSO_SOFTWARE`).
@@ -45,6 +49,14 @@ const LO_FIXED: u64 = SG | HW_CSUM | HIGHDMA | FRAGLIST | VLAN_CHALLENGED | SCTP
 const VLAN: u64 = VLAN_TX | VLAN_RX | STAG_TX | STAG_RX;
 const VETH_HW: u64 =
     LO_HW | SG | HW_CSUM | HIGHDMA | FRAGLIST | SCTP_CRC | RXCSUM | VLAN | GSO_ENCAP_ALL | NOCACHE_COPY;
+
+/// What a card can do, and what it always does (the rules of mlx5 where drivers differ): it tells provider's tags apart,
+/// but leaves them where they are.
+const NIC_HW: u64 = SG | HW_CSUM | GSO | GRO | TSO | TSO_ECN | TSO6 | GSO_UDP_L4 | RXCSUM | NIC_VLAN;
+const NIC_VLAN: u64 = VLAN_TX | VLAN_RX | VLAN_FILTER | STAG_TX;
+const NIC_FIXED: u64 = HIGHDMA | GSO_ROBUST | STAG_FILTER;
+const VLAN_HW: u64 =
+    GSO | GRO | GSO_SOFTWARE | SG | HW_CSUM | HIGHDMA | FRAGLIST | SCTP_CRC | GSO_ENCAP_ALL | NOCACHE_COPY;
 
 /// Offloads (`ethtool -k`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +74,9 @@ pub struct Features {
     /// tx-vlan-hw-insert, tx-vlan-stag-hw-insert: tags stay beside the packet, if it is of a kind that lets them.
     pub vlan_tx: bool,
     pub stag_tx: bool,
+    /// rx-vlan-hw-parse: a card puts the tag of what it receives beside it; rx-vlan-filter: it takes no tag that nobody wants.
+    pub vlan_rx: bool,
+    pub vlan_filter: bool,
     /// tx-checksumming: partial checksums go out as they are.
     pub tx_csum: bool,
     /// rx-checksumming: the device says which checksums are good.
@@ -72,6 +87,25 @@ pub struct Features {
     /// TCP socket.
     pub orphan: bool,
 }
+
+/// One of the switches.
+type Switch = fn(&mut Features) -> &mut bool;
+
+const SWITCHES: [(u64, Switch); 13] = [
+    (SG, |f| &mut f.sg),
+    (HW_CSUM, |f| &mut f.tx_csum),
+    (VLAN_TX, |f| &mut f.vlan_tx),
+    (VLAN_RX, |f| &mut f.vlan_rx),
+    (VLAN_FILTER, |f| &mut f.vlan_filter),
+    (GSO, |f| &mut f.gso),
+    (GRO, |f| &mut f.gro),
+    (TSO, |f| &mut f.tso),
+    (TSO_ECN, |f| &mut f.tso_ecn),
+    (TSO6, |f| &mut f.tso6),
+    (GSO_UDP_L4, |f| &mut f.uso),
+    (RXCSUM, |f| &mut f.rx_csum),
+    (STAG_TX, |f| &mut f.stag_tx),
+];
 
 impl Features {
     /// Nothing is segmented, summed or merged.
@@ -84,6 +118,8 @@ impl Features {
         tso_ecn: true,
         vlan_tx: true,
         stag_tx: true,
+        vlan_rx: true,
+        vlan_filter: true,
         tx_csum: false,
         rx_csum: false,
         gro: false,
@@ -105,6 +141,16 @@ impl Features {
             GsoType::UdpL4 => self.uso,
         })
     }
+
+    fn bits(mut self) -> u64 {
+        SWITCHES.into_iter().filter(|(_, of)| *of(&mut self)).fold(0, |all, (bit, _)| all | bit)
+    }
+
+    fn of_bits(self, bits: u64) -> Features {
+        let mut f = self;
+        SWITCHES.into_iter().for_each(|(bit, of)| *of(&mut f) = bits & bit != 0);
+        f
+    }
 }
 
 /// The features of a device, by bit.
@@ -119,16 +165,22 @@ pub struct Bits {
 
 /// What can be changed, and what is always there.
 fn able(d: &NetDevice) -> Option<(u64, u64)> {
-    match d.kind {
+    match &d.kind {
         DevKind::Veth(_) => Some((VETH_HW, 0)),
         DevKind::Loopback => Some((LO_HW, LO_FIXED)),
+        DevKind::Vlan(_) => Some((VLAN_HW, 0)),
+        // Who spreads flows has their hashes.
+        DevKind::Nic(n) => Some((NIC_HW, NIC_FIXED | if n.queues.len() > 1 { RXHASH } else { 0 })),
         _ => None,
     }
 }
 
 /// What is wanted before anybody said so.
 fn at_first(d: &NetDevice, hw: u64) -> u64 {
-    let off = if matches!(d.kind, DevKind::Veth(_)) { GRO | NOCACHE_COPY } else { 0 };
+    let off = match d.kind {
+        DevKind::Veth(_) => GRO | NOCACHE_COPY,
+        _ => NOCACHE_COPY,
+    };
     hw & !off
 }
 
@@ -150,11 +202,20 @@ fn fix(mut f: u64) -> u64 {
     f
 }
 
-/// Of a device in software.
+/// What the driver makes of it. Of a VLAN: what the device below has for VLANs, and what the stack does where that has not.
+#[doc(alias = "ndo_fix_features")]
+fn driver_fix(d: &NetDevice, f: u64) -> u64 {
+    match &d.kind {
+        DevKind::Vlan(v) => f & (v.below | GSO | GRO | GSO_SOFTWARE),
+        _ => f,
+    }
+}
+
+/// Of any device.
 pub fn show(d: &NetDevice) -> Bits {
     if let Some((hw, fixed)) = able(d) {
         let wanted = d.wanted_features.unwrap_or_else(|| at_first(d, hw));
-        return Bits { hw, wanted, active: fix(wanted | fixed), nochange: 0 };
+        return Bits { hw, wanted, active: fix(driver_fix(d, wanted | fixed)), nochange: 0 };
     }
     let f = d.features;
     let own =
@@ -164,8 +225,23 @@ pub fn show(d: &NetDevice) -> Bits {
     Bits { active, ..Bits::default() }
 }
 
+/// What VLANs on top of a device could have of it (`vlan_features`).
+pub fn vlan_features(d: &NetDevice) -> u64 {
+    match &d.kind {
+        DevKind::Vlan(v) => v.vlan_features,
+        DevKind::Dummy => HIGHDMA,
+        _ => !(VLAN | VLAN_FILTER | STAG_FILTER),
+    }
+}
+
+/// A card is made with these offloads.
+pub fn of_card(d: &mut NetDevice, f: Features) {
+    d.wanted_features = Some(f.bits() & NIC_HW);
+    d.features = f.of_bits(show(d).active);
+}
+
 /// The bits of `mask` become those of `value` as far as the device can change them.
-#[doc(alias = "__netdev_update_features")]
+#[doc(alias = "netdev_change_features")]
 pub fn set(net: &mut Net, dev: DevId, value: u64, mask: u64) {
     let Some(d) = net.devs.get_mut(dev) else { return };
     let old = show(d);
@@ -173,24 +249,27 @@ pub fn set(net: &mut Net, dev: DevId, value: u64, mask: u64) {
     if mask == 0 {
         return;
     }
-    d.wanted_features = Some(old.wanted & !mask | value & mask);
+    d.wanted_features = Some((old.wanted & !mask | value & mask) & old.hw);
+    update(net, dev);
+}
+
+/// What is wanted, as far as it goes together, is in effect from now on; devices on top hear of it.
+#[doc(alias = "__netdev_update_features")]
+pub fn update(net: &mut Net, dev: DevId) {
+    let Some(d) = net.devs.get_mut(dev) else { return };
     let now = show(d).active;
-    let on = |bit: u64| now & bit != 0;
-    d.features = Features {
-        sg: on(SG),
-        gso: on(GSO),
-        tso: on(TSO),
-        tso6: on(TSO6),
-        tso_ecn: on(TSO_ECN),
-        uso: on(GSO_UDP_L4),
-        tx_csum: on(HW_CSUM),
-        rx_csum: on(RXCSUM),
-        vlan_tx: on(VLAN_TX),
-        stag_tx: on(STAG_TX),
-        gro: on(GRO),
-        orphan: d.features.orphan,
-    };
+    if able(d).is_some() {
+        d.features = d.features.of_bits(now);
+    }
+    let below = vlan_features(d) & now | now & RXCSUM;
+    let vlans: Vec<DevId> = d.vlans.values().copied().collect();
     if matches!(d.kind, DevKind::Veth(_)) {
-        veth_rx::set_gro(net, dev, on(GRO));
+        veth_rx::set_gro(net, dev, now & GRO != 0);
+    }
+    for vlan in vlans {
+        if let Some(v) = net.vlan_mut(vlan) {
+            v.below = below;
+            update(net, vlan);
+        }
     }
 }

@@ -7,6 +7,7 @@ use crate::env::Rise;
 use crate::env::time::Nanos;
 use crate::ids::*;
 use crate::mem::pages::PAGE_SIZE;
+use crate::net::core::vlan::push_inside;
 use crate::net::ipv4::route::Dst;
 use crate::net::netfilter::conntrack::NfCt;
 use belljar_wire::ethernet::ETH_HLEN;
@@ -340,6 +341,20 @@ impl SkBuff {
             hash: self.hash,
             id: self.id,
         }
+    }
+
+    /// The same with the tag that stands beside it, as the wire carries it.
+    #[inline]
+    pub fn to_wire(&self) -> belljar_wire::Frame {
+        if self.vlan.present() { self.to_tagged() } else { self.to_frame() }
+    }
+
+    #[cold]
+    fn to_tagged(&self) -> belljar_wire::Frame {
+        let mut tagged =
+            SkBuff { head: self.head.clone(), frags: self.frags.clone(), vlan: self.vlan, ..SkBuff::default() };
+        push_inside(&mut tagged);
+        belljar_wire::Frame { head: tagged.head, payload: tagged.frags, ..self.to_frame() }
     }
 
     /// The packet from its first known header on, also when layers have pulled theirs: what a capture shows of a drop.

@@ -133,7 +133,7 @@ fn continues(t: &Train, skb: &Skb, ip: &Ipv4Header, udp: &UdpHeader) -> bool {
         && skb.gso.is_none()
         && udp.csum != 0
         && udp.len <= t.udp.len
-        && eth(skb) == eth(&t.skb)
+        && (eth(skb), skb.vlan) == (eth(&t.skb), t.skb.vlan)
         && HEADERS + t.len + usize::from(udp.len) - UDP_HLEN <= MAX_LEN
 }
 
