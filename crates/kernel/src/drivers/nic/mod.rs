@@ -13,12 +13,14 @@ pub mod ethtool;
 mod filter;
 pub mod irq;
 pub mod line;
+mod lro;
 pub mod rss;
 pub mod rx;
 pub mod stats;
 pub mod tx;
 
 pub use irq::Irq;
+pub use lro::How;
 pub use rss::Rss;
 pub use rx::{RxRing, rx_frame};
 pub use tx::TxRing;

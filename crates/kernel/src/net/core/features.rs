@@ -5,6 +5,7 @@
 //! Some bits are about packets that nothing here makes (SCTP, super-segments within tunnels, lists of segments) or about
 //! memory that this stack does not know (highdma, nocache-copy): they are kept. Left out, and fixed here: lists of GRO and
 //! GRO of datagrams that are forwarded (rx-gro-list, rx-udp-gro-forwarding).
+use crate::drivers::nic::How;
 use crate::drivers::veth_rx;
 use crate::ids::DevId;
 use crate::net::Net;
@@ -21,6 +22,7 @@ const VLAN_FILTER: u64 = 1 << 9;
 const VLAN_CHALLENGED: u64 = 1 << 10;
 const GSO: u64 = 1 << 11;
 const GRO: u64 = 1 << 14;
+const LRO: u64 = 1 << 15;
 const TSO: u64 = 1 << 16;
 const GSO_ROBUST: u64 = 1 << 17;
 const TSO_ECN: u64 = 1 << 18;
@@ -40,6 +42,7 @@ const LOOPBACK: u64 = 1 << 42;
 const STAG_TX: u64 = 1 << 45;
 const STAG_RX: u64 = 1 << 46;
 const STAG_FILTER: u64 = 1 << 47;
+pub const GRO_HW: u64 = 1 << 55;
 const ALL_TSO: u64 = TSO | TSO6 | TSO_ECN | TSO_MANGLEID;
 
 /// Segmentation that is done in software where a device has none (`NETIF_F_GSO_SOFTWARE`).
@@ -52,7 +55,7 @@ const VETH_HW: u64 =
 
 /// What a card can do, and what it always does (the rules of mlx5 where drivers differ): it tells provider's tags apart,
 /// but leaves them where they are.
-const NIC_HW: u64 = SG | HW_CSUM | GSO | GRO | TSO | TSO_ECN | TSO6 | GSO_UDP_L4 | RXCSUM | NIC_VLAN;
+const NIC_HW: u64 = SG | HW_CSUM | GSO | GRO | TSO | TSO_ECN | TSO6 | GSO_UDP_L4 | RXCSUM | LRO | GRO_HW | NIC_VLAN;
 const NIC_VLAN: u64 = VLAN_TX | VLAN_RX | VLAN_FILTER | STAG_TX;
 const NIC_FIXED: u64 = HIGHDMA | GSO_ROBUST | STAG_FILTER;
 const VLAN_HW: u64 =
@@ -83,6 +86,9 @@ pub struct Features {
     pub rx_csum: bool,
     /// generic-receive-offload; without it super-segments are cut on arrival.
     pub gro: bool,
+    /// large-receive-offload, rx-gro-hw: a card joins segments itself ([`lro`](crate::drivers::nic)).
+    pub lro: bool,
+    pub gro_hw: bool,
     /// The driver lets go of the sender as it takes a packet (`skb_orphan`, as TUN does): what lies below counts against no
     /// TCP socket.
     pub orphan: bool,
@@ -91,7 +97,7 @@ pub struct Features {
 /// One of the switches.
 type Switch = fn(&mut Features) -> &mut bool;
 
-const SWITCHES: [(u64, Switch); 13] = [
+const SWITCHES: [(u64, Switch); 15] = [
     (SG, |f| &mut f.sg),
     (HW_CSUM, |f| &mut f.tx_csum),
     (VLAN_TX, |f| &mut f.vlan_tx),
@@ -99,6 +105,8 @@ const SWITCHES: [(u64, Switch); 13] = [
     (VLAN_FILTER, |f| &mut f.vlan_filter),
     (GSO, |f| &mut f.gso),
     (GRO, |f| &mut f.gro),
+    (LRO, |f| &mut f.lro),
+    (GRO_HW, |f| &mut f.gro_hw),
     (TSO, |f| &mut f.tso),
     (TSO_ECN, |f| &mut f.tso_ecn),
     (TSO6, |f| &mut f.tso6),
@@ -123,6 +131,8 @@ impl Features {
         tx_csum: false,
         rx_csum: false,
         gro: false,
+        lro: false,
+        gro_hw: false,
         orphan: false,
     };
     pub const ALL: Features =
@@ -140,6 +150,16 @@ impl Features {
             GsoType::TcpV6 => self.tso6,
             GsoType::UdpL4 => self.uso,
         })
+    }
+
+    /// Who joins segments in a card.
+    #[inline]
+    pub fn hw_merge(&self) -> Option<How> {
+        match (self.lro, self.gro_hw) {
+            (true, _) => Some(How::Lro),
+            (_, true) => Some(How::GroHw),
+            _ => None,
+        }
     }
 
     fn bits(mut self) -> u64 {
@@ -190,6 +210,12 @@ fn fix(mut f: u64) -> u64 {
     if f & HW_CSUM == 0 {
         f &= !(TSO | TSO6 | GSO_UDP_L4);
     }
+    if f & RXCSUM == 0 {
+        f &= !GRO_HW;
+    }
+    if f & GRO_HW != 0 {
+        f &= !LRO;
+    }
     if f & TSO == 0 {
         f &= !TSO_MANGLEID;
     }
@@ -207,6 +233,8 @@ fn fix(mut f: u64) -> u64 {
 fn driver_fix(d: &NetDevice, f: u64) -> u64 {
     match &d.kind {
         DevKind::Vlan(v) => f & (v.below | GSO | GRO | GSO_SOFTWARE),
+        // Nobody joins what he has not looked at.
+        DevKind::Nic(_) if f & RXCSUM == 0 => f & !LRO,
         _ => f,
     }
 }
@@ -271,5 +299,27 @@ pub fn update(net: &mut Net, dev: DevId) {
             v.below = below;
             update(net, vlan);
         }
+    }
+}
+
+/// Packets of this device may be sent on, or are looked at by rules that want them as they came: no card below may join them
+/// for good any more. Whoever wants can switch it on again.
+#[doc(alias = "dev_disable_lro")]
+pub fn disable_lro(net: &mut Net, dev: DevId) {
+    let mut at = Some(dev);
+    while let Some(d) = at.and_then(|id| net.devs.get_mut(id)) {
+        let id = at.take();
+        let lower = match d.kind {
+            DevKind::Vlan(_) | DevKind::Macvlan(_) | DevKind::Vxlan(_) => d.lower(),
+            _ => None,
+        };
+        let joins = d.wanted_features.is_some_and(|w| w & LRO != 0);
+        if joins {
+            d.wanted_features = d.wanted_features.map(|w| w & !LRO);
+        }
+        if let Some(id) = id.filter(|_| joins) {
+            update(net, id);
+        }
+        at = lower;
     }
 }
