@@ -70,7 +70,7 @@ fn frames(b: &[u8], size: u16, kind: u8) {
     gso::finish_checksum(&mut done);
     assert_eq!(done.len(), f.len());
     let kind = if kind & 1 == 0 { GsoType::TcpV4 } else { GsoType::UdpL4 };
-    f.gso = Some(Gso { kind, size: size.max(16), segs: 1 });
+    f.gso = Some(Gso::new(kind, size.max(16), 1));
     let whole = f.payload.len();
     let pieces: Vec<Frame> = gso::segment(f.clone()).collect();
     assert!(!pieces.is_empty() && pieces.iter().map(|p| p.payload.len()).sum::<usize>() >= whole);

@@ -106,7 +106,7 @@ fn cards_join_when_they_are_told_to() {
         let mut h = host(bits);
         let got = received(&mut h, &four);
         assert_eq!(got.iter().map(Frame::len).collect::<Vec<_>>(), [4054]);
-        assert_eq!(got[0].gso, Some(Gso { kind: GsoType::TcpV4, size: 1000, segs: 4 }));
+        assert_eq!(got[0].gso, Some(Gso::new(GsoType::TcpV4, 1000, 4)));
         let again: Vec<Vec<u8>> = gso::segment(got[0].clone()).map(|f| f.to_vec()).collect();
         assert!(again == four.map(|s| frame(s).to_vec()), "cut again it is what came");
         let d = h.k.net.devs.get(h.dev).unwrap();

@@ -67,15 +67,13 @@ pub fn receive(ring: &mut RxRing, mut frame: Frame, vlan: VlanTag, how: How) -> 
     let pushed = headers.is_some_and(|h| h.tcp.flags.contains(Flags::PSH));
     if let Some(n) = ring.sessions.iter().position(|s| s.flow == flow && s.vlan == vlan) {
         let mut s = ring.sessions.remove(n);
-        match headers.filter(|h| s.continues(&frame, h, how)).zip(ring.waiting(s.at)) {
-            Some((h, (desc, into))) => {
-                s.join(desc, into, (frame, h), how);
-                if !pushed && (how == How::Lro || h.len == s.first.len) {
-                    ring.sessions.insert(n, s);
-                }
-                return None;
+        let fits = headers.filter(|h| s.continues(&frame, h, how));
+        if let Some((h, (desc, into))) = fits.zip(ring.waiting(s.at)) {
+            s.join(desc, into, (frame, h), how);
+            if !pushed && (how == How::Lro || h.len == s.first.len) {
+                ring.sessions.insert(n, s);
             }
-            None => {}
+            return None;
         }
     }
     if let Some(first) = headers.filter(|_| !pushed && frame.gso.is_none())
@@ -177,7 +175,7 @@ impl Session {
             (IpAddr::V6(_), How::GroHw) => (GsoType::TcpV6, self.first.len),
         };
         into.csum = Csum::Partial;
-        into.gso = Some(Gso { kind, size: size as u16, segs: self.count });
+        into.gso = Some(Gso::new(kind, size as u16, self.count));
         (desc.len, desc.merged) = (into.len() as u32, Some((how, self.count)));
     }
 

@@ -157,8 +157,8 @@ pub fn rx_frame(net: &mut Net, dev: DevId, frame: Frame) {
     if !d.running() {
         return;
     }
-    if frame.gso.is_some() && (!d.features.gro || d.xdp.is_some()) {
-        // The receiver, or its program, takes no super-segments: it gets what a wire would have carried.
+    if frame.gso.is_some_and(|g| !d.features.gro || d.xdp.is_some() || g.is_encapsulated()) {
+        // The receiver, or its program, takes no super-segments, and none does in tunnels: it gets what a wire would have carried.
         return gso::segment(frame).for_each(|f| rx_one(net, dev, f));
     }
     rx_one(net, dev, frame);

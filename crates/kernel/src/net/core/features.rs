@@ -10,7 +10,7 @@ use crate::drivers::veth_rx;
 use crate::ids::DevId;
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, NetDevice};
-use belljar_wire::{Gso, GsoType};
+use belljar_wire::{Encap, Gso, GsoType};
 
 const SG: u64 = 1;
 const HW_CSUM: u64 = 1 << 3;
@@ -28,6 +28,12 @@ const GSO_ROBUST: u64 = 1 << 17;
 const TSO_ECN: u64 = 1 << 18;
 const TSO_MANGLEID: u64 = 1 << 19;
 const TSO6: u64 = 1 << 20;
+const GRE: u64 = 1 << 22;
+const GRE_CSUM: u64 = 1 << 23;
+const IPXIP4: u64 = 1 << 24;
+const UDP_TNL: u64 = 1 << 26;
+const UDP_TNL_CSUM: u64 = 1 << 27;
+const PARTIAL: u64 = 1 << 28;
 /// gre, gre-csum, ipxip4, ipxip6, udp_tnl, udp_tnl-csum.
 const GSO_ENCAP_ALL: u64 = 0b11_1111 << 22;
 const GSO_SCTP: u64 = 1 << 30;
@@ -55,9 +61,14 @@ const VETH_HW: u64 =
 
 /// What a card can do, and what it always does (the rules of mlx5 where drivers differ): it tells provider's tags apart,
 /// but leaves them where they are.
-const NIC_HW: u64 = SG | HW_CSUM | GSO | GRO | TSO | TSO_ECN | TSO6 | GSO_UDP_L4 | RXCSUM | LRO | GRO_HW | NIC_VLAN;
+const NIC_HW: u64 =
+    SG | HW_CSUM | GSO | GRO | TSO | TSO_ECN | TSO6 | GSO_UDP_L4 | RXCSUM | LRO | GRO_HW | NIC_VLAN | NIC_ENCAP;
+/// The sums of tunnels are the same in all pieces but the last, and made by the stack (`gso_partial_features`).
+const NIC_ENCAP: u64 = GRE | GRE_CSUM | IPXIP4 | UDP_TNL | UDP_TNL_CSUM | PARTIAL;
 const NIC_VLAN: u64 = VLAN_TX | VLAN_RX | VLAN_FILTER | STAG_TX;
 const NIC_FIXED: u64 = HIGHDMA | GSO_ROBUST | STAG_FILTER;
+/// Tunnels leave sums and pieces to the device below; what arrives they take as it is.
+const TUNNEL_HW: u64 = SG | HW_CSUM | GSO | TSO | TSO_ECN | TSO6 | GSO_UDP_L4;
 const VLAN_HW: u64 =
     GSO | GRO | GSO_SOFTWARE | SG | HW_CSUM | HIGHDMA | FRAGLIST | SCTP_CRC | GSO_ENCAP_ALL | NOCACHE_COPY;
 
@@ -89,6 +100,16 @@ pub struct Features {
     /// large-receive-offload, rx-gro-hw: a card joins segments itself ([`lro`](crate::drivers::nic)).
     pub lro: bool,
     pub gro_hw: bool,
+    /// tx-gre-segmentation, tx-gre-csum-segmentation, tx-ipxip4-segmentation, tx-udp_tnl-segmentation, tx-udp_tnl-csum-segmentation:
+    /// super-segments in such tunnels go out whole, or those with sums of their own as far as they can with tx-gso-partial.
+    pub gre: bool,
+    pub gre_csum: bool,
+    pub ipxip4: bool,
+    pub udp_tnl: bool,
+    pub udp_tnl_csum: bool,
+    pub partial: bool,
+    /// Those with sums are whole even so: nobody looks at them.
+    pub csum_whole: bool,
     /// The driver lets go of the sender as it takes a packet (`skb_orphan`, as TUN does): what lies below counts against no
     /// TCP socket.
     pub orphan: bool,
@@ -97,7 +118,7 @@ pub struct Features {
 /// One of the switches.
 type Switch = fn(&mut Features) -> &mut bool;
 
-const SWITCHES: [(u64, Switch); 15] = [
+const SWITCHES: [(u64, Switch); 21] = [
     (SG, |f| &mut f.sg),
     (HW_CSUM, |f| &mut f.tx_csum),
     (VLAN_TX, |f| &mut f.vlan_tx),
@@ -113,6 +134,12 @@ const SWITCHES: [(u64, Switch); 15] = [
     (GSO_UDP_L4, |f| &mut f.uso),
     (RXCSUM, |f| &mut f.rx_csum),
     (STAG_TX, |f| &mut f.stag_tx),
+    (GRE, |f| &mut f.gre),
+    (GRE_CSUM, |f| &mut f.gre_csum),
+    (IPXIP4, |f| &mut f.ipxip4),
+    (UDP_TNL, |f| &mut f.udp_tnl),
+    (UDP_TNL_CSUM, |f| &mut f.udp_tnl_csum),
+    (PARTIAL, |f| &mut f.partial),
 ];
 
 impl Features {
@@ -133,10 +160,30 @@ impl Features {
         gro: false,
         lro: false,
         gro_hw: false,
+        gre: false,
+        gre_csum: false,
+        ipxip4: false,
+        udp_tnl: false,
+        udp_tnl_csum: false,
+        partial: false,
+        csum_whole: true,
         orphan: false,
     };
-    pub const ALL: Features =
-        Features { tso: true, tso6: true, uso: true, tx_csum: true, rx_csum: true, gro: true, ..Features::NONE };
+    pub const ALL: Features = Features {
+        tso: true,
+        tso6: true,
+        uso: true,
+        tx_csum: true,
+        rx_csum: true,
+        gro: true,
+        gre: true,
+        gre_csum: true,
+        ipxip4: true,
+        udp_tnl: true,
+        udp_tnl_csum: true,
+        partial: true,
+        ..Features::NONE
+    };
 
     /// All segmentation by the device, or none.
     pub fn set_segmentation(&mut self, on: bool) {
@@ -145,11 +192,38 @@ impl Features {
 
     /// The device takes this packet as it is (`skb_gso_ok`).
     pub fn takes(&self, gso: Option<Gso>) -> bool {
-        gso.is_none_or(|g| match g.kind {
+        gso.is_none_or(|g| self.cuts(g.kind) && (!g.is_encapsulated() || self.takes_tunnel(g.encap)))
+    }
+
+    fn cuts(&self, kind: GsoType) -> bool {
+        match kind {
             GsoType::TcpV4 => self.tso,
             GsoType::TcpV6 => self.tso6,
             GsoType::UdpL4 => self.uso,
-        })
+        }
+    }
+
+    #[cold]
+    fn takes_tunnel(&self, encap: Encap) -> bool {
+        match encap {
+            Encap::None => true,
+            Encap::UdpTnl => self.udp_tnl,
+            Encap::UdpTnlCsum => self.udp_tnl_csum && self.csum_whole,
+            Encap::Gre => self.gre,
+            Encap::GreCsum => self.gre_csum && self.csum_whole,
+            Encap::IpIp => self.ipxip4,
+        }
+    }
+
+    /// The device takes it once its pieces are all alike (`gso_partial_features`).
+    #[doc(alias = "__skb_gso_segment")]
+    pub fn takes_partial(&self, gso: Gso) -> bool {
+        let sums = match gso.encap {
+            Encap::UdpTnlCsum => self.udp_tnl_csum,
+            Encap::GreCsum => self.gre_csum,
+            _ => false,
+        };
+        self.partial && sums && self.cuts(gso.kind)
     }
 
     /// Who joins segments in a card.
@@ -189,6 +263,10 @@ fn able(d: &NetDevice) -> Option<(u64, u64)> {
         DevKind::Veth(_) => Some((VETH_HW, 0)),
         DevKind::Loopback => Some((LO_HW, LO_FIXED)),
         DevKind::Vlan(_) => Some((VLAN_HW, 0)),
+        DevKind::Vxlan(_) => Some((TUNNEL_HW, HIGHDMA | GSO_ROBUST)),
+        // What is numbered on is not cut behind the numbers.
+        DevKind::Tunnel(t) if t.numbers() => Some((TUNNEL_HW & !(ALL_TSO | GSO_UDP_L4), HIGHDMA | GSO_ROBUST)),
+        DevKind::Tunnel(_) => Some((TUNNEL_HW, HIGHDMA | GSO_ROBUST)),
         // Who spreads flows has their hashes.
         DevKind::Nic(n) => Some((NIC_HW, NIC_FIXED | if n.queues.len() > 1 { RXHASH } else { 0 })),
         _ => None,
@@ -265,7 +343,7 @@ pub fn vlan_features(d: &NetDevice) -> u64 {
 /// A card is made with these offloads.
 pub fn of_card(d: &mut NetDevice, f: Features) {
     d.wanted_features = Some(f.bits() & NIC_HW);
-    d.features = f.of_bits(show(d).active);
+    d.features = Features { csum_whole: false, ..f.of_bits(show(d).active) };
 }
 
 /// The bits of `mask` become those of `value` as far as the device can change them.

@@ -211,7 +211,7 @@ fn complete(t: Train) -> Skb {
         c.copy_from_slice(&checksum::partial(pseudo).to_be_bytes());
     }
     skb.csum = Csum::Partial;
-    skb.gso = Some(Gso { kind: GsoType::TcpV4, size: mss as u16, segs: count });
+    skb.gso = Some(Gso::new(GsoType::TcpV4, mss as u16, count));
     skb
 }
 

@@ -113,7 +113,7 @@ fn super_segment(skb: &mut Skb, kind: GsoType, size: u16) -> Result<(), Errno> {
         return Ok(());
     }
     let segs = u16::try_from(payload.div_ceil(usize::from(size))).map_err(|_| Errno::EINVAL)?;
-    (skb.gso, skb.csum) = (Some(Gso { kind, size, segs }), Csum::Partial);
+    (skb.gso, skb.csum) = (Some(Gso::new(kind, size, segs)), Csum::Partial);
     // What is cut later has nothing but headers in its linear part.
     let extra = linear - headers;
     if extra > 0 {

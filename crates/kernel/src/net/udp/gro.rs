@@ -161,6 +161,6 @@ fn complete(t: Train) -> Skb {
         UdpHeader { len: total as u16, csum: checksum::partial(pseudo), ..udp }.emit(b);
     }
     skb.csum = Csum::Partial;
-    skb.gso = Some(Gso { kind: GsoType::UdpL4, size: udp.len - UDP_HLEN as u16, segs: count });
+    skb.gso = Some(Gso::new(GsoType::UdpL4, udp.len - UDP_HLEN as u16, count));
     skb
 }
