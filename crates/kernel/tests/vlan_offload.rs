@@ -135,6 +135,20 @@ fn a_vlan_that_nobody_has_stays_outside() {
     assert_eq!((packets(&h), stat(&mut h, "rx_steer_missed_packets")), (5, 4));
 }
 
+#[test]
+fn switched_under_load_nothing_is_lost() {
+    let (mut h, _) = host_in_vlan();
+    let fd = h.udp_on(OURS, 7);
+    for n in 0..120u8 {
+        nic::rx_frame(&mut h.k.net, h.dev, tagged(7, &[n]));
+        card(&mut h, [VLAN_RX, VLAN_TX, VLAN_FILTER, GRO][usize::from(n) % 4], n & 4 == 0);
+    }
+    h.k.tick(h.now);
+    h.collect();
+    let got: Vec<u8> = std::iter::from_fn(|| h.recv(fd).ok().map(|r| r.0[0])).collect();
+    assert_eq!(got, (0..120).collect::<Vec<u8>>());
+}
+
 /// Datagrams of 1000 octets in one send, to the other machine in the VLAN; what the wire gets of it.
 fn burst(h: &mut Host, fd: Fd) -> Vec<Frame> {
     h.set(fd, IPPROTO_UDP.into(), UDP_SEGMENT, 1000).unwrap();

@@ -541,6 +541,33 @@ mod tests {
         assert_eq!(lens, [1008, 1008, 508]);
     }
 
+    /// A super-segment in GRE with a sum.
+    fn wrapped(len: usize) -> Frame {
+        let (mut f, _) = super_segment(len, false);
+        f.head.push(8).unwrap().copy_from_slice(&[0x80, 0, 8, 0, 0, 0, 0, 0]);
+        let total_len = (80 + len) as u16;
+        let ip = Ipv4Header { total_len, id: 7, proto: 47, src: DST, dst: SRC, ..Default::default() };
+        ip.emit(f.head.push(20).unwrap());
+        f.gso = f.gso.map(|g| Gso { encap: Encap::GreCsum, ..g });
+        f
+    }
+
+    #[test]
+    fn pieces_in_tunnels_have_whole_headers_and_cut_in_part_they_are_the_same() {
+        for len in [1448 * 3, 1448 * 3 + 1, 2000, 20_000] {
+            let whole: Vec<Vec<u8>> = segment(wrapped(len)).map(|p| p.to_vec()).collect();
+            for (n, p) in whole.iter().enumerate() {
+                let ip = Ipv4Header::parse(p).unwrap();
+                assert_eq!((ip.id, ip.total_len as usize, checksum::sum(&p[20..], 0)), (7 + n as u16, p.len(), 0xffff));
+                assert_eq!(verify(&Frame::from_bytes(&p[28..], 0)), Ok(()));
+            }
+            let halves: Vec<Frame> = partial(wrapped(len)).collect();
+            assert_eq!(halves.len(), 1 + usize::from(len % 1448 != 0));
+            let again: Vec<Vec<u8>> = halves.into_iter().flat_map(segment).map(|p| p.to_vec()).collect();
+            assert!(again == whole, "{len}");
+        }
+    }
+
     #[test]
     fn what_is_not_as_its_gso_says_comes_back_whole() {
         let mut f = Frame::from_bytes(&[0x45; 60], 1);

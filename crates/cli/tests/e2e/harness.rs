@@ -90,6 +90,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("bridges.sh", include_str!("programs/bridges.sh")),
     ("devices.sh", include_str!("programs/devices.sh")),
     ("offloads.sh", include_str!("programs/offloads.sh")),
+    ("card_offloads.sh", include_str!("programs/card_offloads.sh")),
     ("addresses6.sh", include_str!("programs/addresses6.sh")),
     ("advertised.sh", include_str!("programs/advertised.sh")),
     ("routes.sh", include_str!("programs/routes.sh")),

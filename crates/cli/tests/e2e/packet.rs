@@ -81,7 +81,7 @@ fn ethtool_of_the_distribution(env: &Env) -> Result<()> {
         "Combined:\t1",
         "\ttx-tcp6-segmentation: on",
         "     rx_queue_0_drops: 0",
-        "large-receive-offload: off [fixed]",
+        "large-receive-offload: off",
         "Permanent address: 52:55:0a:00:02:0f",
     ] {
         ensure!(out.stdout.lines().any(|l| l.trim_end() == line), "{line}: {out:?}");

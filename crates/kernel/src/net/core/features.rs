@@ -311,8 +311,12 @@ fn fix(mut f: u64) -> u64 {
 fn driver_fix(d: &NetDevice, f: u64) -> u64 {
     match &d.kind {
         DevKind::Vlan(v) => f & (v.below | GSO | GRO | GSO_SOFTWARE),
-        // Nobody joins what he has not looked at.
-        DevKind::Nic(_) if f & RXCSUM == 0 => f & !LRO,
+        DevKind::Nic(_) => {
+            // Nobody joins what he has not looked at.
+            let lro = if f & RXCSUM == 0 { LRO } else { 0 };
+            let partial = if f & PARTIAL == 0 { UDP_TNL_CSUM | GRE_CSUM } else { 0 };
+            f & !(lro | partial)
+        }
         _ => f,
     }
 }
