@@ -213,7 +213,8 @@ fn offloads_of_reception_that_go_together() {
 
 #[test]
 fn who_sends_packets_on_forbids_it() {
-    let ways: [(&str, fn(&mut Host)); 6] = [
+    type Way = fn(&mut Host);
+    let ways: [(&str, Way); 6] = [
         ("forwarding", |h| h.sysctl("net.ipv4.ip_forward", "1")),
         ("forwarding of one device", |h| h.sysctl("net.ipv4.conf.eth0.forwarding", "1")),
         ("forwarding of IPv6", |h| h.sysctl("net.ipv6.conf.all.forwarding", "1")),

@@ -111,6 +111,7 @@ const SCRIPTS: &[(&str, &str)] = &[
     ("hostile.py", include_str!("programs/hostile.py")),
     ("hostile.sh", include_str!("programs/hostile.sh")),
     ("tun.py", include_str!("programs/tun.py")),
+    ("tun_writes.py", include_str!("programs/tun_writes.py")),
     ("sniff.py", include_str!("programs/sniff.py")),
     ("tx_ring.py", include_str!("programs/tx_ring.py")),
     ("streams.py", include_str!("programs/streams.py")),

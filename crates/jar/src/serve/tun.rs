@@ -1,7 +1,8 @@
 //! `/dev/net/tun` inside the jar: the program's descriptor is one end of a pair, and each record in it is a packet.
 //!
 //! What the program wrote is in the stack before any later call of it is answered, as a write to the device would be.
-use super::{Asked, Outcome, write_mem};
+use super::msg::gather_some;
+use super::{Asked, Outcome, attempt, exact, write_mem};
 use crate::jar::Jar;
 use crate::socks::{Flow, SockId};
 use belljar_abi::{self as abi, Errno};
@@ -254,13 +255,34 @@ impl Jar {
         }
     }
 
+    /// `--exact`: a packet that is written goes in at once, and the writer hears what became of it.
+    #[doc(alias = "tun_chr_write_iter")]
+    pub(super) fn exact_tun(&mut self, a: &Asked<'_>) -> Outcome {
+        let (iov, _) = attempt!(exact::payload(a.note));
+        let record = attempt!(gather_some(a.note.tid, &iov, RECORD));
+        self.apply_settings();
+        let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
+        let Flow::Tun(t) = &s.flow else { return Errno::EBADF.into() };
+        let Some(dev) = t.dev else { return Errno::EBADFD.into() };
+        let (skip, vnet, named) = (if t.pi { PI_LEN } else { 0 }, t.vnet_len(), t.pi && t.flags & abi::IFF_TUN != 0);
+        let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADFD.into() };
+        let Some((header, packet)) = record.split_at_checked(skip + vnet) else { return Errno::EINVAL.into() };
+        let up = m.k.net.devs.get(dev).is_some_and(|d| d.up);
+        // What says its protocol in front may be empty.
+        if named && up && vnet == 0 && packet.is_empty() {
+            return Outcome::Reply(Ok(record.len() as i64));
+        }
+        m.k.tun_write(self.now, dev, header.get(skip..).unwrap_or(&[]), packet).map(|_| record.len() as i64).into()
+    }
+
     pub(crate) fn tun_in(&mut self, id: SockId) {
         // A setting written before the packet is true for it.
         self.apply_settings();
         for _ in 0..BURST {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Tun(t) = &s.flow else { return };
-            let (dev, skip, vnet) = (t.dev.filter(|_| !t.detached), if t.pi { PI_LEN } else { 0 }, t.vnet_len());
+            // A file that is set aside gets nothing, and may send.
+            let (dev, skip, vnet) = (t.dev, if t.pi { PI_LEN } else { 0 }, t.vnet_len());
             let mut buf = std::mem::take(&mut self.scratch);
             buf.clear();
             let got = fd::recv_append(&s.ours, &mut buf, RECORD);
