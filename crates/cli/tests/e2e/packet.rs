@@ -87,7 +87,7 @@ fn ethtool_of_the_distribution(env: &Env) -> Result<()> {
         ensure!(out.stdout.lines().any(|l| l.trim_end() == line), "{line}: {out:?}");
     }
     let change = "ethtool -G eth0 rx 64 tx 128 && ethtool -g eth0 && ethtool -C eth0 rx-usecs 50 && ethtool -c eth0 && \
-        ethtool -K eth0 tso off && ethtool -k eth0; ethtool -G eth0 rx 5000; ethtool -C eth0 tx-usecs 9; ethtool -K eth0 lro on";
+        ethtool -K eth0 tso off && ethtool -k eth0; ethtool -G eth0 rx 5000; ethtool -C eth0 tx-usecs 9; ethtool -K eth0 ntuple on";
     let out = run(&["run"], change)?;
     for line in ["RX:\t\t64", "TX:\t\t128", "rx-usecs: 50", "tcp-segmentation-offload: off"] {
         ensure!(out.stdout.lines().any(|l| l == line), "{line}: {out:?}");

@@ -34,11 +34,11 @@ v4 = b"\x45" * 20
 t = os.open("/dev/net/tun", os.O_RDWR)
 print("no device", said(os.write, t, v4))
 os.close(t)
-for kind in (TAP, TUN):
+for name, kind in ((b"a0", TAP), (b"t0", TUN)):
     t = os.open("/dev/net/tun", os.O_RDWR)
-    fcntl.ioctl(t, TUNSETIFF, ifreq(b"v0", kind | NO_PI))
+    fcntl.ioctl(t, TUNSETIFF, ifreq(name, kind | NO_PI))
     print("down", said(os.write, t, v4), said(os.writev, t, [v4, v4]))
-    up(b"v0", True)
+    up(name, True)
     writes(t, [b"", b"\x45", b"\x45" * 13, b"\x45" * 14, v4, b"\x15" * 40, b"\x65" * 60])
     print("several", said(os.writev, t, [v4, v4, b""]))
     os.close(t)
