@@ -8,7 +8,7 @@ use belljar_wire::icmp::IcmpHeader;
 use belljar_wire::ipv4::{self, Ipv4Header};
 use belljar_wire::tcp::{TcpHeader, TcpOptions};
 use belljar_wire::udp::UdpHeader;
-use belljar_wire::{Csum, FlowKey, Frame, Gso, GsoType, checksum, gso};
+use belljar_wire::{Csum, Encap, FlowKey, Frame, Gso, GsoType, checksum, gso};
 use libfuzzer_sys::fuzz_target;
 
 fn headers(b: &[u8]) {
@@ -69,8 +69,14 @@ fn frames(b: &[u8], size: u16, kind: u8) {
     done.csum = Csum::Partial;
     gso::finish_checksum(&mut done);
     assert_eq!(done.len(), f.len());
+    let encap = [Encap::UdpTnl, Encap::UdpTnlCsum, Encap::Gre, Encap::GreCsum, Encap::IpIp];
+    let encap = encap.get(usize::from(kind >> 1 & 7)).copied().unwrap_or_default();
     let kind = if kind & 1 == 0 { GsoType::TcpV4 } else { GsoType::UdpL4 };
-    f.gso = Some(Gso { kind, size: size.max(16), segs: 1 });
+    f.gso = Some(Gso { encap, ..Gso::new(kind, size.max(16), 1) });
+    // In part and then in whole is in whole.
+    let halves: Vec<Frame> = gso::partial(f.clone()).flat_map(gso::segment).collect();
+    let at_once: Vec<Frame> = gso::segment(f.clone()).collect();
+    assert!(halves.iter().map(Frame::to_vec).eq(at_once.iter().map(Frame::to_vec)));
     let whole = f.payload.len();
     let pieces: Vec<Frame> = gso::segment(f.clone()).collect();
     assert!(!pieces.is_empty() && pieces.iter().map(|p| p.payload.len()).sum::<usize>() >= whole);

@@ -130,6 +130,7 @@ pub fn ifreq_name(b: &[u8]) -> Option<&str> {
 }
 
 // TUN/TAP (`<linux/if_tun.h>`)
+pub const TUNSETNOCSUM: u32 = 0x4004_54c8;
 pub const TUNSETIFF: u32 = 0x4004_54ca;
 pub const TUNSETPERSIST: u32 = 0x4004_54cb;
 pub const TUNSETOWNER: u32 = 0x4004_54cc;
@@ -140,8 +141,14 @@ pub const TUNGETIFF: u32 = 0x8004_54d2;
 pub const TUNGETVNETHDRSZ: u32 = 0x8004_54d7;
 pub const TUNSETVNETHDRSZ: u32 = 0x4004_54d8;
 pub const TUNSETQUEUE: u32 = 0x4004_54d9;
+pub const TUNSETVNETLE: u32 = 0x4004_54dc;
+pub const TUNGETVNETLE: u32 = 0x8004_54dd;
+pub const TUNSETCARRIER: u32 = 0x4004_54e2;
 pub const IFF_TUN: u16 = 1;
 pub const IFF_TAP: u16 = 2;
+pub const IFF_NAPI: u16 = 0x10;
+pub const IFF_NAPI_FRAGS: u16 = 0x20;
+pub const IFF_NO_CARRIER: u16 = 0x40;
 pub const IFF_MULTI_QUEUE: u16 = 0x100;
 pub const IFF_ATTACH_QUEUE: u16 = 0x200;
 pub const IFF_DETACH_QUEUE: u16 = 0x400;

@@ -186,7 +186,7 @@ mod tests {
     #[test]
     fn super_segments_and_bare_packets_become_valid_ethernet() {
         let mut f = tcp(0, 60_000);
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 1460, segs: 42 });
+        f.gso = Some(Gso::new(GsoType::TcpV4, 1460, 42));
         f.csum = Csum::Unnecessary;
         let wire = to_wire(&f);
         assert_eq!(gso::verify(&Frame::from_bytes(&wire, 0)), Ok(()));

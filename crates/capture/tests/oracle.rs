@@ -170,7 +170,7 @@ fn filters_take_what_tcpdump_takes() {
 fn tshark_finds_nothing_malformed_and_every_checksum_right() {
     let mut frames = zoo::zoo();
     let mut big = zoo::tcp(2000, 64_000);
-    big.gso = Some(Gso { kind: GsoType::TcpV4, size: 1448, segs: 45 });
+    big.gso = Some(Gso::new(GsoType::TcpV4, 1448, 45));
     frames.push(big);
     let path = file("tshark", &frames);
     let name = path.to_str().unwrap();

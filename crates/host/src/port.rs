@@ -314,7 +314,11 @@ fn header(frame: &Frame) -> Option<[u8; VNET_HLEN]> {
         _ => return None,
     };
     if let Some(g) = frame.gso {
-        if g.kind == GsoType::UdpL4 || frame.csum != Csum::Partial || frame.len() > usize::from(u16::MAX) {
+        if g.is_encapsulated()
+            || g.kind == GsoType::UdpL4
+            || frame.csum != Csum::Partial
+            || frame.len() > usize::from(u16::MAX)
+        {
             return None;
         }
         let hlen = l4 + usize::from(b.get(l4 + 12)? >> 4) * 4;
@@ -350,7 +354,7 @@ fn received(h: &[u8; VNET_HLEN], bytes: &[u8]) -> Frame {
         _ => None,
     });
     if let Some(payload) = payload.filter(|_| size > 0) {
-        f.gso = Some(Gso { kind, size, segs: payload.div_ceil(usize::from(size)).max(1) as u16 });
+        f.gso = Some(Gso::new(kind, size, payload.div_ceil(usize::from(size)).max(1) as u16));
     }
     f
 }
@@ -373,12 +377,12 @@ mod tests {
         let mut f = Frame::from_bytes(&tcp_frame(4000), 0);
         assert_eq!(header(&f), Some([0; VNET_HLEN]));
         f.csum = Csum::Partial;
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 1460, segs: 3 });
+        f.gso = Some(Gso::new(GsoType::TcpV4, 1460, 3));
         let h = header(&f).unwrap();
         let back = received(&h, &f.to_vec());
         assert_eq!((back.csum, back.gso), (f.csum, f.gso));
         // A kind that the device does not know is cut by us.
-        f.gso = Some(Gso { kind: GsoType::UdpL4, size: 1460, segs: 3 });
+        f.gso = Some(Gso::new(GsoType::UdpL4, 1460, 3));
         assert_eq!(header(&f), None);
         assert_eq!(received(&[DATA_VALID, 0, 0, 0, 0, 0, 0, 0, 0, 0], &[0; 60]).csum, Csum::Unnecessary);
     }

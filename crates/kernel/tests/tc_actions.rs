@@ -336,7 +336,7 @@ fn a_super_segment_that_is_cut_at_an_ifb_comes_back_whole() {
     b.extend([0, 9, 0x1b, 0x58, 0x0b, 0xc0, 0, 0]);
     skb.head.push(b.len()).unwrap().copy_from_slice(&b);
     skb.frags = belljar_wire::Segs::from(vec![7; 3000]);
-    (skb.csum, skb.gso) = (Csum::Partial, Some(Gso { kind: GsoType::UdpL4, size: 1000, segs: 3 }));
+    (skb.csum, skb.gso) = (Csum::Partial, Some(Gso::new(GsoType::UdpL4, 1000, 3)));
     (skb.dev, skb.protocol) = (Some(dev), 0x0800);
     (skb.mac_header, skb.network_header, skb.transport_header) = {
         let at = skb.head.start();

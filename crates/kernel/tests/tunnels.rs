@@ -318,3 +318,34 @@ fn link_local_addresses_are_made_of_the_local_one() {
     assert_eq!((own("i"), own("g")), (vec![], vec!["fe80::5efe:c000:201".to_owned()]));
     assert_eq!(own("s"), ["fe80::c000:201"]);
 }
+
+#[test]
+fn super_segments_stay_whole_where_nobody_cuts_them() {
+    for (kind, more, wraps) in [
+        ("gre", vec![], 24),
+        ("gre", flags(GRE_CSUM), 28),
+        ("gre", [flags(GRE_KEY), key(7)].concat(), 28),
+        ("gretap", flags(GRE_CSUM), 42),
+        ("ipip", vec![], 20),
+    ] {
+        let mut w = both(kind, &more);
+        assert!(w.reaches(0, 1, THERE), "{kind}");
+        let (a, b) = (w.udp(0, 0), w.udp(1, 7));
+        w.cut(0, a, 1000);
+        w.watch();
+        w.send(0, a, &[7; 4500], THERE, 7).unwrap();
+        let sent: Vec<usize> = outer(&mut w, 0).iter().map(Vec::len).collect();
+        assert_eq!(sent, [wraps + 28 + 4500], "{kind}");
+        let got: Vec<usize> = std::iter::from_fn(|| w.recv(1, b).ok()).map(|d| d.len()).collect();
+        assert_eq!(got, [1000, 1000, 1000, 1000, 500], "{kind}");
+    }
+    // What is numbered is cut before.
+    let mut w = both("gre", &flags(GRE_SEQ));
+    assert!(w.reaches(0, 1, THERE));
+    let (a, b) = (w.udp(0, 0), w.udp(1, 7));
+    w.cut(0, a, 1000);
+    w.watch();
+    w.send(0, a, &[7; 4500], THERE, 7).unwrap();
+    assert_eq!(outer(&mut w, 0).len(), 5);
+    assert_eq!(w.recv(1, b).unwrap().len(), 1000);
+}

@@ -5,6 +5,7 @@ use belljar_abi::rtnetlink::*;
 use belljar_abi::{AF_BRIDGE, Errno, netlink as nl};
 use belljar_kernel::drivers::vxlan;
 use belljar_kernel::env::trace::Dir;
+use belljar_kernel::net::core::features;
 use belljar_wire::Mac;
 use world::*;
 
@@ -215,6 +216,36 @@ fn a_tunnel_into_itself_ends() {
     }
     let _ = w.send(1, a, b"x", [10, 81, 0, 5], 1);
     w.advance(10 * SEC);
+}
+
+#[test]
+fn super_segments_stay_whole_where_nobody_cuts_them() {
+    const UDP_TNL_BOTH: u64 = 3 << 26;
+    let mut w = world(2);
+    assert!(w.reaches(1, 2, [10, 0, 0, 2]));
+    let (a, b) = (w.udp(1, 0), w.udp(2, 7));
+    w.cut(1, a, 1000);
+    let got =
+        |w: &mut World, fd| -> Vec<usize> { std::iter::from_fn(|| w.recv(2, fd).ok()).map(|d| d.len()).collect() };
+    let sent = |w: &mut World| {
+        w.watch();
+        w.send(1, a, &[7; 4500], [10, 0, 0, 2], 7).unwrap();
+        w.frames(1, "e", Dir::Out).iter().map(Vec::len).collect::<Vec<_>>()
+    };
+    // Of a pair both the wrapping and the frame inside come whole.
+    assert_eq!(sent(&mut w), [14 + 50 + 28 + 4500]);
+    assert_eq!(got(&mut w, b), [1000, 1000, 1000, 1000, 500]);
+    let e = w.dev(1, "e");
+    features::set(&mut w.k.net, e, 0, UDP_TNL_BOTH);
+    assert_eq!(sent(&mut w), [1092, 1092, 1092, 1092, 592]);
+    assert_eq!(got(&mut w, b), [1000, 1000, 1000, 1000, 500]);
+    // A program that has the port reads datagrams.
+    let vx = w.dev(2, "vx");
+    w.k.net.unregister_netdev(vx);
+    let reader = w.udp(2, 4789);
+    features::set(&mut w.k.net, e, UDP_TNL_BOTH, UDP_TNL_BOTH);
+    assert_eq!(sent(&mut w).len(), 1);
+    assert_eq!(got(&mut w, reader), [1050, 1050, 1050, 1050, 550]);
 }
 
 #[test]

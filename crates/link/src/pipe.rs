@@ -388,7 +388,7 @@ mod tests {
     fn without_conditions_frames_pass_whole_and_at_once() {
         let mut p = Pipe::new(1);
         let mut f = tcp(1, 30_000);
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 1460, segs: 21 });
+        f.gso = Some(Gso::new(GsoType::TcpV4, 1460, 21));
         p.push(5, f);
         assert_eq!(p.next_deadline(), Some(5));
         let f = p.pop(5).unwrap();
@@ -399,7 +399,7 @@ mod tests {
     fn delay_is_exact_and_super_segments_are_cut() {
         let mut p = pipe("delay 20ms");
         let mut f = tcp(1, 14_600);
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 1460, segs: 10 });
+        f.gso = Some(Gso::new(GsoType::TcpV4, 1460, 10));
         p.push(MS, f);
         assert!(p.pop(21 * MS - 1).is_none());
         let out = drain(&mut p);

@@ -142,6 +142,21 @@ pub enum GsoType {
     UdpL4,
 }
 
+/// In what a super-segment is wrapped, once, over IPv4; the pieces get headers and sums of that, too.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Encap {
+    #[default]
+    None,
+    /// VXLAN, its datagrams without and with a sum.
+    UdpTnl,
+    UdpTnlCsum,
+    /// GRE, with packets or frames in it, without and with a sum.
+    Gre,
+    GreCsum,
+    /// IPv4 or IPv6 in IPv4.
+    IpIp,
+}
+
 /// A super-segment and the size of the pieces it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Gso {
@@ -149,6 +164,18 @@ pub struct Gso {
     /// Payload bytes of each piece but the last.
     pub size: u16,
     pub segs: u16,
+    pub encap: Encap,
+}
+
+impl Gso {
+    /// Of a packet that is in no tunnel.
+    pub fn new(kind: GsoType, size: u16, segs: u16) -> Gso {
+        Gso { kind, size, segs, encap: Encap::None }
+    }
+
+    pub fn is_encapsulated(&self) -> bool {
+        self.encap != Encap::None
+    }
 }
 
 /// What leaves and enters a NIC: an Ethernet frame (or, on a device without one, a packet) with its state.

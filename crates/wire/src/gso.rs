@@ -1,18 +1,26 @@
 //! Segmentation offload in software: cut a super-segment into wire-sized frames, finish and verify checksums.
 //!
-//! IPv4 and IPv6 with TCP and UDP, behind Ethernet or bare. Tunnels are not looked into. Frames that are no super-segments come
-//! through with their checksum finished.
+//! IPv4 and IPv6 with TCP and UDP, behind Ethernet or bare, also in one tunnel ([`Encap`]), of which only the sum outside is
+//! looked at. Frames that are no super-segments come through with their checksum finished.
 use crate::checksum;
+use crate::ethernet::{ETH_HLEN, VLAN_HLEN, is_vlan};
 use crate::flow::net_offset;
 use crate::ipv4::{self, IPPROTO_ICMP, IPPROTO_ICMPV6, IPPROTO_TCP, IPPROTO_UDP, IPV4_HLEN, Ipv4Header};
 use crate::ipv6::{self, IPV6_HLEN, Ipv6Header};
 use crate::tcp::{Flags, TCP_HLEN, TcpHeader};
 use crate::udp::{UDP_HLEN, UdpHeader};
-use crate::{Csum, Frame, GsoType, Head, Malformed, Seg, Segs};
+use crate::{Csum, Encap, Frame, Gso, GsoType, Head, Malformed, Seg, Segs};
+
+const VXLAN_HLEN: usize = 8;
+const GRE_HLEN: usize = 4;
+/// Frames in GRE.
+const ETH_P_TEB: u16 = 0x6558;
 
 /// Where things lie in the head of a TCP or UDP packet.
 #[derive(Clone, Copy, Debug)]
 struct Layout {
+    /// The header of a tunnel's IPv4.
+    outer: Option<(usize, Encap)>,
     net: usize,
     l4: usize,
     /// End of the transport header.
@@ -22,8 +30,41 @@ struct Layout {
 
 /// A super-segment is never a fragment and has no extension headers of its own making, but what a tap shows may.
 fn layout(frame: &Frame) -> Option<Layout> {
-    let net = net_offset(frame)?;
-    let b = frame.head.bytes();
+    layout_at(frame.head.bytes(), net_offset(frame)?, frame.gso.map_or(Encap::None, |g| g.encap))
+}
+
+/// Where the transport header of a super-segment begins and ends, from the beginning of its (outer) IP header; `None` when they
+/// do not all lie here.
+pub fn transport(ip: &[u8], encap: Encap) -> Option<(usize, usize)> {
+    layout_at(ip, 0, encap).map(|l| (l.l4, l.data))
+}
+
+/// The IP header inside a tunnel.
+fn inside(b: &[u8], outer: usize, encap: Encap) -> Option<usize> {
+    let l4 = outer + usize::from(b.get(outer)? & 15) * 4;
+    let word = |at: usize| Some(u16::from_be_bytes([*b.get(at)?, *b.get(at + 1)?]));
+    let (mut at, frames) = match encap {
+        Encap::None | Encap::IpIp => return Some(l4),
+        Encap::UdpTnl | Encap::UdpTnlCsum => (l4 + UDP_HLEN + VXLAN_HLEN, true),
+        // Sum, key and sequence number have four octets each.
+        Encap::Gre | Encap::GreCsum => {
+            (l4 + GRE_HLEN + 4 * (word(l4)? & 0xb000).count_ones() as usize, word(l4 + 2)? == ETH_P_TEB)
+        }
+    };
+    if frames {
+        at += ETH_HLEN;
+        while is_vlan(word(at - 2)?) {
+            at += VLAN_HLEN;
+        }
+    }
+    Some(at)
+}
+
+fn layout_at(b: &[u8], outer: usize, encap: Encap) -> Option<Layout> {
+    let (outer, net) = match encap {
+        Encap::None => (None, outer),
+        _ => (Some((outer, encap)), inside(b, outer, encap)?),
+    };
     let ip = b.get(net..)?;
     let six = is_v6(ip);
     let (len, proto) = if six {
@@ -46,7 +87,7 @@ fn layout(frame: &Frame) -> Option<Layout> {
         (IPPROTO_UDP, _) => (GsoType::UdpL4, UDP_HLEN),
         _ => return None,
     };
-    (l4 + hlen <= b.len()).then_some(Layout { net, l4, data: l4 + hlen, kind })
+    (l4 + hlen <= b.len()).then_some(Layout { outer, net, l4, data: l4 + hlen, kind })
 }
 
 fn is_v6(ip: &[u8]) -> bool {
@@ -58,15 +99,37 @@ fn is_v6(ip: &[u8]) -> bool {
 /// that is not what its gso says, comes back as the only piece.
 #[doc(alias = "skb_gso_segment")]
 pub fn segment(mut frame: Frame) -> Segments {
-    let cut = frame.gso.and_then(|gso| {
-        let fits = |l: &Layout| gso.size > 0 && l.data - l.net + gso.size as usize <= u16::MAX as usize;
-        let at = layout(&frame).filter(|l| l.kind == gso.kind && fits(l))?;
-        Some((at, gso.size as usize))
-    });
-    let Some((at, size)) = cut else {
-        finish_checksum(&mut frame);
+    match plan(&mut frame) {
+        Some(plan) => Segments { frame: Some(frame), plan: Some(plan) },
+        None => {
+            finish_checksum(&mut frame);
+            Segments { frame: Some(frame), plan: None }
+        }
+    }
+}
+
+/// Cuts `frame` so that each piece but the last stands for whole segments only, which differ in nothing but what a card counts
+/// on by itself: at most one super-segment, and a rest. What is that already comes back as the only piece.
+#[doc(alias = "skb_segment")]
+pub fn partial(mut frame: Frame) -> Segments {
+    let Some(plan) = plan(&mut frame) else { return segment(frame) };
+    let (len, gso) = (frame.payload.len(), frame.gso);
+    let whole = len / plan.size;
+    if len % plan.size == 0 {
         return Segments { frame: Some(frame), plan: None };
-    };
+    }
+    let keep = gso.filter(|_| whole > 1).map(|g| Gso { segs: whole as u16, ..g });
+    let (size, step) = (plan.size * whole.max(1), whole.max(1) as u16);
+    Segments { frame: Some(frame), plan: Some(Plan { size, step, keep, ..plan }) }
+}
+
+/// How it is to be cut, if it can be; its head has headers only afterwards.
+fn plan(frame: &mut Frame) -> Option<Plan> {
+    let (at, size) = frame.gso.and_then(|gso| {
+        let fits = |l: &Layout| gso.size > 0 && l.data - l.net + gso.size as usize <= u16::MAX as usize;
+        let at = layout(frame).filter(|l| l.kind == gso.kind && fits(l))?;
+        Some((at, gso.size as usize))
+    })?;
     // A head filled from outside may hold the first payload bytes.
     if frame.head.len() > at.data {
         let mut payload = Segs::from(Seg::from(&frame.head.bytes()[at.data..]));
@@ -74,11 +137,11 @@ pub fn segment(mut frame: Frame) -> Segments {
         frame.payload = payload;
         frame.head.trim(at.data);
     }
-    let ip_and_tcp = &frame.head.bytes()[at.net..];
-    let word = |i: usize| ip_and_tcp.get(i..i + 2).map_or(0, |w| u16::from_be_bytes([w[0], w[1]]));
-    let seq_at = at.l4 - at.net + 4;
-    let plan = Plan { at, size, id: word(4), seq: (word(seq_at) as u32) << 16 | word(seq_at + 2) as u32, first: true };
-    Segments { frame: Some(frame), plan: Some(plan) }
+    let b = frame.head.bytes();
+    let word = |i: usize| b.get(i..i + 2).map_or(0, |w| u16::from_be_bytes([w[0], w[1]]));
+    let seq = (word(at.l4 + 4) as u32) << 16 | word(at.l4 + 6) as u32;
+    let outer_id = at.outer.map_or(0, |(outer, _)| word(outer + 4));
+    Some(Plan { at, size, id: word(at.net + 4), outer_id, seq, first: true, step: 1, keep: None })
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +149,12 @@ struct Plan {
     at: Layout,
     size: usize,
     id: u16,
+    outer_id: u16,
     seq: u32,
     first: bool,
+    /// Segments in a piece, and what a piece of several is.
+    step: u16,
+    keep: Option<Gso>,
 }
 
 /// The pieces, cut as they are asked for.
@@ -108,7 +175,8 @@ impl Iterator for Segments {
         let mut piece =
             Frame { head: rest.head.clone(), payload, csum: Csum::None, gso: None, hash: rest.hash, id: rest.id };
         plan.write(&mut piece, last);
-        plan.id = plan.id.wrapping_add(1);
+        plan.id = plan.id.wrapping_add(plan.step);
+        plan.outer_id = plan.outer_id.wrapping_add(plan.step);
         plan.seq = plan.seq.wrapping_add(plan.size as u32);
         plan.first = false;
         if last {
@@ -129,7 +197,7 @@ impl Iterator for Segments {
 
 impl Plan {
     fn write(&self, piece: &mut Frame, last: bool) {
-        let Layout { net, l4, data, kind } = self.at;
+        let Layout { outer, net, l4, data, kind } = self.at;
         let total = data - net + piece.payload.len();
         let b = piece.head.bytes_mut();
         if is_v6(&b[net..]) {
@@ -153,7 +221,67 @@ impl Plan {
             }
             GsoType::UdpL4 => b[l4 + 4..l4 + 6].copy_from_slice(&((total - (l4 - net)) as u16).to_be_bytes()),
         }
-        write_transport_checksum(piece, l4, kind, net);
+        if let Some(gso) = self.keep.filter(|_| !last) {
+            piece.gso = Some(gso);
+            write_partial(piece, l4, kind, net);
+        } else {
+            write_transport_checksum(piece, l4, kind, net);
+        }
+        if let Some((outer, encap)) = outer {
+            self.write_outer(piece, outer, encap);
+        }
+    }
+
+    /// The headers of the tunnel: lengths, identification, sums.
+    fn write_outer(&self, piece: &mut Frame, outer: usize, encap: Encap) {
+        let total = piece.len() - outer;
+        let whole = piece.gso.is_some();
+        let b = piece.head.bytes_mut();
+        let l4 = outer + usize::from(b.get(outer).map_or(0, |v| v & 15)) * 4;
+        let Some(ip) = b.get_mut(outer..l4).filter(|ip| ip.len() >= IPV4_HLEN) else { return };
+        ip[2..4].copy_from_slice(&(total as u16).to_be_bytes());
+        ip[4..6].copy_from_slice(&self.outer_id.to_be_bytes());
+        ipv4::set_checksum(ip);
+        let len = outer + total - l4;
+        let (field, sum, zero) = match encap {
+            Encap::UdpTnl | Encap::UdpTnlCsum => (l4 + 6, encap == Encap::UdpTnlCsum, 0xffff),
+            Encap::Gre | Encap::GreCsum => (l4 + 4, encap == Encap::GreCsum, 0),
+            Encap::None | Encap::IpIp => return,
+        };
+        let udp = matches!(encap, Encap::UdpTnl | Encap::UdpTnlCsum);
+        if udp && let Some(f) = b.get_mut(l4 + 4..l4 + 6) {
+            f.copy_from_slice(&(len as u16).to_be_bytes());
+        }
+        // A plain GRE header has something else there.
+        if !udp && !sum || whole {
+            return;
+        }
+        let Some(f) = b.get_mut(field..field + 2) else { return };
+        f.fill(0);
+        if sum {
+            let init = if udp { pseudo(piece.head.bytes(), outer, IPPROTO_UDP, len) } else { 0 };
+            let c = checksum::fold(checksum::add(init, transport_sum(&piece.head, &piece.payload, l4, len)));
+            let c = if c == 0 { zero } else { c };
+            piece.head.bytes_mut()[field..field + 2].copy_from_slice(&c.to_be_bytes());
+        }
+    }
+}
+
+/// Leaves the sum to whoever cuts on.
+fn write_partial(piece: &mut Frame, l4: usize, kind: GsoType, net: usize) {
+    let (proto, field) = sum_field(l4, kind);
+    let Some(len) = transport_len(piece, net, l4) else { return };
+    let sum = checksum::partial(pseudo(piece.head.bytes(), net, proto, len));
+    if let Some(f) = piece.head.bytes_mut().get_mut(field..field + 2) {
+        f.copy_from_slice(&sum.to_be_bytes());
+    }
+    piece.csum = Csum::Partial;
+}
+
+fn sum_field(l4: usize, kind: GsoType) -> (u8, usize) {
+    match kind {
+        GsoType::TcpV4 | GsoType::TcpV6 => (IPPROTO_TCP, l4 + 16),
+        GsoType::UdpL4 => (IPPROTO_UDP, l4 + 6),
     }
 }
 
@@ -183,10 +311,7 @@ fn transport_sum(head: &Head, payload: &Segs, l4: usize, len: usize) -> u32 {
 }
 
 fn write_transport_checksum(frame: &mut Frame, l4: usize, kind: GsoType, net: usize) {
-    let (proto, field) = match kind {
-        GsoType::TcpV4 | GsoType::TcpV6 => (IPPROTO_TCP, l4 + 16),
-        GsoType::UdpL4 => (IPPROTO_UDP, l4 + 6),
-    };
+    let (proto, field) = sum_field(l4, kind);
     let Some(len) = transport_len(frame, net, l4) else { return };
     let init = pseudo(frame.head.bytes(), net, proto, len);
     let Some(f) = frame.head.bytes_mut().get_mut(field..field + 2) else { return };
@@ -278,7 +403,7 @@ fn verify_transport(frame: &Frame, (net, l4): (usize, usize), proto: u8, len: us
 mod tests {
     use super::*;
     use crate::ethernet::{ETH_P_IP, EthHeader, Mac};
-    use crate::{Gso, tcp::TcpOptions};
+    use crate::tcp::TcpOptions;
     use core::net::{Ipv4Addr, Ipv6Addr};
 
     const SRC: Ipv4Addr = Ipv4Addr::new(10, 0, 2, 15);
@@ -317,7 +442,7 @@ mod tests {
         if eth {
             EthHeader { dst: Mac::ZERO, src: Mac::ZERO, ethertype: ETH_P_IP }.emit(f.head.push(14).unwrap());
         }
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 1448, segs: len.div_ceil(1448) as u16 });
+        f.gso = Some(Gso::new(GsoType::TcpV4, 1448, len.div_ceil(1448) as u16));
         (f, bytes)
     }
 
@@ -361,7 +486,7 @@ mod tests {
         f.head.bytes_mut()[16..18].copy_from_slice(&sum.to_be_bytes());
         let ip = Ipv6Header { payload_len: 20_032, next: IPPROTO_TCP, src, dst, ..Default::default() };
         ip.emit(f.head.push(40).unwrap());
-        f.gso = Some(Gso { kind: GsoType::TcpV6, size: 1428, segs: 15 });
+        f.gso = Some(Gso::new(GsoType::TcpV6, 1428, 15));
         let mut whole = f.clone();
         finish_checksum(&mut whole);
         assert_eq!(verify(&Frame::from_bytes(&whole.to_vec(), 0)), Ok(()));
@@ -405,7 +530,7 @@ mod tests {
         UdpHeader { src_port: 1, dst_port: 2, len: 2508, csum: 0 }.emit(f.head.push(8).unwrap());
         let ip = Ipv4Header { total_len: 2528, proto: IPPROTO_UDP, src: SRC, dst: DST, ..Default::default() };
         ip.emit(f.head.push(20).unwrap());
-        f.gso = Some(Gso { kind: GsoType::UdpL4, size: 1000, segs: 3 });
+        f.gso = Some(Gso::new(GsoType::UdpL4, 1000, 3));
         let lens: Vec<u16> = segment(f)
             .map(|p| {
                 let raw = p.to_vec();
@@ -416,10 +541,37 @@ mod tests {
         assert_eq!(lens, [1008, 1008, 508]);
     }
 
+    /// A super-segment in GRE with a sum.
+    fn wrapped(len: usize) -> Frame {
+        let (mut f, _) = super_segment(len, false);
+        f.head.push(8).unwrap().copy_from_slice(&[0x80, 0, 8, 0, 0, 0, 0, 0]);
+        let total_len = (80 + len) as u16;
+        let ip = Ipv4Header { total_len, id: 7, proto: 47, src: DST, dst: SRC, ..Default::default() };
+        ip.emit(f.head.push(20).unwrap());
+        f.gso = f.gso.map(|g| Gso { encap: Encap::GreCsum, ..g });
+        f
+    }
+
+    #[test]
+    fn pieces_in_tunnels_have_whole_headers_and_cut_in_part_they_are_the_same() {
+        for len in [1448 * 3, 1448 * 3 + 1, 2000, 20_000] {
+            let whole: Vec<Vec<u8>> = segment(wrapped(len)).map(|p| p.to_vec()).collect();
+            for (n, p) in whole.iter().enumerate() {
+                let ip = Ipv4Header::parse(p).unwrap();
+                assert_eq!((ip.id, ip.total_len as usize, checksum::sum(&p[20..], 0)), (7 + n as u16, p.len(), 0xffff));
+                assert_eq!(verify(&Frame::from_bytes(&p[28..], 0)), Ok(()));
+            }
+            let halves: Vec<Frame> = partial(wrapped(len)).collect();
+            assert_eq!(halves.len(), 1 + usize::from(len % 1448 != 0));
+            let again: Vec<Vec<u8>> = halves.into_iter().flat_map(segment).map(|p| p.to_vec()).collect();
+            assert!(again == whole, "{len}");
+        }
+    }
+
     #[test]
     fn what_is_not_as_its_gso_says_comes_back_whole() {
         let mut f = Frame::from_bytes(&[0x45; 60], 1);
-        f.gso = Some(Gso { kind: GsoType::TcpV4, size: 0, segs: 0 });
+        f.gso = Some(Gso::new(GsoType::TcpV4, 0, 0));
         f.csum = Csum::Partial;
         assert_eq!(segment(f).count(), 1);
         assert_eq!(segment(Frame::default()).count(), 1);

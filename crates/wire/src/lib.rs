@@ -24,6 +24,6 @@ pub mod udp;
 
 pub use ethernet::Mac;
 pub use flow::FlowKey;
-pub use frame::{Csum, Frame, Gso, GsoType, Head, PacketId};
+pub use frame::{Csum, Encap, Frame, Gso, GsoType, Head, PacketId};
 pub use malformed::Malformed;
 pub use seg::{Seg, Segs};

@@ -8,6 +8,7 @@ pub fn tests() -> Vec<Test> {
         test("ip_changes_as_linux", &["ip", "bridge"], ip_changes_as_linux),
         test("devices_as_linux", &["ip", "bridge"], devices_as_linux),
         test("offloads_as_linux", &["ip", "ethtool"], offloads_as_linux),
+        test("offloads_of_a_card", &["ip", "ethtool", "tcpdump", "ping", "sysctl"], offloads_of_a_card),
         test("mirred_as_linux", &["ip", "tc", "ping"], mirred_as_linux),
         test("tunnels_as_linux", &["ip", "ping"], tunnels_as_linux),
         test("next_hops_as_linux", &["unshare", "ip", "ping"], next_hops_as_linux),
@@ -61,6 +62,13 @@ fn devices_as_linux(env: &Env) -> Result<()> {
 /// By name namespaces are made by root only, so Linux is what was written down. Offloads of veth and lo by ethtool, states of pairs across namespaces, settings of the first namespace only.
 fn offloads_as_linux(env: &Env) -> Result<()> {
     same_lines(env, &env.program("offloads.sh"), include_str!("programs/offloads.linux"))
+}
+
+/// Linux has no such card, and not every kernel has VLANs: what goes together was written down after its sources.
+fn offloads_of_a_card(env: &Env) -> Result<()> {
+    let jar = env.run(&["--with-proc"], &["sh", &env.program("card_offloads.sh")])?.wait(60)?;
+    ensure!(jar.stdout == include_str!("programs/card_offloads.txt"), "{}{}", jar.stdout, jar.stderr);
+    Ok(())
 }
 
 /// Filters that send packets to an ifb and to other devices: as in a network namespace of the host's, counters included.

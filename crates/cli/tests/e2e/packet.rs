@@ -81,13 +81,13 @@ fn ethtool_of_the_distribution(env: &Env) -> Result<()> {
         "Combined:\t1",
         "\ttx-tcp6-segmentation: on",
         "     rx_queue_0_drops: 0",
-        "large-receive-offload: off [fixed]",
+        "large-receive-offload: off",
         "Permanent address: 52:55:0a:00:02:0f",
     ] {
         ensure!(out.stdout.lines().any(|l| l.trim_end() == line), "{line}: {out:?}");
     }
     let change = "ethtool -G eth0 rx 64 tx 128 && ethtool -g eth0 && ethtool -C eth0 rx-usecs 50 && ethtool -c eth0 && \
-        ethtool -K eth0 tso off && ethtool -k eth0; ethtool -G eth0 rx 5000; ethtool -C eth0 tx-usecs 9; ethtool -K eth0 lro on";
+        ethtool -K eth0 tso off && ethtool -k eth0; ethtool -G eth0 rx 5000; ethtool -C eth0 tx-usecs 9; ethtool -K eth0 ntuple on";
     let out = run(&["run"], change)?;
     for line in ["RX:\t\t64", "TX:\t\t128", "rx-usecs: 50", "tcp-segmentation-offload: off"] {
         ensure!(out.stdout.lines().any(|l| l == line), "{line}: {out:?}");

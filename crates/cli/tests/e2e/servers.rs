@@ -12,6 +12,7 @@ pub fn tests() -> Vec<Test> {
         test("iperf3_outward", &["iperf3"], iperf3_outward),
         test("doors_as_on_the_host", &["python3", "unshare", TAP], doors_as_on_the_host),
         test("tun_devices_as_on_the_host", &["python3", "unshare", TAP], tun_devices_as_on_the_host),
+        test("tun_writes_as_on_the_host", &["python3", "unshare", TAP], tun_writes_as_on_the_host),
         test("calls_as_on_the_host", &["python3"], calls_as_on_the_host),
         test("ipv6_disabled", &["python3"], ipv6_disabled),
         test("descriptors_exhausted", &["python3"], descriptors_exhausted),
@@ -148,6 +149,16 @@ fn tun_devices_as_on_the_host(env: &Env) -> Result<()> {
     let host = env.finish(env.in_own_network("-c", &[&format!("ip link set lo up; exec python3 {script}")]), 60)?;
     ensure!(host.stdout.ends_with("goes True\n") && host.code == Some(0), "on the host itself: {host:?}");
     let jar = env.run(&["--net", "none", "--with-proc"], &["python3", &script])?.wait(60)?;
+    ensure!(host.stdout == jar.stdout, "host:\n{}\njar:\n{}{}", host.stdout, jar.stdout, jar.stderr);
+    Ok(())
+}
+
+/// What a write to such a device says of what is no packet, with --exact: the same lines as on the host.
+fn tun_writes_as_on_the_host(env: &Env) -> Result<()> {
+    let script = env.program("tun_writes.py");
+    let host = env.finish(env.in_own_network("-c", &[&format!("ip link set lo up; exec python3 {script}")]), 60)?;
+    ensure!(host.stdout.ends_with("done\n") && host.code == Some(0), "on the host itself: {host:?}");
+    let jar = env.run(&["--net", "none", "--with-proc", "--exact"], &["python3", &script])?.wait(60)?;
     ensure!(host.stdout == jar.stdout, "host:\n{}\njar:\n{}{}", host.stdout, jar.stdout, jar.stderr);
     Ok(())
 }

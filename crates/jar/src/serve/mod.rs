@@ -249,6 +249,7 @@ impl Jar {
         if let Flow::Tun(_) = s.flow {
             return match a.note.sys {
                 Sys::Ioctl => self.ioctl_tun(a),
+                Sys::Write | Sys::Writev if self.options.exact => self.exact_tun(a),
                 // Packets cross the pair.
                 Sys::Read | Sys::Readv | Sys::Write | Sys::Writev => Outcome::Continue,
                 _ => Errno::ENOTSOCK.into(),

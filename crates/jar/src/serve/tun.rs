@@ -1,7 +1,8 @@
 //! `/dev/net/tun` inside the jar: the program's descriptor is one end of a pair, and each record in it is a packet.
 //!
 //! What the program wrote is in the stack before any later call of it is answered, as a write to the device would be.
-use super::{Asked, Outcome, write_mem};
+use super::msg::gather_some;
+use super::{Asked, Outcome, attempt, exact, write_mem};
 use crate::jar::Jar;
 use crate::socks::{Flow, SockId};
 use belljar_abi::{self as abi, Errno};
@@ -11,6 +12,7 @@ use belljar_kernel::ids::DevId;
 use belljar_kernel::kernel::Kernel;
 use belljar_kernel::net::core::dev::DevKind;
 use belljar_kernel::net::core::virtio_net::VIRTIO_NET_HDR_LEN;
+use belljar_wire::Mac;
 use std::io::{ErrorKind, IoSlice};
 
 /// An open file of the device.
@@ -22,14 +24,18 @@ pub struct TunFile {
     flags: u16,
     /// Bytes of a `virtio_net_hdr` behind that (IFF_VNET_HDR).
     vnet: usize,
+    /// Whether that is little-endian, as asked for (TUNSETVNETLE); it is so anyway, as this machine is.
+    le: bool,
     /// It takes no part for the time being (IFF_DETACH_QUEUE).
     detached: bool,
     /// Found no room in the pair.
     held: Option<Vec<u8>>,
 }
 
-const FEATURES: u16 =
+/// What a file keeps of its flags; what it can be told (TUNGETFEATURES) is one more.
+const KEPT: u16 =
     abi::IFF_TUN | abi::IFF_TAP | abi::IFF_NO_PI | abi::IFF_ONE_QUEUE | abi::IFF_VNET_HDR | abi::IFF_MULTI_QUEUE;
+const FEATURES: u16 = KEPT | abi::IFF_NO_CARRIER;
 const PI_LEN: usize = 4;
 /// Files of one device (`MAX_TAP_QUEUES`), and bytes that a header may be longer than it is.
 const MAX_QUEUES: usize = 256;
@@ -71,7 +77,16 @@ impl Jar {
                 let flags = flags | if stays { abi::IFF_PERSIST } else { 0 };
                 write_mem(tid, at, &ifreq(&name, flags)).map(|()| 0).into()
             }
-            abi::TUNSETOWNER | abi::TUNSETGROUP => Outcome::Reply(Ok(0)),
+            // The last one has had no meaning since Linux 2.6.32.
+            abi::TUNSETOWNER | abi::TUNSETGROUP | abi::TUNSETNOCSUM => Outcome::Reply(Ok(0)),
+            abi::TUNSETCARRIER => self.tun_set_carrier(a, tid, at).into(),
+            abi::TUNSETVNETLE => self.tun_set_le(a, tid, at).into(),
+            abi::TUNGETVNETLE => {
+                let le = self.tun_file(a.id).is_some_and(|t| t.le);
+                write_mem(tid, at, &i32::from(le).to_ne_bytes()).map(|()| 0).into()
+            }
+            abi::SIOCGIFHWADDR => self.tun_get_mac(a, tid, at).into(),
+            abi::SIOCSIFHWADDR => self.tun_set_mac(a, tid, at).into(),
             abi::TUNSETQUEUE => self.tun_set_queue(a, tid, at).into(),
             abi::TUNGETVNETHDRSZ => {
                 let size = self.tun_file(a.id).map_or(0, |t| t.vnet_size());
@@ -95,7 +110,8 @@ impl Jar {
             return Err(Errno::EPERM);
         }
         let tap = flags & abi::IFF_TUN == 0;
-        if flags & (abi::IFF_TUN | abi::IFF_TAP) == 0 || flags & !(FEATURES | abi::IFF_TUN_EXCL) != 0 {
+        // Other flags that it does not know Linux passes over.
+        if flags & (abi::IFF_TUN | abi::IFF_TAP) == 0 || flags & (abi::IFF_NAPI | abi::IFF_NAPI_FRAGS) != 0 {
             return Err(Errno::EINVAL);
         }
         let host = self.socks.get(a.id).ok_or(Errno::EBADF)?.host;
@@ -106,9 +122,12 @@ impl Jar {
             Some(dev) => self.tun_again(host, dev, tap, many)?,
             None => m.k.tun_create(m.ns, &name, tap, many)?,
         };
+        if let Some(m) = self.machines.get_mut(host) {
+            m.k.net.set_carrier(dev, flags & abi::IFF_NO_CARRIER == 0);
+        }
         if let Some(t) = self.tun_file(a.id) {
             let pi = flags & abi::IFF_NO_PI == 0;
-            *t = TunFile { dev: Some(dev), pi, flags: flags & FEATURES, ..TunFile::default() };
+            *t = TunFile { dev: Some(dev), pi, flags: flags & KEPT, ..TunFile::default() };
         }
         let name = self.tun_name(a.id).unwrap_or_default();
         write_mem(tid, at, &ifreq(&name, flags))?;
@@ -130,7 +149,6 @@ impl Jar {
         if taken >= MAX_QUEUES {
             return Err(Errno::E2BIG);
         }
-        m.k.net.set_carrier(dev, true);
         Ok(dev)
     }
 
@@ -169,14 +187,58 @@ impl Jar {
     }
 
     fn tun_set_vnet(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
-        let mut size = [0; 4];
-        memory::read(tid, at, &mut size).map_err(|_| Errno::EFAULT)?;
-        let size = usize::try_from(i32::from_ne_bytes(size)).map_err(|_| Errno::EINVAL)?;
+        let size = usize::try_from(read_int(tid, at)?).map_err(|_| Errno::EINVAL)?;
         if !(VIRTIO_NET_HDR_LEN..=MAX_VNET).contains(&size) {
             return Err(Errno::EINVAL);
         }
         self.tun_file(a.id).ok_or(Errno::EBADFD)?.vnet = size;
         Ok(0)
+    }
+
+    fn tun_set_carrier(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
+        let on = read_int(tid, at)? != 0;
+        self.tun_kernel(a, |k, dev| {
+            k.net.set_carrier(dev, on);
+            Ok(())
+        })
+    }
+
+    fn tun_set_le(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
+        self.tun_file(a.id).ok_or(Errno::EBADFD)?.le = read_int(tid, at)? != 0;
+        Ok(0)
+    }
+
+    /// The device's address into an `ifreq` whose name stays as it is.
+    fn tun_get_mac(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
+        let mut req = [0u8; abi::IFREQ_LEN];
+        memory::read(tid, at, &mut req).map_err(|_| Errno::EFAULT)?;
+        let (mut mac, mut family) = ([0; 6], abi::ARPHRD_NONE);
+        self.tun_kernel(a, |k, dev| {
+            let d = k.net.devs.get(dev).ok_or(Errno::EBADFD)?;
+            if !d.is_pointopoint() {
+                (mac, family) = (d.mac.0, abi::ARPHRD_ETHER);
+            }
+            Ok(())
+        })?;
+        let addr = family.to_ne_bytes().into_iter().chain(mac);
+        req.iter_mut().skip(abi::IFNAMSIZ).zip(addr).for_each(|(to, b)| *to = b);
+        write_mem(tid, at, &req).map(|()| 0)
+    }
+
+    #[doc(alias = "dev_set_mac_address_user")]
+    fn tun_set_mac(&mut self, a: &Asked<'_>, tid: u32, at: u64) -> Result<i64, Errno> {
+        let mut req = [0u8; abi::IFREQ_LEN];
+        memory::read(tid, at, &mut req).map_err(|_| Errno::EFAULT)?;
+        let [f0, f1, mac @ ..] = *req.get(abi::IFNAMSIZ..).and_then(|b| b.first_chunk::<8>()).ok_or(Errno::EINVAL)?;
+        self.tun_kernel(a, |k, dev| {
+            if k.net.devs.get(dev).is_some_and(|d| d.is_pointopoint()) {
+                return Err(Errno::EOPNOTSUPP);
+            }
+            if u16::from_ne_bytes([f0, f1]) != abi::ARPHRD_ETHER {
+                return Err(Errno::EINVAL);
+            }
+            k.net.set_mac(dev, Mac(mac))
+        })
     }
 
     fn tun_name(&mut self, id: SockId) -> Option<String> {
@@ -193,13 +255,34 @@ impl Jar {
         }
     }
 
+    /// `--exact`: a packet that is written goes in at once, and the writer hears what became of it.
+    #[doc(alias = "tun_chr_write_iter")]
+    pub(super) fn exact_tun(&mut self, a: &Asked<'_>) -> Outcome {
+        let (iov, _) = attempt!(exact::payload(a.note));
+        let record = attempt!(gather_some(a.note.tid, &iov, RECORD));
+        self.apply_settings();
+        let Some(s) = self.socks.get(a.id) else { return Errno::EBADF.into() };
+        let Flow::Tun(t) = &s.flow else { return Errno::EBADF.into() };
+        let Some(dev) = t.dev else { return Errno::EBADFD.into() };
+        let (skip, vnet, named) = (if t.pi { PI_LEN } else { 0 }, t.vnet_len(), t.pi && t.flags & abi::IFF_TUN != 0);
+        let Some(m) = self.machines.get_mut(s.host) else { return Errno::EBADFD.into() };
+        let Some((header, packet)) = record.split_at_checked(skip + vnet) else { return Errno::EINVAL.into() };
+        let up = m.k.net.devs.get(dev).is_some_and(|d| d.up);
+        // What says its protocol in front may be empty.
+        if named && up && vnet == 0 && packet.is_empty() {
+            return Outcome::Reply(Ok(record.len() as i64));
+        }
+        m.k.tun_write(self.now, dev, header.get(skip..).unwrap_or(&[]), packet).map(|_| record.len() as i64).into()
+    }
+
     pub(crate) fn tun_in(&mut self, id: SockId) {
         // A setting written before the packet is true for it.
         self.apply_settings();
         for _ in 0..BURST {
             let Some(s) = self.socks.get_mut(id) else { return };
             let Flow::Tun(t) = &s.flow else { return };
-            let (dev, skip, vnet) = (t.dev.filter(|_| !t.detached), if t.pi { PI_LEN } else { 0 }, t.vnet_len());
+            // A file that is set aside gets nothing, and may send.
+            let (dev, skip, vnet) = (t.dev, if t.pi { PI_LEN } else { 0 }, t.vnet_len());
             let mut buf = std::mem::take(&mut self.scratch);
             buf.clear();
             let got = fd::recv_append(&s.ours, &mut buf, RECORD);
@@ -287,6 +370,12 @@ impl TunFile {
     fn vnet_len(&self) -> usize {
         if self.flags & abi::IFF_VNET_HDR != 0 { self.vnet_size() } else { 0 }
     }
+}
+
+fn read_int(tid: u32, at: u64) -> Result<i32, Errno> {
+    let mut v = [0; 4];
+    memory::read(tid, at, &mut v).map_err(|_| Errno::EFAULT)?;
+    Ok(i32::from_ne_bytes(v))
 }
 
 fn persists(k: &mut Kernel, dev: DevId) -> Result<(), Errno> {

@@ -21,7 +21,7 @@ use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
 use crate::net::core::skb::{PktType, Skb};
-use crate::net::core::{dev_rx, dev_tx};
+use crate::net::core::{dev_rx, dev_tx, features};
 use crate::net::drop::DropReason;
 use crate::net::netfilter::nft::layer2::{self, Part};
 use crate::net::netfilter::{Devs, Hook};
@@ -197,6 +197,7 @@ pub fn enslave(net: &mut Net, br: DevId, dev: DevId) -> Result<(), Errno> {
         d.promiscuity = d.promiscuity.saturating_add(1);
         d.allmulti = d.allmulti.saturating_add(1);
     }
+    features::disable_lro(net, dev);
     if let Some(b) = net.bridge_mut(br) {
         b.ports.push(dev);
     }

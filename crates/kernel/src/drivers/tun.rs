@@ -8,9 +8,8 @@ use crate::kernel::Kernel;
 use crate::mem::pages::PAGE_SIZE;
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, Features};
-use crate::net::core::dev_rx;
 use crate::net::core::skb::{NET_SKB_PAD, SHARED_INFO, SKB_HEAD, Skb, linear_buffer};
-use crate::net::core::virtio_net;
+use crate::net::core::{dev_rx, features, virtio_net};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use belljar_abi::{Errno, TUN_F_CSUM, TUN_F_TSO_ECN, TUN_F_TSO4, TUN_F_TSO6, TUN_F_UFO, TUN_F_USO4, TUN_F_USO6};
@@ -187,6 +186,7 @@ impl Kernel {
         d.features.tso = bits & TUN_F_TSO4 != 0;
         d.features.tso6 = bits & TUN_F_TSO6 != 0;
         d.features.uso = bits & TUN_F_USO4 != 0;
+        features::update(&mut self.net, dev);
         Ok(())
     }
 

@@ -10,6 +10,7 @@ use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, Features};
 use crate::net::core::skb::Skb;
+use crate::net::core::{dev_tx, features};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::icmp::icmp_send;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
@@ -23,7 +24,7 @@ use belljar_wire::icmp::{ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, ICMP_HOST_UNREACH}
 use belljar_wire::icmpv6::{ICMPV6_ADDR_UNREACH, ICMPV6_DEST_UNREACH, ICMPV6_PKT_TOOBIG};
 use belljar_wire::ipv4::{IPPROTO_IPV6, IPV4_HLEN, Ipv4Header};
 use belljar_wire::ipv6::{IPV6_MIN_MTU, Ipv6Header};
-use belljar_wire::{Csum, checksum};
+use belljar_wire::{Csum, Encap, checksum};
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::collections::BTreeMap;
 
@@ -106,6 +107,11 @@ impl Tunnel {
     /// Length of GRE's header.
     pub fn gre_hlen(flags: u16) -> usize {
         4 + [GRE_CSUM, GRE_KEY, GRE_SEQ].into_iter().filter(|f| flags & f != 0).count() * 4
+    }
+
+    /// Its packets are numbered.
+    pub fn numbers(&self) -> bool {
+        matches!(self.kind, Kind::Gre | Kind::Gretap) && self.oflags & GRE_SEQ != 0
     }
 
     /// What stands in front of a packet behind the IPv4 header.
@@ -213,6 +219,7 @@ impl Net {
         if let Some(lower) = t.lower {
             stacked::link(self, id, lower);
         }
+        features::update(self, id);
         self.list_tunnel(id, true);
         Ok(id)
     }
@@ -295,6 +302,13 @@ enum Wrong {
 #[inline(never)]
 #[doc(alias = "ip_tunnel_xmit")]
 pub fn tunnel_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
+    let overhead = of(net, dev).map_or(0, |t| t.overhead() as usize);
+    if !skb.fits_tunnel(overhead) {
+        return dev_tx::segment(net, dev, skb);
+    }
+    if skb.gso.is_none() {
+        dev_tx::skb_checksum_help(&mut skb);
+    }
     let Some((t, own_ns)) = of(net, dev).copied().zip(net.devs.get(dev).map(|d| d.ns)) else {
         return net.consume_skb(skb);
     };
@@ -390,7 +404,7 @@ fn fits(
         // IPv6 is carried in pieces rather than told to be shorter than it may be.
         let (mtu, df) = if way < IPV6_MIN_MTU { (IPV6_MIN_MTU, false) } else { (way, true) };
         learn(net, own_ns, inside, mtu, skb);
-        if size > mtu {
+        if size > mtu && skb.gso.is_none() {
             icmpv6_send(net, skb, ICMPV6_PKT_TOOBIG, 0, mtu);
             return None;
         }
@@ -399,6 +413,10 @@ fn fits(
     let own = skb.dst.map_or_else(|| net.devs.get(dev).map_or(0, |d| d.mtu), |d| d.mtu);
     let mtu = if df { way } else { own };
     learn(net, own_ns, inside, mtu, skb);
+    // What is cut later was made for the way.
+    if skb.gso.is_some() {
+        return Some(df);
+    }
     if inside.v4.is_some() && inside.df && mtu < size {
         icmp_send(net, skb, ICMP_DEST_UNREACH, ICMP_FRAG_NEEDED, mtu);
         return None;
@@ -455,10 +473,16 @@ fn send(net: &mut Net, dev: DevId, t: &Tunnel, (own_ns, tx, dst): (NsId, IpTx, D
         return net.kfree_skb(skb, DropReason::NoMem, "ip_tunnel_xmit");
     }
     skb.transport_header = skb.head.start();
-    (skb.hash, skb.csum, skb.gso) = (0, Csum::None, None);
+    skb.hash = 0;
+    match &mut skb.gso {
+        Some(g) if tx.proto != IPPROTO_GRE => g.encap = Encap::IpIp,
+        Some(g) => g.encap = if t.oflags & GRE_CSUM != 0 { Encap::GreCsum } else { Encap::Gre },
+        None => skb.csum = Csum::None,
+    }
+    let segs = skb.gso.map_or(1, |g| g.segs.into());
     skb.priority = rt_tos2priority(tx.tos);
     skb.mark = if t.fwmark != 0 { t.fwmark } else { skb.mark };
-    skb.ip_id = Some(select_ident(net, t.ns, &skb, (tx.daddr, tx.saddr, tx.proto), 1));
+    skb.ip_id = Some(select_ident(net, t.ns, &skb, (tx.daddr, tx.saddr, tx.proto), segs));
     net.xmit_depth += 1;
     let done = ip_queue_xmit(net, &tx, &dst, skb);
     net.xmit_depth -= 1;
@@ -490,7 +514,7 @@ fn push_gre(net: &mut Net, dev: DevId, t: &Tunnel, protocol: u16, skb: &mut Skb)
             at += 4;
         }
     }
-    if flags & GRE_CSUM != 0 {
+    if flags & GRE_CSUM != 0 && skb.gso.is_none() {
         let sum = whole_sum(skb);
         skb.head.bytes_mut()[4..6].copy_from_slice(&sum.to_be_bytes());
     }

@@ -10,10 +10,10 @@ use crate::net::ethernet;
 use crate::net::ipv4::icmp::icmp_send;
 use crate::net::ipv4::route::update_pmtu;
 use crate::net::sched::headers;
+use belljar_wire::Mac;
 use belljar_wire::ethernet::{ETH_HLEN, ETH_P_IP, ETH_P_IPV6};
 use belljar_wire::icmp::*;
 use belljar_wire::ipv4::{IPPROTO_IPV6, Ipv4Header};
-use belljar_wire::{Csum, Mac};
 use core::net::Ipv4Addr;
 
 /// GRE's header as it was read (`tnl_ptk_info`).
@@ -100,7 +100,8 @@ pub fn rcv(net: &mut Net, proto: u8, mut skb: Skb) {
         _ => Some(Gre { protocol: ETH_P_IP, ..Gre::default() }),
     };
     let Some(g) = g else { return net.kfree_skb(skb, DropReason::NotSpecified, at) };
-    if g.flags & GRE_CSUM != 0 && whole_sum(&skb) != 0 {
+    let whole = skb.gso.is_some_and(|g| g.is_encapsulated());
+    if g.flags & GRE_CSUM != 0 && !whole && whole_sum(&skb) != 0 {
         return net.kfree_skb(skb, DropReason::NotSpecified, at);
     }
     let what = (proto, Some(g.protocol));
@@ -159,7 +160,7 @@ fn deliver(net: &mut Net, (ns, dev): (NsId, DevId), protocol: u16, mut skb: Skb)
         return net.kfree_skb(skb, DropReason::DevReady, "ip_tunnel_rcv");
     };
     scrub(net, &mut skb, own_ns != ns);
-    (skb.csum, skb.gso, skb.hash, skb.transport_header) = (Csum::None, None, 0, 0);
+    skb.pull_offloads();
     skb.dev = Some(dev);
     // Packets without a link header have an empty one here, as those of a TUN device.
     let headed = frames || skb.cow_head(ETH_HLEN) && ethernet::push_header(&mut skb, Mac::ZERO, Mac::ZERO, protocol);

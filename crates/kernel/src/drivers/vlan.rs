@@ -6,8 +6,8 @@ use crate::drivers::stacked;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::DevKind;
-use crate::net::core::dev_tx;
 use crate::net::core::skb::{Skb, VlanTag};
+use crate::net::core::{dev_tx, features};
 use crate::net::drop::DropReason;
 use belljar_abi::Errno;
 use std::collections::BTreeMap;
@@ -28,6 +28,9 @@ pub struct Vlan {
     /// A tag's priority to the packet's, and the other way round.
     pub ingress: [u32; 8],
     pub egress: BTreeMap<u32, u8>,
+    /// What the device below can do for VLANs, and does at the moment (`ethtool -k`).
+    pub vlan_features: u64,
+    pub below: u64,
     /// The address was given, not taken from the device below.
     pub mac_set: bool,
 }
@@ -77,7 +80,8 @@ impl Net {
             return Err(Errno::EEXIST);
         }
         stacked::may_stack(self, lower)?;
-        let (mtu, mac, noarp, no_multicast, features) = (l.mtu, l.mac, l.iff_noarp, l.no_multicast, l.features);
+        let (mtu, mac, noarp, no_multicast) = (l.mtu, l.mac, l.iff_noarp, l.no_multicast);
+        let vlan_features = features::vlan_features(l);
         let v = Vlan {
             lower,
             proto,
@@ -85,17 +89,19 @@ impl Net {
             flags: VLAN_FLAG_REORDER_HDR,
             ingress: [0; 8],
             egress: BTreeMap::new(),
+            vlan_features,
+            below: 0,
             mac_set: false,
         };
         let id = self.register_netdev(ns, name, mtu, DevKind::Vlan(Box::new(v)))?;
         if let Some(d) = self.devs.get_mut(id) {
             (d.mac, d.carrier, d.iff_noarp, d.no_multicast) = (mac, false, noarp, no_multicast);
-            d.features = features;
         }
         if let Some(l) = self.devs.get_mut(lower) {
             l.vlans.insert((proto, vid), id);
         }
         stacked::link(self, id, lower);
+        features::update(self, lower);
         Ok(id)
     }
 

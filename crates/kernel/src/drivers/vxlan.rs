@@ -10,8 +10,8 @@ use crate::env::Jiffies;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, Features};
-use crate::net::core::dev_rx;
 use crate::net::core::skb::Skb;
+use crate::net::core::{dev_rx, dev_tx, features};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::ipv4::output::{IpTx, ip_queue_xmit};
@@ -25,7 +25,7 @@ use belljar_wire::ethernet::{ETH_HLEN, EthHeader, VLAN_HLEN};
 use belljar_wire::flow::FlowKey;
 use belljar_wire::ipv4::{IPPROTO_UDP, IPV4_HLEN};
 use belljar_wire::udp::{UDP_HLEN, UdpHeader};
-use belljar_wire::{Csum, Mac, checksum};
+use belljar_wire::{Csum, Encap, Mac, checksum};
 use core::net::Ipv4Addr;
 use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
@@ -131,6 +131,7 @@ impl Net {
         if let Some(d) = self.devs.get_mut(id) {
             (d.mac, d.features) = (mac, Features::NONE);
         }
+        features::update(self, id);
         if let Some(lower) = lower {
             stacked::link(self, id, lower);
         }
@@ -243,7 +244,13 @@ fn remote(net: &Net, dev: DevId, mac: Mac, n: usize) -> Option<(usize, Remote)> 
 
 /// To everybody who is known for the address, or to those of the zero address.
 #[inline(never)]
-pub fn vxlan_xmit(net: &mut Net, dev: DevId, skb: Skb) {
+pub fn vxlan_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
+    if !skb.fits_tunnel(HEADROOM as usize) {
+        return dev_tx::segment(net, dev, skb);
+    }
+    if skb.gso.is_none() {
+        dev_tx::skb_checksum_help(&mut skb);
+    }
     let to = skb.head.bytes().first_chunk().map_or(Mac::ZERO, |m| Mac(*m));
     let key = if remote(net, dev, to, 0).is_some() { to } else { Mac::ZERO };
     let Some((count, first)) = remote(net, dev, key, 0) else {
@@ -338,6 +345,15 @@ fn push_headers(skb: &mut Skb, (saddr, daddr): (Ipv4Addr, Ipv4Addr), (sport, dpo
     let len = skb.len();
     let header = UdpHeader { src_port: sport, dst_port: dport, len: len as u16, csum: 0 };
     header.emit(skb.head.bytes_mut());
+    if let Some(g) = &mut skb.gso {
+        // Who cuts it makes the sums.
+        g.encap = if sum { Encap::UdpTnlCsum } else { Encap::UdpTnl };
+        let csum = checksum::partial(checksum::pseudo_v4(saddr, daddr, IPPROTO_UDP, len));
+        UdpHeader { csum: if sum { csum } else { 0 }, ..header }.emit(skb.head.bytes_mut());
+        (skb.transport_header, skb.hash) = (skb.head.start(), 0);
+        return;
+    }
+    skb.csum = Csum::None;
     if sum {
         let linear = skb.head.bytes();
         let all = checksum::combine(checksum::sum(linear, 0), checksum::segs(&skb.frags), linear.len());
@@ -346,7 +362,7 @@ fn push_headers(skb: &mut Skb, (saddr, daddr): (Ipv4Addr, Ipv4Addr), (sport, dpo
         UdpHeader { csum: if csum == 0 { 0xffff } else { csum }, ..header }.emit(skb.head.bytes_mut());
     }
     skb.transport_header = skb.head.start();
-    (skb.hash, skb.csum, skb.gso) = (0, Csum::None, None);
+    skb.hash = 0;
 }
 
 /// The same for all packets of a conversation, both ways.
@@ -397,7 +413,7 @@ pub fn rcv(net: &mut Net, ns: NsId, dport: u16, mut skb: Skb) {
     let _ = skb.head.pull(UDP_HLEN + VXLAN_HLEN);
     let from = EthHeader::parse(skb.head.bytes()).map_or(Mac::ZERO, |e| e.src);
     scrub(net, &mut skb, own_ns != ns);
-    (skb.csum, skb.gso, skb.hash, skb.transport_header) = (Csum::None, None, 0, 0);
+    skb.pull_offloads();
     ethernet::type_trans(&mut skb, own);
     if from == own {
         return net.kfree_skb(skb, DropReason::LocalMac, "vxlan_rcv");

@@ -229,6 +229,12 @@ impl World {
         fd
     }
 
+    /// What a socket sends is cut into datagrams of this size.
+    pub fn cut(&mut self, n: usize, fd: Fd, size: i32) {
+        let value = size.to_ne_bytes();
+        self.call(n, Call::SetSockOpt { fd, level: SOL_UDP, name: UDP_SEGMENT, value: &value }).unwrap();
+    }
+
     pub fn bind(&mut self, n: usize, port: u16) -> Result<(), Errno> {
         let kind = SOCK_DGRAM | SOCK_NONBLOCK;
         let Ok(Ret::Fd(fd)) = self.call(n, Call::Socket { family: AF_INET, kind, protocol: 0 }) else { panic!() };

@@ -1,4 +1,4 @@
-//! `offload` and `backlog`: packets for each megabyte with GRO and TSO on and off, NET_RX against NET_TX; and what the
+//! `offload` and `backlog`: packets for each megabyte with GRO, LRO and TSO on and off, NET_RX against NET_TX; and what the
 //! backlog of a CPU drops when a veth's receiver is steered to one that is slower than the sender.
 use super::device::{coalesce, expect, features, line};
 use super::rings::CHECK;
@@ -13,6 +13,7 @@ use belljar_abi::{Errno, SockAddr};
 use belljar_kernel::env::MSEC;
 use belljar_kernel::ids::NsId;
 use belljar_kernel::net::core::cpu_time::Costs;
+use belljar_kernel::net::core::dev::Features;
 use belljar_kernel::net::mib::Mib;
 use belljar_kernel::task::call::Ret;
 use belljar_kernel::task::process::Caps;
@@ -48,8 +49,9 @@ pub fn offload(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> R
     lab.world.borrow_mut().limits.check_every = s.count("check")?;
     let link = Conditions { rate_bps: rate, delay_ns: MSEC / 10, ..Conditions::default() };
     let mut got = Vec::new();
-    for (n, (gro, tso)) in [(true, true), (false, true), (true, false)].into_iter().enumerate() {
-        got.push(stream(lab, seed, n as u8, (gro, tso), size, link)?);
+    let lro = Features { lro: true, ..features(false, true) };
+    for (n, f) in [features(true, true), features(false, true), features(true, false), lro].into_iter().enumerate() {
+        got.push(stream(lab, seed, n as u8, f, size, link)?);
     }
     line(
         report,
@@ -59,15 +61,16 @@ pub fn offload(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> R
         ),
     );
     let per = |n: u64| n as f64 * 1e6 / size as f64;
-    for (name, c) in ["GRO and TSO", "GRO off", "TSO off"].iter().zip(&got) {
+    for (name, c) in ["GRO and TSO", "GRO off", "TSO off", "LRO, GRO off"].iter().zip(&got) {
         let (up, down, rx, tx) = (per(c.up), per(c.down), per(c.receiver) / 1e3, per(c.sender) / 1e3);
         line(report, format!("{name:<18} {up:>14.1} {down:>14.1} {rx:>11.0} us {tx:>11.0} us"));
     }
-    let [all, no_gro, no_tso] = [got[0], got[1], got[2]];
+    let [all, no_gro, no_tso, lro] = [got[0], got[1], got[2], got[3]];
     line(report, format!("softirqs of the receiver: {} NET_RX, {} NET_TX", all.net_rx, all.net_tx));
     for (name, value) in [
         ("packets", all.up),
         ("packets without gro", no_gro.up),
+        ("packets with lro", lro.up),
         ("descriptors", all.down),
         ("descriptors without tso", no_tso.down),
         ("net_rx", all.net_rx),
@@ -76,6 +79,9 @@ pub fn offload(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> R
         report.figure(name, value as f64, "");
     }
     expect(lab, no_gro.up > 2 * all.up, || format!("GRO joined {} packets to {}", no_gro.up, all.up));
+    expect(lab, no_gro.up > 2 * lro.up, || format!("LRO joined {} packets to {}", no_gro.up, lro.up));
+    // The card's joining costs the receiver nothing.
+    expect(lab, lro.receiver < all.receiver, || "with LRO the receiver worked no less than with GRO".into());
     expect(lab, no_gro.receiver > all.receiver, || "without GRO the receiver worked no more".into());
     expect(lab, no_tso.down > 2 * all.down, || format!("TSO saved {} of {} descriptors", all.down, no_tso.down));
     expect(lab, no_tso.sender > all.sender, || "without TSO the sender worked no more".into());
@@ -84,18 +90,11 @@ pub fn offload(lab: &mut Lab, seed: u64, s: &Settings, report: &mut Report) -> R
     Ok(())
 }
 
-fn stream(
-    lab: &mut Lab,
-    seed: u64,
-    n: u8,
-    (gro, tso): (bool, bool),
-    size: u64,
-    link: Conditions,
-) -> Result<Cost, String> {
+fn stream(lab: &mut Lab, seed: u64, n: u8, features: Features, size: u64, link: Conditions) -> Result<Cost, String> {
     let at = move |host: u8| Ipv4Addr::new(10, 78, n, host);
     let (a, b) = (lab.host(&format!("sender{n}"), seed), lab.host(&format!("receiver{n}"), seed));
     [a, b].into_iter().for_each(|h| lab.cpus(h, 2, Costs::default()));
-    let nic = Nic { features: features(gro, tso), ..Nic::default() };
+    let nic = Nic { features, ..Nic::default() };
     lab.wire((a, at(1)), (b, at(2)), 24, nic, link, seed)?;
     together(lab, b).map_err(|e| e.to_string())?;
     let (sender, receiver) = (lab.task(a, "sender"), lab.task(b, "receiver"));

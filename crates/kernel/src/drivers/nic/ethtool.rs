@@ -3,26 +3,11 @@ use super::{MAX_RING, Nic, channels, dim, stats, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev::{DevKind, Features, NetDevice};
+use crate::net::core::dev::{DevKind, NetDevice};
+use crate::net::core::features;
 use belljar_abi::Errno;
 use belljar_abi::ethtool::*;
 
-/// One of the switches.
-type Switch = fn(&mut Features) -> &mut bool;
-
-/// Bits of [`FEATURES`] that can be changed, and what they stand for.
-const CHANGEABLE: [(usize, Switch); 8] = [
-    (0, |f| &mut f.sg),
-    (3, |f| &mut f.tx_csum),
-    (11, |f| &mut f.gso),
-    (14, |f| &mut f.gro),
-    (16, |f| &mut f.tso),
-    (20, |f| &mut f.tso6),
-    (33, |f| &mut f.uso),
-    (40, |f| &mut f.rx_csum),
-];
-/// And those that are always there: highdma, any GSO type.
-const FIXED: [usize; 2] = [5, 17];
 /// Words of 32 features.
 const BLOCKS: usize = 2;
 /// 32-bit words of a link mode mask.
@@ -103,7 +88,7 @@ impl Kernel {
                 let nic = self.net.devs.get_mut(dev).and_then(|d| d.nic_mut()).ok_or(Errno::EOPNOTSUPP)?;
                 return channels::set_rxfh(nic, request).map(|()| (0, Vec::new()));
             }
-            ETHTOOL_GFEATURES => features(d, nic, word(request, 1)),
+            ETHTOOL_GFEATURES => get_features(d, word(request, 1)),
             ETHTOOL_SFEATURES => return set_features(&mut self.net, dev, request).map(|r| (r, Vec::new())),
             ETHTOOL_GRXCSUM => words(&[cmd, d.features.rx_csum.into()]),
             ETHTOOL_GTXCSUM => words(&[cmd, d.features.tx_csum.into()]),
@@ -237,41 +222,13 @@ fn strings(which: u32, names: Option<Vec<String>>) -> Result<Vec<u8>, Errno> {
 }
 
 /// Available, wanted, in effect and never changed, in words of 32 features.
-fn features(d: &NetDevice, nic: &Nic, room: u32) -> Vec<u8> {
-    let mut blocks = [[0u32; 4]; BLOCKS];
-    let mut put = |bit: usize, column: usize| blocks[bit / 32][column] |= 1 << (bit % 32);
-    let (mut active, mut wanted) = (d.features, nic.wanted);
-    for (bit, of) in CHANGEABLE {
-        put(bit, 0);
-        if *of(&mut wanted) {
-            put(bit, 1);
-        }
-        if *of(&mut active) {
-            put(bit, 2);
-        }
-    }
-    // Who spreads flows has their hashes (rx-hashing).
-    let hashing = Some(39).filter(|_| nic.queues.len() > 1);
-    for bit in FIXED.into_iter().chain(hashing) {
-        put(bit, 1);
-        put(bit, 2);
-    }
-    let given = (room as usize).min(BLOCKS);
+fn get_features(d: &NetDevice, room: u32) -> Vec<u8> {
+    let f = features::show(d);
     let mut out = words(&[ETHTOOL_GFEATURES, BLOCKS as u32]);
-    blocks.iter().take(given).for_each(|b| out.extend(words(b)));
+    for block in 0..(room as usize).min(BLOCKS) {
+        out.extend(words(&[f.hw, f.wanted, f.active, f.nochange].map(|bits| (bits >> (32 * block)) as u32)));
+    }
     out
-}
-
-/// What is wanted, as far as it goes together (`netdev_fix_features`): segmentation needs the checksum, and of TCP packets
-/// in pieces.
-fn fix(mut f: Features) -> Features {
-    if !f.tx_csum {
-        (f.tso, f.tso6, f.uso) = (false, false, false);
-    }
-    if !f.sg {
-        (f.tso, f.tso6, f.gso) = (false, false, false);
-    }
-    f
 }
 
 #[doc(alias = "ethtool_set_features")]
@@ -279,26 +236,17 @@ fn set_features(net: &mut Net, dev: DevId, request: &[u8]) -> Result<i64, Errno>
     if word(request, 1) as usize != BLOCKS {
         return Err(Errno::EINVAL);
     }
-    let bit = |column: usize, bit: usize| word(request, 2 + bit / 32 * 2 + column) >> (bit % 32) & 1 != 0;
-    let named = |n: &usize| bit(0, *n);
-    if (0..BLOCKS * 32).filter(named).any(|n| FEATURES.get(n).is_none_or(|f| f.is_empty())) {
+    let wide = |column: usize| u64::from(word(request, 2 + column)) | u64::from(word(request, 4 + column)) << 32;
+    let (valid, value) = (wide(0), wide(1));
+    if (0..BLOCKS * 32).filter(|n| valid >> n & 1 != 0).any(|n| FEATURES.get(n).is_none_or(|f| f.is_empty())) {
         return Err(Errno::EINVAL);
     }
-    let d = net.devs.get_mut(dev).ok_or(Errno::ENODEV)?;
-    let active = d.features;
-    let nic = d.nic_mut().ok_or(Errno::EOPNOTSUPP)?;
-    let mut result = 0;
-    let changeable = |n: &usize| CHANGEABLE.iter().any(|c| c.0 == *n);
-    if (0..BLOCKS * 32).filter(named).any(|n| !changeable(&n)) {
-        result |= ETHTOOL_F_UNSUPPORTED;
-    }
-    for (n, of) in CHANGEABLE.into_iter().filter(|c| bit(0, c.0)) {
-        *of(&mut nic.wanted) = bit(1, n);
-    }
-    let mut next = Features { orphan: active.orphan, ..fix(nic.wanted) };
-    let differs = CHANGEABLE.into_iter().any(|(n, of)| bit(0, n) && *of(&mut next) != bit(1, n));
-    d.features = next;
-    Ok(if differs { result | ETHTOOL_F_WISH } else { result })
+    let hw = features::show(net.devs.get(dev).ok_or(Errno::ENODEV)?).hw;
+    features::set(net, dev, value, valid);
+    let active = features::show(net.devs.get(dev).ok_or(Errno::ENODEV)?).active;
+    let unsupported = if valid & !hw != 0 { ETHTOOL_F_UNSUPPORTED } else { 0 };
+    let wish = if (active ^ value) & valid & hw != 0 { ETHTOOL_F_WISH } else { 0 };
+    Ok(unsupported | wish)
 }
 
 /// Rings of new sizes, in which everything of the old ones is, in order.

@@ -52,7 +52,7 @@ pub(crate) fn sent(net: &mut Net, dev: DevId) {
     let Some(queue) = nic.line.as_mut().and_then(|l| l.current.take()) else { return };
     let Some(q) = nic.queue_mut(queue) else { return };
     if running {
-        if let Some(frame) = q.tx.to_fetch().map(|skb| skb.to_frame()) {
+        if let Some(frame) = q.tx.to_fetch().map(|skb| skb.to_wire()) {
             net.frames.push_back((dev, frame));
         }
         q.tx.fetched();

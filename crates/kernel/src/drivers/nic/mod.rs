@@ -10,14 +10,17 @@ pub mod channels;
 pub mod dim;
 pub mod dql;
 pub mod ethtool;
+mod filter;
 pub mod irq;
 pub mod line;
+mod lro;
 pub mod rss;
 pub mod rx;
 pub mod stats;
 pub mod tx;
 
 pub use irq::Irq;
+pub use lro::How;
 pub use rss::Rss;
 pub use rx::{RxRing, rx_frame};
 pub use tx::TxRing;
@@ -95,8 +98,6 @@ impl Queue {
 /// The driver's private part of a device.
 #[derive(Clone, Debug)]
 pub struct Nic {
-    /// What was asked of the offloads; in effect is what goes together.
-    pub wanted: Features,
     /// All that the hardware has. Those that are not in use keep their counters, and what is still in their rings is polled
     /// as ever.
     pub queues: Vec<Queue>,
@@ -109,6 +110,9 @@ pub struct Nic {
     pub line: Option<line::Line>,
     /// Whose frames found no receive descriptor.
     pub rx_full: Option<Hits>,
+    /// Frames that its filters did not take, and tags that it took off.
+    pub rx_filtered: u64,
+    pub vlan_removed: u64,
     /// Number of the first of its vectors (`/proc/interrupts`): input and output of each queue.
     pub vector: u32,
 }
@@ -133,11 +137,12 @@ impl Nic {
         let queues: Vec<Queue> = (0..config.channels).map(|_| one()).collect();
         let (active, rss) = (queues.len(), Rss::new(queues.len()));
         Ok(Nic {
-            wanted: config.features,
             queues,
             active,
             rss,
             rx_full: None,
+            rx_filtered: 0,
+            vlan_removed: 0,
             coalesce: (0, 0),
             line: line::Line::new(config.speed),
             vector: FIRST_VECTOR,

@@ -1,18 +1,18 @@
 //! Receiving: the hardware writes frames into free descriptors, NAPI takes them out.
-use super::{dim, irq, tx};
+use super::lro::{self, How, Session};
+use super::{dim, filter, irq, tx};
 use crate::ids::DevId;
 use crate::kernel::Kernel;
 use crate::net::Net;
 use crate::net::core::dev::NetDevice;
-use crate::net::core::skb::{SkBuff, Skb};
+use crate::net::core::skb::{SkBuff, Skb, VlanTag};
 use crate::net::core::xdp::{self, Action};
-use crate::net::core::{dev_rx, gro, napi, rps};
+use crate::net::core::{dev_rx, gro, napi, rps, vlan as tags};
 use crate::net::drop::DropReason;
 use crate::net::ethernet;
 use crate::net::hits::Hits;
-use crate::net::ipv6::output::multicast_mac;
 use crate::net::udp;
-use belljar_wire::ethernet::ETH_HLEN;
+use belljar_wire::ethernet::{ETH_HLEN, is_vlan};
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::ipv6::Ipv6Header;
 use belljar_wire::{Csum, Frame, gso};
@@ -27,6 +27,10 @@ pub struct RxDesc {
     /// Descriptor done: the buffer holds a frame.
     pub dd: bool,
     pub len: u32,
+    /// The tag that the frame had.
+    pub vlan: VlanTag,
+    /// By whom, and of how many, the card made it.
+    pub merged: Option<(How, u16)>,
 }
 
 /// The two arrays of a ring: descriptors, which the hardware reads and writes, and the driver's buffers behind them.
@@ -34,6 +38,8 @@ pub struct RxDesc {
 pub struct RxRing {
     desc: Box<[RxDesc]>,
     buffer: Box<[Option<Frame>]>,
+    /// Streams whose segments the card joins.
+    pub(super) sessions: Vec<Session>,
     /// Where the hardware writes next, and where the driver reads next.
     next_to_use: usize,
     next_to_clean: usize,
@@ -42,6 +48,9 @@ pub struct RxRing {
     /// What the driver took out.
     pub packets: u64,
     pub bytes: u64,
+    /// Segments that the card joined to others, and the length of what came of them.
+    pub lro: (u64, u64),
+    pub gro_hw: (u64, u64),
     /// What GRO holds, and room for it.
     gro: (gro::Held, udp::gro::Held, Vec<Skb>),
 }
@@ -51,11 +60,14 @@ impl RxRing {
         RxRing {
             desc: vec![RxDesc::default(); size as usize].into(),
             buffer: vec![None; size as usize].into(),
+            sessions: Vec::new(),
             next_to_use: 0,
             next_to_clean: 0,
             full: 0,
             packets: 0,
             bytes: 0,
+            lro: (0, 0),
+            gro_hw: (0, 0),
             gro: Default::default(),
         }
     }
@@ -71,13 +83,13 @@ impl RxRing {
 
     /// DMA into the next free descriptor; the frame comes back when there is none.
     #[allow(clippy::result_large_err)] // handed back by value only when the ring is full
-    fn dma(&mut self, frame: Frame) -> Result<(), Frame> {
+    fn dma(&mut self, frame: Frame, (vlan, merged): (VlanTag, Option<(How, u16)>)) -> Result<(), Frame> {
         let at = self.next_to_use;
         let (Some(desc), Some(buffer)) = (self.desc.get_mut(at), self.buffer.get_mut(at)) else { return Err(frame) };
         if desc.dd {
             return Err(frame);
         }
-        *desc = RxDesc { dd: true, len: frame.len() as u32 };
+        *desc = RxDesc { dd: true, len: frame.len() as u32, vlan, merged };
         *buffer = Some(frame);
         self.next_to_use = (at + 1) % self.desc.len();
         Ok(())
@@ -87,9 +99,10 @@ impl RxRing {
     pub(super) fn resize(&mut self, size: u32) -> Vec<Frame> {
         let mut next = RxRing { full: self.full, gro: std::mem::take(&mut self.gro), ..RxRing::new(size) };
         (next.packets, next.bytes) = (self.packets, self.bytes);
+        (next.lro, next.gro_hw) = (self.lro, self.gro_hw);
         let mut lost = Vec::new();
-        while let Some(frame) = self.clean() {
-            lost.extend(next.dma(frame).err());
+        while let Some((frame, desc)) = self.clean() {
+            lost.extend(next.dma(frame, (desc.vlan, desc.merged)).err());
         }
         *self = next;
         lost
@@ -104,12 +117,37 @@ impl RxRing {
         gro::into_skbs(self.gro.0).chain(udp::gro::into_skbs(self.gro.1))
     }
 
-    fn clean(&mut self) -> Option<Frame> {
+    fn clean(&mut self) -> Option<(Frame, RxDesc)> {
         let at = self.next_to_clean;
         let frame = self.buffer.get_mut(at)?.take()?;
-        self.desc.get_mut(at)?.dd = false;
+        let desc = self.desc.get_mut(at)?;
+        desc.dd = false;
+        let desc = *desc;
+        if !self.sessions.is_empty() {
+            lro::close(&mut self.sessions, at);
+        }
         self.next_to_clean = (at + 1) % self.desc.len();
-        Some(frame)
+        Some((frame, desc))
+    }
+
+    /// The descriptor that the next frame goes into, if it is free.
+    pub(super) fn free(&self) -> Option<usize> {
+        self.desc.get(self.next_to_use).is_some_and(|d| !d.dd).then_some(self.next_to_use)
+    }
+
+    /// A descriptor that waits for the driver, and its frame.
+    pub(super) fn waiting(&mut self, at: usize) -> Option<(&mut RxDesc, &mut Frame)> {
+        self.desc.get_mut(at).filter(|d| d.dd).zip(self.buffer.get_mut(at)?.as_mut())
+    }
+
+    /// Counts what the card joined.
+    #[cold]
+    fn count(&mut self, (how, segs): (How, u16), bytes: u64) {
+        let of = match how {
+            How::Lro => &mut self.lro,
+            How::GroHw => &mut self.gro_hw,
+        };
+        *of = (of.0 + u64::from(segs.saturating_sub(1)), of.1 + bytes);
     }
 }
 
@@ -119,8 +157,8 @@ pub fn rx_frame(net: &mut Net, dev: DevId, frame: Frame) {
     if !d.running() {
         return;
     }
-    if frame.gso.is_some() && (!d.features.gro || d.xdp.is_some()) {
-        // The receiver, or its program, takes no super-segments: it gets what a wire would have carried.
+    if frame.gso.is_some_and(|g| !d.features.gro || d.xdp.is_some() || g.is_encapsulated()) {
+        // The receiver, or its program, takes no super-segments, and none does in tunnels: it gets what a wire would have carried.
         return gso::segment(frame).for_each(|f| rx_one(net, dev, f));
     }
     rx_one(net, dev, frame);
@@ -130,14 +168,26 @@ fn rx_one(net: &mut Net, dev: DevId, mut frame: Frame) {
     if frame.id == 0 {
         frame.id = net.env.packet_id();
     }
-    let Some(d) = net.devs.get_mut(dev) else { return };
-    if is_filtered(d, &frame) {
-        return;
+    let Some(d) = net.devs.get(dev) else { return };
+    if filter::is_filtered(d, &frame) {
+        return filter::missed(net, dev);
     }
+    let tag = filter::tag_of(&frame);
+    let mut vlan = VlanTag::NONE;
+    if tag.present() {
+        let Some(beside) = filter::tagged(net, dev, &mut frame, tag) else { return filter::missed(net, dev) };
+        vlan = beside;
+    }
+    let Some(d) = net.devs.get_mut(dev) else { return };
+    let joins = d.features.hw_merge();
     let Some(nic) = d.nic_mut() else { return };
     let queue = if nic.active > 1 { nic.rss.steer(&mut frame) } else { 0 };
     let Some(q) = nic.queue_mut(queue) else { return };
-    let Err(frame) = q.rx.dma(frame) else { return irq::rx_interrupt(net, dev, queue) };
+    if let Some(how) = joins {
+        let Some(alone) = lro::receive(&mut q.rx, frame, vlan, how) else { return };
+        frame = alone;
+    }
+    let Err(frame) = q.rx.dma(frame, (vlan, None)) else { return irq::rx_interrupt(net, dev, queue) };
     q.rx.full += 1;
     drop_full(net, dev, frame);
 }
@@ -166,15 +216,12 @@ fn sender(skb: &SkBuff) -> IpAddr {
     }
 }
 
-/// The card's multicast filter: frames to IPv6 groups that nobody here joined never get to the host (`ndo_set_rx_mode`).
-fn is_filtered(d: &NetDevice, frame: &Frame) -> bool {
-    let Some(to) = frame.head.bytes().first_chunk::<6>().filter(|m| m[..2] == [0x33, 0x33]) else { return false };
-    // What devices on top of it want, the card takes (`dev_mc_sync`).
-    d.promiscuity == 0
-        && d.uppers.is_empty()
-        && d.allmulti == 0
-        && !d.packet_groups.contains(to)
-        && !d.inet6.groups.iter().any(|g| !g.left && multicast_mac(g.addr).0 == *to)
+/// A tag came beside the frame.
+#[cold]
+fn removed(net: &mut Net, dev: DevId, segs: u64) {
+    if let Some(nic) = net.devs.get_mut(dev).and_then(|d| d.nic_mut()) {
+        nic.vlan_removed += segs;
+    }
 }
 
 /// No page for its bytes.
@@ -215,11 +262,14 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         let Some(d) = k.net.devs.get_mut(dev) else { return 0 };
         let (own, features) = (d.mac, d.features);
         let Some(ring) = d.nic_mut().and_then(|n| n.queue_mut(queue)).map(|q| &mut q.rx) else { break };
-        let Some(frame) = ring.clean() else { break };
+        let Some((frame, desc)) = ring.clean() else { break };
         work += 1;
         let (segs, len) = (frame.gso.map_or(1, |g| u64::from(g.segs)), frame.len() as u64);
         ring.packets += segs;
         ring.bytes += len;
+        if let Some(merged) = desc.merged {
+            ring.count(merged, len);
+        }
         d.stats.rx(segs, len);
         if k.net.mem.is_short() && len > COPYBREAK {
             no_memory(&mut k.net, dev, frame);
@@ -235,6 +285,13 @@ pub fn poll(k: &mut Kernel, dev: DevId, queue: u16, budget: u32) -> u32 {
         }
         let Some(mut skb) = receive(k, dev, frame, own, features.rx_csum) else { continue };
         skb.napi_id = napi_id;
+        if desc.vlan.present() {
+            skb.vlan = desc.vlan;
+            removed(&mut k.net, dev, segs);
+        } else if is_vlan(skb.protocol) {
+            // What is cut short is named where packets are received.
+            tags::untag(&mut skb);
+        }
         if !features.gro {
             up.push(skb);
         } else if let Some(skb) = udp::gro::gro_receive(k, dev, &mut datagrams, skb, &mut up) {

@@ -2,7 +2,7 @@
 use super::{Nic, Queue};
 use crate::net::core::dev::NetDevice;
 
-const DEVICE: [&str; 12] = [
+const DEVICE: [&str; 19] = [
     "rx_packets",
     "tx_packets",
     "rx_bytes",
@@ -15,6 +15,14 @@ const DEVICE: [&str; 12] = [
     "rx_missed_errors",
     "rx_fifo_errors",
     "tx_carrier_errors",
+    // These as mlx5 calls them (the kernel's documentation of its counters).
+    "rx_steer_missed_packets",
+    "rx_removed_vlan_packets",
+    "tx_added_vlan_packets",
+    "rx_lro_packets",
+    "rx_lro_bytes",
+    "rx_gro_packets",
+    "rx_gro_bytes",
 ];
 const RX: [&str; 4] = ["packets", "bytes", "drops", "interrupts"];
 const TX: [&str; 4] = ["packets", "bytes", "restart", "interrupts"];
@@ -35,6 +43,7 @@ pub fn names(nic: &Nic) -> Vec<String> {
 
 pub fn values(d: &NetDevice, nic: &Nic) -> Vec<u64> {
     let s = &d.stats;
+    let sum = |of: fn(&Queue) -> u64| nic.queues.iter().map(of).sum();
     let device = [
         s.rx_packets,
         s.tx_packets,
@@ -48,6 +57,13 @@ pub fn values(d: &NetDevice, nic: &Nic) -> Vec<u64> {
         s.rx_missed,
         s.rx_fifo,
         s.tx_carrier,
+        nic.rx_filtered,
+        nic.vlan_removed,
+        sum(|q| q.tx.vlan_added),
+        sum(|q| q.rx.lro.0),
+        sum(|q| q.rx.lro.1),
+        sum(|q| q.rx.gro_hw.0),
+        sum(|q| q.rx.gro_hw.1),
     ];
     let rx = |q: &Queue| [q.rx.packets, q.rx.bytes, q.rx.full, q.irq.rx_count];
     let tx = |q: &Queue| [q.tx.packets, q.tx.bytes, q.tx.stops, q.irq.tx_count];

@@ -37,6 +37,8 @@ pub struct TxRing {
     /// What the driver put in.
     pub packets: u64,
     pub bytes: u64,
+    /// Tags that were put in on the way.
+    pub vlan_added: u64,
     /// Descriptors that took: one for a super-segment.
     pub descs: u64,
     /// CPUs that send by this queue (XPS); none: any does, by hash.
@@ -58,6 +60,7 @@ impl TxRing {
             stops: 0,
             packets: 0,
             bytes: 0,
+            vlan_added: 0,
             descs: 0,
             xps_cpus: 0,
         }
@@ -74,6 +77,7 @@ impl TxRing {
         }
         let mut next = TxRing { stops: self.stops, xps_cpus: self.xps_cpus, ..TxRing::new(size) };
         (next.packets, next.bytes, next.descs) = (self.packets, self.bytes, self.descs);
+        next.vlan_added = self.vlan_added;
         (next.dql, next.stack_off) = (self.dql.clone(), self.stack_off);
         (next.used, next.waiting, next.next_to_use) = (self.used, self.waiting, self.used % size.max(1) as usize);
         next.next_to_fetch = (self.used - self.waiting) % size.max(1) as usize;
@@ -137,8 +141,11 @@ pub fn start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
     }
     let (ring, len) = (&mut q.tx, skb.len());
     let at = ring.next_to_use;
-    let frame = if slow { None } else { Some(skb.to_frame()) };
+    let frame = if slow { None } else { Some(skb.to_wire()) };
     let segs = skb.gso.map_or(1, |g| u64::from(g.segs));
+    if skb.vlan.present() {
+        ring.vlan_added += segs;
+    }
     ring.desc[at].len = len as u32;
     ring.buffer[at] = Some(skb);
     ring.next_to_use = (at + 1) % ring.desc.len();

@@ -13,6 +13,7 @@ use crate::ids::{DevId, NsId};
 use crate::kernel::Kernel;
 use crate::mem::{Gfp, Kind};
 use crate::net::Net;
+use crate::net::core::features;
 pub use crate::net::core::features::Features;
 use crate::net::core::napi::NapiConf;
 use crate::net::core::rps::{self, RxQueue};
@@ -283,7 +284,7 @@ impl NetDevice {
     /// It sends frames with a tag beside them, and hands them to its other end so (NETIF_F_HW_VLAN_CTAG_TX).
     pub fn keeps_vlan_tag(&self, tag: VlanTag) -> bool {
         let on = if tag.proto == ETH_P_8021AD { self.features.stag_tx } else { self.features.vlan_tx };
-        on && matches!(self.kind, DevKind::Veth(_) | DevKind::Bridge(_))
+        on && matches!(self.kind, DevKind::Veth(_) | DevKind::Bridge(_) | DevKind::Nic(_))
     }
 
     /// The smallest and largest MTU; 0: no limit but that of the number.
@@ -537,7 +538,7 @@ impl Kernel {
         if let Some(d) = self.net.devs.get_mut(id) {
             d.tx_queues = config.channels as u16;
             d.mac = config.mac;
-            d.features = config.features;
+            features::of_card(d, config.features);
         }
         Ok(id)
     }

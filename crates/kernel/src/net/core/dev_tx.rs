@@ -165,15 +165,19 @@ fn dev_hard_start_xmit(net: &mut Net, dev: DevId, mut skb: Skb) {
 /// A super-segment of TCP that tells its peer of congestion (SKB_GSO_TCP_ECN).
 #[cold]
 fn has_cwr(skb: &SkBuff) -> bool {
-    let tcp = skb.gso.is_some_and(|g| matches!(g.kind, GsoType::TcpV4 | GsoType::TcpV6));
-    tcp && skb.head.at(skb.transport_header).get(13).is_some_and(|flags| flags & 0x80 != 0)
+    let Some(g) = skb.gso.filter(|g| matches!(g.kind, GsoType::TcpV4 | GsoType::TcpV6)) else { return false };
+    let ip = skb.head.at(skb.network_header);
+    let flags = gso::transport(ip, g.encap).and_then(|(l4, _)| ip.get(l4 + 13));
+    flags.is_some_and(|flags| flags & 0x80 != 0)
 }
 
 /// `skb_gso_segment` in software: each piece gets its own way through the driver.
 #[inline(never)]
-fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
+pub(crate) fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
     let mut last = None;
-    for frame in gso::segment(skb.to_frame()) {
+    let halves = skb.gso.is_some_and(|g| net.devs.get(dev).is_some_and(|d| d.features.takes_partial(g)));
+    let frame = skb.to_frame();
+    for frame in if halves { gso::partial(frame) } else { gso::segment(frame) } {
         let mut s = net.alloc_skb();
         skb.piece(&mut s, frame);
         if let Some(s) = last.replace(s) {

@@ -48,7 +48,9 @@ pub fn gro_receive(net: &mut Net, held: &mut Held, mut skb: Skb, out: &mut Vec<S
     let Some(seg) = segment(&mut skb) else {
         return out.push(skb);
     };
-    let same = |t: &Train| flow(&t.ip, &t.tcp) == flow(&seg.ip, &seg.tcp) && eth(&t.skb) == eth(&skb);
+    let same = |t: &Train| {
+        flow(&t.ip, &t.tcp) == flow(&seg.ip, &seg.tcp) && (eth(&t.skb), t.skb.vlan) == (eth(&skb), skb.vlan)
+    };
     let at = held.iter().position(same);
     let ends = Flags::URG | Flags::PSH | Flags::RST | Flags::SYN | Flags::FIN;
     let last = seg.tcp.flags.intersects(ends);
@@ -209,7 +211,7 @@ fn complete(t: Train) -> Skb {
         c.copy_from_slice(&checksum::partial(pseudo).to_be_bytes());
     }
     skb.csum = Csum::Partial;
-    skb.gso = Some(Gso { kind: GsoType::TcpV4, size: mss as u16, segs: count });
+    skb.gso = Some(Gso::new(GsoType::TcpV4, mss as u16, count));
     skb
 }
 

@@ -4,7 +4,7 @@ use crate::env::Rise;
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
 use crate::net::core::dev::{DevKind, IfName, NetDevice, valid_name};
-use crate::net::core::{napi, neighbour};
+use crate::net::core::{features, napi, neighbour};
 use crate::net::drop::DropReason;
 use crate::net::ipv4::fib::RouteType;
 use crate::net::ipv4::{arp, igmp, mcast};
@@ -383,6 +383,9 @@ impl Net {
             d.neigh = neighbour::NeighDev::default();
         }
         self.list_netdev(to, dev);
+        if self.devs.get(dev).is_some_and(|d| d.conf.forwarding) {
+            features::disable_lro(self, dev);
+        }
         if let Some(other) = self.devs.get(dev).and_then(|d| d.iflink()).and_then(|l| self.devs.get(l)).map(|l| l.ns) {
             self.know_each_other(to, other);
         }

@@ -7,13 +7,14 @@ use crate::env::Rise;
 use crate::env::time::Nanos;
 use crate::ids::*;
 use crate::mem::pages::PAGE_SIZE;
+use crate::net::core::vlan::push_inside;
 use crate::net::ipv4::route::Dst;
 use crate::net::netfilter::conntrack::NfCt;
-use belljar_wire::ethernet::ETH_HLEN;
+use belljar_wire::ethernet::{ETH_HLEN, VLAN_HLEN};
 use belljar_wire::frame::HEAD_CAPACITY;
 use belljar_wire::ipv4::Ipv4Header;
 use belljar_wire::udp::UDP_HLEN;
-use belljar_wire::{Csum, Gso, GsoType, Head, Mac, Segs};
+use belljar_wire::{Csum, Gso, GsoType, Head, Mac, Segs, gso};
 use core::net::IpAddr;
 
 /// What `eth_type_trans` found about the destination address.
@@ -342,6 +343,20 @@ impl SkBuff {
         }
     }
 
+    /// The same with the tag that stands beside it, as the wire carries it.
+    #[inline]
+    pub fn to_wire(&self) -> belljar_wire::Frame {
+        if self.vlan.present() { self.to_tagged() } else { self.to_frame() }
+    }
+
+    #[cold]
+    fn to_tagged(&self) -> belljar_wire::Frame {
+        let mut tagged =
+            SkBuff { head: self.head.clone(), frags: self.frags.clone(), vlan: self.vlan, ..SkBuff::default() };
+        push_inside(&mut tagged);
+        belljar_wire::Frame { head: tagged.head, payload: tagged.frags, ..self.to_frame() }
+    }
+
     /// The packet from its first known header on, also when layers have pulled theirs: what a capture shows of a drop.
     pub fn whole_frame(&self) -> belljar_wire::Frame {
         let mut f = self.to_frame();
@@ -364,6 +379,10 @@ impl SkBuff {
     #[doc(alias = "skb_gso_network_seglen")]
     pub fn network_seglen(&self, hlen: usize) -> usize {
         let Some(g) = self.gso else { return self.len() };
+        if g.is_encapsulated() {
+            let headers = gso::transport(self.head.bytes(), g.encap).map_or(self.head.len(), |(_, end)| end);
+            return headers + usize::from(g.size);
+        }
         let transport = match g.kind {
             GsoType::UdpL4 => UDP_HLEN,
             _ => self.head.bytes().get(hlen + 12).map_or(0, |b| usize::from(b >> 4) * 4),
@@ -430,6 +449,25 @@ impl SkBuff {
         true
     }
 
+    /// A super-segment that `overhead` octets of headers can be put in front of without one header or length that has no room.
+    /// What is in a tunnel is cut before it gets into another.
+    pub fn fits_tunnel(&self, overhead: usize) -> bool {
+        let link = ETH_HLEN + VLAN_HLEN;
+        self.gso.is_none_or(|g| {
+            !g.is_encapsulated()
+                && self.head.len() + overhead + link <= HEAD_CAPACITY
+                && self.len() + overhead <= usize::from(u16::MAX)
+        })
+    }
+
+    /// It comes out of a tunnel: a super-segment that was wrapped as one is one again, of anything else nothing is known.
+    #[doc(alias = "iptunnel_pull_offloads")]
+    pub fn pull_offloads(&mut self) {
+        self.gso = self.gso.filter(|g| g.is_encapsulated()).map(|g| Gso::new(g.kind, g.size, g.segs));
+        self.csum = if self.gso.is_some() { Csum::Partial } else { Csum::None };
+        (self.hash, self.transport_header) = (0, 0);
+    }
+
     /// Cuts the packet to `n` bytes behind the pulled headers (`pskb_trim`).
     pub fn trim(&mut self, n: usize) {
         let linear = self.head.len();
@@ -455,6 +493,7 @@ impl SkBuff {
         (s.priority, s.mark, s.pkt_type) = (self.priority, self.mark, self.pkt_type);
         (s.tstamp, s.pacing_rate, s.queue_mapping) = (self.tstamp, self.pacing_rate, self.queue_mapping);
         (s.head, s.frags, s.csum, s.hash, s.id) = (frame.head, frame.payload, frame.csum, frame.hash, frame.id);
+        s.gso = frame.gso;
         (s.redirect, s.sent_on) = (self.redirect, self.sent_on);
         s.mac_header = s.head.start();
         s.network_header = s.mac_header + (self.network_header - self.mac_header);
@@ -493,9 +532,9 @@ mod tests {
         head[52] = 8 << 4;
         skb.frags = Segs::from(vec![0; 5000]);
         assert_eq!(skb.network_seglen(40), 5072);
-        skb.gso = Some(Gso { kind: GsoType::TcpV6, size: 1440, segs: 4 });
+        skb.gso = Some(Gso::new(GsoType::TcpV6, 1440, 4));
         assert_eq!(skb.network_seglen(40), 40 + 32 + 1440);
-        skb.gso = Some(Gso { kind: GsoType::UdpL4, size: 1440, segs: 4 });
+        skb.gso = Some(Gso::new(GsoType::UdpL4, 1440, 4));
         assert_eq!(skb.network_seglen(40), 40 + 8 + 1440);
     }
 }

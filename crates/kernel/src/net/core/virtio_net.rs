@@ -29,12 +29,14 @@ pub struct VnetHdr {
 /// EINVAL for what no packet of `len` bytes can be.
 #[doc(alias = "virtio_net_hdr_to_skb")]
 pub fn parse(b: &[u8], len: usize) -> Result<VnetHdr, Errno> {
-    let Some(&[flags, kind, _, _, g0, g1, s0, s1, o0, o1]) = b.first_chunk::<VIRTIO_NET_HDR_LEN>() else {
+    let Some(&[flags, kind, h0, h1, g0, g1, s0, s1, o0, o1]) = b.first_chunk::<VIRTIO_NET_HDR_LEN>() else {
         return Err(Errno::EINVAL);
     };
     let (start, offset) = (u16::from_ne_bytes([s0, s1]), u16::from_ne_bytes([o0, o1]));
     let csum = (flags & F_NEEDS_CSUM != 0).then_some((start, offset));
-    if csum.is_some() && usize::from(start) + usize::from(offset) + 2 > len {
+    // Headers that are longer than the packet.
+    let most = csum.map_or(0, |(start, offset)| usize::from(start) + usize::from(offset) + 2);
+    if most.max(u16::from_ne_bytes([h0, h1]).into()) > len {
         return Err(Errno::EINVAL);
     }
     let size = u16::from_ne_bytes([g0, g1]);
@@ -113,7 +115,7 @@ fn super_segment(skb: &mut Skb, kind: GsoType, size: u16) -> Result<(), Errno> {
         return Ok(());
     }
     let segs = u16::try_from(payload.div_ceil(usize::from(size))).map_err(|_| Errno::EINVAL)?;
-    (skb.gso, skb.csum) = (Some(Gso { kind, size, segs }), Csum::Partial);
+    (skb.gso, skb.csum) = (Some(Gso::new(kind, size, segs)), Csum::Partial);
     // What is cut later has nothing but headers in its linear part.
     let extra = linear - headers;
     if extra > 0 {

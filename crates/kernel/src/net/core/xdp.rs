@@ -5,8 +5,8 @@ use crate::env::Rise;
 use crate::ids::{DevId, NsId, XskId};
 use crate::kernel::Kernel;
 use crate::net::Net;
-use crate::net::core::dev_tx;
 use crate::net::core::skb::Skb;
+use crate::net::core::{dev_tx, features};
 use crate::net::drop::DropReason;
 use crate::net::netfilter::words::Output;
 use belljar_wire::ethernet::{ETH_P_ARP, ETH_P_IP, ETH_P_IPV6};
@@ -262,6 +262,8 @@ impl Net {
             return Err("Underlying driver does not support XDP in native mode".into());
         }
         d.xdp = Some(Box::new(Xdp { native, id, rules, stats: XdpStats::default() }));
+        features::disable_lro(self, dev);
+        features::set(self, dev, 0, features::GRO_HW);
         Ok(())
     }
 

@@ -1,6 +1,7 @@
 //! `net.ipv4.conf.{all,default,DEVICE}.*`: what is written for a device and for all makes what counts for it.
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::core::features;
 use crate::net::sysctl::number;
 use belljar_abi::Errno;
 
@@ -206,6 +207,9 @@ pub fn store(net: &mut Net, ns: NsId, key: &str, text: &str) -> Result<(), Errno
             let id = net.dev_by_name(ns, dev).ok_or(Errno::ENOENT)?;
             let d = net.devs.get_mut(id).ok_or(Errno::ENOENT)?;
             d.conf_own.set(name, value);
+            if name == "forwarding" && value != 0 {
+                features::disable_lro(net, id);
+            }
         }
     }
     if (dev, name) == ("all", "forwarding") {
@@ -228,6 +232,9 @@ pub fn set_forwarding(net: &mut Net, ns: NsId, value: i32) -> Result<(), Errno> 
     for id in devs {
         if let Some(d) = net.devs.get_mut(id) {
             d.conf_own.set("forwarding", value);
+        }
+        if value != 0 {
+            features::disable_lro(net, id);
         }
     }
     renew(net, ns);

@@ -3,6 +3,7 @@ use super::stable::GEN_MODE_STABLE_PRIVACY;
 use super::{anycast, mcast};
 use crate::ids::*;
 use crate::net::Net;
+use crate::net::core::features;
 use crate::net::sysctl::Conf6;
 use belljar_abi::Errno;
 
@@ -153,6 +154,7 @@ impl Net {
                 mcast::router(self, dev, on);
                 anycast::router(self, dev, on);
                 if on {
+                    features::disable_lro(self, dev);
                     self.purge_default_routers(dev);
                 }
             }

@@ -370,15 +370,8 @@ fn read_bitset(b: &[u8], names: &[&str], offset: impl Fn(&[u8]) -> Option<u32>) 
     Ok((value, if nomask { u64::MAX } else { mask }))
 }
 
-fn bits(k: &mut Kernel, dev: DevId) -> Done<Bits> {
-    let d = k.net.devs.get(dev).ok_or(Errno::ENODEV)?;
-    if d.nic().is_none() {
-        return Ok(features::show(d));
-    }
-    let (_, w) = ioctl(k, dev, &[ETHTOOL_GFEATURES, 2])?;
-    // Available, wanted, in effect, never changed: two blocks of them.
-    let wide = |n: usize| u64::from(at(&w, 2 + n)) | u64::from(at(&w, 6 + n)) << 32;
-    Ok(Bits { hw: wide(0), wanted: wide(1), active: wide(2), nochange: wide(3) })
+fn bits(k: &Kernel, dev: DevId) -> Done<Bits> {
+    Ok(features::show(k.net.devs.get(dev).ok_or(Errno::ENODEV)?))
 }
 
 #[doc(alias = "ethnl_set_features")]
@@ -387,12 +380,7 @@ fn set_features(k: &mut Kernel, c: &Caller<'_>, r: Req<'_>, asked: Asked, dev: D
     let (value, mask) = read_bitset(wanted, &FEATURES, |v| r.offset_of(v))?;
     let old = bits(k, dev)?;
     let able = mask & old.hw;
-    if k.net.devs.get(dev).is_some_and(|d| d.nic().is_none()) {
-        features::set(&mut k.net, dev, value, able);
-    } else if able != 0 {
-        let half = |v: u64, n: u32| (v >> (32 * n)) as u32;
-        ioctl(k, dev, &[ETHTOOL_SFEATURES, 2, half(able, 0), half(value, 0), half(able, 1), half(value, 1)])?;
-    }
+    features::set(&mut k.net, dev, value, able);
     let new = bits(k, dev)?.active;
     if asked.flags & ETHTOOL_FLAG_OMIT_REPLY == 0 {
         // What is not as it was asked for, and what has become different.

@@ -5,6 +5,7 @@ use crate::drivers::stacked;
 use crate::drivers::tunnel::{self, GRE_ROUTING, GRE_VERSION, IPPROTO_IPIP, Kind, Tunnel};
 use crate::ids::{DevId, NsId};
 use crate::net::Net;
+use crate::net::core::features;
 use belljar_abi::Errno;
 use belljar_abi::netlink::{self as nl, Msg};
 use belljar_abi::rtnetlink::*;
@@ -157,6 +158,7 @@ pub(crate) fn change(net: &mut Net, dev: DevId, data: &[u8]) -> Done {
         stacked::link(net, dev, lower);
     }
     net.list_tunnel(dev, true);
+    features::update(net, dev);
     let moved = (t.lower, t.fwmark, t.overhead()) != (before.lower, before.fwmark, before.overhead());
     if moved {
         let mtu = net.tunnel_mtu(&t);

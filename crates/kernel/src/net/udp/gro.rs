@@ -133,7 +133,7 @@ fn continues(t: &Train, skb: &Skb, ip: &Ipv4Header, udp: &UdpHeader) -> bool {
         && skb.gso.is_none()
         && udp.csum != 0
         && udp.len <= t.udp.len
-        && eth(skb) == eth(&t.skb)
+        && (eth(skb), skb.vlan) == (eth(&t.skb), t.skb.vlan)
         && HEADERS + t.len + usize::from(udp.len) - UDP_HLEN <= MAX_LEN
 }
 
@@ -161,6 +161,6 @@ fn complete(t: Train) -> Skb {
         UdpHeader { len: total as u16, csum: checksum::partial(pseudo), ..udp }.emit(b);
     }
     skb.csum = Csum::Partial;
-    skb.gso = Some(Gso { kind: GsoType::UdpL4, size: udp.len - UDP_HLEN as u16, segs: count });
+    skb.gso = Some(Gso::new(GsoType::UdpL4, udp.len - UDP_HLEN as u16, count));
     skb
 }

@@ -10,6 +10,7 @@ use crate::net::ipv4::route::Dst;
 use crate::net::{Net, af};
 use crate::task::call::Cmsg;
 use belljar_abi::{Errno, IP_PMTUDISC_PROBE, SOL_UDP, UDP_SEGMENT};
+use belljar_wire::gso::segment;
 use belljar_wire::ipv6::IPV6_HLEN;
 use belljar_wire::udp::UDP_HLEN;
 use belljar_wire::{Csum, Gso, GsoType};
@@ -55,7 +56,7 @@ pub fn check(
 /// How a payload is to be cut; not at all when it is one datagram.
 pub fn of(len: usize, size: u16) -> Option<Gso> {
     let one = usize::from(size);
-    (one != 0 && len > one).then(|| Gso { kind: GsoType::UdpL4, size, segs: len.div_ceil(one) as u16 })
+    (one != 0 && len > one).then(|| Gso::new(GsoType::UdpL4, size, len.div_ceil(one) as u16))
 }
 
 /// A datagram under construction ends without having been sent.
@@ -65,11 +66,32 @@ pub fn give_up(k: &mut Kernel, id: UdpId, call: Option<u32>) {
     }
 }
 
+/// A program reads the datagrams of a tunnel: each as it would have been on a wire.
+#[cold]
+fn queue_rcv_tunnel(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
+    let header = usize::from(skb.transport_header - skb.network_header);
+    skb.head.rewind(skb.network_header);
+    for frame in segment(skb.to_frame()) {
+        let mut s = k.net.alloc_skb();
+        skb.piece(&mut s, frame);
+        (s.dst, s.mac_header) = (skb.dst, s.head.start());
+        (s.network_header, s.transport_header) = (s.head.start(), s.head.start() + header as u8);
+        let _ = s.head.pull(header);
+        rcv::queue_rcv(k, ns, id, s);
+    }
+    k.net.consume_skb(skb);
+}
+
 /// For a socket that takes no super-packets: each datagram on its own, with headers that say so (`udp_rcv_segment`).
 #[doc(alias = "udp_rcv_segment")]
 pub fn queue_rcv(k: &mut Kernel, ns: NsId, id: UdpId, mut skb: Skb) {
     let takes = k.socks.udp.get(id).is_none_or(|s| s.gro);
-    let Some(gso) = skb.gso.filter(|g| g.size != 0 && !takes) else { return rcv::queue_rcv(k, ns, id, skb) };
+    let Some(gso) = skb.gso.filter(|g| g.size != 0 && (!takes || g.is_encapsulated())) else {
+        return rcv::queue_rcv(k, ns, id, skb);
+    };
+    if gso.is_encapsulated() {
+        return queue_rcv_tunnel(k, ns, id, skb);
+    }
     let header = skb.transport_header - skb.network_header;
     let _ = skb.head.pull(UDP_HLEN);
     let mut data = skb.take_payload();

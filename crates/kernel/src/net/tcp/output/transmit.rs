@@ -128,11 +128,8 @@ pub fn send_segment(
     let header_len = push_header(sk, net, &mut skb, seq, flags, window, len);
     if len as u32 > mss && mss > 0 {
         let segs = (len as u32).div_ceil(mss) as u16;
-        skb.gso = Some(Gso {
-            kind: if sk.sk.daddr.is_ipv4() { GsoType::TcpV4 } else { GsoType::TcpV6 },
-            size: mss as u16,
-            segs,
-        });
+        let kind = if sk.sk.daddr.is_ipv4() { GsoType::TcpV4 } else { GsoType::TcpV6 };
+        skb.gso = Some(Gso::new(kind, mss as u16, segs));
     }
     skb.hash = sk.txhash;
     skb.priority = sk.sk.priority;
