@@ -20,7 +20,7 @@ pub fn tests() -> Vec<Test> {
         test("xt_rules_as_linux", &["nft", "iptables-nft", "iptables-legacy", "ip6tables-legacy"], xt_rules_as_linux),
         test(
             "xt_traffic_as_linux",
-            &["ip", "iptables-legacy", "ip6tables-legacy", "nft", "conntrack", "ping", "python3"],
+            &["ip", "iptables-legacy", "ip6tables-legacy", "nft", "xtables-monitor", "conntrack", "ping", "python3"],
             xt_traffic_as_linux,
         ),
         test(

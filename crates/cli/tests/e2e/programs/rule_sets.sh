@@ -271,4 +271,5 @@ asa tcp 10.1.0.1 22 1; asa tcp 10.1.0.1 80 4; asa tcp 10.1.0.1 23 1; asa tcp fd0
 nft list ruleset
 nft flush ruleset
 kill $server
+ip netns del rsa
 echo done

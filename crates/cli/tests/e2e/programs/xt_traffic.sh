@@ -137,7 +137,7 @@ c ten $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1/min --hashlimit-burst 3
 c above $i -A INPUT -p udp -m hashlimit --hashlimit-above 1/hour --hashlimit-burst 4 --hashlimit-mode srcip --hashlimit-srcmask 8 --hashlimit-name above
 c bytes $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1kb/s --hashlimit-mode srcip --hashlimit-name bytes
 c burst $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1kb/s --hashlimit-burst 2kb --hashlimit-mode srcip --hashlimit-name burst
-c match $i -A INPUT -p udp -m hashlimit --hashlimit-upto 2/sec --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-name match --hashlimit-rate-match
+c match $i -A INPUT -p udp -m hashlimit --hashlimit-upto 2/sec --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-name match --hashlimit-rate-match --hashlimit-rate-interval 60
 c small $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1/min --hashlimit-mode srcport --hashlimit-name small --hashlimit-htable-size 2 --hashlimit-htable-max 2
 from a send 10.1.0.1 99 5 $(printf '%0300d' 0); from a send 10.1.0.1 98 2; from b send 10.2.0.1 99 2; from a send 10.1.0.1 97 1
 count $i filter INPUT
@@ -147,7 +147,7 @@ wc -l < /proc/net/ipt_hashlimit/small; cut -d' ' -f4- /proc/net/ipt_hashlimit/by
 zero; ls /proc/net/ipt_hashlimit | wc -l
 
 echo '$ connections'
-from b serve 80 > $w.out & until [ -s $w.out ]; do sleep 0.1; done
+ip netns exec xb python3 $w serve 80 > $w.out & server=$!; until [ -s $w.out ]; do sleep 0.1; done
 c above $i -A FORWARD -p tcp --syn -m connlimit --connlimit-above 2 -j REJECT --reject-with tcp-reset
 c upto $i -A FORWARD -p tcp --syn -m connlimit --connlimit-upto 1 --connlimit-daddr
 c net $i -A FORWARD -p tcp --syn -m connlimit --connlimit-above 1 --connlimit-mask 8
@@ -271,6 +271,15 @@ nft list table ip z; conntrack -L -p udp 2> /dev/null | grep -c zone=9
 ip netns exec xr $i -t mangle -nvxL PREROUTING | awk 'NR > 2 { print $1, $2 }'
 nft flush ruleset
 
+echo '$ traced'
+iptables-nft -t raw -A OUTPUT -p udp --dport 90 -j TRACE
+iptables-nft -A INPUT -p udp; iptables-nft -A OUTPUT -p udp; iptables-nft -t mangle -A POSTROUTING -p udp -m comment --comment last
+xtables-monitor -t > $w.trace & m=$!
+sleep 0.7; python3 $w send 127.0.0.1 90 1; python3 $w send 127.0.0.1 91 1; sleep 0.3; kill $m
+# A packet keeps its number until it comes in again.
+awk '{ if (!($3 in n)) n[$3] = ++k; $3 = n[$3]; print }' $w.trace | sed 's/ ID=[0-9]*//; s/SPORT=[0-9]*/SPORT=S/'
+nft flush ruleset
+
 echo '$ a service that keeps its clients'
 $i-restore <<'R'
 *nat
@@ -290,4 +299,6 @@ from a tcp 10.96.0.10 80 3; from r tcp 10.96.0.10 80 1
 $i -t nat -nvxL KUBE-SVC | awk 'NR > 2 { print $1, $3 }'
 ls /proc/net/xt_recent; for l in KUBE-SEP-A KUBE-SEP-B; do recent $l; done
 zero
+kill $server
+for n in xa xb xr; do ip netns del $n; done
 echo done
