@@ -198,15 +198,15 @@ impl Table {
         if now < self.gc {
             return;
         }
-        let step = ticks(self.cfg.gc_interval, hz);
+        let step = ticks_of(self.cfg.gc_interval, hz);
         let last = now - (now - self.gc) % step;
         self.buckets.retain(|_, b| b.expires > last);
         self.gc = last + step;
     }
 
     #[doc(alias = "dl_seq_show")]
-    pub fn text(&self, pf: Pf, now: u64, hz: u32) -> String {
-        let (hz, mut o) = (u64::from(hz), String::new());
+    pub fn text(&self, pf: Pf, now: u64, hz: u64) -> String {
+        let mut o = String::new();
         let ip = |bits: u128| match addr(pf, bits) {
             IpAddr::V4(a) => a.to_string(),
             IpAddr::V6(a) => a.segments().map(|s| format!("{s:04x}")).join(":"),
@@ -222,7 +222,7 @@ impl Table {
     }
 }
 
-fn ticks(ms: u32, hz: u64) -> u64 {
+fn ticks_of(ms: u32, hz: u64) -> u64 {
     (u64::from(ms) * hz).div_ceil(1000).max(1)
 }
 
@@ -327,7 +327,7 @@ impl Hashlimit {
 
     #[doc(alias = "hashlimit_mt")]
     pub fn matches(&self, net: &mut Net, ns: NsId, p: &Pkt, skb: &SkBuff) -> Option<bool> {
-        let (now, hz) = (u64::from(net.env.jiffies()), u64::from(net.env.hz));
+        let (now, hz) = ticks(net);
         let key = (p.pf, self.name.clone());
         let t = net.ns.get_mut(ns).and_then(|n| n.xt.as_deref_mut()).and_then(|x| x.hashlimit.get_mut(&key))?;
         t.collect(now, hz);
@@ -341,7 +341,7 @@ impl Hashlimit {
             t.buckets.insert(key, t.cfg.bucket(now, hz));
         }
         let b = t.buckets.get_mut(&key)?;
-        b.expires = now + ticks(t.cfg.expire, hz);
+        b.expires = now + ticks_of(t.cfg.expire, hz);
         b.recalc(&t.cfg, now, hz);
         Some(b.takes(&self.cfg, p.len, hz) != (self.cfg.mode & INVERT != 0))
     }

@@ -457,7 +457,7 @@ impl Net {
     /// The text of one of them.
     pub fn xt_file(&self, ns: NsId, dir: &str, name: &str) -> Option<String> {
         let x = self.ns.get(ns).and_then(|n| n.xt.as_deref())?;
-        let (now, hz) = (self.env.jiffies().into(), self.env.hz);
+        let (now, hz) = ticks(self);
         let both = |pf| (pf, name.to_owned());
         match dir {
             "xt_recent" => Some(x.recent.get(name)?.text()),
@@ -470,7 +470,7 @@ impl Net {
     /// `+ADDRESS`, `-ADDRESS` or `/` written to a list of `recent`.
     #[doc(alias = "recent_mt_proc_write")]
     pub fn xt_recent_write(&mut self, ns: NsId, name: &str, text: &str) -> Result<(), Errno> {
-        let now = self.env.jiffies().into();
+        let (now, _) = ticks(self);
         let x = self.ns.get_mut(ns).and_then(|n| n.xt.as_deref_mut()).ok_or(Errno::ENOENT)?;
         x.recent.get_mut(name).ok_or(Errno::ENOENT)?.write(text, now)
     }
@@ -478,6 +478,12 @@ impl Net {
 
 /// Directories of [`Net::xt_files`].
 pub const DIRS: [&str; 3] = ["xt_recent", "ipt_hashlimit", "ip6t_hashlimit"];
+
+/// Ticks since the machine began, which never go round, and how many there are in a second.
+fn ticks(net: &Net) -> (u64, u64) {
+    let hz = u64::from(net.env.hz.max(1));
+    ((u128::from(net.env.now) * u128::from(hz) / u128::from(crate::env::SEC)) as u64, hz)
+}
 
 /// A space, and ` !` before it where that is asked the other way round.
 fn bang(inv: bool) -> &'static str {

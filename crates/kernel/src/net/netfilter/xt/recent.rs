@@ -217,7 +217,7 @@ impl Recent {
 
     #[doc(alias = "recent_mt")]
     pub fn matches(&self, net: &mut Net, ns: NsId, p: &Pkt, skb: &SkBuff, devs: Devs) -> Option<bool> {
-        let (now, hz) = (u64::from(net.env.jiffies()), u64::from(net.env.hz));
+        let (now, hz) = ticks(net);
         let ip = (if self.dest { p.dst } else { p.src }) & self.mask;
         // What leaves and is not of this machine has been counted down already.
         let forwarded = devs.1.is_some() && skb.sender == crate::net::core::skb::Sender::None && devs.0.is_some();
