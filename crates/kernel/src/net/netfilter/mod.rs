@@ -140,7 +140,7 @@ impl Netfilter {
             self.ct[pf as usize] = conntrack::wanted(self, pf) || self.nft.ct[pf as usize];
         }
         let mut sockets = self.nft.sockets;
-        self.each_match(|pf, m| sockets[pf as usize] |= matches!(m, rules::Match::Xt(xt::Xt::Socket(_))));
+        self.each_match(|pf, m| sockets[pf as usize] |= m.as_xt().is_some_and(|x| matches!(x, xt::Xt::Socket(_))));
         self.sockets = sockets;
     }
 

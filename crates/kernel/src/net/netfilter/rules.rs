@@ -295,8 +295,8 @@ pub enum Match {
     },
     Set(Box<SetMatch>),
     Physdev(Box<PhysdevMatch>),
-    /// The rest of them.
-    Xt(Xt),
+    /// The rest of them, apart: rules of everyday ones stay small.
+    Xt(Box<Xt>),
 }
 
 /// Ports of a bridge: what is asked (`XT_PHYSDEV_OP_*`), and what of it is turned round.
@@ -496,6 +496,10 @@ impl Rule {
 }
 
 impl Match {
+    pub fn as_xt(&self) -> Option<&Xt> {
+        if let Match::Xt(x) = self { Some(x) } else { None }
+    }
+
     pub fn needs_conntrack(&self) -> bool {
         match self {
             Match::Conntrack(_) | Match::State(_) | Match::Connmark { .. } => true,

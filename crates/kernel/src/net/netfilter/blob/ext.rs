@@ -184,7 +184,7 @@ const STATE_UNTRACKED: u16 = 1 << 6;
 pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> {
     let r = &mut Reader(data);
     if xt::MATCHES.contains(&(name, revision)) {
-        return xt::read(pf, name, revision, r).map(Match::Xt);
+        return xt::read(pf, name, revision, r).map(|x| Match::Xt(Box::new(x)));
     }
     if !MATCHES.contains(&(name, revision)) {
         return Err(Errno::ENOENT);

@@ -204,7 +204,7 @@ impl<'n> Building<'n> {
             "physdev" => Match::Physdev(Box::default()),
             "owner" => Match::Owner { uid: (0, 0), gid: (0, 0), which: 0, inv: 0 },
             _ => match xt::load(self.pf, name) {
-                Some(x) => Match::Xt(x),
+                Some(x) => Match::Xt(Box::new(x)),
                 None => {
                     return Err(Fail::Extension(format!("Couldn't load match `{name}':No such file or directory")));
                 }
@@ -274,7 +274,9 @@ impl<'n> Building<'n> {
     /// What the extensions say when everything has been read.
     pub fn finish(&mut self) -> Done<(Vec<Match>, Target)> {
         for m in &mut self.matches {
-            if let Match::Xt(xt::Xt::Hashlimit(h)) = m {
+            if let Match::Xt(x) = m
+                && let xt::Xt::Hashlimit(h) = &mut **x
+            {
                 h.settle();
             }
         }

@@ -419,7 +419,7 @@ impl Net {
     pub(crate) fn xt_prepare<'a>(&mut self, ns: NsId, pf: Pf, matches: impl Iterator<Item = &'a Match>) {
         let Some(n) = self.ns.get_mut(ns) else { return };
         for m in matches {
-            let Match::Xt(x) = m else { continue };
+            let Some(x) = m.as_xt() else { continue };
             match x {
                 Xt::Recent(r) => r.prepare(&mut n.xt.get_or_insert_default().recent),
                 Xt::Hashlimit(h) => h.prepare(&mut n.xt.get_or_insert_default().hashlimit, pf),
@@ -434,9 +434,9 @@ impl Net {
         let Some(n) = self.ns.get_mut(ns) else { return };
         let (Some(shared), Some(nf)) = (n.xt.as_deref_mut(), n.nf.as_deref()) else { return };
         let (mut recent, mut hashlimit) = (BTreeSet::new(), BTreeSet::new());
-        nf.each_match(|pf, m| match m {
-            Match::Xt(Xt::Recent(r)) => drop(recent.insert(r.name.clone())),
-            Match::Xt(Xt::Hashlimit(h)) => drop(hashlimit.insert((pf, h.name.clone()))),
+        nf.each_match(|pf, m| match m.as_xt() {
+            Some(Xt::Recent(r)) => drop(recent.insert(r.name.clone())),
+            Some(Xt::Hashlimit(h)) => drop(hashlimit.insert((pf, h.name.clone()))),
             _ => {}
         });
         shared.recent.retain(|k, _| recent.contains(k));
