@@ -266,6 +266,7 @@ pub const NFT_CT_PROTO_DST: u32 = 12;
 pub const NFT_CT_PKTS: u32 = 14;
 pub const NFT_CT_BYTES: u32 = 15;
 pub const NFT_CT_AVGPKT: u32 = 16;
+pub const NFT_CT_ZONE: u32 = 17;
 pub const NFT_CT_SRC_IP: u32 = 19;
 pub const NFT_CT_DST_IP: u32 = 20;
 pub const NFT_CT_SRC_IP6: u32 = 21;

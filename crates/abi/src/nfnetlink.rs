@@ -48,6 +48,7 @@ pub const CTA_COUNTERS_REPLY: u16 = 10;
 pub const CTA_USE: u16 = 11;
 pub const CTA_ID: u16 = 12;
 pub const CTA_ZONE: u16 = 18;
+pub const CTA_TUPLE_ZONE: u16 = 3;
 pub const CTA_MARK_MASK: u16 = 21;
 pub const CTA_FILTER: u16 = 25;
 pub const CTA_STATUS_MASK: u16 = 26;

@@ -10,6 +10,7 @@ use belljar_kernel::drivers::bridge_sysfs::{BRIDGE_FILES, PORT_FILES};
 use belljar_kernel::fs::proc::{FILES, vlan};
 use belljar_kernel::ids::DevId;
 use belljar_kernel::net::core::net_sysfs::{BQL_FILES, IRQ_FILES, NAPI_FILES};
+use belljar_kernel::net::netfilter::xt::DIRS as XT_DIRS;
 use std::collections::BTreeMap;
 
 /// What lies at a path.
@@ -95,6 +96,11 @@ fn kernels_name(path: &str) -> String {
     below(path, PROC_NET).map_or_else(|| path.to_owned(), |rest| format!("/proc/net/{rest}"))
 }
 
+/// The list of `recent` that a file of `/proc/net/xt_recent` is.
+fn recent_list(path: &str) -> Option<&str> {
+    below(path, PROC_NET)?.strip_prefix("xt_recent/")
+}
+
 const DIR: Node = Node::Dir { mode: 0o555 };
 const SYSFS_DIR: Node = Node::Dir { mode: 0o755 };
 
@@ -107,10 +113,12 @@ impl Machine {
         if let Some(rest) = below(path, PROC_NET) {
             return match rest {
                 "" | "netfilter" | "stat" | "vlan" => Some(DIR),
+                _ if XT_DIRS.contains(&rest) => Some(DIR),
                 "unix" => Some(Node::Host),
                 _ if self.vlan_files(path).is_some_and(|all| all.iter().any(|f| rest.ends_with(f.as_str()))) => {
                     Some(Node::File { mode: 0o600, size: 0 })
                 }
+                _ if rest.split_once('/').is_some_and(|(dir, _)| XT_DIRS.contains(&dir)) => self.xt_node(rest),
                 _ => FILES.contains(&kernels_name(path).as_str()).then_some(Node::File { mode: 0o444, size: 0 }),
             };
         }
@@ -128,6 +136,14 @@ impl Machine {
             return self.irq_node(rest);
         }
         self.device_node(below(path, DEVICES)?)
+    }
+
+    /// A file that rules with a name make: `xt_recent/NAME` and its kin.
+    fn xt_node(&self, rest: &str) -> Option<Node> {
+        let (dir, name) = rest.split_once('/')?;
+        let there = self.k.net.xt_files(self.ns, dir).iter().any(|f| f == name);
+        let mode = if dir == "xt_recent" { 0o644 } else { 0o444 };
+        there.then_some(Node::File { mode, size: 0 })
     }
 
     /// What is in the directory of VLANs, for it and what is below it.
@@ -272,6 +288,9 @@ impl Machine {
         if let Some((dev, file)) = self.attribute_path(path) {
             return self.set_attribute(dev, file, text);
         }
+        if let Some(list) = recent_list(path) {
+            return self.k.net.xt_recent_write(self.ns, list, text);
+        }
         let (dev, rest) = below(path, DEVICES).and_then(|r| r.split_once("/queues/")).ok_or(Errno::EACCES)?;
         let (queue, file) = rest.split_once('/').ok_or(Errno::EACCES)?;
         let dev = self.k.net.dev_by_name(self.ns, dev).ok_or(Errno::ENODEV)?;
@@ -309,7 +328,7 @@ impl Machine {
     pub fn can_write(&self, path: &str) -> bool {
         let ours = below(path, IRQ).is_some() || below(path, DEVICES).is_some_and(|r| r.contains("/queues/"));
         let ours = ours || self.napi_file(path).is_some() || self.bridge_path(path).is_some();
-        let ours = ours || self.attribute_path(path).is_some();
+        let ours = ours || self.attribute_path(path).is_some() || recent_list(path).is_some();
         ours && matches!(self.node(path), Some(Node::File { mode: 0o644 | 0o200, .. }))
     }
 
@@ -325,9 +344,13 @@ impl Machine {
             }
             None if below(dir, IRQ).is_some() => IRQ_FILES.iter().map(|f| f.0.to_owned()).collect(),
             None if below(dir, PROC_NET).is_some_and(|d| d == "vlan") => self.vlan_files(dir).unwrap_or_default(),
+            None if below(dir, PROC_NET).is_some_and(|d| XT_DIRS.contains(&d)) => {
+                self.k.net.xt_files(self.ns, below(dir, PROC_NET).unwrap_or(""))
+            }
             None if below(dir, PROC_NET).is_some() => {
                 let inside = format!("{}/", kernels_name(dir).trim_end_matches('/'));
                 let here = FILES.iter().filter_map(|f| f.strip_prefix(&inside)).filter(|f| !f.contains('/'));
+                let here = here.chain(XT_DIRS.iter().copied().filter(|_| dir == PROC_NET));
                 let more: &[&str] = if dir == PROC_NET { &["netfilter", "stat", "unix", "vlan"] } else { &[] };
                 here.chain(more.iter().copied()).map(str::to_owned).collect()
             }

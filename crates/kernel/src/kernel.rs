@@ -86,6 +86,7 @@ impl Kernel {
                 usage: Usage::default(),
                 notices: VecDeque::new(),
                 nf_active: false,
+                nf_copies: Default::default(),
                 ct: Default::default(),
                 kmsg: Default::default(),
                 neigh: Default::default(),

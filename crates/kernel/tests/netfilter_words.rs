@@ -105,6 +105,13 @@ fn of_ipv6_too() {
     listed(Pf::V6, include_str!("iptables/rules6.txt"), include_str!("iptables/listed6.txt"));
 }
 
+/// Matches and targets beyond the everyday ones.
+#[test]
+fn so_are_those_of_extensions() {
+    listed(Pf::V4, include_str!("iptables/xt4.txt"), include_str!("iptables/xt_listed4.txt"));
+    listed(Pf::V6, include_str!("iptables/xt6.txt"), include_str!("iptables/xt_listed6.txt"));
+}
+
 /// Commands with what they wrote and the exit code: `rc=CODE [COMMAND]` behind each.
 #[test]
 fn it_says_what_the_tool_says() {

@@ -17,6 +17,17 @@ pub fn tests() -> Vec<Test> {
         ),
         test("bridge_and_arp_as_linux", &["ip", "nft", "ebtables-nft", "ping", "python3"], bridge_and_arp_as_linux),
         test("nft_sockets_as_linux", &["ip", "nft", "python3"], nft_sockets_as_linux),
+        test("xt_rules_as_linux", &["nft", "iptables-nft", "iptables-legacy", "ip6tables-legacy"], xt_rules_as_linux),
+        test(
+            "xt_traffic_as_linux",
+            &["ip", "iptables-legacy", "ip6tables-legacy", "nft", "xtables-monitor", "conntrack", "ping", "python3"],
+            xt_traffic_as_linux,
+        ),
+        test(
+            "rule_sets_as_linux",
+            &["ip", "iptables-legacy", "ip6tables-legacy", "ipset", "nft", "conntrack", "ping", "python3"],
+            rule_sets_as_linux,
+        ),
         test("dmesg_has_lines_of_log_rules", &["ping"], dmesg),
     ]
 }
@@ -55,6 +66,21 @@ fn bridge_and_arp_as_linux(env: &Env) -> Result<()> {
 /// A transparent proxy by `socket` and `tproxy`, what connections carried, groups of devices.
 fn nft_sockets_as_linux(env: &Env) -> Result<()> {
     as_linux(env, "sh", "nft_socket.sh")
+}
+
+/// Matches and targets beyond the everyday ones in the tools' words.
+fn xt_rules_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "xt_rules.sh")
+}
+
+/// The same with traffic: counters, files of `/proc`, packets that arrive changed.
+fn xt_traffic_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "xt_traffic.sh")
+}
+
+/// Rule sets as firewalls, clusters and proxies write them.
+fn rule_sets_as_linux(env: &Env) -> Result<()> {
+    as_linux(env, "sh", "rule_sets.sh")
 }
 
 /// A script that says the same in a network namespace of the host's and in a jar.

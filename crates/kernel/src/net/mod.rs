@@ -62,6 +62,8 @@ pub struct Net {
     pub notices: VecDeque<netlink::notify::Notice>,
     /// A namespace has tables of netfilter: until then its hooks cost one look at this.
     pub nf_active: bool,
+    /// Copies of packets that rules asked for.
+    pub nf_copies: netfilter::xt::copy::Copies,
     pub ct: netfilter::conntrack::Conntrack,
     pub kmsg: netfilter::Kmsg,
     /// Neighbours of IPv4, of IPv6.

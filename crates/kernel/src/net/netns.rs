@@ -17,7 +17,7 @@ use crate::net::ipv4::route::Exceptions;
 use crate::net::ipv6::Ns6;
 use crate::net::mib::Mibs;
 use crate::net::netfilter::conntrack::CtStat;
-use crate::net::netfilter::{Netfilter, ipset, nflog};
+use crate::net::netfilter::{Netfilter, ipset, nflog, xt};
 use crate::net::nexthop::Nexthops;
 use crate::net::packet::PacketTables;
 use crate::net::raw::RawTables;
@@ -74,6 +74,8 @@ pub struct NetNs {
     pub ct_full: Option<Hits>,
     /// Sets of `ipset`, once somebody asked for them.
     pub ipset: Option<Box<ipset::Sets>>,
+    /// What rules share by name, once one does.
+    pub xt: Option<Box<xt::Shared>>,
     /// Programs that are shown packets.
     pub nflog: nflog::Groups,
     /// Next hops that routes name by number.
@@ -144,6 +146,7 @@ impl Net {
             ct_stat: CtStat::default(),
             ct_full: None,
             ipset: None,
+            xt: None,
             nflog: nflog::Groups::default(),
             nexthops: Nexthops::default(),
             nf_tproxy: false,

@@ -13,7 +13,7 @@ pub mod vlan;
 use crate::ids::*;
 use crate::kernel::Kernel;
 use crate::net::netfilter::Pf;
-use crate::net::netfilter::blob::ext::{MATCHES, TARGETS};
+use crate::net::netfilter::blob::ext::{matches, targets};
 use crate::view::{CounterView, SockView, TimerView};
 use core::net::{IpAddr, Ipv6Addr};
 use std::fmt::Write;
@@ -113,10 +113,10 @@ impl Kernel {
             "/proc/net/icmp6" => sockets(&self.view_sockets(ns), "icmp", true),
             "/proc/net/ip_tables_names" => self.net.proc_tables_names(ns, Pf::V4),
             "/proc/net/ip6_tables_names" => self.net.proc_tables_names(ns, Pf::V6),
-            "/proc/net/ip_tables_matches" => netfilter::names(MATCHES, Pf::V4),
-            "/proc/net/ip_tables_targets" => netfilter::names(TARGETS, Pf::V4),
-            "/proc/net/ip6_tables_matches" => netfilter::names(MATCHES, Pf::V6),
-            "/proc/net/ip6_tables_targets" => netfilter::names(TARGETS, Pf::V6),
+            "/proc/net/ip_tables_matches" => netfilter::names(&matches(Pf::V4)),
+            "/proc/net/ip_tables_targets" => netfilter::names(&targets(Pf::V4)),
+            "/proc/net/ip6_tables_matches" => netfilter::names(&matches(Pf::V6)),
+            "/proc/net/ip6_tables_targets" => netfilter::names(&targets(Pf::V6)),
             // No helper expects anything here.
             "/proc/net/nf_conntrack_expect" => String::new(),
             "/proc/net/netfilter/nf_log" => netfilter::loggers(self, ns),
@@ -131,7 +131,13 @@ impl Kernel {
             "/proc/buddyinfo" => self.buddyinfo(),
             "/proc/meminfo" => self.meminfo(),
             "/proc/zoneinfo" => self.zoneinfo(),
-            _ => return vlan::file(&self.net, ns, path.strip_prefix("/proc/net/vlan/")?),
+            _ => {
+                let (dir, name) = path.strip_prefix("/proc/net/")?.split_once('/')?;
+                return match dir {
+                    "vlan" => vlan::file(&self.net, ns, name),
+                    _ => self.net.xt_file(ns, dir, name),
+                };
+            }
         })
     }
 

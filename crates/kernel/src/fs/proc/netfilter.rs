@@ -1,13 +1,11 @@
 //! What the tables of iptables can be made of, and who writes what a rule logs.
 use crate::ids::*;
 use crate::kernel::Kernel;
-use crate::net::netfilter::Pf;
 use std::fmt::Write;
 
 /// `ip_tables_matches` and its kin: a line for each revision.
-pub(super) fn names(all: &[(&str, u8)], pf: Pf) -> String {
-    let theirs = if pf == Pf::V4 { "icmp6" } else { "icmp" };
-    all.iter().rev().filter(|e| e.0 != theirs).map(|e| format!("{}\n", e.0)).collect()
+pub(super) fn names(all: &[(&str, u8)]) -> String {
+    all.iter().rev().map(|e| format!("{}\n", e.0)).collect()
 }
 
 /// `netfilter/nf_log`: family, who writes now, who could.

@@ -135,7 +135,7 @@ impl<'a> Packet<'a> {
         Some(u32::from_be_bytes(buf))
     }
 
-    fn copy(&self, at: usize, to: &mut [u8]) -> Option<()> {
+    pub fn copy(&self, at: usize, to: &mut [u8]) -> Option<()> {
         let near = self.linear.get(at..).unwrap_or(&[]);
         let n = near.len().min(to.len());
         let (first, rest) = to.split_at_mut(n);

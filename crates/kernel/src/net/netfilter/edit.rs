@@ -61,6 +61,10 @@ impl Table {
         self.chains.iter().position(|c| *c.name == *chain)
     }
 
+    pub fn matches(&self) -> impl Iterator<Item = &Match> {
+        self.chains.iter().flat_map(|c| &c.rules).flat_map(|r| &r.matches)
+    }
+
     pub fn rules(&self) -> usize {
         self.chains.iter().map(|c| c.rules.len()).sum()
     }
@@ -237,6 +241,7 @@ pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule, nft: bool) 
         Target::Masquerade(_) => only(&[TableName::Nat], &[PostRouting]),
         Target::Tproxy { .. } => only(&[TableName::Mangle], &[PreRouting]) && proto(&[6, 17]),
         Target::Notrack { .. } => table == TableName::Raw,
+        Target::Xt(t) => t.allowed(table, hooks),
         Target::Tcpmss(mss) => {
             // Where the way out is known; and it is about connections that begin.
             let out = *mss != TCPMSS_CLAMP || hooks & (1 << PreRouting as u8 | 1 << LocalIn as u8) == 0;
@@ -254,6 +259,7 @@ pub(super) fn allowed(table: TableName, pf: Pf, hooks: u8, r: &Rule, nft: bool) 
         Match::Addrtype { source, dest, .. } if pf == Pf::V6 && (source | dest) & !0b110_0111 != 0 => false,
         Match::Owner { .. } => hooks & (1 << PreRouting as u8 | 1 << LocalIn as u8 | 1 << Forward as u8) == 0,
         Match::Physdev(p) => physdev::allowed(p, hooks),
+        Match::Xt(x) => x.allowed(table, pf, hooks, proto),
         Match::Addrtype { flags, .. } => {
             let (no_in, no_out) =
                 (1 << LocalOut as u8 | 1 << PostRouting as u8, 1 << PreRouting as u8 | 1 << LocalIn as u8);
@@ -295,6 +301,7 @@ impl Net {
             nf.changed();
             n.nf_tproxy = nf.says_tproxy();
         }
+        self.xt_sweep(ns);
     }
 }
 

@@ -29,7 +29,7 @@ pub fn ip_matches(m: &IpMatch, p: &Pkt) -> bool {
 }
 
 /// `None`: headers that end too early; such packets are dropped (`hotdrop`).
-pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &SkBuff, devs: Devs) -> Option<bool> {
+pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Option<bool> {
     Some(match m {
         Match::Tcp { sport, dport, option, flag_mask, flag_cmp, inv } => {
             if p.later || p.proto != IPPROTO_TCP {
@@ -74,7 +74,7 @@ pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &SkBuff, 
         Match::StatisticRandom { p, inv } => (net.env.rng.next_u32() & 0x7fff_ffff < *p) != *inv,
         Match::StatisticNth { every, packet, inv, count } => {
             // Counts from what `packet` leaves until the first; the stored number is one more, 0 being none yet.
-            let first = every.saturating_sub(*packet).saturating_sub(1);
+            let first = every.saturating_sub(*packet);
             let old = if count.0 == 0 { first } else { (count.0 - 1) as u32 };
             let now = if old == *every { 0 } else { old + 1 };
             count.0 = u64::from(now) + 1;
@@ -96,6 +96,7 @@ pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &SkBuff, 
         Match::Limit { avg, burst, credit, prev } => limit(net, *avg, *burst, credit, prev),
         Match::Physdev(m) => physdev::matches(net, m, skb),
         Match::Set(m) => ipset::matches(net, ns, m, p, skb),
+        Match::Xt(x) => return x.matches(net, ns, p, skb, devs),
         Match::Owner { uid, gid, which, inv } => owner(*uid, *gid, *which, *inv, skb),
         Match::Length { min, max, inv } => (usize::from(*min)..=usize::from(*max)).contains(&length(p)) != *inv,
     })

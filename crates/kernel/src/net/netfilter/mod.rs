@@ -16,10 +16,12 @@ pub mod nfnetlink;
 pub mod nft;
 pub mod packet;
 mod reject;
+mod reject_with;
 pub mod rules;
 pub(crate) mod socket;
 pub mod table;
 pub mod words;
+pub mod xt;
 
 use crate::ids::*;
 use crate::net::Net;
@@ -36,7 +38,7 @@ use rules::{RejectWith, Table, TableName};
 use std::collections::VecDeque;
 
 /// Protocol family of tables, rules and packets.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Pf {
     V4,
     V6,
@@ -122,6 +124,8 @@ pub struct Netfilter {
     pub order: [Vec<TableName>; 2],
     /// A rule of the family needs connections tracked.
     pub ct: [bool; 2],
+    /// A rule of the family asks for the socket that a packet is for.
+    pub sockets: [bool; 2],
     pub nft: nft::Nft,
 }
 
@@ -135,6 +139,18 @@ impl Netfilter {
         for pf in [Pf::V4, Pf::V6] {
             self.ct[pf as usize] = conntrack::wanted(self, pf) || self.nft.ct[pf as usize];
         }
+        let mut sockets = self.nft.sockets;
+        self.each_match(|pf, m| sockets[pf as usize] |= m.as_xt().is_some_and(|x| matches!(x, xt::Xt::Socket(_))));
+        self.sockets = sockets;
+    }
+
+    /// Every match of every rule, those in tables of nf_tables included.
+    pub(super) fn each_match<'a>(&'a self, mut f: impl FnMut(Pf, &'a rules::Match)) {
+        for pf in [Pf::V4, Pf::V6] {
+            let tables = self.tables[pf as usize].iter().flatten();
+            tables.flat_map(|t| &t.chains).flat_map(|c| &c.rules).flat_map(|r| &r.matches).for_each(|m| f(pf, m));
+        }
+        self.nft.xt_matches().for_each(|(pf, m)| f(pf, m));
     }
 
     /// A rule says TPROXY.
@@ -179,6 +195,9 @@ fn nf_hook_slow(net: &mut Net, ns: NsId, pf: Pf, hook: Hook, mut skb: Skb, devs:
     }
     let verdict = run(net, &mut nf, ns, pf, hook, &mut skb, devs);
     put_back(net, ns, nf);
+    if !net.nf_copies.is_empty() {
+        net.nf_send_copies();
+    }
     let errno = match verdict {
         Verdict::Accept => return Ok(skb),
         Verdict::Drop(e) => e,
@@ -223,11 +242,14 @@ fn run(net: &mut Net, nf: &mut Netfilter, ns: NsId, pf: Pf, hook: Hook, skb: &mu
         }
         let verdict = match *step {
             Step::Table(name) => {
-                let mark = skb.mark;
+                let (mark, tos) = (skb.mark, p.tos);
                 let Some(table) = nf.tables[pf as usize][name as usize].as_deref_mut() else { continue };
                 let verdict = table::do_table(net, table, ns, hook, &p, skb, devs);
-                if verdict == Verdict::Accept && hook == Hook::LocalOut && name == TableName::Mangle && mark != skb.mark
-                {
+                if name == TableName::Mangle && is_stale(&p, skb) {
+                    p = read(net, pf, skb, devs).unwrap_or(p);
+                }
+                let moved = mark != skb.mark || tos != p.tos;
+                if verdict == Verdict::Accept && hook == Hook::LocalOut && name == TableName::Mangle && moved {
                     // The mark may lead elsewhere.
                     reroute(net, ns, &p, skb)
                 } else {
@@ -287,6 +309,16 @@ fn chains(
     match nft::run(net, &mut nf.nft, before, next, at, p, skb) {
         (Verdict::Accept, true) => reroute(net, ns, p, skb),
         (verdict, _) => verdict,
+    }
+}
+
+/// A rule wrote another type of service or hop limit.
+#[inline]
+fn is_stale(p: &Pkt, skb: &Skb) -> bool {
+    let Some(b) = skb.head.bytes().first_chunk::<20>() else { return false };
+    match p.pf {
+        Pf::V4 => b[1] != p.tos || b[8] != p.ttl,
+        Pf::V6 => b[0] << 4 | b[1] >> 4 != p.tos || b[7] != p.ttl,
     }
 }
 

@@ -77,7 +77,7 @@ pub fn nf_nat_fn(
     skb: &mut SkBuff,
     devs: Devs,
 ) -> Verdict {
-    let NfCt { ct: Some(id), info } = skb.nf else { return Verdict::Accept };
+    let NfCt { ct: Some(id), info, .. } = skb.nf else { return Verdict::Accept };
     let Some(c) = net.ct.conns.get(id) else { return Verdict::Accept };
     let (m, status) = (manip(hook), c.status);
     match info {
@@ -298,6 +298,16 @@ pub fn target(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb: &Sk
     }
 }
 
+/// NETMAP: the host's part of an address stays.
+#[doc(alias = "netmap_tg4")]
+pub fn netmap(net: &mut Net, hook: Hook, r: &NatRange, p: &Pkt, skb: &SkBuff) -> Verdict {
+    let Some(id) = skb.nf.ct else { return Verdict::Accept };
+    let m = manip(hook);
+    let host = r.min ^ r.max;
+    let ip = (if m == Manip::Src { p.src } else { p.dst }) & host | r.min & !host;
+    setup_info(net, id, &NatRange { flags: r.flags | NAT_MAP_IPS, min: ip, max: ip, ..*r }, m)
+}
+
 /// The address of the device that the packet leaves by.
 #[doc(alias = "nf_nat_masquerade_ipv4")]
 fn masquerade(net: &mut Net, id: CtId, r: &NatRange, p: &Pkt, skb: &SkBuff, (_, out): Devs) -> Verdict {
@@ -348,7 +358,7 @@ impl Net {
         let pf = if own.0.is_ipv4() { Pf::V4 } else { Pf::V6 };
         let (src, dst) = (bits(own.0), bits(peer.0));
         // As we answer: the other direction.
-        let t = Tuple { src, dst, sport: own.1, dport: peer.1, proto: IPPROTO_TCP, pf };
+        let t = Tuple { src, dst, sport: own.1, dport: peer.1, proto: IPPROTO_TCP, pf, zone: 0 };
         let (id, _) = self.ct_find(ns, &t)?;
         let o = self.ct.conns.get(id)?.tuple[0];
         Some(match packet::addr(pf, o.dst) {
@@ -487,7 +497,7 @@ mod tests {
         b[26..28].copy_from_slice(&field);
         let whole = |b: &[u8]| checksum::fold(checksum::sum(b, 0));
         let before = whole(&b);
-        let t = Tuple { src: 0xc0a8_0101, dst: 0, sport: 40_000, dport: 0, proto: 17, pf: Pf::V4 };
+        let t = Tuple { src: 0xc0a8_0101, dst: 0, sport: 40_000, dport: 0, proto: 17, pf: Pf::V4, zone: 0 };
         let delta = rewrite(&mut b, (0, 20), &t, Manip::Src, false);
         assert!(belljar_wire::ipv4::Ipv4Header::verify_checksum(&b));
         assert_eq!(sum(&b), 0);

@@ -56,7 +56,7 @@ pub fn attach(skb: &SkBuff) -> NfCt {
         i if i.is_reply() => CtInfo::Related,
         _ => CtInfo::RelatedReply,
     };
-    NfCt { ct: skb.nf.ct, info }
+    NfCt { ct: skb.nf.ct, info, zone: skb.nf.zone }
 }
 
 /// A RST as the packet's receiver would send it (RFC 9293 §3.10.7.1).

@@ -1,6 +1,9 @@
 //! Rules as data: tables of chains of rules, each a conjunction of matches and one target. Evaluation is in `table.rs`, the
 //! words of `iptables` in `words`, the kernel's own layout of all this in `blob`.
-use super::{Hook, Pf};
+use super::Hook;
+pub use super::reject_with::{REJECT_TCP_RESET4, REJECT_TCP_RESET6, RejectWith};
+use super::xt::Xt;
+use super::xt::target::XtTarget;
 use std::sync::Arc;
 
 /// The longest chain name, without its terminating zero (`XT_EXTENSION_MAXNAMELEN` less two).
@@ -292,6 +295,8 @@ pub enum Match {
     },
     Set(Box<SetMatch>),
     Physdev(Box<PhysdevMatch>),
+    /// The rest of them, apart: rules of everyday ones stay small.
+    Xt(Box<Xt>),
 }
 
 /// Ports of a bridge: what is asked (`XT_PHYSDEV_OP_*`), and what of it is turned round.
@@ -368,61 +373,6 @@ pub const TCP_INV_DSTPT: u8 = 2;
 pub const TCP_INV_FLAGS: u8 = 4;
 pub const TCP_INV_OPTION: u8 = 8;
 
-/// `--reject-with`, by the kernel's numbers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct RejectWith(pub u32);
-
-/// Number, name, short name.
-const REJECT4: [(u32, &str, &str); 8] = [
-    (0, "icmp-net-unreachable", "net-unreach"),
-    (1, "icmp-host-unreachable", "host-unreach"),
-    (2, "icmp-proto-unreachable", "proto-unreach"),
-    (3, "icmp-port-unreachable", "port-unreach"),
-    (5, "icmp-net-prohibited", "net-prohib"),
-    (6, "icmp-host-prohibited", "host-prohib"),
-    (7, "tcp-reset", "tcp-rst"),
-    (8, "icmp-admin-prohibited", "admin-prohib"),
-];
-const REJECT6: [(u32, &str, &str); 7] = [
-    (0, "icmp6-no-route", "no-route"),
-    (1, "icmp6-adm-prohibited", "adm-prohibited"),
-    (3, "icmp6-addr-unreachable", "addr-unreach"),
-    (4, "icmp6-port-unreachable", "port-unreach"),
-    (6, "tcp-reset", "tcp-reset"),
-    (7, "icmp6-policy-fail", "policy-fail"),
-    (8, "icmp6-reject-route", "reject-route"),
-];
-pub const REJECT_TCP_RESET4: u32 = 7;
-pub const REJECT_TCP_RESET6: u32 = 6;
-
-impl RejectWith {
-    fn all(pf: Pf) -> &'static [(u32, &'static str, &'static str)] {
-        if pf == Pf::V4 { &REJECT4 } else { &REJECT6 }
-    }
-
-    pub fn default(pf: Pf) -> RejectWith {
-        RejectWith(if pf == Pf::V4 { 3 } else { 4 })
-    }
-
-    pub fn name(self, pf: Pf) -> &'static str {
-        RejectWith::all(pf).iter().find(|r| r.0 == self.0).map_or("", |r| r.1)
-    }
-
-    pub fn is_valid(self, pf: Pf) -> bool {
-        RejectWith::all(pf).iter().any(|r| r.0 == self.0)
-    }
-
-    /// A name or the beginning of one.
-    pub fn parse(pf: Pf, word: &str) -> Option<RejectWith> {
-        let found = RejectWith::all(pf).iter().find(|r| r.1.starts_with(word) || r.2.starts_with(word));
-        found.map(|r| RejectWith(r.0))
-    }
-
-    pub fn is_reset(self, pf: Pf) -> bool {
-        self.0 == if pf == Pf::V4 { REJECT_TCP_RESET4 } else { REJECT_TCP_RESET6 }
-    }
-}
-
 /// A range of addresses and ports to translate to (`struct nf_nat_range2`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct NatRange {
@@ -496,6 +446,8 @@ pub enum Target {
     },
     /// A smaller segment size; 0xffff: what the path takes.
     Tcpmss(u16),
+    /// The rest of them.
+    Xt(Box<XtTarget>),
 }
 
 /// `XT_TCPMSS_CLAMP_PMTU`.
@@ -544,15 +496,27 @@ impl Rule {
 }
 
 impl Match {
+    pub fn as_xt(&self) -> Option<&Xt> {
+        if let Match::Xt(x) = self { Some(x) } else { None }
+    }
+
     pub fn needs_conntrack(&self) -> bool {
-        matches!(self, Match::Conntrack(_) | Match::State(_) | Match::Connmark { .. })
+        match self {
+            Match::Conntrack(_) | Match::State(_) | Match::Connmark { .. } => true,
+            Match::Xt(x) => x.needs_conntrack(),
+            _ => false,
+        }
     }
 }
 
 impl Target {
     pub fn needs_conntrack(&self) -> bool {
         use Target::*;
-        matches!(self, Snat(_) | Dnat(_) | Masquerade(_) | Redirect(_) | Connmark { .. })
+        match self {
+            Snat(_) | Dnat(_) | Masquerade(_) | Redirect(_) | Connmark { .. } => true,
+            Xt(x) => x.needs_conntrack(),
+            _ => false,
+        }
     }
 }
 

@@ -16,7 +16,7 @@ use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 /// A packet at its network header, about to meet PRE_ROUTING or LOCAL_IN.
 #[inline]
 pub fn look(k: &Kernel, ns: NsId, pf: Pf, skb: &mut Skb) {
-    let asked = |k: &Kernel| k.net.ns.get(ns)?.nf.as_ref().map(|nf| nf.nft.sockets[pf as usize]);
+    let asked = |k: &Kernel| k.net.ns.get(ns)?.nf.as_ref().map(|nf| nf.sockets[pf as usize]);
     if k.net.nf_active && asked(k) == Some(true) {
         skb.seen_sock = find(k, ns, pf, skb);
     }

@@ -37,15 +37,24 @@ pub fn do_table(
     table.stack.clear();
     let deepest = table.chains.len();
     let size = (1, p.len as u64);
+    // What rules read, when one of them wrote into the header.
+    let (mut now, read) = (None, p);
     loop {
+        let p = now.as_ref().unwrap_or(read);
         let Some(c) = table.chains.get_mut(chain as usize) else { return DROP };
         let Some(rule) = c.rules.get_mut(at as usize) else {
             // The end of a chain: back to who called, at last to the policy.
             if let Some((_, policy)) = c.base {
                 c.counters.packets += size.0;
                 c.counters.bytes += size.1;
+                if skb.nf_trace {
+                    trace(net, table, hook, (chain, at + 1), p, skb, devs);
+                }
                 net.rule_hit(skb, || hit(table, hook, p.pf, chain, 0));
                 return if policy == Policy::Accept { Verdict::Accept } else { DROP };
+            }
+            if skb.nf_trace {
+                trace(net, table, hook, (chain, at + 1), p, skb, devs);
             }
             (chain, at) = table.stack.pop().unwrap_or((base, u32::MAX));
             continue;
@@ -58,8 +67,20 @@ pub fn do_table(
         }
         rule.counters.packets += size.0;
         rule.counters.bytes += size.1;
+        if skb.nf_trace {
+            trace(net, table, hook, (chain, at), p, skb, devs);
+        }
+        let Some(rule) = table.chains.get(chain as usize).and_then(|c| c.rules.get(at as usize - 1)) else {
+            return DROP;
+        };
         let said = act(net, &rule.target, ns, hook, p, skb, devs);
-        net.rule_hit(skb, || hit(table, hook, p.pf, chain, at));
+        if let Target::Xt(t) = &rule.target
+            && t.rewrites()
+        {
+            let fresh = reread(p, skb);
+            now = Some(fresh);
+        }
+        net.rule_hit(skb, || hit(table, hook, read.pf, chain, at));
         match said {
             Said::GoOn => {}
             Said::Verdict(v) => return v,
@@ -78,6 +99,33 @@ pub fn do_table(
     }
 }
 
+/// The packet as it is now; of its devices nothing has changed.
+#[cold]
+fn reread(p: &Pkt, skb: &mut SkBuff) -> Pkt {
+    let (in_name, out_name) = (p.in_name, p.out_name);
+    Pkt::read(p.pf, skb).map_or(*p, |read| Pkt { in_name, out_name, ..read })
+}
+
+/// A rule that fits a packet that is traced, the `number`th of its chain, or the chain's end.
+#[doc(alias = "trace_packet")]
+#[cold]
+fn trace(net: &mut Net, t: &Table, hook: Hook, (chain, number): (u32, u32), p: &Pkt, skb: &SkBuff, devs: Devs) {
+    let Some(c) = t.chains.get(chain as usize) else { return };
+    let verdict = |r: &Rule| matches!(r.target, Target::Accept | Target::Drop | Target::Queue | Target::Return);
+    let plain = |r: &Rule| verdict(r) && r.matches.is_empty() && r.ip == IpMatch::default();
+    let rule = c.rules.get((number as usize).wrapping_sub(1));
+    let what = match rule {
+        Some(r) if !plain(r) => "rule",
+        _ if *c.name == *hook.chain() => "policy",
+        _ => "return",
+    };
+    let number = number.min(c.rules.len() as u32 + 1);
+    let prefix = format!("TRACE: {}:{}:{what}:{number} ", t.name.name(), c.name);
+    let all = LOG_TCPSEQ | LOG_TCPOPT | LOG_IPOPT | LOG_UID | LOG_MACDECODE;
+    let line = log::line(net, &prefix, all, (p, false), skb, devs);
+    net.kmsg(line);
+}
+
 /// A rule as it is told, the `number`th of its chain; 0: the chain's policy.
 #[cold]
 fn hit(t: &Table, hook: Hook, pf: Pf, chain: u32, number: u32) -> RuleHit {
@@ -92,7 +140,7 @@ fn hit(t: &Table, hook: Hook, pf: Pf, chain: u32, number: u32) -> RuleHit {
 }
 
 /// Whether the rule is about this packet; `None`: no rule can say anything about it.
-fn fits(net: &mut Net, rule: &mut Rule, ns: NsId, p: &Pkt, skb: &SkBuff, devs: Devs) -> Option<bool> {
+fn fits(net: &mut Net, rule: &mut Rule, ns: NsId, p: &Pkt, skb: &mut SkBuff, devs: Devs) -> Option<bool> {
     if !ip_matches(&rule.ip, p) {
         return Some(false);
     }
@@ -151,10 +199,11 @@ pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb:
         }
         Target::Notrack { .. } => {
             if skb.nf.ct.is_none() {
-                skb.nf = NfCt { ct: None, info: CtInfo::Untracked };
+                skb.nf = NfCt { info: CtInfo::Untracked, ..NfCt::default() };
             }
             Said::GoOn
         }
+        Target::Xt(t) => t.act(net, ns, hook, p, skb),
         Target::Tproxy { addr, port, mark, mask } => {
             skb.tproxy = Some((super::packet::addr(p.pf, *addr), *port));
             skb.mark = (skb.mark & !mask) ^ mark;

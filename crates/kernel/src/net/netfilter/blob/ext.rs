@@ -3,12 +3,13 @@ use super::super::Pf;
 use super::super::packet::{addr, bits};
 use super::super::rules::*;
 use super::{multiport, owner, physdev, set};
+use crate::net::netfilter::xt;
 use belljar_abi::Errno;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 type Done<T> = Result<T, Errno>;
 
-/// Matches that are here, with their revisions.
+/// Matches that are here, with their revisions; there are more in [`xt`].
 pub const MATCHES: &[(&str, u8)] = &[
     ("tcp", 0),
     ("udp", 0),
@@ -31,6 +32,16 @@ pub const MATCHES: &[(&str, u8)] = &[
     ("set", 3),
     ("set", 4),
 ];
+
+/// All matches of a family.
+pub fn matches(pf: Pf) -> Vec<(&'static str, u8)> {
+    MATCHES.iter().chain(xt::MATCHES).filter(|m| xt::is_of(pf, m.0)).copied().collect()
+}
+
+/// All targets of a family.
+pub fn targets(pf: Pf) -> Vec<(&'static str, u8)> {
+    TARGETS.iter().chain(xt::target::TARGETS).filter(|t| xt::target::is_of(pf, t.0)).copied().collect()
+}
 
 /// The same of targets. SNAT and DNAT have had three layouts, REDIRECT and MASQUERADE one for each family.
 pub const TARGETS: &[(&str, u8)] = &[
@@ -61,6 +72,7 @@ pub const TARGETS: &[(&str, u8)] = &[
 ];
 
 /// Bytes that are read one after another; each read fails when there are none left.
+#[derive(Debug)]
 pub struct Reader<'a>(pub &'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -82,7 +94,11 @@ impl<'a> Reader<'a> {
         Ok(u16::from_ne_bytes(self.array()?))
     }
 
-    fn be16(&mut self) -> Done<u16> {
+    pub fn be32(&mut self) -> Done<u32> {
+        Ok(u32::from_be_bytes(self.array()?))
+    }
+
+    pub fn be16(&mut self) -> Done<u16> {
         Ok(u16::from_be_bytes(self.array()?))
     }
 
@@ -103,7 +119,7 @@ impl<'a> Reader<'a> {
     }
 
     /// `union nf_inet_addr`: always 16.
-    fn inet(&mut self, pf: Pf) -> Done<u128> {
+    pub fn inet(&mut self, pf: Pf) -> Done<u128> {
         let mut inner = Reader(self.bytes(16)?);
         inner.addr(pf)
     }
@@ -145,7 +161,7 @@ impl Writer {
             IpAddr::V6(a) => self.0.extend(a.octets()),
         }
     }
-    fn inet(&mut self, pf: Pf, v: u128) {
+    pub fn inet(&mut self, pf: Pf, v: u128) {
         let at = self.0.len();
         self.addr(pf, v);
         self.0.resize(at + 16, 0);
@@ -166,10 +182,13 @@ const STATE_UNTRACKED: u16 = 1 << 6;
 
 /// A match by name, revision and data. ENOENT for one that is not here.
 pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> {
+    let r = &mut Reader(data);
+    if xt::MATCHES.contains(&(name, revision)) {
+        return xt::read(pf, name, revision, r).map(|x| Match::Xt(Box::new(x)));
+    }
     if !MATCHES.contains(&(name, revision)) {
         return Err(Errno::ENOENT);
     }
-    let r = &mut Reader(data);
     let ports = |r: &mut Reader<'_>| Ok::<_, Errno>(Ports { lo: r.u16()?, hi: r.u16()? });
     Ok(match name {
         "tcp" => {
@@ -195,8 +214,8 @@ pub fn read_match(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Match> 
             match mode {
                 0 => Match::StatisticRandom { p: r.u32()?, inv },
                 1 => {
-                    let (every, packet) = (r.u32()?, r.u32()?);
-                    Match::StatisticNth { every, packet, inv, count: State(0) }
+                    let (every, packet, count) = (r.u32()?, r.u32()?, r.u32()?);
+                    Match::StatisticNth { every, packet, inv, count: State(u64::from(count) + 1) }
                 }
                 _ => return Err(Errno::EINVAL),
             }
@@ -331,6 +350,7 @@ pub fn write_match(pf: Pf, m: &Match) -> (&'static str, u8, Vec<u8>) {
             physdev::write(&mut w, p);
             ("physdev", 0)
         }
+        Match::Xt(x) => x.write(pf, &mut w),
     };
     (name, revision, w.0)
 }
@@ -352,7 +372,7 @@ fn write_conntrack(w: &mut Writer, pf: Pf, c: &CtMatch) {
 }
 
 /// `struct nf_nat_ipv4_multi_range_compat`, `nf_nat_range`, `nf_nat_range2`: by family and revision.
-fn read_range(pf: Pf, revision: u8, r: &mut Reader<'_>) -> Done<NatRange> {
+pub fn read_range(pf: Pf, revision: u8, r: &mut Reader<'_>) -> Done<NatRange> {
     let mut n = NatRange::default();
     if pf == Pf::V4 && revision == 0 {
         if r.u32()? != 1 {
@@ -380,7 +400,7 @@ fn read_range(pf: Pf, revision: u8, r: &mut Reader<'_>) -> Done<NatRange> {
     Ok(n)
 }
 
-fn write_range(w: &mut Writer, pf: Pf, revision: u8, n: &NatRange) {
+pub fn write_range(w: &mut Writer, pf: Pf, revision: u8, n: &NatRange) {
     if pf == Pf::V4 && revision == 0 {
         w.u32(1);
         w.u32(n.flags);
@@ -401,10 +421,13 @@ fn write_range(w: &mut Writer, pf: Pf, revision: u8, n: &NatRange) {
 
 /// A target that is no verdict.
 pub fn read_target(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Target> {
+    let r = &mut Reader(data);
+    if xt::target::TARGETS.contains(&(name, revision)) {
+        return xt::target::read(pf, name, revision, r).map(|t| Target::Xt(Box::new(t)));
+    }
     if !TARGETS.contains(&(name, revision)) {
         return Err(Errno::ENOENT);
     }
-    let r = &mut Reader(data);
     Ok(match name {
         "REJECT" => {
             let with = RejectWith(r.u32()?);
@@ -456,11 +479,11 @@ pub fn read_target(pf: Pf, name: &str, revision: u8, data: &[u8]) -> Done<Target
             Target::Tproxy { addr, port: r.be16()?, mark, mask }
         }
         "NOTRACK" => Target::Notrack { ct: false },
-        // Zones, events, helpers and timeouts of CT are not here.
         "CT" => match r.u16()? {
             1 => Target::Notrack { ct: true },
             3 => Target::Notrack { ct: false },
-            _ => return Err(Errno::EINVAL),
+            flags if flags & 1 != 0 => return Err(Errno::EINVAL),
+            flags => Target::Xt(Box::new(xt::target::read_ct(flags, revision, r)?)),
         },
         _ => return Err(Errno::ENOENT),
     })
@@ -528,6 +551,7 @@ pub fn write_target(pf: Pf, t: &Target) -> Option<(&'static str, u8, Vec<u8>)> {
             set::write_target(&mut w, t);
             ("SET", 3)
         }
+        Target::Xt(t) => t.write(pf, &mut w),
         Target::Tproxy { addr, port, mark, mask } => {
             w.u32(*mask);
             w.u32(*mark);

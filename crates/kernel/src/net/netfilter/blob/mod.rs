@@ -443,8 +443,8 @@ impl Net {
         match name {
             SO_GET_INFO | SO_GET_ENTRIES => {}
             SO_IP_SET => return self.ipset_getsockopt(ns, asked),
-            n if n == SO_GET_REVISION_MATCH + shift => return revision(asked, ext::MATCHES),
-            n if n == SO_GET_REVISION_TARGET + shift => return revision(asked, ext::TARGETS),
+            n if n == SO_GET_REVISION_MATCH + shift => return revision(asked, &ext::matches(pf)),
+            n if n == SO_GET_REVISION_TARGET + shift => return revision(asked, &ext::targets(pf)),
             _ => return Err(Errno::EINVAL),
         }
         let mut r = Reader(asked);
@@ -492,6 +492,7 @@ impl Net {
             r.matches.iter_mut().try_for_each(|m| sets.resolve_match(m))?;
             sets.resolve_target(&mut r.target)?;
         }
+        self.xt_prepare(ns, pf, new.matches());
         let old = self.nf_table(ns, pf, new.name).ok_or(Errno::EINVAL)?;
         let mut w = Writer::default();
         counters(old, |c| {

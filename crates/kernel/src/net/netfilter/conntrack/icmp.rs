@@ -93,7 +93,7 @@ pub fn error(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> 
         }));
     }
     if untracked(p.pf, kind) {
-        skb.nf = NfCt { ct: None, info: CtInfo::Untracked };
+        skb.nf = NfCt { info: CtInfo::Untracked, ..NfCt::default() };
         return Error::Related;
     }
     if p.pf == Pf::V4 && kind > NR_ICMP_TYPES {
@@ -104,12 +104,12 @@ pub fn error(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> 
     }
     let Some(q) = quoted(p, skb) else { return Error::Invalid(Why::Unsaid) };
     let Some(inverse) = q.tuple.invert() else { return Error::Invalid(Why::Unsaid) };
-    let Some((id, dir)) = net.ct_find(ns, &inverse) else { return Error::Invalid(Why::Unsaid) };
+    let Some((id, dir)) = net.ct_find_in(ns, &inverse, skb.nf.zone) else { return Error::Invalid(Why::Unsaid) };
     // An error goes to the sender of what it quotes (RFC 792).
     if p.dst != q.tuple.src {
         return Error::Invalid(Why::Unsaid);
     }
     let info = if dir == 1 { CtInfo::RelatedReply } else { CtInfo::Related };
-    skb.nf = NfCt { ct: Some(id), info };
+    skb.nf = NfCt { ct: Some(id), info, zone: skb.nf.zone };
     Error::Related
 }

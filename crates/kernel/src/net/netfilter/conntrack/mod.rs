@@ -24,7 +24,7 @@ use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
 use hashbrown::HashTable;
 use invalid::Why;
 use std::hash::{Hash, Hasher};
-pub use tuple::Tuple;
+pub use tuple::{Tuple, Zone};
 
 pub const IPS_EXPECTED: u32 = 1;
 pub const IPS_SEEN_REPLY: u32 = 1 << 1;
@@ -71,6 +71,8 @@ impl CtInfo {
 pub struct NfCt {
     pub ct: Option<CtId>,
     pub info: CtInfo,
+    /// What a rule said before there was a connection (Linux: a template).
+    pub zone: Zone,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,6 +97,7 @@ pub struct Conn {
     pub expires: Jiffies,
     timer: TimerSlot,
     pub mark: u32,
+    pub zone: Zone,
     pub id: u32,
     pub proto: Proto,
     /// Masqueraded with an address of this device.
@@ -183,6 +186,16 @@ impl Net {
     #[doc(alias = "nf_conntrack_find_get")]
     pub fn ct_find(&self, ns: NsId, t: &Tuple) -> Option<(CtId, usize)> {
         self.ct.find_hashed(ns, t, self.ct_hash(ns, t))
+    }
+
+    /// The same where a zone counts: each direction is looked for by what the zone is for it.
+    #[cold]
+    pub(super) fn ct_find_in(&self, ns: NsId, t: &Tuple, zone: Zone) -> Option<(CtId, usize)> {
+        let find = |dir: usize| {
+            let t = Tuple { zone: zone.of(dir), ..*t };
+            self.ct_find(ns, &t).filter(|(_, found)| zone.of(*found) == t.zone)
+        };
+        find(0).or_else(|| find(1))
     }
 
     /// Out of the table: nobody finds it any more.
@@ -298,12 +311,12 @@ pub fn nf_conntrack_in(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut S
         // Seen on its way out through lo, or not to be seen.
         return Verdict::Accept;
     }
-    skb.nf = NfCt::default();
+    let zone = skb.nf.zone;
     for _ in 0..2 {
-        match track(net, ns, hook, p, skb) {
-            Ok(verdict) => return verdict,
-            // A finished connection begins anew: once more, without the old one.
-            Err(Again) => skb.nf = NfCt::default(),
+        skb.nf = NfCt { zone, ..NfCt::default() };
+        // A finished connection begins anew: once more, without the old one.
+        if let Ok(verdict) = track(net, ns, hook, p, skb) {
+            return verdict;
         }
     }
     Verdict::Accept
@@ -318,7 +331,9 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
         net.ct_stat(ns, |s| s.invalid += 1);
         Ok(Verdict::Accept)
     };
-    let Some(t) = Tuple::of(p, skb) else { return invalid(net, skb, Why::Unsaid) };
+    let Some(mut t) = Tuple::of(p, skb) else { return invalid(net, skb, Why::Unsaid) };
+    let zone = skb.nf.zone;
+    t.zone = zone.of(0);
     if t.is_icmp() {
         match icmp::error(net, ns, hook, p, skb) {
             icmp::Error::No => {}
@@ -330,7 +345,11 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
         }
     }
     let hash = net.ct_hash(ns, &t);
-    let (id, dir) = match net.ct.find_hashed(ns, &t, hash) {
+    let found = match net.ct.find_hashed(ns, &t, hash) {
+        found if zone.id == 0 => found,
+        _ => net.ct_find_in(ns, &t, zone),
+    };
+    let (id, dir) = match found {
         Some(found) => found,
         None => match init_conntrack(net, ns, &t, hash, p, skb) {
             Ok(id) => (id, 0),
@@ -345,7 +364,7 @@ fn track(net: &mut Net, ns: NsId, hook: Hook, p: &Pkt, skb: &mut SkBuff) -> Resu
         _ if status & IPS_EXPECTED != 0 => CtInfo::Related,
         _ => CtInfo::New,
     };
-    skb.nf = NfCt { ct: Some(id), info };
+    skb.nf = NfCt { ct: Some(id), info, zone };
     let before = net.ct.conns.get(id).map(Conn::told);
     let good = match t.proto {
         IPPROTO_TCP => match tcp::packet(net, ns, hook, id, dir, p, skb) {
@@ -462,7 +481,7 @@ fn table_full(net: &mut Net, ns: NsId, skb: &SkBuff) {
 
 fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &SkBuff) -> Result<CtId, New> {
     const NO: New = New::Invalid(Why::Unsaid);
-    let reply = t.invert().ok_or(NO)?;
+    let reply = Tuple { zone: skb.nf.zone.of(1), ..t.invert().ok_or(NO)? };
     let s = net.ct_sysctl(ns).ok_or(NO)?;
     let proto = match t.proto {
         IPPROTO_TCP => Proto::Tcp(tcp::new(s, p, skb).map_err(New::Invalid)?),
@@ -490,6 +509,7 @@ fn init_conntrack(net: &mut Net, ns: NsId, t: &Tuple, hash: u64, p: &Pkt, skb: &
         expires: 0,
         timer: TimerSlot::default(),
         mark: 0,
+        zone: skb.nf.zone,
         id: net.ct.last_id,
         proto,
         masq: None,
@@ -530,7 +550,7 @@ fn early_drop(net: &mut Net, ns: NsId, hash: u64) -> bool {
 /// is dropped.
 #[doc(alias = "__nf_conntrack_confirm")]
 pub fn nf_conntrack_confirm(net: &mut Net, ns: NsId, skb: &SkBuff) -> Verdict {
-    let NfCt { ct: Some(id), info } = skb.nf else { return Verdict::Accept };
+    let NfCt { ct: Some(id), info, .. } = skb.nf else { return Verdict::Accept };
     let Some(c) = net.ct.conns.get(id) else { return Verdict::Accept };
     if c.is_confirmed() || info.is_reply() {
         if c.events != 0 {

@@ -1,6 +1,6 @@
 //! Connections by netlink (`conntrack -L`, `-G`, `-D`, `-U`, `-S`, `-C`), and what becomes of them told to who listens (`-E`). They
 //! cannot be made from outside.
-use super::{Conn, IPS_ASSURED, IPS_SEEN_REPLY, Proto, Tuple};
+use super::{Conn, IPS_ASSURED, IPS_SEEN_REPLY, Proto, Tuple, Zone};
 use crate::ids::{CtId, NsId};
 use crate::net::Net;
 use crate::net::netfilter::Pf;
@@ -78,7 +78,7 @@ fn family(t: &Tuple) -> u8 {
     (if t.pf == Pf::V4 { AF_INET } else { AF_INET6 }) as u8
 }
 
-fn tuple(m: &mut Msg<'_>, kind: u16, t: &Tuple) {
+fn tuple(m: &mut Msg<'_>, kind: u16, t: &Tuple, zone: Zone) {
     m.nest(kind | NLA_F_NESTED, |m| {
         let (src, dst) = match t.pf {
             Pf::V4 => (CTA_IP_V4_SRC, CTA_IP_V4_DST),
@@ -98,6 +98,10 @@ fn tuple(m: &mut Msg<'_>, kind: u16, t: &Tuple) {
                 m.attr(CTA_PROTO_SRC_PORT, &t.sport.to_be_bytes()).attr(CTA_PROTO_DST_PORT, &t.dport.to_be_bytes());
             }
         });
+        // One that counts for both stands beside them.
+        if zone.dirs != Zone::BOTH && t.zone != 0 {
+            m.attr(CTA_TUPLE_ZONE, &t.zone.to_be_bytes());
+        }
     });
 }
 
@@ -106,8 +110,11 @@ fn fill(net: &Net, c: &Conn, out: &mut Vec<u8>, head: Head, what: u8) {
     let mut m = Msg::new(out, head.kind, head.flags, head.seq, head.port);
     m.body(&nfgenmsg(family(&c.tuple[0]), 0));
     let be = |v: u32| v.to_be_bytes();
-    tuple(&mut m, CTA_TUPLE_ORIG, &c.tuple[0]);
-    tuple(&mut m, CTA_TUPLE_REPLY, &c.tuple[1]);
+    tuple(&mut m, CTA_TUPLE_ORIG, &c.tuple[0], c.zone);
+    tuple(&mut m, CTA_TUPLE_REPLY, &c.tuple[1], c.zone);
+    if c.zone.dirs == Zone::BOTH && c.zone.id != 0 {
+        m.attr(CTA_ZONE, &c.zone.id.to_be_bytes());
+    }
     m.attr(CTA_STATUS, &be(c.status));
     let left = if c.is_confirmed() { c.left(net) } else { c.expires / net.env.hz.max(1) };
     if head.kind != DELETE || left != 0 {
@@ -165,7 +172,7 @@ fn read_tuple(b: &[u8], pf: Pf) -> Done<Tuple> {
         *to = v.iter().fold(0, |n, b| n << 8 | u128::from(*b));
     }
     let number = *get(proto, CTA_PROTO_NUM).and_then(|v| v.first()).ok_or(Errno::EINVAL)?;
-    let mut t = Tuple { src: addrs[0], dst: addrs[1], sport: 0, dport: 0, proto: number, pf };
+    let mut t = Tuple { src: addrs[0], dst: addrs[1], sport: 0, dport: 0, proto: number, pf, zone: 0 };
     let be16 = |kind| {
         let v = get(proto, kind).and_then(|v| v.first_chunk()).ok_or(Errno::EINVAL);
         v.map(|b| u16::from_be_bytes(*b))
@@ -187,6 +194,7 @@ struct Filter {
     pf: Option<Pf>,
     /// Value and mask.
     mark: Option<(u32, u32)>,
+    zone: Option<u16>,
     status: Option<(u32, u32)>,
 }
 
@@ -207,15 +215,18 @@ impl Filter {
             (None, Some(_)) => return Err(Errno::EINVAL.into()),
             (None, None) => None,
         };
+        let zone = r.attr(NFGENMSG_LEN, CTA_ZONE).map(|z| z.first_chunk().ok_or(Errno::EINVAL)).transpose()?;
+        let zone = zone.map(|z| u16::from_be_bytes(*z));
         let status = get(CTA_STATUS)?.filter(|v| *v != 0);
         let status_mask = get(CTA_STATUS_MASK)?;
-        Ok(Filter { pf, mark, status: status.map(|v| (v, status_mask.unwrap_or(v))) })
+        Ok(Filter { pf, mark, zone, status: status.map(|v| (v, status_mask.unwrap_or(v))) })
     }
 
     #[doc(alias = "ctnetlink_filter_match")]
     fn takes(&self, c: &Conn) -> bool {
         self.pf.is_none_or(|pf| c.tuple[0].pf == pf)
             && self.mark.is_none_or(|(v, mask)| c.mark & mask == v)
+            && self.zone.is_none_or(|z| c.zone.id == z)
             && self.status.is_none_or(|(v, mask)| c.status & mask == v)
     }
 }
@@ -254,7 +265,11 @@ fn find(net: &Net, ns: NsId, r: Req<'_>) -> Done<CtId> {
     };
     let attr = |kind| r.attr(NFGENMSG_LEN, kind);
     let Some(b) = attr(CTA_TUPLE_ORIG).or(attr(CTA_TUPLE_REPLY)) else { return Err(Errno::EINVAL.into()) };
-    let t = read_tuple(b, pf)?;
+    let mut t = read_tuple(b, pf)?;
+    let own = nl::attrs(b).find(|(k, _)| *k == CTA_TUPLE_ZONE).map(|(_, v)| v);
+    if let Some(z) = attr(CTA_ZONE).or(own) {
+        t.zone = u16::from_be_bytes(*z.first_chunk().ok_or(Errno::EINVAL)?);
+    }
     let (id, _) = net.ct_find(ns, &t).ok_or(Errno::ENOENT)?;
     let wanted = attr(CTA_ID).map(be32).transpose()?;
     let same = wanted.is_none_or(|w| net.ct.conns.get(id).is_some_and(|c| c.id == w));
@@ -293,7 +308,8 @@ fn change(net: &mut Net, c: &Caller<'_>, r: Req<'_>) -> Done {
 }
 
 fn apply(net: &mut Net, r: Req<'_>, id: CtId) -> Done {
-    const KNOWN: [u16; 7] = [CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_TIMEOUT, CTA_MARK, CTA_MARK_MASK, CTA_ID];
+    const KNOWN: [u16; 8] =
+        [CTA_ZONE, CTA_TUPLE_ORIG, CTA_TUPLE_REPLY, CTA_STATUS, CTA_TIMEOUT, CTA_MARK, CTA_MARK_MASK, CTA_ID];
     if r.attrs(NFGENMSG_LEN).any(|(k, _)| !KNOWN.contains(&k)) {
         return Err(Errno::EOPNOTSUPP.into());
     }

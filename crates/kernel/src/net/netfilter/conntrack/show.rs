@@ -52,6 +52,9 @@ impl Conn {
         }
         for (n, t) in [orig, reply].into_iter().enumerate() {
             tuple(&mut o, t);
+            if self.zone.dirs == 1 << n && self.zone.id != 0 {
+                let _ = write!(o, "zone-{}={} ", ["orig", "reply"][n], self.zone.id);
+            }
             if let Some(a) = self.acct {
                 let _ = write!(o, "packets={} bytes={} ", a[n].0, a[n].1);
             }
@@ -63,9 +66,12 @@ impl Conn {
             o.push_str("[ASSURED] ");
         }
         let _ = write!(o, "mark={} ", self.mark);
+        let both = self.zone.id == 0 || self.zone.dirs == Zone::BOTH;
+        if both && (style == Style::Proc || self.zone.id != 0) {
+            let _ = write!(o, "zone={} ", self.zone.id);
+        }
         match style {
             Style::Proc => {
-                o.push_str("zone=0 ");
                 if let Some(began) = self.began {
                     let since = (net.env.now + net.env.wall_offset).saturating_sub(began);
                     let _ = write!(o, "delta-time={} ", since / 1_000_000_000);

@@ -16,6 +16,26 @@ pub struct Tuple {
     pub dport: u16,
     pub proto: u8,
     pub pf: Pf,
+    /// Of this direction ([`super::Zone`]).
+    pub zone: u16,
+}
+
+/// Connections of the same addresses that are told apart: a number that counts for one direction's tuple, or for both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Zone {
+    pub id: u16,
+    pub dirs: u8,
+}
+
+impl Zone {
+    pub const ORIG: u8 = 1;
+    pub const REPL: u8 = 2;
+    pub const BOTH: u8 = 3;
+
+    #[doc(alias = "nf_ct_zone_id")]
+    pub fn of(self, dir: usize) -> u16 {
+        if self.dirs & 1 << dir != 0 { self.id } else { 0 }
+    }
 }
 
 /// The type that answers an ICMP request (`invmap`), and whether this one asks.
@@ -58,7 +78,7 @@ impl Tuple {
             }
             _ => (0, 0),
         };
-        Some(Tuple { src, dst, sport, dport, proto, pf })
+        Some(Tuple { src, dst, sport, dport, proto, pf, zone: 0 })
     }
 
     pub fn is_icmp(&self) -> bool {

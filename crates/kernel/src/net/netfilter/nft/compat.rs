@@ -104,6 +104,10 @@ impl Xt {
         }
     }
 
+    pub(super) fn as_match(&self) -> Option<&Match> {
+        if let Body::Match(m) = &self.body { Some(m) } else { None }
+    }
+
     pub fn is_tproxy(&self) -> bool {
         matches!(self.body, Body::Target(Target::Tproxy { .. }))
     }
@@ -158,7 +162,8 @@ pub(crate) fn get(c: &Caller<'_>, r: Req<'_>, out: &mut Vec<u8>) -> Done {
     } else if !matches!(family, NFPROTO_IPV4 | NFPROTO_IPV6) {
         return Err(Errno::ENOENT.into());
     }
-    let known = if kind == 1 { ext::TARGETS } else { ext::MATCHES };
+    let pf = if family == NFPROTO_IPV6 { Pf::V6 } else { Pf::V4 };
+    let known = if kind == 1 { ext::targets(pf) } else { ext::matches(pf) };
     if family != NFPROTO_BRIDGE && !known.iter().any(|(n, v)| *n == name && u32::from(*v) == revision) {
         let other = known.iter().any(|k| k.0 == name);
         return Err(if other { Errno::EPROTONOSUPPORT } else { Errno::ENOENT }.into());

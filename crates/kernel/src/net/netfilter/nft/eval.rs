@@ -12,7 +12,7 @@ use super::{Data, Nft, Say, Stand, Table, Value, dynamic, ebt, meta};
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
-use crate::net::netfilter::conntrack::{CtInfo, NfCt};
+use crate::net::netfilter::conntrack::{CtInfo, NfCt, Zone};
 use crate::net::netfilter::matches::match_one;
 use crate::net::netfilter::packet::Pkt;
 use crate::net::netfilter::rules::*;
@@ -292,6 +292,11 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
         Expr::Socket(s) => s.eval(regs, skb),
         Expr::Tproxy(t) => t.eval(regs, a, p, skb),
         Expr::Ct { key, dir, dreg } => when(ct(net, regs, *key, *dir, *dreg, skb)),
+        Expr::Dup(d) => d.eval(net, regs, a, p, skb),
+        Expr::CtZone { sreg, dir } => {
+            set_zone(skb, u16::from_ne_bytes(*regs.get(*sreg, 2).first_chunk().unwrap_or(&[0; 2])), *dir);
+            Then::Next
+        }
         Expr::CtMark { sreg } => {
             let mark = regs.word(*sreg);
             if let Some(c) = skb.nf.ct.and_then(|id| net.ct.conns.get_mut(id)) {
@@ -323,7 +328,7 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
         Expr::Nat { kind, family, regs: r } => translation(net, *kind, *family, r, regs, a, p, skb),
         Expr::Notrack => {
             if skb.nf.ct.is_none() {
-                skb.nf = NfCt { ct: None, info: CtInfo::Untracked };
+                skb.nf = NfCt { info: CtInfo::Untracked, ..NfCt::default() };
             }
             Then::Next
         }
@@ -340,6 +345,15 @@ fn one(net: &mut Net, e: &mut Expr, kept: &mut Kept<'_>, regs: &mut Regs, a: At,
             },
             Body::Eb(e) => ebt::eval(net, e, a, p, skb),
         },
+    }
+}
+
+/// For a packet that is of no connection yet.
+#[doc(alias = "nft_ct_set_zone_eval")]
+fn set_zone(skb: &mut SkBuff, id: u16, dir: Option<u8>) {
+    if skb.nf.ct.is_none() && skb.nf.info == CtInfo::None {
+        let dirs = dir.map_or(Zone::BOTH, |d| 1 << d);
+        skb.nf.zone = Zone { id, dirs };
     }
 }
 
@@ -444,6 +458,10 @@ fn ct(net: &Net, regs: &mut Regs, key: u32, dir: Option<u8>, dreg: Reg, skb: &Sk
         NFT_CT_STATUS => regs.put(dreg, &c.status.to_ne_bytes()),
         NFT_CT_MARK => regs.put(dreg, &c.mark.to_ne_bytes()),
         NFT_CT_ID => regs.put(dreg, &c.id.to_ne_bytes()),
+        NFT_CT_ZONE => {
+            let zone = dir.map_or(c.zone.id, |d| c.zone.of(d.into()));
+            regs.put(dreg, &zone.to_ne_bytes());
+        }
         NFT_CT_EXPIRATION => {
             let ticks = if c.is_confirmed() { c.expires.saturating_sub(net.env.jiffies()) } else { c.expires };
             regs.put(dreg, &((u64::from(ticks) * 1000 / hz) as u32).to_ne_bytes());

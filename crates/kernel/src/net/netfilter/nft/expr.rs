@@ -1,5 +1,7 @@
 //! Expressions: as data, and read from attributes. What they do is in `eval.rs`, how they are told in `tell.rs`.
 use super::compat::{Xt, XtKind};
+use super::ct::parse as ct;
+use super::dup::Dup;
 use super::dynamic::{Connlimit, Dynset, Quota, objref};
 use super::exthdr::Exthdr;
 use super::fib::Fib;
@@ -133,6 +135,11 @@ pub enum Expr {
     CtMark {
         sreg: Reg,
     },
+    CtZone {
+        sreg: Reg,
+        dir: Option<u8>,
+    },
+    Dup(Dup),
     Counter(Counters),
     Lookup {
         set: u64,
@@ -295,6 +302,7 @@ pub fn parse(names: &Names<'_>, compat: Option<(u32, u32)>, b: &[u8]) -> Done<Ex
         "rt" => Ok(Expr::Rt(Rt::parse(a)?)),
         "socket" => Ok(Expr::Socket(Socket::parse(names.table.family, a)?)),
         "tproxy" => Ok(Expr::Tproxy(Tproxy::parse(names.table.family, a)?)),
+        "dup" => Ok(Expr::Dup(Dup::parse(names.table.family, a)?)),
         "connlimit" => Ok(Expr::Connlimit(Connlimit::parse(a)?)),
         "exthdr" => Ok(Expr::Exthdr(Exthdr::parse(a)?)),
         "ct" => ct(a),
@@ -376,40 +384,6 @@ fn byteorder(a: Attrs<'_>) -> Done<Expr> {
     }
     let (sreg, dreg) = (Reg::parse(a.get(1), len)?, Reg::parse(a.get(2), len)?);
     Ok(Expr::Byteorder { sreg, dreg, op, len: len as u8, size: size as u8 })
-}
-
-/// Bytes of what `ct` loads, and whether it asks for a direction.
-fn ct_len(key: u32, ipv6: bool) -> Option<(usize, bool)> {
-    Some(match key {
-        NFT_CT_STATE | NFT_CT_STATUS | NFT_CT_MARK | NFT_CT_EXPIRATION | NFT_CT_ID => (4, false),
-        NFT_CT_DIRECTION => (1, false),
-        NFT_CT_L3PROTOCOL | NFT_CT_PROTOCOL => (1, false),
-        NFT_CT_SRC | NFT_CT_DST => (if ipv6 { 16 } else { 4 }, true),
-        NFT_CT_SRC_IP | NFT_CT_DST_IP => (4, true),
-        NFT_CT_SRC_IP6 | NFT_CT_DST_IP6 => (16, true),
-        NFT_CT_PROTO_SRC | NFT_CT_PROTO_DST => (2, true),
-        // Of both directions together, or of one.
-        NFT_CT_PKTS | NFT_CT_BYTES | NFT_CT_AVGPKT => (8, false),
-        _ => return None,
-    })
-}
-
-fn ct(a: Attrs<'_>) -> Done<Expr> {
-    let key = number(a, 2)?;
-    match (a.get(1), a.get(4)) {
-        (Some(_), Some(_)) | (None, None) => Err(Errno::EINVAL.into()),
-        (None, Some(_)) if key == NFT_CT_MARK => Ok(Expr::CtMark { sreg: Reg::parse(a.get(4), 4)? }),
-        (None, Some(_)) => Err(Errno::EOPNOTSUPP.into()),
-        (Some(_), None) => {
-            let dir = a.get(3).and_then(|v| v.first().copied());
-            let (len, directed) = ct_len(key, true).ok_or(Errno::EOPNOTSUPP)?;
-            if dir.is_some_and(|d| d > 1) || (directed && dir.is_none()) || (!directed && dir.is_some() && len != 8) {
-                return Err(Errno::EINVAL.into());
-            }
-            // An address of either family has to find room.
-            Ok(Expr::Ct { key, dir, dreg: Reg::parse(a.get(1), len)? })
-        }
-    }
 }
 
 fn lookup(names: &Names<'_>, a: Attrs<'_>) -> Done<Expr> {
@@ -525,7 +499,12 @@ fn nat(names: &Names<'_>, name: &str, a: Attrs<'_>) -> Done<Expr> {
 impl Expr {
     pub fn needs_conntrack(&self) -> bool {
         match self {
-            Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Nat { .. } | Expr::Notrack | Expr::Connlimit(_) => true,
+            Expr::Ct { .. }
+            | Expr::CtMark { .. }
+            | Expr::CtZone { .. }
+            | Expr::Nat { .. }
+            | Expr::Notrack
+            | Expr::Connlimit(_) => true,
             Expr::Xt(x) => x.needs_conntrack(),
             _ => false,
         }

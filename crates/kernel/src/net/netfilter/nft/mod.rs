@@ -5,6 +5,8 @@
 //! is not here (flow tables, …) is refused with the error of a kernel without that module.
 mod api;
 pub mod compat;
+mod ct;
+mod dup;
 mod dynamic;
 mod ebt;
 mod eval;
@@ -29,7 +31,7 @@ mod trace;
 mod verify;
 mod write;
 
-use super::rules::Counters;
+use super::rules::{Counters, Match};
 use super::{Hook, Pf};
 use crate::ids::NsId;
 use crate::net::Net;
@@ -273,6 +275,16 @@ impl Nft {
         rules.flat_map(|r| &r.exprs).filter_map(|e| if let Expr::Xt(x) = e { Some(x.ipsets()) } else { None }).flatten()
     }
 
+    /// Matches of iptables that rules have.
+    pub(super) fn xt_matches(&self) -> impl Iterator<Item = (Pf, &Match)> {
+        let rules = self.tables.iter().flat_map(|t| t.chains.iter().flat_map(|c| &c.rules).map(|r| (t.family, r)));
+        let all = rules.flat_map(|(family, r)| r.exprs.iter().map(move |e| (family, e)));
+        all.filter_map(|(family, e)| match e {
+            Expr::Xt(x) => Some((if family == NFPROTO_IPV6 { Pf::V6 } else { Pf::V4 }, x.as_match()?)),
+            _ => None,
+        })
+    }
+
     /// Where chains stand, after a change.
     fn index(&mut self) {
         (self.filter, self.nat, self.netdev, self.layer2) = Default::default();
@@ -337,6 +349,11 @@ impl Transaction {
         self.work.index();
         let genid = self.work.genid;
         net.nf_active = true;
+        for pf in [Pf::V4, Pf::V6] {
+            let all = self.work.xt_matches().filter(|(of, _)| *of == pf).map(|(_, m)| m);
+            net.xt_prepare(self.ns, pf, all);
+        }
+        let ns = self.ns;
         if let Some(n) = net.ns.get_mut(self.ns) {
             let nf = n.nf.get_or_insert_with(Box::default);
             nf.nft = self.work;
@@ -346,6 +363,7 @@ impl Transaction {
                 n.sysctl.nf_conntrack_acct = 1;
             }
         }
+        net.xt_sweep(ns);
         for dev in net.ns.get(self.ns).map_or_else(Vec::new, |n| n.devs.clone()) {
             netdev::watch(net, self.ns, dev);
         }

@@ -42,7 +42,8 @@ impl Expr {
             Expr::Connlimit(_) => "connlimit",
             Expr::Socket(_) => "socket",
             Expr::Tproxy(_) => "tproxy",
-            Expr::Ct { .. } | Expr::CtMark { .. } => "ct",
+            Expr::Ct { .. } | Expr::CtMark { .. } | Expr::CtZone { .. } => "ct",
+            Expr::Dup(_) => "dup",
             Expr::Counter(_) => "counter",
             Expr::Lookup { .. } => "lookup",
             Expr::Limit(_) => "limit",
@@ -144,6 +145,14 @@ impl Expr {
             Expr::Ct { key, dir, dreg } => {
                 be(m, 1, dreg.number());
                 be(m, 2, *key);
+                if let Some(d) = dir {
+                    m.attr_u8(3, *d);
+                }
+            }
+            Expr::Dup(d) => d.fill(m),
+            Expr::CtZone { sreg, dir } => {
+                be(m, 4, sreg.number());
+                be(m, 2, NFT_CT_ZONE);
                 if let Some(d) = dir {
                     m.attr_u8(3, *d);
                 }

@@ -52,7 +52,7 @@ pub fn tell(
     };
     be(&mut m, NFTA_TRACE_NFPROTO, pf.into());
     be(&mut m, NFTA_TRACE_TYPE, if matches!(what, What::Rule(_)) { NFT_TRACETYPE_RULE } else { NFT_TRACETYPE_POLICY });
-    be(&mut m, NFTA_TRACE_ID, id(skb, a));
+    be(&mut m, NFTA_TRACE_ID, id(skb));
     m.attr_str(NFTA_TRACE_CHAIN, t.chains.get(chain).map_or("", |c| &c.name));
     m.attr_str(NFTA_TRACE_TABLE, &t.name);
     match what {
@@ -90,9 +90,10 @@ fn verdict(then: &Then) -> Say {
     Say { code, chain: 0 }
 }
 
-/// One number for a packet's way through a hook.
-fn id(skb: &SkBuff, a: At) -> u32 {
-    let n = (skb.id << 3 | a.hook as u64).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+/// One number for a packet on its way through all hooks; another one when it comes in again (by lo): what is sent here has no link header.
+fn id(skb: &SkBuff) -> u32 {
+    let came_in = skb.mac_header != skb.network_header;
+    let n = (skb.id << 1 | u64::from(came_in)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (n >> 32) as u32
 }
 

@@ -150,7 +150,7 @@ pub fn of_family(family: u8, e: &Expr) -> Result<(), Errno> {
         return Ok(());
     }
     match e {
-        Expr::Ct { .. } | Expr::CtMark { .. } | Expr::Connlimit(_) => Err(Errno::EPROTO),
+        Expr::Ct { .. } | Expr::CtMark { .. } | Expr::CtZone { .. } | Expr::Connlimit(_) => Err(Errno::EPROTO),
         Expr::Nat { .. } if !device => Err(Errno::EAFNOSUPPORT),
         Expr::Notrack if !device => Ok(()),
         Expr::Nat { .. } | Expr::Notrack | Expr::Reject { .. } => Err(Errno::EOPNOTSUPP),

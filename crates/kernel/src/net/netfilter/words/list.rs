@@ -8,6 +8,7 @@ use super::physdev;
 use super::print::*;
 use super::target_options::{LOG_LEVELS, range_text};
 use super::value::*;
+use crate::net::netfilter::xt::Voice;
 use std::fmt::Write;
 
 /// `-L`.
@@ -103,7 +104,7 @@ impl Lister<'_> {
         // The list has the name that the kernel knows.
         let name = match &r.target {
             Target::Notrack { .. } => "CT".to_owned(),
-            t => target_name(self.t, t),
+            t => target_name(self.t, self.pf, t),
         };
         let _ = write!(o, "{name:<9} {}{proto:<4} ", inv(INV_PROTO));
         let opt = match (r.ip.frag, r.ip.inv & INV_FRAG != 0) {
@@ -246,6 +247,7 @@ impl Lister<'_> {
                 o.push_str(" PHYSDEV match");
                 physdev::print(o, p)
             }
+            Match::Xt(x) => x.print(o, Voice { pf: self.pf, list: true, numeric: self.show.numeric }),
             Match::Owner { uid, gid, which, inv } => {
                 let labels = ["owner socket exists", "owner UID match", "owner GID match"];
                 owner(o, labels, (*uid, *gid), *which, *inv, self.show.numeric)
@@ -319,6 +321,7 @@ impl Lister<'_> {
                 nflog(o, l, "nflog-")
             }
             Target::Set(t) => set_target(o, t, ""),
+            Target::Xt(x) => x.print(o, Voice { pf, list: true, numeric: self.show.numeric }),
             Target::Tproxy { addr, port, mark, mask } => {
                 let ip = packet::addr(pf, *addr);
                 write!(o, " TPROXY redirect {ip}:{port} mark 0x{mark:x}/0x{mask:x}")

@@ -2,13 +2,13 @@
 //! they print and what they say when they refuse, as version 1.8.9 (legacy) does.
 mod conntrack;
 mod list;
-mod options;
-mod parse;
+pub(super) mod options;
+pub(super) mod parse;
 mod physdev;
 pub(super) mod print;
 mod restore;
 mod target_options;
-mod value;
+pub(super) mod value;
 
 use super::Pf;
 use super::rules::*;
@@ -62,9 +62,9 @@ pub(super) enum Fail {
     Table(String),
 }
 
-type Done<T = ()> = Result<T, Fail>;
+pub(super) type Done<T = ()> = Result<T, Fail>;
 
-fn usage<T>(text: impl Into<String>) -> Done<T> {
+pub(super) fn usage<T>(text: impl Into<String>) -> Done<T> {
     Err(Fail::Usage(text.into()))
 }
 
@@ -206,6 +206,7 @@ impl Kernel {
         table.check().map_err(Fail::Kernel)?;
         table.check_targets(pf).map_err(Fail::Kernel)?;
         let table = Table::of(table.name, table.chains).map_err(Fail::Kernel)?;
+        self.net.xt_prepare(ns, pf, table.matches());
         self.net.nf_set_table(ns, pf, table);
         Ok(())
     }

@@ -6,6 +6,7 @@ use super::physdev;
 use super::target_options::TargetBuilding;
 use super::value::*;
 use super::{Done, Fail, Names, usage};
+use crate::net::netfilter::xt;
 
 /// What became of an option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -202,9 +203,12 @@ impl<'n> Building<'n> {
             "length" => Match::Length { min: 1, max: 0, inv: false },
             "physdev" => Match::Physdev(Box::default()),
             "owner" => Match::Owner { uid: (0, 0), gid: (0, 0), which: 0, inv: 0 },
-            _ => {
-                return Err(Fail::Extension(format!("Couldn't load match `{name}':No such file or directory")));
-            }
+            _ => match xt::load(self.pf, name) {
+                Some(x) => Match::Xt(Box::new(x)),
+                None => {
+                    return Err(Fail::Extension(format!("Couldn't load match `{name}':No such file or directory")));
+                }
+            },
         });
         Ok(())
     }
@@ -269,6 +273,13 @@ impl<'n> Building<'n> {
 
     /// What the extensions say when everything has been read.
     pub fn finish(&mut self) -> Done<(Vec<Match>, Target)> {
+        for m in &mut self.matches {
+            if let Match::Xt(x) = m
+                && let xt::Xt::Hashlimit(h) = &mut **x
+            {
+                h.settle();
+            }
+        }
         for m in &self.matches {
             check(self, m)?;
         }
@@ -511,6 +522,7 @@ fn small_option(pf: Pf, m: &mut Match, word: &str, inverted: bool, w: &mut Words
             *inv |= if inverted { bit } else { 0 };
         }
         (Match::Physdev(p), _) => return physdev::option(p, word, inverted, w),
+        (Match::Xt(x), _) => return x.option(pf, word, inverted, w),
         (Match::Length { min, max, inv }, "--length") => {
             let text = w.value(word)?;
             let found = range_u32(text, ':').filter(|r| r.0 <= r.1);
@@ -549,6 +561,7 @@ fn check(b: &Building<'_>, m: &Match) -> Done {
             usage("multiport needs `-p tcp', `-p udp', `-p udplite', `-p sctp' or `-p dccp'")
         }
         Match::Length { min: 1, max: 0, .. } => must("length", "--length"),
+        Match::Xt(x) => x.finish(),
         Match::Physdev(p) if p.which == 0 => usage("PHYSDEV: no physdev option specified"),
         Match::Owner { which: 0, .. } => {
             usage("owner: At least one of --uid-owner, --gid-owner or --socket-exists is required")

@@ -53,6 +53,7 @@ pub struct Parsed {
 }
 
 /// Words with a look ahead.
+#[derive(Debug)]
 pub struct Words<'a> {
     words: &'a [&'a str],
     at: usize,
@@ -66,7 +67,7 @@ impl<'a> Words<'a> {
     }
 
     /// The value of an option.
-    pub fn value(&mut self, option: &str) -> Done<&'a str> {
+    pub(in crate::net::netfilter) fn value(&mut self, option: &str) -> Done<&'a str> {
         match self.next() {
             Some(w) => Ok(w),
             None => usage(format!("option \"{option}\" requires an argument")),

@@ -5,6 +5,7 @@ use super::options::{CT_STATES, CT_STATUS, TCP_FLAGS};
 use super::physdev;
 use super::target_options::range_text;
 use super::value::*;
+use crate::net::netfilter::xt::Voice;
 use belljar_abi::ipset::*;
 use std::fmt::Write;
 
@@ -100,7 +101,7 @@ pub(in crate::net::netfilter) fn target_words(o: &mut String, t: &Table, pf: Pf,
             let _ = write!(o, " -{} {name}", if *goto { 'g' } else { 'j' });
         }
         target => {
-            let _ = write!(o, " -j {}", target_name(t, target));
+            let _ = write!(o, " -j {}", target_name(t, pf, target));
             save_target(o, pf, target);
         }
     }
@@ -233,6 +234,7 @@ fn save_match(o: &mut String, pf: Pf, m: &Match) {
             o.push_str(" -m physdev");
             physdev::print(o, p)
         }
+        Match::Xt(x) => x.print(o, Voice { pf, list: false, numeric: false }),
     };
 }
 
@@ -323,7 +325,7 @@ fn ct_address(pf: Pf, m: &Masked) -> String {
     if m.mask == 0 { "anywhere".into() } else { network_short(pf, m) }
 }
 
-pub(super) fn target_name(t: &Table, target: &Target) -> String {
+pub(super) fn target_name(t: &Table, pf: Pf, target: &Target) -> String {
     match target {
         Target::None => "",
         Target::Accept => "ACCEPT",
@@ -343,6 +345,7 @@ pub(super) fn target_name(t: &Table, target: &Target) -> String {
         Target::Set(_) => "SET",
         Target::Tproxy { .. } => "TPROXY",
         Target::Tcpmss(_) => "TCPMSS",
+        Target::Xt(x) => x.name(pf),
         Target::Notrack { ct: true } => "CT",
         Target::Notrack { ct: false } => "NOTRACK",
     }
@@ -399,6 +402,7 @@ fn save_target(o: &mut String, pf: Pf, t: &Target) {
             write!(o, " --on-port {port} --on-ip {ip} --tproxy-mark 0x{mark:x}/0x{mask:x}")
         }
         Target::Notrack { ct: true } => write!(o, " --notrack"),
+        Target::Xt(x) => x.print(o, Voice { pf, list: false, numeric: false }),
         Target::Tcpmss(TCPMSS_CLAMP) => write!(o, " --clamp-mss-to-pmtu"),
         Target::Tcpmss(mss) => write!(o, " --set-mss {mss}"),
         _ => Ok(()),

@@ -6,6 +6,7 @@ use super::options::Ext;
 use super::parse::Words;
 use super::value::*;
 use super::{Done, Fail, usage};
+use crate::net::netfilter::xt::target::XtTarget;
 use core::net::IpAddr;
 
 /// A target while its options are read.
@@ -58,7 +59,7 @@ impl TargetBuilding {
             "NOTRACK" => Target::Notrack { ct: false },
             "CT" => Target::Notrack { ct: true },
             "TCPMSS" => Target::Tcpmss(0),
-            _ => return None,
+            _ => Target::Xt(Box::new(XtTarget::load(pf, name)?)),
         };
         Some(TargetBuilding { pf, target, given: false, masks: false })
     }
@@ -125,6 +126,18 @@ impl TargetBuilding {
                 }
                 _ => Ext::Unknown,
             },
+            Target::Notrack { ct: true } if word.starts_with("--zone") => match XtTarget::zone_option(word, w)? {
+                Some(zone) => {
+                    (self.target, self.given) = (Target::Xt(Box::new(zone)), true);
+                    return if inv { usage(format!("option \"{word}\" cannot be inverted")) } else { Ok(Ext::Taken) };
+                }
+                None => Ext::Unknown,
+            },
+            Target::Xt(x) => {
+                let done = x.option(self.pf, word, w)?;
+                self.given |= done == Ext::Taken;
+                done
+            }
             Target::Notrack { ct: true } if word == "--notrack" => {
                 self.given = true;
                 Ext::Taken
@@ -183,9 +196,10 @@ impl TargetBuilding {
                 return usage("CONNMARK target: No operation specified".to_owned());
             }
             Target::Tproxy { .. } if !self.given => return must("TPROXY", "--on-port"),
+            Target::Xt(x) => x.finish(self.given)?,
             Target::Tcpmss(_) if !self.given => return usage("TCPMSS target: At least one parameter is required"),
             Target::Notrack { ct: true } if !self.given => {
-                return usage("CT: only --notrack is supported here");
+                return usage("CT: only --notrack and --zone are supported here");
             }
             _ => {}
         }
