@@ -473,6 +473,32 @@ fn a_super_segment_of_a_program_is_cut() {
     assert_ne!(frame.to_vec()[40..42], [0, 0]);
 }
 
+/// IPv6 with a fragment header that cuts nothing, and TCP behind it, as one super-segment: nobody can cut it, and it goes
+/// nowhere, also where a tunnel is in the way. A TCP header of eight bytes is none.
+#[test]
+fn a_super_segment_that_cannot_be_cut_goes_nowhere() {
+    let (mut h, _) = with_nic();
+    let fd = raw(&mut h, 0);
+    set_int(&mut h, fd, PACKET_VNET_HDR, 1).unwrap();
+    let payload = 3000u16;
+    let mut packet = vec![2, 0, 0, 0, 0, 9, 2, 0, 0, 0, 0, 1, 0x86, 0xdd];
+    let len = (8 + 20 + payload).to_be_bytes();
+    packet.extend([0x60, 0, 0, 0, len[0], len[1], 44, 64]);
+    packet.extend([0xfd; 32]);
+    packet.extend([6, 0, 0, 0, 0, 0, 0, 1]);
+    packet.extend([0, 80, 0, 81, 0, 0, 0, 1, 0, 0, 0, 1, 0x50, 0x10, 1, 0, 0, 0, 0, 0]);
+    packet.extend(vec![b'z'; payload.into()]);
+    let hdr = |start: u16| {
+        let mut b = vec![1, 4];
+        b.extend([start + 20, 1000, start, 16].iter().flat_map(|v| v.to_ne_bytes()));
+        b
+    };
+    let to = ll(0x86dd, 2);
+    let _ = send(&mut h, fd, &[hdr(62), packet.clone()].concat(), Some(&to));
+    packet[62 + 12] = 0x20;
+    assert_eq!(send(&mut h, fd, &[hdr(62), packet].concat(), Some(&to)), Err(Errno::EINVAL));
+}
+
 #[test]
 fn packets_for_a_ring_are_its_drivers() {
     let mut h = Host::new();

@@ -2,6 +2,8 @@
 //! What they count is compared with Linux by the end-to-end tests (`xt_traffic.sh`).
 mod three;
 use belljar_abi::*;
+use belljar_kernel::net::netfilter::Pf;
+use belljar_kernel::net::netfilter::rules::{Match, TableName};
 use three::*;
 
 const DGRAM: i32 = SOCK_DGRAM | SOCK_NONBLOCK;
@@ -102,7 +104,8 @@ fn connections_of_an_address_are_counted_while_they_last() {
     let set = Call::SetSockOpt { fd: first, level: SOL_SOCKET, name: SO_LINGER, value: &linger };
     t.try_call(CLIENT, set).unwrap();
     t.try_call(CLIENT, Call::Close { fd: first }).unwrap();
-    t.settle();
+    // It is looked for those that are over once a tick.
+    t.sleep(10);
     t.connect(CLIENT, B, 80).unwrap();
 }
 
@@ -149,6 +152,53 @@ fn a_traced_packet_leaves_a_line_for_each_rule() {
     ];
     assert_eq!(heads, want);
     assert!(lines[1].contains(" DPT=9 "), "{}", lines[1]);
+}
+
+#[test]
+fn a_traced_packet_that_returns_ends_at_the_policy() {
+    let mut t = Three::new();
+    t.iptables(
+        ROUTER,
+        "-t raw -A PREROUTING -p udp --dport 9 -j TRACE
+         -N sub
+         -N there
+         -A sub -p udp -j RETURN
+         -A FORWARD -j sub
+         -A FORWARD -p udp -g there
+         -A FORWARD -p udp -j DROP
+         -t mangle -A FORWARD -p udp -j RETURN
+         -t mangle -A FORWARD -p udp -j DROP",
+    );
+    sends(&mut t, 9, 1);
+    let lines: Vec<String> = t.k[ROUTER].net.kmsg.lines().map(|l| l.1.clone()).collect();
+    let heads: Vec<&str> = lines.iter().filter_map(|l| l.split(" IN=").next()).collect();
+    let want = [
+        "TRACE: raw:PREROUTING:policy:2",
+        "TRACE: mangle:PREROUTING:policy:1",
+        "TRACE: mangle:FORWARD:rule:1",
+        "TRACE: mangle:FORWARD:policy:3",
+        "TRACE: filter:FORWARD:rule:1",
+        "TRACE: filter:sub:rule:1",
+        "TRACE: filter:FORWARD:rule:2",
+        "TRACE: filter:there:return:1",
+        "TRACE: filter:FORWARD:policy:4",
+        "TRACE: mangle:POSTROUTING:policy:1",
+    ];
+    assert_eq!(heads, want);
+}
+
+/// What may come from a program through setsockopt: the counter stands beyond what it counts to.
+#[test]
+fn a_counter_of_statistic_goes_round() {
+    let mut t = Three::new();
+    t.iptables(ROUTER, "-A FORWARD -p udp -m statistic --mode nth --every 2 --packet 0 -j ACCEPT");
+    let table = t.k[ROUTER].net.nf_table(t.ns[ROUTER], Pf::V4, TableName::Filter).unwrap();
+    for m in table.chains.iter_mut().flat_map(|c| &mut c.rules).flat_map(|r| &mut r.matches) {
+        if let Match::StatisticNth { count, .. } = m {
+            count.0 = u64::from(u32::MAX) + 1;
+        }
+    }
+    sends(&mut t, 9, 3);
 }
 
 #[test]

@@ -4,6 +4,7 @@ use crate::net::core::skb::{SkBuff, Skb};
 use belljar_abi::Errno;
 use belljar_wire::ethernet::{ETH_P_IP, ETH_P_IPV6};
 use belljar_wire::ipv4::{IPPROTO_TCP, IPPROTO_UDP};
+use belljar_wire::tcp::TCP_HLEN;
 use belljar_wire::{Csum, FlowKey, Gso, GsoType, checksum};
 
 pub const VIRTIO_NET_HDR_LEN: usize = 10;
@@ -105,7 +106,8 @@ fn super_segment(skb: &mut Skb, kind: GsoType, size: u16) -> Result<(), Errno> {
     };
     let headers = usize::from(transport - skb.mac_header) + header;
     let linear = skb.head.at(skb.mac_header).len();
-    if !fits || key.proto != proto || header < 8 || headers > linear {
+    let least = if kind == GsoType::UdpL4 { 8 } else { TCP_HLEN };
+    if !fits || key.proto != proto || header < least || headers > linear {
         return Err(Errno::EINVAL);
     }
     let payload = linear + skb.frags.len() - headers;

@@ -291,6 +291,7 @@ impl Net {
     /// Another table takes its place.
     pub fn nf_set_table(&mut self, ns: NsId, pf: Pf, table: Table) {
         self.nf_active = true;
+        self.xt_prepare(ns, pf, table.matches());
         if let Some(n) = self.ns.get_mut(ns) {
             let nf: &mut Netfilter = n.nf.get_or_insert_with(Box::default);
             if nf.table(pf, table.name).is_none() {

@@ -76,7 +76,7 @@ pub fn match_one(net: &mut Net, m: &mut Match, ns: NsId, p: &Pkt, skb: &mut SkBu
             // Counts from what `packet` leaves until the first; the stored number is one more, 0 being none yet.
             let first = every.saturating_sub(*packet);
             let old = if count.0 == 0 { first } else { (count.0 - 1) as u32 };
-            let now = if old == *every { 0 } else { old + 1 };
+            let now = if old == *every { 0 } else { old.wrapping_add(1) };
             count.0 = u64::from(now) + 1;
             (now == 0) != *inv
         }

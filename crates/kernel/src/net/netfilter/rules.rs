@@ -510,6 +510,12 @@ impl Match {
 }
 
 impl Target {
+    /// It changes addresses, and so belongs into chains of NAT.
+    pub fn translates(&self) -> bool {
+        use Target::*;
+        matches!(self, Snat(_) | Dnat(_) | Masquerade(_) | Redirect(_)) || matches!(self, Xt(x) if x.translates())
+    }
+
     pub fn needs_conntrack(&self) -> bool {
         use Target::*;
         match self {

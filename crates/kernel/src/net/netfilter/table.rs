@@ -33,7 +33,7 @@ pub fn do_table(
     devs: Devs,
 ) -> Verdict {
     let Some(base) = table.entry[hook as usize] else { return Verdict::Accept };
-    let (mut chain, mut at) = (base, 0);
+    let (mut chain, mut at) = (base, 0u32);
     table.stack.clear();
     let deepest = table.chains.len();
     let size = (1, p.len as u64);
@@ -48,12 +48,13 @@ pub fn do_table(
                 c.counters.packets += size.0;
                 c.counters.bytes += size.1;
                 if skb.nf_trace {
-                    trace(net, table, hook, (chain, at + 1), p, skb, devs);
+                    trace(net, table, hook, (chain, at.saturating_add(1)), p, skb, devs);
                 }
                 net.rule_hit(skb, || hit(table, hook, p.pf, chain, 0));
                 return if policy == Policy::Accept { Verdict::Accept } else { DROP };
             }
-            if skb.nf_trace {
+            // Who left it by RETURN has said so.
+            if skb.nf_trace && at != u32::MAX {
                 trace(net, table, hook, (chain, at + 1), p, skb, devs);
             }
             (chain, at) = table.stack.pop().unwrap_or((base, u32::MAX));

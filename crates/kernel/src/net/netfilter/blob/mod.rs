@@ -492,7 +492,6 @@ impl Net {
             r.matches.iter_mut().try_for_each(|m| sets.resolve_match(m))?;
             sets.resolve_target(&mut r.target)?;
         }
-        self.xt_prepare(ns, pf, new.matches());
         let old = self.nf_table(ns, pf, new.name).ok_or(Errno::EINVAL)?;
         let mut w = Writer::default();
         counters(old, |c| {

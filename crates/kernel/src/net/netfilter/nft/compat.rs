@@ -87,9 +87,7 @@ impl Xt {
             Body::Target(t) => rule.target = t.clone(),
             Body::Eb(_) => return Ok(()),
         }
-        let translates =
-            matches!(rule.target, Target::Snat(_) | Target::Dnat(_) | Target::Masquerade(_) | Target::Redirect(_));
-        let wrong = base.is_some_and(|b| translates && b.kind != super::ChainType::Nat);
+        let wrong = base.is_some_and(|b| rule.target.translates() && b.kind != super::ChainType::Nat);
         // What belongs into one table is made for those names.
         let table = TableName::parse(table).unwrap_or(TableName::Security);
         let hooks = base.map_or(0, |b| 1 << b.hook as u8);

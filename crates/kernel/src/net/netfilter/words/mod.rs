@@ -206,7 +206,6 @@ impl Kernel {
         table.check().map_err(Fail::Kernel)?;
         table.check_targets(pf).map_err(Fail::Kernel)?;
         let table = Table::of(table.name, table.chains).map_err(Fail::Kernel)?;
-        self.net.xt_prepare(ns, pf, table.matches());
         self.net.nf_set_table(ns, pf, table);
         Ok(())
     }

@@ -1,5 +1,6 @@
 //! Connections: `connlimit`, `connbytes`, `helper`; and `quota`.
 use super::*;
+use crate::env::Jiffies;
 use crate::ids::CtId;
 use crate::net::netfilter::rules::State;
 use crate::net::netfilter::words::value::{address, full, number};
@@ -17,7 +18,16 @@ pub struct Connlimit {
     limit: u32,
     flags: u32,
     given: bool,
-    seen: BTreeMap<u128, Vec<CtId>>,
+    seen: BTreeMap<u128, Counted>,
+    /// When all were looked through for want of room.
+    swept: Jiffies,
+}
+
+/// Connections of an address, and when it was last looked which of them are over.
+#[derive(Clone, Debug, Default)]
+struct Counted {
+    conns: BTreeSet<CtId>,
+    looked: Jiffies,
 }
 
 impl PartialEq for Connlimit {
@@ -29,7 +39,7 @@ impl PartialEq for Connlimit {
 
 impl Connlimit {
     pub fn new(pf: Pf) -> Connlimit {
-        Connlimit { mask: full(pf), limit: 0, flags: 0, given: false, seen: BTreeMap::new() }
+        Connlimit { mask: full(pf), limit: 0, flags: 0, given: false, seen: BTreeMap::new(), swept: 0 }
     }
 
     #[doc(alias = "connlimit_mt_check")]
@@ -38,25 +48,39 @@ impl Connlimit {
         if flags & !(LIMIT_UPTO | LIMIT_DADDR) != 0 {
             return Err(Errno::EINVAL);
         }
-        Ok(Connlimit { mask, limit, flags, given: true, seen: BTreeMap::new() })
+        Ok(Connlimit { mask, limit, flags, given: true, seen: BTreeMap::new(), swept: 0 })
     }
 
     #[doc(alias = "connlimit_mt")]
     pub fn matches(&mut self, net: &Net, p: &Pkt, skb: &SkBuff) -> bool {
         let key = if self.flags & LIMIT_DADDR != 0 { p.dst } else { p.src } & self.mask;
+        let now = net.env.jiffies();
         let alive = |c: &CtId| net.ct.conns.get(*c).is_some_and(|c| !c.is_closed());
-        if self.seen.len() >= LIMIT_KEYS {
-            self.seen.retain(|_, all| {
-                all.retain(alive);
-                !all.is_empty()
+        if self.seen.len() >= LIMIT_KEYS && self.swept != now {
+            self.swept = now;
+            self.seen.retain(|_, of| {
+                of.conns.retain(alive);
+                !of.conns.is_empty()
             });
         }
-        let all = self.seen.entry(key).or_default();
-        all.retain(|c| Some(*c) == skb.nf.ct || alive(c));
-        if let Some(c) = skb.nf.ct.filter(|c| !all.contains(c)) {
-            all.push(c);
-        }
-        let count = all.len();
+        let count = match self.seen.get_mut(&key) {
+            Some(of) => {
+                // Once a tick, as Linux does.
+                if of.looked != now {
+                    of.looked = now;
+                    of.conns.retain(|c| Some(*c) == skb.nf.ct || alive(c));
+                }
+                of.conns.extend(skb.nf.ct);
+                of.conns.len()
+            }
+            // Of an address that there is no room for, this one is known.
+            None => {
+                if let Some(c) = skb.nf.ct.filter(|_| self.seen.len() < LIMIT_KEYS) {
+                    self.seen.insert(key, Counted { conns: BTreeSet::from([c]), looked: now });
+                }
+                usize::from(skb.nf.ct.is_some())
+            }
+        };
         if count == 0 {
             self.seen.remove(&key);
         }

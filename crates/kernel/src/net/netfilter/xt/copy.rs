@@ -10,7 +10,7 @@ use crate::net::ipv6::output::ip6_local_out;
 use crate::net::netfilter::conntrack::{CtInfo, NfCt};
 use crate::net::netfilter::packet::addr;
 use crate::net::netfilter::rules::IfMatch;
-use belljar_wire::checksum;
+use belljar_wire::ipv4::{self, IPV4_HLEN};
 use core::net::IpAddr;
 
 /// A copy, sent when the hook is through; copies are not copied again.
@@ -32,19 +32,19 @@ pub fn copy(net: &mut Net, ns: NsId, hook: Hook, (pf, gateway): (Pf, u128), dev:
     let mut out = net.clone_skb(skb);
     out.nf = NfCt { info: CtInfo::Untracked, ..NfCt::default() };
     (out.nf_bridge, out.tproxy, out.seen_sock) = (None, None, None);
-    if matches!(hook, Hook::PreRouting | Hook::LocalIn)
-        && let Some(b) = out.head.bytes_mut().first_chunk_mut::<20>()
-    {
-        if pf == Pf::V4 {
-            // It is cut nowhere, and never goes round.
-            b[6] |= 0x40;
-            b[8] = b[8].wrapping_sub(1);
-            b[10..12].fill(0);
-            let sum = checksum::fold(checksum::sum(b, 0));
-            b[10..12].copy_from_slice(&sum.to_be_bytes());
-        } else {
-            b[7] = b[7].wrapping_sub(1);
+    // It never goes round, and one of IPv4 is cut nowhere.
+    let older = u8::from(matches!(hook, Hook::PreRouting | Hook::LocalIn));
+    let b = out.head.bytes_mut();
+    match pf {
+        Pf::V4 => {
+            let len = b.first().map_or(0, |b| usize::from(b & 15) * 4);
+            if let Some(b) = b.get_mut(..len).filter(|b| b.len() >= IPV4_HLEN) {
+                b[6] |= 0x40;
+                b[8] = b[8].wrapping_sub(older);
+                ipv4::set_checksum(b);
+            }
         }
+        _ => b.get_mut(7).into_iter().for_each(|hops| *hops = hops.wrapping_sub(older)),
     }
     net.nf_copies.waiting.push((ns, addr(pf, gateway), dev, out));
 }

@@ -555,8 +555,8 @@ impl Extension for Hashlimit {
         match (self.cfg.avg, self.name.as_str()) {
             (0, _) => usage("You have to specify --hashlimit"),
             (_, "") => must("hashlimit", "--hashlimit-name"),
-            _ if check_name(&self.name).is_err() => Err(Fail::Kernel(Errno::EINVAL)),
-            _ => Ok(()),
+            (_, name) if name.len() > NAME_MAX => Err(Fail::Kernel(Errno::EINVAL)),
+            _ => check_name(&self.name).and_then(|()| self.check(Pf::V6, 3)).map_err(Fail::Kernel),
         }
     }
 }

@@ -276,6 +276,10 @@ impl XtTarget {
         matches!(self, XtTarget::Netmap(_) | XtTarget::Zone(_))
     }
 
+    pub fn translates(&self) -> bool {
+        matches!(self, XtTarget::Netmap(_))
+    }
+
     /// What it says about the IP header is no longer what rules have read of it.
     pub fn rewrites(&self) -> bool {
         matches!(self, XtTarget::Ttl { .. } | XtTarget::Dscp(_) | XtTarget::Tos { .. })
@@ -296,15 +300,14 @@ impl XtTarget {
             XtTarget::Classify(n) => skb.priority = *n,
             XtTarget::Tee { gateway, oif } => tee(net, ns, hook, (*gateway, oif), p, skb),
             XtTarget::Ttl { mode, ttl } => {
-                let now = match mode {
+                set_ttl(p, skb, |old| match mode {
                     0 => *ttl,
-                    1 => p.ttl.saturating_add(*ttl),
-                    _ => p.ttl.saturating_sub(*ttl),
-                };
-                set_ttl(p, skb, now);
+                    1 => old.saturating_add(*ttl),
+                    _ => old.saturating_sub(*ttl),
+                });
             }
-            XtTarget::Dscp(d) => set_tos(p, skb, p.tos & 3 | d << 2),
-            XtTarget::Tos { value, mask } => set_tos(p, skb, p.tos & !mask ^ value),
+            XtTarget::Dscp(d) => set_tos(p, skb, |old| old & 3 | d << 2),
+            XtTarget::Tos { value, mask } => set_tos(p, skb, |old| old & !mask ^ value),
             XtTarget::Checksum if skb.gso.is_none() => skb_checksum_help(skb),
             XtTarget::Checksum => {}
             // Nobody listens on a queue here.
@@ -324,22 +327,26 @@ fn set_zone(skb: &mut SkBuff, z: &CtZone) {
     }
 }
 
-fn set_ttl(p: &Pkt, skb: &mut SkBuff, ttl: u8) {
+/// From what stands in the header now: an earlier rule may have changed it.
+fn set_ttl(p: &Pkt, skb: &mut SkBuff, new: impl Fn(u8) -> u8) {
     let at = if p.pf == Pf::V4 { 8 } else { 7 };
     let Some(b) = skb.head.bytes_mut().get_mut(at) else { return };
-    let old = std::mem::replace(b, ttl);
+    let (old, ttl) = (*b, new(*b));
+    *b = ttl;
     if p.pf == Pf::V4 {
         change_sum(skb, 10, u32::from(old) << 8, u32::from(ttl) << 8);
     }
 }
 
-fn set_tos(p: &Pkt, skb: &mut SkBuff, tos: u8) {
+fn set_tos(p: &Pkt, skb: &mut SkBuff, new: impl Fn(u8) -> u8) {
     let Some([a, b, ..]) = skb.head.bytes_mut().first_chunk_mut::<20>() else { return };
     if p.pf == Pf::V6 {
+        let tos = new(*a << 4 | *b >> 4);
         (*a, *b) = (*a & 0xf0 | tos >> 4, *b & 0x0f | tos << 4);
         return;
     }
-    let old = std::mem::replace(b, tos);
+    let (old, tos) = (*b, new(*b));
+    *b = tos;
     change_sum(skb, 10, old.into(), tos.into());
 }
 

@@ -64,8 +64,7 @@ fn note_nagle(sk: &mut TcpSock, net: &Net) {
         return;
     }
     let now = net.env.now_ms().max(1);
-    let t = sk.track();
-    if t.nagle_ms == 0 {
+    if let Some(t) = sk.track.as_deref_mut().filter(|t| t.nagle_ms == 0) {
         t.nagle_ms = now;
     }
 }
