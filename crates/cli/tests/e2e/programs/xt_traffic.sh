@@ -73,6 +73,8 @@ c notmac $i -A INPUT -p udp -m mac ! --mac-source 02:00:00:00:01:02
 c lomac $i -A INPUT -i lo -m mac ! --mac-source 02:00:00:00:01:02
 c unicast $i -A INPUT -m pkttype --pkt-type unicast
 c broadcast $i -A INPUT -m pkttype --pkt-type broadcast
+c out-unicast $i -t mangle -A OUTPUT -m pkttype --pkt-type unicast
+c out-broadcast $i -t mangle -A OUTPUT -m pkttype --pkt-type broadcast
 c ttleq $i -A INPUT -p udp -m ttl --ttl-eq 7
 c ttllt $i -A INPUT -p udp -m ttl --ttl-lt 64
 c ttlgt $i -A INPUT -p udp -m ttl --ttl-gt 63
@@ -92,7 +94,7 @@ c bpf $i -A INPUT -m bpf --bytecode '4,48 0 0 9,21 0 1 17,6 0 0 1,6 0 0 0'
 c helper $i -A INPUT -p udp -m helper --helper ftp
 from a send 10.1.0.1 99 2; from a send 10.1.0.1 99 3 x 7; from a send 10.1.0.1 98 1 x 0 18; from a send 10.1.0.255 99 1
 python3 $w send 127.0.0.1 99 1
-count $i filter INPUT
+count $i filter INPUT; count $i mangle OUTPUT
 zero
 
 echo '$ strings'
@@ -135,8 +137,8 @@ zero; ls /proc/net/xt_recent | wc -l
 echo '$ hashlimit'
 c ten $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1/min --hashlimit-burst 3 --hashlimit-mode srcip,dstport --hashlimit-name ten
 c above $i -A INPUT -p udp -m hashlimit --hashlimit-above 1/hour --hashlimit-burst 4 --hashlimit-mode srcip --hashlimit-srcmask 8 --hashlimit-name above
-c bytes $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1kb/s --hashlimit-mode srcip --hashlimit-name bytes
-c burst $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1kb/s --hashlimit-burst 2kb --hashlimit-mode srcip --hashlimit-name burst
+c bytes $i -A INPUT -p udp --dport 99 -m hashlimit --hashlimit-upto 1kb/s --hashlimit-mode srcip --hashlimit-name bytes
+c burst $i -A INPUT -p udp --dport 99 -m hashlimit --hashlimit-upto 1kb/s --hashlimit-burst 2kb --hashlimit-mode srcip --hashlimit-name burst
 c match $i -A INPUT -p udp -m hashlimit --hashlimit-upto 2/sec --hashlimit-burst 2 --hashlimit-mode srcip --hashlimit-name match --hashlimit-rate-match --hashlimit-rate-interval 60
 c small $i -A INPUT -p udp -m hashlimit --hashlimit-upto 1/min --hashlimit-mode srcport --hashlimit-name small --hashlimit-htable-size 2 --hashlimit-htable-max 2
 from a send 10.1.0.1 99 5 $(printf '%0300d' 0); from a send 10.1.0.1 98 2; from b send 10.2.0.1 99 2; from a send 10.1.0.1 97 1

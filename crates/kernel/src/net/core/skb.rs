@@ -390,6 +390,22 @@ impl SkBuff {
         hlen + transport + usize::from(g.size)
     }
 
+    /// Bytes of headers that each segment of a super-segment has, from where the head begins (`qdisc_pkt_len_segs_init`).
+    pub fn gso_headers(&self, g: Gso) -> u32 {
+        let before = |at: u8| usize::from(at.saturating_sub(self.head.start()));
+        let all = if g.is_encapsulated() {
+            let inside = gso::transport(self.head.at(self.network_header), g.encap);
+            inside.map_or(self.head.len(), |(_, end)| before(self.network_header) + end)
+        } else {
+            let own = match g.kind {
+                GsoType::UdpL4 => UDP_HLEN,
+                _ => self.head.at(self.transport_header).get(12).map_or(20, |b| usize::from(b >> 4) * 4),
+            };
+            before(self.transport_header) + own
+        };
+        all as u32
+    }
+
     /// Makes sure that `n` bytes are in the linear part, taking them from the payload if need be (`pskb_may_pull`).
     /// False when the packet is shorter or the headers are longer than the linear part can be.
     #[inline(always)]
@@ -536,5 +552,19 @@ mod tests {
         assert_eq!(skb.network_seglen(40), 40 + 32 + 1440);
         skb.gso = Some(Gso::new(GsoType::UdpL4, 1440, 4));
         assert_eq!(skb.network_seglen(40), 40 + 8 + 1440);
+        // What each of them has of headers, and what a queue counts: without a tunnel, and within VXLAN (IPv4, UDP, VXLAN, Ethernet,
+        // IPv4, TCP).
+        (skb.network_header, skb.transport_header) = (skb.head.start(), skb.head.start() + 40);
+        assert_eq!(skb.gso_headers(Gso::new(GsoType::TcpV6, 1440, 4)), 72);
+        let mut skb = SkBuff::default();
+        let head = skb.head.push(20 + 8 + 8 + 14 + 20 + 32).unwrap();
+        head.fill(0);
+        (head[0], head[9], head[48], head[50], head[59], head[82]) = (0x45, 17, 8, 0x45, 6, 8 << 4);
+        (skb.network_header, skb.transport_header) = (skb.head.start(), skb.head.start() + 20);
+        let wrapped = Gso { encap: belljar_wire::Encap::UdpTnl, ..Gso::new(GsoType::TcpV4, 1400, 3) };
+        skb.gso = Some(wrapped);
+        skb.frags = Segs::from(vec![0; 4200]);
+        assert_eq!(skb.gso_headers(wrapped), 102);
+        assert_eq!(crate::net::sched::pkt_len(&skb), 4200 + 3 * 102);
     }
 }

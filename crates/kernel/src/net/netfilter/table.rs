@@ -9,6 +9,7 @@ use crate::env::trace::RuleHit;
 use crate::ids::NsId;
 use crate::net::Net;
 use crate::net::core::skb::SkBuff;
+use crate::net::netfilter::STOLEN;
 use belljar_abi::Errno;
 
 const DROP: Verdict = Verdict::Drop(Errno::EPERM);
@@ -157,8 +158,9 @@ pub(super) fn act(net: &mut Net, t: &Target, ns: NsId, hook: Hook, p: &Pkt, skb:
     match t {
         Target::None => Said::GoOn,
         Target::Accept => Said::Verdict(Verdict::Accept),
-        // Nobody listens on a queue here: as Linux without a program that does.
-        Target::Drop | Target::Queue => Said::Verdict(DROP),
+        Target::Drop => Said::Verdict(DROP),
+        // Nobody listens on a queue here: it is lost, and who sent it is not told (`nf_queue`).
+        Target::Queue => Said::Verdict(Verdict::Drop(STOLEN)),
         Target::Return => Said::Return,
         Target::Jump { chain, goto } => Said::Jump(*chain, *goto),
         Target::Reject(with) => Said::Verdict(Verdict::Reject(*with)),

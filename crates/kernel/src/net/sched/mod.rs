@@ -42,7 +42,6 @@ use crate::net::core::skb::{SkBuff, Skb};
 use crate::net::drop::DropReason;
 use act::Acts;
 use belljar_abi::pkt_sched::{TC_H_MAJ_MASK, TC_H_ROOT};
-use belljar_wire::GsoType;
 use ctx::clone_of;
 pub use ctx::{Ctx, Dropped};
 use std::collections::VecDeque;
@@ -101,12 +100,7 @@ impl Stats {
 pub fn pkt_len(skb: &SkBuff) -> u32 {
     let len = skb.len() as u32;
     let Some(g) = skb.gso else { return len };
-    let transport = u32::from(skb.transport_header.saturating_sub(skb.head.start()));
-    let own = match g.kind {
-        GsoType::UdpL4 => 8,
-        _ => skb.head.at(skb.transport_header).get(12).map_or(20, |b| u32::from(b >> 4) * 4),
-    };
-    len + u32::from(g.segs).saturating_sub(1) * (transport + own)
+    len + u32::from(g.segs).saturating_sub(1) * skb.gso_headers(g)
 }
 
 /// How a packet fared (`NET_XMIT_*`).

@@ -169,11 +169,5 @@ impl Tbf {
 
 /// Length of the longest frame that a super-segment makes.
 fn seg_len(skb: &SkBuff) -> u32 {
-    let net = skb.network_header.saturating_sub(skb.head.start());
-    let l4 = skb.transport_header.saturating_sub(skb.network_header);
-    let own = match skb.gso {
-        Some(g) if g.kind == belljar_wire::GsoType::UdpL4 => 8,
-        _ => skb.head.at(skb.transport_header).get(12).map_or(20, |b| u32::from(b >> 4) * 4),
-    };
-    u32::from(net) + u32::from(l4) + own + skb.gso.map_or(0, |g| u32::from(g.size))
+    skb.gso.map_or(skb.len() as u32, |g| skb.gso_headers(g) + u32::from(g.size))
 }

@@ -169,19 +169,18 @@ impl Pkttype {
         Ok(Pkttype { kind: r.u32()?, invert: r.u32()? != 0 })
     }
 
-    /// A packet that never was on a link is told by its address.
+    /// A copy for this host's own members is told by its address; what is sent from here has no type yet, as if it were for us.
     #[doc(alias = "pkttype_mt")]
     pub fn matches(&self, p: &Pkt, skb: &SkBuff) -> bool {
-        let looped = skb.looped || skb.dev.is_none();
+        let looped = skb.looped;
         let kind = match (skb.pkt_type, addr(p.pf, p.dst)) {
             (_, IpAddr::V4(a)) if looped && a.is_multicast() => 2,
             (_, IpAddr::V4(_)) if looped => 1,
             (_, IpAddr::V6(_)) if looped => 2,
-            (PktType::Host, _) => 0,
+            (PktType::Host | PktType::Outgoing, _) => 0,
             (PktType::Broadcast, _) => 1,
             (PktType::Multicast, _) => 2,
             (PktType::OtherHost, _) => 3,
-            (PktType::Outgoing, _) => 4,
         };
         (kind == self.kind) != self.invert
     }

@@ -7,6 +7,7 @@ use super::copy::tee;
 use super::header::{TOS_NAMES, dscp_class, tos_value};
 use super::*;
 use crate::net::core::dev_tx::skb_checksum_help;
+use crate::net::netfilter::STOLEN;
 use crate::net::netfilter::conntrack::{CtInfo, Zone};
 use crate::net::netfilter::mangle::change_sum;
 use crate::net::netfilter::packet::addr;
@@ -310,9 +311,9 @@ impl XtTarget {
             XtTarget::Tos { value, mask } => set_tos(p, skb, |old| old & !mask ^ value),
             XtTarget::Checksum if skb.gso.is_none() => skb_checksum_help(skb),
             XtTarget::Checksum => {}
-            // Nobody listens on a queue here.
+            // Nobody listens on a queue here: it is lost, and who sent it is not told (`nf_queue`).
             XtTarget::Queue(q) if q.flags & QUEUE_BYPASS != 0 => return Said::Verdict(Verdict::Accept),
-            XtTarget::Queue(_) => return Said::Verdict(Verdict::Drop(Errno::EPERM)),
+            XtTarget::Queue(_) => return Said::Verdict(Verdict::Drop(STOLEN)),
             XtTarget::Zone(z) => set_zone(skb, z),
         }
         Said::GoOn
