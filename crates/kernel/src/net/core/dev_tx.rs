@@ -175,19 +175,18 @@ fn has_cwr(skb: &SkBuff) -> bool {
 #[inline(never)]
 pub(crate) fn segment(net: &mut Net, dev: DevId, mut skb: Skb) {
     let mut last: Option<Skb> = None;
-    let mut alone = true;
     let halves = skb.gso.is_some_and(|g| net.devs.get(dev).is_some_and(|d| d.features.takes_partial(g)));
     let frame = skb.to_frame();
     for frame in if halves { gso::partial(frame) } else { gso::segment(frame) } {
         let mut s = net.alloc_skb();
         skb.piece(&mut s, frame);
         if let Some(s) = last.replace(s) {
-            alone = false;
             queue_or_xmit(net, dev, s);
         }
     }
     // It is not what its header says, and nothing that a wire carries (`validate_xmit_skb`).
-    if alone && skb.gso.is_some_and(|g| g.segs > 1) && last.as_ref().is_some_and(|s| s.gso.is_none()) {
+    let uncut = |s: &Skb| s.gso.is_none() && skb.gso.is_some_and(|g| s.frags.len() > usize::from(g.size));
+    if last.as_ref().is_some_and(uncut) {
         if let Some(d) = net.devs.get_mut(dev) {
             d.stats.tx_dropped += 1;
         }

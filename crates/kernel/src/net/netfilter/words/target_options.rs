@@ -6,7 +6,7 @@ use super::options::Ext;
 use super::parse::Words;
 use super::value::*;
 use super::{Done, Fail, usage};
-use crate::net::netfilter::xt::target::XtTarget;
+use crate::net::netfilter::xt::target::{self, XtTarget};
 use core::net::IpAddr;
 
 /// A target while its options are read.
@@ -59,7 +59,7 @@ impl TargetBuilding {
             "NOTRACK" => Target::Notrack { ct: false },
             "CT" => Target::Notrack { ct: true },
             "TCPMSS" => Target::Tcpmss(0),
-            _ => Target::Xt(Box::new(XtTarget::load(pf, name)?)),
+            _ => Target::Xt(Box::new(target::load(pf, name)?)),
         };
         Some(TargetBuilding { pf, target, given: false, masks: false })
     }

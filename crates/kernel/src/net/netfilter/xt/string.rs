@@ -49,13 +49,7 @@ impl Strings {
         let same = |w: &[u8]| {
             if self.flags & ICASE != 0 { w.eq_ignore_ascii_case(&self.pattern) } else { w == self.pattern }
         };
-        let begins = |b: &u8| {
-            self.pattern
-                .first()
-                .is_none_or(|first| if self.flags & ICASE != 0 { b.eq_ignore_ascii_case(first) } else { b == first })
-        };
-        let found = || bytes.windows(self.pattern.len()).any(|w| w.first().is_some_and(begins) && same(w));
-        (read && found()) != (self.flags & INVERT != 0)
+        (read && bytes.windows(self.pattern.len()).any(same)) != (self.flags & INVERT != 0)
     }
 
     fn is_text(&self) -> bool {

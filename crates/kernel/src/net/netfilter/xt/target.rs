@@ -174,14 +174,8 @@ pub fn read_ct(flags: u16, revision: u8, r: &mut Reader<'_>) -> Result<XtTarget,
     Ok(XtTarget::Zone(CtZone { zone: Zone { id, dirs }, mark: flags & CT_ZONE_MARK != 0 }))
 }
 
-impl XtTarget {
-    /// A target before its options are read.
-    pub fn load(pf: Pf, name: &str) -> Option<XtTarget> {
-        load(pf, name)
-    }
-}
-
-fn load(pf: Pf, name: &str) -> Option<XtTarget> {
+/// A target before its options are read.
+pub fn load(pf: Pf, name: &str) -> Option<XtTarget> {
     let t = match name {
         "NETMAP" => XtTarget::Netmap(NatRange::default()),
         "TRACE" => XtTarget::Trace,
